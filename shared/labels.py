@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from shared.errors import Invalid
 
-# A name may hold underscores, so the dot alone separates the halves; no slash, no leading dot: names become object keys.
+# A name may hold underscores, so the dot alone separates the halves; no slash: names become object keys.
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,31}$")
 
 REJECT = "none.none"

@@ -79,7 +79,7 @@ def selector_prompt(text: str, labels: Iterable[Label]) -> list[Segment]:
 
 
 def selector_answer(label: Label) -> str:
-    """What follows the selector prompt: `fin\\nTask:sa`."""
+    """What follows the selector prompt: the domain, then on its own line the task."""
     return f"{label.domain}\nTask:{label.task}"
 
 

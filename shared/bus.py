@@ -1,0 +1,114 @@
+"""The Celery profile: a message is only the way to a worker; the ledger holds the truth, the lease is the clock."""
+
+import threading
+from collections.abc import Callable, Iterable
+
+import kombu.transport.redis
+import redis
+from celery import Celery
+
+from shared.errors import Unavailable
+from shared.ledger.calls import Sent
+from shared.messages import JobMessage
+from shared.names import task_for
+from shared.settings import Settings
+
+# A cut connection would otherwise put all that is in flight back on the queue while it runs, and write it to files.
+kombu.transport.redis.Channel.do_restore = False
+
+SENT_HEADER = "sent_ms"
+
+
+def make_celery(settings: Settings, name: str) -> Celery:
+    """A Celery application with the profile that the measurements of docs/decisions/0002 asked for."""
+    app = Celery(name, broker=settings.broker_url, set_as_current=False)
+    app.conf.update(
+        broker_transport_options={
+            # No second copy of unacknowledged messages: the ledger's lease decides what runs again, and when.
+            "ack_emulation": False,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 3,
+        },
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_create_missing_queues=True,
+    )
+    return app
+
+
+class Bus:
+    """Sends jobs to their queues."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def send(self, sent: Sent) -> None:
+        """Publish one message; raises `Unavailable` where the broker does not answer (the reconciler sends it later."""
+        try:
+            self._app.send_task(
+                task_for(sent.queue),
+                args=[JobMessage(job_id=sent.job_id).model_dump()],
+                task_id=sent.job_id,
+                queue=sent.queue,
+                headers={SENT_HEADER: f"{sent.sent_ms:.3f}"},
+                retry=False,
+            )
+        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+            raise Unavailable("broker_unavailable", "the broker (Redis) does not answer; try again shortly") from error
+
+    def send_all(self, batch: Iterable[Sent]) -> None:
+        """Publish several; what fails is left to the reconciler."""
+        for sent in batch:
+            self.send(sent)
+
+
+class Outbox:
+    """Publishes from a thread of its own, so that accepting a job waits for the ledger alone."""
+
+    def __init__(self, bus: Bus, on_error: Callable[[Sent, Unavailable], None]) -> None:
+        self._bus = bus
+        self._on_error = on_error
+        self._pending: list[Sent] = []
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def put(self, sent: Sent) -> None:
+        """Publish soon; never blocks, and never loses: the job is in the ledger, which sends it again."""
+        with self._wake:
+            self._pending.append(sent)
+            self._wake.notify()
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Publish what is pending, then end."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while batch := self._next():
+            for sent in batch:
+                try:
+                    self._bus.send(sent)
+                except Unavailable as error:
+                    self._on_error(sent, error)
+
+    def _next(self) -> list[Sent]:
+        with self._wake:
+            self._wake.wait_for(lambda: self._pending or self._closed)
+            batch, self._pending = self._pending, []
+            return batch

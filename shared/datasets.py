@@ -1,0 +1,73 @@
+"""Data sets: JSON lines of {instruction?, input, output?, label?}, checked line by line before anything is stored."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import Invalid
+
+MAX_ERRORS_SHOWN = 5
+
+
+class Row(BaseModel):
+    """One example; which fields a training job needs, that job says."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    input: str = Field(min_length=1, max_length=100_000)
+    instruction: str = Field(default="", max_length=20_000)
+    output: str = Field(default="", max_length=20_000)
+    label: str = Field(default="", max_length=65)
+
+
+def parse_rows(data: bytes, *, max_rows: int = 1_000_000) -> list[Row]:
+    """Read JSON lines; raises `Invalid` that names the first wrong lines and says why each is wrong."""
+    rows: list[Row] = []
+    wrong: list[str] = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_parse_row(line))
+        except ValueError as error:
+            wrong.append(f"line {number}: {error}")
+            if len(wrong) == MAX_ERRORS_SHOWN:
+                break
+    if wrong:
+        raise Invalid("dataset_malformed", "; ".join(wrong) + ". Mend these lines and upload the file again.")
+    if not rows:
+        raise Invalid("dataset_empty", "the file holds no rows; write one JSON object a line")
+    if len(rows) > max_rows:
+        raise Invalid("dataset_too_large", f"{len(rows)} rows, at most {max_rows} are taken; split the file")
+    return rows
+
+
+def _parse_row(line: bytes) -> Row:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from error
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    try:
+        return Row.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"field {'.'.join(str(x) for x in first['loc'])}: {first['msg']}") from error
+
+
+def dump_rows(rows: Iterable[Row]) -> bytes:
+    """The canonical bytes of a data set: the same rows give the same bytes, so the same id."""
+    lines = (json.dumps(row.model_dump(exclude_defaults=True), ensure_ascii=False, sort_keys=True) for row in rows)
+    return ("\n".join(lines) + "\n").encode()
+
+
+def dataset_id(data: bytes) -> str:
+    """`ds_` and the first 24 hex digits of the SHA-256 of the canonical bytes."""
+    return f"ds_{hashlib.sha256(data).hexdigest()[:24]}"

@@ -1,0 +1,6 @@
+"""The truth about jobs, in Redis: atomic transitions, attempts, leases, event streams, reconciliation."""
+
+from shared.ledger import calls
+from shared.ledger.client import AsyncLedger, Ledger
+
+__all__ = ["AsyncLedger", "Ledger", "calls"]

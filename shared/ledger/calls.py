@@ -1,0 +1,298 @@
+"""The operations of the ledger as values: what to send and how to read the answer; for both clients."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from shared.errors import Conflict, Invalid, NotFound, SignalboxError, StaleAttempt
+from shared.jobs import Job, JobKind, JobState, NewJob
+
+T = TypeVar("T")
+Reply = dict[str, Any]
+Standing = Literal["held", "cancel", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One operation: the script's branch, its arguments, and how its reply becomes a value."""
+
+    op: str
+    args: dict[str, Any]
+    read: Callable[[Reply], T]
+    refused: Callable[[Reply], SignalboxError]
+
+
+class Sent(NamedTuple):
+    """A job that has to be sent to its queue, and the time the ledger noted for that."""
+
+    job_id: str
+    queue: str
+    sent_ms: float
+
+
+class Created(NamedTuple):
+    """Whether the job was there before, and what to send (nothing while it waits for other jobs)."""
+
+    existing: bool
+    send: Sent | None
+
+
+class Gauge(NamedTuple):
+    """One queue: jobs that wait, jobs under a lease, live consumers."""
+
+    queue: str
+    waiting: int
+    running: int
+    consumers: int
+
+
+class Gauges(NamedTuple):
+    """All queues, and the number of jobs by state."""
+
+    queues: list[Gauge]
+    states: dict[str, int]
+
+
+class NotAcquired(Conflict):
+    """The message is not work for this worker: the job ended, moved on, or is held by a live lease."""
+
+
+def _gone(job_id: str) -> NotFound:
+    return NotFound("job_not_found", f"no job {job_id}: it never was, has expired, or belongs to another tenant")
+
+
+def _sent(rows: Any) -> list[Sent]:
+    # Lua writes an empty list as {}.
+    return [Sent(row[0], row[1], float(row[2])) for row in rows or []]
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
+    """Enter a job; under an id that exists nothing is written, and another body is refused.
+
+    Raises `Conflict` `release_moved` where the pointer is not at `job.release` any more.
+    """
+
+    def read(reply: Reply) -> Created:
+        if not reply["existing"]:
+            return Created(False, None if reply["blocked"] else Sent(job.id, job.queue, float(reply["sent_ms"])))
+        if not reply["same"]:
+            raise Invalid(
+                "idempotency_key_reused",
+                "this Idempotency-Key was used for another request; send the same body, or take a new key",
+            )
+        return Created(True, None)
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "release_moved":
+            return Conflict("release_moved", "the current release changed while the job was accepted; try again")
+        return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
+
+    args = {
+        **job.model_dump(mode="json", exclude={"body", "deadline_seconds"}),
+        "body": _dump(job.body),
+        "deadline": job.deadline_seconds,
+        "fingerprint": job.fingerprint,
+        "ttl": ttl_seconds,
+    }
+    return Call("create", args, read, refused)
+
+
+def acquire(job_id: str, queue: str, owner: str, lease_seconds: float) -> Call[Job]:
+    """Start an attempt; raises `NotAcquired` where there is nothing to do."""
+    return Call(
+        "acquire",
+        {"id": job_id, "queue": queue, "owner": owner, "lease_ms": lease_seconds * 1000},
+        lambda reply: Job.from_hash(reply["job"]),
+        lambda reply: NotAcquired(f"job_{reply['refused']}", f"job {job_id} is {reply['refused']}"),
+    )
+
+
+def heartbeat(
+    owner: str, queues: Sequence[str], held: Sequence[tuple[str, int]], info: dict[str, Any], lease_seconds: float
+) -> Call[list[Standing]]:
+    """Keep `held` leases (job id, attempt) and the owner's presence alive; answers how each lease stands."""
+    args = {
+        "owner": owner,
+        "queues": list(queues),
+        "items": [list(item) for item in held],
+        "info": _dump(info),
+        "lease_ms": lease_seconds * 1000,
+    }
+    return Call("heartbeat", args, lambda reply: list(reply["standing"] or []), _never)
+
+
+def leave_queues(owner: str, queues: Sequence[str]) -> Call[None]:
+    """Say that this process serves its queues no more."""
+    return Call("leave_queues", {"owner": owner, "queues": list(queues)}, _nothing, _never)
+
+
+def append(events: Iterable[tuple[str, int, str, dict[str, Any]]]) -> Call[list[Standing]]:
+    """Add events (job id, attempt, type, data) to their jobs' streams; a stale attempt's are dropped."""
+    items = [[job_id, attempt, kind, _dump(data)] for job_id, attempt, kind, data in events]
+    return Call("append", {"items": items}, lambda reply: list(reply["standing"] or []), _never)
+
+
+def route(job: Job, *, queue: str, label: str, selection: dict[str, Any]) -> Call[Sent]:
+    """Hand a selected job to the queue of its group; raises `StaleAttempt`."""
+    args = {"id": job.id, "attempt": job.attempt, "queue": queue, "label": label, "selection": _dump(selection)}
+    return Call("route", args, lambda reply: Sent(job.id, queue, float(reply["sent_ms"])), _stale(job))
+
+
+def finish(job: Job, state: JobState, ttl_seconds: int = 0, **fields: dict[str, Any]) -> Call[list[Sent]]:
+    """End a job with `result`, `error` or `selection`; answers the jobs that waited for it.
+
+    `ttl_seconds` 0 keeps the job's own. Raises `StaleAttempt`.
+    """
+    args = {
+        "id": job.id,
+        "attempt": job.attempt,
+        "state": state,
+        "ttl": ttl_seconds,
+        "fields": {name: _dump(value) for name, value in fields.items()},
+    }
+    return Call("finish", args, lambda reply: _sent(reply["released"]), _stale(job))
+
+
+def fail(job: Job, error: SignalboxError) -> Call[list[Sent]]:
+    """End a job with an error; one that a retry can help says so."""
+    why = {"code": error.code, "detail": error.detail, "retryable": error.retryable}
+    return finish(job, JobState.CANCELLED if error.code == "cancelled" else JobState.FAILED, error=why)
+
+
+def give_back(job: Job) -> Call[Sent]:
+    """Return a job unfinished without counting a lost lease; raises `StaleAttempt`."""
+    return Call(
+        "give_back",
+        {"id": job.id, "attempt": job.attempt},
+        lambda reply: Sent(job.id, reply["queue"], float(reply["sent_ms"])),
+        _stale(job),
+    )
+
+
+class CancelOutcome(NamedTuple):
+    """The state after the request (a running job ends within its next step), and what waited for it."""
+
+    state: JobState
+    released: list[Sent]
+
+
+def cancel(job_id: str, tenant_id: str) -> Call[CancelOutcome]:
+    """Cancel a waiting job at once, a running one within a step; raises `NotFound`."""
+    return Call(
+        "cancel",
+        {"id": job_id, "tenant_id": tenant_id},
+        lambda reply: CancelOutcome(JobState(reply["state"]), _sent(reply["released"])),
+        lambda _: _gone(job_id),
+    )
+
+
+def get(job_id: str, tenant_id: str = "") -> Call[Job]:
+    """Read a job of this tenant (of any, where empty); raises `NotFound`."""
+    args = {"id": job_id, "tenant_id": tenant_id}
+    return Call("get", args, lambda reply: Job.from_hash(reply["job"]), lambda _: _gone(job_id))
+
+
+class Page(NamedTuple):
+    """Jobs, newest first, and the cursor of the next page (empty at the end)."""
+
+    jobs: list[Job]
+    next: str
+
+
+def list_jobs(
+    tenant_id: str,
+    *,
+    limit: int = 50,
+    before: str = "",
+    state: JobState | None = None,
+    kind: JobKind | None = None,
+    dead: bool = False,
+) -> Call[Page]:
+    """Jobs of a tenant, newest first; `dead` lists the dead letters."""
+    args = {
+        "tenant_id": tenant_id,
+        "limit": limit,
+        "before": before or "+inf",
+        "state": state or "",
+        "kind": kind or "",
+        "dead": dead,
+    }
+    return Call("list", args, lambda r: Page([Job.from_hash(j) for j in r["jobs"] or []], r["next"]), _never)
+
+
+def expire(queue: str, limit: int = 500) -> Call[list[Sent]]:
+    """Take back leases that ran out and end what waited past its deadline; answers what to send again."""
+    return Call("expire", {"queue": queue, "limit": limit}, lambda reply: _sent(reply["again"]), _never)
+
+
+def waiting_before(queue: str, before_ms: str, grace_seconds: float, limit: int = 500) -> Call[list[str]]:
+    """Jobs of a queue last sent before `before_ms`, or (where empty) longer ago than the grace time."""
+    args = {"queue": queue, "before": before_ms, "grace_ms": grace_seconds * 1000, "limit": limit}
+    return Call("waiting_before", args, lambda reply: list(reply["ids"] or []), _never)
+
+
+def mark_sent(queue: str, job_ids: Sequence[str]) -> Call[list[Sent]]:
+    """Note that these are sent again now; those that moved on meanwhile are left out of the answer."""
+    return Call("mark_sent", {"queue": queue, "ids": list(job_ids)}, lambda reply: _sent(reply["again"]), _never)
+
+
+def replay(job_id: str, tenant_id: str) -> Call[Sent]:
+    """Start a dead letter anew; raises `NotFound` where it is none."""
+    return Call(
+        "replay",
+        {"id": job_id, "tenant_id": tenant_id},
+        lambda reply: Sent(job_id, reply["queue"], float(reply["sent_ms"])),
+        lambda _: NotFound("not_a_dead_letter", f"job {job_id} is not among the dead letters"),
+    )
+
+
+def feedback(job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any]) -> Call[None]:
+    """Store what a user says of a finished job, with the data-set row that it makes."""
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "unfinished":
+            return Conflict("job_unfinished", f"job {job_id} has not ended yet; feedback is taken afterwards")
+        return _gone(job_id)
+
+    args = {"id": job_id, "tenant_id": tenant_id, "feedback": _dump(value), "row": _dump(row)}
+    return Call("feedback", args, _nothing, refused)
+
+
+def gauges() -> Call[Gauges]:
+    """Depth, running and live consumers of every queue; jobs by state."""
+    return Call("gauges", {}, lambda r: Gauges([Gauge(*row) for row in r["queues"] or []], dict(r["states"])), _never)
+
+
+def move_release(tenant_id: str, release: str, *, expected: str, queues: Sequence[str], by: str) -> Call[None]:
+    """Move the pointer from `expected` to `release`, each of `queues` having a live consumer; raises `Conflict`."""
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "no_consumer":
+            return Conflict(
+                "group_without_worker",
+                f"no live worker serves {reply['queue']}; start one, or promote with force to let its jobs wait",
+            )
+        return Conflict(
+            "stale_parent",
+            f"the current release is {reply['current'] or 'none'}, not {expected or 'none'}; build the candidate anew",
+        )
+
+    args = {"tenant_id": tenant_id, "release": release, "expected": expected, "queues": list(queues), "by": by}
+    return Call("move_release", args, _nothing, refused)
+
+
+def _nothing(_: Reply) -> None:
+    return None
+
+
+def _never(reply: Reply) -> SignalboxError:
+    return SignalboxError("ledger_refused", f"the ledger refused an operation that it never refuses: {reply}")
+
+
+def _stale(job: Job) -> Callable[[Reply], SignalboxError]:
+    return lambda _: StaleAttempt(job.id)

@@ -1,0 +1,97 @@
+"""The ledger's two clients: one blocking, one for asyncio; both run `calls` against the same script."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from shared.errors import Unavailable
+from shared.jobs import TRANSITIONS
+from shared.ledger.calls import Call
+
+T = TypeVar("T")
+_SCRIPT = (Path(__file__).parent / "ledger.lua").read_text()
+
+
+def _lua_source(max_lost_leases: int) -> str:
+    """The script with the legal transitions of `shared.jobs` in front, so there is one table of them."""
+    rows = (f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(news))} }}" for old, news in TRANSITIONS.items())
+    return f"local LEGAL = {{ {', '.join(rows)} }}\nlocal MAX_LOST = {max_lost_leases}\n{_SCRIPT}"
+
+
+@contextlib.contextmanager
+def _as_unavailable() -> Iterator[None]:
+    """Turn what a dead, loading, full or read-only server says into the one error callers know."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError) as error:
+        raise Unavailable("ledger_unavailable", "the job ledger (Redis) does not answer; try again shortly") from error
+    except redis.ResponseError as error:
+        if str(error).startswith(("OOM", "MISCONF", "NOREPLICAS")) or "OOM command" in str(error):
+            raise Unavailable(
+                "ledger_full", "the job ledger (Redis) takes no writes (memory or disk is full); try again later"
+            ) from error
+        raise
+
+
+def _decode(call: Call[T], raw: Any) -> T:
+    reply = json.loads(raw)
+    if "refused" in reply:
+        raise call.refused(reply)
+    return call.read(reply)
+
+
+class Ledger:
+    """The blocking client, safe to share between threads."""
+
+    def __init__(self, url: str, *, max_lost_leases: int = 3, timeout_seconds: float = 5.0) -> None:
+        self.redis = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(ExponentialBackoff(cap=0.2), 1),
+        )
+        self._script = self.redis.register_script(_lua_source(max_lost_leases))
+
+    def do(self, call: Call[T]) -> T:
+        """Run one operation; raises what the call names, and `Unavailable` where Redis does not answer."""
+        with _as_unavailable():
+            raw = self._script(args=[call.op, json.dumps(call.args)])
+        return _decode(call, raw)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.redis.close()
+
+
+class AsyncLedger:
+    """The asyncio client, for the API."""
+
+    def __init__(self, url: str, *, max_lost_leases: int = 3, timeout_seconds: float = 5.0) -> None:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=64,
+            timeout=timeout_seconds,
+            decode_responses=True,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+        )
+        self.redis = redis.asyncio.Redis(connection_pool=pool)
+        self._script = self.redis.register_script(_lua_source(max_lost_leases))
+
+    async def do(self, call: Call[T]) -> T:
+        """Run one operation; raises what the call names, and `Unavailable` where Redis does not answer."""
+        with _as_unavailable():
+            raw = await self._script(args=[call.op, json.dumps(call.args)])
+        return _decode(call, raw)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()

@@ -1,0 +1,361 @@
+-- The ledger: every transition of a job is one call of this script, so it happens whole or not at all.
+-- ARGV[1] names the operation, ARGV[2] holds its arguments as JSON; the reply is JSON. LEGAL and MAX_LOST come
+-- from Python (shared/jobs.py, settings). A reply {"refused": code} means that nothing was written.
+
+local time = redis.call('TIME')
+local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
+local FEED_LENGTH = 20000
+
+local function job_key(id) return 'sb:job:' .. id end
+local function waiting_key(queue) return 'sb:waiting:' .. queue end
+local function leased_key(queue) return 'sb:leased:' .. queue end
+local function ms(value) return string.format('%.3f', value) end
+local function read(id, ...) return redis.call('HMGET', job_key(id), ...) end
+local function refuse(code, more) more = more or {}; more.refused = code; return more end
+
+local function load(id)
+  local flat = redis.call('HGETALL', job_key(id))
+  local job = {}
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  return job
+end
+
+local function is_final(state) return next(LEGAL[state]) == nil end
+
+-- Announce a fact: to the job's own stream (for replay) and to the one feed every API process reads.
+local function emit(id, kind, data)
+  local event = redis.call('XADD', 'sb:events:' .. id, '*', 'type', kind, 'data', data)
+  redis.call('XADD', 'sb:feed', 'MAXLEN', '~', FEED_LENGTH, '*', 'job', id, 'event', event, 'type', kind, 'data', data)
+end
+
+local function move(id, from, to, fields)
+  if not LEGAL[from][to] then error('illegal transition ' .. from .. ' -> ' .. to) end
+  local set = { 'state', to, 'at_' .. to, ms(NOW) }
+  for name, value in pairs(fields) do set[#set + 1] = name; set[#set + 1] = value end
+  redis.call('HSET', job_key(id), unpack(set))
+  redis.call('HINCRBY', 'sb:states', from, -1)
+  redis.call('HINCRBY', 'sb:states', to, 1)
+  emit(id, 'state', cjson.encode({ state = to, label = fields.label, error = fields.error and cjson.decode(fields.error) }))
+end
+
+local function wait_in(id, queue)
+  redis.call('SADD', 'sb:queues', queue)
+  redis.call('ZADD', waiting_key(queue), ms(NOW), id)
+end
+
+local function leave(id, queue)
+  redis.call('ZREM', waiting_key(queue), id)
+  redis.call('ZREM', leased_key(queue), id)
+end
+
+local finish  -- a finished job releases or fails those that wait for it, which may finish in turn
+
+local function release_dependents(id, state, released)
+  for _, next_id in ipairs(redis.call('SMEMBERS', 'sb:after:' .. id)) do
+    redis.call('SREM', 'sb:blockers:' .. next_id, id)
+    local next_state, queue = unpack(read(next_id, 'state', 'queue'))
+    if next_state == 'queued' then
+      if state ~= 'succeeded' then
+        local why = { code = 'dependency_failed', detail = 'job ' .. id .. ' ended as ' .. state .. '; submit this one again after mending that one', retryable = false }
+        finish(next_id, 'failed', { error = cjson.encode(why) }, 0, released)
+      elseif redis.call('SCARD', 'sb:blockers:' .. next_id) == 0 then
+        wait_in(next_id, queue)
+        released[#released + 1] = { next_id, queue, ms(NOW) }
+      end
+    end
+  end
+  redis.call('DEL', 'sb:after:' .. id)
+end
+
+function finish(id, state, fields, ttl, released)
+  local from, queue, tenant, old_ttl = unpack(read(id, 'state', 'queue', 'tenant_id', 'ttl'))
+  leave(id, queue)
+  redis.call('ZREM', 'sb:deadlines', id)
+  move(id, from, state, fields)
+  release_dependents(id, state, released)
+  ttl = ttl > 0 and ttl or tonumber(old_ttl)
+  if fields.dead then
+    redis.call('ZADD', 'sb:dead:' .. tenant, ms(NOW), id)  -- kept until it is replayed or dropped
+  else
+    redis.call('EXPIRE', job_key(id), ttl)
+    redis.call('EXPIRE', 'sb:events:' .. id, ttl)
+  end
+end
+
+local function fail(id, code, detail, released, dead)
+  local why = cjson.encode({ code = code, detail = detail, retryable = dead or false })
+  finish(id, 'failed', dead and { error = why, dead = '1' } or { error = why }, 0, released)
+end
+
+-- An attempt whose lease ran out: back to where it waited, or to the dead letters after MAX_LOST of them.
+local function lose_lease(id, released)
+  local state, queue, kind, lost = unpack(read(id, 'state', 'queue', 'kind', 'lost_leases'))
+  lost = tonumber(lost) + 1
+  redis.call('HSET', job_key(id), 'lost_leases', lost)
+  if lost >= MAX_LOST then
+    fail(id, 'attempts_exhausted', lost .. ' workers in a row went silent over this job; look at the dead letters, then replay it', released, true)
+    return false
+  end
+  redis.call('ZREM', leased_key(queue), id)
+  move(id, state, queue:sub(1, 9) == 'generate.' and 'routed' or 'queued', { owner = '' })
+  wait_in(id, queue)
+  return true
+end
+
+-- Whether `attempt` still owns the job and may write.
+local function owns(id, attempt)
+  local state, current = unpack(read(id, 'state', 'attempt'))
+  return (state == 'selecting' or state == 'running') and tonumber(current) == attempt
+end
+
+local op = {}
+
+function op.create(a)
+  local known = redis.call('HGET', job_key(a.id), 'fingerprint')
+  if known then return { existing = true, same = known == a.fingerprint } end
+  if a.release ~= '' and redis.call('GET', 'sb:release:' .. a.tenant_id) ~= a.release then return refuse('release_moved') end
+  for _, other in ipairs(a.after) do
+    local state, tenant = unpack(read(other, 'state', 'tenant_id'))
+    if not state or tenant ~= a.tenant_id then return refuse('dependency_unknown', { id = other }) end
+    if is_final(state) and state ~= 'succeeded' then return refuse('dependency_failed', { id = other }) end
+  end
+  redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', a.state, 'queue', a.queue,
+    'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0, 'lost_leases', 0,
+    'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0,
+    'at_queued', ms(NOW), 'at_' .. a.state, ms(NOW))
+  redis.call('ZADD', 'sb:jobs:' .. a.tenant_id, ms(NOW), a.id)
+  redis.call('HINCRBY', 'sb:states', a.state, 1)
+  if a.deadline > 0 then redis.call('ZADD', 'sb:deadlines', ms(NOW + a.deadline * 1000), a.id) end
+  local blocked = false
+  for _, other in ipairs(a.after) do
+    if not is_final(read(other, 'state')[1]) then
+      blocked = true
+      redis.call('SADD', 'sb:after:' .. other, a.id)
+      redis.call('SADD', 'sb:blockers:' .. a.id, other)
+    end
+  end
+  if not blocked then wait_in(a.id, a.queue) end
+  emit(a.id, 'state', cjson.encode({ state = a.state, label = a.label }))
+  return { existing = false, blocked = blocked, sent_ms = ms(NOW) }
+end
+
+function op.acquire(a)
+  local state, queue, cancel, deadline, lease_until = unpack(read(a.id, 'state', 'queue', 'cancel_requested', 'deadline_ms', 'lease_until'))
+  if not state then return refuse('gone') end
+  if is_final(state) then return refuse('finished') end
+  if queue ~= a.queue then return refuse('moved') end
+  local released = {}
+  if state == 'selecting' or state == 'running' then
+    if tonumber(lease_until) > NOW then return refuse('leased') end
+    if not lose_lease(a.id, released) then return refuse('finished', { released = released }) end
+    state = read(a.id, 'state')[1]
+  end
+  if cancel == '1' then
+    finish(a.id, 'cancelled', {}, 0, released)
+    return refuse('finished', { released = released })
+  end
+  if tonumber(deadline) > 0 and tonumber(deadline) < NOW then
+    fail(a.id, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group', released)
+    return refuse('finished', { released = released })
+  end
+  redis.call('HINCRBY', job_key(a.id), 'attempt', 1)
+  redis.call('ZREM', waiting_key(queue), a.id)
+  redis.call('ZADD', leased_key(queue), ms(NOW + a.lease_ms), a.id)
+  move(a.id, state, queue == 'select' and 'selecting' or 'running', { owner = a.owner, lease_until = ms(NOW + a.lease_ms) })
+  return { job = load(a.id), now = ms(NOW) }
+end
+
+-- One call a beat and process: its leases live on, and its presence in the queues it serves.
+function op.heartbeat(a)
+  redis.call('SET', 'sb:process:' .. a.owner, a.info, 'PX', math.ceil(a.lease_ms))
+  for _, queue in ipairs(a.queues) do redis.call('ZADD', 'sb:consumers:' .. queue, ms(NOW + a.lease_ms), a.owner) end
+  local standing = {}
+  for i, item in ipairs(a.items) do
+    local id, attempt = item[1], item[2]
+    if not owns(id, attempt) then
+      standing[i] = 'stale'
+    else
+      local queue, cancel = unpack(read(id, 'queue', 'cancel_requested'))
+      redis.call('HSET', job_key(id), 'lease_until', ms(NOW + a.lease_ms))
+      redis.call('ZADD', leased_key(queue), ms(NOW + a.lease_ms), id)
+      standing[i] = cancel == '1' and 'cancel' or 'held'
+    end
+  end
+  return { standing = standing }
+end
+
+function op.leave_queues(a)
+  redis.call('DEL', 'sb:process:' .. a.owner)
+  for _, queue in ipairs(a.queues) do redis.call('ZREM', 'sb:consumers:' .. queue, a.owner) end
+  return {}
+end
+
+function op.append(a)
+  local standing = {}
+  for i, item in ipairs(a.items) do
+    local id, attempt, kind, data = item[1], item[2], item[3], item[4]
+    if owns(id, attempt) then
+      if kind == 'progress' then redis.call('HSET', job_key(id), 'progress', data) end
+      emit(id, kind, data)
+      standing[i] = 'held'
+    else
+      standing[i] = 'stale'
+    end
+  end
+  return { standing = standing }
+end
+
+function op.route(a)
+  if not owns(a.id, a.attempt) then return refuse('stale') end
+  local queue = read(a.id, 'queue')[1]
+  leave(a.id, queue)
+  move(a.id, 'selecting', 'routed', { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0, owner = '' })
+  wait_in(a.id, a.queue)
+  return { sent_ms = ms(NOW) }
+end
+
+function op.finish(a)
+  if not owns(a.id, a.attempt) then return refuse('stale') end
+  local released = {}
+  finish(a.id, a.state, a.fields, a.ttl, released)
+  return { released = released }
+end
+
+-- A worker that must stop returns what it holds: no lease was lost, so none is counted.
+function op.give_back(a)
+  if not owns(a.id, a.attempt) then return refuse('stale') end
+  local state, queue = unpack(read(a.id, 'state', 'queue'))
+  redis.call('ZREM', leased_key(queue), a.id)
+  move(a.id, state, queue:sub(1, 9) == 'generate.' and 'routed' or 'queued', { owner = '' })
+  wait_in(a.id, queue)
+  return { queue = queue, sent_ms = ms(NOW) }
+end
+
+function op.cancel(a)
+  local state, tenant = unpack(read(a.id, 'state', 'tenant_id'))
+  if not state or tenant ~= a.tenant_id then return refuse('gone') end
+  local released = {}
+  if is_final(state) then return { state = state, released = released } end
+  redis.call('HSET', job_key(a.id), 'cancel_requested', 1)
+  if state == 'queued' or state == 'routed' then
+    finish(a.id, 'cancelled', {}, 0, released)
+    return { state = 'cancelled', released = released }
+  end
+  redis.call('PUBLISH', 'sb:hint:cancel', a.id)
+  return { state = state, released = released }
+end
+
+function op.get(a)
+  local job = load(a.id)
+  if not job.state or (a.tenant_id ~= '' and job.tenant_id ~= a.tenant_id) then return refuse('gone') end
+  job.has_consumer = redis.call('ZCOUNT', 'sb:consumers:' .. job.queue, ms(NOW), '+inf') > 0 and '1' or '0'
+  return { job = job }
+end
+
+function op.list(a)
+  local key = a.dead and 'sb:dead:' .. a.tenant_id or 'sb:jobs:' .. a.tenant_id
+  local jobs, from, last = {}, a.before, a.before
+  repeat
+    local page = redis.call('ZREVRANGEBYSCORE', key, from, '-inf', 'WITHSCORES', 'LIMIT', 0, 100)
+    for i = 1, #page, 2 do
+      local job = load(page[i])
+      if not job.state then
+        redis.call('ZREM', key, page[i])  -- expired: the index forgets it when somebody looks
+      elseif #jobs < a.limit and (a.state == '' or job.state == a.state) and (a.kind == '' or job.kind == a.kind) then
+        jobs[#jobs + 1] = job
+        last = '(' .. page[i + 1]
+      end
+      from = '(' .. page[i + 1]
+    end
+  until #page == 0 or #jobs >= a.limit
+  return { jobs = jobs, next = #jobs >= a.limit and last or '' }
+end
+
+-- Leases that ran out, deadlines that passed in a queue: what has to be sent again, and what a finished job set free.
+function op.expire(a)
+  local again = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leased_key(a.queue), '-inf', ms(NOW), 'LIMIT', 0, a.limit)) do
+    if not redis.call('HGET', job_key(id), 'state') then
+      redis.call('ZREM', leased_key(a.queue), id)
+    elseif lose_lease(id, again) then
+      again[#again + 1] = { id, a.queue, ms(NOW) }
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'sb:deadlines', '-inf', ms(NOW), 'LIMIT', 0, a.limit)) do
+    local state = redis.call('HGET', job_key(id), 'state')
+    if state == 'queued' or state == 'routed' then
+      fail(id, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group', again)
+    else
+      redis.call('ZREM', 'sb:deadlines', id)  -- a running job's deadline is its engine's to keep
+    end
+  end
+  return { again = again }
+end
+
+-- Jobs whose message was sent before `before`, oldest first: lost, when seen so twice.
+function op.waiting_before(a)
+  local before = a.before ~= '' and '(' .. a.before or ms(NOW - a.grace_ms)
+  return { ids = redis.call('ZRANGEBYSCORE', waiting_key(a.queue), '-inf', before, 'LIMIT', 0, a.limit) }
+end
+
+function op.mark_sent(a)
+  local again = {}
+  for _, id in ipairs(a.ids) do
+    if redis.call('ZSCORE', waiting_key(a.queue), id) then
+      wait_in(id, a.queue)
+      again[#again + 1] = { id, a.queue, ms(NOW) }
+    end
+  end
+  return { again = again }
+end
+
+-- A dead letter starts anew as the same job: its attempts go on counting, its lost leases do not.
+function op.replay(a)
+  local tenant, queue, dead = unpack(read(a.id, 'tenant_id', 'queue', 'dead'))
+  if tenant ~= a.tenant_id or dead ~= '1' then return refuse('gone') end
+  local state = queue:sub(1, 9) == 'generate.' and 'routed' or 'queued'
+  redis.call('ZREM', 'sb:dead:' .. tenant, a.id)
+  redis.call('HDEL', job_key(a.id), 'dead', 'error', 'at_failed')
+  redis.call('HSET', job_key(a.id), 'state', state, 'lost_leases', 0, 'cancel_requested', 0, 'deadline_ms', 0, 'at_' .. state, ms(NOW))
+  redis.call('HINCRBY', 'sb:states', 'failed', -1)
+  redis.call('HINCRBY', 'sb:states', state, 1)
+  wait_in(a.id, queue)
+  emit(a.id, 'state', cjson.encode({ state = state, replayed = true }))
+  return { queue = queue, sent_ms = ms(NOW) }
+end
+
+function op.feedback(a)
+  local tenant, state = unpack(read(a.id, 'tenant_id', 'state'))
+  if tenant ~= a.tenant_id then return refuse('gone') end
+  if not is_final(state) then return refuse('unfinished') end
+  redis.call('HSET', job_key(a.id), 'feedback', a.feedback)
+  redis.call('HSET', 'sb:feedback:' .. tenant, a.id, a.row)
+  return {}
+end
+
+-- Depth of every queue and its live consumers; `states` counts jobs by state since the ledger began.
+function op.gauges(a)
+  local queues = {}
+  for _, queue in ipairs(redis.call('SMEMBERS', 'sb:queues')) do
+    redis.call('ZREMRANGEBYSCORE', 'sb:consumers:' .. queue, '-inf', ms(NOW))
+    queues[#queues + 1] = { queue, redis.call('ZCARD', waiting_key(queue)), redis.call('ZCARD', leased_key(queue)), redis.call('ZCARD', 'sb:consumers:' .. queue) }
+  end
+  local states, flat = {}, redis.call('HGETALL', 'sb:states')
+  for i = 1, #flat, 2 do states[flat[i]] = tonumber(flat[i + 1]) end
+  return { queues = queues, states = states }
+end
+
+-- The current release moves by compare-and-set.
+function op.move_release(a)
+  local current = redis.call('GET', 'sb:release:' .. a.tenant_id) or ''
+  if current ~= a.expected then return refuse('stale_parent', { current = current }) end
+  for _, queue in ipairs(a.queues) do
+    if redis.call('ZCOUNT', 'sb:consumers:' .. queue, ms(NOW), '+inf') == 0 then return refuse('no_consumer', { queue = queue }) end
+  end
+  redis.call('SET', 'sb:release:' .. a.tenant_id, a.release)
+  redis.call('RPUSH', 'sb:promotions:' .. a.tenant_id, cjson.encode({ release = a.release, from = current, at_ms = ms(NOW), by = a.by }))
+  redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)
+  return { at_ms = ms(NOW) }
+end
+
+return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))

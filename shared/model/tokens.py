@@ -1,0 +1,77 @@
+"""Prompts to token ids: user text stays text, and only the input is ever shortened."""
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from shared.errors import Invalid
+from shared.prompts import CHATML_END, Part, Segment
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# `split_special_tokens` is a switch inside the shared Rust tokenizer, so another thread could turn it between set and use.
+_TOKENIZER = threading.Lock()
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", segments: Sequence[Segment], max_tokens: int) -> list[int]:
+    """Return the ids of a prompt, at most `max_tokens` of them; a too long input loses its middle.
+
+    Special tokens are read in `TEMPLATE` segments alone. Raises `Invalid` where the prompt does not fit without its input.
+    """
+    pieces = [_segment_ids(tokenizer, segment) for segment in segments]
+    start = bos_ids(tokenizer)
+    excess = len(start) + sum(map(len, pieces)) - max_tokens
+    if excess > 0:
+        pieces = _shortened(segments, pieces, excess, max_tokens)
+    return start + [token for piece in pieces for token in piece]
+
+
+def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str, *, allow_special: bool = False) -> list[int]:
+    """Return the ids of plain text, without start or end tokens; a control token's name in it stays text by default."""
+    with _TOKENIZER:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not allow_special)
+    return ids
+
+
+def _segment_ids(tokenizer: "PreTrainedTokenizerBase", segment: Segment) -> list[int]:
+    return encode_text(tokenizer, segment.text, allow_special=segment.part is Part.TEMPLATE)
+
+
+def _shortened(segments: Sequence[Segment], pieces: list[list[int]], excess: int, max_tokens: int) -> list[list[int]]:
+    room = sum(len(ids) for segment, ids in zip(segments, pieces, strict=True) if segment.is_input) - excess
+    if room < 1:
+        raise Invalid(
+            "prompt_too_long",
+            f"the prompt without its input already fills {max_tokens - room} of {max_tokens} tokens: "
+            "shorten the instruction, or raise the limit",
+        )
+    return [_keep_ends(ids, room) if segment.is_input else ids for segment, ids in zip(segments, pieces, strict=True)]
+
+
+def _keep_ends(ids: list[int], room: int) -> list[int]:
+    # Questions stand at the start or at the end of a long text, seldom in its middle.
+    tail = room // 2
+    return ids[: room - tail] + (ids[-tail:] if tail else [])
+
+
+def bos_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Return the start token in a list where the tokenizer puts one before every text, else an empty list."""
+    with _TOKENIZER:
+        ids: list[int] = tokenizer.encode("", split_special_tokens=False)
+    return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
+
+
+def end_id(tokenizer: "PreTrainedTokenizerBase", template: str = "plain") -> int:
+    """Return the token that ends an answer: `<|im_end|>` for the ChatML template where the vocabulary has it, else EOS.
+
+    Raises `Invalid` where the tokenizer has neither.
+    """
+    if template == "chatml":
+        with _TOKENIZER:
+            ids: list[int] = tokenizer.encode(CHATML_END, add_special_tokens=False, split_special_tokens=False)
+        if len(ids) == 1:
+            return ids[0]
+    if tokenizer.eos_token_id is None:
+        raise Invalid("tokenizer_without_end", "the base model's tokenizer names no end-of-sequence token")
+    return int(tokenizer.eos_token_id)

@@ -1,0 +1,30 @@
+"""Every queue, task and channel name, in one place: a service talks to another by these, never by import."""
+
+from enum import StrEnum
+
+SELECT_QUEUE = "select"
+TRAIN_QUEUE = "train"
+BASE_GROUP = "base"
+"""The group of requests that no adapter answers; its queue is served by the group a release names."""
+
+RELEASE_CHANNEL = "sb:hint:release"
+CANCEL_CHANNEL = "sb:hint:cancel"
+DEFAULT_TENANT = "default"
+
+
+class TaskName(StrEnum):
+    """Celery task names; the message is always a `JobMessage`."""
+
+    SELECT = "signalbox.select"
+    GENERATE = "signalbox.generate"
+    TRAIN = "signalbox.train"
+
+
+def generate_queue(group: str) -> str:
+    """The queue that workers of `group` consume."""
+    return f"generate.{group}"
+
+
+def task_for(queue: str) -> TaskName:
+    """The task that a message on `queue` calls."""
+    return {SELECT_QUEUE: TaskName.SELECT, TRAIN_QUEUE: TaskName.TRAIN}.get(queue, TaskName.GENERATE)

@@ -1,0 +1,90 @@
+"""Finds what has no live lease and no message on its way, and sends it again; one process at a time does it.
+
+Lost, or only waiting? The ledger notes when each waiting job was last sent. The oldest message of the queue tells the
+rest: what was sent before it and still waits, seen so twice, has no message any more. A backlog is never doubled.
+"""
+
+import json
+import threading
+
+import redis
+import structlog
+
+from shared.bus import SENT_HEADER, Bus
+from shared.errors import Unavailable
+from shared.ledger import Ledger, calls
+from shared.ledger.calls import Sent
+from shared.settings import Settings
+
+log = structlog.get_logger()
+_LEADER = "sb:reconciler"
+
+
+class Reconciler:
+    """A thread in every Celery service; a lock in the ledger lets one of them work."""
+
+    def __init__(self, ledger: Ledger, bus: Bus, settings: Settings, owner: str) -> None:
+        self._ledger = ledger
+        self._bus = bus
+        self._owner = owner
+        self._every_seconds = settings.reconcile_seconds
+        self._grace_seconds = settings.lost_after_seconds
+        self._broker = redis.Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=3)
+        self._suspects: dict[str, set[str]] = {}
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin; ends with the process or with `stop`."""
+        threading.Thread(target=self._run, name="reconciler", daemon=True).start()
+
+    def stop(self) -> None:
+        """End after the current round."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_seconds):
+            try:
+                if self._leads():
+                    self.round()
+            except (Unavailable, redis.RedisError) as error:
+                log.warning("reconcile_failed", error=str(error))
+
+    def _leads(self) -> bool:
+        ttl_ms = int(self._every_seconds * 3000)
+        if self._ledger.redis.set(_LEADER, self._owner, nx=True, px=ttl_ms):
+            self._suspects.clear()
+            return True
+        if self._ledger.redis.get(_LEADER) != self._owner:
+            return False
+        self._ledger.redis.pexpire(_LEADER, ttl_ms)
+        return True
+
+    def round(self) -> int:
+        """Look at every queue once; answers how many jobs were sent again."""
+        queues = [gauge.queue for gauge in self._ledger.do(calls.gauges()).queues]
+        count = 0
+        for queue in queues:
+            expired = self._ledger.do(calls.expire(queue))
+            count += self._again(expired, "lease") + self._lost(queue)
+        return count
+
+    def _lost(self, queue: str) -> int:
+        waiting = self._ledger.do(calls.waiting_before(queue, self._oldest_ms(queue), self._grace_seconds))
+        seen = set(waiting)
+        lost = seen & self._suspects.get(queue, set())
+        self._suspects[queue] = seen - lost
+        if not lost:
+            return 0
+        again = self._ledger.do(calls.mark_sent(queue, sorted(lost)))
+        return self._again(again, "message")
+
+    def _oldest_ms(self, queue: str) -> str:
+        """When the oldest message of a queue was sent; empty where the queue holds none."""
+        raw = self._broker.lindex(queue, -1)
+        return "" if raw is None else str(json.loads(raw)["headers"].get(SENT_HEADER, "0"))
+
+    def _again(self, batch: list[Sent], lost: str) -> int:
+        for sent in batch:
+            log.info("sent_again", job_id=sent.job_id, queue=sent.queue, lost=lost)
+            self._bus.send(sent)
+        return len(batch)

@@ -1,0 +1,23 @@
+"""Adapters, data sets and releases: immutable manifests, and one pointer that moves by compare-and-set."""
+
+from shared.registry.manifests import (
+    AdapterManifest,
+    DatasetManifest,
+    Release,
+    ReleaseLabel,
+    ReleaseSelector,
+    Verdict,
+)
+from shared.registry.registry import Registry
+from shared.registry.watch import ReleaseWatch
+
+__all__ = [
+    "AdapterManifest",
+    "DatasetManifest",
+    "Registry",
+    "Release",
+    "ReleaseLabel",
+    "ReleaseSelector",
+    "ReleaseWatch",
+    "Verdict",
+]

@@ -1,0 +1,186 @@
+"""The object store: adapters, selectors, data sets, manifests; any S3 endpoint, or a folder for unit tests."""
+
+import contextlib
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from shared.errors import NotFound, Unavailable
+from shared.settings import Settings
+
+
+class ObjectStore(Protocol):
+    """Keys are slash-separated paths that the code makes, never a user; raises `NotFound` and `Unavailable`."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store bytes whole: a reader sees all of them or none."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store a file whole."""
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write an object to `path` by way of a temporary file beside it."""
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """All keys under a prefix, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that becomes `path` in one step, or vanishes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+        part = Path(folder) / "part"
+        yield part
+        part.replace(path)
+
+
+class FolderStore:
+    """Objects as files below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    def _path(self, key: str) -> Path:
+        path = (self._root / key).resolve()
+        if not path.is_relative_to(self._root):
+            raise NotFound("object_not_found", f"no object {key!r}")
+        return path
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `ObjectStore`."""
+        with _replacing(self._path(key)) as part:
+            part.write_bytes(data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See `ObjectStore`."""
+        with _replacing(self._path(key)) as part:
+            shutil.copyfile(path, part)
+
+    def get(self, key: str) -> bytes:
+        """See `ObjectStore`."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound("object_not_found", f"no object {key!r}") from error
+
+    def get_file(self, key: str, path: Path) -> None:
+        """See `ObjectStore`."""
+        with _replacing(path) as part:
+            part.write_bytes(self.get(key))
+
+    def exists(self, key: str) -> bool:
+        """See `ObjectStore`."""
+        return self._path(key).is_file()
+
+    def keys(self, prefix: str) -> list[str]:
+        """See `ObjectStore`."""
+        found = (str(p.relative_to(self._root)) for p in self._root.rglob("*") if p.is_file())
+        return sorted(key for key in found if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """See `ObjectStore`."""
+        self._path(key).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _as_store_error(key: str) -> Iterator[None]:
+    try:
+        yield
+    except S3Error as error:
+        if error.code in ("NoSuchKey", "NoSuchBucket", "NoSuchObject"):
+            raise NotFound("object_not_found", f"no object {key!r} in the store") from error
+        raise Unavailable("store_unavailable", f"the object store refused {key!r}: {error.code}") from error
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise Unavailable("store_unavailable", "the object store (S3) does not answer; try again shortly") from error
+
+
+class S3Store:
+    """Objects in one bucket of an S3 server, by the `minio` client."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = urllib3.util.parse_url(settings.s3_url)
+        self._bucket = settings.s3_bucket
+        self._client = Minio(
+            url.netloc or "",
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key.get_secret_value(),
+            secure=url.scheme == "https",
+            region="us-east-1",
+            http_client=urllib3.PoolManager(
+                timeout=urllib3.Timeout(connect=3, read=60),
+                retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
+                maxsize=16,
+            ),
+        )
+
+    def ensure_bucket(self) -> None:
+        """Make the bucket where it is missing."""
+        with _as_store_error(self._bucket):
+            if not self._client.bucket_exists(bucket_name=self._bucket):
+                try:
+                    self._client.make_bucket(bucket_name=self._bucket)
+                except S3Error as error:
+                    if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                        raise
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `ObjectStore`."""
+        with _as_store_error(key):
+            self._client.put_object(bucket_name=self._bucket, object_name=key, data=io.BytesIO(data), length=len(data))
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See `ObjectStore`."""
+        with _as_store_error(key):
+            self._client.fput_object(bucket_name=self._bucket, object_name=key, file_path=str(path))
+
+    def get(self, key: str) -> bytes:
+        """See `ObjectStore`."""
+        with _as_store_error(key):
+            response = self._client.get_object(bucket_name=self._bucket, object_name=key)
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+    def get_file(self, key: str, path: Path) -> None:
+        """See `ObjectStore`."""
+        with _as_store_error(key), _replacing(path) as part:
+            self._client.fget_object(bucket_name=self._bucket, object_name=key, file_path=str(part))
+
+    def exists(self, key: str) -> bool:
+        """See `ObjectStore`."""
+        try:
+            with _as_store_error(key):
+                self._client.stat_object(bucket_name=self._bucket, object_name=key)
+        except NotFound:
+            return False
+        return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """See `ObjectStore`."""
+        with _as_store_error(prefix):
+            found = self._client.list_objects(bucket_name=self._bucket, prefix=prefix, recursive=True)
+            return sorted(item.object_name for item in found)
+
+    def delete(self, key: str) -> None:
+        """See `ObjectStore`."""
+        with _as_store_error(key):
+            self._client.remove_object(bucket_name=self._bucket, object_name=key)
