@@ -1,0 +1,99 @@
+"""What every engine promises: many threads ask, one engine thread works, text comes in pieces."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from shared.errors import NotFound, SignalboxError, Unavailable
+from shared.prompts import Segment
+
+
+class DeadlineExceeded(SignalboxError):
+    """The request's deadline passed before its last token."""
+
+    status = 504
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("deadline_exceeded", f"job {job_id} passed its deadline; allow more time or fewer tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One generation: `adapter` is the digest of a loaded adapter or None for the base model."""
+
+    job_id: str
+    attempt: int
+    prompt: list[Segment]
+    adapter: str | None
+    max_new_tokens: int = 64
+    temperature: float = 0.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0 is all
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    deadline: float | None = None  # time.monotonic() seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What came out: `token_ids` without the end token, times since the request was handed in."""
+
+    text: str
+    token_ids: list[int]
+    prompt_tokens: int
+    finish_reason: Literal["stop", "length"]
+    first_token_ms: float
+    total_ms: float
+    prompt_shortened: bool
+
+
+class Engine(Protocol):
+    """One base model with resident adapters; every method may be called from many threads at once."""
+
+    def load_adapter(self, digest: str, folder: Path) -> None:
+        """Make the adapter in `folder` (already checked) resident; a resident digest is left as it is.
+
+        Raises `Invalid("adapter_inactive")` when the adapter changes nothing on a canary prompt.
+        """
+        ...
+
+    def unload_adapter(self, digest: str) -> None:
+        """Take no more requests for the adapter; its memory is freed when its last running request ends."""
+        ...
+
+    @property
+    def resident(self) -> frozenset[str]:
+        """Digests that requests may name now."""
+        ...
+
+    def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
+        """Block until the generation ends; `on_text` gets the pieces, from the engine's thread, so keep it cheap.
+
+        Raises `NotFound("adapter_not_loaded")`, `Cancelled("cancelled")`, `DeadlineExceeded`,
+        `Unavailable("engine_stopped")`, and whatever `on_text` raised.
+        """
+        ...
+
+    def cancel(self, job_id: str) -> bool:
+        """End the job's generation within one step; False where none runs or waits."""
+        ...
+
+    @property
+    def running_count(self) -> int:
+        """Requests accepted and not ended, waiting ones included."""
+        ...
+
+    def close(self) -> None:
+        """Fail what still runs with `engine_stopped` and end the engine's thread."""
+        ...
+
+
+def adapter_not_loaded(digest: str) -> NotFound:
+    """Make the error for a digest that is not resident."""
+    return NotFound("adapter_not_loaded", f"adapter {digest} is not loaded here; load it first")
+
+
+def engine_stopped() -> Unavailable:
+    """Make the error for requests that a closing engine leaves behind."""
+    return Unavailable("engine_stopped", "the engine was stopped; another worker can take the job")

@@ -1,0 +1,81 @@
+"""A tiny random Llama, a byte-level tokenizer, random adapters, and the solo run they are compared with."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from services.adapter_worker.infra.engines.transformers import TransformersEngine
+from shared.prompts import Part, Segment
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def byte_tokenizer():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({char: index for index, char in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(SPECIAL)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+
+
+def encode_segments(tokenizer, segments, max_tokens):
+    ids = [token for segment in segments for token in tokenizer.encode(segment.text, add_special_tokens=False)]
+    return ids[:max_tokens]
+
+
+class Kit:
+    """What the engine tests build on; one per session, because the models are deterministic and never changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tokenizer = byte_tokenizer()
+        torch.manual_seed(7)
+        config = LlamaConfig(
+            vocab_size=len(self.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.15,
+            bos_token_id=None, eos_token_id=None, tie_word_embeddings=False,
+        )  # fmt: skip
+        self.model = LlamaForCausalLM(config).eval()
+
+    def engine(self, model=None, **options):
+        model = copy.deepcopy(self.model) if model is None else model
+        return TransformersEngine(model, self.tokenizer, encode_segments, **{"max_batch": 8, **options})
+
+    def adapter(self, name, seed=0, init_lora_weights=False, **config):
+        """A folder with an adapter of random weights, as PEFT writes it."""
+        folder = self.folder / name
+        if not folder.exists():
+            torch.manual_seed(seed)
+            options = {"r": 4, "lora_alpha": 8, "target_modules": TARGETS, "task_type": "CAUSAL_LM", **config}
+            lora = LoraConfig(init_lora_weights=init_lora_weights, **options)
+            get_peft_model(copy.deepcopy(self.model), lora).save_pretrained(folder)
+        return folder
+
+    def solo(self, adapter, ids, count):
+        """Greedy tokens and their logits from the adapter alone in a fresh PeftModel."""
+        model = copy.deepcopy(self.model)
+        model = model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).eval()
+        out = model.generate(
+            input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), do_sample=False,
+            max_new_tokens=count, output_logits=True, return_dict_in_generate=True, pad_token_id=0,
+            eos_token_id=[self.tokenizer.convert_tokens_to_ids(name) for name in ("<|endoftext|>", "<|im_end|>")],
+        )  # fmt: skip
+        return out.sequences[0, len(ids) :].tolist(), [logits[0] for logits in out.logits]
+
+    def prompt(self, text):
+        return [Segment(Part.TEMPLATE, "<|im_start|>"), Segment(Part.USER, text, is_input=True)]
+
+    def prompt_ids(self, text):
+        return encode_segments(self.tokenizer, self.prompt(text), 1 << 20)
+
+
+@pytest.fixture(scope="session")
+def kit(tmp_path_factory):
+    return Kit(tmp_path_factory.mktemp("adapters"))

@@ -1,0 +1,185 @@
+"""Requests of many adapters in one batch give what each adapter gives alone."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
+
+import pytest
+
+from services.adapter_worker.infra.engines import GenerationRequest
+from shared.errors import Cancelled, Invalid, SignalboxError
+
+TIE = 1e-4
+ADAPTERS = {
+    "plain": {"seed": 1},
+    "rank2": {"seed": 2, "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]},
+    "rslora": {"seed": 3, "r": 8, "use_rslora": True},
+    "dora": {"seed": 4, "use_dora": True},
+    "dora2": {"seed": 5, "use_dora": True, "target_modules": ["q_proj", "down_proj"]},
+}
+
+
+def ignore(_text):
+    """A reader who does not care."""
+
+
+def greedy(kit, text, adapter, **options):
+    options = {"job_id": text, "attempt": 1, "max_new_tokens": 24, **options}
+    return GenerationRequest(prompt=kit.prompt(text), adapter=adapter, **options)
+
+
+def assert_same_tokens(ours, solo_tokens, solo_logits):
+    """Equal, or first different where the solo run's two best logits are a tie."""
+    for step, (mine, theirs) in enumerate(zip_longest(ours, solo_tokens)):
+        if mine != theirs:
+            best, second = solo_logits[step].topk(2).values.tolist()
+            assert best - second < TIE, f"step {step}: {mine} instead of {theirs}, {best - second} apart"
+            return
+
+
+@pytest.fixture
+def engine(kit):
+    engine = kit.engine(max_batch=6)
+    yield engine
+    engine.close()
+
+
+def test_mixed_batches_with_joins_and_leaves_equal_the_solo_runs(kit, engine):
+    chance = random.Random(11)
+    for name, config in ADAPTERS.items():
+        engine.load_adapter(name, kit.adapter(name, **config))
+    requests = [
+        greedy(kit, "x" * chance.randint(1, 60) + str(n), chance.choice([None, *ADAPTERS]),
+               max_new_tokens=chance.randint(1, 40))
+        for n in range(60)
+    ]  # fmt: skip
+    with ThreadPoolExecutor(12) as pool:
+        generations = list(pool.map(lambda request: engine.generate(request, ignore), requests))
+    for request, generation in zip(requests, generations, strict=True):
+        adapter = None if request.adapter is None else kit.folder / request.adapter
+        tokens, logits = kit.solo(adapter, kit.prompt_ids(request.job_id), request.max_new_tokens)
+        ends = {kit.tokenizer.eos_token_id, kit.tokenizer.convert_tokens_to_ids("<|im_end|>")}
+        assert_same_tokens(generation.token_ids, [token for token in tokens if token not in ends], logits)
+
+
+def test_adapters_load_and_leave_while_others_run(kit, engine):
+    engine.load_adapter("plain", kit.adapter("plain", **ADAPTERS["plain"]))
+    alone = engine.generate(greedy(kit, "steady", "plain", max_new_tokens=200), ignore)
+    with ThreadPoolExecutor() as pool:
+        steady = pool.submit(engine.generate, greedy(kit, "steady", "plain", max_new_tokens=200), ignore)
+        for _ in range(5):
+            engine.load_adapter("rslora", kit.adapter("rslora", **ADAPTERS["rslora"]))
+            engine.unload_adapter("rslora")
+        assert steady.result(30).token_ids == alone.token_ids
+
+
+def test_an_adapter_that_leaves_serves_what_it_has_accepted(kit, engine):
+    engine.load_adapter("plain", kit.adapter("plain", **ADAPTERS["plain"]))
+    alone = engine.generate(greedy(kit, "last", "plain", max_new_tokens=100), ignore)
+    pieces = []
+    with ThreadPoolExecutor() as pool:
+
+        def leave_at_once(text):
+            if not pieces:
+                pool.submit(engine.unload_adapter, "plain")
+            pieces.append(text)
+
+        last = engine.generate(greedy(kit, "last", "plain", max_new_tokens=100), leave_at_once)
+    assert last.token_ids == alone.token_ids
+    assert engine.resident == frozenset()
+
+
+def test_an_adapter_that_changes_nothing_is_refused(kit, engine):
+    idle = kit.adapter("idle", init_lora_weights=True)
+    with pytest.raises(Invalid) as caught:
+        engine.load_adapter("idle", idle)
+    assert caught.value.code == "adapter_inactive"
+    assert engine.resident == frozenset()
+    engine.load_adapter("plain", kit.adapter("plain", **ADAPTERS["plain"]))
+    assert engine.resident == {"plain"}
+
+
+def test_base_answers_stay_the_same_beside_adapters(kit, engine):
+    before = engine.generate(greedy(kit, "plain", None), ignore)
+    engine.load_adapter("dora", kit.adapter("dora", **ADAPTERS["dora"]))
+    engine.generate(greedy(kit, "other", "dora"), ignore)
+    assert engine.generate(greedy(kit, "plain", None), ignore).token_ids == before.token_ids
+
+
+def test_a_seed_gives_the_same_text_alone_and_in_company(kit, engine):
+    sampled = {"temperature": 1.0, "top_p": 0.9, "top_k": 40, "seed": 5}
+    alone = engine.generate(greedy(kit, "dice", None, **sampled), ignore)
+    with ThreadPoolExecutor() as pool:
+        crowd = [pool.submit(engine.generate, greedy(kit, f"n{n}", None, temperature=2.0), ignore) for n in range(4)]
+        assert engine.generate(greedy(kit, "dice", None, **sampled), ignore).token_ids == alone.token_ids
+        assert all(len(other.result(20).token_ids) > 0 for other in crowd)
+    assert engine.generate(greedy(kit, "dice", None, **{**sampled, "seed": 6}), ignore).token_ids != alone.token_ids
+
+
+def test_cancel_reaches_a_job_that_still_waits(kit):
+    engine = kit.engine(max_batch=1)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(engine.generate, greedy(kit, "first", None, max_new_tokens=300), ignore)
+        waiting = pool.submit(engine.generate, greedy(kit, "second", None), ignore)
+        while not engine.cancel("second"):
+            pass
+        with pytest.raises(Cancelled):
+            waiting.result(10)
+        engine.cancel("first")
+        with pytest.raises(Cancelled):
+            running.result(10)
+    engine.close()
+
+
+def test_a_prompt_that_breaks_the_step_fails_alone_and_the_engine_lives(kit, engine):
+    broken = kit.engine(model=BreaksOn(kit, "!"))
+    with ThreadPoolExecutor(6) as pool:
+        good = [pool.submit(broken.generate, greedy(kit, f"good {n}", None), ignore) for n in range(5)]
+        bad = pool.submit(broken.generate, greedy(kit, "!!!", None), ignore)
+        with pytest.raises(SignalboxError) as caught:
+            bad.result(20)
+        assert caught.value.code == "engine_step_failed"
+        assert all(one.result(20).token_ids for one in good)
+    assert broken.generate(greedy(kit, "good again", None), ignore).token_ids
+    broken.close()
+
+
+def test_a_step_without_memory_is_retryable(kit):
+    broken = kit.engine(model=BreaksOn(kit, "!", MemoryError()))
+    with pytest.raises(SignalboxError) as caught:
+        broken.generate(greedy(kit, "!", None), ignore)
+    assert (caught.value.code, caught.value.retryable) == ("engine_out_of_memory", True)
+    broken.close()
+
+
+def test_a_long_prompt_is_shortened_and_says_so(kit):
+    engine = kit.engine(max_prompt_tokens=32)
+    generation = engine.generate(greedy(kit, "y" * 500, None, max_new_tokens=4), ignore)
+    assert (generation.prompt_tokens, generation.prompt_shortened) == (32, True)
+    engine.close()
+
+
+def test_more_tokens_than_the_context_holds_are_refused(kit, engine):
+    with pytest.raises(Invalid) as caught:
+        engine.generate(greedy(kit, "y", None, max_new_tokens=512), ignore)
+    assert caught.value.code == "max_new_tokens_too_large"
+
+
+class BreaksOn:
+    """The tiny model with a fault: raises where a prompt holds the character."""
+
+    def __init__(self, kit, character, error=None):
+        self._model = kit.model
+        self._token = kit.tokenizer.convert_tokens_to_ids(character)
+        self._error = error or RuntimeError("broken on purpose")
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def eval(self):
+        return self
+
+    def __call__(self, input_ids, **options):
+        if input_ids.shape[1] > 1 and (input_ids == self._token).any():
+            raise self._error
+        return self._model(input_ids=input_ids, **options)
