@@ -32,7 +32,7 @@ class EmbeddingTable:
         raise Invalid("embedding_missing", f"no input embedding in the safetensors files of {folder.name!r}")
 
     def vectors(self, token_ids: Sequence[Sequence[int]], pooling: Pooling = "sum") -> Floats:
-        """Return `[n, hidden]` float32: sum or mean over each row's own tokens, never over padding; no tokens give zeros."""
+        """Return `[n, hidden]` float32: sum or mean over each row's own tokens, no padding; no tokens give zeros."""
         return np.stack([self._pool(ids, pooling) for ids in token_ids]) if token_ids else self.table[:0]
 
     def _pool(self, ids: Sequence[int], pooling: Pooling) -> Floats:
@@ -50,7 +50,7 @@ def _tensor_names(folder: Path) -> list[tuple[Path, str]]:
     found = []
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="numpy") as tensors:
-            found += [(file, name) for name in tensors.keys()]  # noqa: SIM118: not a dict
+            found += [(file, name) for name in tensors.keys()]  # noqa: SIM118
     return found
 
 

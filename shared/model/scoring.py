@@ -55,7 +55,7 @@ class LabelScorer:
         labels: Sequence[Label],
         max_tokens: int,
     ) -> None:
-        """Raises `Invalid` for no labels, or a list of labels too long for `max_tokens` (prompt and answer together)."""
+        """Raises `Invalid` for no labels, or a list too long for `max_tokens` (prompt and answer together)."""
         if not labels:
             raise Invalid("labels_missing", "a selector needs at least one label")
         self.labels = list(labels)
@@ -72,7 +72,7 @@ class LabelScorer:
         return encode(self._tokenizer, selector_prompt(text, self.labels), self._max_prompt)
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """Return `[batch, labels]` float32: log-softmax over the labels of their log-likelihoods, end token included."""
+        """Return `[batch, labels]` float32: log-softmax over the labels' log-likelihoods, end token included."""
         import torch
 
         prompts = [self.prompt_ids(text) for text in texts]

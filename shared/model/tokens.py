@@ -10,14 +10,14 @@ from shared.prompts import CHATML_END, Part, Segment
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# `split_special_tokens` is a switch inside the shared Rust tokenizer, so another thread could turn it between set and use.
+# `split_special_tokens` is a switch inside the Rust tokenizer: another thread could turn it between set and use.
 _TOKENIZER = threading.Lock()
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", segments: Sequence[Segment], max_tokens: int) -> list[int]:
     """Return the ids of a prompt, at most `max_tokens` of them; a too long input loses its middle.
 
-    Special tokens are read in `TEMPLATE` segments alone. Raises `Invalid` where the prompt does not fit without its input.
+    Special tokens are read in `TEMPLATE` segments alone. Raises `Invalid` where it does not fit without its input.
     """
     pieces = [_segment_ids(tokenizer, segment) for segment in segments]
     start = bos_ids(tokenizer)
