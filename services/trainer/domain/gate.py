@@ -1,0 +1,52 @@
+"""Whether a candidate release may replace the current one."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from shared.labels import REJECT
+
+MAX_LOSS = 0.01
+MIN_ACCURACY = 0.8
+_ROUNDING = 1e-9
+
+
+class Verdict(NamedTuple):
+    """The gate's answer, and why, one sentence per label that matters."""
+
+    passed: bool
+    sentences: list[str]
+
+
+def judge(
+    current: Mapping[str, float] | None,
+    candidate: Mapping[str, float],
+    *,
+    min_accuracy: float = MIN_ACCURACY,
+    max_loss: float = MAX_LOSS,
+) -> Verdict:
+    """Compare accuracies per label, both measured on the same validation rows; `current` is None for a first release.
+
+    Passes when no kept label loses more than `max_loss` and each new label reaches `min_accuracy`.
+    """
+    before = current or {}
+    labels = sorted(set(candidate) - {REJECT})
+    faults = [_fault(label, before.get(label), candidate[label], min_accuracy, max_loss) for label in labels]
+    sentences = [fault for fault in faults if fault]
+    if not labels:
+        sentences = ["The candidate has no labels."]
+    return Verdict(not sentences, sentences or [_praise(labels, before)])
+
+
+def _fault(label: str, before: float | None, after: float, min_accuracy: float, max_loss: float) -> str | None:
+    if before is None and after < min_accuracy - _ROUNDING:
+        return f"The new label {label} reaches {after:.3f} on validation; {min_accuracy:.3f} is needed."
+    if before is not None and before - after > max_loss + _ROUNDING:
+        points = (before - after) * 100
+        return f"The kept label {label} falls from {before:.3f} to {after:.3f} on validation: {points:.1f} points lost."
+    return None
+
+
+def _praise(labels: list[str], before: Mapping[str, float]) -> str:
+    new = [label for label in labels if label not in before]
+    kept = len(labels) - len(new)
+    return f"{kept} kept labels hold and {len(new)} new labels reach the mark."

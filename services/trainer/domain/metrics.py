@@ -1,0 +1,54 @@
+"""How well a selector routes: accuracy, confusion, rejections and calibration."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared.labels import REJECT
+
+BINS = 15
+
+
+class Routed(NamedTuple):
+    """One judged row: where it belongs, where it was sent (`REJECT` for nowhere), and how sure the selector was."""
+
+    gold: str
+    predicted: str
+    probability: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the row went where it belongs; background belongs nowhere."""
+        return self.gold == self.predicted
+
+
+class Metrics(NamedTuple):
+    """What `signalbox evaluate selector --json` prints."""
+
+    accuracy: float
+    n: int
+    per_label: dict[str, float]
+    confusion: dict[str, dict[str, int]]
+    rejected: int
+    ece: float
+
+
+def measure(rows: Sequence[Routed]) -> Metrics:
+    """Sum up judged rows; no rows give zeros. `confusion` is keyed by gold, then by prediction."""
+    counts = Counter((row.gold, row.predicted) for row in rows)
+    golds = sorted({row.gold for row in rows})
+    confusion = {gold: {pred: n for (g, pred), n in sorted(counts.items()) if g == gold} for gold in golds}
+    per_label = {gold: confusion[gold].get(gold, 0) / sum(confusion[gold].values()) for gold in golds}
+    right = sum(row.is_right for row in rows)
+    rejected = sum(row.predicted == REJECT for row in rows)
+    return Metrics(right / max(len(rows), 1), len(rows), per_label, confusion, rejected, calibration_error(rows))
+
+
+def calibration_error(rows: Sequence[Routed], bins: int = BINS) -> float:
+    """Return the expected calibration error over equal-width bins of probability (Guo et al. 2017, equation 3)."""
+    sums = [[0.0, 0.0] for _ in range(bins)]  # per bin: sum of probabilities, rows that were right
+    for row in rows:
+        cell = sums[min(int(row.probability * bins), bins - 1)]
+        cell[0] += row.probability
+        cell[1] += row.is_right
+    return sum(abs(sure - right) for sure, right in sums) / max(len(rows), 1)

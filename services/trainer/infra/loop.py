@@ -1,0 +1,168 @@
+"""The training loop: transformers' `Trainer` with our loss, batches and callbacks. Imports torch: import it lazily."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from services.trainer.infra.config import LoraConfigSettings
+from services.trainer.infra.peft_folder import save_adapter
+from services.trainer.infra.sequences import IGNORED, Example, collate, plan_batches
+from shared.errors import Cancelled, Invalid
+
+
+class Progress(NamedTuple):
+    """How far a run is, after each step."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    seconds_left: float
+
+
+class Hooks(NamedTuple):
+    """What the caller wants to hear of a run, and how it stops one."""
+
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_checkpoint: Callable[[Path, int], None] = lambda _folder, _step: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+class Batches(Dataset[list[Example]]):
+    """Each item is a whole batch, planned beforehand: a resumed run skips items and meets the same rows."""
+
+    def __init__(self, examples: Sequence[Example], config: LoraConfigSettings) -> None:
+        lengths = [len(example) for example in examples]
+        self._examples = examples
+        self._plan = plan_batches(lengths, config.batch_size, config.epochs, config.seed)
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, index: int) -> list[Example]:
+        return [self._examples[row] for row in self._plan[index]]
+
+
+class AnswerTrainer(Trainer):
+    """Takes the loss on answers alone and turns only those positions into logits: vocabularies are large."""
+
+    def __init__(self, *args: Any, precision: str, base_id: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.last_loss = math.nan
+        self._precision = getattr(torch, precision)
+        self._base_id = base_id
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,  # noqa: ARG002
+        num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Return the mean cross-entropy over the answer tokens of a batch; raises `Invalid` when it is not finite."""
+        labels = inputs.pop("labels")
+        enabled = self._precision is not torch.float32
+        with torch.autocast(labels.device.type, dtype=self._precision, enabled=enabled):
+            logits = model(**inputs, use_cache=False, logits_to_keep=labels.shape[1]).logits
+        loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        self.last_loss = loss.item()
+        if not math.isfinite(self.last_loss):
+            raise Invalid(
+                "training_diverged",
+                f"the loss is {self.last_loss} at step {self.state.global_step}: lower learning_rate, or use float32",
+            )
+        return loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:  # noqa: ARG002
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
+        save_adapter(self.model, Path(output_dir or self.args.output_dir), self._base_id)
+
+
+class _Reporter(TrainerCallback):
+    """Turns the Trainer's events into the caller's hooks."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+        self.trainer: AnswerTrainer | None = None
+        self._started = (0, 0.0)  # step and clock when this attempt began
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self._started = (state.global_step, time.monotonic())
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if self._hooks.should_stop():
+            raise Cancelled("cancelled", f"the training was cancelled before step {state.global_step + 1}")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        first, since = self._started
+        seconds_a_step = (time.monotonic() - since) / max(state.global_step - first, 1)
+        loss = self.trainer.last_loss if self.trainer else math.nan
+        rate = float(kwargs["lr_scheduler"].get_last_lr()[0])
+        left = seconds_a_step * (state.max_steps - state.global_step)
+        self._hooks.on_progress(Progress(state.global_step, state.max_steps, loss, rate, left))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self._hooks.on_checkpoint(folder, state.global_step)
+
+
+def run(
+    model: Any,
+    examples: Sequence[Example],
+    config: LoraConfigSettings,
+    work_dir: Path,
+    *,
+    base_id: str,
+    hooks: Hooks,
+    resume_from: Path | None,
+) -> None:
+    """Train the LoRA weights of `model` in place, from the start or from a checkpoint folder of the same run.
+
+    Raises `Cancelled` within one step of `should_stop`, `Invalid` when the loss is not finite.
+    """
+    reporter = _Reporter(hooks)
+    trainer = AnswerTrainer(
+        model=model,
+        args=_arguments(config, work_dir, on_cpu=model.device.type == "cpu"),
+        train_dataset=Batches(examples, config),
+        data_collator=lambda items: collate(items[0]),
+        callbacks=[reporter],
+        precision=config.precision,
+        base_id=base_id,
+    )
+    reporter.trainer = trainer
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _arguments(config: LoraConfigSettings, work_dir: Path, *, on_cpu: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(work_dir),
+        per_device_train_batch_size=1,  # an item is a batch already
+        num_train_epochs=1,  # the plan holds all epochs
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup_share,
+        weight_decay=config.weight_decay,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        seed=config.seed,
+        use_cpu=on_cpu,
+    )

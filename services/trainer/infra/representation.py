@@ -1,0 +1,45 @@
+"""The representation set: k real rows for every label, mixed by a seed (paper, section 3.3)."""
+
+import random
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from services.trainer.domain.rows import SelectorRow
+from services.trainer.infra.kmeans import Distance, representative_rows
+from shared.labels import parse_label
+from shared.model.features import EmbeddingTable, Pooling
+from shared.model.tokens import encode_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def representation_set(
+    texts: Mapping[str, Sequence[str]],
+    tokenizer: "PreTrainedTokenizerBase",
+    table: EmbeddingTable,
+    k: int,
+    *,
+    distance: Distance = "l2",
+    pooling: Pooling = "sum",
+    seed: int = 0,
+) -> dict[str, list[str]]:
+    """Return for each label its `k` representative texts (all of them where there are fewer), in source order."""
+    chosen = {}
+    for label, rows in sorted(texts.items()):
+        vectors = table.vectors([encode_text(tokenizer, text) for text in rows], pooling)
+        chosen[label] = [rows[index] for index in representative_rows(vectors, k, distance, seed)]
+    return chosen
+
+
+def mixed(texts: Mapping[str, Sequence[str]], seed: int) -> list[SelectorRow]:
+    """Return the training rows of all labels in seeded order, each label as often as the largest: small sets repeat."""
+    share = max((len(rows) for rows in texts.values()), default=0)
+    rows = [
+        SelectorRow(text, parse_label(label))
+        for label, own in sorted(texts.items())
+        for text in islice(cycle(own), share)
+    ]
+    random.Random(seed).shuffle(rows)  # noqa: S311
+    return rows

@@ -1,0 +1,100 @@
+"""Rows to token sequences, and a whole run's batches laid out beforehand: a resumed run sees the same ones."""
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from services.trainer.domain.rows import Row, SelectorRow
+from shared.errors import Invalid
+from shared.labels import Label
+from shared.model.tokens import encode, encode_text, end_id
+from shared.prompts import Segment, adapter_prompt, selector_answer, selector_prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+BATCHES_PER_POOL = 32
+
+
+class Example(NamedTuple):
+    """A prompt, and the answer that the loss is taken on (its end token included)."""
+
+    prompt: list[int]
+    answer: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def adapter_examples(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], template: str, max_length: int
+) -> list[Example]:
+    """Tokenise instruction rows; raises `Invalid`, with the row's number, where the answer leaves no room."""
+    end = end_id(tokenizer, template)
+    examples = []
+    for number, row in enumerate(rows, start=1):
+        answer = [*encode_text(tokenizer, row.output), end]
+        segments = adapter_prompt(template, row.instruction, row.input)
+        examples.append(Example(_fitted(tokenizer, segments, max_length - len(answer), number), answer))
+    return examples
+
+
+def selector_examples(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[SelectorRow], labels: Sequence[Label], max_length: int
+) -> list[Example]:
+    """Tokenise selector rows: the prompt lists all `labels`, the answer is the row's own (paper, appendix A)."""
+    end = end_id(tokenizer)
+    answers = {label: [*encode_text(tokenizer, selector_answer(label)), end] for label in labels}
+    room = max_length - max(map(len, answers.values()))
+    return [
+        Example(_fitted(tokenizer, selector_prompt(row.text, labels), room, number), answers[row.label])
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _fitted(tokenizer: "PreTrainedTokenizerBase", segments: list[Segment], room: int, number: int) -> list[int]:
+    try:
+        return encode(tokenizer, segments, room)
+    except Invalid as error:
+        raise Invalid(error.code, f"row {number}: {error.detail}") from error
+
+
+def plan_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[list[int]]:
+    """Return every batch of every epoch as row indices: neighbours in length share a batch, batches come shuffled."""
+    return [batch for epoch in range(epochs) for batch in _epoch(lengths, batch_size, random.Random(f"{seed}:{epoch}"))]  # noqa: S311
+
+
+def _epoch(lengths: Sequence[int], batch_size: int, dice: random.Random) -> list[list[int]]:
+    order = list(range(len(lengths)))
+    dice.shuffle(order)
+    pool = batch_size * BATCHES_PER_POOL
+    by_length = [
+        row for at in range(0, len(order), pool) for row in sorted(order[at : at + pool], key=lengths.__getitem__)
+    ]
+    batches = [by_length[at : at + batch_size] for at in range(0, len(by_length), batch_size)]
+    dice.shuffle(batches)
+    return batches
+
+
+def collate(examples: Sequence[Example]) -> dict[str, "Tensor"]:
+    """Return `input_ids`, `attention_mask`, `position_ids` `[batch, width]` and `labels` `[batch, answer]`.
+
+    Padding is on the left, so that the last `answer` columns of the logits predict `labels`; the final token of each
+    sequence is predicted, never read.
+    """
+    import torch
+
+    width = max(map(len, examples)) - 1
+    keep = max(len(example.answer) for example in examples)
+    shape = (len(examples), width)
+    batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("input_ids", "attention_mask", "position_ids")}
+    labels = torch.full((len(examples), keep), IGNORED)
+    for row, example in enumerate(examples):
+        read = (example.prompt + example.answer)[:-1]
+        batch["input_ids"][row, width - len(read) :] = torch.tensor(read)
+        batch["attention_mask"][row, width - len(read) :] = 1
+        batch["position_ids"][row, width - len(read) :] = torch.arange(len(read))
+        labels[row, keep - len(example.answer) :] = torch.tensor(example.answer)
+    return {**batch, "labels": labels}
