@@ -1,0 +1,49 @@
+"""Logs, the same in every service: one JSON object a line to stderr."""
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+def configure_logging(service: str, level: int = logging.INFO) -> None:
+    """Write one JSON object a line to stderr, with what `structlog.contextvars` holds (job_id, release, ...)."""
+
+    def name_service(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        # Not a context variable: threads start with an empty context.
+        return {"service": service, **event}
+
+    structlog.configure(
+        processors=[
+            name_service,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    _pass_on_library_logs(name_service)
+
+
+def _pass_on_library_logs(name_service: Processor) -> None:
+    """Give warnings of libraries that log by the standard module the same form."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processor=structlog.processors.JSONRenderer(ensure_ascii=False),
+            foreign_pre_chain=[
+                name_service,
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
