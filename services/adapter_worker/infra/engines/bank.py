@@ -115,4 +115,5 @@ def _read_config(folder: Path) -> LoraConfig:
         raise Invalid("adapter_weights_missing", f"no adapter_model.safetensors in {folder.name}")
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = True
+    config.init_lora_weights = True  # others change the base weights before the file is read
     return config

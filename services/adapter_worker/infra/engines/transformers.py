@@ -46,7 +46,6 @@ class TransformersEngine:
         self._max_batch = max_batch
         self._max_prompt_tokens = max_prompt_tokens
         self._torch_threads = torch_threads
-        self._encoding = threading.Lock()  # encoding may change the tokenizer's state for a moment
         self._work = threading.Condition()  # guards the six below
         self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
         self._waiting: deque[Sequence] = deque()
@@ -59,13 +58,12 @@ class TransformersEngine:
 
     @classmethod
     def from_folder(cls, settings: Settings, base_folder: Path) -> Self:
-        """Load the base model in `base_folder` as the settings say, on the GPU where there is one."""
+        """Load the base model in `base_folder` as the settings say, on the accelerator where there is one."""
         from shared.model.base import load_model, load_tokenizer
         from shared.model.tokens import encode
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(
-            load_model(base_folder, settings.dtype).to(device),
+            load_model(base_folder, settings.dtype),
             load_tokenizer(base_folder),
             encode,
             max_batch=settings.worker_slots,
@@ -139,11 +137,10 @@ class TransformersEngine:
         limit = min(self._max_prompt_tokens, self._context_length - request.max_new_tokens)
         if limit < 1:
             raise Invalid("max_new_tokens_too_large", f"the model's context holds {self._context_length} tokens in all")
-        with self._encoding:
-            ids = self._encode(self._tokenizer, request.prompt, _NO_LIMIT)
-            is_shortened = len(ids) > limit
-            if is_shortened:
-                ids = self._encode(self._tokenizer, request.prompt, limit)
+        ids = self._encode(self._tokenizer, request.prompt, _NO_LIMIT)
+        is_shortened = len(ids) > limit
+        if is_shortened:
+            ids = self._encode(self._tokenizer, request.prompt, limit)
         if not ids:
             raise Invalid("prompt_empty", "the prompt has no tokens")
         return ids, is_shortened

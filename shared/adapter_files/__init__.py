@@ -1,0 +1,19 @@
+"""An adapter's files before they are trusted: archive, config, tensors, digest; standard library alone."""
+
+from shared.adapter_files.archive import unpack_adapter
+from shared.adapter_files.check import AdapterInfo, AdapterLimits, check_adapter
+from shared.adapter_files.folder import CONFIG_NAME, WEIGHTS_NAME, adapter_digest, check_digest, pack_adapter
+from shared.adapter_files.shapes import BaseShapes
+
+__all__ = [
+    "CONFIG_NAME",
+    "WEIGHTS_NAME",
+    "AdapterInfo",
+    "AdapterLimits",
+    "BaseShapes",
+    "adapter_digest",
+    "check_adapter",
+    "check_digest",
+    "pack_adapter",
+    "unpack_adapter",
+]

@@ -1,0 +1,199 @@
+"""Uploaded archives: unpacked under fixed names and bounds, or refused."""
+
+import gzip
+import io
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from shared.adapter_files.folder import IGNORED_NAMES, check_complete, check_file_name
+from shared.errors import Invalid
+
+_ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
+_TAR_OVERHEAD = 1 << 20
+_MAX_MEMBERS = 16
+_CHUNK = 1 << 20
+_PLAIN_KINDS = {0, stat.S_IFREG, stat.S_IFDIR}
+_ENCRYPTED = 1
+_EXTENDED = {
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+}
+_MAX_EXTENDED_BYTES = 4096
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,  # a zip feature that the standard library does not read
+    ValueError,
+)
+
+
+class _Member(NamedTuple):
+    """One entry of an archive: its name as written there, and its bytes (None for a folder)."""
+
+    name: str
+    data: BinaryIO | None
+
+
+def unpack_adapter(archive: bytes | Path, into: Path, max_bytes: int) -> Path:
+    """Unpack a zip, tar or tar.gz of one adapter into the new folder `into`, at most `max_bytes`; answers `into`.
+
+    The files may lie in one folder inside the archive. Nothing is written under a name that the archive chose.
+    Raises `Invalid` for what is unsafe, unknown, damaged, incomplete or too large, and then leaves nothing behind.
+    """
+    into.mkdir(parents=True)
+    try:
+        with _opened(archive) as stream:
+            _unpack(stream, into, max_bytes)
+    except BaseException as error:
+        shutil.rmtree(into)
+        if isinstance(error, _BROKEN):
+            raise _corrupt(f"it cannot be read ({error})") from error
+        raise
+    return into
+
+
+def _unpack(stream: BinaryIO, into: Path, max_bytes: int) -> None:
+    room = max_bytes
+    seen: set[str] = set()
+    for member in _members(stream, max_bytes):
+        name = _safe_name(member, seen)
+        if member.data is not None and name not in IGNORED_NAMES:
+            room -= _write(member.data, into / name, room, max_bytes)
+    if len({path.rpartition("/")[0] for path in seen}) > 1:
+        raise _unsafe("its files lie in different folders")
+    check_complete({path.rpartition("/")[2] for path in seen})
+
+
+def _opened(archive: bytes | Path) -> BinaryIO:
+    return io.BytesIO(archive) if isinstance(archive, bytes) else archive.open("rb")
+
+
+def _members(stream: BinaryIO, max_bytes: int) -> Iterator[_Member]:
+    magic = stream.read(4)
+    stream.seek(0)
+    if magic == _ZIP:
+        return _zip_members(stream)
+    unzipped = gzip.GzipFile(fileobj=stream) if magic.startswith(_GZIP) else stream
+    return _tar_members(_Bounded(unzipped, max_bytes + _TAR_OVERHEAD))
+
+
+def _tar_members(stream: "_Bounded") -> Iterator[_Member]:
+    with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|", tarinfo=_ShortHeaders) as tar:
+        for count, member in enumerate(tar):
+            if count >= _MAX_MEMBERS:
+                raise _unsafe(f"it has more than {_MAX_MEMBERS} entries")
+            if not (member.isdir() or member.isreg()) or member.issparse():
+                raise _unsafe(f"{member.name!r} is a link or a device")
+            yield _Member(member.name, cast("BinaryIO | None", tar.extractfile(member)))
+    stream.drain()
+
+
+def _zip_members(stream: BinaryIO) -> Iterator[_Member]:
+    with zipfile.ZipFile(stream) as archive:
+        if len(archive.infolist()) > _MAX_MEMBERS:
+            raise _unsafe(f"it has more than {_MAX_MEMBERS} entries")
+        for info in archive.infolist():
+            if stat.S_IFMT(info.external_attr >> 16) not in _PLAIN_KINDS or info.flag_bits & _ENCRYPTED:
+                raise _unsafe(f"{info.filename!r} is a link, a device or encrypted")
+            if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise _unsafe(f"{info.filename!r} is compressed in an unusual way")
+            if info.is_dir():
+                yield _Member(info.orig_filename, None)
+                continue
+            with archive.open(info) as data:
+                yield _Member(info.orig_filename, cast("BinaryIO", data))
+
+
+def _safe_name(member: _Member, seen: set[str]) -> str:
+    """The allowed file name inside `member.name`; adds the path to `seen`; raises `Invalid` for tricks."""
+    path = member.name.removeprefix("./")
+    if member.data is None:
+        if path not in {"", "."}:
+            _check_parts(path.removesuffix("/"), most=1)
+        return ""
+    parts = _check_parts(path, most=2)
+    check_file_name(parts[-1])
+    if path in seen:
+        raise _unsafe(f"{path!r} comes twice")
+    seen.add(path)
+    return parts[-1]
+
+
+def _check_parts(path: str, most: int) -> list[str]:
+    parts = path.split("/")
+    is_plain = path.isascii() and path.isprintable() and not set(path) & set("\\:")
+    if not is_plain or len(parts) > most or any(part in {"", ".", ".."} for part in parts):
+        raise _unsafe(f"{path[:128]!r} is not a plain path")
+    return parts
+
+
+def _write(data: BinaryIO, target: Path, room: int, max_bytes: int) -> int:
+    """Copy at most `room` bytes to a new file; answers how many."""
+    written = 0
+    with target.open("xb") as out:
+        while chunk := data.read(_CHUNK):
+            written += len(chunk)
+            if written > room:
+                raise _too_large(max_bytes)
+            out.write(chunk)
+    return written
+
+
+class _ShortHeaders(tarfile.TarInfo):
+    """Refuses long extended headers before the standard library searches them, which may take hours."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and self.size > _MAX_EXTENDED_BYTES:
+            raise _unsafe("it has a header of unusual length")
+        return cast("tarfile.TarInfo", super()._proc_member(tar))  # type: ignore[misc]
+
+
+class _Bounded:
+    """A stream that ends with an error after `limit` bytes, however well they were compressed."""
+
+    def __init__(self, stream: BinaryIO | gzip.GzipFile, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._left = limit
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(self._left + 1 if size < 0 else min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large(self._limit - _TAR_OVERHEAD)
+        return data
+
+    def drain(self) -> None:
+        """Read to the end: only there does gzip check its sum."""
+        while self.read(_CHUNK):
+            pass
+
+
+def _unsafe(reason: str) -> Invalid:
+    return Invalid("adapter_archive_unsafe", f"the archive is refused: {reason}; pack the two adapter files plainly")
+
+
+def _corrupt(reason: str) -> Invalid:
+    return Invalid(
+        "adapter_archive_corrupt", f"the archive is damaged or no zip, tar or tar.gz: {reason}; send it again"
+    )
+
+
+def _too_large(max_bytes: int) -> Invalid:
+    return Invalid(
+        "adapter_archive_too_large", f"the archive unpacks to more than {max_bytes} bytes: train a smaller rank"
+    )

@@ -1,0 +1,93 @@
+"""The adapter folder: which files it may hold, its digest, and its archive for upload."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from shared.adapter_files.config import canonical_config, read_config
+from shared.errors import Invalid
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+IGNORED_NAMES = frozenset({"README.md"})  # PEFT writes one beside the weights
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+_CODE = frozenset({".py", ".pyc", ".so"})
+_DIGEST_FRAME = b"signalbox adapter 1\n"
+_CHUNK = 1 << 20
+
+
+def check_file_name(name: str) -> None:
+    """Raise `Invalid` unless an adapter may hold a file of this name."""
+    if name in {CONFIG_NAME, WEIGHTS_NAME} or name in IGNORED_NAMES:
+        return
+    ending = PurePosixPath(name.lower()).suffix
+    if ending in _PICKLES:
+        raise Invalid(
+            "adapter_pickle_refused",
+            f"{name!r} may be a pickle, which runs code when it is read: save with safe_serialization=True and send "
+            f"{WEIGHTS_NAME}",
+        )
+    if ending in _CODE:
+        raise Invalid("adapter_code_refused", f"{name!r} is program code: an adapter holds a config and weights only")
+    raise Invalid("adapter_file_unknown", f"{name!r} has no place in an adapter: send {CONFIG_NAME} and {WEIGHTS_NAME}")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `Invalid` unless the folder holds both files, as plain files, and nothing that is not allowed."""
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    for entry in entries:
+        if entry.is_symlink() or not entry.is_file():
+            raise Invalid("adapter_file_unknown", f"{entry.name!r} is not a plain file: send the files themselves")
+        check_file_name(entry.name)
+    check_complete({entry.name for entry in entries})
+
+
+def check_complete(names: set[str]) -> None:
+    """Raise `Invalid` unless config and weights are both among `names`."""
+    missing = sorted({CONFIG_NAME, WEIGHTS_NAME} - names)
+    if missing:
+        raise Invalid("adapter_file_missing", f"the adapter lacks {' and '.join(missing)}: save it with PEFT again")
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 hex over the canonical config and the weights, each framed by its length."""
+    config = canonical_config(read_config(folder / CONFIG_NAME))
+    weights = folder / WEIGHTS_NAME
+    digest = hashlib.sha256(_DIGEST_FRAME + _length(len(config)) + config)
+    with weights.open("rb") as stream:
+        digest.update(_length(weights.stat().st_size))
+        _feed(digest, stream)
+    return digest.hexdigest()
+
+
+def check_digest(folder: Path, digest: str) -> None:
+    """Raise `Invalid` where the folder's content is not what `digest` names."""
+    found = adapter_digest(folder)
+    if found != digest:
+        raise Invalid(
+            "adapter_digest_mismatch", f"the adapter is {found[:12]}, not {digest[:12]}: it was damaged, send it again"
+        )
+
+
+def pack_adapter(folder: Path) -> bytes:
+    """The folder as an uncompressed tar; equal folders give equal bytes."""
+    check_complete({entry.name for entry in folder.iterdir()})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in (CONFIG_NAME, WEIGHTS_NAME):
+            member = tarfile.TarInfo(name)  # its owner, mode and time are constants
+            member.size = (folder / name).stat().st_size
+            with (folder / name).open("rb") as stream:
+                tar.addfile(member, stream)
+    return buffer.getvalue()
+
+
+def _length(count: int) -> bytes:
+    return count.to_bytes(8, "big")
+
+
+def _feed(digest: "hashlib._Hash", stream: BinaryIO) -> None:
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)

@@ -1,0 +1,49 @@
+"""What an adapter is checked against: the linear layers of the base model, read without torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from shared.adapter_files.tensors import read_header
+from shared.errors import Invalid
+
+_WEIGHT = ".weight"
+_EMBEDDINGS = ("embed", "wte", "wpe")  # two-dimensional as well, but tables, which LoRA layers here never wrap
+
+
+@dataclass(frozen=True, slots=True)
+class BaseShapes:
+    """Linear modules of the base model: full name -> (out, in)."""
+
+    modules: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def from_folder(cls, base_folder: Path) -> Self:
+        """Read the headers of the folder's safetensors files; raises `Invalid` where there are none."""
+        modules: dict[str, tuple[int, int]] = {}
+        for file in sorted(base_folder.glob("*.safetensors")):
+            for name, span in read_header(file, "base_model_invalid").items():
+                if name.endswith(_WEIGHT) and len(span.shape) == 2 and not _is_embedding(name):
+                    modules[name.removesuffix(_WEIGHT)] = (span.shape[0], span.shape[1])
+        if not modules:
+            raise Invalid("base_model_invalid", f"{base_folder.name!r} holds no linear layers in *.safetensors files")
+        return cls(modules)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`."""
+        return cls({name: (int(out), int(into)) for name, (out, into) in value.items()})
+
+    def to_dict(self) -> dict[str, list[int]]:
+        """As plain JSON values: name -> [out, in]."""
+        return {name: list(shape) for name, shape in self.modules.items()}
+
+    def targeted(self, target: str) -> list[str]:
+        """Modules that PEFT matches for one name in `target_modules`."""
+        return [name for name in self.modules if name == target or name.endswith(f".{target}")]
+
+
+def _is_embedding(name: str) -> bool:
+    module = name.removesuffix(_WEIGHT).rpartition(".")[2]
+    return any(word in module for word in _EMBEDDINGS)
