@@ -5,7 +5,7 @@ from enum import StrEnum
 SELECT_QUEUE = "select"
 TRAIN_QUEUE = "train"
 BASE_GROUP = "base"
-"""The group of requests that no adapter answers; its queue is served by the group a release names."""
+"""The group that answers what no adapter does; some worker must name it among its groups."""
 
 RELEASE_CHANNEL = "sb:hint:release"
 CANCEL_CHANNEL = "sb:hint:cancel"

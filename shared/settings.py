@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
     engine: Literal["transformers", "echo"] = "transformers"
+    groups: str = "base"
+    """The groups a worker serves, separated by commas; `base` answers what no adapter does."""
+    store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0
     worker_slots: Annotated[int, Field(ge=1)] = 8
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     pointer_poll_seconds: Annotated[float, Field(gt=0)] = 3.0

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +34,7 @@ def _as_unavailable() -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError) as error:
         raise Unavailable("ledger_unavailable", "the job ledger (Redis) does not answer; try again shortly") from error
     except redis.ResponseError as error:
-        if str(error).startswith(("OOM", "MISCONF", "NOREPLICAS")) or "OOM command" in str(error):
+        if isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS")):
             raise Unavailable(
                 "ledger_full", "the job ledger (Redis) takes no writes (memory or disk is full); try again later"
             ) from error
@@ -65,6 +66,19 @@ class Ledger:
         with _as_unavailable():
             raw = self._script(args=[call.op, json.dumps(call.args)])
         return _decode(call, raw)
+
+    def do_patiently(self, call: Call[T], patience_seconds: float) -> T:
+        """Run one operation, again and again while Redis restarts; for writes that a second run refuses as stale."""
+        until = time.monotonic() + patience_seconds
+        pause = 0.05
+        while True:
+            try:
+                return self.do(call)
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(pause)  # between two tries, not a wait for something that could be observed
+            pause = min(pause * 2, 1.0)
 
     def close(self) -> None:
         """Close the connections."""

@@ -93,10 +93,10 @@ class Release(_Manifest):
     labels: dict[str, ReleaseLabel]
     selector: ReleaseSelector | None = None
     reject_policy: Literal["base", "error"] = "base"
-    base_group: str
-    """The group whose workers also answer for the base model."""
     representation: dict[str, str] = Field(default_factory=dict)
-    """Label -> object key of its representation set."""
+    """Label -> key of its representation set, the pseudo-label `none.none` among them."""
+    validation: dict[str, str] = Field(default_factory=dict)
+    """Label -> key of the rows that no selector of this line was trained on."""
     report: dict[str, Any] = Field(default_factory=dict)
     verdict: Verdict
     created_at: str = Field(default_factory=utc_now)

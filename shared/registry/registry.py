@@ -119,6 +119,17 @@ class Registry:
         manifest = self.dataset(tenant_id, ref)
         return parse_rows(self.store.get(f"tenants/{tenant_id}/datasets/{manifest.id}.jsonl"))
 
+    def put_rows(self, tenant_id: str, rows: list[Row]) -> str:
+        """Store rows that belong to a release (a representation or validation set); answers their key."""
+        data = dump_rows(rows)
+        key = f"tenants/{tenant_id}/sets/{dataset_id(data)}.jsonl"
+        self.store.put(key, data)
+        return key
+
+    def get_rows(self, key: str) -> list[Row]:
+        """Read what `put_rows` stored."""
+        return parse_rows(self.store.get(key))
+
     def _feedback_dataset(self, tenant_id: str) -> DatasetManifest:
         said = self._redis.hgetall(f"sb:feedback:{tenant_id}")
         rows = [Row.model_validate_json(said[job_id]) for job_id in sorted(said)]
@@ -147,7 +158,7 @@ class Registry:
 
     def current_id(self, tenant_id: str) -> str:
         """Id of the current release; empty where there is none."""
-        return self._redis.get(f"sb:release:{tenant_id}") or ""
+        return str(self._redis.get(f"sb:release:{tenant_id}") or "")
 
     def promotions(self, tenant_id: str) -> list[dict[str, Any]]:
         """Every move of the pointer, oldest first."""
@@ -196,7 +207,7 @@ class Registry:
         self._redis.hset(f"sb:{kind}:{tenant_id}", name, manifest)
 
     def _all(self, kind: str, tenant_id: str) -> list[str]:
-        return list(self._redis.hvals(f"sb:{kind}:{tenant_id}"))
+        return [str(raw) for raw in self._redis.hvals(f"sb:{kind}:{tenant_id}")]
 
 
 def check_same_base(manifest: AdapterManifest, base_model: str) -> None:

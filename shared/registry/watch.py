@@ -55,7 +55,7 @@ class ReleaseWatch:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as hints:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as hints:  # type: ignore[no-untyped-call]
                     hints.subscribe(RELEASE_CHANNEL)
                     while not self._stop.is_set():
                         hints.get_message(timeout=self._poll_seconds)

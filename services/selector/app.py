@@ -1,0 +1,59 @@
+"""The selector service, wired by hand: settings, clients, model, handlers, task, worker."""
+
+import structlog
+from shared.telemetry import configure_logging
+
+from services.selector.handlers import select
+from services.selector.infra.batcher import Batcher
+from services.selector.infra.llm import LlmScorers
+from shared import metrics
+from shared.attempts import Held
+from shared.jobs import Job
+from shared.model.base import resolve_base_model
+from shared.model.threads import limit_threads
+from shared.names import DEFAULT_TENANT, SELECT_QUEUE, TaskName
+from shared.registry import Release, ReleaseWatch
+from shared.service import Service
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    configure_logging("selector")
+    settings = Settings()
+    limit_threads(settings)
+    # Twice the batch: one batch is scored while the next one gathers.
+    service = Service(settings, "selector", [SELECT_QUEUE], concurrency=2 * settings.selector_batch)
+    scorers = LlmScorers(
+        resolve_base_model(settings),
+        service.registry.fetch_weights,
+        dtype=settings.dtype,
+        max_tokens=settings.max_prompt_tokens,
+        on_load=metrics.RELOADS.labels("selector").inc,
+    )
+    batcher = Batcher(scorers.score_many, max_batch=settings.selector_batch, max_wait_ms=settings.selector_wait_ms)
+
+    def warm(release: Release) -> None:
+        """Load a new release's selector before the first request needs it."""
+        service.info["release"] = release.id
+        if release.selector:
+            batcher.score(release.selector, "warm-up")
+        log.info("release_loaded", release=release.id)
+
+    def work(job: Job, held: Held) -> None:
+        held.check()
+        release = service.release(job.tenant_id, job.release)
+        selection = select(job, release, batcher.score, service.ledger, service.attempts)
+        metrics.SELECTOR_PROBABILITY.observe(selection.best.probability)
+        if not selection.label:
+            metrics.REJECTS.labels("below_threshold").inc()
+
+    watch = ReleaseWatch(
+        service.registry, service.ledger.redis, DEFAULT_TENANT, warm, poll_seconds=settings.pointer_poll_seconds
+    )
+    watch.start()
+    service.on(TaskName.SELECT, work)
+    metrics.serve(settings.metrics_port)
+    service.run()

@@ -1,0 +1,46 @@
+"""What the selector does with a job: score its text, decide, hand it on."""
+
+from collections.abc import Callable
+from typing import Any
+
+from services.selector.domain.policy import Selection, decide
+from shared.attempts import Attempts
+from shared.errors import Invalid
+from shared.jobs import Job, JobKind, JobState
+from shared.ledger import Ledger, calls
+from shared.names import BASE_GROUP, generate_queue
+from shared.registry import Release, ReleaseSelector
+
+Score = Callable[[ReleaseSelector, str], list[float]]
+
+
+def select(job: Job, release: Release, score: Score, ledger: Ledger, attempts: Attempts) -> Selection:
+    """Choose the label of a job and send it to that label's group; a `select` job ends with the answer."""
+    if release.selector is None:
+        raise Invalid("selector_missing", f"release {release.id} has no selector: name a label, or train a selector")
+    selection = decide(score(release.selector, selection_text(job, release.selector)), release.selector)
+    fields = selection.as_fields(release.selector) | {"release": release.id}
+    if job.kind == JobKind.SELECT:
+        attempts.end(calls.finish(job, JobState.SUCCEEDED, selection=fields, result=fields))
+    elif not selection.label and release.reject_policy == "error":
+        attempts.end(calls.finish(job, JobState.REJECTED, selection=fields, error=_rejection(selection)))
+    else:
+        group = release.labels[selection.label].group if selection.label else BASE_GROUP
+        sent = ledger.do_patiently(
+            calls.route(job, queue=generate_queue(group), label=selection.label, selection=fields), 60
+        )
+        attempts.send(sent)
+    return selection
+
+
+def selection_text(job: Job, selector: ReleaseSelector) -> str:
+    """What the selector reads: the input alone (as in the paper), or the instruction and it."""
+    text = str(job.body["input"])
+    instruction = job.body.get("instruction")
+    return f"{instruction}\n{text}" if instruction and selector.text == "instruction+input" else text
+
+
+def _rejection(selection: Selection) -> dict[str, Any]:
+    best = selection.best
+    detail = f"no label fits: the nearest is {best.label} at {best.probability:.2f}; name a label to force one"
+    return {"code": "rejected", "detail": detail, "retryable": False}

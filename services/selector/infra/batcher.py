@@ -1,0 +1,62 @@
+"""Micro-batching: requests that arrive within a few milliseconds share one forward pass."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from shared.registry import ReleaseSelector
+
+ScoreMany = Callable[[ReleaseSelector, Sequence[str]], Sequence[Sequence[float]]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    selector: ReleaseSelector
+    text: str
+    scores: Future[list[float]] = field(default_factory=Future)
+
+
+class Batcher:
+    """One thread scores; the threads that ask wait for their row."""
+
+    def __init__(self, score_many: ScoreMany, *, max_batch: int, max_wait_ms: float) -> None:
+        self._score_many = score_many
+        self._max_batch = max_batch
+        self._max_wait_seconds = max_wait_ms / 1000
+        self._queue: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="batcher", daemon=True).start()
+
+    def score(self, selector: ReleaseSelector, text: str) -> list[float]:
+        """Log-probabilities of the selector's labels; raises what scoring raised."""
+        waiting = _Waiting(selector, text)
+        self._queue.put(waiting)
+        return waiting.scores.result()
+
+    def _run(self) -> None:
+        while True:
+            batch = self._gather()
+            for selector in {w.selector.digest: w.selector for w in batch}.values():
+                self._score([w for w in batch if w.selector.digest == selector.digest])
+
+    def _gather(self) -> list[_Waiting]:
+        batch = [self._queue.get()]
+        until = time.monotonic() + self._max_wait_seconds
+        while len(batch) < self._max_batch:
+            try:
+                batch.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
+            except queue.Empty:
+                break
+        return batch
+
+    def _score(self, part: list[_Waiting]) -> None:
+        try:
+            rows = self._score_many(part[0].selector, [w.text for w in part])
+        except Exception as error:  # noqa: BLE001 - handed to the threads that wait, which fail their jobs
+            for waiting in part:
+                waiting.scores.set_exception(error)
+            return
+        for waiting, row in zip(part, rows, strict=True):
+            waiting.scores.set_result([float(score) for score in row])

@@ -1,0 +1,257 @@
+"""One try at a job, from acquiring it to its end: its lease kept alive, cancel and drain passed on, errors noted."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import structlog
+
+from shared.bus import Bus
+from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
+from shared.jobs import Job
+from shared.ledger import Ledger, calls
+from shared.ledger.calls import NotAcquired, Sent
+from shared.settings import Settings
+
+log = structlog.get_logger()
+StopReason = Literal["cancel", "stale", "drain"]
+
+
+class Held:
+    """A job under a live lease; `on_stop` is called once, from another thread, when the work has to end."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.reason: StopReason | None = None
+        self._asked = threading.Event()
+        self._on_stop: Callable[[], Any] = lambda: None
+        self._lock = threading.Lock()
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether somebody asked for the end."""
+        return self.reason is not None
+
+    def on_stop(self, act: Callable[[], Any]) -> None:
+        """Set what ends the work; where the end was asked for already, it is called at once."""
+        with self._lock:
+            self._on_stop = act
+            asked = self.must_stop
+        if asked:
+            act()
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask for the end; the first reason stays."""
+        with self._lock:
+            if self.reason is not None:
+                return
+            self.reason = reason
+            self._asked.set()
+            act = self._on_stop
+        act()
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but raise `Cancelled` as soon as the end is asked for."""
+        self._asked.wait(seconds)
+        self.check()
+
+    def check(self) -> None:
+        """Raise `Cancelled` where the end was asked for."""
+        if self.must_stop:
+            raise Cancelled("cancelled", f"job {self.job.id} was stopped ({self.reason})")
+
+
+class LeaseKeeper:
+    """One thread a process that keeps every held lease, and the process's presence in its queues, alive."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        owner: str,
+        queues: Sequence[str],
+        info: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._ledger = ledger
+        self._owner = owner
+        self._queues = queues
+        self._info = info
+        self._every_seconds = settings.heartbeat_seconds
+        self.lease_seconds = settings.lease_seconds
+        self._held: dict[str, Held] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Announce the process, then beat in the background."""
+        self._beat()
+        threading.Thread(target=self._run, name="lease-keeper", daemon=True).start()
+
+    def close(self) -> None:
+        """Leave the queues."""
+        self._stop.set()
+        with contextlib.suppress(Unavailable):
+            self._ledger.do(calls.leave_queues(self._owner, self._queues))
+
+    @contextlib.contextmanager
+    def hold(self, job: Job) -> Iterator[Held]:
+        """Keep this job's lease alive for the length of the block."""
+        held = Held(job)
+        with self._lock:
+            self._held[job.id] = held
+        try:
+            yield held
+        finally:
+            with self._lock:
+                self._held.pop(job.id, None)
+
+    @property
+    def held_count(self) -> int:
+        """Jobs held now."""
+        return len(self._held)
+
+    def stop_job(self, job_id: str, reason: StopReason) -> None:
+        """Pass on a cancel hint; a job held elsewhere is ignored."""
+        with self._lock:
+            held = self._held.get(job_id)
+        if held:
+            held.stop(reason)
+
+    def drain(self) -> None:
+        """Stop everything held, to be given back."""
+        with self._lock:
+            all_held = list(self._held.values())
+        for held in all_held:
+            held.stop("drain")
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_seconds):
+            try:
+                self._beat()
+            except Unavailable as error:
+                log.warning("heartbeat_failed", error=error.detail)
+
+    def _beat(self) -> None:
+        with self._lock:
+            held = list(self._held.values())
+        items = [(h.job.id, h.job.attempt) for h in held]
+        standing = self._ledger.do(calls.heartbeat(self._owner, self._queues, items, self._info(), self.lease_seconds))
+        for one, stands in zip(held, standing, strict=True):
+            if stands != "held":
+                one.stop(stands)
+
+
+class Attempts:
+    """Runs one attempt at a time in each thread that calls it."""
+
+    def __init__(
+        self, ledger: Ledger, bus: Bus, leases: LeaseKeeper, owner: str, *, patience_seconds: float = 60
+    ) -> None:
+        self._ledger = ledger
+        self._bus = bus
+        self._leases = leases
+        self._owner = owner
+        self._patience_seconds = patience_seconds
+
+    def run(self, job_id: str, queue: str, work: Callable[[Job, Held], None]) -> None:
+        """Acquire the job and do the work; whatever happens, the ledger says how it ended, or who has it now."""
+        try:
+            job = self._ledger.do(calls.acquire(job_id, queue, self._owner, self._leases.lease_seconds))
+        except NotAcquired as refusal:
+            log.info("message_ignored", job_id=job_id, why=refusal.code)
+            return
+        with (
+            structlog.contextvars.bound_contextvars(job_id=job.id, release=job.release, attempt=job.attempt),
+            self._leases.hold(job) as held,
+        ):
+            try:
+                work(job, held)
+            except StaleAttempt:
+                log.warning("attempt_is_stale")
+            except Cancelled as error:
+                self._stopped(job, held, error)
+            except SignalboxError as error:
+                log.warning("job_failed", code=error.code, detail=error.detail)
+                self.end(calls.fail(job, error))
+            except Exception:  # a poison job must not take its worker along
+                log.exception("job_crashed")
+                detail = "the service failed on this job; its log has the cause under this job's id"
+                self.end(calls.fail(job, SignalboxError("internal_error", detail)))
+
+    def send(self, sent: Sent) -> None:
+        """Send what the ledger has noted already; where the broker is down the reconciler does it later."""
+        try:
+            self._bus.send(sent)
+        except Unavailable as error:
+            log.warning("send_failed", job_id=sent.job_id, error=error.detail)
+
+    def end(self, call: calls.Call[list[Sent]]) -> None:
+        """Write the end of a job, patiently through a ledger restart, and send what it set free."""
+        try:
+            released = self._ledger.do_patiently(call, self._patience_seconds)
+        except StaleAttempt:
+            log.warning("attempt_is_stale")
+            return
+        for sent in released:
+            self.send(sent)
+
+    def _stopped(self, job: Job, held: Held, error: Cancelled) -> None:
+        if held.reason == "drain":
+            with contextlib.suppress(StaleAttempt):
+                self.send(self._ledger.do_patiently(calls.give_back(job), self._patience_seconds))
+        elif held.reason != "stale":
+            self.end(calls.fail(job, error))
+
+
+class EventWriter:
+    """One thread a process that writes events in batches, the text of one job's neighbouring pieces joined."""
+
+    def __init__(self, ledger: Ledger, *, patience_seconds: float = 60) -> None:
+        self._ledger = ledger
+        self._patience_seconds = patience_seconds
+        self._pending: list[tuple[str, int, str, dict[str, Any]]] = []
+        self._wake = threading.Condition()
+        self._put_count = 0
+        self._written_count = 0
+        threading.Thread(target=self._run, name="event-writer", daemon=True).start()
+
+    def put(self, job: Job, kind: str, data: dict[str, Any]) -> None:
+        """Write soon; never blocks."""
+        with self._wake:
+            self._pending.append((job.id, job.attempt, kind, data))
+            self._put_count += 1
+            self._wake.notify_all()
+
+    def flush(self) -> None:
+        """Return when all that was put before is written (or was refused as stale)."""
+        with self._wake:
+            goal = self._put_count
+            self._wake.wait_for(lambda: self._written_count >= goal, timeout=self._patience_seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._pending)
+                batch, self._pending = self._pending, []
+            try:
+                self._ledger.do_patiently(calls.append(_joined(batch)), self._patience_seconds)
+            except Unavailable as error:
+                log.warning("events_dropped", count=len(batch), error=error.detail)
+            with self._wake:
+                self._written_count += len(batch)
+                self._wake.notify_all()
+
+
+def _joined(batch: list[tuple[str, int, str, dict[str, Any]]]) -> list[tuple[str, int, str, dict[str, Any]]]:
+    joined: list[tuple[str, int, str, dict[str, Any]]] = []
+    last: dict[tuple[str, int], int] = {}
+    for job_id, attempt, kind, data in batch:
+        at = last.get((job_id, attempt))
+        if kind == "token" and at is not None and joined[at][2] == "token":
+            joined[at] = (job_id, attempt, kind, {"text": joined[at][3]["text"] + data["text"]})
+        else:
+            last[job_id, attempt] = len(joined)
+            joined.append((job_id, attempt, kind, data))
+    return joined

@@ -1,0 +1,122 @@
+"""What every Celery service is made of: clients, leases, reconciler, and the worker that runs until SIGTERM."""
+
+import json
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+import structlog
+from celery import Celery, signals
+
+from shared.attempts import Attempts, EventWriter, Held, LeaseKeeper
+from shared.bus import Bus, make_celery
+from shared.errors import NotFound, Unavailable
+from shared.jobs import Job
+from shared.ledger import Ledger
+from shared.messages import JobMessage
+from shared.names import CANCEL_CHANNEL, TaskName
+from shared.reconciler import Reconciler
+from shared.registry import Registry, Release
+from shared.settings import Settings
+from shared.store import S3Store
+
+log = structlog.get_logger()
+
+
+class Service:
+    """The clients of one process, wired by hand; each service adds its own handlers and tasks."""
+
+    def __init__(self, settings: Settings, name: str, queues: Sequence[str], *, concurrency: int) -> None:
+        self.settings = settings
+        self.name = name
+        self.owner = f"{name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._queues = list(queues)
+        self._concurrency = concurrency
+        self.info: dict[str, Any] = {"service": name, "pid": os.getpid()}
+        self.ledger = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        self.celery: Celery = make_celery(settings, name)
+        self.bus = Bus(self.celery)
+        self.store = S3Store(settings)
+        self.registry = Registry(self.ledger, self.store, settings.cache_dir)
+        self.leases = LeaseKeeper(self.ledger, settings, owner=self.owner, queues=self._queues, info=lambda: self.info)
+        self.attempts = Attempts(self.ledger, self.bus, self.leases, self.owner)
+        self.events = EventWriter(self.ledger)
+        self._reconciler = Reconciler(self.ledger, self.bus, settings, self.owner)
+        self._releases: dict[tuple[str, str], Release] = {}
+
+    def release(self, tenant_id: str, release_id: str) -> Release:
+        """A release by id, remembered: releases never change."""
+        known = self._releases.get((tenant_id, release_id))
+        if known is None:
+            known = self._releases[tenant_id, release_id] = self.registry.release(tenant_id, release_id)
+        return known
+
+    def on(self, task: TaskName, work: Callable[[Job, Held], None]) -> None:
+        """Register the service's one task; it is a door: parse the message, run one attempt, end."""
+
+        @self.celery.task(name=task, bind=True)  # type: ignore[untyped-decorator]
+        def door(request: Any, message: dict[str, Any]) -> None:
+            queue = request.request.delivery_info["routing_key"]
+            self.attempts.run(JobMessage.model_validate(message).job_id, queue, work)
+
+    def run(self) -> None:
+        """Serve the queues until SIGTERM; what is in flight is finished, or given back at the drain deadline."""
+        self.leases.start()
+        self._reconciler.start()
+        threading.Thread(target=self._follow_cancels, name="cancel-hints", daemon=True).start()
+        signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
+        log.info("service_ready", service=self.name, queues=self._queues, owner=self.owner)
+        worker = self.celery.Worker(
+            pool="threads",
+            concurrency=self._concurrency,
+            queues=self._queues,
+            hostname=self.owner,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            loglevel="WARNING",
+            quiet=True,
+        )
+        try:
+            worker.start()
+        finally:
+            self._reconciler.stop()
+            self.leases.close()
+        log.info("service_ended", service=self.name)
+
+    def _on_shutdown(self, **_: Any) -> None:
+        timer = threading.Timer(self.settings.drain_seconds, self.leases.drain)
+        timer.daemon = True
+        timer.start()
+
+    def _follow_cancels(self) -> None:
+        while True:
+            try:
+                self._take_hints()
+            except redis.RedisError:
+                threading.Event().wait(1)  # Redis is away; the heartbeat tells of cancels too, once it is back
+
+    def _take_hints(self) -> None:
+        with self.ledger.redis.pubsub(ignore_subscribe_messages=True) as hints:  # type: ignore[no-untyped-call]
+            hints.subscribe(CANCEL_CHANNEL)
+            while True:
+                message = hints.get_message(timeout=3)
+                if message:
+                    self.leases.stop_job(message["data"], "cancel")
+
+
+def publish_base_model(service: Service, base_model: str, shapes: dict[str, Any]) -> None:
+    """Tell the registry which base model is served and what its tensors look like, so that uploads can be checked."""
+    key = f"base/{base_model}.json"
+    try:
+        service.store.get(key)
+    except NotFound:
+        service.store.put(key, json.dumps({"id": base_model, "shapes": shapes}).encode())
+    except Unavailable:
+        log.warning("base_model_not_published")
+        return
+    service.ledger.redis.set("sb:base_model", base_model)

@@ -1,0 +1,127 @@
+"""What a training job may ask for; the API checks it with these models, the trainer reads it with the same ones."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from shared.labels import REJECT, parse_label
+
+LabelName = Annotated[str, AfterValidator(lambda text: str(parse_label(text)))]
+DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class LoraSettings(BaseModel):
+    """How to train; the defaults are the paper's (sections 4 and C)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["lora", "rslora", "dora"] = "lora"
+    rank: Annotated[int, Field(ge=1, le=256)] = 8
+    alpha: Annotated[float, Field(gt=0, le=1024)] = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    target_modules: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    top_layers: Annotated[int, Field(ge=1)] | None = None
+    """LoRA in the last so many layers alone: the backward pass ends there, too. None means every layer."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 4e-4
+    warmup_share: Annotated[float, Field(ge=0, le=0.5)] = 0.03
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    epochs: Annotated[int, Field(ge=1, le=100)] = 5
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
+    max_length: Annotated[int, Field(ge=16, le=32768)] = 512
+    """Tokens of prompt and answer together; only the input is shortened to fit."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the forward pass computes in (autocast); LoRA weights and the optimizer stay in float32."""
+
+    template: Literal["chatml", "plain"] = "chatml"
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 50
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class SelectionSettings(BaseModel):
+    """How the representation set is chosen (paper, section 3.3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows_per_label: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """k of the k-means."""
+    distance: Literal["l2", "ip", "cos"] = "l2"
+    pooling: Literal["sum", "mean"] = "sum"
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class _Training(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: LoraSettings = LoraSettings()
+
+
+class AdapterTrain(_Training):
+    """Train one label's adapter on its own rows alone (paper, section 3.2)."""
+
+    kind: Literal["adapter.train"] = "adapter.train"
+    label: LabelName
+    dataset: DatasetRef
+    validation: DatasetRef | None = None
+    """Rows to evaluate on; a share of `dataset` where it is missing."""
+    instruction: Annotated[str, Field(max_length=20_000)] = ""
+    """Used for requests that bring none; where empty, the commonest of the rows."""
+    evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
+
+
+class _SelectorTraining(_Training):
+    labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
+    """Data set of each label."""
+    background: DatasetRef | None = None
+    """Texts that belong to no label, to learn to reject by."""
+    adapters: dict[LabelName, str] = Field(default_factory=dict, max_length=1000)
+    """Adapter of a label as `label@n` or digest; the newest where it is missing."""
+    groups: dict[LabelName, Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]] = Field(
+        default_factory=dict, max_length=1000
+    )
+    """Group of a label; its domain where it is missing."""
+    selection: SelectionSettings = SelectionSettings()
+    min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    promote: bool = False
+    """Make the candidate current at once where the gate passes."""
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        strangers = (set(self.adapters) | set(self.groups)) - set(self.labels)
+        if strangers or REJECT in self.labels:
+            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(strangers) or REJECT}")
+        return self
+
+
+class SelectorTrain(_SelectorTraining):
+    """Train a selector from nothing (paper, section 3.3)."""
+
+    kind: Literal["selector.train"] = "selector.train"
+    text: Literal["input", "instruction+input"] = "input"
+    reject_policy: Literal["base", "error"] = "base"
+    max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+
+
+class SelectorAdd(_SelectorTraining):
+    """Add labels to the current release's selector, keeping a share of its old rows (paper, section 3.4)."""
+
+    kind: Literal["selector.add"] = "selector.add"
+    retention: Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+
+
+TrainingBody = AdapterTrain | SelectorTrain | SelectorAdd
+_BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(discriminator="kind")])
+
+
+def parse_training(body: dict[str, Any]) -> TrainingBody:
+    """Read the body of a training job; raises pydantic's `ValidationError`."""
+    return _BODY.validate_python(body)
+
+
+def datasets_named(body: TrainingBody) -> list[str]:
+    """Every data set that a training job reads."""
+    if isinstance(body, AdapterTrain):
+        return [body.dataset, *([body.validation] if body.validation else [])]
+    return [*body.labels.values(), *([body.background] if body.background else [])]

@@ -1,0 +1,38 @@
+"""The job's states and ids."""
+
+from shared.jobs import TRANSITIONS, Job, JobKind, JobState, NewJob, new_job_id
+
+
+def test_final_states_are_exactly_those_that_nothing_leaves():
+    assert {s for s in JobState if s.is_final} == {"succeeded", "failed", "cancelled", "rejected"}
+
+
+def test_every_state_can_be_reached_from_queued():
+    reached, frontier = {JobState.QUEUED}, [JobState.QUEUED]
+    while frontier:
+        for state in TRANSITIONS[frontier.pop()] - reached:
+            reached.add(state)
+            frontier.append(state)
+    assert reached == set(JobState)
+
+
+def test_an_idempotency_key_always_names_the_same_job_of_its_tenant():
+    assert new_job_id("a", "k") == new_job_id("a", "k")
+    assert len({new_job_id("a", "k"), new_job_id("b", "k"), new_job_id("a", "j"), new_job_id("a"), new_job_id("a")}) == 5
+
+
+def test_the_fingerprint_tells_another_request_from_a_repeated_one():
+    def job(**changes):
+        body = {"id": "job_1", "tenant_id": "t", "kind": JobKind.GENERATE, "queue": "select", "body": {"input": "x"}}
+        return NewJob(**(body | changes)).fingerprint
+
+    assert job() == job(id="job_2", release="rel_2")
+    assert job() != job(body={"input": "y"})
+
+
+def test_stage_times_run_from_one_state_to_the_next():
+    at = {"queued": 1.0, "selecting": 3.0, "routed": 7.0, "running": 8.0, "succeeded": 20.0}
+    job = Job(
+        id="j", tenant_id="t", kind="generate", state="succeeded", queue="generate.g", body={}, timestamps=at
+    )
+    assert job.stage_ms() == {"queued": 2.0, "selecting": 4.0, "routed": 1.0, "running": 12.0}
