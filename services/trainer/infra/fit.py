@@ -49,10 +49,11 @@ def train_selector(
     work_dir: Path,
     hooks: "Hooks | None" = None,
     resume_from: Path | None = None,
+    start_from: Path | None = None,
 ) -> Path:
     """Train LoRA weights on a representation set, loss on the label only (paper, section 3.3, appendix A).
 
-    The prompt lists `labels`, so give exactly those of the release. Raises as `train_adapter` does.
+    `start_from` is the PEFT folder of a selector to fine-tune again (section 3.4). The prompt lists `labels`, so give exactly those of the release. Raises as `train_adapter` does.
     """
     strangers = {row.label for row in rows} - set(labels)
     if strangers:
@@ -60,7 +61,7 @@ def train_selector(
             "label_unknown", f"rows of labels that the selector does not list: {', '.join(map(str, strangers))}"
         )
     examples = selector_examples(tokenizer, rows, labels, config.max_length)
-    return _train(model_folder, examples, config, work_dir, hooks=hooks, resume_from=resume_from)
+    return _train(model_folder, examples, config, work_dir, hooks=hooks, resume_from=resume_from, start_from=start_from)
 
 
 def _train(
@@ -71,6 +72,7 @@ def _train(
     *,
     hooks: "Hooks | None",
     resume_from: Path | None,
+    start_from: Path | None = None,
 ) -> Path:
     from services.trainer.infra.loop import Hooks, run
 
@@ -78,7 +80,7 @@ def _train(
         raise Invalid("rows_missing", "there is nothing to train on: the data set has no rows")
     base_id = base_model_id(model_folder)
     try:
-        model = with_lora(load_model(model_folder, "float32"), config)
+        model = with_lora(load_model(model_folder, "float32"), config, start_from)
         checkpoints = work_dir / "checkpoints"
         run(model, examples, config, checkpoints, base_id=base_id, hooks=hooks or Hooks(), resume_from=resume_from)
         return save_adapter(model, work_dir / "adapter", base_id)

@@ -14,12 +14,19 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-def with_lora(model: "PreTrainedModel", config: LoraConfigSettings) -> "PeftModel":
-    """Return the model with fresh LoRA weights, drawn by the run's seed, in train mode; raises ValueError from PEFT."""
+def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: Path | None = None) -> "PeftModel":
+    """Return the model with LoRA weights in train mode; raises ValueError from PEFT.
+
+    They are fresh, drawn by the run's seed, or those of the PEFT folder `start_from`, whose shape then rules.
+    """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model
 
     torch.manual_seed(config.seed)
+    if start_from is not None:
+        return PeftModel.from_pretrained(model, start_from, is_trainable=True).train()
+    if model.device.type == "cpu":
+        model.set_attn_implementation("eager")  # a quarter faster a step: the fused kernel's backward is slow on CPUs
     targets: Any = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
     lora = LoraConfig(
         task_type="CAUSAL_LM",

@@ -33,13 +33,17 @@ def representation_set(
     return chosen
 
 
-def mixed(texts: Mapping[str, Sequence[str]], seed: int) -> list[SelectorRow]:
-    """Return the training rows of all labels in seeded order, each label as often as the largest: small sets repeat."""
-    share = max((len(rows) for rows in texts.values()), default=0)
+def mixed(texts: Mapping[str, Sequence[str]], seed: int, *, equal: bool = True) -> list[SelectorRow]:
+    """Return the training rows of all labels in seeded order.
+
+    With `equal`, each label comes as often as the largest, small sets repeat; without, each row comes once: the
+    retained share of an old label is meant to be smaller.
+    """
+    largest = max((len(rows) for rows in texts.values()), default=0)
     rows = [
         SelectorRow(text, parse_label(label))
         for label, own in sorted(texts.items())
-        for text in islice(cycle(own), share)
+        for text in islice(cycle(own), largest if equal else len(own))
     ]
     random.Random(seed).shuffle(rows)  # noqa: S311
     return rows

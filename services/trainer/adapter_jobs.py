@@ -1,0 +1,105 @@
+"""The job `adapter.train`: one label's rows in, a registered and measured adapter out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from services.trainer.domain import rows as training
+from services.trainer.domain.split import split_by_text
+from services.trainer.workshop import Workshop, need_outputs
+from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter
+from shared.attempts import Held
+from shared.datasets import Row
+from shared.jobs import Job
+from shared.registry import AdapterManifest
+from shared.training import AdapterTrain
+
+VALIDATION_SHARE = 0.2
+
+
+def train_adapter(job: Job, held: Held, body: AdapterTrain, workshop: Workshop) -> dict[str, Any]:
+    """Train, measure against the base model on rows not trained on, store and register (paper, section 3.2)."""
+    from services.trainer.infra import fit
+
+    train, validation = _parts(job, body, workshop)
+    folder = workshop.folder(job)
+    adapter = fit.train_adapter(
+        workshop.base_folder,
+        workshop.tokenizer,
+        _as_training(train),
+        config=body.settings,
+        work_dir=folder,
+        hooks=workshop.hooks(job, held, body.kind),
+        resume_from=workshop.resume_from(job, folder),
+    )
+    held.check()
+    workshop.report(job, "evaluating")
+    scores = compare_with_base(adapter, validation[: body.evaluate_rows], body, held, workshop)
+    info = check_adapter(adapter, BaseShapes.from_folder(workshop.base_folder), AdapterLimits())
+    manifest = workshop.registry.add_adapter(
+        adapter,
+        AdapterManifest(
+            tenant_id=job.tenant_id,
+            label=body.label,
+            version=0,
+            digest="",
+            base_model=workshop.base_model,
+            template=body.settings.template,
+            instruction=body.instruction or _commonest_instruction(train),
+            info=asdict(info),
+            made_by=job.id,
+        ),
+    )
+    return {"adapter": manifest.digest, "ref": manifest.ref, "label": body.label, "train_rows": len(train), **scores}
+
+
+def compare_with_base(
+    adapter: Any, rows: Sequence[Row], body: AdapterTrain, held: Held, workshop: Workshop
+) -> dict[str, Any]:
+    """Exact match of the adapter and of the base model alone on the same rows."""
+    from peft import PeftModel
+
+    from services.trainer.infra.evaluate import answer_rows, exact_match
+    from shared.model.base import load_model
+
+    if not rows:
+        return {}
+    wanted = _as_training(rows)
+    model = load_model(workshop.base_folder, "float32")
+
+    def measured(candidate: Any) -> float:
+        answers = answer_rows(
+            candidate,
+            workshop.tokenizer,
+            wanted,
+            template=body.settings.template,
+            max_tokens=body.settings.max_length,
+            should_stop=lambda: held.must_stop,
+        )
+        held.check()
+        return round(exact_match(answers, wanted), 4)
+
+    base = measured(model)
+    return {
+        "validation_rows": len(wanted),
+        "base_exact_match": base,
+        "adapter_exact_match": measured(PeftModel.from_pretrained(model, adapter).eval()),
+    }
+
+
+def _parts(job: Job, body: AdapterTrain, workshop: Workshop) -> tuple[list[Row], list[Row]]:
+    rows = workshop.rows(job, body.dataset, body.label)
+    need_outputs(rows, body.label)
+    if body.validation:
+        return rows, workshop.registry.rows(job.tenant_id, body.validation)
+    split = split_by_text(rows, lambda row: row.input, VALIDATION_SHARE, body.settings.seed)
+    return split.train, split.validation
+
+
+def _as_training(rows: Sequence[Row]) -> list[training.Row]:
+    return [training.Row(row.instruction, row.input, row.output) for row in rows]
+
+
+def _commonest_instruction(rows: Sequence[Row]) -> str:
+    return Counter(row.instruction for row in rows).most_common(1)[0][0]

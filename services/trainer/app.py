@@ -1,0 +1,45 @@
+"""The trainer, wired by hand: settings, clients, base model, handlers, task, worker."""
+
+import shutil
+
+from services.trainer.handlers import train
+from services.trainer.workshop import Workshop
+from shared import metrics
+from shared.adapter_files import BaseShapes
+from shared.attempts import Held
+from shared.jobs import Job
+from shared.model.base import base_model_id, load_tokenizer, resolve_base_model
+from shared.model.threads import limit_threads
+from shared.names import TRAIN_QUEUE, TaskName
+from shared.service import Service, publish_base_model
+from shared.settings import Settings
+from shared.telemetry import configure_logging
+
+
+def main() -> None:
+    """Run until SIGTERM; one training job at a time."""
+    configure_logging("trainer")
+    settings = Settings()
+    limit_threads(settings)
+    service = Service(settings, "trainer", [TRAIN_QUEUE], concurrency=1)
+    base_folder = resolve_base_model(settings)
+    publish_base_model(service, base_model_id(base_folder), BaseShapes.from_folder(base_folder).to_dict())
+    workshop = Workshop(
+        base_folder=base_folder,
+        base_model=base_model_id(base_folder),
+        tokenizer=load_tokenizer(base_folder),
+        registry=service.registry,
+        events=service.events,
+        attempts=service.attempts,
+        work_dir=settings.data_dir / "trainer",
+    )
+
+    def work(job: Job, held: Held) -> None:
+        try:
+            train(job, held, workshop)
+        finally:
+            shutil.rmtree(workshop.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
+
+    service.on(TaskName.TRAIN, work)
+    metrics.serve(settings.metrics_port)
+    service.run()
