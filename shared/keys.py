@@ -92,7 +92,7 @@ def authenticate(client: Any, token: str) -> Key:
     return check(client.hget(KEYS_HASH, key_id(token)), token)
 
 
-def check(raw: str | None, token: str) -> Key:
+def check(raw: str | bytes | None, token: str) -> Key:
     """Compare a stored record with the key that was sent, in constant time; raises `Unauthenticated`."""
     if raw is not None:
         key = Key.model_validate_json(raw)

@@ -1,0 +1,79 @@
+"""Who calls: the API key of a request, checked against the ledger and remembered for a few seconds."""
+
+import hashlib
+import time
+from typing import Annotated
+
+import redis.asyncio
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from services.api.parts import Parts
+from shared import keys
+from shared.errors import Denied
+from shared.keys import Key, Scope, Unauthenticated
+
+REMEMBER_SECONDS = 5.0
+"""A revocation takes effect within this time; meanwhile accepting a job stays one round trip."""
+MAX_REMEMBERED = 10_000
+_bearer = HTTPBearer(auto_error=False, description="An API key: `signalbox keys create` makes one")
+
+
+class Authenticator:
+    """Remembers, by their hash, the keys that were right a moment ago; wrong ones are looked up each time."""
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self._redis = client
+        self._known: dict[bytes, tuple[float, Key]] = {}
+
+    async def key_of(self, token: str) -> Key:
+        """The record of a valid key; raises `Unauthenticated`."""
+        digest = hashlib.sha256(token.encode()).digest()
+        until, key = self._known.get(digest, (0.0, None))
+        if key is not None and until > time.monotonic():
+            return key
+        self._known.pop(digest, None)
+        raw = await self._redis.hget(keys.KEYS_HASH, keys.key_id(token))
+        key = keys.check(raw, token)
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        self._known[digest] = (time.monotonic() + REMEMBER_SECONDS, key)
+        return key
+
+
+def parts_of(request: Request) -> Parts:
+    """The clients of the application that answers this request."""
+    parts = request.app.state.parts
+    assert isinstance(parts, Parts)
+    return parts
+
+
+async def caller(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Key:
+    """The key that came with the request; raises `Unauthenticated`."""
+    if credentials is None:
+        raise Unauthenticated("key_missing", "send an API key: Authorization: Bearer sbk_...")
+    authenticator = request.app.state.authenticator
+    assert isinstance(authenticator, Authenticator)
+    return await authenticator.key_of(credentials.credentials)
+
+
+class Needs:
+    """A dependency that lets a key pass that has the scope; raises `Denied`."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    async def __call__(self, key: Annotated[Key, Depends(caller)]) -> Key:
+        """Answer the caller's key."""
+        if not key.may(self._scope):
+            raise Denied("scope_missing", f"this API key lacks the scope {self._scope.value!r}; use one that has it")
+        return key
+
+
+PartsDep = Annotated[Parts, Depends(parts_of)]
+Caller = Annotated[Key, Depends(caller)]
+Submitter = Annotated[Key, Depends(Needs(Scope.SUBMIT))]
+Trainer = Annotated[Key, Depends(Needs(Scope.TRAIN))]
+Admin = Annotated[Key, Depends(Needs(Scope.ADMIN))]

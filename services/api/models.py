@@ -1,0 +1,21 @@
+"""What a client may name as its model."""
+
+from datetime import datetime
+from typing import Any
+
+from services.api.parts import Parts
+from services.api.uploads import BASE_MODEL_KEY
+from shared.errors import Conflict
+from shared.registry import Release
+
+
+async def models(parts: Parts, tenant_id: str) -> list[dict[str, Any]]:
+    """`auto` and the labels of the current release, and the base model; without a release, what is known."""
+    try:
+        release: Release | None = await parts.releases.current(tenant_id)
+    except Conflict:
+        release = None
+    base = release.base_model if release else await parts.ledger.redis.get(BASE_MODEL_KEY)
+    created = int(datetime.fromisoformat(release.created_at).timestamp()) if release else 0
+    names = ([base] if base else []) + (["auto", *sorted(release.labels)] if release else [])
+    return [{"id": name, "object": "model", "created": created, "owned_by": "signalbox"} for name in names]

@@ -1,0 +1,166 @@
+"""What the API takes and answers; every number, text and list is bounded, unknown fields are refused."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.jobs import JobKind, JobState
+from shared.labels import parse_label
+
+# Above every deployment's own `max_input_chars`; below what one message of the ledger should carry.
+MAX_TEXT_CHARS = 1_000_000
+MAX_DEADLINE_SECONDS = 86_400
+MAX_WAIT_SECONDS = 60
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is empty; write something")
+    return text
+
+
+def _well_formed(label: str) -> str:
+    return str(parse_label(label))
+
+
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_not_blank)]
+LabelText = Annotated[str, StringConstraints(min_length=3, max_length=65)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Metadata = Annotated[
+    dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+]
+
+
+class Request(BaseModel):
+    """What a client sends: exact types, no unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Params(Request):
+    """How to generate; what is left out, the worker decides."""
+
+    max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
+    """0 takes the most probable token."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """0 means all."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    stop: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=8)] = []
+
+
+class JobRequest(Request):
+    """One text to answer; without `label` and `adapter` the selector decides."""
+
+    input: Text
+    instruction: Annotated[str, Field(max_length=20_000)] = ""
+    """Empty: the adapter's own."""
+    label: LabelText | None = None
+    adapter: Ref | None = None
+    """`label@n` or a digest, of the current release."""
+    params: Params = Params()
+    deadline_seconds: Annotated[float, Field(gt=0, le=MAX_DEADLINE_SECONDS)] | None = None
+    metadata: Metadata = {}
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if self.label is not None and self.adapter is not None:
+            raise ValueError("give label or adapter, not both")
+        return self
+
+
+class SelectRequest(Request):
+    """One text to name the label of."""
+
+    input: Text
+    instruction: Annotated[str, Field(max_length=20_000)] = ""
+    wait_seconds: Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS)] = 10
+    """How long the answer is awaited before it becomes a 202."""
+
+
+class FeedbackRequest(Request):
+    """What a person says of a finished job: the right label, a rating, the right output; at least one of them."""
+
+    label: Annotated[LabelText, AfterValidator(_well_formed)] | None = None
+    rating: Literal[-1, 0, 1] | None = None
+    """-1 wrong, 0 neither, 1 right."""
+    output: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.label is None and self.rating is None and self.output is None:
+            raise ValueError("give at least one of label, rating and output")
+        return self
+
+
+class PromoteRequest(Request):
+    """`force` overrules the gate and does not ask for live workers."""
+
+    force: bool = False
+
+
+class RollbackRequest(Request):
+    """Empty `to`: the current release's parent."""
+
+    to: Annotated[str, Field(max_length=64)] = ""
+
+
+class Accepted(BaseModel):
+    """A job that is in the ledger."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    label: str | None
+    release: str | None
+    url: str
+    events_url: str
+
+
+class JobView(BaseModel):
+    """A job as its owner sees it; times are milliseconds, since 1970 or of a stage."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    waiting_for_group: bool
+    """Whether it waits and no live worker serves its queue."""
+    queue: str
+    label: str | None
+    release: str | None
+    attempt: int
+    cancel_requested: bool
+    created_at: str
+    timestamps: dict[str, float]
+    stage_ms: dict[str, float]
+    request: dict[str, Any]
+    """What was asked."""
+    metadata: dict[str, str]
+    selection: dict[str, Any] | None
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    feedback: dict[str, Any] | None
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first; `next` is the cursor of the page after, null at the end."""
+
+    items: list[JobView]
+    next: str | None
+
+
+class Selection(BaseModel):
+    """What the selector said, with every field it wrote."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    state: JobState
+    release: str | None
+    label: str | None
+    probability: float | None
+    runners_up: list[dict[str, Any]]

@@ -1,0 +1,194 @@
+"""Event streams: one reader of the ledger's feed per process fans out to bounded queues; gaps are replayed.
+
+A reader first replays its job's own stream, then takes live events. Where its queue overflows, or the feed was lost
+for a while, it goes back to the job's stream at the last event it passed on: nothing is missing, nothing comes twice.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import redis.asyncio
+import structlog
+
+from services.api.problems import TooMany
+from shared.jobs import JobState
+
+log = structlog.get_logger()
+FEED = "sb:feed"
+QUEUE_LENGTH = 256
+_BATCH = 1000
+_BLOCK_MS = 1000
+_PAUSE_SECONDS = 0.5
+START = "0-0"
+
+
+class Event(NamedTuple):
+    """One event of a job; `id` is its place in the job's own stream."""
+
+    id: str
+    type: str
+    data: str
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended with it."""
+        return self.type == "state" and JobState(json.loads(self.data)["state"]).is_final
+
+
+class Reader:
+    """The live events of one job for one listener; holds at most `QUEUE_LENGTH` of them."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.is_closed = False
+        self._events: list[Event] = []
+        self._has_gap = False
+        self._wake = asyncio.Event()
+
+    def offer(self, event: Event) -> None:
+        """Queue an event; beyond the bound, drop all and note the gap."""
+        if len(self._events) >= QUEUE_LENGTH:
+            self.lose()
+        elif not self._has_gap:
+            self._events.append(event)
+            self._wake.set()
+
+    def lose(self) -> None:
+        """Note that events were missed: the listener must replay."""
+        self._events.clear()
+        self._has_gap = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """End the listener's stream."""
+        self.is_closed = True
+        self._wake.set()
+
+    async def take(self) -> list[Event] | None:
+        """The events since the last call, at least one; None after a gap, or at the end."""
+        await self._wake.wait()
+        self._wake.clear()
+        events, self._events = self._events, []
+        has_gap, self._has_gap = self._has_gap, False
+        return None if has_gap or self.is_closed else events
+
+
+class Feed:
+    """All event streams of this process; the shared reader runs while somebody listens."""
+
+    def __init__(self, url: str, max_readers: int) -> None:
+        # Any: the library types replies of all protocols and encodings at once.
+        self._redis: Any = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_timeout=10)
+        self._max_readers = max_readers
+        self._readers: defaultdict[str, set[Reader]] = defaultdict(set)
+        self.reader_count = 0
+        self._position = ""
+        self._task: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def reader(self, job_id: str) -> AsyncIterator[Reader]:
+        """Listen to a job from now on; raises `TooMany`."""
+        if self.reader_count >= self._max_readers:
+            raise TooMany("too_many_event_readers", "all event streams are taken; try again shortly, or poll the job")
+        reader = Reader(job_id)
+        self.reader_count += 1
+        self._readers[job_id].add(reader)
+        try:
+            await self._ensure_running()
+            yield reader
+        finally:
+            self.reader_count -= 1
+            self._readers[job_id].discard(reader)
+            if not self._readers[job_id]:
+                del self._readers[job_id]
+
+    async def events(self, reader: Reader, after: str = START) -> AsyncIterator[Event]:
+        """The job's events after one of them, past and future, until the job has ended."""
+        while not reader.is_closed:
+            last = None
+            async for event in self.past(reader.job_id, after):
+                yield event
+                after, last = event.id, event
+            if last and last.is_final:  # a final event that is not the last belongs to a run before a replay
+                return
+            async for event in self._live(reader, after):
+                yield event
+                after = event.id
+                if event.is_final:
+                    return
+
+    async def close(self) -> None:
+        """End every stream: clients come back with Last-Event-ID."""
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.close()
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._redis.aclose()
+
+    async def _live(self, reader: Reader, after: str) -> AsyncIterator[Event]:
+        while (events := await reader.take()) is not None:
+            for event in events:
+                if _order(event.id) > _order(after):
+                    yield event
+
+    async def past(self, job_id: str, after: str = START) -> AsyncIterator[Event]:
+        """What is in the job's own stream after an event."""
+        while page := await self._redis.xrange(f"sb:events:{job_id}", f"({after}", "+", _BATCH):
+            for event_id, fields in page:
+                yield Event(event_id, fields["type"], fields["data"])
+                after = event_id
+
+    async def _ensure_running(self) -> None:
+        async with self._starting:
+            if self._task is None or self._task.done():
+                self._position = await self._newest()  # before the caller replays, so that no event falls between
+                self._task = asyncio.create_task(self._run())
+
+    async def _newest(self) -> str:
+        newest = await self._redis.xrevrange(FEED, count=1)
+        return str(newest[0][0]) if newest else START
+
+    async def _run(self) -> None:
+        while self.reader_count:
+            try:
+                await self._read_on()
+            except redis.RedisError as error:
+                log.warning("feed_lost", error=str(error))
+                await asyncio.sleep(_PAUSE_SECONDS)  # before the next try
+                self._lose_all()
+
+    async def _read_on(self) -> None:
+        streams = await self._redis.xread({FEED: self._position}, count=_BATCH, block=_BLOCK_MS)
+        entries: list[Any] = streams[0][1] if streams else []
+        if len(entries) == _BATCH and await self._was_trimmed():
+            self._lose_all()
+        for _, fields in entries:
+            self._hand_out(fields)
+        if entries:
+            self._position = entries[-1][0]
+
+    async def _was_trimmed(self) -> bool:
+        """Whether the feed was cut beyond our position while we were busy."""
+        oldest = await self._redis.xrange(FEED, count=1)
+        return bool(oldest) and _order(oldest[0][0]) > _order(self._position)
+
+    def _hand_out(self, fields: dict[str, str]) -> None:
+        for reader in self._readers.get(fields["job"], ()):
+            reader.offer(Event(fields["event"], fields["type"], fields["data"]))
+
+    def _lose_all(self) -> None:
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.lose()
+
+
+def _order(event_id: str) -> tuple[int, int]:
+    time_ms, _, number = event_id.partition("-")
+    return int(time_ms), int(number or 0)
