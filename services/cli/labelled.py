@@ -1,0 +1,64 @@
+"""Labelled rows from files and folders, for `signalbox evaluate`."""
+
+import gzip
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shared.datasets import Row, parse_rows
+from shared.errors import Invalid
+from shared.labels import parse_label
+
+
+class LabelledRow(NamedTuple):
+    """A row and the label that it belongs to."""
+
+    label: str
+    row: Row
+
+
+def read_labelled(paths: Iterable[Path]) -> list[LabelledRow]:
+    """Rows of JSON-lines files (gzipped or not) and of the folders that hold such files.
+
+    A row's label is its `label` field, else its `domain` and `task`, else the first two dotted parts of the file's
+    name; raises `Invalid` where none of these is there.
+    """
+    return [labelled for path in paths for file in _files(path) for labelled in _read(file)]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from sorted(p for p in path.iterdir() if p.name.endswith((".jsonl", ".jsonl.gz")))
+    else:
+        yield path
+
+
+def _read(file: Path) -> Iterator[LabelledRow]:
+    import json
+
+    raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    try:
+        rows = parse_rows(_with_input(raw))
+    except Invalid as error:
+        raise Invalid(error.code, f"{file.name}: {error.detail}") from error
+    fields = [json.loads(line) for line in raw.splitlines() if line.strip()]
+    for row, more in zip(rows, fields, strict=True):
+        yield LabelledRow(_label(row, more, file), row)
+
+
+def _with_input(raw: bytes) -> bytes:
+    # Public intent data calls the input `text`.
+    return raw.replace(b'{"text":', b'{"input":')
+
+
+def _label(row: Row, more: dict[str, Any], file: Path) -> str:
+    if row.label:
+        return str(parse_label(row.label))
+    if "domain" in more and "task" in more:
+        return str(parse_label(f"{more['domain']}.{more['task']}"))
+    parts = file.name.split(".")
+    if len(parts) < 3:  # domain.task.jsonl at least
+        raise Invalid(
+            "label_missing", f"{file.name}: add a label field to its rows, or name the file domain.task.jsonl"
+        )
+    return str(parse_label(".".join(parts[:2])))

@@ -1,0 +1,350 @@
+"""The command line `signalbox`: doors to the API and to the programs; nothing heavy is imported before it is needed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.cli import show
+from shared.errors import SignalboxError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Many LoRA adapters, one base model, no hand picking."
+)
+jobs = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, replay.")
+adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show.")
+datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list.")
+train = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
+evaluate = typer.Typer(no_args_is_help=True, help="Measure a selector or an adapter on labelled rows.")
+releases = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back.")
+keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+for name, group in {
+    "jobs": jobs,
+    "adapters": adapters,
+    "datasets": datasets,
+    "train": train,
+    "evaluate": evaluate,
+    "releases": releases,
+    "keys": keys,
+}.items():
+    app.add_typer(group, name=name)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end, with progress.")]
+Workers = Annotated[
+    list[str], typer.Option("--worker", help="Groups of one worker, separated by commas; repeat for more workers.")
+]
+
+
+def main() -> None:
+    """Run the command line; every known error is one sentence and a non-zero exit."""
+    try:
+        app()
+    except SignalboxError as error:
+        show.error(error)
+        sys.exit(1)
+
+
+def _client() -> Any:
+    from services.cli.place import current_client
+
+    return current_client()
+
+
+@app.command()
+def up(worker: Workers = ["base"]) -> None:  # noqa: B006 - typer copies it
+    """Run the whole system in the foreground; Ctrl-C ends all of it."""
+    from services.cli.up import up as run
+
+    run(worker)
+
+
+@app.command()
+def demo(
+    fresh: Annotated[bool, typer.Option(help="Train everything anew.")] = False,
+    rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 1.0,
+) -> None:
+    """Show the whole journey on real parts: train, route, add a label while requests flow, sum up."""
+    from services.cli.demo import run
+
+    sys.exit(run(fresh=fresh, rate=rate))
+
+
+@app.command()
+def worker(
+    group: Annotated[
+        str, typer.Option(help="Groups to serve, separated by commas; `base` answers unlabelled requests.")
+    ],
+) -> None:
+    """Run one adapter worker in the foreground (what a container runs)."""
+    import os
+
+    os.environ["SIGNALBOX_GROUPS"] = group
+    from services.adapter_worker.app import main as run
+
+    run()
+
+
+@app.command()
+def submit(
+    text: str,
+    label: Annotated[str | None, typer.Option(help="Skip the selector.")] = None,
+    instruction: str = "",
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Submit one text; with --wait its answer is printed as it comes."""
+    body = {"input": text, "instruction": instruction, "params": {"max_new_tokens": max_new_tokens}}
+    client = _client()
+    job = client.post("/v1/jobs", body | ({"label": label} if label else {}))
+    if wait:
+        job = show.follow_generation(client, job["id"], quiet=json)
+    show.job(job, as_json=json)
+
+
+@jobs.command("list")
+def jobs_list(
+    state: str | None = None, limit: Annotated[int, typer.Option(min=1, max=200)] = 20, json: Json = False
+) -> None:
+    """List jobs, newest first."""
+    show.jobs(_client().get("/v1/jobs", state=state, limit=limit)["items"], as_json=json)
+
+
+@jobs.command("show")
+def jobs_show(job_id: str, json: Json = False) -> None:
+    """Show everything about one job."""
+    show.job(_client().get(f"/v1/jobs/{job_id}"), as_json=json)
+
+
+@jobs.command("tail")
+def jobs_tail(job_id: str) -> None:
+    """Print a job's events as they happen."""
+    for kind, data in _client().events(f"/v1/jobs/{job_id}/events"):
+        show.event(kind, data)
+
+
+@jobs.command("cancel")
+def jobs_cancel(job_id: str) -> None:
+    """Cancel a job: at once where it waits, within a step where it runs."""
+    show.job(_client().delete(f"/v1/jobs/{job_id}"), as_json=False)
+
+
+@jobs.command("dead")
+def jobs_dead(json: Json = False) -> None:
+    """List the dead letters: jobs that several workers in a row went silent over."""
+    show.jobs(_client().get("/v1/jobs/dead")["items"], as_json=json)
+
+
+@jobs.command("replay")
+def jobs_replay(job_id: str) -> None:
+    """Start a dead letter anew."""
+    show.job(_client().post(f"/v1/jobs/{job_id}/replay"), as_json=False)
+
+
+@adapters.command("add")
+def adapters_add(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    label: Annotated[str, typer.Option(help="domain.task")],
+    instruction: str = "",
+    template: str = "chatml",
+    json: Json = False,
+) -> None:
+    """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors)."""
+    from shared.adapter_files import adapter_digest, pack_adapter
+
+    fields = {"label": label, "instruction": instruction, "template": template, "sha256": adapter_digest(folder)}
+    files = {"file": ("adapter.tar", pack_adapter(folder))}
+    show.record(_client().post("/v1/adapters", data=fields, files=files, timeout=300), as_json=json)
+
+
+@adapters.command("list")
+def adapters_list(json: Json = False) -> None:
+    """List every version of every adapter."""
+    show.table(
+        _client().get("/v1/adapters")["items"], ["label", "version", "digest", "base_model", "created_at"], as_json=json
+    )
+
+
+@adapters.command("show")
+def adapters_show(ref: str, json: Json = False) -> None:
+    """Show one adapter, by label@n or digest."""
+    show.record(_client().get(f"/v1/adapters/{ref}"), as_json=json)
+
+
+@datasets.command("add")
+def datasets_add(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], name: str = "", json: Json = False
+) -> None:
+    """Upload JSON lines of {instruction?, input, output?, label?}, gzipped or not."""
+    show.record(upload_dataset(_client(), file, name), as_json=json)
+
+
+def upload_dataset(client: Any, file: Path, name: str = "") -> Any:
+    """Upload one file; answers its manifest."""
+    import gzip
+
+    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    headers = {"Content-Type": "application/x-ndjson"}
+    title = name or file.name.split(".jsonl")[0]
+    return client.post("/v1/datasets", content=content, headers=headers, params={"name": title}, timeout=300)
+
+
+@datasets.command("list")
+def datasets_list(json: Json = False) -> None:
+    """List data sets."""
+    show.table(_client().get("/v1/datasets")["items"], ["id", "name", "rows", "created_at"], as_json=json)
+
+
+def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool, as_json: bool) -> None:
+    import json as jsonlib
+
+    client = _client()
+    if settings:
+        body |= jsonlib.loads(settings.read_text())
+    job = client.post("/v1/training/jobs", body)
+    if wait:
+        job = show.follow_training(client, job["id"], quiet=as_json)
+    show.job(job, as_json=as_json)
+
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", exists=True, dir_okay=False, help="JSON merged into the job's body.")
+]
+
+
+@train.command("adapter")
+def train_adapter(
+    label: Annotated[str, typer.Option(help="domain.task")],
+    dataset: Annotated[str, typer.Option(help="Id or name.")],
+    settings: SettingsFile = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Train one label's adapter on a data set."""
+    _submit_training({"kind": "adapter.train", "label": label, "dataset": dataset}, settings, wait=wait, as_json=json)
+
+
+@train.command("selector")
+def train_selector(
+    label: Annotated[list[str], typer.Option(help="domain.task=data set; repeat for every label.")],
+    background: Annotated[str | None, typer.Option(help="Data set of texts that belong to no label.")] = None,
+    add: Annotated[bool, typer.Option("--add", help="Add to the current release instead of training anew.")] = False,
+    promote: Annotated[bool, typer.Option(help="Make it current where the gate passes.")] = False,
+    settings: SettingsFile = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Train a selector over labels, or add labels to the current one."""
+    wrong = [pair for pair in label if "=" not in pair]
+    if wrong:
+        raise typer.BadParameter(f"write --label domain.task=dataset, not {wrong[0]!r}")
+    body: dict[str, Any] = {
+        "kind": "selector.add" if add else "selector.train",
+        "labels": dict(pair.split("=", 1) for pair in label),
+        "promote": promote,
+    }
+    _submit_training(body | ({"background": background} if background else {}), settings, wait=wait, as_json=json)
+
+
+@evaluate.command("selector")
+def evaluate_selector(
+    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    text: Annotated[str, typer.Option(help="input, or instruction+input")] = "input",
+    release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
+    json: Json = False,
+) -> None:
+    """Print {accuracy, n, per_label, confusion, rejected, ece} of a release's selector."""
+    from services.cli.evaluate import evaluate_selector as run
+
+    show.metrics(run(data, text, release), as_json=json)
+
+
+@evaluate.command("adapter")
+def evaluate_adapter(
+    label: Annotated[str, typer.Option(help="domain.task of the current release, or label@n")],
+    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    limit: Annotated[int, typer.Option(min=1)] = 200,
+    json: Json = False,
+) -> None:
+    """Print the exact match of an adapter and of the base model alone."""
+    from services.cli.evaluate import evaluate_adapter as run
+
+    show.record(run(label, data, limit), as_json=json)
+
+
+@releases.command("list")
+def releases_list(json: Json = False) -> None:
+    """List releases, oldest first."""
+    show.releases(_client().get("/v1/releases")["items"], as_json=json)
+
+
+@releases.command("show")
+def releases_show(
+    release_id: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
+) -> None:
+    """Show one release with its report."""
+    show.record(_client().get(f"/v1/releases/{release_id}"), as_json=json)
+
+
+@releases.command("promote")
+def releases_promote(release_id: str, force: bool = False) -> None:
+    """Make a candidate the current release."""
+    show.record(_client().post(f"/v1/releases/{release_id}/promote", {"force": force}), as_json=False)
+
+
+@releases.command("rollback")
+def releases_rollback(
+    to: Annotated[str, typer.Option(help="Release id; the parent where it is missing.")] = "",
+) -> None:
+    """Go back to the parent of the current release."""
+    show.record(_client().post("/v1/releases/rollback", {"to": to} if to else {}), as_json=False)
+
+
+def _redis() -> Any:
+    from services.cli.place import current_settings
+    from shared.ledger import Ledger
+
+    return Ledger(current_settings().redis_url).redis
+
+
+@keys.command("create")
+def keys_create(
+    scope: Annotated[list[str], typer.Option(help="submit, train or admin; repeat for more.")] = ["submit"],  # noqa: B006
+    tenant: str = "default",
+    name: str = "",
+    json: Json = False,
+) -> None:
+    """Make a key; it is shown this once."""
+    from shared import keys as store
+
+    key, token = store.create(_redis(), frozenset(map(store.Scope, scope)), tenant_id=tenant, name=name)
+    show.record({"key": token, **key.model_dump(mode="json", exclude={"sha256"})}, as_json=json)
+
+
+@keys.command("list")
+def keys_list(json: Json = False) -> None:
+    """List keys; never the keys themselves."""
+    from shared import keys as store
+
+    rows = [key.model_dump(mode="json", exclude={"sha256"}) for key in store.list_all(_redis())]
+    show.table(rows, ["id", "name", "tenant_id", "scopes", "created_at", "revoked_at"], as_json=json)
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: str) -> None:
+    """Revoke a key."""
+    from shared import keys as store
+
+    show.record(store.revoke(_redis(), key_id).model_dump(mode="json", exclude={"sha256"}), as_json=False)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is missing and how to mend it."""
+    from services.cli.doctor import examine
+
+    findings = examine()
+    show.findings(findings, as_json=json)
+    sys.exit(0 if all(finding["ok"] for finding in findings) else 1)

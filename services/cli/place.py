@@ -1,0 +1,56 @@
+"""Where the running system is: what `signalbox up` wrote down, or what the environment says."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from services.cli.client import Client
+from shared.errors import Unavailable
+from shared.settings import Settings
+
+_ENV = {
+    "redis_url": "SIGNALBOX_REDIS_URL",
+    "broker_url": "SIGNALBOX_BROKER_URL",
+    "s3_url": "SIGNALBOX_S3_URL",
+    "s3_secret_key": "SIGNALBOX_S3_SECRET_KEY",
+    "s3_access_key": "SIGNALBOX_S3_ACCESS_KEY",
+}
+
+
+class Place:
+    """The file `up.json` in the data folder, readable by its owner alone."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.file = data_dir / "up.json"
+
+    def read(self) -> dict[str, Any]:
+        """What was written; empty where nothing runs here."""
+        return dict(json.loads(self.file.read_text())) if self.file.is_file() else {}
+
+    def write(self, **values: Any) -> None:
+        """Add values."""
+        merged = self.read() | values
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.touch(mode=0o600)
+        self.file.write_text(json.dumps(merged, indent=1))
+
+
+def current_settings() -> Settings:
+    """Settings of the environment, completed by what `signalbox up` started."""
+    settings = Settings()
+    known = Place(settings.data_dir).read()
+    found = {name: known[name] for name, variable in _ENV.items() if name in known and variable not in os.environ}
+    return Settings(**found) if found else settings
+
+
+def current_client() -> Client:
+    """A client of the API of the environment, or of what `signalbox up` started; raises `Unavailable`."""
+    known = Place(Settings().data_dir).read()
+    url = os.environ.get("SIGNALBOX_API_URL") or known.get("api_url")
+    key = os.environ.get("SIGNALBOX_API_KEY") or known.get("api_key")
+    if not url or not key:
+        raise Unavailable(
+            "nothing_runs", "no system runs here: start `signalbox up`, or set SIGNALBOX_API_URL and _API_KEY"
+        )
+    return Client(url, key)

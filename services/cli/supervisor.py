@@ -1,0 +1,252 @@
+"""Runs the system on one machine: servers that no URL was given for, and every service, restarted when it dies."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+import redis
+
+from services.cli.place import Place
+from services.cli.servers import Server, free_ports, is_free, redis_server, s3_server
+from shared.errors import Unavailable
+from shared.ledger import Ledger, calls
+from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
+from shared.settings import Settings
+from shared.store import S3Store
+
+FIRST_PAUSE_SECONDS = 0.5
+LAST_PAUSE_SECONDS = 30.0
+STABLE_SECONDS = 30.0
+KILL_MARGIN_SECONDS = 5.0
+WATCH_SECONDS = 0.25
+HEARTBEAT_CHECK_SECONDS = 5.0
+
+
+class Child:
+    """One service process and its history."""
+
+    def __init__(self, name: str, module: str, env: dict[str, str], log_dir: Path) -> None:
+        self.name = name
+        self.module = module
+        self.env = env
+        self.log_path = log_dir / f"{name}.log"
+        self.restarts = 0
+        self.peak_rss_bytes = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.was_seen = False
+        self.missed_beats = 0
+        self._started_at = 0.0
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._restart_at = 0.0
+
+    def start(self) -> None:
+        """Start the process."""
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        log: IO[bytes]
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", self.module],
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops things in order
+            )
+        self._started_at = time.monotonic()
+        self.was_seen, self.missed_beats = False, 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def state(self) -> str:
+        """A word for people."""
+        return "running" if self.is_alive else "restarting"
+
+    def look(self) -> None:
+        """Note memory while it lives; start it again, after a growing pause, when it died."""
+        if self.is_alive:
+            self._note_memory()
+            return
+        now = time.monotonic()
+        if not self._restart_at:
+            if now - self._started_at > STABLE_SECONDS:
+                self._pause_seconds = FIRST_PAUSE_SECONDS
+            self._restart_at = now + self._pause_seconds
+            self._pause_seconds = min(self._pause_seconds * 2, LAST_PAUSE_SECONDS)
+        elif now >= self._restart_at:
+            self._restart_at = 0.0
+            self.restarts += 1
+            self.start()
+
+    def _note_memory(self) -> None:
+        assert self.process is not None
+        try:
+            self.peak_rss_bytes = max(self.peak_rss_bytes, psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return
+
+    def end(self, sig: int) -> None:
+        """Send a signal where it lives."""
+        if self.is_alive and self.process is not None:
+            self.process.send_signal(sig)
+
+    def tail(self, characters: int = 800) -> str:
+        """The end of its log."""
+        return self.log_path.read_text(errors="replace")[-characters:] if self.log_path.is_file() else ""
+
+
+class Supervisor:
+    """The system of one data folder."""
+
+    def __init__(self, settings: Settings, worker_groups: Sequence[str]) -> None:
+        self._worker_groups = list(worker_groups)
+        self._place = Place(settings.data_dir)
+        self.servers: list[Server] = []
+        self.settings = self._with_servers(settings)
+        self.children = self._children()
+        self.ledger = Ledger(self.settings.redis_url)
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+
+    @property
+    def api_url(self) -> str:
+        """Where the API listens."""
+        return f"http://{self.settings.api_host}:{self.settings.api_port}"
+
+    def start(self) -> None:
+        """Start servers, then services; returns when the servers answer."""
+        for server in self.servers:
+            server.start()
+        S3Store(self.settings).ensure_bucket()
+        for child in self.children:
+            child.start()
+        self._watcher.start()
+
+    def wait_ready(self, timeout_seconds: float = 240) -> None:
+        """Return when every queue has a consumer and the API answers; raises `Unavailable` with a log's end."""
+        until = time.monotonic() + timeout_seconds
+        while waiting := self._not_ready():
+            dying = [child for child in self.children if child.restarts >= 3]
+            if dying or time.monotonic() > until:
+                culprit = dying[0] if dying else self.children[0]
+                raise Unavailable(
+                    "not_ready",
+                    f"not ready: {', '.join(waiting)}; the end of {culprit.log_path} says: {culprit.tail()}",
+                )
+            self._stop.wait(WATCH_SECONDS)
+
+    def stop(self) -> None:
+        """End services, then servers, each with the time it needs."""
+        self._stop.set()
+        for child in self.children:
+            child.end(signal.SIGTERM)
+        until = time.monotonic() + self.settings.drain_seconds + KILL_MARGIN_SECONDS
+        for child in self.children:
+            if child.process is not None:
+                try:
+                    child.process.wait(max(0.1, until - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    child.end(signal.SIGKILL)
+                    child.process.wait()
+        self.ledger.close()
+        for server in self.servers:
+            # An S3 server takes up to half a minute to end by itself; what it acknowledged is on disk already.
+            server.stop(timeout_seconds=2)
+        self._place.file.unlink(missing_ok=True)
+
+    def _with_servers(self, settings: Settings) -> Settings:
+        """Plan a server for every URL the environment does not give; keep the secrets of the data folder."""
+        data, given = settings.data_dir, settings.model_fields_set
+        found: dict[str, object] = {}
+        if "redis_url" not in given:
+            (port,) = free_ports(1)
+            found["redis_url"] = f"redis://127.0.0.1:{port}/0"
+            self.servers.append(redis_server("ledger", port, data / "ledger", fsync="always"))
+        if "broker_url" not in given:
+            (port,) = free_ports(1)
+            found["broker_url"] = f"redis://127.0.0.1:{port}/0"
+            self.servers.append(redis_server("broker", port, data / "broker", fsync="everysec"))
+        if "api_port" not in given:
+            found["api_port"] = settings.api_port if is_free(settings.api_port) else free_ports(1)[0]
+        if "s3_url" not in given:
+            (port,) = free_ports(1, spare=10_000)
+            found |= {"s3_url": f"http://127.0.0.1:{port}", "s3_secret_key": secrets.token_urlsafe(24)}
+        settings = Settings(**{**settings.model_dump(exclude_unset=True), **found})
+        if "s3_url" in found:
+            self.servers.append(s3_server(settings, data / "s3"))
+        return settings
+
+    def _children(self) -> list[Child]:
+        logs = self.settings.data_dir / "logs"
+        env = os.environ | _as_env(self.settings)
+        workers = [
+            Child(f"worker {groups}", "services.adapter_worker", env | {"SIGNALBOX_GROUPS": groups}, logs)
+            for groups in self._worker_groups
+        ]
+        return [
+            Child("api", "services.api", env, logs),
+            Child("selector", "services.selector", env, logs),
+            *workers,
+            Child("trainer", "services.trainer", env, logs),
+        ]
+
+    def _not_ready(self) -> list[str]:
+        import httpx
+
+        groups = {group.strip() for names in self._worker_groups for group in names.split(",")}
+        needed = {SELECT_QUEUE, TRAIN_QUEUE} | {generate_queue(group) for group in groups}
+        try:
+            # A queue is in the gauges once it was used; a consumer's presence is there from its start.
+            served = {queue for queue in needed if self.ledger.redis.zcard(f"sb:consumers:{queue}")}
+            self.ledger.do(calls.gauges())
+            is_up = httpx.get(f"{self.api_url}/healthz", timeout=2).is_success
+        except (redis.RedisError, Unavailable, httpx.TransportError):
+            served, is_up = set(), False
+        return sorted(needed - served) + ([] if is_up else ["api"])
+
+    def _watch(self) -> None:
+        next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
+        while not self._stop.wait(WATCH_SECONDS):
+            for child in self.children:
+                child.look()
+            if time.monotonic() > next_check:
+                next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
+                self._kill_silent()
+
+    def _kill_silent(self) -> None:
+        """Kill a process that lives but let its heartbeat lapse; the next look starts it again."""
+        try:
+            pids = {json.loads(self.ledger.redis.get(key) or "{}").get("pid") for key in self._process_keys()}
+        except redis.RedisError:
+            return
+        for child in self.children:
+            if child.process is None or child.name == "api":
+                continue
+            if child.process.pid in pids:
+                child.was_seen, child.missed_beats = True, 0
+            elif child.was_seen:
+                # Twice, because after an outage of the ledger the first beat may still be on its way.
+                child.missed_beats += 1
+                if child.missed_beats > 1:
+                    child.end(signal.SIGKILL)
+
+    def _process_keys(self) -> list[str]:
+        return [str(key) for key in self.ledger.redis.scan_iter("sb:process:*")]
+
+
+def _as_env(settings: Settings) -> dict[str, str]:
+    values = settings.model_dump(mode="json", exclude_unset=True)
+    values |= {"s3_secret_key": settings.s3_secret_key.get_secret_value()}
+    return {f"SIGNALBOX_{name.upper()}": str(value) for name, value in values.items()}

@@ -1,0 +1,77 @@
+"""`signalbox up`: the system in the foreground, one line a process."""
+
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.place import Place
+from services.cli.prepare import prepare_base_model
+from services.cli.show import out
+from services.cli.supervisor import Supervisor
+from shared import keys
+from shared.settings import Settings
+
+REFRESH_SECONDS = 1.0
+
+
+def up(worker_groups: Sequence[str]) -> None:
+    """Run until Ctrl-C or SIGTERM."""
+    settings = Settings()
+    prepare_base_model(settings)
+    system = Supervisor(settings, worker_groups)
+    done = threading.Event()
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sig, lambda *_: done.set())
+    try:
+        with out.status("starting"):
+            system.start()
+            key = announce(system)
+            system.wait_ready()
+        out.print(f"API {system.api_url}\nkey {key}")
+        with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
+            while not done.wait(REFRESH_SECONDS):
+                live.update(Group(process_table(system), Text("Ctrl-C ends all")), refresh=True)
+    finally:
+        with out.status("stopping: what is in flight is finished first"):
+            system.stop()
+        out.print("stopped")
+
+
+def announce(system: Supervisor) -> str:
+    """Make the key of this machine where there is none yet, and note where everything is; answers the key."""
+    settings = system.settings
+    place = Place(settings.data_dir)
+    key_file = settings.data_dir / "key"
+    client: Any = system.ledger.redis
+    token = key_file.read_text().strip() if key_file.is_file() else ""
+    if not token or not client.hexists(keys.KEYS_HASH, keys.key_id(token)):
+        _, token = keys.create(client, frozenset({keys.Scope.ADMIN}), name="up")
+        key_file.touch(mode=0o600)
+        key_file.write_text(token)
+    place.write(
+        api_url=system.api_url,
+        api_key=token,
+        redis_url=settings.redis_url,
+        broker_url=settings.broker_url,
+        s3_url=settings.s3_url,
+        s3_access_key=settings.s3_access_key,
+        s3_secret_key=settings.s3_secret_key.get_secret_value(),
+    )
+    return token
+
+
+def process_table(system: Supervisor) -> Table:
+    """One line a process."""
+    table = Table("process", "pid", "state", "restarts", "peak MiB")
+    for server in system.servers:
+        table.add_row(server.name, str(server.process.pid if server.process else "-"), "running", "", "")
+    for child in system.children:
+        pid = str(child.process.pid) if child.process else "-"
+        table.add_row(child.name, pid, child.state, str(child.restarts), f"{child.peak_rss_bytes / 2**20:.0f}")
+    return table
