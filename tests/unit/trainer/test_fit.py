@@ -1,0 +1,178 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from services.trainer.domain.rows import Row, SelectorRow
+from services.trainer.infra.config import LoraConfigSettings
+from services.trainer.infra.fit import train_adapter, train_selector
+from services.trainer.infra.loop import Hooks
+from services.trainer.infra.sequences import adapter_examples, collate
+from shared.errors import Cancelled, Invalid
+from shared.labels import Label
+from shared.model.base import base_model_id, load_model
+from shared.model.merge import merged_selector
+
+ROWS = [Row("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(20)]
+CONFIG = LoraConfigSettings(rank=4, epochs=2, batch_size=4, max_length=128, checkpoint_steps=3, dropout=0.2)
+STEPS = 10
+LABELS = [Label("fin", "sa"), Label("fin", "ha")]
+
+
+@pytest.fixture
+def train(tiny_folder, tiny_tokenizer, tmp_path):
+    def run(config=CONFIG, rows=ROWS, name="run", **hooks_and_resume):
+        resume_from = hooks_and_resume.pop("resume_from", None)
+        return train_adapter(
+            tiny_folder,
+            tiny_tokenizer,
+            rows,
+            config=config,
+            work_dir=tmp_path / name,
+            hooks=Hooks(**hooks_and_resume),
+            resume_from=resume_from,
+        )
+
+    return run
+
+
+def weights(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def keep_checkpoints(target):
+    return lambda folder, step: shutil.copytree(folder, target / str(step))
+
+
+def test_an_adapter_is_two_files_without_a_path_of_this_machine(train, tiny_folder, tmp_path):
+    folder = train()
+
+    assert sorted(file.name for file in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    text = (folder / "adapter_config.json").read_text()
+    assert json.loads(text)["base_model_name_or_path"] == base_model_id(tiny_folder)
+    assert str(tmp_path.parent) not in text
+    assert str(tiny_folder) not in text
+
+
+def test_training_lowers_the_loss_of_the_answers(train, tiny_folder, tiny_tokenizer):
+    folder = train(CONFIG.model_copy(update={"epochs": 10, "learning_rate": 0.01}))
+    batch = collate(adapter_examples(tiny_tokenizer, ROWS, "chatml", 128))
+    labels = batch.pop("labels")
+
+    def loss(model):
+        logits = model(**batch, logits_to_keep=labels.shape[1]).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).item()
+
+    before = loss(load_model(tiny_folder, "float32", device="cpu"))
+    assert loss(merged_selector(tiny_folder, folder, "float32", device="cpu")) < before / 2
+
+
+def test_the_same_seed_gives_the_same_weights(train):
+    first = weights(train(name="first"))
+
+    assert same(weights(train(name="second")), first)
+    assert not same(weights(train(CONFIG.model_copy(update={"seed": 1}), name="third")), first)
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(train, tmp_path):
+    whole = weights(train(name="whole", on_checkpoint=keep_checkpoints(tmp_path / "kept")))
+    steps = []
+
+    resumed = train(name="resumed", resume_from=tmp_path / "kept" / "6", on_progress=lambda p: steps.append(p.step))
+
+    assert steps == [7, 8, 9, 10]
+    assert same(weights(resumed), whole)
+
+
+def test_checkpoints_come_at_their_interval_and_hold_no_pickled_arguments(train, tmp_path):
+    train(on_checkpoint=keep_checkpoints(tmp_path / "kept"))
+
+    assert {int(folder.name) for folder in (tmp_path / "kept").iterdir()} >= {3, 6, 9}
+    files = {file.name for file in (tmp_path / "kept" / "3").iterdir()}
+    assert {"adapter_model.safetensors", "optimizer.pt", "trainer_state.json"} <= files
+    assert "training_args.bin" not in files
+    assert str(tmp_path) not in (tmp_path / "kept" / "3" / "adapter_config.json").read_text()
+
+
+def test_cancelling_stops_within_one_step(train):
+    steps = []
+
+    with pytest.raises(Cancelled):
+        train(on_progress=lambda p: steps.append(p.step), should_stop=lambda: len(steps) >= 2)
+
+    assert steps == [1, 2]
+
+
+def test_progress_tells_step_loss_rate_and_time_left(train):
+    heard = []
+    train(on_progress=heard.append)
+
+    assert [progress.step for progress in heard] == list(range(1, STEPS + 1))
+    assert {progress.steps for progress in heard} == {STEPS}
+    assert all(progress.loss > 0 for progress in heard)
+    assert heard[0].learning_rate > heard[-1].learning_rate >= 0
+    assert heard[0].seconds_left > 0
+    assert heard[-1].seconds_left == 0
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_advice(tiny_tokenizer, tmp_path):
+    from tests.unit.model.tiny import save_tiny_model
+
+    folder = save_tiny_model(tmp_path / "model")
+    broken = load_file(folder / "model.safetensors")
+    broken["model.norm.weight"][:] = float("nan")
+    from safetensors.torch import save_file
+
+    save_file(broken, folder / "model.safetensors", {"format": "pt"})
+
+    with pytest.raises(Invalid, match="lower learning_rate") as refusal:
+        train_adapter(folder, tiny_tokenizer, ROWS, config=CONFIG, work_dir=tmp_path / "run")
+    assert refusal.value.code == "training_diverged"
+
+
+def test_no_rows_are_refused(train):
+    with pytest.raises(Invalid, match="no rows"):
+        train(rows=[])
+
+
+def test_unknown_target_modules_are_refused_by_name(train):
+    with pytest.raises(Invalid, match="no_such_proj") as refusal:
+        train(CONFIG.model_copy(update={"target_modules": ("no_such_proj",)}))
+    assert refusal.value.code == "target_modules_unknown"
+
+
+@pytest.mark.parametrize(("method", "key"), [("rslora", "use_rslora"), ("dora", "use_dora")])
+def test_the_method_is_written_down_for_whoever_loads_the_adapter(train, method, key):
+    folder = train(CONFIG.model_copy(update={"method": method, "epochs": 1}))
+
+    assert json.loads((folder / "adapter_config.json").read_text())[key] is True
+    assert method != "dora" or any("magnitude" in name for name in weights(folder))
+
+
+def test_lora_in_the_top_layers_leaves_the_others_alone(train):
+    names = weights(train(CONFIG.model_copy(update={"top_layers": 1, "epochs": 1})))
+
+    assert {name.split(".layers.")[1].split(".")[0] for name in names} == {"1"}
+
+
+def test_bfloat16_training_keeps_its_weights_in_float32(train):
+    tensors = weights(train(CONFIG.model_copy(update={"precision": "bfloat16", "epochs": 1})))
+
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+
+
+def test_a_selector_learns_from_rows_of_its_own_labels_only(tiny_folder, tiny_tokenizer, tmp_path):
+    rows = [SelectorRow("Up.", LABELS[0]), SelectorRow("Gold fell.", LABELS[1])]
+    config = CONFIG.model_copy(update={"max_length": 300})
+
+    folder = train_selector(tiny_folder, tiny_tokenizer, rows, labels=LABELS, config=config, work_dir=tmp_path / "run")
+    assert (folder / "adapter_model.safetensors").is_file()
+
+    with pytest.raises(Invalid, match=r"does not list: fin\.ha"):
+        train_selector(tiny_folder, tiny_tokenizer, rows, labels=LABELS[:1], config=config, work_dir=tmp_path / "b")

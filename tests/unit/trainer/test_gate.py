@@ -1,0 +1,37 @@
+from services.trainer.domain.gate import judge
+
+
+def test_a_first_release_passes_when_each_label_reaches_the_mark():
+    assert judge(None, {"fin.sa": 0.8, "fin.ha": 1.0}).passed
+
+
+def test_a_first_release_fails_for_one_weak_label_and_names_it():
+    verdict = judge(None, {"fin.sa": 0.79, "fin.ha": 1.0})
+
+    assert not verdict.passed
+    assert verdict.sentences == ["The new label fin.sa reaches 0.790 on validation; 0.800 is needed."]
+
+
+def test_a_kept_label_may_lose_one_point_and_no_more():
+    assert judge({"fin.sa": 0.95}, {"fin.sa": 0.94}).passed
+    verdict = judge({"fin.sa": 0.95}, {"fin.sa": 0.93})
+
+    assert not verdict.passed
+    assert verdict.sentences == ["The kept label fin.sa falls from 0.950 to 0.930 on validation: 2.0 points lost."]
+
+
+def test_a_kept_label_below_the_mark_of_new_ones_may_stay_there():
+    assert judge({"fin.sa": 0.6}, {"fin.sa": 0.6}).passed
+
+
+def test_a_deleted_label_is_not_held_against_the_candidate():
+    assert judge({"fin.sa": 0.9, "fin.ha": 0.9}, {"fin.sa": 0.9}).passed
+
+
+def test_background_is_not_a_label_to_keep():
+    assert judge({"none.none": 1.0, "fin.sa": 0.9}, {"none.none": 0.5, "fin.sa": 0.9}).passed
+    assert not judge(None, {"none.none": 1.0}).passed
+
+
+def test_every_fault_is_told():
+    assert len(judge({"fin.sa": 0.9}, {"fin.sa": 0.5, "fin.ha": 0.5}).sentences) == 2

@@ -1,0 +1,42 @@
+import pytest
+
+from services.trainer.domain.metrics import Routed, calibration_error, measure
+
+ROWS = [
+    Routed("fin.sa", "fin.sa", 0.9),
+    Routed("fin.sa", "fin.ha", 0.6),
+    Routed("fin.ha", "fin.ha", 0.8),
+    Routed("fin.ha", "none.none", 0.3),
+    Routed("none.none", "none.none", 0.7),
+]
+
+
+def test_a_row_is_right_where_it_belongs_and_background_belongs_nowhere():
+    metrics = measure(ROWS)
+
+    assert (metrics.accuracy, metrics.n, metrics.rejected) == (0.6, 5, 2)
+    assert metrics.per_label == {"fin.sa": 0.5, "fin.ha": 0.5, "none.none": 1.0}
+
+
+def test_the_confusion_counts_gold_against_prediction():
+    assert measure(ROWS).confusion == {
+        "fin.ha": {"fin.ha": 1, "none.none": 1},
+        "fin.sa": {"fin.ha": 1, "fin.sa": 1},
+        "none.none": {"none.none": 1},
+    }
+
+
+def test_no_rows_measure_as_zero():
+    assert measure([]) == (0.0, 0, {}, {}, 0, 0.0)
+
+
+def test_a_selector_as_sure_as_it_is_right_has_no_calibration_error():
+    rows = [Routed("a.a", "a.a", 0.75)] * 3 + [Routed("a.a", "b.b", 0.75)]
+
+    assert calibration_error(rows) == pytest.approx(0)
+
+
+def test_the_calibration_error_is_the_gap_weighted_by_rows():
+    rows = [Routed("a.a", "a.a", 1.0)] * 3 + [Routed("a.a", "b.b", 0.5)]
+
+    assert calibration_error(rows) == pytest.approx(0.125)  # one row of four is 0.5 too sure

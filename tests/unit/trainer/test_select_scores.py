@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from services.trainer.domain.metrics import Routed
+from services.trainer.infra.select_scores import fit_temperature, fit_threshold, route_rows, score_rows, tempered
+from shared.labels import Label
+from shared.model.base import load_model
+from shared.model.scoring import LabelScorer
+
+LABELS = [Label("fin", "sa"), Label("fin", "ha"), Label("none", "none")]
+
+
+def log(rows):
+    return np.log(np.asarray(rows, dtype=np.float32))
+
+
+def test_rows_keep_their_order_whatever_their_length(tiny_folder, tiny_tokenizer):
+    scorer = LabelScorer(load_model(tiny_folder, "float32", device="cpu"), tiny_tokenizer, LABELS, 400)
+    texts = ["x" * 50, "a", "some text", "b" * 20]
+
+    scores = score_rows(scorer, texts, batch_size=2)
+
+    np.testing.assert_allclose(scores, np.concatenate([scorer.score([text]) for text in texts]), atol=1e-4)
+
+
+def test_the_temperature_cools_what_is_too_unsure_and_warms_what_is_too_sure():
+    unsure = log([[0.6, 0.4]] * 20)
+    too_sure = log([[0.999, 0.001]] * 20)
+
+    assert fit_temperature(unsure, [0] * 20) < 0.5
+    assert fit_temperature(too_sure, [0] * 15 + [1] * 5) > 2
+    assert fit_temperature(unsure, []) == 1.0
+
+
+def test_a_fitted_temperature_is_as_sure_as_it_is_right():
+    scores, gold = log([[0.999, 0.001]] * 20), [0] * 15 + [1] * 5
+
+    assert np.exp(tempered(scores, fit_temperature(scores, gold)))[0, 0] == pytest.approx(0.75, abs=0.02)
+
+
+def test_tempered_rows_sum_to_one():
+    np.testing.assert_allclose(np.exp(tempered(log([[0.7, 0.2, 0.1]]), 3.0)).sum(), 1)
+
+
+def test_a_row_goes_to_its_best_label_unless_that_is_background_or_too_unlikely():
+    scores = log([[0.8, 0.1, 0.1], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8]])
+
+    routed = route_rows(scores, LABELS, ["fin.sa", "fin.ha", "none.none"], temperature=1.0, threshold=0.6)
+
+    assert [row.predicted for row in routed] == ["fin.sa", "none.none", "none.none"]
+    assert routed[0] == Routed("fin.sa", "fin.sa", pytest.approx(0.8))
+
+
+def test_the_threshold_parts_good_rows_from_background():
+    scores = log([[0.9, 0.05, 0.05]] * 10 + [[0.4, 0.35, 0.25]] * 10 + [[0.1, 0.1, 0.8]] * 10)
+    gold = ["fin.sa"] * 10 + ["none.none"] * 20
+
+    threshold = fit_threshold(scores, LABELS, gold, temperature=1.0)
+
+    assert 0.4 < threshold.value < 0.9
+    assert (threshold.false_reject, threshold.background_reject) == (0.0, 1.0)

@@ -1,0 +1,84 @@
+import pytest
+
+from services.trainer.domain.rows import Row, SelectorRow
+from services.trainer.infra.sequences import (
+    IGNORED,
+    Example,
+    adapter_examples,
+    collate,
+    plan_batches,
+    selector_examples,
+)
+from shared.errors import Invalid
+from shared.labels import Label
+from shared.model.tokens import end_id
+
+LABELS = [Label("fin", "sa"), Label("fin", "ha")]
+
+
+def test_an_adapter_example_is_the_chatml_prompt_and_the_output(tiny_tokenizer):
+    (example,) = adapter_examples(tiny_tokenizer, [Row("Mood?", "Up.", "good")], "chatml", 200)
+
+    assert tiny_tokenizer.decode(example.prompt).endswith("user\nUp.<|im_end|>\n<|im_start|>assistant\n")
+    assert tiny_tokenizer.decode(example.answer) == "good<|im_end|>"
+
+
+def test_a_selector_example_answers_with_its_own_label(tiny_tokenizer):
+    (example,) = selector_examples(tiny_tokenizer, [SelectorRow("Up.", LABELS[1])], LABELS, 300)
+
+    assert tiny_tokenizer.decode(example.prompt).endswith("Tasks:ha, sa\nResults:\nDomain:")
+    assert tiny_tokenizer.decode(example.answer) == "fin\nTask:ha<|im_end|>"
+
+
+def test_a_long_row_is_shortened_in_its_input_alone(tiny_tokenizer):
+    (example,) = adapter_examples(tiny_tokenizer, [Row("Mood?", "x" * 1000, "good")], "chatml", 100)
+
+    assert len(example) == 100
+    assert tiny_tokenizer.decode(example.answer) == "good<|im_end|>"
+    assert tiny_tokenizer.decode(example.prompt).endswith("<|im_start|>assistant\n")
+
+
+def test_a_row_whose_answer_fills_everything_is_refused_by_number(tiny_tokenizer):
+    rows = [Row("a", "b", "c"), Row("a", "b", "c" * 100)]
+
+    with pytest.raises(Invalid, match=r"^row 2: the prompt"):
+        adapter_examples(tiny_tokenizer, rows, "plain", 60)
+
+
+def test_the_plan_shows_every_row_once_an_epoch():
+    plan = plan_batches([1] * 10, batch_size=4, epochs=3, seed=0)
+
+    assert [len(plan), max(map(len, plan))] == [9, 4]
+    for epoch in range(3):
+        assert sorted(row for batch in plan[epoch * 3 : epoch * 3 + 3] for row in batch) == list(range(10))
+
+
+def test_the_plan_puts_rows_of_like_length_together():
+    lengths = [10, 100] * 32
+
+    assert all(len({lengths[row] for row in batch}) == 1 for batch in plan_batches(lengths, 8, 2, seed=0))
+
+
+def test_the_plan_depends_on_the_seed_alone():
+    lengths = list(range(50))
+
+    assert plan_batches(lengths, 4, 2, seed=1) == plan_batches(lengths, 4, 2, seed=1)
+    assert plan_batches(lengths, 4, 2, seed=1) != plan_batches(lengths, 4, 2, seed=2)
+    assert sorted(plan_batches(lengths, 4, 1, seed=1)) == sorted(plan_batches(lengths, 4, 2, seed=1)[:13])
+
+
+def test_a_batch_is_padded_on_the_left_and_labels_line_up_with_the_last_columns():
+    batch = collate([Example([3, 4, 5], [6, 2]), Example([7], [8, 9, 2])])
+
+    assert batch["input_ids"].tolist() == [[3, 4, 5, 6], [0, 7, 8, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3], [0, 0, 1, 2]]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 2], [8, 9, 2]]
+
+
+def test_the_end_token_is_learned_and_never_read(tiny_tokenizer):
+    examples = adapter_examples(tiny_tokenizer, [Row("a", "b", "c")], "plain", 100)
+    batch = collate(examples)
+
+    assert batch["labels"][0, -1] == end_id(tiny_tokenizer)
+    assert end_id(tiny_tokenizer) not in batch["input_ids"][0]
