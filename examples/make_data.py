@@ -1,0 +1,141 @@
+"""Build `examples/data/` from a folder that holds `clinc150/` and `general/` (see the README there); deterministic.
+
+Usage: python examples/make_data.py SOURCE [TARGET]
+"""
+
+import gzip
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+TASKS: dict[str, tuple[str, dict[str, str]]] = {
+    "bank.accounts": (
+        "What does the bank customer want?",
+        {
+            "account_blocked": "blocked account",
+            "balance": "account balance",
+            "freeze_account": "freeze account",
+            "pin_change": "change PIN",
+            "report_fraud": "report fraud",
+            "spending_history": "spending history",
+            "transfer": "transfer money",
+        },
+    ),
+    "bank.cards": (
+        "What does the card holder want?",
+        {
+            "application_status": "application status",
+            "card_declined": "declined card",
+            "credit_limit": "credit limit",
+            "damaged_card": "damaged card",
+            "expiration_date": "expiry date",
+            "redeem_rewards": "redeem rewards",
+            "report_lost_card": "lost card",
+        },
+    ),
+    "travel.trips": (
+        "What does the traveller want?",
+        {
+            "book_flight": "book flight",
+            "book_hotel": "book hotel",
+            "flight_status": "flight status",
+            "international_visa": "visa rules",
+            "lost_luggage": "lost luggage",
+            "travel_alert": "travel warning",
+            "vaccines": "vaccination",
+        },
+    ),
+    "travel.driving": (
+        "What does the driver want?",
+        {
+            "directions": "directions",
+            "distance": "travel time",
+            "gas": "fuel level",
+            "jump_start": "jump start",
+            "schedule_maintenance": "book maintenance",
+            "traffic": "traffic report",
+            "uber": "order ride",
+        },
+    ),
+    "travel.dining": (
+        "What does the guest want?",
+        {
+            "accept_reservations": "takes reservations",
+            "cancel_reservation": "cancel table",
+            "confirm_reservation": "confirm table",
+            "how_busy": "waiting time",
+            "restaurant_reservation": "book table",
+            "restaurant_reviews": "reviews",
+            "restaurant_suggestion": "suggestion",
+        },
+    ),
+}
+"""Label: the question its adapter answers, and the CLINC150 intents with the words that answer it."""
+
+BACKGROUND_DOMAINS = ("home", "meta", "small_talk", "utility", "work")
+TRAIN_ROWS, VALIDATION_ROWS, TEST_ROWS = 20, 10, 8  # per intent: 140, 70 and 56 per label
+BACKGROUND_TRAIN, BACKGROUND_VALIDATION, BACKGROUND_TEST = 3, 2, 2  # per background intent
+
+Line = dict[str, str]
+
+
+def main(source: Path, target: Path) -> None:
+    """Write one file per label and part, and three of background rows."""
+    target.mkdir(parents=True, exist_ok=True)
+    clinc = {part: list(_read(source / "clinc150" / f"{part}.jsonl.gz")) for part in ("train", "val", "test")}
+    for label, (question, intents) in TASKS.items():
+        instruction = f"{question} Answer with one of: {', '.join(sorted(intents.values()))}."
+        for part, name, count in (
+            ("train", "train", TRAIN_ROWS),
+            ("val", "validation", VALIDATION_ROWS),
+            ("test", "test", TEST_ROWS),
+        ):
+            rows = _per_intent(clinc[part], intents, count)
+            lines = [
+                {"instruction": instruction, "input": row["text"], "output": intents[row["intent"]]} for row in rows
+            ]
+            _write(target / f"{label}.{name}.jsonl", lines)
+    _write_background(source, target, clinc)
+
+
+def _write_background(source: Path, target: Path, clinc: dict[str, list[Line]]) -> None:
+    intents = sorted({row["intent"] for row in clinc["train"] if row["domain"] in BACKGROUND_DOMAINS})
+    seen, unseen = intents[::2], intents[1::2]  # half of the background intents show up in the tests alone
+    instructions = list(_read(source / "general" / "selfinstruct_seed.jsonl.gz"))
+    requests = [row["input"] or row["instruction"] for row in _by_hash(instructions, "instruction")]
+    short = [text for text in requests if len(text) <= 300]
+    oos = {
+        part: [row["text"] for row in _read(source / "clinc150" / f"oos_{part}.jsonl.gz")]
+        for part in ("train", "val", "test")
+    }
+    train = [row["text"] for row in _per_intent(clinc["train"], seen, BACKGROUND_TRAIN)] + oos["train"] + short[:60]
+    validation = [row["text"] for row in _per_intent(clinc["val"], seen, BACKGROUND_VALIDATION)] + oos["val"][:70]
+    test = (
+        [row["text"] for row in _per_intent(clinc["test"], unseen, BACKGROUND_TEST)] + oos["test"][:120] + short[60:90]
+    )
+    for name, texts in (("train", train), ("validation", validation), ("test", test)):
+        _write(target / f"none.none.{name}.jsonl", [{"instruction": "", "input": text, "output": ""} for text in texts])
+
+
+def _per_intent(rows: Iterable[Line], intents: Iterable[str], count: int) -> list[Line]:
+    rows = _by_hash(rows, "text")
+    return [row for intent in sorted(intents) for row in [row for row in rows if row["intent"] == intent][:count]]
+
+
+def _by_hash(rows: Iterable[Line], field: str) -> list[Line]:
+    return sorted(rows, key=lambda row: hashlib.sha256(row[field].encode()).hexdigest())
+
+
+def _read(file: Path) -> Iterator[Line]:
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        yield from map(json.loads, stream)
+
+
+def _write(file: Path, rows: list[Line]) -> None:
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else Path(__file__).parent / "data"))
