@@ -60,7 +60,7 @@ def _convert(source: Path, target: Path) -> None:
         model.save_pretrained(part)
         AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE).save_pretrained(part)
         _check_equal(model, AutoModelForCausalLM.from_pretrained(part))
-        part.chmod(0o755)
+        _make_readable(part)
         part.rename(target)  # a folder of this name is always complete
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -74,6 +74,13 @@ def _without_quantizer_marks(model: "PreTrainedModel") -> "PreTrainedModel":
         if hasattr(holder, name):
             delattr(holder, name)
     return model
+
+
+def _make_readable(folder: Path) -> None:
+    # A temporary folder is private; the cache may be shared by services that run as other users.
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 def _check_equal(written: "PreTrainedModel", read: "PreTrainedModel") -> None:

@@ -53,7 +53,8 @@ def train_selector(
 ) -> Path:
     """Train LoRA weights on a representation set, loss on the label only (paper, section 3.3, appendix A).
 
-    `start_from` is the PEFT folder of a selector to fine-tune again (section 3.4). The prompt lists `labels`, so give exactly those of the release. Raises as `train_adapter` does.
+    `start_from` is the PEFT folder of a selector to fine-tune again (section 3.4). The prompt lists `labels`, so give
+    exactly those of the release. Raises as `train_adapter` does.
     """
     strangers = {row.label for row in rows} - set(labels)
     if strangers:

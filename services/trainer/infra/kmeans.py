@@ -38,6 +38,7 @@ def _centroids(vectors: Floats, k: int, distance: Distance, seed: int) -> Floats
         k,
         niter=ITERATIONS,
         seed=seed,
+        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
         spherical=distance != "l2",
         min_points_per_centroid=1,
         max_points_per_centroid=len(vectors),  # never a subsample

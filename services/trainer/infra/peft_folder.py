@@ -25,8 +25,7 @@ def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: 
     torch.manual_seed(config.seed)
     if start_from is not None:
         return PeftModel.from_pretrained(model, start_from, is_trainable=True).train()
-    if model.device.type == "cpu":
-        model.set_attn_implementation("eager")  # a quarter faster a step: the fused kernel's backward is slow on CPUs
+    _prepare(model, config.precision)
     targets: Any = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
     lora = LoraConfig(
         task_type="CAUSAL_LM",
@@ -39,6 +38,18 @@ def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: 
         use_dora=config.method == "dora",
     )
     return get_peft_model(model, lora).train()
+
+
+def _prepare(model: "PreTrainedModel", precision: str) -> None:
+    """Fit the frozen base to training: attention fast in both directions, linear weights cast once and for all."""
+    import torch
+
+    if model.device.type == "cpu":
+        model.set_attn_implementation("eager")  # the fused kernel's backward is slow on CPUs: a quarter of a step
+    if precision == "bfloat16":
+        for layer in model.base_model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.to(torch.bfloat16)  # autocast would cast every weight anew in each step
 
 
 def _top_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:
