@@ -23,9 +23,9 @@ def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: 
     from peft import LoraConfig, PeftModel, get_peft_model
 
     torch.manual_seed(config.seed)
+    _prepare(model, config.precision)
     if start_from is not None:
         return PeftModel.from_pretrained(model, start_from, is_trainable=True).train()
-    _prepare(model, config.precision)
     targets: Any = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
     lora = LoraConfig(
         task_type="CAUSAL_LM",

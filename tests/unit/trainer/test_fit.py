@@ -176,3 +176,30 @@ def test_a_selector_learns_from_rows_of_its_own_labels_only(tiny_folder, tiny_to
 
     with pytest.raises(Invalid, match=r"does not list: fin\.ha"):
         train_selector(tiny_folder, tiny_tokenizer, rows, labels=LABELS[:1], config=config, work_dir=tmp_path / "b")
+
+
+def test_a_selector_trained_again_starts_from_its_old_weights(tiny_folder, tiny_tokenizer, tmp_path):
+    rows = [SelectorRow(f"Up {number}.", LABELS[number % 2]) for number in range(8)]
+    config = CONFIG.model_copy(update={"max_length": 300, "learning_rate": 0.01, "dropout": 0.0})
+    losses = []
+
+    def train(name, start_from=None):
+        heard = []
+        folder = train_selector(
+            tiny_folder,
+            tiny_tokenizer,
+            rows,
+            labels=LABELS,
+            config=config.model_copy(update={"epochs": 1 if start_from else 10}),
+            work_dir=tmp_path / name,
+            start_from=start_from,
+            hooks=Hooks(on_progress=heard.append),
+        )
+        losses.append([progress.loss for progress in heard])
+        return folder
+
+    again = train("again", start_from=train("first"))
+
+    first_run, second_run = losses
+    assert second_run[0] < (first_run[0] + first_run[-1]) / 2
+    assert json.loads((again / "adapter_config.json").read_text())["r"] == CONFIG.rank
