@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from services.adapter_worker.infra.engines.transformers import TransformersEngine
+from shared.model.tokens import encode
 from shared.prompts import Part, Segment
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -23,11 +24,6 @@ def byte_tokenizer():
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(SPECIAL)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
-
-
-def encode_segments(tokenizer, segments, max_tokens):
-    ids = [token for segment in segments for token in tokenizer.encode(segment.text, add_special_tokens=False)]
-    return ids[:max_tokens]
 
 
 class Kit:
@@ -46,7 +42,7 @@ class Kit:
 
     def engine(self, model=None, **options):
         model = copy.deepcopy(self.model) if model is None else model
-        return TransformersEngine(model, self.tokenizer, encode_segments, **{"max_batch": 8, **options})
+        return TransformersEngine(model, self.tokenizer, encode, **{"max_batch": 8, **options})
 
     def adapter(self, name, seed=0, init_lora_weights=False, **config):
         """A folder with an adapter of random weights, as PEFT writes it."""
@@ -73,7 +69,7 @@ class Kit:
         return [Segment(Part.TEMPLATE, "<|im_start|>"), Segment(Part.USER, text, is_input=True)]
 
     def prompt_ids(self, text):
-        return encode_segments(self.tokenizer, self.prompt(text), 1 << 20)
+        return encode(self.tokenizer, self.prompt(text), 1 << 20)
 
 
 @pytest.fixture(scope="session")

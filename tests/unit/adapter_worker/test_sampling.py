@@ -1,0 +1,56 @@
+"""Each row is sampled by its own rules, whatever stands beside it."""
+
+import random
+
+import pytest
+import torch
+
+from services.adapter_worker.infra.engines.sampling import Draw, pick_tokens
+
+LOGITS = torch.tensor([0.5, 3.0, 1.0, 2.5, -1.0])
+
+
+def frequencies(draw, count=4000):
+    chance = random.Random(3)
+    draws = [Draw(draw.temperature, draw.top_p, draw.top_k, chance.random()) for _ in range(count)]
+    tokens = pick_tokens(LOGITS.expand(count, -1), draws)
+    return torch.bincount(torch.tensor(tokens), minlength=5) / count
+
+
+def test_zero_temperature_takes_the_best():
+    assert pick_tokens(LOGITS[None], [Draw(0.0, 1.0, 0, 0.99)]) == [1]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_frequencies_follow_the_softmax(temperature):
+    expected = (LOGITS / temperature).softmax(-1)
+    assert torch.allclose(frequencies(Draw(temperature, 1.0, 0, 0.0)), expected, atol=0.03)
+
+
+def test_top_k_keeps_the_best_k():
+    assert frequencies(Draw(5.0, 1.0, 2, 0.0)).nonzero().flatten().tolist() == [1, 3]
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_p():
+    # 0.53, 0.32, 0.07, ...: the two best reach 0.8
+    assert frequencies(Draw(1.0, 0.8, 0, 0.0)).nonzero().flatten().tolist() == [1, 3]
+    assert frequencies(Draw(1.0, 0.0, 0, 0.0)).nonzero().flatten().tolist() == [1]
+
+
+def test_the_ends_of_the_random_stream_are_safe():
+    assert pick_tokens(LOGITS.expand(2, -1), [Draw(1.0, 1.0, 0, 0.0), Draw(1.0, 1.0, 0, 1 - 2**-53)]) == [1, 4]
+
+
+def test_neighbours_change_nothing():
+    mine = Draw(1.0, 0.9, 3, 0.42)
+    alone = pick_tokens(LOGITS[None], [mine])
+    crowd = pick_tokens(
+        torch.stack([LOGITS * 3, LOGITS, -LOGITS]), [Draw(0.0, 1.0, 0, 0.1), mine, Draw(2.0, 0.5, 1, 0.9)]
+    )
+    assert crowd[1] == alone[0]
+
+
+def test_a_row_that_is_not_finite_gets_no_token():
+    broken = torch.stack([LOGITS, torch.full((5,), torch.nan)])
+    assert pick_tokens(broken, [Draw(0.0, 1.0, 0, 0.0)] * 2) == [1, None]
+    assert pick_tokens(broken, [Draw(1.0, 1.0, 0, 0.5)] * 2)[1] is None
