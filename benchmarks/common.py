@@ -1,0 +1,91 @@
+"""What every benchmark shares: one table on the screen, one JSON file under `benchmarks/results/`."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "transformers", "peft", "celery", "redis", "fastapi", "faiss-cpu")
+COLUMNS = ("key", "value", "spread", "unit", "goal", "met")
+Row = dict[str, Any]
+
+
+def row(
+    key: str, value: float, unit: str, *, spread: str = "", goal: float | None = None, at_least: bool = True
+) -> Row:
+    """One figure; `goal` is a lower bound, or an upper one with `at_least=False`; no goal is met by anything."""
+    met = None if goal is None else (value >= goal if at_least else value <= goal)
+    sign = ">=" if at_least else "<="
+    return {
+        "key": key,
+        "value": round(value, 3),
+        "spread": spread,
+        "unit": unit,
+        "goal": "" if goal is None else f"{sign} {goal}",
+        "met": met,
+        "command": " ".join(["python", *(Path(arg).name if arg == sys.argv[0] else arg for arg in sys.orig_argv[1:])]),
+    }
+
+
+def median_row(key: str, values: list[float], unit: str, **goal: Any) -> Row:
+    """The median of repeated runs, with the lowest and highest as its spread."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return row(key, median, unit, spread=f"{ordered[0]:.3g} to {ordered[-1]:.3g}, n={len(ordered)}", **goal)
+
+
+def write_results(bench: str, rows: list[Row]) -> Path:
+    """Write the rows beside what they were measured on; answers the file."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{bench}.json"
+    content = {"bench": bench, "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(),
+               "machine": _machine(), "versions": _versions(), "rows": rows}  # fmt: skip
+    file.write_text(json.dumps(content, indent=2) + "\n")
+    return file
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the rows under their column names."""
+    cells = [COLUMNS, *([_cell(line[column]) for column in COLUMNS] for line in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return {True: "yes", False: "NO", None: "-"}[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _machine() -> dict[str, Any]:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "memory_gib": round(pages / 2**30, 1), "system": platform.system()}
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "-"
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "-"
