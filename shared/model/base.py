@@ -126,7 +126,9 @@ def load_model(folder: Path, dtype: str, device: str | None = None) -> "PreTrain
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # services log JSON lines
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
     except (OSError, ValueError) as error:

@@ -53,7 +53,9 @@ def _gguf_folder() -> Path:
 
 def _convert(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # services log JSON lines
     part = Path(tempfile.mkdtemp(prefix=f"{target.name}.part-", dir=target.parent))
     try:
         model = _without_quantizer_marks(AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE))

@@ -136,7 +136,7 @@ def run(
         model=model,
         args=_arguments(config, work_dir, on_cpu=model.device.type == "cpu"),
         train_dataset=Batches(examples, config),
-        data_collator=lambda items: collate(items[0]),
+        data_collator=lambda items: collate([example for batch in items for example in batch]),
         callbacks=[reporter],
         precision=config.precision,
         base_id=base_id,
@@ -147,7 +147,7 @@ def run(
 
 
 def _arguments(config: LoraConfigSettings, work_dir: Path, *, on_cpu: bool) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work_dir),
         per_device_train_batch_size=1,  # an item is a batch already
         num_train_epochs=1,  # the plan holds all epochs
@@ -166,3 +166,6 @@ def _arguments(config: LoraConfigSettings, work_dir: Path, *, on_cpu: bool) -> T
         seed=config.seed,
         use_cpu=on_cpu,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # data parallel over what it finds would join planned batches; one job, one device
+    return arguments
