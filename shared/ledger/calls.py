@@ -198,7 +198,7 @@ def get(job_id: str, tenant_id: str = "") -> Call[Job]:
 
 
 class Page(NamedTuple):
-    """Jobs, newest first, and the cursor of the next page (empty at the end)."""
+    """Jobs, newest first, and the cursor of the next page (empty at the end); a filtered page may be short."""
 
     jobs: list[Job]
     next: str

@@ -5,6 +5,7 @@
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 local FEED_LENGTH = 20000
+local LIST_SCAN = 2000  -- one call looks at no more: a rare filter gives short pages with a cursor, and blocks nobody
 
 local function job_key(id) return 'sb:job:' .. id end
 local function waiting_key(queue) return 'sb:waiting:' .. queue end
@@ -245,16 +246,20 @@ function op.cancel(a)
   return { state = state, released = released }
 end
 
+local function has_consumer(queue)
+  return redis.call('ZCOUNT', 'sb:consumers:' .. queue, ms(NOW), '+inf') > 0 and '1' or '0'
+end
+
 function op.get(a)
   local job = load(a.id)
   if not job.state or (a.tenant_id ~= '' and job.tenant_id ~= a.tenant_id) then return refuse('gone') end
-  job.has_consumer = redis.call('ZCOUNT', 'sb:consumers:' .. job.queue, ms(NOW), '+inf') > 0 and '1' or '0'
+  job.has_consumer = has_consumer(job.queue)
   return { job = job }
 end
 
 function op.list(a)
   local key = a.dead and 'sb:dead:' .. a.tenant_id or 'sb:jobs:' .. a.tenant_id
-  local jobs, from, last = {}, a.before, a.before
+  local jobs, from, last, seen, size = {}, a.before, a.before, 0, 0
   repeat
     local page = redis.call('ZREVRANGEBYSCORE', key, from, '-inf', 'WITHSCORES', 'LIMIT', 0, 100)
     for i = 1, #page, 2 do
@@ -262,13 +267,17 @@ function op.list(a)
       if not job.state then
         redis.call('ZREM', key, page[i])  -- expired: the index forgets it when somebody looks
       elseif #jobs < a.limit and (a.state == '' or job.state == a.state) and (a.kind == '' or job.kind == a.kind) then
+        job.has_consumer = has_consumer(job.queue)
         jobs[#jobs + 1] = job
         last = '(' .. page[i + 1]
       end
       from = '(' .. page[i + 1]
     end
-  until #page == 0 or #jobs >= a.limit
-  return { jobs = jobs, next = #jobs >= a.limit and last or '' }
+    size = #page
+    seen = seen + size / 2
+  until size == 0 or #jobs >= a.limit or seen >= LIST_SCAN
+  if #jobs < a.limit then last = size > 0 and from or '' end
+  return { jobs = jobs, next = last }
 end
 
 -- Leases that ran out, deadlines that passed in a queue: what has to be sent again, and what a finished job set free.

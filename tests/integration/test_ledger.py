@@ -225,3 +225,16 @@ def test_a_server_that_is_gone_is_unavailable(settings):
     with pytest.raises(Unavailable) as refusal:
         Ledger("redis://127.0.0.1:1/0").do(calls.gauges())
     assert refusal.value.retryable
+
+
+def test_a_rare_filter_gives_short_pages_but_finds_everything(ledger):
+    rare = make(ledger, queue="train", kind=JobKind.TRAIN)
+    for _ in range(2100):
+        make(ledger)
+    found, cursor, pages = [], "", 0
+    while pages == 0 or cursor:
+        page = ledger.do(calls.list_jobs("t", kind=JobKind.TRAIN, before=cursor))
+        found += [job.id for job in page.jobs]
+        cursor, pages = page.next, pages + 1
+    assert found == [rare]
+    assert pages > 1
