@@ -24,6 +24,7 @@ class AdapterBank:
         self._peft: Any = None
         self._alone: dict[str, bool] = {}  # digest -> PEFT's mixed batch refuses it
         self._names: list[str] | None = None
+        self._active: str | None = None  # None where PEFT may have changed it
         self._routed_layers: set[int] = set()
         self._canary = torch.tensor([canary_ids], device=model.device)
         self._canary_base = self._canary_logits(None)
@@ -53,6 +54,7 @@ class AdapterBank:
     def unload(self, digest: str) -> None:
         """Free the adapter's weights; no row may use them any more."""
         self._alone.pop(digest, None)
+        self._active = None
         if self._peft is not None and digest in self._peft.peft_config:
             self._peft.delete_adapter(digest)
 
@@ -60,7 +62,7 @@ class AdapterBank:
     def routed(self, turn: str | None, adapters: Sequence[str | None]) -> Iterator[None]:
         """Within the block, row i of a forward pass uses adapters[i]; `turn` as given by `turn()`."""
         if turn is not None:
-            self._peft.set_adapter(turn)
+            self._activate(turn)
         elif self._peft is not None:
             self._names = [adapter or BASE for adapter in adapters]
         try:
@@ -68,11 +70,17 @@ class AdapterBank:
         finally:
             self._names = None
 
+    def _activate(self, digest: str) -> None:
+        if self._active != digest:
+            self._peft.set_adapter(digest)
+            self._active = digest
+
     def _insert(self, digest: str, folder: Path, config: LoraConfig) -> None:
         if self._peft is None:
             self._peft = PeftModelForCausalLM(self.model, config, adapter_name=digest)
         else:
             self._peft.add_adapter(digest, config)
+        self._active = None
         loaded = self._peft.load_adapter(str(folder), digest, torch_device=str(self.model.device))
         if loaded.missing_keys or loaded.unexpected_keys:
             raise Invalid("adapter_incomplete", f"adapter {digest} lacks or adds weights: its config and file differ")
