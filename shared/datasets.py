@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.errors import Invalid
 
 MAX_ERRORS_SHOWN = 5
+MAX_NAME_CHARS = 64
+_NAME = re.compile(rf"^[a-z0-9][a-z0-9_.-]{{0,{MAX_NAME_CHARS - 1}}}$")
 
 
 class Row(BaseModel):
@@ -20,6 +23,13 @@ class Row(BaseModel):
     instruction: str = Field(default="", max_length=20_000)
     output: str = Field(default="", max_length=20_000)
     label: str = Field(default="", max_length=65)
+
+
+def check_dataset_name(name: str) -> str:
+    """Return a well-formed data set name; raises `Invalid` otherwise."""
+    if not _NAME.match(name):
+        raise Invalid("name_malformed", f"{name!r} is no data set name: 1 to {MAX_NAME_CHARS} of a-z, 0-9, _ . and -")
+    return name
 
 
 def parse_rows(data: bytes, *, max_rows: int = 1_000_000) -> list[Row]:

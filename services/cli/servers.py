@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import redis
@@ -16,16 +16,22 @@ from shared.errors import SignalboxError, Unavailable
 from shared.settings import Settings
 from shared.store import S3Store
 
+_GRPC = 10_000
+"""Each SeaweedFS port also takes the one this much above it."""
 
-def free_ports(count: int, *, spare: int = 0) -> list[int]:
-    """Ports free at this moment; with `spare`, port + spare is free as well."""
+
+def free_ports(count: int, *, spare: int = 0, taken: Collection[int] = ()) -> list[int]:
+    """Ports free at this moment and outside `taken`; with `spare`, port + spare is free and outside as well."""
     found: list[int] = []
+    used = set(taken)
     while len(found) < count:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        if port not in found and (not spare or (port + spare < 65536 and is_free(port + spare))):
+        wanted = {port, port + spare}
+        if max(wanted) < 65536 and not wanted & used and is_free(port + spare):
             found.append(port)
+            used |= wanted
     return found
 
 
@@ -120,8 +126,8 @@ def redis_server(name: str, port: int, folder: Path, *, fsync: str) -> Server:
 def s3_server(settings: Settings, folder: Path) -> Server:
     """A SeaweedFS server at `settings.s3_url`; ready means that a real PUT succeeded."""
     port = int(settings.s3_url.rsplit(":", 1)[1])
-    master, volume, filer = free_ports(3, spare=10_000)
     folder.mkdir(parents=True, exist_ok=True)
+    master, volume, filer = _inner_ports(folder / "ports.json", port)
     secret = settings.s3_secret_key.get_secret_value()
     identity = {
         "name": "signalbox",
@@ -150,6 +156,19 @@ def s3_server(settings: Settings, folder: Path) -> Server:
         return True
 
     return Server("s3", command, folder, takes_writes)
+
+
+def _inner_ports(file: Path, s3_port: int) -> list[int]:
+    """Ports of master, volume server and filer: the same at every start: the master's folder bears its."""
+    if file.is_file():
+        kept: list[int] = json.loads(file.read_text())
+        if all(is_free(port) and is_free(port + _GRPC) for port in kept) and not {s3_port, s3_port + _GRPC} & {
+            p for port in kept for p in (port, port + _GRPC)
+        }:
+            return kept
+    ports = free_ports(3, spare=_GRPC, taken=(s3_port, s3_port + _GRPC))
+    file.write_text(json.dumps(ports))
+    return ports
 
 
 def _weed() -> str:

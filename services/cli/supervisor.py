@@ -1,5 +1,6 @@
 """Runs the system on one machine: servers that no URL was given for, and every service, restarted when it dies."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ import redis
 
 from services.cli.place import Place
 from services.cli.servers import Server, free_ports, is_free, redis_server, s3_server
-from shared.errors import Unavailable
+from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger, calls
 from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
 from shared.settings import Settings
@@ -40,7 +41,6 @@ class Child:
         self.env = env
         self.log_path = log_dir / f"{name}.log"
         self.restarts = 0
-        self.peak_rss_bytes = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.was_seen = False
         self.missed_beats = 0
@@ -75,9 +75,8 @@ class Child:
         return "running" if self.is_alive else "restarting"
 
     def look(self) -> None:
-        """Note memory while it lives; start it again, after a growing pause, when it died."""
+        """Start it again, after a growing pause, when it died."""
         if self.is_alive:
-            self._note_memory()
             return
         now = time.monotonic()
         if not self._restart_at:
@@ -89,13 +88,6 @@ class Child:
             self._restart_at = 0.0
             self.restarts += 1
             self.start()
-
-    def _note_memory(self) -> None:
-        assert self.process is not None
-        try:
-            self.peak_rss_bytes = max(self.peak_rss_bytes, psutil.Process(self.process.pid).memory_info().rss)
-        except psutil.Error:
-            return
 
     def end(self, sig: int) -> None:
         """Send a signal where it lives."""
@@ -111,6 +103,7 @@ class Supervisor:
     """The system of one data folder."""
 
     def __init__(self, settings: Settings, worker_groups: Sequence[str]) -> None:
+        self._lock = _lock(settings.data_dir)
         self._worker_groups = list(worker_groups)
         self._place = Place(settings.data_dir)
         self.servers: list[Server] = []
@@ -147,6 +140,11 @@ class Supervisor:
                 )
             self._stop.wait(WATCH_SECONDS)
 
+    def peak_mib(self) -> dict[str, float]:
+        """Peak resident memory of every process that runs now, in MiB."""
+        owners: list[Server | Child] = [*self.servers, *self.children]
+        return {owner.name: _peak_mib(owner.process.pid) for owner in owners if owner.process is not None}
+
     def stop(self) -> None:
         """End services, then servers, each with the time it needs."""
         self._stop.set()
@@ -165,6 +163,7 @@ class Supervisor:
             # An S3 server takes up to half a minute to end by itself; what it acknowledged is on disk already.
             server.stop(timeout_seconds=2)
         self._place.file.unlink(missing_ok=True)
+        self._lock.close()
 
     def _with_servers(self, settings: Settings) -> Settings:
         """Plan a server for every URL the environment does not give; keep the secrets of the data folder."""
@@ -244,6 +243,32 @@ class Supervisor:
 
     def _process_keys(self) -> list[str]:
         return [str(key) for key in self.ledger.redis.scan_iter("sb:process:*")]
+
+
+def _lock(data_dir: Path) -> IO[str]:
+    """Hold the data folder; raises `Conflict` where another system runs in it."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    file = (data_dir / "up.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise Conflict(
+            "already_up", f"a system runs in {data_dir} already; stop it, or set SIGNALBOX_DATA_DIR to another folder"
+        ) from error
+    return file
+
+
+def _peak_mib(pid: int) -> float:
+    """Linux keeps the peak itself; elsewhere the current size stands for it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        try:
+            return float(psutil.Process(pid).memory_info().rss) / 2**20
+        except psutil.Error:
+            return 0.0
 
 
 def _as_env(settings: Settings) -> dict[str, str]:

@@ -69,9 +69,11 @@ def announce(system: Supervisor) -> str:
 def process_table(system: Supervisor) -> Table:
     """One line a process."""
     table = Table("process", "pid", "state", "restarts", "peak MiB")
+    peaks = system.peak_mib()
     for server in system.servers:
-        table.add_row(server.name, str(server.process.pid if server.process else "-"), "running", "", "")
+        pid = str(server.process.pid) if server.process else "-"
+        table.add_row(server.name, pid, "running", "", f"{peaks.get(server.name, 0):.0f}")
     for child in system.children:
         pid = str(child.process.pid) if child.process else "-"
-        table.add_row(child.name, pid, child.state, str(child.restarts), f"{child.peak_rss_bytes / 2**20:.0f}")
+        table.add_row(child.name, pid, child.state, str(child.restarts), f"{peaks.get(child.name, 0):.0f}")
     return table

@@ -48,6 +48,7 @@ def train_adapter(job: Job, held: Held, body: AdapterTrain, workshop: Workshop) 
             template=body.settings.template,
             instruction=body.instruction or _commonest_instruction(train),
             info=asdict(info),
+            report=scores,
             made_by=job.id,
         ),
     )

@@ -32,6 +32,8 @@ class AdapterManifest(_Manifest):
     instruction: str = ""
     """Used where a request brings no instruction of its own."""
     info: dict[str, Any] = Field(default_factory=dict)
+    report: dict[str, Any] = Field(default_factory=dict)
+    """What its training measured."""
     created_at: str = Field(default_factory=utc_now)
     made_by: str = ""
     """The training job, or empty for an upload."""

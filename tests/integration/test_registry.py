@@ -1,0 +1,199 @@
+"""Registry and stores: content addressing, immutable versions, a pointer that moves by compare-and-set."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from shared.datasets import Row
+from shared.errors import Conflict, NotFound, Unavailable
+from shared.ledger import calls
+from shared.registry import AdapterManifest, Release, ReleaseLabel, ReleaseWatch, Verdict
+from shared.store import FolderStore, S3Store
+
+
+@pytest.fixture(params=["folder", "s3"])
+def any_store(request, settings, tmp_path):
+    return FolderStore(tmp_path / "store") if request.param == "folder" else S3Store(settings)
+
+
+def make_folder(path, seed=0):
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1}))
+    weights = np.random.default_rng(seed).normal(size=(1, 4)).astype(np.float32)
+    save_file({"a": weights}, path / "adapter_model.safetensors")
+    return path
+
+
+def manifest(label="fin.sa", **changes):
+    return AdapterManifest(tenant_id="t", label=label, version=0, digest="", base_model="base", **changes)
+
+
+def release(registry, *, parent="", digest=None, passed=True, note="", tmp_path=None):
+    label = ReleaseLabel(adapter=digest, ref="fin.sa@1", group="fin", template="chatml", instruction=note)
+    return Release(
+        tenant_id="t",
+        parent=parent,
+        base_model="base",
+        labels={"fin.sa": label},
+        verdict=Verdict(passed=passed, reasons=("because",)),
+    )
+
+
+@pytest.fixture
+def digest(registry, tmp_path):
+    return registry.put_weights(make_folder(tmp_path / "adapter"))
+
+
+@pytest.fixture
+def consumers(ledger):
+    ledger.do(calls.heartbeat("w", ["generate.fin", "generate.base"], [], {}, 60))
+
+
+def test_an_object_is_read_as_it_was_written(any_store, tmp_path):
+    any_store.put("a/b.txt", b"hello")
+    any_store.get_file("a/b.txt", tmp_path / "copy")
+    assert any_store.get("a/b.txt") == (tmp_path / "copy").read_bytes() == b"hello"
+    assert any_store.exists("a/b.txt")
+    assert "a/b.txt" in any_store.keys("a/")
+    any_store.delete("a/b.txt")
+    any_store.delete("a/b.txt")
+    assert not any_store.exists("a/b.txt")
+    with pytest.raises(NotFound):
+        any_store.get("a/b.txt")
+
+
+def test_a_folder_store_never_leaves_its_folder(tmp_path):
+    with pytest.raises(NotFound):
+        FolderStore(tmp_path / "store").get("../secret")
+
+
+def test_a_store_that_is_gone_is_unavailable(settings):
+    gone = S3Store(settings.model_copy(update={"s3_url": "http://127.0.0.1:1"}))
+    with pytest.raises(Unavailable):
+        gone.get("x")
+
+
+def test_the_same_weights_are_one_version_and_other_weights_the_next(registry, tmp_path):
+    first = registry.add_adapter(make_folder(tmp_path / "a"), manifest())
+    again = registry.add_adapter(make_folder(tmp_path / "b"), manifest())
+    other = registry.add_adapter(make_folder(tmp_path / "c", seed=1), manifest())
+    assert (first.ref, again.ref, other.ref) == ("fin.sa@1", "fin.sa@1", "fin.sa@2")
+    assert registry.adapter("t", "fin.sa") == other
+    assert registry.adapter("t", first.digest).ref == "fin.sa@1"
+    with pytest.raises(NotFound):
+        registry.adapter("another", "fin.sa")
+
+
+def test_weights_are_verified_on_every_download(registry, digest):
+    registry.fetch_weights(digest)
+    key = f"adapters/{digest}/adapter_model.safetensors"
+    data = bytearray(registry.store.get(key))
+    data[-1] ^= 1
+    registry.store.put(key, bytes(data))
+    assert registry.fetch_weights(digest)  # the verified local copy
+    registry._cache_dir = registry._cache_dir / "another"
+    with pytest.raises(Unavailable, match="does not match"):
+        registry.fetch_weights(digest)
+    assert not (registry._cache_dir / "adapters" / digest).exists()
+
+
+def test_the_same_rows_are_one_data_set(registry):
+    rows = [Row(input="x", label="a.b"), Row(input="y", label="a.b")]
+    first, second = registry.add_dataset("t", "one", rows), registry.add_dataset("t", "two", rows)
+    assert first.id == second.id
+    assert registry.rows("t", first.id) == rows
+    assert first.labels == {"a.b": 2}
+
+
+def test_feedback_becomes_a_data_set(registry, ledger):
+    with pytest.raises(NotFound):
+        registry.rows("t", "feedback")
+    ledger.redis.hset("sb:feedback:t", "job_1", json.dumps({"input": "x", "label": "a.b"}))
+    assert registry.rows("t", "feedback") == [Row(input="x", label="a.b")]
+
+
+def test_a_release_that_names_a_missing_adapter_is_refused(registry):
+    with pytest.raises(Conflict) as refusal:
+        registry.add_release(release(registry, digest="0" * 64))
+    assert refusal.value.code == "adapter_missing"
+
+
+def test_the_pointer_moves_and_goes_back_in_one_step(registry, digest, consumers):
+    first = registry.add_release(release(registry, digest=digest))
+    registry.promote("t", first)
+    second = registry.add_release(release(registry, digest=digest, parent=first))
+    registry.promote("t", second)
+    assert registry.current_id("t") == second
+    assert registry.rollback("t").id == first
+    assert registry.current_id("t") == first
+    assert [move["release"] for move in registry.promotions("t")] == [first, second, first]
+    assert len(registry.store.keys("tenants/t/promotions/")) >= 3
+
+
+def test_promotion_over_another_parent_is_stale(registry, digest, consumers):
+    first = registry.add_release(release(registry, digest=digest))
+    rival = registry.add_release(release(registry, digest=digest, note="rival"))
+    registry.promote("t", first)
+    with pytest.raises(Conflict) as refusal:
+        registry.promote("t", rival)
+    assert refusal.value.code == "stale_parent"
+
+
+def test_of_many_rivals_exactly_one_is_promoted(registry, digest, consumers):
+    rivals = [registry.add_release(release(registry, digest=digest, note=str(n))) for n in range(12)]
+    outcomes = []
+
+    def promote(rival):
+        try:
+            registry.promote("t", rival)
+            outcomes.append(rival)
+        except Conflict as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=promote, args=(rival,)) for rival in rivals]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("stale_parent") == 11
+    assert registry.current_id("t") in outcomes
+
+
+def test_promotion_needs_a_live_worker_of_every_group_unless_forced(registry, digest):
+    candidate = registry.add_release(release(registry, digest=digest))
+    with pytest.raises(Conflict) as refusal:
+        registry.promote("t", candidate)
+    assert refusal.value.code == "group_without_worker"
+    registry.promote("t", candidate, force=True)
+    assert registry.current_id("t") == candidate
+
+
+def test_the_gate_holds_back_what_did_not_pass_unless_forced(registry, digest, consumers):
+    candidate = registry.add_release(release(registry, digest=digest, passed=False))
+    with pytest.raises(Conflict) as refusal:
+        registry.promote("t", candidate)
+    assert refusal.value.code == "gate_failed"
+    registry.promote("t", candidate, force=True)
+
+
+@pytest.mark.parametrize("is_hint_lost", [False, True])
+def test_a_watcher_sees_a_new_release_by_hint_and_by_poll(registry, ledger, digest, consumers, is_hint_lost):
+    seen, changed = [], threading.Event()
+
+    def note(found):
+        seen.append(found.id)
+        changed.set()
+
+    watch = ReleaseWatch(registry, ledger.redis, "t", note, poll_seconds=0.2 if is_hint_lost else 4)
+    watch.start()
+    candidate = registry.add_release(release(registry, digest=digest))
+    if is_hint_lost:
+        ledger.redis.set("sb:release:t", candidate)  # the pointer alone, no broadcast
+    else:
+        registry.promote("t", candidate)
+    assert changed.wait(6)
+    watch.stop()
+    assert seen == [candidate]
