@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
     engine: Literal["transformers", "echo"] = "transformers"
+    echo_seconds_per_token: Annotated[float, Field(ge=0)] = 0.0
+    """How slow the `echo` engine is, for load and fault tests."""
     groups: str = "base"
     """The groups a worker serves, separated by commas; `base` answers what no adapter does."""
     store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0

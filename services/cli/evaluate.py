@@ -58,11 +58,10 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
 
 def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]:
     """Exact match of the label's adapter and of the base model alone, greedily, on the label's rows."""
-    from peft import PeftModel
-
     from services.trainer.domain.rows import Row
     from services.trainer.infra.evaluate import answer_rows, exact_match
     from shared.model.base import load_model, load_tokenizer, resolve_base_model
+    from shared.model.merge import with_adapter
     from shared.model.threads import limit_threads
 
     settings = current_settings()
@@ -76,7 +75,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     base = resolve_base_model(settings)
     tokenizer, model = load_tokenizer(base), load_model(base, settings.dtype)
     alone = exact_match(answer_rows(model, tokenizer, rows, template=manifest.template), rows)
-    adapted = PeftModel.from_pretrained(model, registry.fetch_weights(manifest.digest)).eval()
+    adapted = with_adapter(model, registry.fetch_weights(manifest.digest))
     answered = exact_match(answer_rows(adapted, tokenizer, rows, template=manifest.template), rows)
     return {
         "label": manifest.label,

@@ -191,8 +191,8 @@ class Supervisor:
         logs = self.settings.data_dir / "logs"
         env = os.environ | _as_env(self.settings)
         workers = [
-            Child(f"worker {groups}", "services.adapter_worker", env | {"SIGNALBOX_GROUPS": groups}, logs)
-            for groups in self._worker_groups
+            Child(f"worker-{number}", "services.adapter_worker", env | {"SIGNALBOX_GROUPS": groups}, logs)
+            for number, groups in enumerate(self._worker_groups, 1)
         ]
         return [
             Child("api", "services.api", env, logs),

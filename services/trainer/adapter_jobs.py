@@ -59,10 +59,9 @@ def compare_with_base(
     adapter: Any, rows: Sequence[Row], body: AdapterTrain, held: Held, workshop: Workshop
 ) -> dict[str, Any]:
     """Exact match of the adapter and of the base model alone on the same rows."""
-    from peft import PeftModel
-
     from services.trainer.infra.evaluate import answer_rows, exact_match
     from shared.model.base import load_model
+    from shared.model.merge import with_adapter
 
     if not rows:
         return {}
@@ -85,7 +84,7 @@ def compare_with_base(
     return {
         "validation_rows": len(wanted),
         "base_exact_match": base,
-        "adapter_exact_match": measured(PeftModel.from_pretrained(model, adapter).eval()),
+        "adapter_exact_match": measured(with_adapter(model, adapter)),
     }
 
 

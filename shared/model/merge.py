@@ -1,4 +1,4 @@
-"""A selector's LoRA weights folded into the base: no adapter to switch, no extra multiplication per token."""
+"""LoRA weights on the base model: beside it, or folded into it so that a token costs no more."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ from shared.errors import Invalid
 from shared.model.base import load_model
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
 
@@ -18,12 +19,17 @@ def merged_selector(
     Raises `Invalid` where the adapter does not load or does not fit the base model.
     """
     import torch
-    from peft import PeftModel
 
-    base = load_model(model_folder, "float32", device)
-    try:
-        model = PeftModel.from_pretrained(base, adapter_folder, is_trainable=False)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise Invalid("selector_invalid", f"the selector weights do not load onto this base model: {error}") from error
+    model = with_adapter(load_model(model_folder, "float32", device), adapter_folder)
     merged = model.merge_and_unload(safe_merge=True)
     return merged.eval().to(getattr(torch, dtype))
+
+
+def with_adapter(model: "PreTrainedModel", adapter_folder: Path) -> "PeftModel":
+    """Wrap the model with one adapter, in eval mode; raises `Invalid` where the adapter does not fit it."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, adapter_folder, is_trainable=False).eval()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise Invalid("adapter_invalid", f"the weights do not load onto this base model: {error}") from error

@@ -19,7 +19,7 @@ def _transformers(settings: Settings, base_folder: Path) -> Engine:
 def _echo(settings: Settings, base_folder: Path) -> Engine:  # noqa: ARG001 - one signature for all engines
     from services.adapter_worker.infra.engines.echo import EchoEngine
 
-    return EchoEngine()
+    return EchoEngine(seconds_per_token=settings.echo_seconds_per_token)
 
 
 ENGINES: dict[str, Callable[[Settings, Path], Engine]] = {"transformers": _transformers, "echo": _echo}
