@@ -17,8 +17,8 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
             "account_blocked": "blocked account",
             "balance": "account balance",
             "freeze_account": "freeze account",
-            "pin_change": "change PIN",
-            "report_fraud": "report fraud",
+            "interest_rate": "interest rate",
+            "routing": "routing number",
             "spending_history": "spending history",
             "transfer": "transfer money",
         },
@@ -75,8 +75,8 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
 """Label: the question its adapter answers, and the CLINC150 intents with the words that answer it."""
 
 BACKGROUND_DOMAINS = ("home", "meta", "small_talk", "utility", "work")
-TRAIN_ROWS, VALIDATION_ROWS, TEST_ROWS = 20, 10, 8  # per intent: 140, 70 and 56 per label
-BACKGROUND_TRAIN, BACKGROUND_VALIDATION, BACKGROUND_TEST = 3, 2, 2  # per background intent
+TRAIN_ROWS, VALIDATION_ROWS, TEST_ROWS = 40, 10, 8  # per intent: 280, 70 and 56 per label
+BACKGROUND_TRAIN, BACKGROUND_VALIDATION, BACKGROUND_TEST = 6, 2, 2  # per background intent
 
 Line = dict[str, str]
 
