@@ -1,6 +1,7 @@
 """A small HTTP client of the API for the command line: problem details become errors, streams become iterators."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ import httpx
 
 from shared.errors import SignalboxError, Unavailable
 
+PATIENCE_SECONDS = 60.0
+RESUME_SECONDS = 0.2
 FINAL_STATES = {"succeeded", "failed", "cancelled", "rejected"}
 
 
@@ -36,23 +39,32 @@ class Client:
         return self._call("DELETE", path)
 
     def events(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Server-sent events (type, data) until the stream ends; a cut connection resumes after the last id."""
-        last_id = ""
+        """Server-sent events (type, data) up to the final state; a cut stream is resumed after its last event.
+
+        Raises `ApiError`, and `Unavailable` where the API stays away for a minute.
+        """
+        last_id, failing_since = "", 0.0
         while True:
-            headers = {"Last-Event-ID": last_id} if last_id else {}
             try:
-                with self._http.stream("GET", path, headers=headers, timeout=httpx.Timeout(None, connect=5)) as stream:
-                    if stream.is_error:
-                        stream.read()
-                        raise _problem(stream)
-                    for event_id, kind, data in _parse_events(stream.iter_lines()):
-                        last_id = event_id or last_id
-                        yield kind, data
-                        if kind == "state" and data.get("state") in FINAL_STATES:
-                            return
-                return
-            except httpx.RemoteProtocolError:
-                continue
+                for event_id, kind, data in self._stream(path, last_id):
+                    last_id, failing_since = event_id or last_id, 0.0
+                    yield kind, data
+                    if kind == "state" and data.get("state") in FINAL_STATES:
+                        return
+            except (httpx.TransportError, ApiError) as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > PATIENCE_SECONDS or not getattr(error, "retryable", True):
+                    raise
+            time.sleep(RESUME_SECONDS)  # between two connections, not a wait for something that could be observed
+
+    def _stream(self, path: str, last_id: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        # The API sends a comment every few seconds, so a silent connection is a dead one.
+        with self._http.stream("GET", path, headers=headers, timeout=httpx.Timeout(60, connect=5)) as stream:
+            if stream.is_error:
+                stream.read()
+                raise _problem(stream)
+            yield from _parse_events(stream.iter_lines())
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:
