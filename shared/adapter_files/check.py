@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.adapter_files.config import check_config, read_config
 from shared.adapter_files.folder import CONFIG_NAME, WEIGHTS_NAME, check_folder
-from shared.adapter_files.shapes import BaseShapes
+from shared.adapter_files.shapes import BaseShapes, layer_number
 from shared.adapter_files.tensors import TensorSpan, check_finite, check_spans, read_header
 from shared.errors import Invalid
 
@@ -65,7 +65,7 @@ def _expected(config: dict[str, Any], base: BaseShapes) -> dict[tuple[str, str],
     """Shape of every tensor that PEFT will look for, by module and part."""
     rank = config["r"]
     expected: dict[tuple[str, str], tuple[int, ...]] = {}
-    for module in _modules(config["target_modules"], base):
+    for module in _modules(config["target_modules"], config.get("layers_to_transform"), base):
         out, into = base.modules[module]
         expected[module, "lora_A.weight"] = (rank, into)
         expected[module, "lora_B.weight"] = (out, rank)
@@ -74,10 +74,10 @@ def _expected(config: dict[str, Any], base: BaseShapes) -> dict[tuple[str, str],
     return expected
 
 
-def _modules(targets: Iterable[str], base: BaseShapes) -> set[str]:
+def _modules(targets: Iterable[str], layers: list[int] | None, base: BaseShapes) -> set[str]:
     found: set[str] = set()
     for target in targets:
-        modules = base.targeted(target)
+        modules = [name for name in base.targeted(target) if not layers or layer_number(name) in layers]
         if not modules:
             raise Invalid("adapter_base_mismatch", f"the base model has no linear layer {target!r}: train on this base")
         found.update(modules)

@@ -12,6 +12,7 @@ from shared.errors import Invalid
 
 _MAX_BYTES = 64 << 10
 _MAX_TARGETS = 64
+_MAX_LAYERS = 1024
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
 _MAX_ALPHA = 1e6
 
@@ -48,6 +49,15 @@ def _are_module_names(value: Any) -> bool:
     )
 
 
+def _are_layers(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= _MAX_LAYERS
+        and all(_is_whole(layer) and 0 <= layer < _MAX_LAYERS for layer in value)
+        and len(set(value)) == len(value)
+    )
+
+
 RULES: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
     {
         "peft_type": (lambda value: value == "LORA", '"LORA"'),
@@ -56,6 +66,10 @@ RULES: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
         "lora_alpha": (lambda value: _is_number(value) and 0 < value <= _MAX_ALPHA, "a number above 0"),
         "lora_dropout": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
         "target_modules": (_are_module_names, f"a list of 1 to {_MAX_TARGETS} plain module names"),
+        "layers_to_transform": (
+            lambda value: _is_empty(value) or _are_layers(value),
+            "null or a list of layer numbers, each once",
+        ),
         "use_dora": (_is_bool, "true or false"),
         "use_rslora": (_is_bool, "true or false"),
         "inference_mode": (_is_bool, "true or false"),
@@ -72,7 +86,7 @@ RULES: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
             (
                 "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping", "corda_config",
                 "ensure_weight_tying", "eva_config", "exclude_modules", "fan_in_fan_out", "kasa_config",
-                "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_bias",
+                "layer_replication", "layers_pattern", "loftq_config", "lora_bias",
                 "lora_ga_config", "megatron_config", "modules_to_save", "monteclora_config", "rank_pattern",
                 "target_parameters", "trainable_token_indices", "use_bdlora", "use_qalora", "velora_config",
             ),

@@ -44,6 +44,12 @@ class BaseShapes:
         return [name for name in self.modules if name == target or name.endswith(f".{target}")]
 
 
+def layer_number(module: str) -> int | None:
+    """The layer that a module belongs to, as PEFT reads it off the name: its last number; None for one outside."""
+    numbers = [part for part in module.split(".") if part.isdecimal()]
+    return int(numbers[-1]) if numbers else None
+
+
 def _is_embedding(name: str) -> bool:
     module = name.removesuffix(_WEIGHT).rpartition(".")[2]
     return any(word in module for word in _EMBEDDINGS)

@@ -69,6 +69,14 @@ def test_the_method_is_told(folder, changes, method):
     assert check(folder(changes, weights)).method == method
 
 
+def test_an_adapter_of_some_layers_alone_holds_their_tensors_and_no_others(folder):
+    upper = {name: value for name, value in lora_tensors().items() if ".layers.1." in name}
+    assert check(folder({"layers_to_transform": [1]}, safetensors(upper))).parameter_count == 32 + 24
+    assert refused(check, folder({"layers_to_transform": [1]}, safetensors(lora_tensors()))) == "adapter_base_mismatch"
+    assert refused(check, folder({"layers_to_transform": [0, 1]}, safetensors(upper))) == "adapter_weights_incomplete"
+    assert refused(check, folder({"layers_to_transform": [7]}, safetensors(upper))) == "adapter_base_mismatch"
+
+
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_the_usual_dtypes_are_accepted(folder, dtype):
     assert check(folder(weights=safetensors(lora_tensors(dtype=dtype)))).rank == RANK
@@ -93,6 +101,12 @@ def test_what_this_peft_really_writes_is_accepted(tmp_path):
     ("changes", "code"),
     [
         ({"target_modules": ".*"}, "adapter_config_invalid"),
+        ({"layers_to_transform": 1}, "adapter_config_invalid"),
+        ({"layers_to_transform": "1"}, "adapter_config_invalid"),
+        ({"layers_to_transform": [-1]}, "adapter_config_invalid"),
+        ({"layers_to_transform": [1, 1]}, "adapter_config_invalid"),
+        ({"layers_to_transform": [True]}, "adapter_config_invalid"),
+        ({"layers_to_transform": [10**9]}, "adapter_config_invalid"),
         ({"target_modules": "q_proj"}, "adapter_config_invalid"),
         ({"target_modules": ["(a+)+$"]}, "adapter_config_invalid"),
         ({"target_modules": []}, "adapter_config_invalid"),
