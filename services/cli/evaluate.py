@@ -8,7 +8,7 @@ from services.cli.place import current_settings
 from shared.errors import Conflict, Invalid
 from shared.ledger import Ledger
 from shared.names import DEFAULT_TENANT
-from shared.registry import Registry, Release
+from shared.registry import Registry, Release, ReleaseSelector
 from shared.settings import Settings
 from shared.store import S3Store
 
@@ -22,6 +22,15 @@ def _release(registry: Registry, release_id: str) -> Release:
     if not release_id:
         raise Conflict("no_release", "there is no current release; run selector.train first")
     return registry.release(DEFAULT_TENANT, release_id)
+
+
+def current_selector(settings: Settings, release_id: str = "") -> tuple[Registry, ReleaseSelector]:
+    """The selector of a release (the current one where none is named), and where its weights are."""
+    registry = _registry(settings)
+    selector = _release(registry, release_id).selector
+    if selector is None:
+        raise Conflict("selector_missing", "this release has no selector; run selector.train first")
+    return registry, selector
 
 
 def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str, Any]:
@@ -42,10 +51,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     settings = current_settings()
     limit_threads(settings)
     rows = read_labelled(data)
-    registry = _registry(settings)
-    selector = _release(registry, release_id).selector
-    if selector is None:
-        raise Conflict("selector_missing", "this release has no selector")
+    registry, selector = current_selector(settings, release_id)
     base = resolve_base_model(settings)
     model = merged_selector(base, registry.fetch_weights(selector.digest), settings.dtype)
     labels = [parse_label(label) for label in selector.labels]

@@ -1,7 +1,6 @@
 """The selector service, wired by hand: settings, clients, model, handlers, task, worker."""
 
 import structlog
-from shared.telemetry import configure_logging
 
 from services.selector.handlers import select
 from services.selector.infra.batcher import Batcher
@@ -15,6 +14,7 @@ from shared.names import DEFAULT_TENANT, SELECT_QUEUE, TaskName
 from shared.registry import Release, ReleaseWatch
 from shared.service import Service
 from shared.settings import Settings
+from shared.telemetry import configure_logging
 
 log = structlog.get_logger()
 

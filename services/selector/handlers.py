@@ -1,5 +1,6 @@
 """What the selector does with a job: score its text, decide, hand it on."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,11 @@ def select(job: Job, release: Release, score: Score, ledger: Ledger, attempts: A
     """Choose the label of a job and send it to that label's group; a `select` job ends with the answer."""
     if release.selector is None:
         raise Invalid("selector_missing", f"release {release.id} has no selector: name a label, or train a selector")
-    selection = decide(score(release.selector, selection_text(job, release.selector)), release.selector)
-    fields = selection.as_fields(release.selector) | {"release": release.id}
+    started = time.perf_counter()
+    scores = score(release.selector, selection_text(job, release.selector))
+    score_ms = round((time.perf_counter() - started) * 1000, 3)
+    selection = decide(scores, release.selector)
+    fields = selection.as_fields(release.selector) | {"release": release.id, "score_ms": score_ms}
     if job.kind == JobKind.SELECT:
         attempts.end(calls.finish(job, JobState.SUCCEEDED, selection=fields, result=fields))
     elif not selection.label and release.reject_policy == "error":

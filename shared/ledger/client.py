@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -96,6 +97,8 @@ class AsyncLedger:
             decode_responses=True,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
+            # Once: a pooled connection may be from before a restart. The reconciler sends a job that got in unheard.
+            retry=AsyncRetry(ExponentialBackoff(cap=0.2), 1),
         )
         self.redis = redis.asyncio.Redis(connection_pool=pool)
         self._script = self.redis.register_script(_lua_source(max_lost_leases))

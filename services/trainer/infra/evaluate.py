@@ -43,15 +43,16 @@ def answer_rows(
             break
         part = order[at : at + batch_size]
         for row, text in zip(
-            part, _generate(model, tokenizer, [prompts[r] for r in part], new_tokens, end), strict=True
+            part, generate_greedily(model, tokenizer, [prompts[r] for r in part], new_tokens, end), strict=True
         ):
             answers[row] = text
     return answers
 
 
-def _generate(
+def generate_greedily(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]], new_tokens: int, end: int
 ) -> list[str]:
+    """Return what follows each prompt, greedily, up to the `end` token or `new_tokens`."""
     import torch
 
     ids, mask = _left_padded(prompts, end)

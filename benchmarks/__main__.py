@@ -1,0 +1,26 @@
+"""`make bench`: run every benchmark, one after the other, then print all figures as one table."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+from benchmarks.common import RESULTS, print_table
+
+ALL = ("accept", "queue_tax", "selector_score", "mixed_batch", "worker_start")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=ALL, help=f"of: {', '.join(ALL)}")
+    parser.add_argument("--show", action="store_true", help="print what was measured before, measure nothing")
+    args = parser.parse_args()
+    for name in () if args.show else args.names:
+        print(f"== {name}", flush=True)
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
+    found = [json.loads((RESULTS / f"{name}.json").read_text()) for name in ALL if (RESULTS / f"{name}.json").is_file()]
+    print_table([row for bench in found for row in bench["rows"]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""A running system with the demo's adapters and selector, trained first where the data folder does not hold them."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from services.cli.client import Client
+from services.cli.demo import train_missing
+from services.cli.demo_data import DemoData
+from services.cli.prepare import prepare_base_model
+from services.cli.supervisor import Supervisor
+from services.cli.up import announce
+from shared.settings import Settings
+
+
+class Running(NamedTuple):
+    """The parts that benchmarks ask."""
+
+    supervisor: Supervisor
+    client: Client
+    data: DemoData
+
+
+@contextlib.contextmanager
+def demo_system(workers: Sequence[str] = ("bank,base", "travel"), **settings: object) -> Iterator[Running]:
+    """Start everything, train what is missing, stop everything."""
+    base = Settings(**settings)  # type: ignore[arg-type]
+    prepare_base_model(base)
+    supervisor = Supervisor(base, workers)
+    try:
+        supervisor.start()
+        client = Client(supervisor.api_url, announce(supervisor))
+        supervisor.wait_ready()
+        data = DemoData()
+        data.upload(client)
+        train_missing(client, data)
+        yield Running(supervisor, client, data)
+    finally:
+        supervisor.stop()
