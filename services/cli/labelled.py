@@ -1,6 +1,7 @@
 """Labelled rows from files and folders, for `signalbox evaluate`."""
 
 import gzip
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,21 +35,14 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _read(file: Path) -> Iterator[LabelledRow]:
-    import json
-
     raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     try:
-        rows = parse_rows(_with_input(raw))
+        rows = parse_rows(raw)
     except Invalid as error:
         raise Invalid(error.code, f"{file.name}: {error.detail}") from error
     fields = [json.loads(line) for line in raw.splitlines() if line.strip()]
     for row, more in zip(rows, fields, strict=True):
         yield LabelledRow(_label(row, more, file), row)
-
-
-def _with_input(raw: bytes) -> bytes:
-    # Public intent data calls the input `text`.
-    return raw.replace(b'{"text":', b'{"input":')
 
 
 def _label(row: Row, more: dict[str, Any], file: Path) -> str:

@@ -1,0 +1,62 @@
+"""The command line as a person meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).parent / "signalbox"
+
+
+def run(*args, data_dir, **env):
+    environment = {"PATH": "/usr/bin:/bin", "SIGNALBOX_DATA_DIR": str(data_dir), **env}
+    return subprocess.run([PROGRAM, *args], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_help_names_every_command(tmp_path):
+    shown = run("--help", data_dir=tmp_path).stdout
+    for command in (
+        "up",
+        "demo",
+        "submit",
+        "jobs",
+        "adapters",
+        "datasets",
+        "train",
+        "evaluate",
+        "releases",
+        "keys",
+        "doctor",
+    ):
+        assert command in shown
+
+
+def test_without_a_system_a_command_says_what_to_start(tmp_path):
+    done = run("submit", "hello", data_dir=tmp_path)
+    assert done.returncode == 1
+    assert "signalbox up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_api_that_does_not_answer_is_one_sentence(tmp_path):
+    away = {"SIGNALBOX_API_URL": "http://127.0.0.1:1", "SIGNALBOX_API_KEY": "x"}
+    done = run("jobs", "list", data_dir=tmp_path, **away)
+    assert (done.returncode, "api_unreachable" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_the_doctor_names_what_is_missing_and_how_to_mend_it(tmp_path):
+    done = run("doctor", "--json", data_dir=tmp_path, SIGNALBOX_REDIS_URL="redis://127.0.0.1:1/0")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert not findings["ledger"]["ok"]
+    assert findings["ledger"]["mend"]
+    assert findings["package torch"]["ok"]
+
+
+@pytest.mark.parametrize("label", ["no-equals", "bank.cards"])
+def test_a_selector_label_without_a_data_set_is_refused(tmp_path, label):
+    done = run("train", "selector", "--label", label, data_dir=tmp_path)
+    assert done.returncode == 2
+    assert "domain.task=dataset" in done.stderr

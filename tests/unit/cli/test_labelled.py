@@ -1,0 +1,49 @@
+"""Labelled rows from files and folders: where a row's label comes from."""
+
+import gzip
+import json
+
+import pytest
+
+from services.cli.labelled import read_labelled
+from shared.errors import Invalid
+
+
+def write(path, *rows):
+    data = "\n".join(json.dumps(row) for row in rows).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def labels(*paths):
+    return [r.label for r in read_labelled(paths)]
+
+
+def test_the_label_field_comes_first_then_domain_and_task_then_the_files_name(tmp_path):
+    file = write(
+        tmp_path / "fin.sa.test.jsonl",
+        {"input": "a", "label": "x.y", "domain": "d", "task": "t"},
+        {"input": "b", "domain": "d", "task": "t"},
+        {"input": "c"},
+    )
+    assert labels(file) == ["x.y", "d.t", "fin.sa"]
+
+
+def test_a_folder_gives_all_its_files_gzipped_or_not(tmp_path):
+    write(tmp_path / "a.b.jsonl.gz", {"input": "x"})
+    write(tmp_path / "c.d.jsonl", {"input": "y"})
+    (tmp_path / "README.md").write_text("no rows")
+    assert labels(tmp_path) == ["a.b", "c.d"]
+
+
+def test_rows_without_any_label_are_refused_by_the_files_name(tmp_path):
+    with pytest.raises(Invalid, match=r"data\.jsonl") as refusal:
+        labels(write(tmp_path / "data.jsonl", {"input": "x"}))
+    assert refusal.value.code == "label_missing"
+
+
+def test_a_broken_line_is_named_with_its_file(tmp_path):
+    file = tmp_path / "a.b.jsonl"
+    file.write_text('{"input": "x"}\n{')
+    with pytest.raises(Invalid, match=r"a\.b\.jsonl: line 2"):
+        labels(file)
