@@ -2,11 +2,13 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import structlog
 
+from shared import metrics
 from shared.bus import Bus
 from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
 from shared.jobs import Job
@@ -166,8 +168,11 @@ class Attempts:
             structlog.contextvars.bound_contextvars(job_id=job.id, release=job.release, attempt=job.attempt),
             self._leases.hold(job) as held,
         ):
+            started = time.monotonic()
+            _observe_wait(job)
             try:
                 work(job, held)
+                metrics.STAGE_SECONDS.labels(job.state).observe(time.monotonic() - started)
             except StaleAttempt:
                 log.warning("attempt_is_stale")
             except Cancelled as error:
@@ -194,6 +199,7 @@ class Attempts:
         except StaleAttempt:
             log.warning("attempt_is_stale")
             return
+        metrics.JOBS_ENDED.labels(call.args["state"]).inc()
         for sent in released:
             self.send(sent)
 
@@ -203,6 +209,12 @@ class Attempts:
                 self.send(self._ledger.do_patiently(calls.give_back(job), self._patience_seconds))
         elif held.reason != "stale":
             self.end(calls.fail(job, error))
+
+
+def _observe_wait(job: Job) -> None:
+    waited_in = "routed" if "routed" in job.timestamps else "queued"
+    waited_ms = job.timestamps[job.state] - job.timestamps[waited_in]
+    metrics.STAGE_SECONDS.labels(waited_in).observe(waited_ms / 1000)
 
 
 class EventWriter:

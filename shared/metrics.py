@@ -2,9 +2,16 @@
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from shared.settings import Settings
+
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
-STAGE_SECONDS = Histogram("signalbox_stage_seconds", "Time of one stage of a job", ["stage"], buckets=_SECONDS)
+STAGE_SECONDS = Histogram(
+    "signalbox_stage_seconds",
+    "Time in one state of a job: queued, selecting, routed, running",
+    ["stage"],
+    buckets=_SECONDS,
+)
 FIRST_TOKEN_SECONDS = Histogram(
     "signalbox_time_to_first_token_seconds", "From the engine taking a request to its first token", buckets=_SECONDS
 )
@@ -21,7 +28,7 @@ TRAINING_LOSS = Gauge("signalbox_training_loss", "Loss of the training job that 
 JOBS_ENDED = Counter("signalbox_jobs_ended", "Attempts that ended a job", ["state"])
 
 
-def serve(port: int) -> None:
-    """Serve /metrics on this port of every interface; 0 serves nothing."""
-    if port:
-        start_http_server(port)
+def serve(settings: Settings) -> None:
+    """Serve /metrics at `metrics_host` and `metrics_port`; port 0 serves nothing."""
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr=settings.metrics_host)

@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     worker_slots: Annotated[int, Field(ge=1)] = 8
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     pointer_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
+    metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
     @cached_property

@@ -10,11 +10,11 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from services.cli.servers import free_ports, redis_server, s3_server  # noqa: E402
-from shared.ledger import Ledger  # noqa: E402
-from shared.registry import Registry  # noqa: E402
-from shared.settings import Settings  # noqa: E402
-from shared.store import S3Store  # noqa: E402
+from services.cli.servers import free_ports, redis_server, s3_server
+from shared.ledger import Ledger
+from shared.registry import Registry
+from shared.settings import Settings
+from shared.store import S3Store
 
 _ROOT = Path(__file__).parents[1]
 

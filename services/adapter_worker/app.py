@@ -47,7 +47,7 @@ def main() -> None:
         )
 
     service.on(TaskName.GENERATE, work)
-    metrics.serve(settings.metrics_port)
+    metrics.serve(settings)
     service.run()
     engine.close()
 

@@ -121,4 +121,3 @@ def count(job: Job, generation: Generation) -> None:
     metrics.PROMPT_TOKENS.labels(label).inc(generation.prompt_tokens)
     metrics.GENERATED_TOKENS.labels(label).inc(len(generation.token_ids))
     metrics.FIRST_TOKEN_SECONDS.observe(generation.first_token_ms / 1000)
-    metrics.STAGE_SECONDS.labels("generate").observe(generation.total_ms / 1000)

@@ -40,6 +40,7 @@ class Child:
         self.module = module
         self.env = env
         self.log_path = log_dir / f"{name}.log"
+        self.metrics_port = 0
         self.restarts = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.was_seen = False
@@ -194,12 +195,17 @@ class Supervisor:
             Child(f"worker-{number}", "services.adapter_worker", env | {"SIGNALBOX_GROUPS": groups}, logs)
             for number, groups in enumerate(self._worker_groups, 1)
         ]
-        return [
+        children = [
             Child("api", "services.api", env, logs),
             Child("selector", "services.selector", env, logs),
             *workers,
             Child("trainer", "services.trainer", env, logs),
         ]
+        # The API serves its metrics beside its routes; each of the others gets a port of its own.
+        for child, port in zip(children[1:], free_ports(len(children) - 1), strict=True):
+            child.metrics_port = port
+            child.env = child.env | {"SIGNALBOX_METRICS_PORT": str(port)}
+        return children
 
     def _not_ready(self) -> list[str]:
         import httpx

@@ -68,12 +68,13 @@ def announce(system: Supervisor) -> str:
 
 def process_table(system: Supervisor) -> Table:
     """One line a process."""
-    table = Table("process", "pid", "state", "restarts", "peak MiB")
+    table = Table("process", "pid", "state", "restarts", "peak MiB", "metrics port")
     peaks = system.peak_mib()
     for server in system.servers:
         pid = str(server.process.pid) if server.process else "-"
-        table.add_row(server.name, pid, "running", "", f"{peaks.get(server.name, 0):.0f}")
+        table.add_row(server.name, pid, "running", "", f"{peaks.get(server.name, 0):.0f}", "")
     for child in system.children:
         pid = str(child.process.pid) if child.process else "-"
-        table.add_row(child.name, pid, child.state, str(child.restarts), f"{peaks.get(child.name, 0):.0f}")
+        peak, port = f"{peaks.get(child.name, 0):.0f}", str(child.metrics_port or system.settings.api_port)
+        table.add_row(child.name, pid, child.state, str(child.restarts), peak, port)
     return table

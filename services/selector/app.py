@@ -55,5 +55,5 @@ def main() -> None:
     )
     watch.start()
     service.on(TaskName.SELECT, work)
-    metrics.serve(settings.metrics_port)
+    metrics.serve(settings)
     service.run()

@@ -41,5 +41,5 @@ def main() -> None:
             shutil.rmtree(workshop.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
 
     service.on(TaskName.TRAIN, work)
-    metrics.serve(settings.metrics_port)
+    metrics.serve(settings)
     service.run()
