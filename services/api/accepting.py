@@ -42,7 +42,7 @@ async def accept(parts: Parts, caller: Key, ask: JobRequest, idempotency_key: st
         return _answer_of(earlier), True
     if created.existing:
         return _answer_of(await parts.ledger.do(calls.get(job_id, caller.tenant_id))), True
-    log.info("job_accepted", job_id=job_id, release=job.release, queue=job.queue)
+    log.debug("job_accepted", job_id=job_id, release=job.release, queue=job.queue)
     return accepted(job.id, job.kind, job.state, label=job.label, release=job.release), False
 
 

@@ -96,7 +96,7 @@ async def _outcome(work: Callable[[], Awaitable[Answer]]) -> Answer:
         return Answer(error.status, problem(error), problem_headers(error), MEDIA_TYPE)
 
 
-def once(request: Request, parts: PartsDep, caller: Caller, key: IdempotencyKey = None) -> Once:
+async def once(request: Request, parts: PartsDep, caller: Caller, key: IdempotencyKey = None) -> Once:
     """The guard of this request."""
     return Once(parts.ledger.redis, caller.tenant_id, f"{request.method} {request.url.path}", key)
 

@@ -108,19 +108,19 @@ class Feed:
                 del self._readers[job_id]
 
     async def events(self, reader: Reader, after: str = START) -> AsyncIterator[Event]:
-        """The job's events after one of them, past and future, until the job has ended."""
+        """The job's events after one of them, past and future, until the job has ended; rides out a lost ledger."""
+        last = None
         while not reader.is_closed:
-            last = None
-            async for event in self.past(reader.job_id, after):
-                yield event
-                after, last = event.id, event
-            if last and last.is_final:  # a final event that is not the last belongs to a run before a replay
+            try:
+                async for event in self._until_gap(reader, after):
+                    yield event
+                    after, last = event.id, event
+            except redis.RedisError as error:
+                log.warning("replay_failed", job_id=reader.job_id, error=str(error))
+                await asyncio.sleep(_PAUSE_SECONDS)  # before the next try
+                continue
+            if last and last.is_final:
                 return
-            async for event in self._live(reader, after):
-                yield event
-                after = event.id
-                if event.is_final:
-                    return
 
     async def close(self) -> None:
         """End every stream: clients come back with Last-Event-ID."""
@@ -132,11 +132,20 @@ class Feed:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._redis.aclose()
 
-    async def _live(self, reader: Reader, after: str) -> AsyncIterator[Event]:
+    async def _until_gap(self, reader: Reader, after: str) -> AsyncIterator[Event]:
+        """The past, then live events up to a final one or a gap."""
+        last = None
+        async for event in self.past(reader.job_id, after):
+            yield event
+            after, last = event.id, event
+        if last and last.is_final:  # one that is not the last belongs to a run before a replay
+            return
         while (events := await reader.take()) is not None:
             for event in events:
                 if _order(event.id) > _order(after):
                     yield event
+                    if event.is_final:
+                        return
 
     async def past(self, job_id: str, after: str = START) -> AsyncIterator[Event]:
         """What is in the job's own stream after an event."""
@@ -156,13 +165,18 @@ class Feed:
         return str(newest[0][0]) if newest else START
 
     async def _run(self) -> None:
+        is_lost = False
         while self.reader_count:
             try:
                 await self._read_on()
             except redis.RedisError as error:
                 log.warning("feed_lost", error=str(error))
+                is_lost = True
                 await asyncio.sleep(_PAUSE_SECONDS)  # before the next try
+                continue
+            if is_lost:  # only now, when what was missed can be read again
                 self._lose_all()
+                is_lost = False
 
     async def _read_on(self) -> None:
         streams = await self._redis.xread({FEED: self._position}, count=_BATCH, block=_BLOCK_MS)

@@ -18,9 +18,9 @@ from starlette.datastructures import UploadFile
 
 from services.api.parts import Parts
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
-from shared.datasets import parse_rows
+from shared.datasets import check_dataset_name, parse_rows
 from shared.errors import Invalid, NotFound, Unavailable
-from shared.labels import check_name, parse_label
+from shared.labels import parse_label
 from shared.prompts import TEMPLATES
 from shared.registry import AdapterManifest, DatasetManifest
 
@@ -141,7 +141,7 @@ def _copy(source: BinaryIO, target: Path | None) -> str:
 
 async def add_dataset(parts: Parts, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
     """Check JSON lines and store them; raises `Invalid` that names the wrong lines, `Unavailable`."""
-    check_name(name, "data set")
+    check_dataset_name(name)
     async with parts.uploads:
         return await asyncio.to_thread(_add_dataset, parts, tenant_id, name, data)
 

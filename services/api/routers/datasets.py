@@ -35,7 +35,7 @@ async def upload(
     parts: PartsDep,
     caller: Trainer,
     once: OnceDep,
-    name: Annotated[str, Query(min_length=1, max_length=32)],
+    name: Annotated[str, Query(min_length=1, max_length=64)],
 ) -> JSONResponse:
     """Check rows line by line and store them; the same rows again are the same data set."""
     data = await read(request)

@@ -16,7 +16,7 @@ from services.api.views import job_view, page_view
 from shared.jobs import JobKind, JobState
 from shared.ledger import calls
 
-Cursor = Annotated[str, Query(pattern=r"^\d{1,16}(\.\d{1,9})?$", description="`next` of the page before")]
+Cursor = Annotated[str, Query(pattern=r"^(\d{1,16}(\.\d{1,9})?)?$", description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

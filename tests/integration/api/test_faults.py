@@ -1,0 +1,162 @@
+"""Servers that go away: never a false 202, and back to work when they return."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from services.cli.servers import free_ports, redis_server
+from shared import keys
+from shared.ledger import Ledger, calls
+from tests.integration.api.conftest import client_of, code, make_release, serving
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """A Redis server of this test alone, to be stopped at will."""
+    (port,) = free_ports(1)
+    server = redis_server("own", port, tmp_path / "own", fsync="always")
+    server.start()
+    yield server, f"redis://127.0.0.1:{port}/0"
+    server.kill()
+
+
+def seed(url):
+    """A release and a key in a ledger; answers the key."""
+    ledger = Ledger(url)
+    release = make_release()
+    ledger.redis.hset("sb:releases:default", release.id, release.model_dump_json())
+    ledger.redis.set("sb:release:default", release.id)
+    token = keys.create(ledger.redis, frozenset(keys.Scope))[1]
+    ledger.close()
+    return token
+
+
+async def test_while_the_ledger_is_down_nothing_is_accepted_and_afterwards_everything_is(settings, own_redis):
+    server, url = own_redis
+    token = seed(url)
+    own = settings.model_copy(update={"redis_url": url})
+    async with serving(own) as (_, base_url), client_of(base_url, token) as client:
+        before = (await client.post("/v1/jobs", json={"input": "x"})).json()["id"]
+        server.kill()
+        for _ in range(3):
+            answer = await client.post("/v1/jobs", json={"input": "x"})
+            assert code(answer, 503) == "ledger_unavailable"
+            assert answer.json()["retryable"] is True
+            assert int(answer.headers["retry-after"]) > 0
+        for path in ("/v1/jobs", f"/v1/jobs/{before}", "/v1/releases", "/v1/adapters", f"/v1/jobs/{before}/events"):
+            assert code(await client.get(path), 503) == "ledger_unavailable"
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["parts"]["ledger"]["ok"]) == (503, False)
+        assert "signalbox_ledger_up 0.0" in (await client.get("/metrics")).text
+        assert (await client.get("/healthz")).status_code == 200
+        server.start()
+        assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
+        assert (await client.get(f"/v1/jobs/{before}")).json()["state"] == "queued"
+        assert len((await client.get("/v1/jobs")).json()["items"]) == 2
+
+
+async def test_a_process_that_starts_without_its_ledger_serves_when_it_comes(settings, own_redis):
+    server, url = own_redis
+    token = seed(url)
+    server.kill()
+    own = settings.model_copy(update={"redis_url": url})
+    async with serving(own) as (_, base_url), client_of(base_url, token) as client:
+        assert code(await client.post("/v1/jobs", json={"input": "x"}), 503) == "ledger_unavailable"
+        server.start()
+        assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
+
+
+async def test_a_full_ledger_takes_nothing(settings, own_redis):
+    _, url = own_redis
+    token = seed(url)
+    ledger = Ledger(url)
+    own = settings.model_copy(update={"redis_url": url})
+    async with serving(own) as (_, base_url), client_of(base_url, token) as client:
+        assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
+        ledger.redis.config_set("maxmemory", "1")
+        answer = await client.post("/v1/jobs", json={"input": "x"})
+        assert code(answer, 503) == "ledger_full"
+        ledger.redis.config_set("maxmemory", "0")
+        assert len((await client.get("/v1/jobs")).json()["items"]) == 1
+
+
+async def test_without_a_broker_jobs_are_accepted_and_wait_in_the_ledger(settings, tokens, release, ledger):
+    (nobody,) = free_ports(1)
+    own = settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{nobody}/0"})
+    async with serving(own) as (_, url), client_of(url, tokens["submit"]) as client:
+        job_id = (await client.post("/v1/jobs", json={"input": "x"})).json()["id"]
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["parts"]["broker"]["ok"]) == (200, False)
+    assert ledger.do(calls.waiting_before("select", "", 0)) == [job_id]
+
+
+async def test_without_the_store_uploads_wait_but_jobs_do_not(settings, tokens, release):
+    own = settings.model_copy(update={"s3_url": "http://127.0.0.1:9"})
+    async with serving(own) as (_, url), client_of(url, tokens["admin"]) as client:
+        answer = await client.post("/v1/datasets?name=x", content=b'{"input": "a"}\n')
+        assert code(answer, 503) == "store_unavailable"
+        assert (await client.get("/v1/datasets")).json()["items"] == []
+        assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["parts"]["store"]["ok"]) == (200, False)
+
+
+async def test_a_stream_outlives_a_restart_of_the_ledger(settings, own_redis):
+    server, url = own_redis
+    token = seed(url)
+    own = settings.model_copy(update={"redis_url": url})
+    async with serving(own) as (_, base_url), client_of(base_url, token) as client:
+        job_id = (await client.post("/v1/jobs", json={"input": "x"})).json()["id"]
+        async with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+            lines = response.aiter_lines()
+            assert await anext(lines) == "event: state"
+            server.kill()
+            server.start()
+            assert (await client.delete(f"/v1/jobs/{job_id}")).json()["state"] == "cancelled"
+            assert any("cancelled" in line[0:] for line in [line async for line in lines])
+
+
+def environment(settings, port):
+    return {
+        **os.environ,
+        "SIGNALBOX_REDIS_URL": settings.redis_url,
+        "SIGNALBOX_BROKER_URL": settings.broker_url,
+        "SIGNALBOX_S3_URL": settings.s3_url,
+        "SIGNALBOX_API_PORT": str(port),
+    }
+
+
+def test_sigterm_ends_the_process_with_streams_open(settings, tokens, release):
+    (port,) = free_ports(1)
+    process = subprocess.Popen([sys.executable, "-m", "services.api"], env=environment(settings, port))
+    try:
+        transport = httpx.HTTPTransport(retries=8)
+        url = f"http://127.0.0.1:{port}"
+        headers = {"Authorization": f"Bearer {tokens['submit']}"}
+        with httpx.Client(base_url=url, headers=headers, transport=transport, timeout=30) as client:
+            job_id = client.post("/v1/jobs", json={"input": "x"}).json()["id"]
+            with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+                lines = response.iter_lines()
+                assert next(lines) == "event: state"
+                process.send_signal(signal.SIGTERM)
+                assert "data" not in "".join(list(lines)[3:])
+        assert process.wait(9) == 0  # below the grace for streams: they were ended, not waited for
+    finally:
+        process.kill()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_the_api_process_never_imports_what_only_models_need(settings):
+    script = (
+        "import sys; from services.api.app import create_app; from shared.settings import Settings;"
+        "create_app(Settings()).openapi();"
+        "print([name for name in ('torch', 'transformers', 'faiss', 'numpy', 'peft') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,214 @@
+"""`/v1/jobs`: how a job gets in, what is said of it, and what is refused."""
+
+import asyncio
+import json
+
+import pytest
+
+from shared.jobs import JobState
+from shared.ledger import calls
+from tests.integration.api.conftest import ADAPTERS, code, make_release
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def test_a_job_without_a_label_waits_for_the_selector(api, release, ledger, broker):
+    answer = await api["submit"].post("/v1/jobs", json={"input": "profits rose", "metadata": {"who": "me"}})
+    assert answer.status_code == 202
+    body = answer.json()
+    assert answer.headers["location"] == body["url"] == f"/v1/jobs/{body['id']}"
+    assert (body["state"], body["release"], body["label"]) == ("queued", release.id, None)
+    job = ledger.do(calls.get(body["id"], "default"))
+    assert (job.queue, job.release, job.body["input"]) == ("select", release.id, "profits rose")
+    _, message = await asyncio.to_thread(broker.brpop, "select", 10)
+    assert json.loads(message)["headers"]["id"] == body["id"]
+    assert b"profits" not in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [{"label": "fin.sa"}, {"adapter": "fin.sa@1"}, {"adapter": ADAPTERS["fin.sa"]}],
+    ids=lambda name: str(name)[:20],
+)
+async def test_a_named_label_or_adapter_goes_straight_to_its_group(api, release, ledger, broker, name):
+    body = (await api["submit"].post("/v1/jobs", json={"input": "x", **name})).json()
+    assert (body["state"], body["label"]) == ("routed", "fin.sa")
+    job = ledger.do(calls.get(body["id"], "default"))
+    assert (job.queue, job.state, job.label) == ("generate.fin", JobState.ROUTED, "fin.sa")
+    assert await asyncio.to_thread(broker.brpop, "generate.fin", 10)
+
+
+async def test_an_unknown_label_is_refused_and_the_known_ones_are_listed(api, release):
+    answer = await api["submit"].post("/v1/jobs", json={"input": "x", "label": "law.ie"})
+    assert code(answer, 422) == "label_unknown"
+    assert "fin.ha, fin.sa, med.qa" in answer.json()["detail"]
+
+
+async def test_an_unknown_adapter_is_refused(api, release):
+    answer = await api["submit"].post("/v1/jobs", json={"input": "x", "adapter": "fin.sa@2"})
+    assert code(answer, 422) == "adapter_unknown"
+
+
+async def test_without_a_release_it_says_what_to_do(api):
+    answer = await api["submit"].post("/v1/jobs", json={"input": "x"})
+    assert code(answer, 409) == "no_release"
+    assert "promote" in answer.json()["detail"]
+
+
+async def test_a_release_without_a_selector_takes_named_labels_only(api, registry, weights):
+    release = make_release(selector=False)
+    registry.add_release(release)
+    registry.promote("default", release.id, force=True)
+    assert code(await api["submit"].post("/v1/jobs", json={"input": "x"}), 409) == "no_selector"
+    assert (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "input"),
+        ({"input": ""}, "input"),
+        ({"input": " \n"}, "input"),
+        ({"input": 5}, "input"),
+        ({"input": None}, "input"),
+        ({"input": ["x"]}, "input"),
+        ({"input": "x" * 32_769}, ""),
+        ({"input": "x", "label": 3}, "label"),
+        ({"input": "x", "lable": "fin.sa"}, "lable"),
+        ({"input": "x", "label": "fin.sa", "adapter": "fin.sa@1"}, "body"),
+        ({"input": "x", "deadline_seconds": 0}, "deadline_seconds"),
+        ({"input": "x", "deadline_seconds": 1e9}, "deadline_seconds"),
+        ({"input": "x", "params": {"max_new_tokens": 0}}, "params.max_new_tokens"),
+        ({"input": "x", "params": {"max_new_tokens": "8"}}, "params.max_new_tokens"),
+        ({"input": "x", "params": {"max_new_tokens": 4096}}, ""),
+        ({"input": "x", "params": {"temperature": -1}}, "params.temperature"),
+        ({"input": "x", "params": {"top_p": 0}}, "params.top_p"),
+        ({"input": "x", "params": {"top_k": -1}}, "params.top_k"),
+        ({"input": "x", "params": {"seed": 1 << 63}}, "params.seed"),
+        ({"input": "x", "params": {"stop": ["x"] * 9}}, "params.stop"),
+        ({"input": "x", "params": {"stop": [""]}}, "params.stop.0"),
+        ({"input": "x", "params": {"beam": 4}}, "params.beam"),
+        ({"input": "x", "metadata": {"a": 1}}, "metadata.a"),
+        ({"input": "x", "metadata": {str(n): "" for n in range(17)}}, "metadata"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_bad_input_is_refused_by_field_and_nothing_is_written(api, release, ledger, body, field):
+    answer = await api["submit"].post("/v1/jobs", json=body)
+    assert code(answer, 422)
+    assert [one["field"] for one in answer.json().get("errors", [])][:1] == ([field] if field else [])
+    assert not ledger.redis.keys("sb:job:*")
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "expected"),
+    [
+        (b'{"input": "\xff\xfe"}', JSON, 400, "not_utf8"),
+        (b'{"input": "x"', JSON, 400, "json_malformed"),
+        (b'{"input": "\\ud800"}', JSON, 422, "request_invalid"),
+        (b'{"input": "x", "params": {"temperature": NaN}}', JSON, 422, "request_invalid"),
+        (b"[]", JSON, 422, "request_invalid"),
+        (b"[" * 100_000, JSON, 400, "body_malformed"),
+        (b'{"input": "x"}', {"Content-Type": "text/plain"}, 422, "request_invalid"),
+        (b'{"input": "' + b"x" * (1 << 20) + b'"}', JSON, 413, "body_too_large"),
+    ],
+    ids=["non-utf-8", "cut", "surrogate", "nan", "list", "deep", "content type", "huge"],
+)
+async def test_a_body_that_cannot_be_read_is_a_problem_too(api, release, content, headers, status, expected):
+    answer = await api["submit"].post("/v1/jobs", content=content, headers=headers)
+    assert code(answer, status) == expected
+
+
+async def test_a_huge_body_without_a_length_is_cut_off(api, release):
+    async def endless():
+        for _ in range(64):
+            yield b"x" * 65_536
+
+    assert code(await api["submit"].post("/v1/jobs", content=endless(), headers=JSON), 413) == "body_too_large"
+
+
+async def test_an_unknown_path_and_method_are_problems(api):
+    assert code(await api["submit"].get("/v1/nothing"), 404) == "path_not_found"
+    answer = await api["submit"].put("/v1/jobs")
+    assert code(answer, 405) == "method_not_allowed"
+    assert "POST" in answer.headers["allow"]
+
+
+async def test_the_view_of_a_job_tells_its_whole_way(api, release, worker):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    view = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
+    assert (view["state"], view["waiting_for_group"]) == ("routed", True)
+    worker.run(job_id, "generate.fin", "positive")
+    view = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
+    assert (view["state"], view["result"], view["waiting_for_group"]) == ("succeeded", {"text": "positive"}, False)
+    assert set(view["stage_ms"]) == {"queued", "routed", "running"}
+    assert view["attempt"] == 1
+
+
+async def test_a_job_with_a_live_worker_is_not_waiting_for_its_group(api, release, ledger):
+    ledger.do(calls.heartbeat("worker", ["generate.fin"], [], {}, 15))
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    assert not (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["waiting_for_group"]
+
+
+async def test_a_list_says_of_each_job_whether_its_group_is_missing(api, release, ledger):
+    ledger.do(calls.heartbeat("worker", ["generate.fin"], [], {}, 15))
+    for label in ("fin.sa", "med.qa"):
+        await api["submit"].post("/v1/jobs", json={"input": "x", "label": label})
+    items = (await api["submit"].get("/v1/jobs")).json()["items"]
+    assert {item["label"]: item["waiting_for_group"] for item in items} == {"fin.sa": False, "med.qa": True}
+
+
+async def test_lists_page_by_cursor_and_filter(api, release):
+    made = [
+        (await api["submit"].post("/v1/jobs", json={"input": str(n), "label": "fin.sa"})).json()["id"] for n in range(5)
+    ]
+    await api["submit"].post("/v1/jobs", json={"input": "x"})
+    seen, before = [], ""
+    while before is not None:
+        page = (await api["submit"].get(f"/v1/jobs?state=routed&limit=2&before={before}")).json()
+        seen += [job["id"] for job in page["items"]]
+        before = page["next"]
+    assert seen == made[::-1]
+    assert code(await api["submit"].get("/v1/jobs?before=(nonsense"), 422) == "request_invalid"
+    assert code(await api["submit"].get("/v1/jobs?limit=1000"), 422) == "request_invalid"
+
+
+async def test_a_waiting_job_is_cancelled_at_once_and_a_final_one_stays(api, release, worker):
+    waiting, done = [
+        (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"] for _ in range(2)
+    ]
+    worker.run(done, "generate.fin")
+    assert (await api["submit"].delete(f"/v1/jobs/{waiting}")).json() == {"id": waiting, "state": "cancelled"}
+    assert (await api["submit"].delete(f"/v1/jobs/{done}")).json()["state"] == "succeeded"
+    assert code(await api["submit"].delete("/v1/jobs/job_none"), 404) == "job_not_found"
+
+
+async def test_feedback_becomes_a_row_of_the_data_set_feedback(api, release, worker, registry):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "profits rose", "label": "fin.sa"})).json()["id"]
+    url = f"/v1/jobs/{job_id}/feedback"
+    assert code(await api["submit"].post(url, json={"rating": 1}), 409) == "job_unfinished"
+    worker.run(job_id, "generate.fin", "positive")
+    assert code(await api["submit"].post(url, json={}), 422) == "request_invalid"
+    assert code(await api["submit"].post(url, json={"label": "Fin/SA"}), 422) == "label_malformed"
+    assert code(await api["submit"].post(url, json={"rating": 2}), 422) == "request_invalid"
+    assert (await api["submit"].post(url, json={"rating": 1})).status_code == 200
+    row = registry.rows("default", "feedback")[0]
+    assert (row.input, row.output, row.label) == ("profits rose", "positive", "fin.sa")
+    await api["submit"].post(url, json={"label": "fin.ha", "output": "yes", "rating": -1})
+    row = registry.rows("default", "feedback")[0]
+    assert (row.output, row.label) == ("yes", "fin.ha")
+    assert (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]["label"] == "fin.ha"
+
+
+async def test_dead_letters_are_listed_and_replayed_by_admins(api, release, worker, broker):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.lose(job_id, "generate.fin", times=3)
+    assert code(await api["submit"].get("/v1/jobs/dead"), 403) == "scope_missing"
+    dead = (await api["admin"].get("/v1/jobs/dead")).json()["items"]
+    assert [(job["id"], job["error"]["code"]) for job in dead] == [(job_id, "attempts_exhausted")]
+    broker.delete("generate.fin")
+    assert (await api["admin"].post(f"/v1/jobs/{job_id}/replay")).status_code == 202
+    assert await asyncio.to_thread(broker.brpop, "generate.fin", 10)
+    assert (await api["admin"].get(f"/v1/jobs/{job_id}")).json()["state"] == "routed"
+    assert code(await api["admin"].post(f"/v1/jobs/{job_id}/replay"), 404) == "not_a_dead_letter"

@@ -1,0 +1,116 @@
+"""Who may do what: keys, scopes, tenants."""
+
+import re
+
+import pytest
+
+from shared import keys
+from tests.integration.api.conftest import code
+
+ROUTES = [
+    ("POST", "/v1/jobs", "submit"),
+    ("GET", "/v1/jobs", "submit"),
+    ("GET", "/v1/jobs/x", "submit"),
+    ("GET", "/v1/jobs/x/events", "submit"),
+    ("DELETE", "/v1/jobs/x", "submit"),
+    ("POST", "/v1/jobs/x/feedback", "submit"),
+    ("GET", "/v1/jobs/dead", "admin"),
+    ("POST", "/v1/jobs/x/replay", "admin"),
+    ("POST", "/v1/select", "submit"),
+    ("GET", "/v1/adapters", ""),
+    ("POST", "/v1/adapters", "train"),
+    ("GET", "/v1/adapters/x", ""),
+    ("GET", "/v1/datasets", "train"),
+    ("POST", "/v1/datasets?name=x", "train"),
+    ("GET", "/v1/datasets/x", "train"),
+    ("POST", "/v1/training/jobs", "train"),
+    ("GET", "/v1/training/jobs", "train"),
+    ("GET", "/v1/training/jobs/x", "train"),
+    ("GET", "/v1/training/jobs/x/events", "train"),
+    ("DELETE", "/v1/training/jobs/x", "train"),
+    ("GET", "/v1/releases", ""),
+    ("GET", "/v1/releases/current", ""),
+    ("GET", "/v1/releases/x", ""),
+    ("POST", "/v1/releases/x/promote", "admin"),
+    ("POST", "/v1/releases/rollback", "admin"),
+    ("GET", "/v1/models", ""),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
+async def test_every_route_asks_for_a_key_and_its_scope(api, method, path, scope):
+    missing = await api["anonymous"].request(method, path)
+    assert code(missing, 401) == "key_missing"
+    assert missing.headers["www-authenticate"] == "Bearer"
+    for name in {"submit", "train"} - {scope} if scope else ():
+        assert code(await api[name].request(method, path), 403) == "scope_missing"
+    for name in {scope, "admin"} - {""}:
+        assert (await api[name].request(method, path)).status_code not in (401, 403)
+
+
+def test_the_table_above_names_every_route(api):
+    served = {
+        (method.upper(), path)
+        for path, operations in api["app"].openapi()["paths"].items()
+        for method in operations
+        if path.startswith("/v1/")
+    }
+    known = {(m, p.partition("?")[0]) for m, p, _ in ROUTES}
+    plain = {(method, re.sub(r"\{\w+\}", "x", path)) for method, path in served}
+    assert plain == known
+
+
+@pytest.mark.parametrize("header", ["Bearer sbk_wrong", "Bearer", "Basic abc", "sbk_x", "Bearer \xff"])
+async def test_a_wrong_key_is_unknown(api, header):
+    answer = await api["anonymous"].get("/v1/models", headers={"Authorization": header.encode("latin-1")})
+    assert code(answer, 401) in ("key_unknown", "key_missing")
+
+
+async def test_health_and_metrics_need_no_key(api):
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert (await api["anonymous"].get(path)).status_code == 200
+
+
+async def test_a_tenant_sees_nothing_of_another(api, release, worker):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    dataset = (await api["train"].post("/v1/datasets?name=d", content=b'{"input": "a"}\n{"input": "b"}\n')).json()["id"]
+    other = api["other"]
+    for path in (
+        f"/v1/jobs/{job_id}",
+        f"/v1/jobs/{job_id}/events",
+        f"/v1/datasets/{dataset}",
+        f"/v1/releases/{release.id}",
+    ):
+        assert code(await other.get(path), 404).endswith("_not_found")
+    assert code(await other.delete(f"/v1/jobs/{job_id}"), 404) == "job_not_found"
+    assert code(await other.post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1}), 404) == "job_not_found"
+    body = {"kind": "adapter.train", "label": "fin.sa", "dataset": dataset}
+    assert code(await other.post("/v1/training/jobs", json=body), 404) == "dataset_not_found"
+    for path in ("/v1/jobs", "/v1/datasets", "/v1/releases", "/v1/adapters", "/v1/training/jobs"):
+        assert (await other.get(path)).json()["items"] == []
+    assert code(await other.post("/v1/jobs", json={"input": "x"}), 409) == "no_release"
+
+
+async def test_a_key_that_was_never_used_here_is_refused_from_the_moment_it_is_revoked(api, ledger):
+    key, token = keys.create(ledger.redis, frozenset({keys.Scope.SUBMIT}))
+    keys.revoke(ledger.redis, key.id)
+    answer = await api["anonymous"].get("/v1/models", headers={"Authorization": f"Bearer {token}"})
+    assert code(answer, 401) == "key_unknown"
+
+
+def test_only_the_hash_of_a_key_is_stored(ledger):
+    key, token = keys.create(ledger.redis, frozenset({keys.Scope.TRAIN}), name="ci")
+    assert len(token) >= 4 + 43  # 256 bits in base64
+    for name in ledger.redis.keys("*"):
+        assert token not in str(ledger.redis.hgetall(name))
+    assert keys.authenticate(ledger.redis, token) == key
+    assert [known.name for known in keys.list_all(ledger.redis)] == ["ci"]
+
+
+def test_a_revoked_key_stays_in_the_list_and_opens_nothing(ledger):
+    key, token = keys.create(ledger.redis, frozenset({keys.Scope.TRAIN}))
+    first = keys.revoke(ledger.redis, key.id).revoked_at
+    assert keys.revoke(ledger.redis, key.id).revoked_at == first
+    assert keys.list_all(ledger.redis)[0].revoked_at == first
+    with pytest.raises(keys.Unauthenticated):
+        keys.authenticate(ledger.redis, token)

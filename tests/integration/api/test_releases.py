@@ -1,0 +1,89 @@
+"""`/v1/releases` and `/v1/models`; and jobs that are accepted while the pointer moves."""
+
+import asyncio
+
+from shared.ledger import calls
+from tests.integration.api.conftest import code, make_release
+
+
+def add(registry, **fields):
+    release = make_release(**fields)
+    registry.add_release(release)
+    return release
+
+
+async def test_a_promoted_release_is_current_at_once(api, release, registry, admin):
+    smaller = add(registry, labels=("fin.sa",), parent=release.id)
+    answer = await admin.post(f"/v1/releases/{smaller.id}/promote", json={"force": True})
+    assert (answer.status_code, answer.json()["current"]) == (200, True)
+    assert (await admin.get("/v1/releases/current")).json()["id"] == smaller.id
+    assert code(await api["submit"].post("/v1/jobs", json={"input": "x", "label": "med.qa"}), 422) == "label_unknown"
+    models = (await api["submit"].get("/v1/models")).json()
+    assert [model["id"] for model in models["data"]] == ["tiny", "auto", "fin.sa"]
+    listed = (await admin.get("/v1/releases")).json()
+    assert listed["current"] == smaller.id
+    assert [(item["id"], item["current"]) for item in listed["items"]] == [(release.id, False), (smaller.id, True)]
+
+
+async def test_gate_parent_and_workers_are_asked(api, release, registry, admin):
+    failed = add(registry, parent=release.id, passed=False)
+    stranger = add(registry, parent="rel_none", made_by="x")
+    unserved = add(registry, parent=release.id, made_by="y")
+    assert code(await admin.post(f"/v1/releases/{failed.id}/promote"), 409) == "gate_failed"
+    assert code(await admin.post(f"/v1/releases/{stranger.id}/promote", json={"force": True}), 409) == "stale_parent"
+    assert code(await admin.post(f"/v1/releases/{unserved.id}/promote"), 409) == "group_without_worker"
+    assert code(await admin.post("/v1/releases/rel_none/promote"), 404) == "release_not_found"
+    assert code(await admin.post(f"/v1/releases/{failed.id}/promote", json={"force": 1}), 422) == "request_invalid"
+    assert (await admin.get("/v1/releases/current")).json()["id"] == release.id
+
+
+async def test_rollback_goes_to_the_parent_or_where_it_is_told(api, release, registry, admin, ledger):
+    ledger.do(calls.heartbeat("worker", release.queues, [], {}, 15))
+    assert code(await admin.post("/v1/releases/rollback"), 409) == "no_parent"
+    second = add(registry, parent=release.id, made_by="second")
+    assert (await admin.post(f"/v1/releases/{second.id}/promote")).status_code == 200
+    assert (await admin.post("/v1/releases/rollback")).json()["id"] == release.id
+    assert (await admin.post("/v1/releases/rollback", json={"to": second.id})).json()["id"] == second.id
+
+
+async def test_a_repeated_promotion_gets_its_first_answer(api, release, registry, admin):
+    second = add(registry, parent=release.id)
+    headers = {"Idempotency-Key": "k"}
+    first = await admin.post(f"/v1/releases/{second.id}/promote", json={"force": True}, headers=headers)
+    again = await admin.post(f"/v1/releases/{second.id}/promote", json={"force": True}, headers=headers)
+    assert (first.status_code, again.status_code, again.json()) == (200, 200, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+async def test_jobs_accepted_while_releases_move_all_get_in_under_one_that_was_current(api, release, registry, ledger):
+    accepted = []
+    is_moving = True
+
+    async def submit():
+        while is_moving:
+            answer = await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})
+            assert answer.status_code == 202, answer.text
+            accepted.append(answer.json())
+
+    def move():
+        current, ids = release.id, [release.id]
+        for number in range(20):
+            successor = add(registry, parent=current, made_by=str(number))
+            registry.promote("default", successor.id, force=True)
+            ids.append(current := successor.id)
+        return ids
+
+    submitting = [asyncio.create_task(submit()) for _ in range(8)]
+    known = await asyncio.to_thread(move)
+    is_moving = False
+    await asyncio.gather(*submitting)
+    assert {job["release"] for job in accepted} <= set(known)
+    for job in accepted:
+        assert ledger.redis.hget(f"sb:job:{job['id']}", "release") == job["release"]
+
+
+async def test_without_a_release_models_lists_what_is_known(api, ledger):
+    assert (await api["submit"].get("/v1/models")).json()["data"] == []
+    ledger.redis.set("sb:base_model", "tiny")
+    assert [model["id"] for model in (await api["submit"].get("/v1/models")).json()["data"]] == ["tiny"]
+    assert code(await api["submit"].get("/v1/releases/current"), 409) == "no_release"

@@ -1,0 +1,46 @@
+"""`/healthz`, `/readyz`, `/metrics`, `/openapi.json`."""
+
+from shared.ledger import calls
+
+
+async def test_readiness_names_every_part(api, release, ledger, store):
+    body = (await api["anonymous"].get("/readyz")).json()
+    assert body["ready"]
+    parts = body["parts"]
+    assert set(parts) == {"ledger", "broker", "store", "release", "consumers"}
+    assert {name for name, part in parts.items() if part["needed"]} == {"ledger"}
+    assert parts["release"] == {"ok": True, "detail": release.id, "needed": False}
+    await api["submit"].post("/v1/jobs", json={"input": "x"})
+    consumers = (await api["anonymous"].get("/readyz")).json()["parts"]["consumers"]
+    assert (consumers["ok"], "select" in consumers["detail"]) == (False, True)
+    ledger.do(calls.heartbeat("worker", ["select"], [], {}, 15))
+    assert (await api["anonymous"].get("/readyz")).json()["parts"]["consumers"]["ok"]
+
+
+async def test_metrics_tell_queues_states_and_requests_without_ids(api, release, ledger):
+    ledger.do(calls.heartbeat("worker", ["generate.fin"], [], {}, 15))
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    await api["submit"].get(f"/v1/jobs/{job_id}")
+    await api["submit"].get("/v1/jobs/job_none")
+    await api["submit"].get("/nothing/here")
+    text = (await api["anonymous"].get("/metrics")).text
+    for line in (
+        'signalbox_queue_waiting{queue="generate.fin"} 1.0',
+        'signalbox_queue_running{queue="generate.fin"} 0.0',
+        'signalbox_queue_consumers{queue="generate.fin"} 1.0',
+        'signalbox_jobs{state="routed"} 1.0',
+        'signalbox_http_request_seconds_count{method="POST",route="/v1/jobs",status="202"} 1.0',
+        'signalbox_http_request_seconds_count{method="GET",route="/v1/jobs/{job_id}",status="200"} 1.0',
+        'signalbox_http_request_seconds_count{method="GET",route="other",status="404"} 1.0',
+        "signalbox_accept_seconds_count 1.0",
+        "signalbox_ledger_up 1.0",
+    ):
+        assert line in text
+    assert job_id not in text
+    assert "default" not in text
+
+
+async def test_the_api_describes_itself(api):
+    paths = (await api["anonymous"].get("/openapi.json")).json()["paths"]
+    assert paths["/v1/adapters"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert paths["/v1/jobs"]["post"]["security"]

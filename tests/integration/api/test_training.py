@@ -1,0 +1,113 @@
+"""`/v1/training/jobs`: checked at submit, queued in order."""
+
+import asyncio
+import json
+
+import pytest
+
+from shared.jobs import JobState
+from shared.ledger import calls
+from shared.training import parse_training
+from tests.integration.api.conftest import code
+
+ROWS = b'{"input": "a"}\n{"input": "b"}\n'
+ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
+SELECTOR = {"kind": "selector.train", "labels": {"fin.sa": "demo", "fin.ha": "demo"}}
+
+
+@pytest.fixture
+async def train(api):
+    await api["train"].post("/v1/datasets?name=demo", content=ROWS)
+    await api["train"].post("/v1/datasets?name=one", content=b'{"input": "a"}\n')
+    return api["train"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        {**ADAPTER, "instruction": "Judge.", "settings": {"rank": 4, "method": "dora", "epochs": 2, "seed": 7}},
+        {**SELECTOR, "background": "demo", "selection": {"rows_per_label": 50, "distance": "cos"}, "promote": True},
+        {"kind": "selector.add", "labels": {"law.ie": "demo"}, "retention": 0.3},
+    ],
+    ids=lambda ask: ask["kind"],
+)
+async def test_what_is_queued_is_what_the_trainer_reads(train, ledger, broker, ask):
+    answer = await train.post("/v1/training/jobs", json=ask)
+    assert answer.status_code == 202
+    job = ledger.do(calls.get(answer.json()["id"], "default"))
+    assert (job.queue, job.state) == ("train", JobState.QUEUED)
+    read = parse_training(job.body).model_dump(mode="json")
+    assert {name: read[name] for name in ask if name not in ("settings", "selection")}.items() <= ask.items()
+    _, message = await asyncio.to_thread(broker.brpop, "train", 10)
+    assert json.loads(message)["headers"]["id"] == job.id
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "expected"),
+    [
+        ({"kind": "selector.magic"}, 422, "kind_unsupported"),
+        ({"kind": None}, 422, "kind_unsupported"),
+        ({"dataset": "none"}, 404, "dataset_not_found"),
+        ({"dataset": "one"}, 422, "dataset_too_small"),
+        ({"label": "finsa"}, 422, "label_malformed"),
+        ({"colour": "red"}, 422, "request_invalid"),
+        ({"settings": {"rank": 0}}, 422, "request_invalid"),
+        ({"settings": {"rank": 100_000}}, 422, "request_invalid"),
+        ({"settings": {"learning_rate": "fast"}}, 422, "request_invalid"),
+        ({"settings": {"epochs": 0}}, 422, "request_invalid"),
+        ({"after": ["x"] * 65}, 422, "request_invalid"),
+        ({"after": ["job_none"]}, 422, "dependency_unknown"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+async def test_a_wrong_training_job_is_refused_at_submit(train, ledger, change, status, expected):
+    answer = await train.post("/v1/training/jobs", json={**ADAPTER, **change})
+    assert code(answer, status) == expected
+    assert not ledger.redis.keys("sb:job:*")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "expected"),
+    [
+        ({"labels": {}}, 422, "request_invalid"),
+        ({"labels": {"fin.sa": "demo"}}, 422, "request_invalid"),
+        ({"labels": {"fin.sa": "demo", "fin.ha": "none"}}, 404, "dataset_not_found"),
+        ({"background": "none"}, 404, "dataset_not_found"),
+        ({"selection": {"distance": "manhattan"}}, 422, "request_invalid"),
+        ({"min_accuracy": 1.5}, 422, "request_invalid"),
+        ({"reject_policy": "maybe"}, 422, "request_invalid"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+async def test_a_wrong_selector_job_is_refused_at_submit(train, ledger, change, status, expected):
+    answer = await train.post("/v1/training/jobs", json={**SELECTOR, **change})
+    assert code(answer, status) == expected
+    assert not ledger.redis.keys("sb:job:*")
+
+
+async def test_jobs_wait_for_those_they_name_and_fail_with_them(train, worker):
+    first = (await train.post("/v1/training/jobs", json=ADAPTER)).json()["id"]
+    second = (await train.post("/v1/training/jobs", json={**SELECTOR, "after": [first]})).json()["id"]
+    assert (await train.delete(f"/v1/training/jobs/{first}")).json()["state"] == "cancelled"
+    view = (await train.get(f"/v1/training/jobs/{second}")).json()
+    assert (view["state"], view["error"]["code"]) == ("failed", "dependency_failed")
+    listed = (await train.get("/v1/training/jobs?state=failed")).json()["items"]
+    assert [job["id"] for job in listed] == [second]
+
+
+async def test_progress_is_shown_and_streamed(train, worker):
+    job_id = (await train.post("/v1/training/jobs", json=ADAPTER)).json()["id"]
+    job = worker.take(job_id, "train")
+    worker.tell(job, "progress", step=1, steps=2, loss=0.5)
+    assert (await train.get(f"/v1/training/jobs/{job_id}")).json()["progress"] == {"step": 1, "steps": 2, "loss": 0.5}
+    worker.end(job, JobState.SUCCEEDED, result={})
+    stream = (await train.get(f"/v1/training/jobs/{job_id}/events")).text
+    assert [line for line in stream.splitlines() if line.startswith("event")] == [
+        "event: state", "event: state", "event: progress", "event: state",
+    ]  # fmt: skip
+
+
+async def test_a_generation_is_no_training_job(api, release):
+    job_id = (await api["admin"].post("/v1/jobs", json={"input": "x"})).json()["id"]
+    for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", "")):
+        assert code(await api["admin"].request(method, f"/v1/training/jobs/{job_id}{path}"), 404) == "job_not_found"

@@ -1,0 +1,146 @@
+"""`/v1/adapters` and `/v1/datasets`: checked whole, stored once."""
+
+import hashlib
+import io
+import json
+import zipfile
+
+import pytest
+
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from tests.integration.api.conftest import client_of, code, serving
+from tests.unit.test_adapter_files import BASE, CONFIG, lora_tensors, safetensors
+
+ROWS = b'{"input": "a", "label": "fin.sa"}\n{"input": "b", "label": "fin.ha"}\n'
+
+
+def archive(config=CONFIG, weights=None, name=CONFIG_NAME):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr(name, json.dumps(config))
+        file.writestr(WEIGHTS_NAME, safetensors(lora_tensors()) if weights is None else weights)
+    return out.getvalue()
+
+
+@pytest.fixture
+def base(ledger, store):
+    """The base model, as a worker publishes it."""
+    store.ensure_bucket()
+    store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
+    ledger.redis.set("sb:base_model", "tiny")
+
+
+def upload(client, data, headers=None, **fields):
+    return client.post(
+        "/v1/adapters", data={"label": "fin.sa", **fields}, files={"file": ("a.zip", data)}, headers=headers
+    )
+
+
+async def test_an_adapter_is_stored_as_the_next_version_of_its_label(api, base, registry):
+    answer = await upload(api["train"], archive(), instruction="Is it good?", template="plain")
+    assert answer.status_code == 201
+    body = answer.json()
+    assert (body["ref"], body["base_model"], body["template"]) == ("fin.sa@1", "tiny", "plain")
+    assert body["info"]["rank"] == 2
+    assert registry.has_weights(body["digest"])
+    again = await upload(api["train"], archive(), instruction="Is it good?", template="plain")
+    assert again.json()["ref"] == "fin.sa@1"
+    other = archive(weights=safetensors(lora_tensors(), fill=0.25))
+    assert (await upload(api["train"], other)).headers["location"] == "/v1/adapters/fin.sa@2"
+    listed = (await api["submit"].get("/v1/adapters?label=fin.sa")).json()["items"]
+    assert [item["ref"] for item in listed] == ["fin.sa@1", "fin.sa@2"]
+    assert (await api["submit"].get("/v1/adapters/fin.sa@1")).json() == body
+    assert (await api["submit"].get(f"/v1/adapters/{body['digest']}")).json()["ref"] == "fin.sa@1"
+    assert code(await api["submit"].get("/v1/adapters/fin.sa@9"), 404) == "adapter_not_found"
+
+
+async def test_a_digest_that_does_not_match_is_refused(api, base, registry):
+    data = archive()
+    assert code(await upload(api["train"], data, sha256="0" * 64), 422) == "adapter_digest_mismatch"
+    assert registry.adapters("default") == []
+    by_archive = await upload(api["train"], data, sha256=hashlib.sha256(data).hexdigest())
+    assert by_archive.status_code == 201
+    assert (await upload(api["train"], data, sha256=by_archive.json()["digest"])).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"no archive", "adapter_archive_corrupt"),
+        (archive()[:-200], "adapter_archive_corrupt"),
+        (archive(name="../evil.json"), "adapter_archive_unsafe"),
+        (archive({**CONFIG, "r": 100_000}), "adapter_rank_too_large"),
+        (archive({**CONFIG, "target_modules": ["c_attn"]}), "adapter_base_mismatch"),
+        (archive(weights=safetensors(lora_tensors(), fill=float("nan"))), None),
+    ],
+    ids=["no archive", "cut", "path trick", "rank", "wrong base", "nan"],
+)
+async def test_a_hostile_or_broken_archive_is_refused_and_nothing_is_kept(api, base, registry, data, expected):
+    refusal = code(await upload(api["train"], data), 422)
+    assert expected is None or refusal == expected
+    assert registry.adapters("default") == []
+
+
+async def test_what_comes_with_the_archive_is_checked(api, base):
+    train = api["train"]
+    assert code(await upload(train, archive(), label="Fin"), 422) == "label_malformed"
+    assert code(await upload(train, archive(), template="jinja"), 422) == "template_unknown"
+    assert code(await upload(train, archive(), sha256="xyz"), 422) == "request_invalid"
+    assert code(await upload(train, archive(), color="red"), 422) == "request_invalid"
+    assert code(await train.post("/v1/adapters", data={"label": "fin.sa"}), 422) == "file_missing"
+    broken = {"content": b"--x\r\nbroken", "headers": {"Content-Type": "multipart/form-data"}}
+    assert code(await train.post("/v1/adapters", **broken), 400) == "body_malformed"
+
+
+async def test_without_a_base_model_it_says_to_start_a_worker(api):
+    answer = await upload(api["train"], archive())
+    assert code(answer, 503) == "base_model_unknown"
+    assert "retry-after" in answer.headers
+
+
+async def test_an_archive_above_the_limit_is_refused(settings, tokens, base):
+    small = settings.model_copy(update={"max_upload_bytes": 2048})
+    async with serving(small) as (_, url), client_of(url, tokens["train"]) as client:
+        assert code(await upload(client, b"x" * 200_000), 413) == "body_too_large"
+
+
+async def test_rows_are_stored_once_and_found_by_id_and_name(api, registry):
+    answer = await api["train"].post("/v1/datasets?name=demo", content=ROWS)
+    assert answer.status_code == 201
+    body = answer.json()
+    assert (body["rows"], body["labels"]) == (2, {"fin.sa": 1, "fin.ha": 1})
+    assert [row.input for row in registry.rows("default", body["id"])] == ["a", "b"]
+    form = await api["train"].post("/v1/datasets?name=demo", files={"file": ("rows.jsonl", ROWS)})
+    assert form.json()["id"] == body["id"]
+    for ref in (body["id"], "demo"):
+        assert (await api["train"].get(f"/v1/datasets/{ref}")).json()["id"] == body["id"]
+    assert len((await api["train"].get("/v1/datasets")).json()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "says"),
+    [
+        (ROWS + b"{]\n", "dataset_malformed", "line 3: not JSON"),
+        (b'{"input": "a"}\n{"input": ""}\n', "dataset_malformed", "line 2: field input"),
+        (b'{"input": "a"}\n\xff\n', "dataset_malformed", "line 2: not UTF-8"),
+        (
+            b'{"input": "a"}\n\n[1]\n{"text": "b"}\n',
+            "dataset_malformed",
+            "line 3: not a JSON object; line 4: field input",
+        ),
+        (b"", "dataset_empty", "no rows"),
+    ],
+    ids=["json", "empty input", "utf-8", "two lines", "empty"],
+)
+async def test_malformed_rows_are_named_by_line_and_nothing_is_kept(api, registry, data, expected, says):
+    answer = await api["train"].post("/v1/datasets?name=demo", content=data)
+    assert code(answer, 422) == expected
+    assert says in answer.json()["detail"]
+    assert registry.datasets("default") == []
+
+
+async def test_a_data_set_needs_a_good_name_and_a_file(api):
+    assert code(await api["train"].post("/v1/datasets", content=ROWS), 422) == "request_invalid"
+    assert code(await api["train"].post("/v1/datasets?name=../x", content=ROWS), 422) == "name_malformed"
+    answer = await api["train"].post("/v1/datasets?name=demo", files={"rows": ("rows.jsonl", ROWS)})
+    assert code(answer, 422) == "file_missing"
