@@ -28,7 +28,7 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
         {
             "application_status": "application status",
             "card_declined": "declined card",
-            "credit_limit": "credit limit",
+            "improve_credit_score": "better credit score",
             "damaged_card": "damaged card",
             "expiration_date": "expiry date",
             "redeem_rewards": "redeem rewards",
@@ -41,7 +41,7 @@ TASKS: dict[str, tuple[str, dict[str, str]]] = {
             "book_flight": "book flight",
             "book_hotel": "book hotel",
             "flight_status": "flight status",
-            "car_rental": "rent car",
+            "carry_on": "carry-on rules",
             "lost_luggage": "lost luggage",
             "travel_alert": "travel warning",
             "vaccines": "vaccination",
