@@ -1,5 +1,6 @@
 """`python -m services.api`: serve until SIGTERM, then let requests in flight finish."""
 
+import gc
 import signal
 import socket
 import sys
@@ -38,8 +39,11 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped gracefully
     sys.setswitchinterval(SWITCH_SECONDS)
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # a full collection over everything imported would hold every request up for tenths of a second
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from services.api.parts import Parts
+from services.api.releases import Current
 from services.api.schemas import Accepted, JobRequest
 from services.api.views import accepted
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
@@ -29,8 +30,8 @@ async def accept(parts: Parts, caller: Key, ask: JobRequest, idempotency_key: st
     check_sizes(parts.settings, ask.input, ask.params.max_new_tokens)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
 
-    def build(release: Release) -> NewJob:
-        return generation_job(job_id, caller.tenant_id, ask, release, parts.settings)
+    def build(current: Current) -> NewJob:
+        return generation_job(job_id, caller.tenant_id, ask, current, parts.settings)
 
     try:
         job, created = await create_under_release(parts, caller.tenant_id, build)
@@ -47,7 +48,7 @@ async def accept(parts: Parts, caller: Key, ask: JobRequest, idempotency_key: st
 
 
 async def create_under_release(
-    parts: Parts, tenant_id: str, build: Callable[[Release], NewJob]
+    parts: Parts, tenant_id: str, build: Callable[[Current], NewJob]
 ) -> tuple[NewJob, Created]:
     """Write a job under the current release, anew where the release moves at that moment; then send it."""
     for _ in range(TRIES):
@@ -80,8 +81,9 @@ def check_sizes(settings: Settings, text: str, max_new_tokens: int | None = None
         raise Invalid("too_many_tokens", f"params.max_new_tokens may be {settings.max_new_tokens_limit} at most")
 
 
-def generation_job(job_id: str, tenant_id: str, ask: JobRequest, release: Release, settings: Settings) -> NewJob:
+def generation_job(job_id: str, tenant_id: str, ask: JobRequest, current: Current, settings: Settings) -> NewJob:
     """The job as the ledger takes it: to the selector, or straight to the group of a named label."""
+    release = current.release
     label = named_label(ask, release)
     if not label and release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; name a label, or train a selector")
@@ -92,7 +94,7 @@ def generation_job(job_id: str, tenant_id: str, ask: JobRequest, release: Releas
         queue=generate_queue(release.labels[label].group) if label else SELECT_QUEUE,
         state=JobState.ROUTED if label else JobState.QUEUED,
         body=ask.model_dump(mode="json", exclude_none=True),
-        release=release.id,
+        release=current.id,
         label=label,
         deadline_seconds=ask.deadline_seconds or settings.default_deadline_seconds,
     )

@@ -12,7 +12,7 @@ from shared.registry import Release
 async def models(parts: Parts, tenant_id: str) -> list[dict[str, Any]]:
     """`auto` and the labels of the current release, and the base model; without a release, what is known."""
     try:
-        release: Release | None = await parts.releases.current(tenant_id)
+        release: Release | None = (await parts.releases.current(tenant_id)).release
     except Conflict:
         release = None
     base = release.base_model if release else await parts.ledger.redis.get(BASE_MODEL_KEY)

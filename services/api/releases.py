@@ -1,11 +1,19 @@
 """The current release of each tenant, known to the process without asking."""
 
 import asyncio
+from typing import NamedTuple
 
 import redis
 
 from shared.errors import Conflict
 from shared.registry import Registry, Release, ReleaseWatch
+
+
+class Current(NamedTuple):
+    """A release and its id, which is a hash of all its content: made once, not for every request."""
+
+    id: str
+    release: Release
 
 
 class Releases:
@@ -16,9 +24,10 @@ class Releases:
         self._redis = client
         self._poll_seconds = poll_seconds
         self._watches: dict[str, ReleaseWatch] = {}
+        self._current: dict[str, Current] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
-    async def current(self, tenant_id: str) -> Release:
+    async def current(self, tenant_id: str) -> Current:
         """The current release; raises `Conflict` `no_release` where the tenant has none yet."""
         watch = self._watches.get(tenant_id)
         if watch is None or watch.current is None:
@@ -29,7 +38,10 @@ class Releases:
                 "no_release",
                 "there is no release yet: add or train adapters, train a selector, then promote its release",
             )
-        return watch.current
+        known = self._current.get(tenant_id)
+        if known is None or known.release is not watch.current:
+            known = self._current[tenant_id] = Current(watch.current.id, watch.current)
+        return known
 
     async def refresh(self, tenant_id: str) -> None:
         """Read the pointer now; callers that come meanwhile wait for the same look."""

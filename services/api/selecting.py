@@ -6,6 +6,7 @@ from typing import Any
 
 from services.api.accepting import check_sizes, create_under_release
 from services.api.parts import Parts
+from services.api.releases import Current
 from services.api.schemas import Accepted, Selection, SelectRequest
 from services.api.views import accepted
 from shared.errors import Conflict, SignalboxError, Unavailable
@@ -13,7 +14,6 @@ from shared.jobs import Job, JobKind, JobState, NewJob, new_job_id
 from shared.keys import Key
 from shared.ledger import calls
 from shared.names import SELECT_QUEUE
-from shared.registry import Release
 
 
 async def select(
@@ -23,8 +23,8 @@ async def select(
     check_sizes(parts.settings, ask.input)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
 
-    def build(release: Release) -> NewJob:
-        return selection_job(job_id, caller.tenant_id, ask, release)
+    def build(current: Current) -> NewJob:
+        return selection_job(job_id, caller.tenant_id, ask, current)
 
     # Listening begins before the job exists, so that its end cannot be missed.
     async with parts.feed.reader(job_id) as reader:
@@ -37,9 +37,9 @@ async def select(
     return answer(job), created.existing
 
 
-def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, release: Release) -> NewJob:
+def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, current: Current) -> NewJob:
     """The job as the ledger takes it; raises `Conflict` where the release has no selector."""
-    if release.selector is None:
+    if current.release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; train one first")
     return NewJob(
         id=job_id,
@@ -47,7 +47,7 @@ def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, release: Rele
         kind=JobKind.SELECT,
         queue=SELECT_QUEUE,
         body=ask.model_dump(mode="json", exclude={"wait_seconds"}),
-        release=release.id,
+        release=current.id,
         deadline_seconds=600,
     )
 

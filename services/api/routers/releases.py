@@ -26,8 +26,8 @@ async def list_releases(parts: PartsDep, caller: Caller) -> dict[str, Any]:
 async def current(parts: PartsDep, caller: Caller) -> dict[str, Any]:
     """The release that new jobs run under."""
     await parts.releases.refresh(caller.tenant_id)
-    release = await parts.releases.current(caller.tenant_id)
-    return release_view(release, release.id)
+    known = await parts.releases.current(caller.tenant_id)
+    return release_view(known.release, known.id)
 
 
 @router.get("/{release_id}")

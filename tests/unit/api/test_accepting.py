@@ -3,6 +3,7 @@
 import pytest
 
 from services.api.accepting import check_sizes, generation_job, named_label
+from services.api.releases import Current
 from services.api.schemas import JobRequest
 from shared.errors import Conflict, Invalid
 from shared.jobs import JobState
@@ -26,15 +27,16 @@ def release_of(labels, *, selector=True):
 
 
 RELEASE = release_of({"fin.sa": ("a", "money"), "med.qa": ("b", "health")})
+CURRENT = Current(RELEASE.id, RELEASE)
 
 
 def test_a_named_label_goes_to_its_group_whatever_the_group_is_called():
-    job = generation_job("j", "t", JobRequest(input="x", label="fin.sa"), RELEASE, Settings())
+    job = generation_job("j", "t", JobRequest(input="x", label="fin.sa"), CURRENT, Settings())
     assert (job.queue, job.state, job.label) == ("generate.money", JobState.ROUTED, "fin.sa")
 
 
 def test_an_unnamed_request_goes_to_the_selector():
-    job = generation_job("j", "t", JobRequest(input="x"), RELEASE, Settings())
+    job = generation_job("j", "t", JobRequest(input="x"), CURRENT, Settings())
     assert (job.queue, job.state, job.label) == ("select", JobState.QUEUED, "")
 
 
@@ -46,7 +48,7 @@ def test_an_adapter_names_its_label():
 def test_without_a_selector_a_label_must_be_named():
     plain = release_of({"fin.sa": ("a", "money")}, selector=False)
     with pytest.raises(Conflict, match="name a label"):
-        generation_job("j", "t", JobRequest(input="x"), plain, Settings())
+        generation_job("j", "t", JobRequest(input="x"), Current(plain.id, plain), Settings())
 
 
 def test_many_labels_are_not_all_listed():
@@ -58,7 +60,8 @@ def test_many_labels_are_not_all_listed():
 def test_the_same_request_has_the_same_fingerprint_under_every_release():
     ask = JobRequest(input="x", label="fin.sa", metadata={"a": "b"})
     other = release_of({"fin.sa": ("c", "elsewhere")})
-    first, second = (generation_job("j", "t", ask, release, Settings()) for release in (RELEASE, other))
+    currents = (CURRENT, Current(other.id, other))
+    first, second = (generation_job("j", "t", ask, current, Settings()) for current in currents)
     assert first.fingerprint == second.fingerprint
     assert first.release != second.release
 
