@@ -1,11 +1,16 @@
 """The Celery profile: a message is only the way to a worker; the ledger holds the truth, the lease is the clock."""
 
+import base64
+import json
 import threading
+import uuid
 from collections.abc import Callable, Iterable
 
 import kombu.transport.redis
 import redis
 from celery import Celery
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from shared.errors import Unavailable
 from shared.ledger.calls import Sent
@@ -48,24 +53,74 @@ def make_celery(settings: Settings, name: str) -> Celery:
     return app
 
 
+class Envelopes:
+    """Wire messages as the installed Celery writes them, made from one pattern a queue.
+
+    `Celery.send_task` costs 0.6 ms of CPU a message, more than accepting the job does; filling in a pattern costs a
+    twentieth. The pattern is what `send_task` itself hands to an in-memory broker, so no format is written down here.
+    """
+
+    _JOB, _SENT, _TAG, _BODY = "@job_id@", "@sent_ms@", "@delivery_tag@", "@body@"
+
+    def __init__(self) -> None:
+        self._celery = Celery("envelopes", broker="memory://", set_as_current=False)
+        self._celery.conf.update(task_serializer="json", task_ignore_result=True, task_create_missing_queues=True)
+        self._patterns: dict[str, tuple[str, str]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, sent: Sent) -> str:
+        """The message that tells a worker of this job."""
+        pattern = self._patterns.get(sent.queue)
+        if pattern is None:
+            with self._lock:
+                pattern = self._patterns[sent.queue] = self._pattern(sent.queue)
+        envelope, body = pattern
+        encoded = base64.b64encode(body.replace(self._JOB, sent.job_id).encode()).decode()
+        return (
+            envelope.replace(self._JOB, sent.job_id)
+            .replace(self._SENT, f"{sent.sent_ms:.3f}")
+            .replace(self._TAG, str(uuid.uuid4()))
+            .replace(self._BODY, encoded)
+        )
+
+    def _pattern(self, queue: str) -> tuple[str, str]:
+        """Envelope and body, with marks where a job's own values belong."""
+        with self._celery.connection_for_write() as connection:
+            self._celery.send_task(
+                task_for(queue),
+                args=[JobMessage(job_id=self._JOB).model_dump()],
+                task_id=self._JOB,
+                queue=queue,
+                headers={SENT_HEADER: self._SENT},
+                connection=connection,
+            )
+            message = connection.default_channel._get(queue)  # kombu has no public way to look at it
+        body = base64.b64decode(message["body"]).decode()
+        message["body"] = self._BODY
+        message["properties"]["delivery_tag"] = self._TAG
+        return json.dumps(message), body
+
+
 class Bus:
     """Sends jobs to their queues."""
 
     def __init__(self, app: Celery) -> None:
-        self._app = app
+        options = app.conf.broker_transport_options
+        self._broker = redis.Redis.from_url(
+            app.conf.broker_url,
+            socket_keepalive=True,
+            socket_timeout=options["socket_timeout"],
+            socket_connect_timeout=options["socket_connect_timeout"],
+            # Once: a pooled connection may be from before a restart; a message that comes twice is harmless.
+            retry=Retry(ExponentialBackoff(cap=0.2), 1),
+        )
+        self._envelopes = Envelopes()
 
     def send(self, sent: Sent) -> None:
-        """Publish one message; raises `Unavailable` where the broker does not answer (the reconciler sends it later."""
+        """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends it later)."""
         try:
-            self._app.send_task(
-                task_for(sent.queue),
-                args=[JobMessage(job_id=sent.job_id).model_dump()],
-                task_id=sent.job_id,
-                queue=sent.queue,
-                headers={SENT_HEADER: f"{sent.sent_ms:.3f}"},
-                retry=False,
-            )
-        except (kombu.exceptions.OperationalError, redis.RedisError, OSError) as error:
+            self._broker.lpush(sent.queue, self._envelopes.of(sent))
+        except redis.RedisError as error:
             raise Unavailable("broker_unavailable", "the broker (Redis) does not answer; try again shortly") from error
 
     def send_all(self, batch: Iterable[Sent]) -> None:

@@ -1,0 +1,56 @@
+"""What goes over the wire is what Celery itself would send."""
+
+import base64
+import json
+
+import pytest
+import redis
+
+from shared.bus import SENT_HEADER, Bus, make_celery
+from shared.errors import Unavailable
+from shared.ledger.calls import Sent
+from shared.messages import JobMessage
+from shared.names import task_for
+
+
+def take(settings, queue):
+    with redis.Redis.from_url(settings.broker_url) as broker:
+        message = json.loads(broker.rpop(queue))
+    message["body"] = json.loads(base64.b64decode(message["body"]))
+    # These are new in every message, and no consumer reads the origin.
+    for part, name in (("properties", "delivery_tag"), ("properties", "reply_to"), ("headers", "origin")):
+        assert message[part].pop(name)
+    return message
+
+
+@pytest.mark.parametrize("queue", ["select", "train", "generate.fin"])
+def test_a_message_is_the_one_that_celery_sends(settings, queue):
+    celery = make_celery(settings, "test")
+    celery.send_task(
+        task_for(queue),
+        args=[JobMessage(job_id="job_1").model_dump()],
+        task_id="job_1",
+        queue=queue,
+        headers={SENT_HEADER: "5.250"},
+    )
+    expected = take(settings, queue)
+    bus = Bus(celery)
+    for job_id in ("job_2", "job_1"):
+        bus.send(Sent(job_id, queue, 5.25))
+    assert take(settings, queue)["body"][0] == [{"job_id": "job_2"}]
+    assert take(settings, queue) == expected
+
+
+def test_no_two_messages_share_a_delivery_tag(settings):
+    bus = Bus(make_celery(settings, "test"))
+    for _ in range(3):
+        bus.send(Sent("job_1", "select", 1.0))
+    with redis.Redis.from_url(settings.broker_url) as broker:
+        tags = [json.loads(raw)["properties"]["delivery_tag"] for raw in broker.lrange("select", 0, -1)]
+    assert len(set(tags)) == 3
+
+
+def test_without_a_broker_sending_is_unavailable(settings):
+    bus = Bus(make_celery(settings.model_copy(update={"broker_url": "redis://127.0.0.1:9/0"}), "test"))
+    with pytest.raises(Unavailable, match="broker"):
+        bus.send(Sent("job_1", "select", 1.0))
