@@ -49,7 +49,7 @@ up: install ## run the whole system in the foreground
 	$(BIN)/signalbox up --worker bank,base --worker travel
 
 down: ## end a system that runs in the data folder
-	-pkill -TERM -f '$(BIN)/signalbox up'
+	$(BIN)/signalbox down
 
 logs: ## follow the logs of the running system
 	tail -F .data/logs/*.log

@@ -12,6 +12,8 @@ from services.cli.main import upload_dataset
 from shared.errors import NotFound
 from shared.labels import REJECT
 
+HELD_OUT_ROWS = 49
+HELD_OUT_BACKGROUND = 60
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -59,25 +61,27 @@ class DemoData:
             **self._adapter,
         }
 
-    def selector_job(self) -> dict[str, Any]:
+    def selector_job(self, after: list[str]) -> dict[str, Any]:
         """Body of `selector.train` over the first labels."""
         sets = {label: f"{label}.train" for label in self.first_labels}
         return {
             "kind": "selector.train",
             "labels": sets,
+            "after": after,
             "background": f"{REJECT}.train",
             "promote": True,
             **self._selector,
         }
 
-    def add_job(self, after: list[str]) -> dict[str, Any]:
+    def add_job(self) -> dict[str, Any]:
         """Body of `selector.add` for the added label."""
         sets = {self.added_label: f"{self.added_label}.train"}
-        return {"kind": "selector.add", "labels": sets, "after": after, "promote": True, **self._add}
+        return {"kind": "selector.add", "labels": sets, "promote": True, **self._add}
 
     def held_out(self) -> list[DemoRow]:
-        """Every test row, those of no label included."""
-        return [DemoRow(text, label) for label in [*self.labels, REJECT] for text in self._texts(label, "test")]
+        """Test rows of every label, and of none."""
+        counts = dict.fromkeys(self.labels, HELD_OUT_ROWS) | {REJECT: HELD_OUT_BACKGROUND}
+        return [DemoRow(text, label) for label, n in counts.items() for text in self._texts(label, "test")[:n]]
 
     def stream(self) -> Iterator[DemoRow]:
         """An endless mixture of test rows: every label in turn, something outside every domain between them."""

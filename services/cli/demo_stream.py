@@ -2,20 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from services.cli.client import FINAL_STATES, Client
 from services.cli.demo_data import DemoRow
-from services.cli.show import out, progress_fields
+from services.cli.show import follow_into, out, progress_bars
 from shared.errors import SignalboxError, Unavailable
 from shared.labels import REJECT
 
@@ -55,17 +54,15 @@ class Selected:
 class Stream:
     """Submits, polls and shows; one thread follows the training jobs."""
 
-    def __init__(self, client: Client, rows: Iterator[DemoRow], rate: float, followed: Sequence[str]) -> None:
+    def __init__(self, client: Client, rows: Iterator[DemoRow], rate: float, followed: Mapping[str, str]) -> None:
         self._client = client
         self._rows = rows
         self._every_seconds = 1 / rate
-        self._followed = list(followed)
+        self._followed = dict(followed)
         self.sent: list[Sent] = []
         self.training_jobs: dict[str, dict[str, Any]] = {}
         self.promoted_release = ""
-        self._bar = Progress(
-            TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
-        )
+        self._bars = progress_bars(auto_refresh=False)
         self._printed = 0
 
     @property
@@ -88,7 +85,8 @@ class Stream:
 
     def run(self, until: Callable[[], bool]) -> None:
         """Send until `until` holds and what is in flight has ended; raises `Unavailable` where nothing moves."""
-        threading.Thread(target=self._follow, name="follow-training", daemon=True).start()
+        for job_id, title in self._followed.items():
+            threading.Thread(target=self._follow, args=(job_id, title), name=f"follow {title}", daemon=True).start()
         next_at = moved_at = time.monotonic()
         seen = 0
         with Live(self._view(), console=out, auto_refresh=False, transient=not out.is_terminal) as live:
@@ -127,21 +125,15 @@ class Stream:
             if not sent.is_finished:
                 sent.job = self._client.get(f"/v1/jobs/{sent.job['id']}")
 
-    def _follow(self) -> None:
-        for job_id in self._followed:
-            task = self._bar.add_task("queued", total=None, note="")
-            try:
-                for kind, data in self._client.events(f"/v1/training/jobs/{job_id}/events"):
-                    if kind == "progress":
-                        self._bar.update(task, **progress_fields(data))
-                job = self._client.get(f"/v1/training/jobs/{job_id}")
-            except SignalboxError as error:
-                job = {"state": "unknown", "error": error.detail}
-            result = job.get("result") or {}
-            if result.get("promoted"):
-                self.promoted_release = result["release"]
-            self._bar.update(task, description=job["state"], note=result.get("release") or result.get("ref") or "")
-            self.training_jobs[job_id] = job
+    def _follow(self, job_id: str, title: str) -> None:
+        try:
+            job = follow_into(self._client, self._bars, job_id, title)
+        except SignalboxError as error:
+            job = {"id": job_id, "state": "unknown", "error": error.detail}
+        result = job.get("result") or {}
+        if result.get("promoted"):
+            self.promoted_release = result["release"]
+        self.training_jobs[job_id] = job
 
     def _show(self, live: Live) -> None:
         if out.is_terminal:
@@ -158,7 +150,7 @@ class Stream:
         note = f"{self.finished_count} of {len(self.sent)} answered" + (
             f"; release {self.promoted_release} is current" if self.promoted_release else ""
         )
-        return Group(table, self._bar, Text(note))
+        return Group(table, self._bars, Text(note))
 
 
 def _cells(sent: Sent) -> list[str]:

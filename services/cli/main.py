@@ -61,6 +61,16 @@ def up(worker: Workers = ["base"]) -> None:  # noqa: B006 - typer copies it
 
 
 @app.command()
+def down() -> None:
+    """End the system of the data folder, also where its supervisor was killed."""
+    from services.cli.up import down as run
+    from shared.settings import Settings
+
+    told = run(Settings().data_dir)
+    show.out.print(f"told {len(told)} process(es) to end" if told else "nothing runs here")
+
+
+@app.command()
 def demo(
     fresh: Annotated[bool, typer.Option(help="Train everything anew.")] = False,
     rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 1.0,

@@ -55,6 +55,13 @@ class Server:
         self._folder = folder
         self._is_ready = is_ready
         self.process: subprocess.Popen[bytes] | None = None
+        self.lock_fds: tuple[int, ...] = ()
+        """Descriptors that the process inherits, and so holds for as long as it lives."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process is not None and self.process.poll() is None
 
     def start(self, timeout_seconds: float = 60) -> None:
         """Start and wait until it really answers; raises `Unavailable` with the end of its log."""
@@ -63,7 +70,12 @@ class Server:
         with log_path.open("ab") as log:
             # A session of its own: Ctrl-C goes to the supervisor, which stops things in order.
             self.process = subprocess.Popen(  # noqa: S603
-                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                self._command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=self.lock_fds,
             )
         until = time.monotonic() + timeout_seconds
         while not self._is_ready():

@@ -2,10 +2,13 @@
 
 import json as jsonlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from shared.errors import SignalboxError
@@ -124,15 +127,37 @@ def follow_generation(client: Any, job_id: str, *, quiet: bool) -> dict[str, Any
 
 def follow_training(client: Any, job_id: str, *, quiet: bool) -> dict[str, Any]:
     """Show a training job's progress bar; answers the ended job."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    return follow_all(client, {job_id: ""}, quiet=quiet)[job_id]
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=err, disable=quiet) as bar:
-        task = bar.add_task("queued", total=None, note="")
-        for kind, data in client.events(f"/v1/training/jobs/{job_id}/events"):
-            if kind == "progress":
-                bar.update(task, **progress_fields(data))
-    return dict(client.get(f"/v1/training/jobs/{job_id}"))
+
+def follow_all(client: Any, titles: Mapping[str, str], *, quiet: bool) -> dict[str, dict[str, Any]]:
+    """Show a progress bar for each training job (id -> title); answers the ended jobs by id."""
+    with progress_bars(disable=quiet) as bars, ThreadPoolExecutor(len(titles)) as pool:
+        follow = partial(follow_into, client, bars)
+        return dict(zip(titles, pool.map(follow, titles, titles.values()), strict=True))
+
+
+def progress_bars(**options: Any) -> Progress:
+    """Bars of training jobs."""
+    columns = (
+        TextColumn("{task.description:34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=err, **options)
+
+
+def follow_into(client: Any, bars: Progress, job_id: str, title: str) -> dict[str, Any]:
+    """Move one bar until its job has ended; answers the job."""
+    task = bars.add_task(f"{title} queued".strip(), total=None, note="")
+    for kind, data in client.events(f"/v1/training/jobs/{job_id}/events"):
+        if kind == "progress":
+            fields = progress_fields(data)
+            bars.update(task, **fields | {"description": f"{title} {fields['description']}".strip()})
+    job = dict(client.get(f"/v1/training/jobs/{job_id}"))
+    bars.update(task, description=f"{title} {job['state']}".strip(), note="")
+    return job
 
 
 def progress_fields(data: dict[str, Any]) -> dict[str, Any]:

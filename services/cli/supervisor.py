@@ -1,12 +1,12 @@
 """Runs the system on one machine: servers that no URL was given for, and every service, restarted when it dies."""
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,98 +17,32 @@ import psutil
 import redis
 
 from services.cli.place import Place
+from services.cli.processes import Backoff, Child
 from services.cli.servers import Server, free_ports, is_free, redis_server, s3_server
 from shared.errors import Conflict, Unavailable
-from shared.ledger import Ledger, calls
+from shared.ledger import Ledger
 from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
 from shared.settings import Settings
 from shared.store import S3Store
 
-FIRST_PAUSE_SECONDS = 0.5
-LAST_PAUSE_SECONDS = 30.0
-STABLE_SECONDS = 30.0
 KILL_MARGIN_SECONDS = 5.0
 WATCH_SECONDS = 0.25
 HEARTBEAT_CHECK_SECONDS = 5.0
 
 
-class Child:
-    """One service process and its history."""
-
-    def __init__(self, name: str, module: str, env: dict[str, str], log_dir: Path) -> None:
-        self.name = name
-        self.module = module
-        self.env = env
-        self.log_path = log_dir / f"{name}.log"
-        self.metrics_port = 0
-        self.restarts = 0
-        self.process: subprocess.Popen[bytes] | None = None
-        self.was_seen = False
-        self.missed_beats = 0
-        self._started_at = 0.0
-        self._pause_seconds = FIRST_PAUSE_SECONDS
-        self._restart_at = 0.0
-
-    def start(self) -> None:
-        """Start the process."""
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        log: IO[bytes]
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", self.module],
-                env=self.env,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops things in order
-            )
-        self._started_at = time.monotonic()
-        self.was_seen, self.missed_beats = False, 0
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process runs."""
-        return self.process is not None and self.process.poll() is None
-
-    @property
-    def state(self) -> str:
-        """A word for people."""
-        return "running" if self.is_alive else "restarting"
-
-    def look(self) -> None:
-        """Start it again, after a growing pause, when it died."""
-        if self.is_alive:
-            return
-        now = time.monotonic()
-        if not self._restart_at:
-            if now - self._started_at > STABLE_SECONDS:
-                self._pause_seconds = FIRST_PAUSE_SECONDS
-            self._restart_at = now + self._pause_seconds
-            self._pause_seconds = min(self._pause_seconds * 2, LAST_PAUSE_SECONDS)
-        elif now >= self._restart_at:
-            self._restart_at = 0.0
-            self.restarts += 1
-            self.start()
-
-    def end(self, sig: int) -> None:
-        """Send a signal where it lives."""
-        if self.is_alive and self.process is not None:
-            self.process.send_signal(sig)
-
-    def tail(self, characters: int = 800) -> str:
-        """The end of its log."""
-        return self.log_path.read_text(errors="replace")[-characters:] if self.log_path.is_file() else ""
-
-
 class Supervisor:
     """The system of one data folder."""
 
-    def __init__(self, settings: Settings, worker_groups: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, worker_groups: Sequence[str], *, trainers: int = 1) -> None:
         self._lock = _lock(settings.data_dir)
+        # Inherited by every process: were the supervisor killed, the folder would stay locked until the last one ends.
+        self._lock_fds = (self._lock.fileno(),)
         self._worker_groups = list(worker_groups)
+        self._trainers = trainers
         self._place = Place(settings.data_dir)
         self.servers: list[Server] = []
         self.settings = self._with_servers(settings)
+        self._server_backoff = {server.name: Backoff() for server in self.servers}
         self.children = self._children()
         self.ledger = Ledger(self.settings.redis_url)
         self._stop = threading.Event()
@@ -122,6 +56,7 @@ class Supervisor:
     def start(self) -> None:
         """Start servers, then services; returns when the servers answer."""
         for server in self.servers:
+            server.lock_fds = self._lock_fds
             server.start()
         S3Store(self.settings).ensure_bucket()
         for child in self.children:
@@ -141,6 +76,12 @@ class Supervisor:
                 )
             self._stop.wait(WATCH_SECONDS)
 
+    @property
+    def pids(self) -> list[int]:
+        """The supervisor's own process first, then all that it has started."""
+        owners: list[Server | Child] = [*self.children, *self.servers]
+        return [os.getpid(), *(owner.process.pid for owner in owners if owner.process is not None)]
+
     def peak_mib(self) -> dict[str, float]:
         """Peak resident memory of every process that runs now, in MiB."""
         owners: list[Server | Child] = [*self.servers, *self.children]
@@ -149,6 +90,8 @@ class Supervisor:
     def stop(self) -> None:
         """End services, then servers, each with the time it needs."""
         self._stop.set()
+        if self._watcher.is_alive():
+            self._watcher.join()  # so that nothing is started any more
         for child in self.children:
             child.end(signal.SIGTERM)
         until = time.monotonic() + self.settings.drain_seconds + KILL_MARGIN_SECONDS
@@ -190,16 +133,16 @@ class Supervisor:
 
     def _children(self) -> list[Child]:
         logs = self.settings.data_dir / "logs"
-        env = os.environ | _as_env(self.settings)
+        env, fds = os.environ | _as_env(self.settings), self._lock_fds
         workers = [
-            Child(f"worker-{number}", "services.adapter_worker", env | {"SIGNALBOX_GROUPS": groups}, logs)
+            Child(f"worker-{number}", "services.adapter_worker", env | {"SIGNALBOX_GROUPS": groups}, logs, fds)
             for number, groups in enumerate(self._worker_groups, 1)
         ]
         children = [
-            Child("api", "services.api", env, logs),
-            Child("selector", "services.selector", env, logs),
+            Child("api", "services.api", env, logs, fds),
+            Child("selector", "services.selector", env, logs, fds),
             *workers,
-            Child("trainer", "services.trainer", env, logs),
+            *(Child(f"trainer-{n}", "services.trainer", env, logs, fds) for n in range(1, self._trainers + 1)),
         ]
         # The API serves its metrics beside its routes; each of the others gets a port of its own.
         for child, port in zip(children[1:], free_ports(len(children) - 1), strict=True):
@@ -213,11 +156,10 @@ class Supervisor:
         groups = {group.strip() for names in self._worker_groups for group in names.split(",")}
         needed = {SELECT_QUEUE, TRAIN_QUEUE} | {generate_queue(group) for group in groups}
         try:
-            # A queue is in the gauges once it was used; a consumer's presence is there from its start.
-            served = {queue for queue in needed if self.ledger.redis.zcard(f"sb:consumers:{queue}")}
-            self.ledger.do(calls.gauges())
+            now_ms = time.time() * 1000  # the ledger's own clock: it runs on this machine
+            served = {q for q in needed if self.ledger.redis.zcount(f"sb:consumers:{q}", now_ms, "+inf")}
             is_up = httpx.get(f"{self.api_url}/healthz", timeout=2).is_success
-        except (redis.RedisError, Unavailable, httpx.TransportError):
+        except (redis.RedisError, httpx.TransportError):
             served, is_up = set(), False
         return sorted(needed - served) + ([] if is_up else ["api"])
 
@@ -226,9 +168,16 @@ class Supervisor:
         while not self._stop.wait(WATCH_SECONDS):
             for child in self.children:
                 child.look()
+            self._restart_servers()
             if time.monotonic() > next_check:
                 next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
                 self._kill_silent()
+
+    def _restart_servers(self) -> None:
+        for server in self.servers:
+            if not server.is_alive and self._server_backoff[server.name].is_due():
+                with contextlib.suppress(Unavailable):  # the next look tries again
+                    server.start()
 
     def _kill_silent(self) -> None:
         """Kill a process that lives but let its heartbeat lapse; the next look starts it again."""
@@ -260,7 +209,8 @@ def _lock(data_dir: Path) -> IO[str]:
     except BlockingIOError as error:
         file.close()
         raise Conflict(
-            "already_up", f"a system runs in {data_dir} already; stop it, or set SIGNALBOX_DATA_DIR to another folder"
+            "already_up",
+            f"processes of a system hold {data_dir}: run `signalbox down`, or set SIGNALBOX_DATA_DIR to another folder",
         ) from error
     return file
 

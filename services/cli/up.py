@@ -1,10 +1,13 @@
 """`signalbox up`: the system in the foreground, one line a process."""
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -26,7 +29,7 @@ def up(worker_groups: Sequence[str]) -> None:
     prepare_base_model(settings)
     system = Supervisor(settings, worker_groups)
     done = threading.Event()
-    for sig in (signal.SIGINT, signal.SIGTERM):
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sig, lambda *_: done.set())
     try:
         with out.status("starting"):
@@ -55,6 +58,7 @@ def announce(system: Supervisor) -> str:
         key_file.touch(mode=0o600)
         key_file.write_text(token)
     place.write(
+        pids=system.pids,
         api_url=system.api_url,
         api_key=token,
         redis_url=settings.redis_url,
@@ -66,13 +70,37 @@ def announce(system: Supervisor) -> str:
     return token
 
 
+def down(data_dir: Path) -> list[int]:
+    """Tell the supervisor of a data folder to end, or, where it was killed, what it left; answers the pids told."""
+    place = Place(data_dir)
+    known = place.read()
+    supervisor, *others = known.get("pids", [0])
+    told = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]
+    for pid in told:
+        os.kill(pid, signal.SIGTERM)
+    if told != [supervisor]:
+        place.file.unlink(missing_ok=True)
+    return told
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether the process is one that `up` starts: pids are used again."""
+    try:
+        command = " ".join(psutil.Process(pid).cmdline())
+    except (psutil.Error, ValueError):
+        return False
+    return any(name in command for name in ("signalbox", "services.", "valkey-server", "weed"))
+
+
 def process_table(system: Supervisor) -> Table:
     """One line a process."""
     table = Table("process", "pid", "state", "restarts", "peak MiB", "metrics port")
     peaks = system.peak_mib()
     for server in system.servers:
         pid = str(server.process.pid) if server.process else "-"
-        table.add_row(server.name, pid, "running", "", f"{peaks.get(server.name, 0):.0f}", "")
+        table.add_row(
+            server.name, pid, "running" if server.is_alive else "restarting", "", f"{peaks.get(server.name, 0):.0f}", ""
+        )
     for child in system.children:
         pid = str(child.process.pid) if child.process else "-"
         peak, port = f"{peaks.get(child.name, 0):.0f}", str(child.metrics_port or system.settings.api_port)
