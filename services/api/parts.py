@@ -57,11 +57,10 @@ class Parts:
     async def close(self) -> None:
         """End the threads and close the connections; what the outbox holds is sent first."""
         await self.feed.close()
-        self.releases.close()
+        await asyncio.to_thread(self.releases.close)
         await asyncio.to_thread(self.outbox.close)
         await self.ledger.close()
         await self.broker.aclose()
-        # The blocking client stays open: a watch thread may be reading from it until its poll ends.
 
 
 def _note_unsent(sent: Sent, error: Unavailable) -> None:

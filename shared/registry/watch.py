@@ -1,6 +1,7 @@
 """Follows the release pointer: a hint by pub/sub is fast, the poll is sure, because a hint can be lost."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import redis
@@ -12,6 +13,7 @@ from shared.registry.manifests import Release
 from shared.registry.registry import Registry
 
 log = structlog.get_logger()
+_STOP_SECONDS = 0.2
 
 
 class ReleaseWatch:
@@ -41,7 +43,7 @@ class ReleaseWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End within a poll."""
+        """End, and wait for it."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(self._poll_seconds + 1)
@@ -61,8 +63,18 @@ class ReleaseWatch:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as hints:  # type: ignore[no-untyped-call]
                     hints.subscribe(RELEASE_CHANNEL)
                     while not self._stop.is_set():
-                        hints.get_message(timeout=self._poll_seconds)
+                        self._await_hint(hints)
                         self.refresh()
             except (redis.RedisError, SignalboxError) as error:
                 log.warning("release_watch_failed", error=str(error))
                 self._stop.wait(self._poll_seconds)
+            except Exception:  # without this thread the process keeps an old release for ever
+                log.exception("release_watch_crashed")
+                self._stop.wait(self._poll_seconds)
+
+    def _await_hint(self, hints: "redis.client.PubSub") -> None:
+        """Return after a hint or a poll's time, and soon after `stop`."""
+        until = time.monotonic() + self._poll_seconds
+        while time.monotonic() < until and not self._stop.is_set():
+            if hints.get_message(timeout=min(self._poll_seconds, _STOP_SECONDS)):
+                return

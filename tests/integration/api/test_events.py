@@ -123,7 +123,8 @@ async def test_above_the_limit_a_reader_is_told_to_come_later(settings, tokens, 
     async with serving(few) as (_, url), client_of(url, tokens["submit"]) as client:
         job_id = (await client.post("/v1/jobs", json={"input": "x"})).json()["id"]
         async with listen(client, job_id) as response:
-            await Stream(response).next()
+            stream = Stream(response)  # kept: a forgotten iterator closes its response
+            await stream.next()
             refused = await client.get(f"/v1/jobs/{job_id}/events")
             assert code(refused, 429) == "too_many_event_readers"
             assert int(refused.headers["retry-after"]) > 0
