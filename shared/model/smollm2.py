@@ -26,6 +26,7 @@ def convert_smollm2(target: Path) -> Path:
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(target.with_suffix(".lock")):
+            _remove_leftovers(target)
             if not target.is_dir():
                 _convert(_gguf_folder(), target)
     return target
@@ -37,6 +38,12 @@ def _one_at_a_time(lock: Path) -> Iterator[None]:
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def _remove_leftovers(target: Path) -> None:
+    # Half a gigabyte each, left by a process killed while it converted; we hold the lock, so nobody writes there now.
+    for folder in target.parent.glob(f"{target.name}.part-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _gguf_folder() -> Path:

@@ -39,6 +39,15 @@ def test_a_missing_wheel_is_named_with_the_command_that_mends_it(tmp_path, monke
     assert not (tmp_path / "base" / "smollm2").exists()
 
 
+def test_what_a_killed_conversion_left_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
+    (tmp_path / "smollm2.part-abc").mkdir()
+
+    with pytest.raises(Invalid):
+        convert_smollm2(tmp_path / "smollm2")
+    assert not (tmp_path / "smollm2.part-abc").exists()
+
+
 def test_the_pin_follows_the_contents_not_the_place(tiny_folder, copy):
     assert base_model_id(copy) == base_model_id(tiny_folder)
     assert len(base_model_id(copy)) == 16
@@ -120,4 +129,3 @@ def test_the_converted_model_is_complete_and_found_at_once_the_second_time(real_
     assert load_tokenizer(real_folder).eos_token == "<|im_end|>"
     assert load_model(real_folder, "float32", device="cpu").config.num_hidden_layers == 30
     assert resolve_base_model(Settings()) == real_folder
-    assert not list(real_folder.parent.glob("smollm2.part-*"))
