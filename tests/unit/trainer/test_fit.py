@@ -90,6 +90,18 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(train, tmp_
     assert same(weights(resumed), whole)
 
 
+def test_the_finished_weights_are_a_checkpoint_too_and_resuming_from_them_trains_no_more(train, tmp_path):
+    whole = weights(train(name="whole", on_checkpoint=keep_checkpoints(tmp_path / "kept")))
+    steps = []
+
+    resumed = train(
+        name="resumed", resume_from=tmp_path / "kept" / str(STEPS), on_progress=lambda p: steps.append(p.step)
+    )
+
+    assert steps == []
+    assert same(weights(resumed), whole)
+
+
 def test_checkpoints_come_at_their_interval_and_hold_no_pickled_arguments(train, tmp_path):
     train(on_checkpoint=keep_checkpoints(tmp_path / "kept"))
 
