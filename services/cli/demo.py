@@ -19,8 +19,6 @@ from shared.errors import SignalboxError
 from shared.settings import Settings
 
 WORKERS = ["bank,base", "travel"]
-# Two of one thread each train faster than one of two threads: adapters are independent, and barriers stall when shared.
-TRAINERS = 2
 MIN_REQUESTS = 24
 MIN_AFTER_PROMOTION = 8
 
@@ -39,7 +37,8 @@ def run(*, fresh: bool, rate: float) -> int:
     try:
         with out.status("preparing the base model"):
             prepare_base_model(settings)
-        system = Supervisor(settings, WORKERS, trainers=TRAINERS)
+        # Two processes of one thread do more than one of two threads, whose barriers stall when the cores are shared.
+        system = Supervisor(settings, WORKERS, selectors=2, trainers=2)
         if fresh:
             _forget(settings.data_dir)
         journey(system, rate)
@@ -60,7 +59,7 @@ def run(*, fresh: bool, rate: float) -> int:
 def journey(system: Supervisor, rate: float) -> None:
     """Start, train what is missing, serve a stream while a label is added, sum up, check."""
     data = DemoData()
-    with out.status("starting Redis twice, S3, API, selector, two workers, two trainers"):
+    with out.status("starting Redis twice, S3, API, two selectors, workers and trainers each"):
         system.start()
         key = announce(system)
         system.wait_ready()

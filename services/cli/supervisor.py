@@ -33,11 +33,14 @@ HEARTBEAT_CHECK_SECONDS = 5.0
 class Supervisor:
     """The system of one data folder."""
 
-    def __init__(self, settings: Settings, worker_groups: Sequence[str], *, trainers: int = 1) -> None:
+    def __init__(
+        self, settings: Settings, worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1
+    ) -> None:
         self._lock = _lock(settings.data_dir)
         # Inherited by every process: were the supervisor killed, the folder would stay locked until the last one ends.
         self._lock_fds = (self._lock.fileno(),)
         self._worker_groups = list(worker_groups)
+        self._selectors = selectors
         self._trainers = trainers
         self._place = Place(settings.data_dir)
         self.servers: list[Server] = []
@@ -140,7 +143,7 @@ class Supervisor:
         ]
         children = [
             Child("api", "services.api", env, logs, fds),
-            Child("selector", "services.selector", env, logs, fds),
+            *(Child(f"selector-{n}", "services.selector", env, logs, fds) for n in range(1, self._selectors + 1)),
             *workers,
             *(Child(f"trainer-{n}", "services.trainer", env, logs, fds) for n in range(1, self._trainers + 1)),
         ]

@@ -52,7 +52,7 @@ def test_a_frozen_worker_that_wakes_up_late_writes_nothing(released):
 
 def test_the_selector_killed_under_load_loses_nothing(released):
     jobs = [released.submit(f"card {n}", params=QUICK) for n in range(20)]
-    released.kill("selector")
+    released.kill("selector-1")
     jobs += [released.submit(f"balance {n}", params=QUICK) for n in range(5)]
     assert {job["state"] for job in all_ended(released, jobs)} == {"succeeded"}
     released.wait_serving()
