@@ -13,15 +13,17 @@ from shared.ledger import calls
 
 async def cancel(parts: Parts, caller: Key, job_id: str) -> JobState:
     """Cancel a job; answers the state: a running job ends within its next step. Raises `NotFound`."""
-    outcome = await parts.ledger.do(calls.cancel(job_id, caller.tenant_id))
-    for sent in outcome.released:
-        parts.outbox.put(sent)
-    return outcome.state
+    return await parts.ledger.do(calls.cancel(job_id, caller.tenant_id))
 
 
 async def replay(parts: Parts, caller: Key, job_id: str) -> None:
     """Start a dead letter anew; raises `NotFound`."""
     parts.outbox.put(await parts.ledger.do(calls.replay(job_id, caller.tenant_id)))
+
+
+async def drop(parts: Parts, caller: Key, job_id: str) -> None:
+    """Give up a dead letter; raises `NotFound`."""
+    await parts.ledger.do(calls.drop(job_id, caller.tenant_id))
 
 
 async def give_feedback(parts: Parts, caller: Key, job_id: str, said: FeedbackRequest) -> None:

@@ -1,11 +1,12 @@
 """The operations of the ledger as values: what to send and how to read the answer; for both clients."""
 
 import json
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from shared.errors import Conflict, Invalid, NotFound, SignalboxError, StaleAttempt
+from shared.errors import Cancelled, Conflict, Invalid, NotFound, SignalboxError, StaleAttempt
 from shared.jobs import Job, JobKind, JobState, NewJob
 
 T = TypeVar("T")
@@ -58,6 +59,19 @@ class NotAcquired(Conflict):
     """The message is not work for this worker: the job ended, moved on, or is held by a live lease."""
 
 
+class CancelledMeanwhile(Cancelled):
+    """Instead of waiting again the job ended, because it was cancelled: there is nothing left to write."""
+
+
+def _waits(job: Job) -> Callable[[Reply], Sent]:
+    def read(reply: Reply) -> Sent:
+        if reply.get("cancelled"):
+            raise CancelledMeanwhile("cancelled", f"job {job.id} was cancelled while an attempt ran")
+        return Sent(job.id, reply["queue"], float(reply["sent_ms"]))
+
+    return read
+
+
 def _gone(job_id: str) -> NotFound:
     return NotFound("job_not_found", f"no job {job_id}: it never was, has expired, or belongs to another tenant")
 
@@ -65,6 +79,10 @@ def _gone(job_id: str) -> NotFound:
 def _sent(rows: Any) -> list[Sent]:
     # Lua writes an empty list as {}.
     return [Sent(row[0], row[1], float(row[2])) for row in rows or []]
+
+
+def _not_dead(job_id: str) -> NotFound:
+    return NotFound("not_a_dead_letter", f"job {job_id} is not among the dead letters")
 
 
 def _dump(value: Any) -> str:
@@ -103,10 +121,11 @@ def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
 
 
 def acquire(job_id: str, queue: str, owner: str, lease_seconds: float) -> Call[Job]:
-    """Start an attempt; raises `NotAcquired` where there is nothing to do."""
+    """Start an attempt; raises `NotAcquired` where there is nothing to do. Run again it answers the same attempt."""
+    lease_ms = lease_seconds * 1000
     return Call(
         "acquire",
-        {"id": job_id, "queue": queue, "owner": owner, "lease_ms": lease_seconds * 1000},
+        {"id": job_id, "queue": queue, "owner": owner, "lease_ms": lease_ms, "try": secrets.token_hex(8)},
         lambda reply: Job.from_hash(reply["job"]),
         lambda reply: NotAcquired(f"job_{reply['refused']}", f"job {job_id} is {reply['refused']}"),
     )
@@ -131,22 +150,32 @@ def leave_queues(owner: str, queues: Sequence[str]) -> Call[None]:
     return Call("leave_queues", {"owner": owner, "queues": list(queues)}, _nothing, _never)
 
 
-def append(events: Iterable[tuple[str, int, str, dict[str, Any]]]) -> Call[list[Standing]]:
-    """Add events (job id, attempt, type, data) to their jobs' streams; a stale attempt's are dropped."""
+def append(
+    events: Iterable[tuple[str, int, str, dict[str, Any]]], *, writer: str = "", batch: int = 0
+) -> Call[list[Standing]]:
+    """Add events (job id, attempt, type, data) to their jobs' streams; a stale attempt's are dropped.
+
+    A named `writer` that counts its batches up from 1 may run one again: it is written once.
+    """
     items = [[job_id, attempt, kind, _dump(data)] for job_id, attempt, kind, data in events]
-    return Call("append", {"items": items}, lambda reply: list(reply["standing"] or []), _never)
+    return Call(
+        "append",
+        {"items": items, "writer": writer, "batch": batch},
+        lambda reply: list(reply["standing"] or []),
+        _never,
+    )
 
 
 def route(job: Job, *, queue: str, label: str, selection: dict[str, Any]) -> Call[Sent]:
-    """Hand a selected job to the queue of its group; raises `StaleAttempt`."""
+    """Hand a selected job to the queue of its group; raises `StaleAttempt`, `CancelledMeanwhile`."""
     args = {"id": job.id, "attempt": job.attempt, "queue": queue, "label": label, "selection": _dump(selection)}
-    return Call("route", args, lambda reply: Sent(job.id, queue, float(reply["sent_ms"])), _stale(job))
+    return Call("route", args, _waits(job), _stale(job))
 
 
 def finish(job: Job, state: JobState, ttl_seconds: int = 0, **fields: dict[str, Any]) -> Call[list[Sent]]:
     """End a job with `result`, `error` or `selection`; answers the jobs that waited for it.
 
-    `ttl_seconds` 0 keeps the job's own. Raises `StaleAttempt`.
+    `ttl_seconds` 0 keeps the job's own. Raises `StaleAttempt`; run again by the attempt that ended the job it does not.
     """
     args = {
         "id": job.id,
@@ -165,30 +194,14 @@ def fail(job: Job, error: SignalboxError) -> Call[list[Sent]]:
 
 
 def give_back(job: Job) -> Call[Sent]:
-    """Return a job unfinished without counting a lost lease; raises `StaleAttempt`."""
-    return Call(
-        "give_back",
-        {"id": job.id, "attempt": job.attempt},
-        lambda reply: Sent(job.id, reply["queue"], float(reply["sent_ms"])),
-        _stale(job),
-    )
+    """Return a job unfinished without counting a lost lease; raises `StaleAttempt`, `CancelledMeanwhile`."""
+    return Call("give_back", {"id": job.id, "attempt": job.attempt}, _waits(job), _stale(job))
 
 
-class CancelOutcome(NamedTuple):
-    """The state after the request (a running job ends within its next step), and what waited for it."""
-
-    state: JobState
-    released: list[Sent]
-
-
-def cancel(job_id: str, tenant_id: str) -> Call[CancelOutcome]:
-    """Cancel a waiting job at once, a running one within a step; raises `NotFound`."""
-    return Call(
-        "cancel",
-        {"id": job_id, "tenant_id": tenant_id},
-        lambda reply: CancelOutcome(JobState(reply["state"]), _sent(reply["released"])),
-        lambda _: _gone(job_id),
-    )
+def cancel(job_id: str, tenant_id: str) -> Call[JobState]:
+    """Cancel a waiting job at once, a running one within a step; answers the state now; raises `NotFound`."""
+    args = {"id": job_id, "tenant_id": tenant_id}
+    return Call("cancel", args, lambda reply: JobState(reply["state"]), lambda _: _gone(job_id))
 
 
 def get(job_id: str, tenant_id: str = "") -> Call[Job]:
@@ -225,12 +238,15 @@ def list_jobs(
     return Call("list", args, lambda r: Page([Job.from_hash(j) for j in r["jobs"] or []], r["next"]), _never)
 
 
-def expire(queue: str, limit: int = 500) -> Call[list[Sent]]:
-    """Take back leases that ran out and end what waited past its deadline; answers what to send again."""
+def expire(queue: str, limit: int = 1000) -> Call[list[Sent]]:
+    """Take back leases that ran out and end what waited past its deadline; answers what to send again.
+
+    The ledger stands still for 0.1 ms a job meanwhile: run it again until the answer is empty.
+    """
     return Call("expire", {"queue": queue, "limit": limit}, lambda reply: _sent(reply["again"]), _never)
 
 
-def waiting_before(queue: str, before_ms: str, grace_seconds: float, limit: int = 500) -> Call[list[str]]:
+def waiting_before(queue: str, before_ms: str, grace_seconds: float, limit: int = 10_000) -> Call[list[str]]:
     """Jobs of a queue last sent before `before_ms`, or (where empty) longer ago than the grace time."""
     args = {"queue": queue, "before": before_ms, "grace_ms": grace_seconds * 1000, "limit": limit}
     return Call("waiting_before", args, lambda reply: list(reply["ids"] or []), _never)
@@ -247,8 +263,13 @@ def replay(job_id: str, tenant_id: str) -> Call[Sent]:
         "replay",
         {"id": job_id, "tenant_id": tenant_id},
         lambda reply: Sent(job_id, reply["queue"], float(reply["sent_ms"])),
-        lambda _: NotFound("not_a_dead_letter", f"job {job_id} is not among the dead letters"),
+        lambda _: _not_dead(job_id),
     )
+
+
+def drop(job_id: str, tenant_id: str) -> Call[None]:
+    """Give a dead letter up: it is kept no longer than other jobs; raises `NotFound` where it is none."""
+    return Call("drop", {"id": job_id, "tenant_id": tenant_id}, _nothing, lambda _: _not_dead(job_id))
 
 
 def feedback(job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any]) -> Call[None]:
@@ -268,10 +289,18 @@ def gauges() -> Call[Gauges]:
     return Call("gauges", {}, lambda r: Gauges([Gauge(*row) for row in r["queues"] or []], dict(r["states"])), _never)
 
 
-def move_release(tenant_id: str, release: str, *, expected: str, queues: Sequence[str], by: str) -> Call[None]:
-    """Move the pointer from `expected` to `release`, each of `queues` having a live consumer; raises `Conflict`."""
+def move_release(
+    tenant_id: str, release: str, *, expected: str, queues: Sequence[str], by: str, attempt: Job | None = None
+) -> Call[None]:
+    """Move the pointer from `expected` to `release`, each of `queues` having a live consumer; raises `Conflict`.
+
+    A move made for a job fails as `StaleAttempt` where `attempt` does not own it any more. Run again by the same
+    caller, the last move is no conflict.
+    """
 
     def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "stale":
+            return StaleAttempt(args["job"])
         if reply["refused"] == "no_consumer":
             return Conflict(
                 "group_without_worker",
@@ -282,7 +311,15 @@ def move_release(tenant_id: str, release: str, *, expected: str, queues: Sequenc
             f"the current release is {reply['current'] or 'none'}, not {expected or 'none'}; build the candidate anew",
         )
 
-    args = {"tenant_id": tenant_id, "release": release, "expected": expected, "queues": list(queues), "by": by}
+    args: dict[str, Any] = {
+        "tenant_id": tenant_id,
+        "release": release,
+        "expected": expected,
+        "queues": list(queues),
+        "by": by,
+        "job": attempt.id if attempt else "",
+        "attempt": attempt.attempt if attempt else 0,
+    }
     return Call("move_release", args, _nothing, refused)
 
 

@@ -27,16 +27,20 @@ def _lua_source(max_lost_leases: int) -> str:
     return f"local LEGAL = {{ {', '.join(rows)} }}\nlocal MAX_LOST = {max_lost_leases}\n{_SCRIPT}"
 
 
+class LedgerAway(Unavailable):
+    """Redis does not answer, or takes no writes."""
+
+
 @contextlib.contextmanager
-def _as_unavailable() -> Iterator[None]:
+def as_ledger_away() -> Iterator[None]:
     """Turn what a dead, loading, full or read-only server says into the one error callers know."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError) as error:
-        raise Unavailable("ledger_unavailable", "the job ledger (Redis) does not answer; try again shortly") from error
+        raise LedgerAway("ledger_unavailable", "the job ledger (Redis) does not answer; try again shortly") from error
     except redis.ResponseError as error:
         if isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS")):
-            raise Unavailable(
+            raise LedgerAway(
                 "ledger_full", "the job ledger (Redis) takes no writes (memory or disk is full); try again later"
             ) from error
         raise
@@ -63,19 +67,19 @@ class Ledger:
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
 
     def do(self, call: Call[T]) -> T:
-        """Run one operation; raises what the call names, and `Unavailable` where Redis does not answer."""
-        with _as_unavailable():
+        """Run one operation; raises what the call names, and `LedgerAway`."""
+        with as_ledger_away():
             raw = self._script(args=[call.op, json.dumps(call.args)])
         return _decode(call, raw)
 
     def do_patiently(self, call: Call[T], patience_seconds: float) -> T:
-        """Run one operation, again and again while Redis restarts; for writes that a second run refuses as stale."""
+        """Run one operation, again and again while Redis restarts; for writes that harm nobody when run twice."""
         until = time.monotonic() + patience_seconds
         pause = 0.05
         while True:
             try:
                 return self.do(call)
-            except Unavailable:
+            except LedgerAway:
                 if time.monotonic() > until:
                     raise
             time.sleep(pause)  # between two tries, not a wait for something that could be observed
@@ -104,8 +108,8 @@ class AsyncLedger:
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
 
     async def do(self, call: Call[T]) -> T:
-        """Run one operation; raises what the call names, and `Unavailable` where Redis does not answer."""
-        with _as_unavailable():
+        """Run one operation; raises what the call names, and `LedgerAway`."""
+        with as_ledger_away():
             raw = await self._script(args=[call.op, json.dumps(call.args)])
         return _decode(call, raw)
 

@@ -49,16 +49,33 @@ local function leave(id, queue)
   redis.call('ZREM', leased_key(queue), id)
 end
 
-local finish  -- a finished job releases or fails those that wait for it, which may finish in turn
+-- An ended job is kept for `ttl` seconds; `sb:ends` tells when the tenant's index may forget it too.
+local function keep_for(id, tenant, ttl)
+  redis.call('EXPIRE', job_key(id), ttl)
+  redis.call('EXPIRE', 'sb:events:' .. id, ttl)
+  redis.call('ZADD', 'sb:ends', ms(NOW + ttl * 1000 + 1), tenant .. '|' .. id)  -- 1: EXPIRE cuts off fractions
+end
 
-local function release_dependents(id, state, released)
+-- Each new job takes a few expired ones out of the indexes, so they stay as small as what they name.
+local function forget_expired()
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'sb:ends', '-inf', ms(NOW), 'LIMIT', 0, 4)) do
+    local tenant, id = member:match('^(.*)|([^|]*)$')
+    redis.call('ZREM', 'sb:ends', member)
+    if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', 'sb:jobs:' .. tenant, id) end
+  end
+end
+
+local finish  -- a finished job releases those that wait for it, or fails them, which finishes them in turn
+
+local function release_dependents(id, state)
+  local released = {}
   for _, next_id in ipairs(redis.call('SMEMBERS', 'sb:after:' .. id)) do
     redis.call('SREM', 'sb:blockers:' .. next_id, id)
     local next_state, queue = unpack(read(next_id, 'state', 'queue'))
     if next_state == 'queued' then
       if state ~= 'succeeded' then
         local why = { code = 'dependency_failed', detail = 'job ' .. id .. ' ended as ' .. state .. '; submit this one again after mending that one', retryable = false }
-        finish(next_id, 'failed', { error = cjson.encode(why) }, 0, released)
+        finish(next_id, 'failed', { error = cjson.encode(why) }, 0)
       elseif redis.call('SCARD', 'sb:blockers:' .. next_id) == 0 then
         wait_in(next_id, queue)
         released[#released + 1] = { next_id, queue, ms(NOW) }
@@ -66,41 +83,56 @@ local function release_dependents(id, state, released)
     end
   end
   redis.call('DEL', 'sb:after:' .. id)
+  return released
 end
 
-function finish(id, state, fields, ttl, released)
+-- Answers the jobs that only a success sets free.
+function finish(id, state, fields, ttl)
   local from, queue, tenant, old_ttl = unpack(read(id, 'state', 'queue', 'tenant_id', 'ttl'))
   leave(id, queue)
   redis.call('ZREM', 'sb:deadlines', id)
   move(id, from, state, fields)
-  release_dependents(id, state, released)
-  ttl = ttl > 0 and ttl or tonumber(old_ttl)
   if fields.dead then
     redis.call('ZADD', 'sb:dead:' .. tenant, ms(NOW), id)  -- kept until it is replayed or dropped
   else
-    redis.call('EXPIRE', job_key(id), ttl)
-    redis.call('EXPIRE', 'sb:events:' .. id, ttl)
+    keep_for(id, tenant, ttl > 0 and ttl or tonumber(old_ttl))
   end
+  return release_dependents(id, state)
 end
 
-local function fail(id, code, detail, released, dead)
+local function fail(id, code, detail, dead)
   local why = cjson.encode({ code = code, detail = detail, retryable = dead or false })
-  finish(id, 'failed', dead and { error = why, dead = '1' } or { error = why }, 0, released)
+  finish(id, 'failed', dead and { error = why, dead = '1' } or { error = why }, 0)
+end
+
+local function waiting_state(queue) return queue:sub(1, 9) == 'generate.' and 'routed' or 'queued' end
+
+-- An attempt is over and its job is not: it waits in `queue`, or ends where somebody cancelled it meanwhile.
+local function wait_again(id, queue, fields)
+  local state, old_queue, cancel, deadline = unpack(read(id, 'state', 'queue', 'cancel_requested', 'deadline_ms'))
+  if cancel == '1' then
+    finish(id, 'cancelled', {}, 0)
+    return { cancelled = true }
+  end
+  leave(id, old_queue)
+  fields.owner = ''
+  move(id, state, waiting_state(queue), fields)
+  if tonumber(deadline) > 0 then redis.call('ZADD', 'sb:deadlines', deadline, id) end  -- gone if it passed meanwhile
+  wait_in(id, queue)
+  return { queue = queue, sent_ms = ms(NOW) }
 end
 
 -- An attempt whose lease ran out: back to where it waited, or to the dead letters after MAX_LOST of them.
-local function lose_lease(id, released)
-  local state, queue, kind, lost = unpack(read(id, 'state', 'queue', 'kind', 'lost_leases'))
+-- Answers whether the job waits.
+local function lose_lease(id)
+  local queue, cancel, lost = unpack(read(id, 'queue', 'cancel_requested', 'lost_leases'))
   lost = tonumber(lost) + 1
-  redis.call('HSET', job_key(id), 'lost_leases', lost)
-  if lost >= MAX_LOST then
-    fail(id, 'attempts_exhausted', lost .. ' workers in a row went silent over this job; look at the dead letters, then replay it', released, true)
+  if lost >= MAX_LOST and cancel ~= '1' then
+    redis.call('HSET', job_key(id), 'lost_leases', lost)
+    fail(id, 'attempts_exhausted', lost .. ' workers in a row went silent over this job; look at the dead letters, then replay it', true)
     return false
   end
-  redis.call('ZREM', leased_key(queue), id)
-  move(id, state, queue:sub(1, 9) == 'generate.' and 'routed' or 'queued', { owner = '' })
-  wait_in(id, queue)
-  return true
+  return not wait_again(id, queue, { lost_leases = lost }).cancelled
 end
 
 -- Whether `attempt` still owns the job and may write.
@@ -120,6 +152,7 @@ function op.create(a)
     if not state or tenant ~= a.tenant_id then return refuse('dependency_unknown', { id = other }) end
     if is_final(state) and state ~= 'succeeded' then return refuse('dependency_failed', { id = other }) end
   end
+  forget_expired()
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', a.state, 'queue', a.queue,
     'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0, 'lost_leases', 0,
     'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0,
@@ -140,30 +173,28 @@ function op.create(a)
   return { existing = false, blocked = blocked, sent_ms = ms(NOW) }
 end
 
+-- `try` names this call: a client that lost the answer sends it once more, and gets the same attempt.
 function op.acquire(a)
-  local state, queue, cancel, deadline, lease_until = unpack(read(a.id, 'state', 'queue', 'cancel_requested', 'deadline_ms', 'lease_until'))
+  local state, queue, deadline, lease_until, owner, try =
+    unpack(read(a.id, 'state', 'queue', 'deadline_ms', 'lease_until', 'owner', 'try'))
   if not state then return refuse('gone') end
   if is_final(state) then return refuse('finished') end
   if queue ~= a.queue then return refuse('moved') end
-  local released = {}
   if state == 'selecting' or state == 'running' then
+    if owner == a.owner and try == a.try then return { job = load(a.id) } end
     if tonumber(lease_until) > NOW then return refuse('leased') end
-    if not lose_lease(a.id, released) then return refuse('finished', { released = released }) end
+    if not lose_lease(a.id) then return refuse('finished') end
     state = read(a.id, 'state')[1]
   end
-  if cancel == '1' then
-    finish(a.id, 'cancelled', {}, 0, released)
-    return refuse('finished', { released = released })
-  end
   if tonumber(deadline) > 0 and tonumber(deadline) < NOW then
-    fail(a.id, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group', released)
-    return refuse('finished', { released = released })
+    fail(a.id, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
+    return refuse('finished')
   end
   redis.call('HINCRBY', job_key(a.id), 'attempt', 1)
   redis.call('ZREM', waiting_key(queue), a.id)
   redis.call('ZADD', leased_key(queue), ms(NOW + a.lease_ms), a.id)
-  move(a.id, state, queue == 'select' and 'selecting' or 'running', { owner = a.owner, lease_until = ms(NOW + a.lease_ms) })
-  return { job = load(a.id), now = ms(NOW) }
+  move(a.id, state, queue == 'select' and 'selecting' or 'running', { owner = a.owner, try = a.try, lease_until = ms(NOW + a.lease_ms) })
+  return { job = load(a.id) }
 end
 
 -- One call a beat and process: its leases live on, and its presence in the queues it serves.
@@ -191,16 +222,20 @@ function op.leave_queues(a)
   return {}
 end
 
+-- A batch that comes again, its answer lost, is not written again: a writer counts its batches.
 function op.append(a)
+  local key, is_repeated = 'sb:writer:' .. a.writer, false
+  if a.writer ~= '' then
+    is_repeated = tonumber(redis.call('GET', key) or 0) >= a.batch
+    redis.call('SET', key, a.batch, 'EX', 600)  -- longer than any client goes on trying
+  end
   local standing = {}
   for i, item in ipairs(a.items) do
     local id, attempt, kind, data = item[1], item[2], item[3], item[4]
-    if owns(id, attempt) then
+    standing[i] = owns(id, attempt) and 'held' or 'stale'
+    if standing[i] == 'held' and not is_repeated then
       if kind == 'progress' then redis.call('HSET', job_key(id), 'progress', data) end
       emit(id, kind, data)
-      standing[i] = 'held'
-    else
-      standing[i] = 'stale'
     end
   end
   return { standing = standing }
@@ -208,42 +243,34 @@ end
 
 function op.route(a)
   if not owns(a.id, a.attempt) then return refuse('stale') end
-  local queue = read(a.id, 'queue')[1]
-  leave(a.id, queue)
-  move(a.id, 'selecting', 'routed', { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0, owner = '' })
-  wait_in(a.id, a.queue)
-  return { sent_ms = ms(NOW) }
+  return wait_again(a.id, a.queue, { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0 })
 end
 
+-- Where the answer was lost, the attempt that wrote the end hears so again; the reconciler sends what it set free.
 function op.finish(a)
+  if tonumber(read(a.id, 'ended_by')[1] or 0) == a.attempt then return { released = {} } end
   if not owns(a.id, a.attempt) then return refuse('stale') end
-  local released = {}
-  finish(a.id, a.state, a.fields, a.ttl, released)
-  return { released = released }
+  a.fields.ended_by = a.attempt
+  return { released = finish(a.id, a.state, a.fields, a.ttl) }
 end
 
 -- A worker that must stop returns what it holds: no lease was lost, so none is counted.
 function op.give_back(a)
   if not owns(a.id, a.attempt) then return refuse('stale') end
-  local state, queue = unpack(read(a.id, 'state', 'queue'))
-  redis.call('ZREM', leased_key(queue), a.id)
-  move(a.id, state, queue:sub(1, 9) == 'generate.' and 'routed' or 'queued', { owner = '' })
-  wait_in(a.id, queue)
-  return { queue = queue, sent_ms = ms(NOW) }
+  return wait_again(a.id, read(a.id, 'queue')[1], {})
 end
 
 function op.cancel(a)
   local state, tenant = unpack(read(a.id, 'state', 'tenant_id'))
   if not state or tenant ~= a.tenant_id then return refuse('gone') end
-  local released = {}
-  if is_final(state) then return { state = state, released = released } end
+  if is_final(state) then return { state = state } end
   redis.call('HSET', job_key(a.id), 'cancel_requested', 1)
   if state == 'queued' or state == 'routed' then
-    finish(a.id, 'cancelled', {}, 0, released)
-    return { state = 'cancelled', released = released }
+    finish(a.id, 'cancelled', {}, 0)
+    return { state = 'cancelled' }
   end
   redis.call('PUBLISH', 'sb:hint:cancel', a.id)
-  return { state = state, released = released }
+  return { state = state }
 end
 
 local function has_consumer(queue)
@@ -280,20 +307,20 @@ function op.list(a)
   return { jobs = jobs, next = last }
 end
 
--- Leases that ran out, deadlines that passed in a queue: what has to be sent again, and what a finished job set free.
+-- Leases that ran out, deadlines that passed in a queue: what has to be sent again.
 function op.expire(a)
   local again = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leased_key(a.queue), '-inf', ms(NOW), 'LIMIT', 0, a.limit)) do
     if not redis.call('HGET', job_key(id), 'state') then
       redis.call('ZREM', leased_key(a.queue), id)
-    elseif lose_lease(id, again) then
+    elseif lose_lease(id) then
       again[#again + 1] = { id, a.queue, ms(NOW) }
     end
   end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'sb:deadlines', '-inf', ms(NOW), 'LIMIT', 0, a.limit)) do
     local state = redis.call('HGET', job_key(id), 'state')
     if state == 'queued' or state == 'routed' then
-      fail(id, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group', again)
+      fail(id, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
     else
       redis.call('ZREM', 'sb:deadlines', id)  -- a running job's deadline is its engine's to keep
     end
@@ -322,7 +349,7 @@ end
 function op.replay(a)
   local tenant, queue, dead = unpack(read(a.id, 'tenant_id', 'queue', 'dead'))
   if tenant ~= a.tenant_id or dead ~= '1' then return refuse('gone') end
-  local state = queue:sub(1, 9) == 'generate.' and 'routed' or 'queued'
+  local state = waiting_state(queue)
   redis.call('ZREM', 'sb:dead:' .. tenant, a.id)
   redis.call('HDEL', job_key(a.id), 'dead', 'error', 'at_failed')
   redis.call('HSET', job_key(a.id), 'state', state, 'lost_leases', 0, 'cancel_requested', 0, 'deadline_ms', 0, 'at_' .. state, ms(NOW))
@@ -331,6 +358,16 @@ function op.replay(a)
   wait_in(a.id, queue)
   emit(a.id, 'state', cjson.encode({ state = state, replayed = true }))
   return { queue = queue, sent_ms = ms(NOW) }
+end
+
+-- A dead letter that nobody wants any more is kept as long as any other job that ended, from now on.
+function op.drop(a)
+  local tenant, dead, ttl = unpack(read(a.id, 'tenant_id', 'dead', 'ttl'))
+  if tenant ~= a.tenant_id or dead ~= '1' then return refuse('gone') end
+  redis.call('ZREM', 'sb:dead:' .. tenant, a.id)
+  redis.call('HDEL', job_key(a.id), 'dead')
+  keep_for(a.id, tenant, tonumber(ttl))
+  return {}
 end
 
 function op.feedback(a)
@@ -354,17 +391,23 @@ function op.gauges(a)
   return { queues = queues, states = states }
 end
 
--- The current release moves by compare-and-set.
+-- The current release moves by compare-and-set; a move that was made already, its answer lost, is no conflict.
 function op.move_release(a)
-  local current = redis.call('GET', 'sb:release:' .. a.tenant_id) or ''
+  if a.job ~= '' and not owns(a.job, a.attempt) then return refuse('stale') end
+  local pointer, log = 'sb:release:' .. a.tenant_id, 'sb:promotions:' .. a.tenant_id
+  local current = redis.call('GET', pointer) or ''
+  if current == a.release then
+    local last = cjson.decode(redis.call('LINDEX', log, -1) or '{}')
+    if last.release == a.release and last.from == a.expected and last.by == a.by then return {} end
+  end
   if current ~= a.expected then return refuse('stale_parent', { current = current }) end
   for _, queue in ipairs(a.queues) do
     if redis.call('ZCOUNT', 'sb:consumers:' .. queue, ms(NOW), '+inf') == 0 then return refuse('no_consumer', { queue = queue }) end
   end
-  redis.call('SET', 'sb:release:' .. a.tenant_id, a.release)
-  redis.call('RPUSH', 'sb:promotions:' .. a.tenant_id, cjson.encode({ release = a.release, from = current, at_ms = ms(NOW), by = a.by }))
+  redis.call('SET', pointer, a.release)
+  redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = ms(NOW), by = a.by }))
   redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)
-  return { at_ms = ms(NOW) }
+  return {}
 end
 
 return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))

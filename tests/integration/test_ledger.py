@@ -2,14 +2,15 @@
 
 import pytest
 
-from shared.errors import Conflict, Invalid, NotFound, StaleAttempt, Unavailable
+from shared.errors import Cancelled, Conflict, Invalid, NotFound, StaleAttempt, Unavailable
 from shared.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import NotAcquired
 
 
 def make(ledger, *, queue="select", kind=JobKind.GENERATE, **fields):
-    job = NewJob(id=new_job_id("t"), tenant_id="t", kind=kind, queue=queue, **({"body": {"input": "x"}} | fields))
+    given = {"id": new_job_id("t"), "body": {"input": "x"}} | fields
+    job = NewJob(tenant_id="t", kind=kind, queue=queue, **given)
     ledger.do(calls.create(job, ttl_seconds=60))
     return job.id
 
@@ -23,6 +24,14 @@ def expire_lease(ledger, job_id):
     ledger.redis.hset(f"sb:job:{job_id}", "lease_until", 1)
     for key in ledger.redis.scan_iter("sb:leased:*"):
         ledger.redis.zadd(key, {job_id: 1}, xx=True)
+
+
+def kill(ledger, job_id):
+    """Lose lease after lease, until the job is a dead letter."""
+    for _ in range(3):
+        take(ledger, job_id)
+        expire_lease(ledger, job_id)
+        ledger.do(calls.expire("select"))
 
 
 def states_told(ledger, job_id):
@@ -100,10 +109,7 @@ def test_an_expired_lease_sends_the_job_again_and_the_third_one_is_the_last(ledg
 
 def test_a_dead_letter_is_replayed_as_the_same_job(ledger):
     job_id = make(ledger)
-    for _ in range(3):
-        take(ledger, job_id)
-        expire_lease(ledger, job_id)
-        ledger.do(calls.expire("select"))
+    kill(ledger, job_id)
     with pytest.raises(NotFound):
         ledger.do(calls.replay(job_id, "other"))
     assert ledger.do(calls.replay(job_id, "t")).queue == "select"
@@ -133,8 +139,8 @@ def test_giving_back_counts_no_lost_lease(ledger):
 def test_cancelling_ends_a_waiting_job_at_once_and_tells_a_running_one(ledger):
     waiting, running = make(ledger), make(ledger)
     job = take(ledger, running)
-    assert ledger.do(calls.cancel(waiting, "t")).state == JobState.CANCELLED
-    assert ledger.do(calls.cancel(running, "t")).state == JobState.SELECTING
+    assert ledger.do(calls.cancel(waiting, "t")) == JobState.CANCELLED
+    assert ledger.do(calls.cancel(running, "t")) == JobState.SELECTING
     assert ledger.do(calls.heartbeat("w1", [], [(running, job.attempt)], {}, 15)) == ["cancel"]
     with pytest.raises(NotFound):
         ledger.do(calls.cancel(running, "other"))
@@ -238,3 +244,150 @@ def test_a_rare_filter_gives_short_pages_but_finds_everything(ledger):
         cursor, pages = page.next, pages + 1
     assert found == [rare]
     assert pages > 1
+
+
+def test_an_acquire_whose_answer_was_lost_gives_the_same_attempt_again(ledger):
+    job_id = make(ledger)
+    call = calls.acquire(job_id, "select", "w1", 15)
+    assert ledger.do(call) == ledger.do(call)
+    assert ledger.do(calls.get(job_id)).attempt == 1
+    with pytest.raises(NotAcquired):
+        take(ledger, job_id, owner="w1")  # another call of the same process is no repetition
+
+
+def test_an_acquire_that_comes_again_after_its_attempt_ended_is_refused(ledger):
+    job_id = make(ledger)
+    call = calls.acquire(job_id, "select", "w1", 15)
+    ledger.do(calls.finish(ledger.do(call), JobState.SUCCEEDED))
+    with pytest.raises(NotAcquired):
+        ledger.do(call)
+
+
+def test_an_end_whose_answer_was_lost_is_no_stale_write_but_another_attempts_is(ledger):
+    first = make(ledger)
+    second = make(ledger, after=(first,))
+    old = take(ledger, first)
+    expire_lease(ledger, first)
+    finish = calls.finish(take(ledger, first, owner="w2"), JobState.SUCCEEDED)
+    assert [sent.job_id for sent in ledger.do(finish)] == [second]
+    assert ledger.do(finish) == []
+    with pytest.raises(StaleAttempt):
+        ledger.do(calls.finish(old, JobState.SUCCEEDED))
+    assert states_told(ledger, first)[-2:] == ["selecting", "succeeded"]
+
+
+def test_a_batch_of_events_that_comes_again_is_written_once(ledger):
+    job = take(ledger, make(ledger))
+
+    def batch(number, writer="writer"):
+        return calls.append([(job.id, job.attempt, "token", {"text": str(number)})], writer=writer, batch=number)
+
+    for call in (batch(1), batch(1), batch(2), batch(1), batch(1, "another")):
+        assert ledger.do(call) == ["held"]
+    tokens = [e["data"] for _, e in ledger.redis.xrange(f"sb:events:{job.id}") if e["type"] == "token"]
+    assert tokens == ['{"text":"1"}', '{"text":"2"}', '{"text":"1"}']
+
+
+def promote(release, expected, *, by="me", attempt=None):
+    return calls.move_release("t", release, expected=expected, queues=[], by=by, attempt=attempt)
+
+
+def test_a_promotion_whose_answer_was_lost_is_no_conflict_and_a_rivals_is(ledger):
+    for call in (promote("rel_1", ""), promote("rel_2", "rel_1"), promote("rel_2", "rel_1")):
+        ledger.do(call)
+    assert ledger.redis.llen("sb:promotions:t") == 2
+    for rival in (promote("rel_3", "rel_1"), promote("rel_2", "rel_1", by="you"), promote("rel_1", "")):
+        with pytest.raises(Conflict) as refusal:
+            ledger.do(rival)
+        assert refusal.value.code == "stale_parent"
+
+
+def test_a_stale_attempt_does_not_move_the_pointer(ledger):
+    job_id = make(ledger)
+    old = take(ledger, job_id)
+    expire_lease(ledger, job_id)
+    new = take(ledger, job_id, owner="w2")
+    with pytest.raises(StaleAttempt):
+        ledger.do(promote("rel_1", "", attempt=old))
+    assert ledger.redis.get("sb:release:t") is None
+    ledger.do(promote("rel_1", "", attempt=new))
+    assert ledger.redis.get("sb:release:t") == "rel_1"
+
+
+def test_a_deadline_that_passed_during_an_attempt_ends_the_job_when_it_waits_again(ledger):
+    job_id = make(ledger, deadline_seconds=60)
+    job = take(ledger, job_id)
+    ledger.redis.zadd("sb:deadlines", {job_id: 1})
+    ledger.redis.hset(f"sb:job:{job_id}", "deadline_ms", 1)
+    ledger.do(calls.expire("select"))  # forgets it: a running job's deadline is its engine's
+    ledger.do(calls.give_back(job))
+    ledger.do(calls.expire("select"))
+    assert ledger.do(calls.get(job_id)).error["code"] == "deadline_exceeded"
+
+
+def route(job):
+    return calls.route(job, queue="generate.g", label="a.b", selection={})
+
+
+@pytest.mark.parametrize("leave", [route, calls.give_back])
+def test_a_job_cancelled_during_an_attempt_does_not_wait_again(ledger, leave):
+    job = take(ledger, make(ledger))
+    ledger.do(calls.cancel(job.id, "t"))
+    with pytest.raises(Cancelled):
+        ledger.do(leave(job))
+    assert ledger.do(calls.get(job.id)).state == JobState.CANCELLED
+    assert [(gauge.waiting, gauge.running) for gauge in ledger.do(calls.gauges()).queues] == [(0, 0)]
+
+
+def test_a_cancelled_job_whose_lease_runs_out_is_not_sent_again(ledger):
+    job_id = make(ledger)
+    take(ledger, job_id)
+    ledger.do(calls.cancel(job_id, "t"))
+    expire_lease(ledger, job_id)
+    assert ledger.do(calls.expire("select")) == []
+    assert ledger.do(calls.get(job_id)).state == JobState.CANCELLED
+
+
+def pass_ends(ledger, *job_ids):
+    """Let the time pass for which these are kept."""
+    for job_id in job_ids:
+        ledger.redis.delete(f"sb:job:{job_id}")
+        ledger.redis.zadd("sb:ends", {f"t|{job_id}": 1}, xx=True)
+
+
+def test_the_index_forgets_expired_jobs_as_new_ones_come(ledger):
+    ended = [make(ledger) for _ in range(6)]
+    for job_id in ended:
+        ledger.do(calls.finish(take(ledger, job_id), JobState.SUCCEEDED))
+    assert ledger.redis.zcard("sb:ends") == 6
+    pass_ends(ledger, *ended)
+    kept = [make(ledger), make(ledger)]
+    assert ledger.redis.zrange("sb:jobs:t", 0, -1) == kept
+    assert ledger.redis.zcard("sb:ends") == 0
+
+
+def test_a_job_made_anew_under_an_expired_id_stays_in_the_index(ledger):
+    make(ledger, id="job_k")
+    ledger.do(calls.finish(take(ledger, "job_k"), JobState.SUCCEEDED))
+    ledger.redis.delete("sb:job:job_k")
+    make(ledger, id="job_k")
+    ledger.redis.zadd("sb:ends", {"t|job_k": 1}, xx=True)
+    later = make(ledger)
+    assert ledger.redis.zrange("sb:jobs:t", 0, -1) == ["job_k", later]
+    assert ledger.redis.zcard("sb:ends") == 0
+
+
+def test_a_dropped_dead_letter_expires_like_any_other_job(ledger):
+    job_id = make(ledger)
+    with pytest.raises(NotFound):
+        ledger.do(calls.drop(job_id, "t"))
+    kill(ledger, job_id)
+    assert ledger.redis.zcard("sb:ends") == 0
+    with pytest.raises(NotFound):
+        ledger.do(calls.drop(job_id, "other"))
+    ledger.do(calls.drop(job_id, "t"))
+    assert 0 < ledger.redis.ttl(f"sb:job:{job_id}") <= 60
+    assert ledger.redis.zrange("sb:ends", 0, -1) == [f"t|{job_id}"]
+    assert ledger.do(calls.list_jobs("t", dead=True)).jobs == []
+    with pytest.raises(NotFound):
+        ledger.do(calls.replay(job_id, "t"))

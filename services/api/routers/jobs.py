@@ -55,6 +55,12 @@ async def list_dead(parts: PartsDep, caller: Admin, before: Cursor = "", limit: 
     return page_view(await parts.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), dead=True)))
 
 
+@router.delete("/dead/{job_id}", status_code=204)
+async def drop(job_id: str, parts: PartsDep, caller: Admin) -> None:
+    """Give a dead letter up: from now on it is kept no longer than any job that ended."""
+    await jobs.drop(parts, caller, job_id)
+
+
 def page(before: str, limit: int) -> dict[str, Any]:
     """Cursor and length as the ledger takes them."""
     return {"before": f"({before}" if before else "", "limit": limit}

@@ -212,3 +212,15 @@ async def test_dead_letters_are_listed_and_replayed_by_admins(api, release, work
     assert await asyncio.to_thread(broker.brpop, "generate.fin", 10)
     assert (await api["admin"].get(f"/v1/jobs/{job_id}")).json()["state"] == "routed"
     assert code(await api["admin"].post(f"/v1/jobs/{job_id}/replay"), 404) == "not_a_dead_letter"
+
+
+async def test_a_dropped_dead_letter_is_listed_no_more_and_expires(api, release, worker, ledger):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    url = f"/v1/jobs/dead/{job_id}"
+    assert code(await api["admin"].delete(url), 404) == "not_a_dead_letter"
+    worker.lose(job_id, "generate.fin", times=3)
+    assert code(await api["submit"].delete(url), 403) == "scope_missing"
+    assert (await api["admin"].delete(url)).status_code == 204
+    assert (await api["admin"].get("/v1/jobs/dead")).json()["items"] == []
+    assert (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["state"] == "failed"
+    assert ledger.redis.ttl(f"sb:job:{job_id}") > 0

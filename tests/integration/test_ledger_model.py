@@ -1,0 +1,175 @@
+"""The ledger against a model of it in plain Python, through any sequence of operations that hypothesis can think of."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from shared.errors import NotFound, StaleAttempt
+from shared.jobs import JobKind, JobState, NewJob
+from shared.ledger import calls
+from shared.ledger.calls import CancelledMeanwhile, NotAcquired
+
+ENDS = [JobState.SUCCEEDED, JobState.FAILED]
+
+
+@dataclass
+class Twin:
+    """What the ledger should hold of one job; `tries` are all attempts that ever were, stale ones included."""
+
+    id: str
+    queue: str = "select"
+    state: str = "queued"
+    attempt: int = 0
+    lost: int = 0
+    is_cancelled: bool = False
+    is_dead: bool = False
+    ended_by: int = 0
+    tries: list = field(default_factory=list)
+
+    @property
+    def waits(self):
+        return self.state in {"queued", "routed"}
+
+    @property
+    def works(self):
+        return self.state in {"selecting", "running"}
+
+    def owns(self, job):
+        return self.works and self.attempt == job.attempt
+
+    def wait(self):
+        self.state = "cancelled" if self.is_cancelled else "queued" if self.queue == "select" else "routed"
+
+
+class Machine(RuleBasedStateMachine):
+    ledger = None
+
+    def __init__(self):
+        super().__init__()
+        self.ledger.redis.flushall()
+        self.twins = []
+
+    def attempt(self, draw):
+        twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.tries]))
+        return twin, draw.draw(st.sampled_from(twin.tries))
+
+    def outcome(self, call):
+        try:
+            self.ledger.do(call)
+        except (NotAcquired, StaleAttempt, CancelledMeanwhile, NotFound) as refusal:
+            return type(refusal)
+        return None
+
+    @precondition(lambda self: len(self.twins) < 3)
+    @rule()
+    def create(self):
+        twin = Twin(f"job_{len(self.twins)}")
+        job = NewJob(id=twin.id, tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": "x"})
+        self.ledger.do(calls.create(job, 60))
+        self.twins.append(twin)
+
+    @precondition(lambda self: self.twins)
+    @rule(draw=st.data(), repeats=st.booleans())
+    def acquire(self, draw, repeats):
+        twin = draw.draw(st.sampled_from(self.twins))
+        call = calls.acquire(twin.id, twin.queue, "w", 60)
+        if not twin.waits:
+            assert self.outcome(call) is NotAcquired
+            return
+        job = self.ledger.do(call)
+        assert not repeats or self.ledger.do(call) == job
+        twin.attempt += 1
+        twin.state = "selecting" if twin.queue == "select" else "running"
+        twin.tries.append(job)
+
+    @precondition(lambda self: any(twin.works for twin in self.twins))
+    @rule(draw=st.data())
+    def lose_lease(self, draw):
+        twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.works]))
+        self.ledger.redis.zadd(f"sb:leased:{twin.queue}", {twin.id: 1}, xx=True)
+        again = [sent.job_id for sent in self.ledger.do(calls.expire(twin.queue))]
+        twin.lost += 1
+        twin.is_dead = twin.lost == 3 and not twin.is_cancelled
+        if twin.is_dead:
+            twin.state = "failed"
+        else:
+            twin.wait()
+        assert again == [twin.id] * twin.waits
+
+    @precondition(lambda self: any(twin.tries for twin in self.twins))
+    @rule(draw=st.data(), state=st.sampled_from(ENDS))
+    def finish(self, draw, state):
+        twin, job = self.attempt(draw)
+        is_done = twin.owns(job) or twin.ended_by == job.attempt
+        if twin.owns(job):
+            twin.state, twin.ended_by = state, job.attempt
+        assert self.outcome(calls.finish(job, state)) is (None if is_done else StaleAttempt)
+
+    @precondition(lambda self: any(twin.tries for twin in self.twins))
+    @rule(draw=st.data())
+    def give_back(self, draw):
+        self.leave(*self.attempt(draw), calls.give_back)
+
+    @precondition(lambda self: any(twin.state == "selecting" for twin in self.twins))
+    @rule(draw=st.data())
+    def route(self, draw):
+        twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.state == "selecting"]))
+        job = draw.draw(st.sampled_from(twin.tries))
+        if twin.owns(job) and not twin.is_cancelled:
+            twin.queue, twin.lost = "generate.g", 0
+        self.leave(twin, job, lambda job: calls.route(job, queue="generate.g", label="a.b", selection={}))
+
+    def leave(self, twin, job, call):
+        expected = StaleAttempt
+        if twin.owns(job):
+            twin.wait()
+            expected = CancelledMeanwhile if twin.is_cancelled else None
+        assert self.outcome(call(job)) is expected
+
+    @precondition(lambda self: self.twins)
+    @rule(draw=st.data())
+    def cancel(self, draw):
+        twin = draw.draw(st.sampled_from(self.twins))
+        twin.is_cancelled = twin.is_cancelled or twin.works
+        twin.state = "cancelled" if twin.waits else twin.state
+        assert self.ledger.do(calls.cancel(twin.id, "t")) == twin.state
+
+    @precondition(lambda self: self.twins)
+    @rule(draw=st.data(), call=st.sampled_from([calls.replay, calls.drop]))
+    def replay_or_drop(self, draw, call):
+        twin = draw.draw(st.sampled_from(self.twins))
+        assert self.outcome(call(twin.id, "t")) is (None if twin.is_dead else NotFound)
+        if twin.is_dead and call is calls.replay:
+            twin.lost = 0
+            twin.wait()
+        twin.is_dead = False
+
+    @invariant()
+    def the_ledger_holds_what_the_model_says(self):
+        for twin in self.twins:
+            job = self.ledger.do(calls.get(twin.id))
+            assert (job.state, job.queue, job.attempt) == (twin.state, twin.queue, twin.attempt)
+            assert job.lost_leases == twin.lost or job.state.is_final
+        for queue in ("select", "generate.g"):
+            mine = [twin for twin in self.twins if twin.queue == queue]
+            assert self.members(f"sb:waiting:{queue}") == {twin.id for twin in mine if twin.waits}
+            assert self.members(f"sb:leased:{queue}") == {twin.id for twin in mine if twin.works}
+        assert self.members("sb:dead:t") == {twin.id for twin in self.twins if twin.is_dead}
+
+    @invariant()
+    def every_attempt_hears_where_it_stands(self):
+        tries = [(twin, job) for twin in self.twins for job in twin.tries]
+        stands = ["stale" if not t.owns(job) else "cancel" if t.is_cancelled else "held" for t, job in tries]
+        beat = calls.heartbeat("w", [], [(job.id, job.attempt) for _, job in tries], {}, 60)
+        assert self.ledger.do(beat) == stands
+
+    def members(self, key):
+        return set(self.ledger.redis.zrange(key, 0, -1))
+
+
+def test_no_sequence_of_operations_parts_the_ledger_from_its_model(ledger):
+    Machine.ledger = ledger
+    quick = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(Machine, settings=quick)
