@@ -1,6 +1,8 @@
 """One try at a job, from acquiring it to its end: its lease kept alive, cancel and drain passed on, errors noted."""
 
 import contextlib
+import itertools
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +14,14 @@ from shared import metrics
 from shared.bus import Bus
 from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
 from shared.jobs import Job
-from shared.ledger import Ledger, calls
-from shared.ledger.calls import NotAcquired, Sent
+from shared.ledger import Ledger, LedgerAway, as_ledger_away, calls
+from shared.ledger.calls import CancelledMeanwhile, NotAcquired, Sent
 from shared.settings import Settings
 
 log = structlog.get_logger()
 StopReason = Literal["cancel", "stale", "drain"]
+Event = tuple[str, int, str, dict[str, Any]]
+"""Job id, attempt, type, data."""
 
 
 class Held:
@@ -99,15 +103,19 @@ class LeaseKeeper:
 
     @contextlib.contextmanager
     def hold(self, job: Job) -> Iterator[Held]:
-        """Keep this job's lease alive for the length of the block."""
+        """Keep this job's lease alive for the length of the block; an older attempt in this process has lost it."""
         held = Held(job)
         with self._lock:
+            older = self._held.get(job.id)
             self._held[job.id] = held
+        if older:
+            older.stop("stale")
         try:
             yield held
         finally:
             with self._lock:
-                self._held.pop(job.id, None)
+                if self._held.get(job.id) is held:
+                    del self._held[job.id]
 
     @property
     def held_count(self) -> int:
@@ -134,6 +142,8 @@ class LeaseKeeper:
                 self._beat()
             except Unavailable as error:
                 log.warning("heartbeat_failed", error=error.detail)
+            except Exception:  # without this thread every lease of the process runs out
+                log.exception("heartbeat_crashed")
 
     def _beat(self) -> None:
         with self._lock:
@@ -171,12 +181,18 @@ class Attempts:
             started = time.monotonic()
             _observe_wait(job)
             try:
-                work(job, held)
+                with as_ledger_away():  # raw Redis calls of the work
+                    work(job, held)
                 metrics.STAGE_SECONDS.labels(job.state).observe(time.monotonic() - started)
             except StaleAttempt:
                 log.warning("attempt_is_stale")
+            except CancelledMeanwhile:
+                log.info("job_cancelled")
             except Cancelled as error:
                 self._stopped(job, held, error)
+            except LedgerAway as error:  # no fault of the job
+                log.warning("ledger_away", error=error.detail)
+                self._give_back(job)
             except SignalboxError as error:
                 log.warning("job_failed", code=error.code, detail=error.detail)
                 self.end(calls.fail(job, error))
@@ -192,23 +208,30 @@ class Attempts:
         except Unavailable as error:
             log.warning("send_failed", job_id=sent.job_id, error=error.detail)
 
-    def end(self, call: calls.Call[list[Sent]]) -> None:
-        """Write the end of a job, patiently through a ledger restart, and send what it set free."""
+    def end(self, call: calls.Call[list[Sent]]) -> bool:
+        """Write the end of a job, patiently through a ledger restart, and send what it set free.
+
+        Answers whether this attempt wrote it: a stale one must not act as if it had.
+        """
         try:
             released = self._ledger.do_patiently(call, self._patience_seconds)
         except StaleAttempt:
             log.warning("attempt_is_stale")
-            return
+            return False
         metrics.JOBS_ENDED.labels(call.args["state"]).inc()
         for sent in released:
             self.send(sent)
+        return True
 
     def _stopped(self, job: Job, held: Held, error: Cancelled) -> None:
         if held.reason == "drain":
-            with contextlib.suppress(StaleAttempt):
-                self.send(self._ledger.do_patiently(calls.give_back(job), self._patience_seconds))
+            self._give_back(job)
         elif held.reason != "stale":
             self.end(calls.fail(job, error))
+
+    def _give_back(self, job: Job) -> None:
+        with contextlib.suppress(StaleAttempt, CancelledMeanwhile):
+            self.send(self._ledger.do_patiently(calls.give_back(job), self._patience_seconds))
 
 
 def _observe_wait(job: Job) -> None:
@@ -223,10 +246,11 @@ class EventWriter:
     def __init__(self, ledger: Ledger, *, patience_seconds: float = 60) -> None:
         self._ledger = ledger
         self._patience_seconds = patience_seconds
-        self._pending: list[tuple[str, int, str, dict[str, Any]]] = []
+        self._pending: list[Event] = []
         self._wake = threading.Condition()
         self._put_count = 0
         self._written_count = 0
+        self._name = secrets.token_hex(8)
         threading.Thread(target=self._run, name="event-writer", daemon=True).start()
 
     def put(self, job: Job, kind: str, data: dict[str, Any]) -> None:
@@ -243,21 +267,27 @@ class EventWriter:
             self._wake.wait_for(lambda: self._written_count >= goal, timeout=self._patience_seconds)
 
     def _run(self) -> None:
-        while True:
+        for number in itertools.count(1):
             with self._wake:
                 self._wake.wait_for(lambda: self._pending)
                 batch, self._pending = self._pending, []
-            try:
-                self._ledger.do_patiently(calls.append(_joined(batch)), self._patience_seconds)
-            except Unavailable as error:
-                log.warning("events_dropped", count=len(batch), error=error.detail)
+            self._write(batch, number)
             with self._wake:
                 self._written_count += len(batch)
                 self._wake.notify_all()
 
+    def _write(self, batch: list[Event], number: int) -> None:
+        try:
+            call = calls.append(_joined(batch), writer=self._name, batch=number)
+            self._ledger.do_patiently(call, self._patience_seconds)
+        except Unavailable as error:
+            log.warning("events_dropped", count=len(batch), error=error.detail)
+        except Exception:  # without this thread no job of the process streams any more
+            log.exception("events_dropped", count=len(batch))
 
-def _joined(batch: list[tuple[str, int, str, dict[str, Any]]]) -> list[tuple[str, int, str, dict[str, Any]]]:
-    joined: list[tuple[str, int, str, dict[str, Any]]] = []
+
+def _joined(batch: list[Event]) -> list[Event]:
+    joined: list[Event] = []
     last: dict[tuple[str, int], int] = {}
     for job_id, attempt, kind, data in batch:
         at = last.get((job_id, attempt))

@@ -37,7 +37,7 @@ def generate(
     """Generate with exactly the adapter that the job's release names for its label, streaming as tokens come."""
     entry = label_entry(job, release)
     request = generation_request(job, entry)
-    held.on_stop(lambda: engine.cancel(job.id))
+    held.on_stop(lambda: engine.cancel(job.id, job.attempt))
 
     def on_text(text: str) -> None:
         held.check()  # a stop that came before the engine knew the job
@@ -48,8 +48,9 @@ def generate(
     held.check()
     generation = engine.generate(request, on_text)
     events.flush()
-    attempts.end(calls.finish(job, JobState.SUCCEEDED, result=result_fields(job, release, entry, generation)))
-    count(job, generation)
+    result = result_fields(job, release, entry, generation)
+    if attempts.end(calls.finish(job, JobState.SUCCEEDED, result=result)):
+        count(job, generation)
 
 
 def label_entry(job: Job, release: Release) -> ReleaseLabel | None:

@@ -121,15 +121,28 @@ def test_cancel_ends_a_running_job(engine, endless):
     with ThreadPoolExecutor() as pool:
         running = pool.submit(engine.generate, endless(job_id="mine"), pieces)
         assert pieces.first.wait(10)
-        assert engine.cancel("mine")
+        assert engine.cancel("mine", 1)
         with pytest.raises(Cancelled) as caught:
             running.result(10)
     assert caught.value.code == "cancelled"
     assert engine.running_count == 0
 
 
+def test_cancelling_one_attempt_leaves_the_other_of_the_same_job_alone(engine, endless):
+    old, new = Pieces(), Pieces()
+    with ThreadPoolExecutor() as pool:
+        running = [pool.submit(engine.generate, endless(attempt=n), p) for n, p in ((1, old), (2, new))]
+        assert old.first.wait(10)
+        assert new.first.wait(10)
+        assert engine.cancel("job", 1)
+        with pytest.raises(Cancelled):
+            running[0].result(10)
+        assert not running[1].done()
+        assert running[1].result(20).token_ids
+
+
 def test_cancelling_an_unknown_job_says_so(engine):
-    assert not engine.cancel("nobody")
+    assert not engine.cancel("nobody", 1)
 
 
 def test_a_passed_deadline_ends_the_job(engine, endless):

@@ -122,11 +122,11 @@ def test_cancel_reaches_a_job_that_still_waits(kit):
     with ThreadPoolExecutor() as pool:
         running = pool.submit(engine.generate, greedy(kit, "first", None, max_new_tokens=300), ignore)
         waiting = pool.submit(engine.generate, greedy(kit, "second", None), ignore)
-        while not engine.cancel("second"):
+        while not engine.cancel("second", 1):
             pass
         with pytest.raises(Cancelled):
             waiting.result(10)
-        engine.cancel("first")
+        engine.cancel("first", 1)
         with pytest.raises(Cancelled):
             running.result(10)
     engine.close()

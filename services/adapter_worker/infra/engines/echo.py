@@ -67,10 +67,10 @@ class EchoEngine:
             with self._lock:
                 self._running.discard(echo)
 
-    def cancel(self, job_id: str) -> bool:
-        """Stop every generation of the job before its next word."""
+    def cancel(self, job_id: str, attempt: int) -> bool:
+        """Stop the attempt's generation before its next word."""
         with self._lock:
-            mine = [echo for echo in self._running if echo.request.job_id == job_id]
+            mine = [e for e in self._running if (e.request.job_id, e.request.attempt) == (job_id, attempt)]
         for echo in mine:
             echo.interrupt(Cancelled("cancelled", f"job {job_id} was cancelled"))
         return bool(mine)

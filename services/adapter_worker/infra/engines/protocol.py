@@ -75,8 +75,8 @@ class Engine(Protocol):
         """
         ...
 
-    def cancel(self, job_id: str) -> bool:
-        """End the job's generation within one step; False where none runs or waits."""
+    def cancel(self, job_id: str, attempt: int) -> bool:
+        """End this attempt's generation within one step; False where none runs or waits."""
         ...
 
     @property

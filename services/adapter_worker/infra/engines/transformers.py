@@ -105,11 +105,11 @@ class TransformersEngine:
             self._work.notify()
         return sequence.result.result()
 
-    def cancel(self, job_id: str) -> bool:
-        """Stop every sequence of the job before its next step."""
+    def cancel(self, job_id: str, attempt: int) -> bool:
+        """Stop the attempt's sequence before its next step."""
         with self._work:
             running = [sequence for sequence in self._accepted if not sequence.is_done]
-            mine = [sequence for sequence in running if sequence.request.job_id == job_id]
+            mine = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
             for sequence in mine:
                 sequence.is_cancelled = True
         return bool(mine)

@@ -1,0 +1,263 @@
+"""One try at a job against a real ledger and broker: what its service does is what the ledger says."""
+
+import contextlib
+import json
+import threading
+
+import pytest
+import redis
+from structlog.testing import capture_logs
+
+from services.cli.servers import free_ports, redis_server
+from shared.attempts import Attempts, EventWriter, LeaseKeeper
+from shared.bus import Bus, make_celery
+from shared.errors import Invalid
+from shared.jobs import JobKind, JobState, NewJob, new_job_id
+from shared.ledger import Ledger, LedgerAway, calls
+
+QUEUE = "generate.g"
+
+
+class Desk:
+    """One process's attempts."""
+
+    def __init__(self, settings, ledger=None, **changes):
+        self.settings = settings.model_copy(update=changes)
+        self.ledger = ledger or Ledger(self.settings.redis_url)
+        self.broker = redis.Redis.from_url(self.settings.broker_url)
+        self.leases = LeaseKeeper(self.ledger, self.settings, owner="me", queues=[QUEUE], info=dict)
+        self.attempts = Attempts(self.ledger, Bus(make_celery(self.settings, "test")), self.leases, "me")
+
+    def submit(self, **fields):
+        fields = {"id": new_job_id("t"), "state": JobState.ROUTED, "queue": QUEUE, "kind": JobKind.GENERATE, **fields}
+        job = NewJob(tenant_id="t", body={"input": "x"}, **fields)
+        self.ledger.do(calls.create(job, 60))
+        return job.id
+
+    def run(self, job_id, work, queue=QUEUE):
+        """Run an attempt; answers the job as it is afterwards."""
+        self.attempts.run(job_id, queue, work)
+        return self.ledger.do(calls.get(job_id))
+
+    def succeed(self, job):
+        return self.attempts.end(calls.finish(job, JobState.SUCCEEDED, result={"text": "x"}))
+
+    def sent(self, queue=QUEUE):
+        """Job ids of the messages in a queue."""
+        return [json.loads(raw)["headers"]["id"] for raw in self.broker.lrange(queue, 0, -1)]
+
+
+@pytest.fixture
+def desk(settings):
+    return Desk(settings)
+
+
+@pytest.fixture
+def own_redis(settings, tmp_path):
+    """A ledger server of this test alone, to be stopped at will, and a desk on it."""
+    (port,) = free_ports(1)
+    server = redis_server("own", port, tmp_path / "own", fsync="always")
+    server.start()
+    yield server, Desk(settings, redis_url=f"redis://127.0.0.1:{port}/0")
+    server.kill()
+
+
+def take_over(desk, job_id):
+    """Another process acquires the job, because the lease of this one ran out."""
+    desk.ledger.redis.hset(f"sb:job:{job_id}", "lease_until", 1)
+    return desk.ledger.do(calls.acquire(job_id, QUEUE, "another", 15))
+
+
+def told(desk, job_id, kind):
+    return [json.loads(e["data"]) for _, e in desk.ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == kind]
+
+
+def text_of(desk, job_id):
+    return "".join(data["text"] for data in told(desk, job_id, "token"))
+
+
+def test_an_attempt_that_ends_its_job_hears_so_and_what_waited_is_sent(desk):
+    first = desk.submit()
+    second = desk.submit(state=JobState.QUEUED, queue="train", kind=JobKind.TRAIN, after=(first,))
+    answers = []
+    job = desk.run(first, lambda job, _: answers.append(desk.succeed(job)))
+    assert (job.state, answers) == (JobState.SUCCEEDED, [True])
+    assert desk.sent("train") == [second]
+    assert desk.leases.held_count == 0
+
+
+def test_an_attempt_that_is_stale_hears_that_it_ended_nothing(desk):
+    answers = []
+
+    def work(job, _):
+        take_over(desk, job.id)
+        answers.append(desk.succeed(job))
+
+    job = desk.run(desk.submit(), work)
+    assert (job.state, job.owner, answers) == (JobState.RUNNING, "another", [False])
+
+
+def test_a_message_for_a_job_that_another_holds_is_ignored(desk):
+    job_id = desk.submit()
+    desk.ledger.do(calls.acquire(job_id, QUEUE, "another", 15))
+    assert desk.run(job_id, lambda *_: pytest.fail("worked")).owner == "another"
+
+
+def test_a_drain_gives_the_job_back_without_counting_a_lost_lease(desk):
+    def work(_, held):
+        desk.leases.drain()
+        held.check()
+
+    job_id = desk.submit()
+    job = desk.run(job_id, work)
+    assert (job.state, job.lost_leases, desk.sent()) == (JobState.ROUTED, 0, [job_id])
+
+
+def test_a_drain_of_a_cancelled_job_ends_it(desk):
+    def work(job, held):
+        desk.ledger.do(calls.cancel(job.id, "t"))
+        desk.leases.drain()
+        held.check()
+
+    assert desk.run(desk.submit(), work).state == JobState.CANCELLED
+    assert desk.sent() == []
+
+
+def test_a_cancel_reaches_the_work_by_the_heartbeat_and_ends_the_job(desk):
+    stopped = []
+
+    def work(job, held):
+        held.on_stop(lambda: stopped.append(held.reason))
+        desk.ledger.do(calls.cancel(job.id, "t"))
+        desk.leases._beat()
+        held.check()
+
+    assert desk.run(desk.submit(), work).state == JobState.CANCELLED
+    assert stopped == ["cancel"]
+
+
+def test_a_job_that_was_cancelled_before_it_moved_on_is_not_written_again(desk):
+    def work(job, _):
+        desk.ledger.do(calls.cancel(job.id, "t"))
+        desk.ledger.do(calls.route(job, queue=QUEUE, label="a.b", selection={}))
+
+    job_id = desk.submit(state=JobState.QUEUED, queue="select")
+    with capture_logs() as logs:
+        assert desk.run(job_id, work, queue="select").state == JobState.CANCELLED
+    assert [entry["event"] for entry in logs] == ["job_cancelled"]
+
+
+def test_a_crash_fails_the_job_and_not_its_worker(desk):
+    job = desk.run(desk.submit(), lambda *_: 1 / 0)
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "internal_error")
+
+
+def test_an_error_with_a_code_fails_the_job_with_it(desk):
+    def work(*_):
+        raise Invalid("adapter_inactive", "it changes nothing")
+
+    error = desk.run(desk.submit(), work).error
+    assert error == {"code": "adapter_inactive", "detail": "it changes nothing", "retryable": False}
+
+
+def test_a_newer_attempt_in_the_same_process_ends_the_older_one_and_stays_held(desk):
+    job_id = desk.submit()
+    old_block, new_block = contextlib.ExitStack(), contextlib.ExitStack()
+    old = old_block.enter_context(desk.leases.hold(desk.ledger.do(calls.acquire(job_id, QUEUE, "me", 15))))
+    new = new_block.enter_context(desk.leases.hold(take_over(desk, job_id)))
+    assert (old.reason, new.reason) == ("stale", None)
+    old_block.close()
+    desk.ledger.redis.hset(f"sb:job:{job_id}", "lease_until", 1)
+    desk.leases._beat()
+    assert float(desk.ledger.redis.hget(f"sb:job:{job_id}", "lease_until")) > 1
+    assert new.reason is None
+    new_block.close()
+    assert desk.leases.held_count == 0
+
+
+def test_work_that_meets_a_dead_ledger_goes_back_and_counts_nothing(own_redis):
+    server, desk = own_redis
+    restart = threading.Thread(target=server.start)
+
+    def work(*_):
+        server.kill()
+        try:
+            desk.ledger.redis.get("a raw call, as the registry makes them")
+        finally:
+            restart.start()
+
+    job_id = desk.submit()
+    job = desk.run(job_id, work)
+    restart.join()
+    assert (job.state, job.lost_leases, desk.sent()) == (JobState.ROUTED, 0, [job_id])
+
+
+def test_an_end_is_written_through_a_restart_of_the_ledger(own_redis):
+    server, desk = own_redis
+    restart, answers = threading.Thread(target=server.start), []
+
+    def work(job, _):
+        server.kill()
+        restart.start()
+        answers.append(desk.succeed(job))
+
+    assert desk.run(desk.submit(), work).state == JobState.SUCCEEDED
+    restart.join()
+    assert answers == [True]
+
+
+def test_a_heartbeat_that_crashes_does_not_end_the_thread(desk):
+    beats, went_on = [], threading.Event()
+
+    def info():
+        beats.append(1)
+        if len(beats) == 2:
+            raise RuntimeError("a fault nobody thought of")
+        if len(beats) == 3:
+            went_on.set()
+        return {}
+
+    settings = desk.settings.model_copy(update={"heartbeat_seconds": 0.01})
+    leases = LeaseKeeper(desk.ledger, settings, owner="me", queues=[QUEUE], info=info)
+    leases.start()
+    assert went_on.wait(10)
+    leases.close()
+
+
+def test_text_is_written_in_order_and_flush_waits_for_it(desk):
+    job = desk.ledger.do(calls.acquire(desk.submit(), QUEUE, "me", 15))
+    events = EventWriter(desk.ledger)
+    words = [f"word {n} " for n in range(200)]
+    for word in words:
+        events.put(job, "token", {"text": word})
+    events.flush()
+    assert text_of(desk, job.id) == "".join(words)
+
+
+def test_events_whose_answer_was_lost_are_written_once(desk):
+    class Deaf(Ledger):
+        answers_lost = 0
+
+        def do(self, call):
+            answer = super().do(call)
+            if call.op == "append" and self.answers_lost < 2:
+                self.answers_lost += 1
+                raise LedgerAway("ledger_unavailable", "the answer was lost")
+            return answer
+
+    job = desk.ledger.do(calls.acquire(desk.submit(), QUEUE, "me", 15))
+    events = EventWriter(Deaf(desk.settings.redis_url))
+    for text in ("once ", "and again"):
+        events.put(job, "token", {"text": text})
+        events.flush()
+    assert text_of(desk, job.id) == "once and again"
+
+
+def test_an_event_that_cannot_be_written_does_not_end_the_thread(desk):
+    job = desk.ledger.do(calls.acquire(desk.submit(), QUEUE, "me", 15))
+    events = EventWriter(desk.ledger, patience_seconds=10)
+    events.put(job, "progress", {"step": object()})
+    events.flush()
+    events.put(job, "token", {"text": "x"})
+    events.flush()
+    assert text_of(desk, job.id) == "x"
