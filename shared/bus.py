@@ -4,10 +4,11 @@ import base64
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import kombu.transport.redis
 import redis
+import structlog
 from celery import Celery
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
@@ -21,6 +22,7 @@ from shared.settings import Settings
 # A cut connection would otherwise put all that is in flight back on the queue while it runs, and write it to files.
 kombu.transport.redis.Channel.do_restore = False
 
+log = structlog.get_logger()
 SENT_HEADER = "sent_ms"
 
 
@@ -123,11 +125,6 @@ class Bus:
         except redis.RedisError as error:
             raise Unavailable("broker_unavailable", "the broker (Redis) does not answer; try again shortly") from error
 
-    def send_all(self, batch: Iterable[Sent]) -> None:
-        """Publish several; what fails is left to the reconciler."""
-        for sent in batch:
-            self.send(sent)
-
 
 class Outbox:
     """Publishes from a thread of its own, so that accepting a job waits for the ledger alone."""
@@ -161,6 +158,8 @@ class Outbox:
                     self._bus.send(sent)
                 except Unavailable as error:
                     self._on_error(sent, error)
+                except Exception:  # without this thread the reconciler would have to send every job
+                    log.exception("send_crashed", job_id=sent.job_id)
 
     def _next(self) -> list[Sent]:
         with self._wake:

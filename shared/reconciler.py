@@ -5,7 +5,9 @@ rest: what was sent before it and still waits, seen so twice, has no message any
 """
 
 import json
+import math
 import threading
+from collections.abc import Iterator
 
 import redis
 import structlog
@@ -18,6 +20,8 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 _LEADER = "sb:reconciler"
+_PART = 1000
+"""Jobs that one call marks: the ledger stands still for 20 ms, and a crash leaves no more to be found anew."""
 
 
 class Reconciler:
@@ -29,6 +33,7 @@ class Reconciler:
         self._owner = owner
         self._every_seconds = settings.reconcile_seconds
         self._grace_seconds = settings.lost_after_seconds
+        self._lease_seconds = settings.lease_seconds
         self._broker = redis.Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=3)
         self._suspects: dict[str, set[str]] = {}
         self._stop = threading.Event()
@@ -42,12 +47,23 @@ class Reconciler:
         self._stop.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every_seconds):
-            try:
-                if self._leads():
-                    self.round()
-            except (Unavailable, redis.RedisError) as error:
-                log.warning("reconcile_failed", error=str(error))
+        pause_seconds = self._every_seconds
+        while not self._stop.wait(pause_seconds):
+            pause_seconds = self._turn()
+
+    def _turn(self) -> float:
+        """Work where this process leads; answers how many seconds to wait."""
+        try:
+            if self._leads():
+                self.round()
+        except (Unavailable, redis.RedisError) as error:
+            log.warning("reconcile_failed", error=str(error))
+        except Exception:  # what is lost stays lost without this thread
+            log.exception("reconcile_crashed")
+        else:
+            return self._every_seconds
+        # Leases ran on while the ledger was away: their owners' heartbeats come first.
+        return max(self._lease_seconds, self._every_seconds)
 
     def _leads(self) -> bool:
         ttl_ms = int(self._every_seconds * 3000)
@@ -64,8 +80,9 @@ class Reconciler:
         queues = [gauge.queue for gauge in self._ledger.do(calls.gauges()).queues]
         count = 0
         for queue in queues:
-            expired = self._ledger.do(calls.expire(queue))
-            count += self._again(expired, "lease") + self._lost(queue)
+            while expired := self._ledger.do(calls.expire(queue)):
+                count += self._again(expired, "lease")
+            count += self._lost(queue)
         return count
 
     def _lost(self, queue: str) -> int:
@@ -73,18 +90,32 @@ class Reconciler:
         seen = set(waiting)
         lost = seen & self._suspects.get(queue, set())
         self._suspects[queue] = seen - lost
-        if not lost:
-            return 0
-        again = self._ledger.do(calls.mark_sent(queue, sorted(lost)))
-        return self._again(again, "message")
+        return sum(self._send_lost(queue, part) for part in _parts(sorted(lost)))
+
+    def _send_lost(self, queue: str, job_ids: list[str]) -> int:
+        return self._again(self._ledger.do(calls.mark_sent(queue, job_ids)), "message")
 
     def _oldest_ms(self, queue: str) -> str:
-        """When the oldest message of a queue was sent; empty where the queue holds none."""
+        """When the oldest message of a queue was sent; empty where the queue holds none.
+
+        "0" where the message is not ours: before that nothing was sent, so nothing counts as lost until a worker has
+        thrown it away.
+        """
         raw = self._broker.lindex(queue, -1)
-        return "" if raw is None else str(json.loads(raw)["headers"].get(SENT_HEADER, "0"))
+        if raw is None:
+            return ""
+        try:
+            sent_ms = float(json.loads(raw)["headers"][SENT_HEADER])
+        except (ValueError, TypeError, LookupError):
+            return "0"
+        return f"{sent_ms:.3f}" if 0 < sent_ms < math.inf else "0"
 
     def _again(self, batch: list[Sent], lost: str) -> int:
         for sent in batch:
             log.info("sent_again", job_id=sent.job_id, queue=sent.queue, lost=lost)
             self._bus.send(sent)
         return len(batch)
+
+
+def _parts(job_ids: list[str]) -> Iterator[list[str]]:
+    return (job_ids[start : start + _PART] for start in range(0, len(job_ids), _PART))

@@ -6,7 +6,7 @@ import json
 import pytest
 import redis
 
-from shared.bus import SENT_HEADER, Bus, make_celery
+from shared.bus import SENT_HEADER, Bus, Outbox, make_celery
 from shared.errors import Unavailable
 from shared.ledger.calls import Sent
 from shared.messages import JobMessage
@@ -54,3 +54,17 @@ def test_without_a_broker_sending_is_unavailable(settings):
     bus = Bus(make_celery(settings.model_copy(update={"broker_url": "redis://127.0.0.1:9/0"}), "test"))
     with pytest.raises(Unavailable, match="broker"):
         bus.send(Sent("job_1", "select", 1.0))
+
+
+def test_a_message_that_cannot_be_made_does_not_end_the_outbox(settings):
+    class Crashing(Bus):
+        def send(self, sent):
+            if sent.job_id == "job_bad":
+                raise RuntimeError("a fault nobody thought of")
+            super().send(sent)
+
+    outbox = Outbox(Crashing(make_celery(settings, "test")), lambda *_: None)
+    for job_id in ("job_bad", "job_good"):
+        outbox.put(Sent(job_id, "select", 1.0))
+    outbox.close()
+    assert take(settings, "select")["headers"]["id"] == "job_good"

@@ -6,7 +6,7 @@ import pytest
 
 from shared.bus import Bus, make_celery
 from shared.jobs import JobKind, NewJob, new_job_id
-from shared.ledger import calls
+from shared.ledger import Ledger, calls
 from shared.reconciler import Reconciler
 
 
@@ -67,6 +67,60 @@ def test_a_flushed_queue_comes_back_whole(ledger, bus, reconciler):
     reconciler._broker.flushall()
     reconciler.round()
     assert reconciler.round() == 20
+    assert sorted(queued(reconciler)) == sorted(jobs)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["no json", "[]", "{}", '{"headers": null}', '{"headers": {"sent_ms": "x"}}', '{"headers": {"sent_ms": Infinity}}'],
+)
+def test_a_message_of_somebody_else_stops_nothing_and_doubles_nothing(ledger, bus, reconciler, bad):
+    reconciler._broker.rpush("select", bad)
+    jobs = [submit(ledger, bus) for _ in range(5)]
+    for _ in range(3):
+        assert reconciler.round() == 0
+    assert reconciler._broker.rpop("select").decode() == bad
+    assert queued(reconciler) == jobs
+
+
+def test_a_round_that_crashes_does_not_end_the_thread(ledger, bus, quick):
+    class Crashing(Reconciler):
+        crashes = 1
+
+        def round(self):
+            if self.crashes:
+                self.crashes -= 1
+                raise RuntimeError("a fault nobody thought of")
+            return super().round()
+
+    reconciler = Crashing(
+        ledger, bus, quick.model_copy(update={"reconcile_seconds": 0.01, "lease_seconds": 0.01}), "me"
+    )
+    job = submit(ledger, bus, is_sent=False)
+    reconciler.start()
+    _, raw = reconciler._broker.brpop("select", 10)
+    reconciler.stop()
+    assert json.loads(raw)["headers"]["id"] == job
+
+
+def test_after_an_outage_the_owners_of_leases_come_first(ledger, bus, quick, reconciler):
+    away = Reconciler(Ledger("redis://127.0.0.1:1/0"), bus, quick, "other")
+    assert away._turn() == quick.lease_seconds
+    assert reconciler._turn() == quick.reconcile_seconds
+
+
+def test_more_than_one_batch_of_lost_leases_comes_back_in_one_round(ledger, bus, reconciler):
+    jobs = [submit(ledger, bus, is_sent=False) for _ in range(1001)]
+    for job in jobs:
+        ledger.do(calls.acquire(job, "select", "w", 0))
+    assert reconciler.round() == 1001
+    assert sorted(queued(reconciler)) == sorted(jobs)
+
+
+def test_more_than_one_batch_of_lost_messages_comes_back_in_one_round(ledger, bus, reconciler):
+    jobs = [submit(ledger, bus, is_sent=False) for _ in range(1001)]
+    reconciler.round()
+    assert reconciler.round() == 1001
     assert sorted(queued(reconciler)) == sorted(jobs)
 
 
