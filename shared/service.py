@@ -14,7 +14,7 @@ from celery import Celery, signals
 
 from shared.attempts import Attempts, EventWriter, Held, LeaseKeeper
 from shared.bus import Bus, make_celery
-from shared.errors import NotFound, Unavailable
+from shared.errors import SignalboxError
 from shared.jobs import Job
 from shared.ledger import Ledger
 from shared.messages import JobMessage
@@ -99,6 +99,8 @@ class Service:
                 self._take_hints()
             except redis.RedisError:
                 threading.Event().wait(1)  # Redis is away; the heartbeat tells of cancels too, once it is back
+            except Exception:  # without this thread a cancel takes a heartbeat
+                log.exception("cancel_hints_crashed")
 
     def _take_hints(self) -> None:
         with self.ledger.redis.pubsub(ignore_subscribe_messages=True) as hints:  # type: ignore[no-untyped-call]
@@ -110,13 +112,25 @@ class Service:
 
 
 def publish_base_model(service: Service, base_model: str, shapes: dict[str, Any]) -> None:
-    """Tell the registry which base model is served and what its tensors look like, so that uploads can be checked."""
+    """Tell the registry which base model is served and what its tensors look like, so that uploads can be checked.
+
+    Where the store is away this goes on in the background until it is done.
+    """
     key = f"base/{base_model}.json"
-    try:
-        service.store.get(key)
-    except NotFound:
-        service.store.put(key, json.dumps({"id": base_model, "shapes": shapes}).encode())
-    except Unavailable:
-        log.warning("base_model_not_published")
-        return
-    service.ledger.redis.set("sb:base_model", base_model)
+
+    def is_published() -> bool:
+        try:
+            if not service.store.exists(key):
+                service.store.put(key, json.dumps({"id": base_model, "shapes": shapes}).encode())
+            service.ledger.redis.set("sb:base_model", base_model)
+        except (SignalboxError, redis.RedisError) as error:
+            log.warning("base_model_not_published", error=str(error))
+            return False
+        return True
+
+    def publish() -> None:
+        while not is_published():
+            threading.Event().wait(service.settings.pointer_poll_seconds)
+
+    if not is_published():
+        threading.Thread(target=publish, name="publish-base-model", daemon=True).start()
