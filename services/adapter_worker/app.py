@@ -31,10 +31,10 @@ def main() -> None:
         settings, "adapter_worker", [generate_queue(group) for group in groups], concurrency=settings.worker_slots
     )
     engine = build_engine(service, settings)
+    measure(engine)
     follow_releases(service, engine, groups)
 
     def work(job: Job, held: Held) -> None:
-        metrics.REQUESTS_RUNNING.set(engine.running_count)
         generate(
             job,
             held,
@@ -65,6 +65,12 @@ def build_engine(service: Service, settings: Settings) -> Engine:
     return make_engine(settings.engine, settings, folder)
 
 
+def measure(engine: Engine) -> None:
+    """Show the engine in the metrics as it is whenever they are read."""
+    metrics.REQUESTS_RUNNING.set_function(lambda: engine.running_count)
+    metrics.ADAPTERS_RESIDENT.set_function(lambda: len(engine.resident))
+
+
 def follow_releases(service: Service, engine: Engine, groups: list[str]) -> None:
     """Keep the adapters of the current release resident, and its parent's for jobs in flight."""
 
@@ -81,7 +87,6 @@ def follow_releases(service: Service, engine: Engine, groups: list[str]) -> None
                 log.error("adapter_not_loaded", digest=digest, code=error.code, error=error.detail)
         for digest in todo.unload:
             engine.unload_adapter(digest)
-        metrics.ADAPTERS_RESIDENT.set(len(engine.resident))
         service.info.update(release=release.id, resident=sorted(engine.resident), groups=groups)
         log.info("release_loaded", release=release.id, resident=len(engine.resident))
 
