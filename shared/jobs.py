@@ -5,10 +5,11 @@ import json
 import secrets
 from collections.abc import Mapping
 from enum import StrEnum
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class JobKind(StrEnum):
@@ -70,6 +71,8 @@ class NewJob(BaseModel):
     kind: JobKind
     queue: str
     body: dict[str, Any]
+    asked: dict[str, Any] | None = Field(default=None, exclude=True)
+    """The body as the caller wrote it, where `body` has names replaced by what they meant."""
     state: JobState = JobState.QUEUED
     release: str = ""
     """Id of the release the job runs under; the ledger refuses it when the pointer has moved meanwhile."""
@@ -82,7 +85,7 @@ class NewJob(BaseModel):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what was asked, to tell a repeated request from another one under the same key."""
-        asked = json.dumps([self.kind, self.body, self.after], sort_keys=True)
+        asked = json.dumps([self.kind, self.asked or self.body, self.after], sort_keys=True)
         return hashlib.sha256(asked.encode()).hexdigest()
 
 
@@ -128,6 +131,7 @@ class Job(BaseModel):
         """Milliseconds spent in each stage so far, by the ledger's clock."""
         at = self.timestamps
         end = next((at[s] for s in JobState if s.is_final and s in at), None)
-        marks = [(s, at[s]) for s in ("queued", "selecting", "routed", "running") if s in at]
+        # By time: a job that was given back has entered `routed` after `running`.
+        marks = sorted(((s, at[s]) for s in ("queued", "selecting", "routed", "running") if s in at), key=itemgetter(1))
         ends = [t for _, t in marks[1:]] + [end]
         return {name: round(until - since, 3) for (name, since), until in zip(marks, ends, strict=True) if until}

@@ -35,3 +35,9 @@ def test_stage_times_run_from_one_state_to_the_next():
     at = {"queued": 1.0, "selecting": 3.0, "routed": 7.0, "running": 8.0, "succeeded": 20.0}
     job = Job(id="j", tenant_id="t", kind="generate", state="succeeded", queue="generate.g", body={}, timestamps=at)
     assert job.stage_ms() == {"queued": 2.0, "selecting": 4.0, "routed": 1.0, "running": 12.0}
+
+
+def test_a_job_that_waits_again_has_no_negative_stage():
+    at = {"queued": 1.0, "selecting": 3.0, "running": 8.0, "routed": 20.0}
+    job = Job(id="j", tenant_id="t", kind="generate", state="routed", queue="generate.g", body={}, timestamps=at)
+    assert job.stage_ms() == {"queued": 2.0, "selecting": 5.0, "running": 12.0}
