@@ -13,7 +13,7 @@ from shared.names import BASE_GROUP, generate_queue
 
 def utc_now() -> str:
     """The time of now, as stored in manifests."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 class _Manifest(BaseModel):
@@ -45,7 +45,7 @@ class AdapterManifest(_Manifest):
 
 
 class DatasetManifest(_Manifest):
-    """A stored data set."""
+    """A stored data set: the same rows have the same id, under whatever names they came."""
 
     tenant_id: str
     id: str
@@ -55,6 +55,10 @@ class DatasetManifest(_Manifest):
     """Rows by label, for rows that carry one."""
     size_bytes: int
     created_at: str = Field(default_factory=utc_now)
+
+    def count_for(self, label: str) -> int:
+        """Rows that a training job for this label uses: those that carry it, or none."""
+        return self.rows - sum(count for other, count in self.labels.items() if other != label)
 
 
 class ReleaseLabel(_Manifest):

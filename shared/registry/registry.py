@@ -4,12 +4,14 @@ import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
 from shared.datasets import Row, dataset_id, dump_rows, parse_rows
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
+from shared.jobs import Job
 from shared.ledger import Ledger, calls
 from shared.registry.manifests import AdapterManifest, DatasetManifest, Release
 from shared.store import ObjectStore
@@ -25,6 +27,10 @@ class Registry:
         self._redis = ledger.redis
         self.store = store
         self._cache_dir = cache_dir
+
+    def with_store(self, store: ObjectStore) -> "Registry":
+        """The same registry over the same objects, reached another way (with patience, say)."""
+        return Registry(self._ledger, store, self._cache_dir)
 
     # Weights: adapters and selectors alike are LoRA folders, stored under their digest.
 
@@ -87,17 +93,22 @@ class Registry:
     # Data sets.
 
     def add_dataset(self, tenant_id: str, name: str, rows: list[Row]) -> DatasetManifest:
-        """Store rows under the id of their content; the same rows again answer the same id."""
+        """Store rows under the id of their content, and let the name mean them from now on."""
         data = dump_rows(rows)
-        labels: dict[str, int] = {}
-        for row in rows:
-            if row.label:
-                labels[row.label] = labels.get(row.label, 0) + 1
         manifest = DatasetManifest(
-            tenant_id=tenant_id, id=dataset_id(data), name=name, rows=len(rows), labels=labels, size_bytes=len(data)
+            tenant_id=tenant_id,
+            id=dataset_id(data),
+            name=name,
+            rows=len(rows),
+            labels=dict(Counter(row.label for row in rows if row.label)),
+            size_bytes=len(data),
         )
         self.store.put(f"tenants/{tenant_id}/datasets/{manifest.id}.jsonl", data)
-        self._keep("datasets", tenant_id, manifest.id, manifest.model_dump_json())
+        known = [m for m in self.datasets(tenant_id) if m.name == name][-1:]
+        if known and known[0].id == manifest.id:
+            return known[0]
+        entry = f"{manifest.id}:{name}:{manifest.created_at}"  # of its own: manifests are never overwritten
+        self._keep("datasets", tenant_id, entry, manifest.model_dump_json())
         return manifest
 
     def datasets(self, tenant_id: str) -> list[DatasetManifest]:
@@ -109,7 +120,8 @@ class Registry:
         """One data set by id, or the newest of a name; `feedback` is made of what users said; raises `NotFound`."""
         if ref == FEEDBACK_DATASET:
             return self._feedback_dataset(tenant_id)
-        found = [m for m in self.datasets(tenant_id) if ref in (m.id, m.name)]
+        known = self.datasets(tenant_id)
+        found = [m for m in known if m.id == ref] or [m for m in known if m.name == ref]
         if not found:
             raise NotFound("dataset_not_found", f"no data set {ref!r}; `signalbox datasets list` shows what there is")
         return found[-1]
@@ -133,8 +145,9 @@ class Registry:
     def _feedback_dataset(self, tenant_id: str) -> DatasetManifest:
         said = self._redis.hgetall(f"sb:feedback:{tenant_id}")
         rows = [Row.model_validate_json(said[job_id]) for job_id in sorted(said)]
+        rows = [row for row in rows if row.label or row.output]  # a bad rating alone says nothing to learn from
         if not rows:
-            raise NotFound("dataset_not_found", "there is no feedback yet; POST /v1/jobs/{id}/feedback gives some")
+            raise NotFound("dataset_not_found", "no feedback has a label or an output; POST /v1/jobs/{id}/feedback")
         return self.add_dataset(tenant_id, FEEDBACK_DATASET, rows)
 
     # Releases.
@@ -164,28 +177,41 @@ class Registry:
         """Every move of the pointer, oldest first."""
         return [json.loads(raw) for raw in self._redis.lrange(f"sb:promotions:{tenant_id}", 0, -1)]
 
-    def promote(self, tenant_id: str, release_id: str, *, force: bool = False, by: str = "") -> Release:
-        """Make a candidate current in one step; raises `Conflict` where gate, parent, adapters or workers forbid it."""
+    def promote(
+        self, tenant_id: str, release_id: str, *, force: bool = False, by: str = "", attempt: Job | None = None
+    ) -> Release:
+        """Make a candidate current in one step; raises `Conflict` where gate, parent, adapters or workers forbid it.
+
+        `attempt` is the job on whose behalf it happens: raises `StaleAttempt` where another attempt has it now.
+        """
         release = self.release(tenant_id, release_id)
         if not (release.verdict.passed or force):
-            raise Conflict("gate_failed", "; ".join(release.verdict.reasons) + ". Promote with force to overrule it.")
-        self._move(release, expected=release.parent, force=force, by=by)
+            raise Conflict("gate_failed", " ".join(release.verdict.reasons) + " Promote with force to overrule it.")
+        self._move(release, expected=release.parent, force=force, by=by, attempt=attempt)
         return release
 
     def rollback(self, tenant_id: str, *, to: str = "", by: str = "") -> Release:
-        """Go back to the current release's parent, or to any older release; the same step backwards."""
+        """Go back to the current release's parent, or to one that was current before; the same step backwards."""
         current = self.current_id(tenant_id)
         target = to or (self.release(tenant_id, current).parent if current else "")
         if not target:
             raise Conflict("no_parent", "the current release is the first one; there is nothing to roll back to")
         release = self.release(tenant_id, target)
+        if not self.was_current(release):
+            raise Conflict("never_current", f"release {target} never was current, so the gate never saw it; promote it")
         self._move(release, expected=current, force=False, by=by)
         return release
 
-    def _move(self, release: Release, *, expected: str, force: bool, by: str) -> None:
+    def was_current(self, release: Release) -> bool:
+        """Whether the pointer is at this release, or was once."""
+        return any(move["release"] == release.id for move in self.promotions(release.tenant_id))
+
+    def _move(self, release: Release, *, expected: str, force: bool, by: str, attempt: Job | None = None) -> None:
         self._check_whole(release)
         queues = [] if force else release.queues
-        self._ledger.do(calls.move_release(release.tenant_id, release.id, expected=expected, queues=queues, by=by))
+        self._ledger.do(
+            calls.move_release(release.tenant_id, release.id, expected=expected, queues=queues, by=by, attempt=attempt)
+        )
         # The log in the store is what `releases restore` reads when Redis was lost.
         key = f"tenants/{release.tenant_id}/promotions/{time.time_ns()}-{release.id}.json"
         self.store.put(key, json.dumps({"release": release.id, "from": expected, "by": by}).encode())

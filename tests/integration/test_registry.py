@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from shared.datasets import Row
-from shared.errors import Conflict, NotFound, Unavailable
+from shared.errors import Conflict, NotFound, StaleAttempt, Unavailable
+from shared.jobs import JobKind, NewJob
 from shared.ledger import calls
 from shared.registry import AdapterManifest, Release, ReleaseLabel, ReleaseWatch, Verdict
 from shared.store import FolderStore, S3Store
@@ -108,6 +109,39 @@ def test_the_same_rows_are_one_data_set(registry):
     assert first.labels == {"a.b": 2}
 
 
+def test_the_same_rows_under_two_names_keep_both(registry):
+    rows = [Row(input="x"), Row(input="y")]
+    first, second = registry.add_dataset("t", "one", rows), registry.add_dataset("t", "two", rows)
+    assert (registry.dataset("t", "one"), registry.dataset("t", "two")) == (first, second)
+    assert [m.name for m in registry.datasets("t")] == ["one", "two"]
+
+
+def test_a_name_means_the_rows_that_came_last_and_no_manifest_changes(registry):
+    good, bad = [Row(input="x"), Row(input="y")], [Row(input="z")]
+    first = registry.add_dataset("t", "one", good)
+    assert registry.add_dataset("t", "one", good) == first
+    registry.add_dataset("t", "one", bad)
+    again = registry.add_dataset("t", "one", good)
+    assert registry.dataset("t", "one") == again
+    assert first in registry.datasets("t")
+    assert [m.rows for m in registry.datasets("t")] == [2, 1, 2]
+
+
+def test_a_data_set_is_found_by_its_id_whatever_another_one_is_called(registry):
+    meant = registry.add_dataset("t", "one", [Row(input="x")])
+    registry.add_dataset("t", meant.id, [Row(input="y")])
+    assert registry.dataset("t", meant.id) == meant
+
+
+def test_a_rating_alone_teaches_nothing_and_reading_feedback_twice_lists_it_once(registry, ledger):
+    ledger.redis.hset("sb:feedback:t", "job_1", json.dumps({"input": "x"}))
+    with pytest.raises(NotFound):
+        registry.rows("t", "feedback")
+    ledger.redis.hset("sb:feedback:t", "job_2", json.dumps({"input": "y", "output": "z"}))
+    assert registry.rows("t", "feedback") == registry.rows("t", "feedback") == [Row(input="y", output="z")]
+    assert len(registry.datasets("t")) == 1
+
+
 def test_feedback_becomes_a_data_set(registry, ledger):
     with pytest.raises(NotFound):
         registry.rows("t", "feedback")
@@ -131,6 +165,30 @@ def test_the_pointer_moves_and_goes_back_in_one_step(registry, digest, consumers
     assert registry.current_id("t") == first
     assert [move["release"] for move in registry.promotions("t")] == [first, second, first]
     assert len(registry.store.keys("tenants/t/promotions/")) >= 3
+
+
+def test_a_release_that_was_never_current_is_promoted_and_not_rolled_back_to(registry, digest, consumers):
+    first = registry.add_release(release(registry, digest=digest))
+    registry.promote("t", first)
+    failed = registry.add_release(release(registry, digest=digest, parent=first, passed=False))
+    with pytest.raises(Conflict) as refusal:
+        registry.rollback("t", to=failed)
+    assert refusal.value.code == "never_current"
+    assert registry.current_id("t") == first
+
+
+def test_an_attempt_that_lost_its_job_promotes_nothing(registry, ledger, digest, consumers):
+    candidate = registry.add_release(release(registry, digest=digest))
+    new = NewJob(id="job_1", tenant_id="t", kind=JobKind.TRAIN, queue="train", body={})
+    ledger.do(calls.create(new, 60))
+    old = ledger.do(calls.acquire("job_1", "train", "w1", 0))
+    ledger.do(calls.expire("train"))
+    living = ledger.do(calls.acquire("job_1", "train", "w2", 60))
+    with pytest.raises(StaleAttempt):
+        registry.promote("t", candidate, by="job_1", attempt=old)
+    assert registry.current_id("t") == ""
+    registry.promote("t", candidate, by="job_1", attempt=living)
+    assert registry.current_id("t") == candidate
 
 
 def test_promotion_over_another_parent_is_stale(registry, digest, consumers):
