@@ -4,7 +4,9 @@ import gzip
 import io
 import random
 import stat
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -49,6 +51,25 @@ def long_header(kind):
     info = tarfile.TarInfo("header")
     info.type, info.size = kind, 1 << 20
     return info, b"1" * info.size
+
+
+def empty_headers(count):
+    """Pax headers of no length, one after the other: the standard library calls itself once for each."""
+    header = tarfile.TarInfo("header")
+    header.type = tarfile.XHDTYPE
+    return header.tobuf() * count + tar_of(*GOOD.items())
+
+
+def long_listing(path, count, zip64=False):
+    """A zip file of `count` entries in its directory; with `zip64`, only the zip64 record tells how many."""
+    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"x"
+    start, size = 4, count * len(entry)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1)
+    told = (0, 0, 0, start) if zip64 else (count & 0xFFFF, count & 0xFFFF, size, start)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, *told, 0)
+    path.write_bytes(b"PK\x03\x04" + entry * count + (record + locator if zip64 else b"") + end)
+    return path
 
 
 def zip_link(name):
@@ -111,6 +132,7 @@ HOSTILE = {
     "control character": (tar_of(("adapter_config.json\n", b"x")), UNSAFE),
     "huge extended header": (tar_of(long_header(tarfile.XHDTYPE)), UNSAFE),
     "huge long name": (tar_of(long_header(tarfile.GNUTYPE_LONGNAME)), UNSAFE),
+    "thousands of empty headers": (empty_headers(5000), "adapter_archive_corrupt"),
     "many entries": (tar_of(*[special(f"d{n}", tarfile.DIRTYPE) for n in range(1000)]), UNSAFE),
     "unusual compression": (zip_of(*GOOD.items(), compression=zipfile.ZIP_LZMA), UNSAFE),
     "pickle": (tar_of(*GOOD.items(), ("adapter_model.bin", b"\x80\x04.")), "adapter_pickle_refused"),
@@ -140,6 +162,16 @@ HOSTILE = {
 def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, archive, code):
     assert refused(unpack_adapter, archive, tmp_path / "out", MAX_BYTES) == code
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+@pytest.mark.parametrize("count", [17, 65536 + 2, 100_000])
+def test_a_zip_of_many_entries_is_refused_before_its_directory_is_read(tmp_path, count, zip64):
+    archive = long_listing(tmp_path / "many.zip", count, zip64)
+    tracemalloc.start()
+    assert refused(unpack_adapter, archive, tmp_path / "out", MAX_BYTES) == UNSAFE
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_a_flipped_bit_in_a_zip_is_noticed(tmp_path):
