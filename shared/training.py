@@ -1,5 +1,6 @@
 """What a training job may ask for; the API checks it with these models, the trainer reads it with the same ones."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -8,6 +9,8 @@ from shared.labels import REJECT, parse_label
 
 LabelName = Annotated[str, AfterValidator(lambda text: str(parse_label(text)))]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
+FindDataset = Callable[[str, str], str]
+"""What a data set is called, and the label it is for -> what to call it instead."""
 
 
 class LoraSettings(BaseModel):
@@ -69,6 +72,11 @@ class AdapterTrain(_Training):
     """Used for requests that bring none; where empty, the commonest of the rows."""
     evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
 
+    def with_datasets(self, find: FindDataset) -> Self:
+        """The same with every data set replaced by what `find` answers."""
+        validation = find(self.validation, self.label) if self.validation else None
+        return self.model_copy(update={"dataset": find(self.dataset, self.label), "validation": validation})
+
 
 class _SelectorTraining(_Training):
     labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
@@ -83,8 +91,23 @@ class _SelectorTraining(_Training):
     """Group of a label; its domain where it is missing."""
     selection: SelectionSettings = SelectionSettings()
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    """Accuracy that a kept label may lose on validation. One point is the contract; where a label has fewer than 100
+    validation rows a single row weighs more than that, and more may be needed."""
     promote: bool = False
     """Make the candidate current at once where the gate passes."""
+    parent: Annotated[str, Field(max_length=64)] = ""
+    """The release to add to and to be judged against; the current one where it is empty."""
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        """Data set of each label, background among them."""
+        return {**self.labels, **({REJECT: self.background} if self.background else {})}
+
+    def with_datasets(self, find: FindDataset) -> Self:
+        """The same with every data set replaced by what `find` answers."""
+        found = {label: find(ref, label) for label, ref in self.datasets.items()}
+        return self.model_copy(update={"background": found.pop(REJECT, None), "labels": found})
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -118,10 +141,3 @@ _BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(dis
 def parse_training(body: dict[str, Any]) -> TrainingBody:
     """Read the body of a training job; raises pydantic's `ValidationError`."""
     return _BODY.validate_python(body)
-
-
-def datasets_named(body: TrainingBody) -> list[str]:
-    """Every data set that a training job reads."""
-    if isinstance(body, AdapterTrain):
-        return [body.dataset, *([body.validation] if body.validation else [])]
-    return [*body.labels.values(), *([body.background] if body.background else [])]

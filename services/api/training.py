@@ -15,7 +15,7 @@ from shared.jobs import Job, JobKind, JobState, NewJob, new_job_id
 from shared.keys import Key
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
-from shared.training import AdapterTrain, SelectorAdd, SelectorTrain, TrainingBody, datasets_named
+from shared.training import AdapterTrain, SelectorAdd, SelectorTrain
 
 log = structlog.get_logger()
 After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
@@ -55,31 +55,45 @@ async def submit(parts: Parts, caller: Key, ask: AnyTraining, idempotency_key: s
 
     Raises `NotFound` `dataset_not_found`, `Invalid` `dataset_too_small` and those of `after`.
     """
-    job = training_job(new_job_id(caller.tenant_id, idempotency_key), caller.tenant_id, ask)
-    if not (idempotency_key and await _exists(parts, caller, job.id)):
-        await asyncio.to_thread(check_datasets, parts, caller.tenant_id, ask)
+    job_id = new_job_id(caller.tenant_id, idempotency_key)
+    is_known = bool(idempotency_key) and await _exists(parts, caller, job_id)
+    pinned = ask if is_known else await asyncio.to_thread(pin, parts, caller.tenant_id, ask)
+    job = training_job(job_id, caller.tenant_id, ask, pinned)
     created = await create(parts, job)
     log.info("training_accepted", job_id=job.id, kind=ask.kind)
     return accepted(job.id, job.kind, JobState.QUEUED), created.existing
 
 
-def training_job(job_id: str, tenant_id: str, ask: AnyTraining) -> NewJob:
+def training_job(job_id: str, tenant_id: str, ask: AnyTraining, pinned: AnyTraining) -> NewJob:
     """The job as the ledger takes it; every setting is written down, so that a later default changes nothing."""
     return NewJob(
         id=job_id,
         tenant_id=tenant_id,
         kind=JobKind.TRAIN,
         queue=TRAIN_QUEUE,
-        body=ask.model_dump(mode="json", exclude={"after"}),
+        body=pinned.model_dump(mode="json", exclude={"after"}),
+        asked=ask.model_dump(mode="json", exclude={"after"}),
         after=tuple(ask.after),
     )
 
 
-def check_datasets(parts: Parts, tenant_id: str, ask: TrainingBody) -> None:
-    """Raise `NotFound` or `Invalid` where a data set is missing or has too few rows; blocking."""
-    for ref in datasets_named(ask):
-        if parts.registry.dataset(tenant_id, ref).rows < MIN_ROWS:
-            raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows; add more")
+def pin(parts: Parts, tenant_id: str, ask: AnyTraining) -> AnyTraining:
+    """Replace names by what they mean now, so that every attempt works on the same; blocking.
+
+    The parent of a job that comes `after` others is known when they have ended: its first attempt pins it then.
+    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows.
+    """
+
+    def find(ref: str, label: str) -> str:
+        manifest = parts.registry.dataset(tenant_id, ref)
+        if manifest.count_for(label) < MIN_ROWS:
+            raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows for {label}; add more")
+        return manifest.id
+
+    pinned = ask.with_datasets(find)
+    if isinstance(pinned, SelectorAddRequest) and not (pinned.parent or pinned.after):
+        return pinned.model_copy(update={"parent": parts.registry.current_id(tenant_id)})
+    return pinned
 
 
 async def training(parts: Parts, caller: Key, job_id: str) -> Job:

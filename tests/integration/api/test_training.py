@@ -36,7 +36,8 @@ async def test_what_is_queued_is_what_the_trainer_reads(train, ledger, broker, a
     assert answer.status_code == 202
     job = ledger.do(calls.get(answer.json()["id"], "default"))
     assert (job.queue, job.state) == ("train", JobState.QUEUED)
-    read = parse_training(job.body).model_dump(mode="json")
+    demo = (await train.get("/v1/datasets/demo")).json()["id"]
+    read = parse_training(job.body).with_datasets(lambda ref, label: {demo: "demo"}[ref]).model_dump(mode="json")
     assert {name: read[name] for name in ask if name not in ("settings", "selection")}.items() <= ask.items()
     _, message = await asyncio.to_thread(broker.brpop, "train", 10)
     assert json.loads(message)["headers"]["id"] == job.id
@@ -83,6 +84,32 @@ async def test_a_wrong_selector_job_is_refused_at_submit(train, ledger, change, 
     answer = await train.post("/v1/training/jobs", json={**SELECTOR, **change})
     assert code(answer, status) == expected
     assert not ledger.redis.keys("sb:job:*")
+
+
+async def test_rows_that_carry_another_label_do_not_count(train):
+    rows = b'{"input": "a", "label": "fin.ha"}\n{"input": "b", "label": "fin.ha"}\n{"input": "c"}\n'
+    await train.post("/v1/datasets?name=mixed", content=rows)
+    answer = await train.post("/v1/training/jobs", json={**ADAPTER, "dataset": "mixed"})
+    assert code(answer, 422) == "dataset_too_small"
+    assert (await train.post("/v1/training/jobs", json={**ADAPTER, "label": "fin.ha", "dataset": "mixed"})).is_success
+
+
+async def test_a_name_means_what_it_meant_at_submit_and_the_same_key_the_same_job(train, ledger):
+    meant = (await train.get("/v1/datasets/demo")).json()["id"]
+    first = await train.post("/v1/training/jobs", json=ADAPTER, headers={"Idempotency-Key": "k"})
+    await train.post("/v1/datasets?name=demo", content=ROWS + b'{"input": "c"}\n')
+    again = await train.post("/v1/training/jobs", json=ADAPTER, headers={"Idempotency-Key": "k"})
+    assert again.json() == first.json()
+    assert ledger.do(calls.get(first.json()["id"])).body["dataset"] == meant
+    other = await train.post("/v1/training/jobs", json={**ADAPTER, "label": "fin.ha"}, headers={"Idempotency-Key": "k"})
+    assert code(other, 422) == "idempotency_key_reused"
+
+
+async def test_labels_are_added_to_the_release_of_now_or_to_that_of_the_jobs_before(train, ledger, release):
+    ask = {"kind": "selector.add", "labels": {"law.ie": "demo"}}
+    now = (await train.post("/v1/training/jobs", json=ask)).json()["id"]
+    later = (await train.post("/v1/training/jobs", json={**ask, "after": [now]})).json()["id"]
+    assert [ledger.do(calls.get(job_id)).body["parent"] for job_id in (now, later)] == [release.id, ""]
 
 
 async def test_jobs_wait_for_those_they_name_and_fail_with_them(train, worker):
