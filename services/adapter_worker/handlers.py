@@ -5,18 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from services.adapter_worker.infra.engines.protocol import Engine, Generation, GenerationRequest
 from shared import metrics
 from shared.attempts import Attempts, EventWriter, Held
-from shared.errors import Invalid, NotFound, Unavailable
+from shared.errors import Invalid, NotFound
 from shared.jobs import Job, JobState
 from shared.ledger import calls
+from shared.patience import patiently
 from shared.prompts import adapter_prompt
 from shared.registry import Release, ReleaseLabel
-
-log = structlog.get_logger()
 
 Fetch = Callable[[str], Path]
 BASE_TEMPLATE = "chatml"
@@ -43,10 +40,18 @@ def generate(
         held.check()  # a stop that came before the engine knew the job
         events.put(job, "token", {"text": text})
 
-    if entry:
-        make_resident(engine, entry.adapter, fetch, held, store_patience_seconds)
-    held.check()
-    generation = engine.generate(request, on_text)
+    def resident_generation() -> Generation:
+        if entry:
+            make_resident(engine, entry.adapter, fetch, held, store_patience_seconds)
+        held.check()
+        return engine.generate(request, on_text)
+
+    try:
+        generation = resident_generation()
+    except NotFound as error:
+        if error.code != "adapter_not_loaded":
+            raise
+        generation = resident_generation()  # a promotion unloaded it just before the engine knew the job
     events.flush()
     result = result_fields(job, release, entry, generation)
     if attempts.end(calls.finish(job, JobState.SUCCEEDED, result=result)):
@@ -64,18 +69,14 @@ def label_entry(job: Job, release: Release) -> ReleaseLabel | None:
 
 def make_resident(engine: Engine, digest: str, fetch: Fetch, held: Held, patience_seconds: float) -> None:
     """Load an adapter, waiting for the object store to come back; raises `Unavailable` when that takes too long."""
-    until = time.monotonic() + patience_seconds
-    while digest not in engine.resident:
-        try:
-            engine.load_adapter(digest, fetch(digest))
-            metrics.RELOADS.labels("adapter").inc()
-        except Unavailable as error:
-            if time.monotonic() > until:
-                raise
-            log.warning("adapter_not_fetched", digest=digest, error=error.detail)
-            held.wait(1.0)
-        except NotFound as error:
-            raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
+    if digest in engine.resident:
+        return
+    try:
+        folder = patiently(lambda: fetch(digest), held, patience_seconds)
+    except NotFound as error:
+        raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
+    engine.load_adapter(digest, folder)
+    metrics.RELOADS.labels("adapter").inc()
 
 
 def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationRequest:

@@ -1,0 +1,70 @@
+"""Waiting for the object store to come back, for as long as a job may and as short as its lease stands."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from shared.attempts import Held
+from shared.errors import Unavailable
+from shared.store import ObjectStore
+
+log = structlog.get_logger()
+T = TypeVar("T")
+PAUSE_SECONDS = 1.0
+
+
+def patiently(call: Callable[[], T], held: Held, seconds: float) -> T:
+    """Call until it succeeds; raises `Unavailable` when that takes too long, `Cancelled` when the job has to stop."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return call()
+        except Unavailable as error:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise
+            log.warning("waiting_for_store", code=error.code, error=error.detail)
+        held.wait(min(PAUSE_SECONDS, left))
+
+
+class PatientStore:
+    """An object store whose every call waits for the store, on behalf of one job."""
+
+    def __init__(self, store: ObjectStore, held: Held, seconds: float) -> None:
+        self._store = store
+        self._held = held
+        self._seconds = seconds
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `ObjectStore`."""
+        self._wait(lambda: self._store.put(key, data))
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See `ObjectStore`."""
+        self._wait(lambda: self._store.put_file(key, path))
+
+    def get(self, key: str) -> bytes:
+        """See `ObjectStore`."""
+        return self._wait(lambda: self._store.get(key))
+
+    def get_file(self, key: str, path: Path) -> None:
+        """See `ObjectStore`."""
+        self._wait(lambda: self._store.get_file(key, path))
+
+    def exists(self, key: str) -> bool:
+        """See `ObjectStore`."""
+        return self._wait(lambda: self._store.exists(key))
+
+    def keys(self, prefix: str) -> list[str]:
+        """See `ObjectStore`."""
+        return self._wait(lambda: self._store.keys(prefix))
+
+    def delete(self, key: str) -> None:
+        """See `ObjectStore`."""
+        self._wait(lambda: self._store.delete(key))
+
+    def _wait(self, call: Callable[[], T]) -> T:
+        return patiently(call, self._held, self._seconds)

@@ -1,0 +1,139 @@
+"""What a service is made of, on the test session's real servers and a tiny random model."""
+
+import json
+
+import pytest
+
+from services.trainer.handlers import train
+from services.trainer.workshop import Workshop
+from shared.attempts import Attempts, EventWriter, LeaseKeeper
+from shared.bus import Bus, make_celery
+from shared.datasets import Row
+from shared.jobs import JobKind, JobState, NewJob, new_job_id
+from shared.ledger import calls
+from shared.model.base import base_model_id
+from shared.registry import AdapterManifest
+from tests.e2e.conftest import TRAINING, rows
+from tests.unit.model.conftest import tiny_folder, tiny_tokenizer
+
+__all__ = ["tiny_folder", "tiny_tokenizer"]
+LABELS = ["bank.accounts", "bank.cards", "travel.trips"]
+
+
+@pytest.fixture
+def attempts(ledger, settings):
+    leases = LeaseKeeper(ledger, settings, owner="test", queues=[], info=dict)
+    return Attempts(ledger, Bus(make_celery(settings, "test")), leases, "test")
+
+
+@pytest.fixture
+def events(ledger):
+    return EventWriter(ledger)
+
+
+class Jobs:
+    """Jobs of tenant `t` at every point of their lives."""
+
+    def __init__(self, ledger):
+        self._do = ledger.do
+        self._redis = ledger.redis
+
+    def new(self, kind, queue, body, **fields):
+        job_id = new_job_id("t")
+        self._do(calls.create(NewJob(id=job_id, tenant_id="t", kind=kind, queue=queue, body=body, **fields), 60))
+        return job_id
+
+    def train(self, **body):
+        return self.new(JobKind.TRAIN, "train", {**TRAINING, **body})
+
+    def take(self, job_id, queue="train"):
+        return self._do(calls.acquire(job_id, queue, "test", 60))
+
+    def lose(self, job_id, queue="train"):
+        """An attempt that went silent; the next one may begin."""
+        job = self._do(calls.acquire(job_id, queue, "test", 0))
+        self._do(calls.expire(queue))
+        return job
+
+    def lose_after(self, job_id, work, queue="train"):
+        """An attempt that does its work and goes silent before it can say so; answers what came of it."""
+        job = self._do(calls.acquire(job_id, queue, "test", 60))
+        done = work(job)
+        self._redis.zadd(f"sb:leased:{queue}", {job_id: 1})
+        self._redis.hset(f"sb:job:{job_id}", "lease_until", 1)
+        self._do(calls.expire(queue))
+        return done
+
+    def get(self, job_id):
+        return self._do(calls.get(job_id))
+
+    def cancel(self, job_id):
+        self._do(calls.cancel(job_id, "t"))
+
+
+@pytest.fixture
+def jobs(ledger):
+    return Jobs(ledger)
+
+
+@pytest.fixture
+def workshop(registry, store, attempts, events, ledger, settings, tiny_folder, tiny_tokenizer):
+    """A trainer's workshop; a data set for every label, and for two of them adapters and live workers."""
+    store.ensure_bucket()
+    for label in LABELS:
+        registry.add_dataset("t", label, [Row(**row) for row in rows(label, 24)])
+    ledger.do(calls.heartbeat("w", ["generate.bank", "generate.travel", "generate.base"], [], {}, 600))
+    return Workshop(
+        base_folder=tiny_folder,
+        base_model=base_model_id(tiny_folder),
+        tokenizer=tiny_tokenizer,
+        registry=registry,
+        store=store,
+        events=events,
+        attempts=attempts,
+        work_dir=settings.data_dir / "trainer",
+        store_patience_seconds=0.1,
+    )
+
+
+@pytest.fixture
+def adapters(workshop, tmp_path):
+    """An adapter for every label; nobody loads these."""
+    return {label: add_adapter(workshop, label, tmp_path / label) for label in LABELS}
+
+
+def add_adapter(workshop, label, folder):
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    (folder / "adapter_model.safetensors").write_bytes(str(folder).encode())
+    manifest = AdapterManifest(tenant_id="t", label=label, version=0, digest="", base_model=workshop.base_model)
+    return workshop.registry.add_adapter(folder, manifest)
+
+
+@pytest.fixture
+def run(workshop, jobs):
+    """Run a queued training job to its end."""
+
+    def to_end(job_id):
+        workshop.attempts.run(job_id, "train", lambda job, held: train(job, held, workshop))
+        return jobs.get(job_id)
+
+    return to_end
+
+
+SELECTOR = {
+    "kind": "selector.train",
+    "labels": {label: label for label in LABELS[:2]},
+    "promote": True,
+    "min_accuracy": 0,
+    "max_false_reject": 0,
+}
+
+
+@pytest.fixture
+def first(run, jobs, adapters):
+    """The job that made the current release."""
+    job = run(jobs.train(**SELECTOR))
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert job.result["promoted"], job.result
+    return job
