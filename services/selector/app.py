@@ -7,6 +7,7 @@ from services.selector.infra.batcher import Batcher
 from services.selector.infra.llm import LlmScorers
 from shared import metrics
 from shared.attempts import Held
+from shared.errors import SignalboxError
 from shared.jobs import Job
 from shared.model.base import resolve_base_model
 from shared.model.threads import limit_threads
@@ -38,14 +39,27 @@ def main() -> None:
     def warm(release: Release) -> None:
         """Load a new release's selector before the first request needs it."""
         service.info["release"] = release.id
-        if release.selector:
-            batcher.score(release.selector, "warm-up")
-        log.info("release_loaded", release=release.id)
+        try:
+            if release.selector:
+                batcher.score(release.selector, "warm-up")
+        except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
+            log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
+        else:
+            log.info("release_loaded", release=release.id)
 
     def work(job: Job, held: Held) -> None:
         held.check()
         release = service.release(job.tenant_id, job.release)
-        selection = select(job, release, batcher.score, service.ledger, service.attempts)
+        selection = select(
+            job,
+            held,
+            release,
+            prefetch=scorers.prefetch,
+            score=batcher.score,
+            ledger=service.ledger,
+            attempts=service.attempts,
+            store_patience_seconds=settings.store_patience_seconds,
+        )
         metrics.SELECTOR_PROBABILITY.observe(selection.best.probability)
         if not selection.label:
             metrics.REJECTS.labels("below_threshold").inc()

@@ -5,25 +5,40 @@ from collections.abc import Callable
 from typing import Any
 
 from services.selector.domain.policy import Selection, decide
-from shared.attempts import Attempts
+from shared.attempts import Attempts, Held
 from shared.errors import Invalid
 from shared.jobs import Job, JobKind, JobState
 from shared.ledger import Ledger, calls
 from shared.names import BASE_GROUP, generate_queue
+from shared.patience import patiently
 from shared.registry import Release, ReleaseSelector
 
+Prefetch = Callable[[ReleaseSelector], None]
 Score = Callable[[ReleaseSelector, str], list[float]]
 
 
-def select(job: Job, release: Release, score: Score, ledger: Ledger, attempts: Attempts) -> Selection:
+def select(
+    job: Job,
+    held: Held,
+    release: Release,
+    *,
+    prefetch: Prefetch,
+    score: Score,
+    ledger: Ledger,
+    attempts: Attempts,
+    store_patience_seconds: float,
+) -> Selection:
     """Choose the label of a job and send it to that label's group; a `select` job ends with the answer."""
-    if release.selector is None:
+    selector = release.selector
+    if selector is None:
         raise Invalid("selector_missing", f"release {release.id} has no selector: name a label, or train a selector")
+    patiently(lambda: prefetch(selector), held, store_patience_seconds)
+    held.check()
     started = time.perf_counter()
-    scores = score(release.selector, selection_text(job, release.selector))
+    scores = score(selector, selection_text(job, selector))
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    selection = decide(scores, release.selector)
-    fields = selection.as_fields(release.selector) | {"release": release.id, "score_ms": score_ms}
+    selection = decide(scores, selector)
+    fields = selection.as_fields(selector) | {"release": release.id, "score_ms": score_ms}
     if job.kind == JobKind.SELECT:
         attempts.end(calls.finish(job, JobState.SUCCEEDED, selection=fields, result=fields))
     elif not selection.label and release.reject_policy == "error":

@@ -16,7 +16,7 @@ KEPT = 2
 
 
 class LlmScorers:
-    """Scorers by selector digest, the least recently used one dropped; used by the batcher's thread alone."""
+    """Scorers by selector digest, the least recently used one dropped; `score_many` is for one thread alone."""
 
     def __init__(
         self,
@@ -37,6 +37,14 @@ class LlmScorers:
         self._tokenizer = load_tokenizer(base_folder)
         self._scorers: OrderedDict[str, LabelScorer] = OrderedDict()
 
+    def prefetch(self, selector: ReleaseSelector) -> None:
+        """Have the weights of a selector here that is not in memory yet; any thread may call it.
+
+        Raises `Unavailable` where the store does not answer: the batcher's thread must not wait for that.
+        """
+        if selector.digest not in self._scorers:
+            self._fetch(selector.digest)
+
     def score_many(self, selector: ReleaseSelector, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """Log-probabilities `[texts, labels]`; loads the selector where it is not in memory."""
         scores: Sequence[Sequence[float]] = self._scorer(selector).score(list(texts)).tolist()
@@ -44,10 +52,11 @@ class LlmScorers:
 
     def _scorer(self, selector: ReleaseSelector) -> "LabelScorer":
         if selector.digest not in self._scorers:
-            while len(self._scorers) >= KEPT:
-                self._scorers.popitem(last=False)
+            # Loaded first: what works stays, where the new one cannot be loaded.
             self._scorers[selector.digest] = self._load(selector)
             self._on_load()
+            if len(self._scorers) > KEPT:
+                self._scorers.popitem(last=False)
         self._scorers.move_to_end(selector.digest)
         return self._scorers[selector.digest]
 
