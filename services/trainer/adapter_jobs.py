@@ -92,7 +92,7 @@ def _parts(job: Job, body: AdapterTrain, workshop: Workshop) -> tuple[list[Row],
     rows = workshop.rows(job, body.dataset, body.label)
     need_outputs(rows, body.label)
     if body.validation:
-        return rows, workshop.registry.rows(job.tenant_id, body.validation)
+        return rows, workshop.rows_of(job, body.validation, body.label)
     split = split_by_text(rows, lambda row: row.input, VALIDATION_SHARE, body.settings.seed)
     return split.train, split.validation
 

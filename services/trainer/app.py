@@ -29,9 +29,11 @@ def main() -> None:
         base_model=base_model_id(base_folder),
         tokenizer=load_tokenizer(base_folder),
         registry=service.registry,
+        store=service.store,
         events=service.events,
         attempts=service.attempts,
         work_dir=settings.data_dir / "trainer",
+        store_patience_seconds=settings.store_patience_seconds,
     )
 
     def work(job: Job, held: Held) -> None:

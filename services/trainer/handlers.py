@@ -2,33 +2,40 @@
 
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from services.trainer.adapter_jobs import train_adapter
-from services.trainer.selector_jobs import add_labels, train_selector
+from services.trainer.selector_jobs import make_release
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
-from shared.errors import Invalid
+from shared.errors import Invalid, SignalboxError, StaleAttempt
 from shared.jobs import Job, JobState
-from shared.ledger import calls
-from shared.training import AdapterTrain, SelectorTrain, TrainingBody, parse_training
+from shared.ledger import LedgerAway, calls
+from shared.training import AdapterTrain, TrainingBody, parse_training
+
+log = structlog.get_logger()
 
 
 def train(job: Job, held: Held, workshop: Workshop) -> None:
     """Run a training job to its end; its checkpoints go when it ends, and stay when its trainer is killed."""
-    result = run_kind(job, held, _body(job), workshop)
+    try:
+        end = calls.finish(job, JobState.SUCCEEDED, result=run_kind(job, held, _body(job), workshop.waiting(held)))
+    except SignalboxError as error:
+        if isinstance(error, StaleAttempt | LedgerAway) or held.reason in ("drain", "stale"):
+            raise  # another attempt has the job, or will have it, and needs the checkpoints
+        log.warning("job_failed", code=error.code, detail=error.detail)
+        end = calls.fail(job, error)
     workshop.events.flush()
-    workshop.attempts.end(calls.finish(job, JobState.SUCCEEDED, result=result))
-    workshop.checkpoints(job).drop()
+    if workshop.attempts.end(end):
+        workshop.forget_checkpoints(job)
 
 
 def run_kind(job: Job, held: Held, body: TrainingBody, workshop: Workshop) -> dict[str, Any]:
     """Do what the body's kind says."""
     if isinstance(body, AdapterTrain):
         return train_adapter(job, held, body, workshop)
-    if isinstance(body, SelectorTrain):
-        return train_selector(job, held, body, workshop)
-    return add_labels(job, held, body, workshop)
+    return make_release(job, held, body, workshop)
 
 
 def _body(job: Job) -> TrainingBody:

@@ -1,130 +1,66 @@
 """The jobs `selector.train` and `selector.add`: data sets in, a judged candidate release out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.trainer.domain.gate import judge
 from services.trainer.domain.metrics import Metrics, measure
-from services.trainer.domain.retention import retain
-from services.trainer.domain.split import split_by_text
+from services.trainer.selector_plans import Body, Plan, Texts, plan_of
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.datasets import Row
-from shared.errors import Conflict, Invalid
+from shared.errors import Conflict
 from shared.jobs import Job
-from shared.labels import REJECT, parse_label
-from shared.registry import Release, ReleaseLabel, ReleaseSelector, Verdict
-from shared.registry.registry import check_same_base
-from shared.training import SelectorAdd, SelectorTrain
+from shared.labels import parse_label
+from shared.registry import Release, ReleaseSelector, Verdict
 
-Texts = Mapping[str, Sequence[str]]
-Body = SelectorTrain | SelectorAdd
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a selector is trained and judged on, by label, and what it grows out of."""
-
-    representation: Texts
-    validation: Texts
-    training_texts: Texts
-    """The representation set of new labels, with the retained share of the old ones."""
-    parent: Release | None = None
-    labels: Mapping[str, ReleaseLabel] = field(default_factory=dict)
-
-    @property
-    def scored_labels(self) -> list[str]:
-        """Every label the selector scores, in a stable order."""
-        return sorted(self.representation)
+if TYPE_CHECKING:
+    from services.trainer.infra.select_scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A trained selector with its calibration and its metrics on the validation rows."""
+    """A trained selector with its calibration, its metrics on the validation rows, and the gate's answer."""
 
     selector: ReleaseSelector
-    metrics: Metrics
     report: dict[str, Any]
+    verdict: Verdict
 
 
-def train_selector(job: Job, held: Held, body: SelectorTrain, workshop: Workshop) -> dict[str, Any]:
-    """Select data, train, calibrate, judge, and make a candidate release (paper, section 3.3)."""
-    train, validation = _split(job, body, workshop, body.text)
-    if len(train) < 2:
-        raise Invalid("labels_too_few", "a selector needs two labels, or one label and a background data set")
-    representation = _representation(job, body, train, workshop)
-    plan = Plan(representation, validation, representation, labels=_release_labels(job, body, workshop))
-    return _candidate(job, held, body, plan, workshop)
-
-
-def add_labels(job: Job, held: Held, body: SelectorAdd, workshop: Workshop) -> dict[str, Any]:
-    """Fine-tune the current selector on new labels and a retained share of the old rows (paper, section 3.4, Add)."""
-    parent = _current(job, body, workshop)
-    assert parent.selector is not None
-    train, validation = _split(job, body, workshop, parent.selector.text)
-    new = _representation(job, body, train, workshop)
-    old = {label: _texts(workshop.registry.get_rows(key)) for label, key in parent.representation.items()}
-    old_validation = {label: _texts(workshop.registry.get_rows(key)) for label, key in parent.validation.items()}
-    kept = retain(old, body.retention, body.settings.seed) if body.retention else {}
-    plan = Plan(
-        {**old, **new},
-        {**old_validation, **validation},
-        {**kept, **new},
-        parent,
-        {**parent.labels, **_release_labels(job, body, workshop)},
-    )
-    return _candidate(job, held, body, plan, workshop)
-
-
-def _candidate(job: Job, held: Held, body: Body, plan: Plan, workshop: Workshop) -> dict[str, Any]:
-    weights = _fit(job, held, body, plan, workshop)
-    held.check()
-    workshop.report(job, "evaluating")
-    judged = _judge_selector(weights, body, plan, workshop)
-    held.check()
-    workshop.report(job, "publishing")
-    release = _release(job, body, plan, judged, workshop)
-    workshop.registry.add_release(release)
+def make_release(job: Job, held: Held, body: Body, workshop: Workshop) -> dict[str, Any]:
+    """Make a candidate release, or take the one that a killed attempt has made, and promote it where asked to."""
+    release = _made_before(job, workshop) or _candidate(job, held, body, workshop)
     promoted, why = _promote(job, body, release, workshop)
+    assert release.selector is not None
     return {
         "release": release.id,
         "promoted": promoted,
         "why": why,
-        "accuracy": round(judged.metrics.accuracy, 4),
-        "per_label": judged.metrics.per_label,
-        "threshold": judged.selector.threshold,
+        "accuracy": round(release.report["accuracy"], 4),
+        "per_label": release.report["per_label"],
+        "threshold": release.selector.threshold,
         "verdict": release.verdict.model_dump(),
     }
 
 
-def _split(job: Job, body: Body, workshop: Workshop, text: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Training and validation texts of every data set the job names; none is on both sides."""
-    named = dict(body.labels) | ({REJECT: body.background} if body.background else {})
-    train, validation = {}, {}
-    for label, dataset in sorted(named.items()):
-        texts = _texts(workshop.rows(job, dataset, label), with_instruction=text != "input")
-        parts = split_by_text(texts, str, body.selection.validation_share, body.settings.seed)
-        train[label], validation[label] = parts.train, parts.validation
-    return train, validation
+def _made_before(job: Job, workshop: Workshop) -> Release | None:
+    return next((release for release in workshop.registry.releases(job.tenant_id) if release.made_by == job.id), None)
 
 
-def _representation(job: Job, body: Body, train: Texts, workshop: Workshop) -> dict[str, list[str]]:
-    """The real rows nearest to the k-means centroids of each label's embedding-layer vectors."""
-    from services.trainer.infra.representation import representation_set
-    from shared.model.features import EmbeddingTable
-
-    workshop.report(job, "selecting_data", rows=sum(map(len, train.values())))
-    return representation_set(
-        train,
-        workshop.tokenizer,
-        EmbeddingTable.from_folder(workshop.base_folder),
-        body.selection.rows_per_label,
-        distance=body.selection.distance,
-        pooling=body.selection.pooling,
-        seed=body.settings.seed,
-    )
+def _candidate(job: Job, held: Held, body: Body, workshop: Workshop) -> Release:
+    """Select data, train, calibrate, judge, and store a candidate release (paper, sections 3.3 and 3.4)."""
+    plan = plan_of(job, held, body, workshop)
+    weights = _fit(job, held, body, plan, workshop)
+    held.check()
+    workshop.report(job, "evaluating")
+    judged = _judge_selector(weights, held, body, plan, workshop)
+    held.check()
+    workshop.report(job, "publishing")
+    release = _release(job, plan, judged, workshop)
+    workshop.registry.add_release(release)
+    return release
 
 
 def _fit(job: Job, held: Held, body: Body, plan: Plan, workshop: Workshop) -> Path:
@@ -132,106 +68,109 @@ def _fit(job: Job, held: Held, body: Body, plan: Plan, workshop: Workshop) -> Pa
     from services.trainer.infra.representation import mixed
 
     folder = workshop.folder(job)
-    parent = plan.parent.selector if plan.parent else None
+    old = plan.start_from
     return fit.train_selector(
         workshop.base_folder,
         workshop.tokenizer,
-        mixed(plan.training_texts, body.settings.seed, equal=parent is None),
+        mixed(plan.training_texts, body.settings.seed, equal=old is None),
         labels=[parse_label(label) for label in plan.scored_labels],
         config=body.settings,
         work_dir=folder,
         hooks=workshop.hooks(job, held, body.kind),
         resume_from=workshop.resume_from(job, folder),
-        start_from=workshop.registry.fetch_weights(parent.digest) if parent else None,
+        start_from=workshop.registry.fetch_weights(old.digest) if old else None,
     )
 
 
-def _judge_selector(weights: Path, body: Body, plan: Plan, workshop: Workshop) -> Judged:
-    """Calibrate and measure on the validation rows."""
-    from services.trainer.infra.select_scores import fit_temperature, fit_threshold, route_rows, score_rows
-    from shared.model.merge import merged_selector
-    from shared.model.scoring import LabelScorer
+def _judge_selector(weights: Path, held: Held, body: Body, plan: Plan, workshop: Workshop) -> Judged:
+    """Calibrate and measure on the validation rows, and compare with the release before."""
+    from services.trainer.infra.select_scores import fit_temperature, fit_threshold
 
     labels = [parse_label(label) for label in plan.scored_labels]
-    model = merged_selector(workshop.base_folder, weights, "float32")
-    scorer = LabelScorer(model, workshop.tokenizer, labels, body.settings.max_length)
-    gold = [label for label, texts in plan.validation.items() for _ in texts]
-    scores = score_rows(scorer, [text for texts in plan.validation.values() for text in texts])
+    scores = _scores(weights, plan.scored_labels, plan.validation, held, body, workshop)
+    gold = _gold(plan.validation)
     temperature = fit_temperature(scores, [plan.scored_labels.index(label) for label in gold])
     threshold = fit_threshold(scores, labels, gold, temperature, body.max_false_reject)
-    measured = measure(route_rows(scores, labels, gold, temperature, threshold.value))
-    text = plan.parent.selector.text if plan.parent and plan.parent.selector else getattr(body, "text", "input")
     selector = ReleaseSelector(
         digest=workshop.registry.put_weights(weights),
         labels=tuple(plan.scored_labels),
         temperature=temperature,
         threshold=threshold.value,
-        text=text,
+        text=plan.text,
     )
-    return Judged(selector, measured, {**measured._asdict(), "threshold": threshold._asdict()})
+    measured = _measured(scores, selector, plan.validation)
+    before = _accuracy_before(plan, held, body, workshop)
+    verdict = judge(before, measured.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)
+    return Judged(
+        selector,
+        {**measured._asdict(), "threshold": threshold._asdict(), "before": before},
+        Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences)),
+    )
 
 
-def _release(job: Job, body: Body, plan: Plan, judged: Judged, workshop: Workshop) -> Release:
-    before = plan.parent.report.get("per_label") if plan.parent else None
-    verdict = judge(before, judged.metrics.per_label, min_accuracy=body.min_accuracy)
+def _accuracy_before(plan: Plan, held: Held, body: Body, workshop: Workshop) -> Mapping[str, float] | None:
+    """What the parent reaches per kept label on the same rows; None where it has none of the labels."""
+    if plan.parent is None or plan.parent.selector is None:
+        return None
+    if plan.start_from:  # its report was measured on the very rows that come with it
+        return plan.parent.report.get("per_label")
+    if not plan.kept_validation:
+        return None
+    selector = plan.parent.selector
+    weights = workshop.registry.fetch_weights(selector.digest)
+    scores = _scores(weights, selector.labels, plan.kept_validation, held, body, workshop)
+    return _measured(scores, selector, plan.kept_validation).per_label
+
+
+def _scores(weights: Path, labels: Sequence[str], texts: Texts, held: Held, body: Body, workshop: Workshop) -> "Scores":
+    """Log-probabilities `[rows, labels]` of a selector on the texts of all labels, one label after the other."""
+    from services.trainer.infra.select_scores import score_rows
+    from shared.model.merge import merged_selector
+    from shared.model.scoring import LabelScorer
+
+    model = merged_selector(workshop.base_folder, weights, "float32")
+    scorer = LabelScorer(model, workshop.tokenizer, [parse_label(n) for n in labels], body.settings.max_length)
+    return score_rows(scorer, [text for own in texts.values() for text in own], check=held.check)
+
+
+def _measured(scores: "Scores", selector: ReleaseSelector, texts: Texts) -> Metrics:
+    from services.trainer.infra.select_scores import route_rows
+
+    labels = [parse_label(label) for label in selector.labels]
+    return measure(route_rows(scores, labels, _gold(texts), selector.temperature, selector.threshold))
+
+
+def _gold(texts: Texts) -> list[str]:
+    return [label for label, own in texts.items() for _ in own]
+
+
+def _release(job: Job, plan: Plan, judged: Judged, workshop: Workshop) -> Release:
     keep = workshop.registry.put_rows
     return Release(
         tenant_id=job.tenant_id,
-        parent=plan.parent.id if plan.parent else workshop.registry.current_id(job.tenant_id),
+        parent=plan.parent.id if plan.parent else "",
         base_model=workshop.base_model,
         labels=dict(plan.labels),
         selector=judged.selector,
-        reject_policy=plan.parent.reject_policy if plan.parent else getattr(body, "reject_policy", "base"),
+        reject_policy=plan.reject_policy,
         representation={n: keep(job.tenant_id, _rows(n, texts)) for n, texts in plan.representation.items()},
         validation={n: keep(job.tenant_id, _rows(n, texts)) for n, texts in plan.validation.items()},
         report=judged.report,
-        verdict=Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences)),
+        verdict=judged.verdict,
         made_by=job.id,
     )
+
+
+def _rows(label: str, texts: Sequence[str]) -> list[Row]:
+    return [Row(input=text, label=label) for text in texts]
 
 
 def _promote(job: Job, body: Body, release: Release, workshop: Workshop) -> tuple[bool, str]:
     if not body.promote:
         return False, "promotion was not asked for"
     try:
-        workshop.registry.promote(job.tenant_id, release.id, by=job.id)
+        if not workshop.registry.was_current(release):  # an attempt may die right after it promoted
+            workshop.registry.promote(job.tenant_id, release.id, by=job.id, attempt=job)
     except Conflict as error:
         return False, error.detail
-    return True, "the gate passed"
-
-
-def _release_labels(job: Job, body: Body, workshop: Workshop) -> dict[str, ReleaseLabel]:
-    """The adapter and group of every label the job names; raises `NotFound`, `Invalid`."""
-    found = {}
-    for label in body.labels:
-        manifest = workshop.registry.adapter(job.tenant_id, body.adapters.get(label, label))
-        check_same_base(manifest, workshop.base_model)
-        found[label] = ReleaseLabel(
-            adapter=manifest.digest,
-            ref=manifest.ref,
-            group=body.groups.get(label, parse_label(label).domain),
-            template=manifest.template,
-            instruction=manifest.instruction,
-        )
-    return found
-
-
-def _current(job: Job, body: SelectorAdd, workshop: Workshop) -> Release:
-    release_id = workshop.registry.current_id(job.tenant_id)
-    if not release_id:
-        raise Conflict("no_release", "there is no current release to add to; run selector.train first")
-    release = workshop.registry.release(job.tenant_id, release_id)
-    if release.selector is None:
-        raise Conflict("selector_missing", "the current release has no selector to add to; run selector.train first")
-    known = set(body.labels) & set(release.labels)
-    if known:
-        raise Conflict("label_exists", f"the current release has {', '.join(sorted(known))} already")
-    return release
-
-
-def _texts(rows: Sequence[Row], *, with_instruction: bool = False) -> list[str]:
-    return [f"{row.instruction}\n{row.input}" if with_instruction and row.instruction else row.input for row in rows]
-
-
-def _rows(label: str, texts: Sequence[str]) -> list[Row]:
-    return [Row(input=text, label=label) for text in texts]
+    return True, "the gate passed" if release.verdict.passed else "somebody promoted it with force"

@@ -2,23 +2,28 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from services.trainer.infra.checkpoints import Checkpoints
 from shared import metrics
 from shared.attempts import Attempts, EventWriter, Held
 from shared.datasets import Row
-from shared.errors import Invalid
+from shared.errors import Invalid, Unavailable
 from shared.jobs import Job
+from shared.patience import PatientStore
 from shared.registry import Registry
+from shared.store import ObjectStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from services.trainer.infra.loop import Hooks, Progress
 
+log = structlog.get_logger()
 MIN_ROWS = 4
 
 
@@ -30,39 +35,55 @@ class Workshop:
     base_model: str
     tokenizer: "PreTrainedTokenizerBase"
     registry: Registry
+    store: ObjectStore
+    """The store as it is, for what can do without; the registry's is the same, or waits (see `waiting`)."""
     events: EventWriter
     attempts: Attempts
     work_dir: Path
+    store_patience_seconds: float
+
+    def waiting(self, held: Held) -> "Workshop":
+        """The same workshop, whose registry waits for the object store as long as this job may."""
+        patient = PatientStore(self.store, held, self.store_patience_seconds)
+        return replace(self, registry=self.registry.with_store(patient))
 
     def report(self, job: Job, stage: str, **more: Any) -> None:
         """Tell the job's readers how far it is."""
         self.events.put(job, "progress", {"stage": stage, **more})
 
-    def rows(self, job: Job, dataset: str, what: str) -> list[Row]:
-        """The rows of a data set; raises `Invalid` where they are too few to learn from and be tested on."""
-        rows = self.registry.rows(job.tenant_id, dataset)
+    def rows(self, job: Job, dataset: str, label: str) -> list[Row]:
+        """The rows of a data set for a label; raises `Invalid` where too few to learn from and be tested on."""
+        rows = self.rows_of(job, dataset, label)
         if len(rows) < MIN_ROWS:
             raise Invalid(
-                "dataset_too_small", f"{what}: data set {dataset} has {len(rows)} rows; give at least {MIN_ROWS}"
+                "dataset_too_small",
+                f"{label}: data set {dataset} has {len(rows)} rows that carry this label or none; "
+                f"give at least {MIN_ROWS}",
             )
         return rows
+
+    def rows_of(self, job: Job, dataset: str, label: str) -> list[Row]:
+        """The rows of a data set that carry this label or none."""
+        return [row for row in self.registry.rows(job.tenant_id, dataset) if row.label in ("", label)]
 
     def checkpoints(self, job: Job) -> Checkpoints:
         """The job's checkpoints in the store."""
         return Checkpoints(self.registry.store, job.id)
 
     def hooks(self, job: Job, held: Held, kind: str) -> "Hooks":
-        """Progress to the ledger, checkpoints to the store, a stop within one step."""
+        """Progress to the ledger, checkpoints to the store where it answers, a stop within one step."""
         from services.trainer.infra.loop import Hooks
-
-        checkpoints = self.checkpoints(job)
 
         def on_progress(progress: "Progress") -> None:
             metrics.TRAINING_LOSS.labels(kind).set(progress.loss)
             self.report(job, "training", **progress._asdict())
 
         def on_checkpoint(folder: Path, step: int) -> None:
-            checkpoints.save(folder, step)
+            try:
+                Checkpoints(self.store, job.id).save(folder, step)
+            except Unavailable as error:  # a missed checkpoint costs nothing unless the trainer dies, too
+                log.warning("checkpoint_missed", step=step, error=error.detail)
+                return
             self.report(job, "checkpoint", step=step)
 
         return Hooks(on_progress, on_checkpoint, lambda: held.must_stop)
@@ -74,10 +95,18 @@ class Workshop:
             self.report(job, "resuming", step=int(folder.name.rsplit("-", 1)[1]))
         return folder
 
+    def forget_checkpoints(self, job: Job) -> None:
+        """Remove what a job that has ended left for its next attempt."""
+        try:
+            Checkpoints(self.store, job.id).drop()
+        except Unavailable as error:
+            log.warning("checkpoints_left", error=error.detail)
+
     def folder(self, job: Job) -> Path:
-        """An empty working folder of this attempt."""
+        """An empty working folder of this attempt; what killed attempts of the job left here is removed."""
+        for left in self.work_dir.glob(f"{job.id}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         folder = self.work_dir / f"{job.id}-{job.attempt}"
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 

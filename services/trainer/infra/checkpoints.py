@@ -1,44 +1,62 @@
 """A running job's checkpoints in the object store, so that any trainer can go on where a killed one was."""
 
+import json
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from shared.errors import NotFound
 from shared.store import ObjectStore
 
 
 class Checkpoints:
-    """The newest checkpoint of one job; older ones are removed once it is stored whole."""
+    """The newest checkpoint of one job and what its first attempt began with; older ones are removed."""
 
     def __init__(self, store: ObjectStore, job_id: str) -> None:
         self._store = store
         self._prefix = f"checkpoints/{job_id}/"
 
     def save(self, folder: Path, step: int) -> None:
-        """Store a checkpoint folder."""
-        older = self._store.keys(self._prefix)
+        """Store a checkpoint folder, then remove those of earlier steps."""
+        # Zero-padded, so that the order of the keys is the order of the steps.
+        own = f"{self._prefix}{step:09d}.tar"
         with tempfile.NamedTemporaryFile(suffix=".tar") as file:
             with tarfile.open(file.name, "w") as archive:
                 archive.add(folder, arcname=f"checkpoint-{step}")
-            # Zero-padded, so that the order of the keys is the order of the steps.
-            self._store.put_file(f"{self._prefix}{step:09d}.tar", Path(file.name))
-        for key in older:
-            self._store.delete(key)
+            self._store.put_file(own, Path(file.name))
+        for key in self._tars():
+            if key < own:  # a stale attempt must not remove what the living one has stored since
+                self._store.delete(key)
 
     def restore(self, into: Path) -> Path | None:
         """Unpack the newest checkpoint below `into`; answers its folder, or None where there is none."""
-        keys = self._store.keys(self._prefix)
-        if not keys:
-            return None
-        archive = into / "checkpoint.tar"
-        self._store.get_file(keys[-1], archive)
-        with tarfile.open(archive) as packed:
-            packed.extractall(into, filter="data")
-        archive.unlink()
-        step = int(keys[-1].rsplit("/", 1)[1].removesuffix(".tar"))
-        return into / f"checkpoint-{step}"
+        for key in reversed(self._tars()):
+            try:
+                self._store.get_file(key, into / "checkpoint.tar")
+            except NotFound:  # removed since it was listed
+                continue
+            with tarfile.open(into / "checkpoint.tar") as packed:
+                packed.extractall(into, filter="data")
+            (into / "checkpoint.tar").unlink()
+            return into / f"checkpoint-{int(Path(key).stem)}"
+        return None
+
+    def begun_with(self, inputs: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What the job's first attempt worked on; this is the first one where nothing is stored yet."""
+        key = f"{self._prefix}inputs.json"
+        try:
+            stored: dict[str, Any] = json.loads(self._store.get(key))
+        except NotFound:
+            stored = inputs()
+            self._store.put(key, json.dumps(stored).encode())
+        return stored
 
     def drop(self) -> None:
-        """Remove all of them: the job has ended."""
+        """Remove all of it: the job has ended."""
         for key in self._store.keys(self._prefix):
             self._store.delete(key)
+
+    def _tars(self) -> list[str]:
+        return [key for key in self._store.keys(self._prefix) if key.endswith(".tar")]

@@ -1,7 +1,7 @@
 """The representation set: k real rows for every label, mixed by a seed (paper, section 3.3)."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,15 @@ def representation_set(
     distance: Distance = "l2",
     pooling: Pooling = "sum",
     seed: int = 0,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, list[str]]:
-    """Return for each label its `k` representative texts (all of them where there are fewer), in source order."""
+    """Return for each label its `k` representative texts (all of them where there are fewer), in source order.
+
+    `check` is called before each label and may raise to end it.
+    """
     chosen = {}
     for label, rows in sorted(texts.items()):
+        check()
         vectors = table.vectors([encode_text(tokenizer, text) for text in rows], pooling)
         chosen[label] = [rows[index] for index in representative_rows(vectors, k, distance, seed)]
     return chosen

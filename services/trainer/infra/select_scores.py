@@ -1,6 +1,6 @@
 """A selector on rows: label probabilities, the temperature that calibrates them, and what routing comes of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,17 @@ Scores = NDArray[np.float32]
 TEMPERATURES = np.geomspace(0.05, 20, 241)
 
 
-def score_rows(scorer: LabelScorer, texts: Sequence[str], batch_size: int = 16) -> Scores:
-    """Return `[rows, labels]` log-probabilities in the order of the rows; batches are made of texts of like length."""
+def score_rows(
+    scorer: LabelScorer, texts: Sequence[str], batch_size: int = 16, *, check: Callable[[], None] = lambda: None
+) -> Scores:
+    """Return `[rows, labels]` log-probabilities in the order of the rows; batches are made of texts of like length.
+
+    `check` is called before each batch and may raise to end it.
+    """
     scores = np.zeros((len(texts), len(scorer.labels)), dtype=np.float32)
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     for at in range(0, len(order), batch_size):
+        check()
         part = order[at : at + batch_size]
         scores[part] = scorer.score([texts[row] for row in part])
     return scores

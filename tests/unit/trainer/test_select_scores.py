@@ -3,6 +3,9 @@ import pytest
 
 from services.trainer.domain.metrics import Routed
 from services.trainer.infra.select_scores import fit_temperature, fit_threshold, route_rows, score_rows, tempered
+from shared.attempts import Held
+from shared.errors import Cancelled
+from shared.jobs import Job
 from shared.labels import Label
 from shared.model.base import load_model
 from shared.model.scoring import LabelScorer
@@ -21,6 +24,21 @@ def test_rows_keep_their_order_whatever_their_length(tiny_folder, tiny_tokenizer
     scores = score_rows(scorer, texts, batch_size=2)
 
     np.testing.assert_allclose(scores, np.concatenate([scorer.score([text]) for text in texts]), atol=1e-4)
+
+
+def test_scoring_can_be_stopped_before_each_batch(tiny_folder, tiny_tokenizer):
+    scorer = LabelScorer(load_model(tiny_folder, "float32", device="cpu"), tiny_tokenizer, LABELS, 400)
+    held = Held(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
+    batches = []
+
+    def check():
+        held.check()
+        batches.append(1)
+        held.stop("cancel")
+
+    with pytest.raises(Cancelled):
+        score_rows(scorer, ["a", "b", "c"], batch_size=1, check=check)
+    assert len(batches) == 1
 
 
 def test_the_temperature_cools_what_is_too_unsure_and_warms_what_is_too_sure():

@@ -1,0 +1,143 @@
+"""Training jobs whose store, trainer or release goes away under them."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.trainer.handlers import run_kind, train
+from services.trainer.selector_plans import plan_of
+from shared.attempts import Held
+from shared.datasets import Row
+from shared.errors import Invalid, Unavailable
+from shared.jobs import JobState
+from shared.store import S3Store
+from shared.training import parse_training
+from tests.integration.services.conftest import LABELS, SELECTOR, add_adapter
+
+ADD = {**SELECTOR, "kind": "selector.add", "labels": {"travel.trips": "travel.trips"}, "max_loss": 0.2}
+
+
+@pytest.fixture
+def away(settings):
+    """A store that does not answer."""
+    return S3Store(settings.model_copy(update={"s3_url": "http://127.0.0.1:1"}))
+
+
+def checkpoints_of(workshop, job_id):
+    return workshop.store.keys(f"checkpoints/{job_id}/")
+
+
+def plan(workshop, job):
+    return plan_of(job, Held(job), parse_training(job.body), workshop)
+
+
+def test_a_checkpoint_that_cannot_be_stored_does_not_stop_the_training(workshop, jobs, away, tmp_path):
+    job = jobs.take(jobs.train(kind="adapter.train", label="bank.cards", dataset="bank.cards"))
+    hooks = replace(workshop, store=away).hooks(job, Held(job), "adapter.train")
+    hooks.on_checkpoint(tmp_path, 2)
+    assert checkpoints_of(workshop, job.id) == []
+
+
+def test_whatever_else_the_trainer_stores_waits_for_the_store(workshop, jobs, away):
+    job = jobs.take(jobs.train(kind="adapter.train", label="bank.cards", dataset="bank.cards"))
+    waiting = replace(workshop, store=away, store_patience_seconds=3600).waiting(held := Held(job))
+    held.stop("drain")  # otherwise this would take an hour
+    with pytest.raises(Exception, match="was stopped"):
+        waiting.registry.put_rows("t", [Row(input="x")])
+    with pytest.raises(Unavailable):
+        replace(workshop, store=away).waiting(Held(job)).registry.put_rows("t", [Row(input="x")])
+
+
+def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_behind(workshop, jobs, run, store):
+    rows = [Row(input=f"row {n}", output="x", label=LABELS[n % 2]) for n in range(16)]
+    workshop.registry.add_dataset("t", "mixed", rows)
+    body = {"kind": "adapter.train", "label": LABELS[0], "dataset": "mixed", "evaluate_rows": 0}
+    job_id = jobs.train(**body)
+    left = workshop.work_dir / f"{job_id}-0"
+    left.mkdir(parents=True)
+    job = run(job_id)
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert 4 <= job.result["train_rows"] <= 8
+    assert checkpoints_of(workshop, job_id) == []
+    assert not left.exists()
+
+
+def test_a_data_set_with_few_rows_of_the_label_says_so(workshop, jobs):
+    workshop.registry.add_dataset("t", "few", [Row(input=str(n), label=LABELS[n > 2]) for n in range(9)])
+    job = jobs.take(jobs.train(kind="adapter.train", label=LABELS[0], dataset="few"))
+    with pytest.raises(Invalid, match="3 rows that carry this label or none"):
+        workshop.rows(job, "few", LABELS[0])
+    assert len(workshop.rows(job, "few", LABELS[1])) == 6
+
+
+@pytest.mark.parametrize(("reason", "state"), [("cancel", JobState.CANCELLED), ("drain", JobState.QUEUED)])
+def test_a_stop_ends_the_choice_of_rows_and_only_a_given_back_job_keeps_what_it_began_with(
+    workshop, jobs, adapters, reason, state
+):
+    job_id = jobs.train(**SELECTOR)
+
+    def stopped(job, held):
+        held.stop(reason)
+        train(job, held, workshop)
+
+    workshop.attempts.run(job_id, "train", stopped)
+    assert jobs.get(job_id).state is state
+    assert len(checkpoints_of(workshop, job_id)) == (reason == "drain")
+
+
+def test_only_the_attempt_that_ends_a_job_drops_its_checkpoints(workshop, jobs, run):
+    job_id = jobs.train(kind="adapter.train", label="bank.cards", dataset="missing")
+    old = jobs.lose(job_id)
+    workshop.store.put(f"checkpoints/{job_id}/000000002.tar", b"x")
+    train(old, Held(old), workshop)
+    assert len(checkpoints_of(workshop, job_id)) == 1
+    assert run(job_id).error["code"] == "dataset_not_found"
+    assert checkpoints_of(workshop, job_id) == []
+
+
+def test_a_trainer_killed_after_it_promoted_answers_with_the_release_it_made(workshop, jobs, run, first):
+    job_id = jobs.train(**ADD)
+    killed = jobs.lose_after(job_id, lambda job: run_kind(job, Held(job), parse_training(job.body), workshop))
+    if not killed["promoted"]:  # the gate may hold a tiny random model back; a person promotes it
+        workshop.registry.promote("t", killed["release"], force=True)
+    job = run(job_id)
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert (job.result["release"], job.result["promoted"]) == (killed["release"], True)
+    assert job.result["per_label"] == killed["per_label"]
+    assert len(workshop.registry.releases("t")) == 2
+
+
+def test_a_resumed_attempt_works_on_what_the_first_one_began_with(workshop, jobs, adapters, tmp_path):
+    job_id = jobs.train(**SELECTOR)
+    begun = plan(workshop, jobs.lose(job_id))
+    add_adapter(workshop, "bank.cards", tmp_path / "newer")
+    resumed = plan(workshop, jobs.take(job_id))
+    assert resumed == begun
+    assert resumed.labels["bank.cards"].ref == "bank.cards@1"
+
+
+def test_labels_are_added_to_the_release_that_the_job_names(workshop, jobs, first):
+    old = workshop.registry.release("t", first.result["release"])
+    newer = workshop.registry.add_release(old.model_copy(update={"parent": old.id, "made_by": "somebody"}))
+    workshop.registry.promote("t", newer)
+    job = jobs.take(jobs.train(**ADD, parent=old.id))
+    assert plan(workshop, job).parent == old
+
+
+def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(workshop, jobs, run, first):
+    again = run(jobs.train(**{**SELECTOR, "min_accuracy": 1}))
+    release = workshop.registry.release("t", again.result["release"])
+    assert release.parent == first.result["release"]
+    assert release.report["before"] == first.result["per_label"]  # the same rows, the same selector
+    assert release.verdict.reasons == ("2 kept labels hold and 0 new labels reach the mark.",)
+
+
+@pytest.mark.parametrize(("max_loss", "passes"), [(0.05, False), (0.15, True)])
+def test_a_job_says_how_much_a_kept_label_may_lose(workshop, jobs, run, first, max_loss, passes):
+    made = run(jobs.train(**{**ADD, "promote": False})).result["per_label"]
+    old = workshop.registry.release("t", first.result["release"])
+    better = {"per_label": {label: accuracy + 0.1 for label, accuracy in made.items() if label in old.labels}}
+    parent = workshop.registry.add_release(old.model_copy(update={"report": better}))
+    job = run(jobs.train(**{**ADD, "promote": False, "parent": parent, "max_loss": max_loss}))
+    assert job.result["per_label"] == made
+    assert job.result["verdict"]["passed"] is passes
