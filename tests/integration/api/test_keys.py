@@ -15,6 +15,7 @@ ROUTES = [
     ("DELETE", "/v1/jobs/x", "submit"),
     ("POST", "/v1/jobs/x/feedback", "submit"),
     ("GET", "/v1/jobs/dead", "admin"),
+    ("DELETE", "/v1/jobs/dead/x", "admin"),
     ("POST", "/v1/jobs/x/replay", "admin"),
     ("POST", "/v1/select", "submit"),
     ("GET", "/v1/adapters", ""),
