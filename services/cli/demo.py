@@ -20,7 +20,7 @@ from shared.settings import Settings
 
 WORKERS = ["bank,base", "travel"]
 MIN_REQUESTS = 24
-MIN_AFTER_PROMOTION = 8
+MIN_AFTER_PROMOTION = 4
 
 
 class DemoFailed(SignalboxError):

@@ -22,7 +22,7 @@ SHOWN = 16
 POLL_SECONDS = 0.3
 STALLED_SECONDS = 180.0
 HELD_OUT_READERS = 16
-RUNNING_AT_ONCE = 12
+RUNNING_AT_ONCE = 4
 
 
 @dataclass(slots=True)
@@ -140,7 +140,7 @@ class Stream:
             live.update(self._view(), refresh=True)
             return
         while self._printed < len(self.sent) and self.sent[self._printed].is_finished:
-            out.print(" | ".join(_cells(self.sent[self._printed])), markup=False)
+            out.print(" | ".join(_cells(self.sent[self._printed])), markup=False, soft_wrap=True)
             self._printed += 1
 
     def _view(self) -> Group:
