@@ -4,7 +4,9 @@ from collections import Counter
 import pytest
 
 from services.trainer.infra.representation import mixed, representation_set
-from shared.errors import Invalid
+from shared.attempts import Held
+from shared.errors import Cancelled, Invalid
+from shared.jobs import Job
 from shared.labels import Label
 from shared.model.features import EmbeddingTable
 
@@ -41,6 +43,14 @@ def test_every_chosen_text_is_a_real_row_of_its_label(tiny_tokenizer, table):
         "none.none": 3,
     }
     assert all(len(set(rows)) == len(rows) and set(rows) <= set(TEXTS[label]) for label, rows in chosen.items())
+
+
+def test_the_choice_can_be_stopped_before_each_label(tiny_tokenizer, table):
+    held = Held(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
+    held.stop("cancel")
+
+    with pytest.raises(Cancelled):
+        representation_set(TEXTS, tiny_tokenizer, table, 10, check=held.check)
 
 
 def test_each_label_weighs_the_same_in_the_mixture(tiny_tokenizer, table):
