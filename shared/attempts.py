@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import structlog
 
@@ -66,6 +66,11 @@ class Held:
         """Raise `Cancelled` where the end was asked for."""
         if self.must_stop:
             raise Cancelled("cancelled", f"job {self.job.id} was stopped ({self.reason})")
+
+    def give_back(self) -> NoReturn:
+        """End this attempt without a result: the job waits in its queue again, and no lease counts as lost."""
+        self.stop("drain")
+        raise Cancelled("given_back", f"job {self.job.id} goes back to its queue")
 
 
 class LeaseKeeper:

@@ -86,13 +86,14 @@ def train_missing(client: Client, data: DemoData) -> None:
     def queue(title: str, body: dict[str, Any]) -> None:
         jobs[client.post("/v1/training/jobs", body)["id"]] = title
 
-    for label in data.first_labels:
-        if label not in known:
-            queue(label, data.adapter_job(label))
+    first, *others = [label for label in data.labels if label not in known] or [""]
+    if first:
+        queue(first, data.adapter_job(first))
     if not current_release(client):
-        queue("selector", data.selector_job(after=list(jobs)))
-    if data.added_label not in known:
-        queue(data.added_label, data.adapter_job(data.added_label))
+        # Trained beside the adapters: it learns from their data, and waits for them when its release is made.
+        queue("selector", data.selector_job())
+    for label in others:
+        queue(label, data.adapter_job(label))
     if not jobs:
         return
     out.print(f"queued {len(jobs)} training jobs: {', '.join(jobs.values())}")

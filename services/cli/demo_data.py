@@ -61,13 +61,12 @@ class DemoData:
             **self._adapter,
         }
 
-    def selector_job(self, after: list[str]) -> dict[str, Any]:
+    def selector_job(self) -> dict[str, Any]:
         """Body of `selector.train` over the first labels."""
         sets = {label: f"{label}.train" for label in self.first_labels}
         return {
             "kind": "selector.train",
             "labels": sets,
-            "after": after,
             "background": f"{REJECT}.train",
             "promote": True,
             **self._selector,

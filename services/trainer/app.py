@@ -30,6 +30,7 @@ def main() -> None:
         tokenizer=load_tokenizer(base_folder),
         registry=service.registry,
         store=service.store,
+        ledger=service.ledger,
         events=service.events,
         attempts=service.attempts,
         work_dir=settings.data_dir / "trainer",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.trainer.domain.gate import judge
 from services.trainer.domain.metrics import Metrics, measure
+from services.trainer.label_adapters import release_labels
 from services.trainer.selector_plans import Body, Plan, Texts, plan_of
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
@@ -14,7 +15,7 @@ from shared.datasets import Row
 from shared.errors import Conflict
 from shared.jobs import Job
 from shared.labels import parse_label
-from shared.registry import Release, ReleaseSelector, Verdict
+from shared.registry import Release, ReleaseLabel, ReleaseSelector, Verdict
 
 if TYPE_CHECKING:
     from services.trainer.infra.select_scores import Scores
@@ -53,12 +54,13 @@ def _candidate(job: Job, held: Held, body: Body, workshop: Workshop) -> Release:
     """Select data, train, calibrate, judge, and store a candidate release (paper, sections 3.3 and 3.4)."""
     plan = plan_of(job, held, body, workshop)
     weights = _fit(job, held, body, plan, workshop)
+    labels = release_labels(job, held, body, plan.adapters, workshop)
     held.check()
     workshop.report(job, "evaluating")
     judged = _judge_selector(weights, held, body, plan, workshop)
     held.check()
     workshop.report(job, "publishing")
-    release = _release(job, plan, judged, workshop)
+    release = _release(job, plan, labels, judged, workshop)
     workshop.registry.add_release(release)
     return release
 
@@ -144,13 +146,14 @@ def _gold(texts: Texts) -> list[str]:
     return [label for label, own in texts.items() for _ in own]
 
 
-def _release(job: Job, plan: Plan, judged: Judged, workshop: Workshop) -> Release:
+def _release(job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: Judged, workshop: Workshop) -> Release:
+    kept = plan.parent.labels if plan.parent and plan.start_from else {}
     keep = workshop.registry.put_rows
     return Release(
         tenant_id=job.tenant_id,
         parent=plan.parent.id if plan.parent else "",
         base_model=workshop.base_model,
-        labels=dict(plan.labels),
+        labels={**kept, **labels},
         selector=judged.selector,
         reject_policy=plan.reject_policy,
         representation={n: keep(job.tenant_id, _rows(n, texts)) for n, texts in plan.representation.items()},

@@ -6,14 +6,14 @@ from typing import Any, Literal, NamedTuple
 
 from services.trainer.domain.retention import retain
 from services.trainer.domain.split import split_by_text
+from services.trainer.label_adapters import known_adapters
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.datasets import Row
 from shared.errors import Conflict, Invalid
 from shared.jobs import Job
-from shared.labels import REJECT, parse_label
-from shared.registry import Release, ReleaseLabel, ReleaseSelector
-from shared.registry.registry import check_same_base
+from shared.labels import REJECT
+from shared.registry import Release, ReleaseSelector
 from shared.training import SelectorAdd, SelectorTrain
 
 Texts = Mapping[str, Sequence[str]]
@@ -29,7 +29,8 @@ class Plan:
     validation: Texts
     training_texts: Texts
     """The representation set of new labels, with the retained share of the old ones."""
-    labels: Mapping[str, ReleaseLabel]
+    adapters: Mapping[str, str]
+    """Versions of the new labels' adapters, as far as they were there when the job began."""
     text: Reading
     reject_policy: Literal["base", "error"]
     parent: Release | None = None
@@ -49,7 +50,7 @@ class Inputs(NamedTuple):
     """What the names in a job meant when its first attempt began."""
 
     parent: Release | None
-    labels: dict[str, ReleaseLabel]
+    adapters: dict[str, str]
 
 
 def plan_of(job: Job, held: Held, body: Body, workshop: Workshop) -> Plan:
@@ -72,7 +73,7 @@ def _plan_training(job: Job, held: Held, body: SelectorTrain, inputs: Inputs, wo
         representation,
         _texts(validation, body.text),
         representation,
-        inputs.labels,
+        inputs.adapters,
         body.text,
         body.reject_policy,
         parent,
@@ -91,7 +92,7 @@ def _plan_addition(job: Job, held: Held, body: SelectorAdd, inputs: Inputs, work
         {**old, **new},
         {**old_validation, **_texts(validation, selector.text)},
         {**kept, **new},
-        {**parent.labels, **inputs.labels},
+        inputs.adapters,
         selector.text,
         parent.reject_policy,
         parent,
@@ -104,26 +105,12 @@ def _inputs(job: Job, body: Body, workshop: Workshop) -> Inputs:
     registry = workshop.registry
 
     def meant_now() -> dict[str, Any]:
-        refs = {n: registry.adapter(job.tenant_id, body.adapters.get(n, n)).ref for n in sorted(body.labels)}
-        return {"parent": body.parent or registry.current_id(job.tenant_id), "adapters": refs}
+        adapters = known_adapters(job, body, workshop)
+        return {"parent": body.parent or registry.current_id(job.tenant_id), "adapters": adapters}
 
     meant = workshop.checkpoints(job).begun_with(meant_now)
-    return Inputs(
-        registry.release(job.tenant_id, meant["parent"]) if meant["parent"] else None,
-        {label: _release_label(job, body, label, ref, workshop) for label, ref in meant["adapters"].items()},
-    )
-
-
-def _release_label(job: Job, body: Body, label: str, ref: str, workshop: Workshop) -> ReleaseLabel:
-    manifest = workshop.registry.adapter(job.tenant_id, ref)
-    check_same_base(manifest, workshop.base_model)
-    return ReleaseLabel(
-        adapter=manifest.digest,
-        ref=manifest.ref,
-        group=body.groups.get(label, parse_label(label).domain),
-        template=manifest.template,
-        instruction=manifest.instruction,
-    )
+    parent = registry.release(job.tenant_id, meant["parent"]) if meant["parent"] else None
+    return Inputs(parent, meant["adapters"])
 
 
 def _growing(body: SelectorAdd, parent: Release | None) -> tuple[Release, ReleaseSelector]:

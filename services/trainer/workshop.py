@@ -14,6 +14,7 @@ from shared.attempts import Attempts, EventWriter, Held
 from shared.datasets import Row
 from shared.errors import Invalid, Unavailable
 from shared.jobs import Job
+from shared.ledger import Ledger
 from shared.patience import PatientStore
 from shared.registry import Registry
 from shared.store import ObjectStore
@@ -37,6 +38,7 @@ class Workshop:
     registry: Registry
     store: ObjectStore
     """The store as it is, for what can do without; the registry's is the same, or waits (see `waiting`)."""
+    ledger: Ledger
     events: EventWriter
     attempts: Attempts
     work_dir: Path

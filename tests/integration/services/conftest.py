@@ -89,6 +89,7 @@ def workshop(registry, store, attempts, events, ledger, settings, tiny_folder, t
         tokenizer=tiny_tokenizer,
         registry=registry,
         store=store,
+        ledger=ledger,
         events=events,
         attempts=attempts,
         work_dir=settings.data_dir / "trainer",

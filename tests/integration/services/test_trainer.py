@@ -1,5 +1,6 @@
 """Training jobs whose store, trainer or release goes away under them."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -113,7 +114,26 @@ def test_a_resumed_attempt_works_on_what_the_first_one_began_with(workshop, jobs
     add_adapter(workshop, "bank.cards", tmp_path / "newer")
     resumed = plan(workshop, jobs.take(job_id))
     assert resumed == begun
-    assert resumed.labels["bank.cards"].ref == "bank.cards@1"
+    assert resumed.adapters["bank.cards"] == "bank.cards@1"
+
+
+def test_a_selector_waits_in_its_queue_for_an_adapter_that_is_being_trained(workshop, jobs, run, tmp_path, ledger):
+    add_adapter(workshop, "bank.accounts", tmp_path / "accounts")
+    coming = jobs.train(kind="adapter.train", label="bank.cards", dataset="bank.cards", evaluate_rows=0)
+    job_id = jobs.train(**SELECTOR)
+    waiting = run(job_id)
+    assert (waiting.state, waiting.lost_leases) == (JobState.QUEUED, 0)
+    assert run(coming).state is JobState.SUCCEEDED
+    assert run(job_id).state is JobState.SUCCEEDED
+    told = [json.loads(e["data"]) for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"]
+    stages = [data["stage"] for data in told]
+    assert "training" not in stages[stages.index("waiting_for_adapters") :]  # it goes on with the finished weights
+
+
+def test_a_label_whose_adapter_nobody_trains_fails_its_selector_before_any_training(workshop, jobs, run, ledger):
+    job_id = jobs.train(**SELECTOR)
+    assert run(job_id).error["code"] == "adapter_not_found"
+    assert [e for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"] == []
 
 
 def test_labels_are_added_to_the_release_that_the_job_names(workshop, jobs, first):
