@@ -1,9 +1,11 @@
 """Faults injected for real: processes killed, servers killed and restarted, releases moved under load."""
 
+import contextlib
 import os
 import shutil
 import signal
 
+import psutil
 import redis
 
 from tests.e2e.conftest import TRAINING, eventually
@@ -41,7 +43,8 @@ def test_a_frozen_worker_that_wakes_up_late_writes_nothing(released):
     try:
         job = released.ended(job_id)
     finally:
-        worker.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):  # on a slow machine the supervisor has replaced it by now
+            worker.resume()
     assert job["state"] == "succeeded"
     assert job["attempt"] == 2
     released.wait_serving()
