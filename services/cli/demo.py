@@ -135,13 +135,14 @@ def serve_while_adding(client: Client, data: DemoData, rate: float) -> Stream:
     out.rule(f"a mixed stream of requests, while {data.added_label} is learnt")
     job_id = client.post("/v1/training/jobs", data.add_job())["id"]
     stream = Stream(client, data.stream(), rate, followed={job_id: "selector.add"})
-    stream.run(
-        until=lambda: (
-            stream.training_ended
-            and stream.finished_count >= MIN_REQUESTS
-            and stream.count_after_promotion(data.added_label) >= MIN_AFTER_PROMOTION
-        )
-    )
+
+    def is_over() -> bool:
+        if not (stream.training_ended and stream.promoted_release):
+            return stream.training_ended  # without a new release there is nothing to wait for
+        enough = stream.count_after_promotion(data.added_label) >= MIN_AFTER_PROMOTION
+        return enough and stream.finished_count >= MIN_REQUESTS
+
+    stream.run(until=is_over)
     for job in stream.training_jobs.values():
         tell(job)
     return stream

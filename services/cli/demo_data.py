@@ -12,8 +12,8 @@ from services.cli.main import upload_dataset
 from shared.errors import NotFound
 from shared.labels import REJECT
 
-HELD_OUT_ROWS = 32
-HELD_OUT_BACKGROUND = 40
+HELD_OUT_ROWS = 28
+HELD_OUT_BACKGROUND = 32
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

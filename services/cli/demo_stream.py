@@ -19,7 +19,7 @@ from shared.errors import SignalboxError, Unavailable
 from shared.labels import REJECT
 
 SHOWN = 16
-POLL_SECONDS = 0.3
+POLL_SECONDS = 0.2
 STALLED_SECONDS = 180.0
 HELD_OUT_READERS = 16
 RUNNING_AT_ONCE = 4
@@ -94,7 +94,8 @@ class Stream:
                 now = time.monotonic()
                 if now >= next_at and not until() and self._open() < RUNNING_AT_ONCE:
                     self._send(next(self._rows))
-                    next_at = now + self._every_seconds
+                    # Once the training has ended the machine is free for the rest.
+                    next_at = now + (0.0 if self.training_ended else self._every_seconds)
                 self._poll()
                 if self.finished_count != seen:
                     seen, moved_at = self.finished_count, now

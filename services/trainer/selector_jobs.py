@@ -131,7 +131,8 @@ def _scores(weights: Path, labels: Sequence[str], texts: Texts, held: Held, body
     from shared.model.scoring import LabelScorer
 
     model = merged_selector(workshop.base_folder, weights, "float32")
-    scorer = LabelScorer(model, workshop.tokenizer, [parse_label(n) for n in labels], body.settings.max_length)
+    parsed = [parse_label(label) for label in labels]
+    scorer = LabelScorer(model, workshop.tokenizer, parsed, body.settings.max_length, body.settings.precision)
     return score_rows(scorer, [text for own in texts.values() for text in own], check=held.check)
 
 

@@ -54,13 +54,18 @@ class LabelScorer:
         tokenizer: "PreTrainedTokenizerBase",
         labels: Sequence[Label],
         max_tokens: int,
+        precision: str = "float32",
     ) -> None:
-        """Raises `Invalid` for no labels, or a list too long for `max_tokens` (prompt and answer together)."""
+        """`precision` is what the forward pass computes in (autocast); scores on near-ties differ between precisions.
+
+        Raises `Invalid` for no labels, or a list too long for `max_tokens` (prompt and answer together).
+        """
         if not labels:
             raise Invalid("labels_missing", "a selector needs at least one label")
         self.labels = list(labels)
         self._model = model
         self._tokenizer = tokenizer
+        self._precision = precision
         answers = [encode_text(tokenizer, selector_answer(label)) for label in self.labels]
         self._trie = build_trie(answers, end_id(tokenizer))
         self._max_prompt = max_tokens - max(map(len, answers))
@@ -77,7 +82,9 @@ class LabelScorer:
 
         prompts = [self.prompt_ids(text) for text in texts]
         rows = max(1, MAX_LOGITS // (self._model.config.vocab_size * (len(self._trie.tokens) + 1)))
-        with torch.inference_mode():
+        reduced = self._precision != "float32"
+        forward = torch.autocast(self._model.device.type, dtype=getattr(torch, self._precision), enabled=reduced)
+        with torch.inference_mode(), forward:
             parts = [self._score_part(prompts[at : at + rows]) for at in range(0, len(prompts), rows)]
         scores = torch.cat(parts) if parts else torch.zeros(0, len(self.labels))
         result: Scores = scores.numpy()

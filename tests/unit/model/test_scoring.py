@@ -57,6 +57,13 @@ def test_the_neighbours_in_a_batch_do_not_change_a_score(tiny_model, tiny_tokeni
     np.testing.assert_allclose(scorer.score([TEXTS[1]])[0], scorer.score(TEXTS)[1], atol=1e-5)
 
 
+def test_a_reduced_precision_scores_nearly_the_same(tiny_model, tiny_tokenizer):
+    whole = LabelScorer(tiny_model, tiny_tokenizer, LABELS, 512).score(["a text", "another one"])
+    reduced = LabelScorer(tiny_model, tiny_tokenizer, LABELS, 512, "bfloat16").score(["a text", "another one"])
+    assert reduced.dtype == whole.dtype
+    assert 0 < abs(reduced - whole).max() < 0.5
+
+
 def test_a_batch_scored_in_parts_keeps_its_order(tiny_model, tiny_tokenizer, monkeypatch):
     scorer = LabelScorer(tiny_model, tiny_tokenizer, LABELS, 300)
     whole = scorer.score(TEXTS)
