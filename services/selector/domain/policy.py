@@ -39,14 +39,14 @@ class Selection(NamedTuple):
 
 
 def decide(log_probabilities: Sequence[float], selector: ReleaseSelector) -> Selection:
-    """Take the best label where nothing outweighs it and its probability reaches the release's threshold.
+    """Take the best real label where its probability reaches the release's threshold, and none otherwise.
 
     `log_probabilities` are those of `selector.labels`, in that order, before calibration.
     """
     probabilities = _softmax([score / selector.temperature for score in log_probabilities])
     ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
     best, *others = [c for c in ranked if c.label != REJECT]
-    taken = ranked[0] is best and best.probability >= selector.threshold
+    taken = best.probability >= selector.threshold
     return Selection(best.label if taken else "", best, others[:RUNNERS_UP])
 
 

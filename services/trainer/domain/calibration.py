@@ -19,8 +19,7 @@ def choose_threshold(
 ) -> Threshold:
     """Return the threshold that rejects most background while at most `max_false_reject` of in-domain rows go.
 
-    Each number is the calibrated probability of a row's best label, 0 where the best label is the reject label
-    (such a row is rejected by any threshold). A row is rejected below the threshold.
+    Each number is the calibrated probability of a row's best real label. A row is rejected below the threshold.
     """
     value = _middle_of_gap(_highest_allowed(in_domain, max_false_reject), background)
     return Threshold(value, _share_rejected(in_domain, value), _share_rejected(background, value))
@@ -38,5 +37,5 @@ def _middle_of_gap(highest: float, background: Sequence[float]) -> float:
 
 
 def _share_rejected(probabilities: Sequence[float], threshold: float) -> float:
-    rejected = sum(probability < threshold or probability == 0.0 for probability in probabilities)
+    rejected = sum(probability < threshold for probability in probabilities)
     return rejected / max(len(probabilities), 1)

@@ -54,15 +54,22 @@ def tempered(scores: Scores, temperature: float) -> NDArray[np.float64]:
 def route_rows(
     scores: Scores, labels: Sequence[Label], gold: Sequence[str], temperature: float, threshold: float
 ) -> list[Routed]:
-    """Return where each row goes: its best label, or `REJECT` where that is the best label or too unlikely."""
-    probabilities = np.exp(tempered(scores, temperature))
-    best = probabilities.argmax(axis=1)
+    """Return where each row goes: its best real label, or `REJECT` where that is less likely than the threshold.
+
+    The probability is that of the decision; a rejected row's is what its best label lacks.
+    """
     rows = []
-    for row, column in enumerate(best):
-        probability = float(probabilities[row, column])
-        label = str(labels[column]) if probability >= threshold else REJECT
-        rows.append(Routed(gold[row], label, probability))
+    for row, (label, probability) in enumerate(_best_real(scores, labels, temperature)):
+        taken = probability >= threshold
+        rows.append(Routed(gold[row], label if taken else REJECT, probability if taken else 1 - probability))
     return rows
+
+
+def _best_real(scores: Scores, labels: Sequence[Label], temperature: float) -> list[tuple[str, float]]:
+    """The best label of each row that is not `REJECT`, with its calibrated probability among all."""
+    real = [column for column, label in enumerate(labels) if str(label) != REJECT]
+    probabilities = np.exp(tempered(scores, temperature))[:, real]
+    return [(str(labels[real[int(row.argmax())]]), float(row.max())) for row in probabilities]
 
 
 def fit_threshold(
@@ -73,10 +80,9 @@ def fit_threshold(
     max_false_reject: float = MAX_FALSE_REJECT,
 ) -> Threshold:
     """Choose the rejection threshold on validation rows; those of label `REJECT` are the background."""
-    routed = route_rows(scores, labels, gold, temperature, threshold=0.0)
-    sure = [(row.gold == REJECT, 0.0 if row.predicted == REJECT else row.probability) for row in routed]
+    sure = [probability for _, probability in _best_real(scores, labels, temperature)]
     return choose_threshold(
-        [p for is_background, p in sure if not is_background],
-        [p for is_background, p in sure if is_background],
+        [p for p, label in zip(sure, gold, strict=True) if label != REJECT],
+        [p for p, label in zip(sure, gold, strict=True) if label == REJECT],
         max_false_reject,
     )

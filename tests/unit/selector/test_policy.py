@@ -28,13 +28,18 @@ def test_under_the_threshold_nothing_is_taken_but_the_best_is_told():
     assert (selection.label, selection.best.label) == ("", "fin.sa")
 
 
-def test_the_reject_label_is_never_named_even_when_it_wins():
-    selection = decide(logs(0.2, 0.2, 0.6), selector(threshold=0.0))
+def test_the_reject_label_takes_probability_away_and_is_never_named():
+    selection = decide(logs(0.2, 0.2, 0.6), selector())
     assert selection.label == ""
     fields = selection.as_fields(selector())
     assert fields["rejected"]
     assert fields["label"] is None
     assert "none.none" not in str(fields)
+
+
+def test_the_threshold_alone_decides_even_where_the_reject_label_is_ahead():
+    assert decide(logs(0.1, 0.4, 0.5), selector(threshold=0.3)).label == "fin.sa"
+    assert decide(logs(0.1, 0.4, 0.5), selector(threshold=0.45)).label == ""
 
 
 def test_a_temperature_above_one_makes_the_selector_less_sure_but_keeps_the_order():

@@ -20,13 +20,6 @@ def test_no_good_row_is_lost_where_none_may_be():
     assert (threshold.false_reject, threshold.background_reject) == (0, 0.5)
 
 
-def test_rows_whose_best_label_is_reject_are_rejected_by_any_threshold():
-    threshold = choose_threshold([0.0, 0.0, 0.9, 0.9], [0.0, 0.2], max_false_reject=0.0)
-
-    assert threshold.value == 0
-    assert (threshold.false_reject, threshold.background_reject) == (0.5, 0.5)
-
-
 def test_without_background_the_line_stands_where_the_allowed_rows_fall():
     assert choose_threshold(IN_DOMAIN, []) == (0.9, 0.01, 0.0)
 

@@ -60,13 +60,28 @@ def test_tempered_rows_sum_to_one():
     np.testing.assert_allclose(np.exp(tempered(log([[0.7, 0.2, 0.1]]), 3.0)).sum(), 1)
 
 
-def test_a_row_goes_to_its_best_label_unless_that_is_background_or_too_unlikely():
-    scores = log([[0.8, 0.1, 0.1], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8]])
+def test_a_row_goes_to_its_best_real_label_unless_that_is_too_unlikely():
+    scores = log([[0.8, 0.1, 0.1], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8], [0.2, 0.35, 0.45]])
+    gold = ["fin.sa", "fin.ha", "none.none", "fin.ha"]
 
-    routed = route_rows(scores, LABELS, ["fin.sa", "fin.ha", "none.none"], temperature=1.0, threshold=0.6)
+    strict, lenient = (route_rows(scores, LABELS, gold, temperature=1.0, threshold=t) for t in (0.6, 0.3))
 
-    assert [row.predicted for row in routed] == ["fin.sa", "none.none", "none.none"]
-    assert routed[0] == Routed("fin.sa", "fin.sa", pytest.approx(0.8))
+    assert [row.predicted for row in strict] == ["fin.sa", "none.none", "none.none", "none.none"]
+    assert [row.predicted for row in lenient] == ["fin.sa", "fin.sa", "none.none", "fin.ha"]
+    assert strict[0] == Routed("fin.sa", "fin.sa", pytest.approx(0.8))
+    assert strict[2].probability == pytest.approx(0.9)
+
+
+def test_the_service_decides_as_the_trainer_measured():
+    from services.selector.domain.policy import decide
+    from shared.registry.manifests import ReleaseSelector
+
+    rows = np.random.default_rng(0).dirichlet([0.5, 0.5, 0.5], size=200)
+    selector = ReleaseSelector(digest="d", labels=tuple(map(str, LABELS)), temperature=1.7, threshold=0.55)
+    measured = route_rows(log(rows), LABELS, [""] * 200, selector.temperature, selector.threshold)
+    decided = [decide(row.tolist(), selector).label or "none.none" for row in log(rows)]
+    assert [row.predicted for row in measured] == decided
+    assert len(set(decided)) == 3
 
 
 def test_the_threshold_parts_good_rows_from_background():
