@@ -50,6 +50,8 @@ def run(*, fresh: bool, rate: float) -> int:
         err.print("stopped by Ctrl-C")
         return 130
     finally:
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sig, signal.SIG_IGN)  # a second Ctrl-C would leave half of it running
         if system:
             with out.status("stopping everything"):
                 system.stop()
