@@ -13,7 +13,7 @@ from shared.errors import NotFound
 from shared.labels import REJECT
 
 HELD_OUT_ROWS = 28
-HELD_OUT_BACKGROUND = 32
+HELD_OUT_BACKGROUND = 20
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -73,7 +73,7 @@ def down() -> None:
 @app.command()
 def demo(
     fresh: Annotated[bool, typer.Option(help="Train everything anew.")] = False,
-    rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 1.0,
+    rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 0.5,
 ) -> None:
     """Show the whole journey on real parts: train, route, add a label while requests flow, sum up."""
     from services.cli.demo import run
