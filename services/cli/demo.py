@@ -20,7 +20,7 @@ from shared.settings import Settings
 
 WORKERS = ["bank,base", "travel"]
 MIN_REQUESTS = 24
-MIN_AFTER_PROMOTION = 4
+MIN_AFTER_PROMOTION = 3
 
 
 class DemoFailed(SignalboxError):

@@ -12,7 +12,7 @@ from services.cli.main import upload_dataset
 from shared.errors import NotFound
 from shared.labels import REJECT
 
-HELD_OUT_ROWS = 28
+HELD_OUT_ROWS = 25
 HELD_OUT_BACKGROUND = 20
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -80,7 +80,7 @@ class DemoData:
     def held_out(self) -> list[DemoRow]:
         """Test rows of every label, and of none."""
         counts = dict.fromkeys(self.labels, HELD_OUT_ROWS) | {REJECT: HELD_OUT_BACKGROUND}
-        return [DemoRow(text, label) for label, n in counts.items() for text in self._texts(label, "test")[:n]]
+        return [DemoRow(text, label) for label, n in counts.items() for text in _spread(self._texts(label, "test"), n)]
 
     def stream(self) -> Iterator[DemoRow]:
         """An endless mixture of test rows: every label in turn, something outside every domain between them."""
@@ -95,3 +95,8 @@ class DemoData:
     def _texts(self, label: str, part: str) -> list[str]:
         lines = (self._data / f"{label}.{part}.jsonl").read_text().splitlines()
         return [json.loads(line)["input"] for line in lines if line.strip()]
+
+
+def _spread(texts: list[str], count: int) -> list[str]:
+    """`count` texts at even distances: the files are ordered by intent."""
+    return [texts[at * len(texts) // count] for at in range(min(count, len(texts)))]

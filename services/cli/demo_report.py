@@ -62,7 +62,7 @@ def _kept_release(sent: Sent) -> bool:
 
 
 def _mostly(sent: Sequence[Sent], label: str) -> bool:
-    return bool(sent) and sum(s.label == label for s in sent) / len(sent) >= 0.8
+    return sum(s.label == label for s in sent) > len(sent) / 2
 
 
 def _labels_table(
