@@ -91,11 +91,13 @@ def train_missing(client: Client, data: DemoData) -> None:
     first, *others = [label for label in data.labels if label not in known] or [""]
     if first:
         queue(first, data.adapter_job(first))
-    if not current_release(client):
-        # Trained beside the adapters: it learns from their data, and waits for them when its release is made.
-        queue("selector", data.selector_job())
+    before = list(jobs)
     for label in others:
-        queue(label, data.adapter_job(label))
+        queue(label, data.adapter_job(label) | {"after": before})
+    if not current_release(client):
+        # Trained beside the adapters: it learns from their data, and waits for them when its release is made. The other
+        # adapters wait for the first one, so that this job is the second that a trainer takes.
+        queue("selector", data.selector_job())
     if not jobs:
         return
     out.print(f"queued {len(jobs)} training jobs: {', '.join(jobs.values())}")
