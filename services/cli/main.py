@@ -268,7 +268,7 @@ def evaluate_selector(
     """Print {accuracy, n, per_label, confusion, rejected, ece} of a release's selector."""
     from services.cli.evaluate import evaluate_selector as run
 
-    show.metrics(run(data, text, release), as_json=json)
+    show.record(run(data, text, release), as_json=json)
 
 
 @evaluate.command("adapter")

@@ -94,11 +94,6 @@ def releases(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     table(rows if as_json else lines, ["id", "current", "parent", "labels", "gate", "created_at"], as_json=as_json)
 
 
-def metrics(value: dict[str, Any], *, as_json: bool) -> None:
-    """A selector's metrics."""
-    record(value, as_json=as_json)
-
-
 def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """What the doctor found."""
     if as_json:

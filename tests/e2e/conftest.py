@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from services.cli.client import Client
+from services.cli.servers import free_ports
 from services.cli.supervisor import Supervisor
 from services.cli.up import announce
 from shared.settings import Settings
@@ -96,7 +97,7 @@ def system(tmp_path_factory):
     settings = Settings(
         data_dir=folder / "data",
         base_model=str(base),
-        api_port=0 or Settings.model_fields["api_port"].default + 1 + os.getpid() % 1000,
+        api_port=free_ports(1)[0],
         heartbeat_seconds=0.5,
         lease_seconds=3.0,
         reconcile_seconds=0.5,
