@@ -90,7 +90,7 @@ def running_api(folder: Path) -> Iterator[tuple[int, str, psutil.Process]]:
 def publish_release(client: "redis.Redis") -> None:
     """Make a release current as the registry would; its weights are never asked for here."""
     entry = ReleaseLabel(adapter="0" * 64, ref="fin.sa@1", group="fin", template="chatml", instruction="")
-    selector = ReleaseSelector(digest="1" * 64, labels=("fin.sa",))
+    selector = ReleaseSelector(llm="1" * 64, labels=("fin.sa",))
     release = Release(
         tenant_id="default",
         base_model="none",

@@ -21,6 +21,7 @@ REQUESTS_RUNNING = Gauge("signalbox_requests_running", "Requests in the engine")
 ADAPTERS_RESIDENT = Gauge("signalbox_adapters_resident", "Adapters in memory")
 RELOADS = Counter("signalbox_reloads", "Models or adapters loaded", ["what"])
 REJECTS = Counter("signalbox_rejects", "Requests that no label was found for", ["reason"])
+SELECTIONS = Counter("signalbox_selections", "Selections made, by who was asked: light, llm or both", ["by"])
 SELECTOR_PROBABILITY = Histogram(
     "signalbox_selector_probability", "Probability of the best label", buckets=[x / 20 for x in range(1, 21)]
 )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from shared.labels import REJECT, parse_label
+from shared.registry.manifests import SelectorKind
 
 LabelName = Annotated[str, AfterValidator(lambda text: str(parse_label(text)))]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
@@ -94,6 +95,11 @@ class _SelectorTraining(_Training):
     max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
     """Accuracy that a kept label may lose on validation. One point is the contract; where a label has fewer than 100
     validation rows a single row weighs more than that, and more may be needed."""
+    max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """Share of validation rows that may be rejected though they belong somewhere."""
+    background_reject: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of background rows whose rejection is enough: the line is drawn no higher than that takes, because the
+    last ones look like requests that belong somewhere."""
     promote: bool = False
     """Make the candidate current at once where the gate passes."""
     parent: Annotated[str, Field(max_length=64)] = ""
@@ -121,9 +127,11 @@ class SelectorTrain(_SelectorTraining):
     """Train a selector from nothing (paper, section 3.3)."""
 
     kind: Literal["selector.train"] = "selector.train"
+    selector: SelectorKind = "cascade"
+    """A light selector that asks the language model where it is not sure, or one of the two alone. A light one is
+    trained in seconds; `selector.add` goes on with the kind it finds."""
     text: Literal["input", "instruction+input"] = "input"
     reject_policy: Literal["base", "error"] = "base"
-    max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
 
 
 class SelectorAdd(_SelectorTraining):
@@ -131,7 +139,6 @@ class SelectorAdd(_SelectorTraining):
 
     kind: Literal["selector.add"] = "selector.add"
     retention: Annotated[float, Field(ge=0, le=1)] = 0.5
-    max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
 
 
 TrainingBody = AdapterTrain | SelectorTrain | SelectorAdd

@@ -57,7 +57,7 @@ def build_engine(service: Service, settings: Settings) -> Engine:
     if settings.engine == "echo":
         return make_engine("echo", settings, Path())
     from shared.model.base import base_model_id, resolve_base_model
-    from shared.model.threads import limit_threads
+    from shared.model.processor import limit_threads
 
     limit_threads(settings)
     folder = resolve_base_model(settings)

@@ -39,12 +39,9 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     Rows of `none.none` count as right where they are rejected.
     """
     from services.trainer.domain.metrics import measure
-    from services.trainer.infra.select_scores import route_rows, score_rows
-    from shared.labels import parse_label
+    from services.trainer.infra.select_scores import Reader, route_rows
     from shared.model.base import load_tokenizer, resolve_base_model
-    from shared.model.merge import merged_selector
-    from shared.model.scoring import LabelScorer
-    from shared.model.threads import limit_threads
+    from shared.model.processor import limit_threads
 
     if text not in ("input", "instruction+input"):
         raise Invalid("text_unknown", f"--text is input or instruction+input, not {text!r}")
@@ -53,13 +50,9 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     rows = read_labelled(data)
     registry, selector = current_selector(settings, release_id)
     base = resolve_base_model(settings)
-    model = merged_selector(base, registry.fetch_weights(selector.digest), settings.dtype)
-    labels = [parse_label(label) for label in selector.labels]
-    scorer = LabelScorer(model, load_tokenizer(base), labels, settings.max_prompt_tokens)
     texts = [r.row.input if text == "input" else f"{r.row.instruction}\n{r.row.input}" for r in rows]
-    scores = score_rows(scorer, texts)
-    routed = route_rows(scores, labels, [r.label for r in rows], selector.temperature, selector.threshold)
-    return measure(routed)._asdict()
+    reader = Reader(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
+    return measure(route_rows(selector, reader.read(selector, texts), [r.label for r in rows]))._asdict()
 
 
 def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]:
@@ -68,7 +61,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     from services.trainer.infra.evaluate import answer_rows, exact_match
     from shared.model.base import load_model, load_tokenizer, resolve_base_model
     from shared.model.merge import with_adapter
-    from shared.model.threads import limit_threads
+    from shared.model.processor import limit_threads
 
     settings = current_settings()
     limit_threads(settings)

@@ -1,18 +1,21 @@
-"""The selector service, wired by hand: settings, clients, model, handlers, task, worker."""
+"""The selector service, wired by hand: settings, clients, models, handlers, task, worker."""
+
+from pathlib import Path
 
 import structlog
 
 from services.selector.handlers import select
 from services.selector.infra.batcher import Batcher
+from services.selector.infra.light import LightSelectors
 from services.selector.infra.llm import LlmScorers
 from shared import metrics
 from shared.attempts import Held
 from shared.errors import SignalboxError
 from shared.jobs import Job
 from shared.model.base import resolve_base_model
-from shared.model.threads import limit_threads
+from shared.model.processor import limit_threads
 from shared.names import DEFAULT_TENANT, SELECT_QUEUE, TaskName
-from shared.registry import Release, ReleaseWatch
+from shared.registry import Release, ReleaseSelector, ReleaseWatch
 from shared.service import Service
 from shared.settings import Settings
 from shared.telemetry import configure_logging
@@ -24,11 +27,11 @@ def main() -> None:
     """Run until SIGTERM."""
     configure_logging("selector")
     settings = Settings()
-    limit_threads(settings)
     # Twice the batch: one batch is scored while the next one gathers.
     service = Service(settings, "selector", [SELECT_QUEUE], concurrency=2 * settings.selector_batch)
+    lights = LightSelectors(service.registry.fetch_light)
     scorers = LlmScorers(
-        resolve_base_model(settings),
+        lambda: _base_folder(settings),
         service.registry.fetch_weights,
         dtype=settings.dtype,
         max_tokens=settings.max_prompt_tokens,
@@ -41,11 +44,17 @@ def main() -> None:
         service.info["release"] = release.id
         try:
             if release.selector:
+                lights.load(release.selector)
+            if release.selector and release.selector.llm:
                 batcher.score(release.selector, "warm-up")
         except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
             log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
         else:
             log.info("release_loaded", release=release.id)
+
+    def prefetch(selector: ReleaseSelector) -> None:
+        lights.load(selector)
+        scorers.prefetch(selector)
 
     def work(job: Job, held: Held) -> None:
         held.check()
@@ -54,12 +63,14 @@ def main() -> None:
             job,
             held,
             release,
-            prefetch=scorers.prefetch,
-            score=batcher.score,
+            prefetch=prefetch,
+            light=lights.score,
+            llm=batcher.score,
             ledger=service.ledger,
             attempts=service.attempts,
             store_patience_seconds=settings.store_patience_seconds,
         )
+        metrics.SELECTIONS.labels(selection.by).inc()
         metrics.SELECTOR_PROBABILITY.observe(selection.best.probability)
         if not selection.label:
             metrics.REJECTS.labels("below_threshold").inc()
@@ -71,3 +82,9 @@ def main() -> None:
     service.on(TaskName.SELECT, work)
     metrics.serve(settings)
     service.run()
+
+
+def _base_folder(settings: Settings) -> Path:
+    """The base model, once a selector needs it; called by the thread that scores."""
+    limit_threads(settings)
+    return resolve_base_model(settings)

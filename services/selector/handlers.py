@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from services.selector.domain.policy import Selection, decide
 from shared.attempts import Attempts, Held
 from shared.errors import Invalid
 from shared.jobs import Job, JobKind, JobState
@@ -12,6 +11,8 @@ from shared.ledger import Ledger, calls
 from shared.names import BASE_GROUP, generate_queue
 from shared.patience import patiently
 from shared.registry import Release, ReleaseSelector
+from shared.selection import Selection
+from shared.selection import select as choose
 
 Prefetch = Callable[[ReleaseSelector], None]
 Score = Callable[[ReleaseSelector, str], list[float]]
@@ -23,7 +24,8 @@ def select(
     release: Release,
     *,
     prefetch: Prefetch,
-    score: Score,
+    light: Score,
+    llm: Score,
     ledger: Ledger,
     attempts: Attempts,
     store_patience_seconds: float,
@@ -35,9 +37,9 @@ def select(
     patiently(lambda: prefetch(selector), held, store_patience_seconds)
     held.check()
     started = time.perf_counter()
-    scores = score(selector, selection_text(job, selector))
+    text = selection_text(job, selector)
+    selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    selection = decide(scores, selector)
     fields = selection.as_fields(selector) | {"release": release.id, "score_ms": score_ms}
     if job.kind == JobKind.SELECT:
         attempts.end(calls.finish(job, JobState.SUCCEEDED, selection=fields, result=fields))

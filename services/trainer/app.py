@@ -9,7 +9,7 @@ from shared.adapter_files import BaseShapes
 from shared.attempts import Held
 from shared.jobs import Job
 from shared.model.base import base_model_id, load_tokenizer, resolve_base_model
-from shared.model.threads import limit_threads
+from shared.model.processor import limit_threads
 from shared.names import TRAIN_QUEUE, TaskName
 from shared.service import Service, publish_base_model
 from shared.settings import Settings

@@ -13,7 +13,7 @@ from shared.datasets import Row
 from shared.errors import Conflict, Invalid
 from shared.jobs import Job
 from shared.labels import REJECT
-from shared.registry import Release, ReleaseSelector
+from shared.registry import Release, ReleaseSelector, SelectorKind
 from shared.training import SelectorAdd, SelectorTrain
 
 Texts = Mapping[str, Sequence[str]]
@@ -31,6 +31,7 @@ class Plan:
     """The representation set of new labels, with the retained share of the old ones."""
     adapters: Mapping[str, str]
     """Versions of the new labels' adapters, as far as they were there when the job began."""
+    kind: SelectorKind
     text: Reading
     reject_policy: Literal["base", "error"]
     parent: Release | None = None
@@ -74,6 +75,7 @@ def _plan_training(job: Job, held: Held, body: SelectorTrain, inputs: Inputs, wo
         _texts(validation, body.text),
         representation,
         inputs.adapters,
+        body.selector,
         body.text,
         body.reject_policy,
         parent,
@@ -93,6 +95,7 @@ def _plan_addition(job: Job, held: Held, body: SelectorAdd, inputs: Inputs, work
         {**old_validation, **_texts(validation, selector.text)},
         {**kept, **new},
         inputs.adapters,
+        selector.kind,
         selector.text,
         parent.reject_policy,
         parent,

@@ -1,7 +1,9 @@
 """What every training job works with: the base model's parts, the registry, and the way to report and to resume."""
 
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +113,13 @@ class Workshop:
         folder = self.work_dir / f"{job.id}-{job.attempt}"
         folder.mkdir(parents=True)
         return folder
+
+    @contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """A folder for what is stored elsewhere at once."""
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.work_dir) as folder:
+            yield Path(folder)
 
 
 def need_outputs(rows: Sequence[Row], what: str) -> None:

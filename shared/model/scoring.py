@@ -1,52 +1,88 @@
 """P(label | text) over exactly the labels of a release, in one forward pass for a batch."""
 
+import copy
+import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import Invalid
 from shared.labels import Label
+from shared.model.merge import merged_selector
+from shared.model.processor import computes_bfloat16
 from shared.model.tokens import encode, encode_text, end_id
 from shared.prompts import selector_answer, selector_prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 Scores = NDArray[np.float32]
+
+NEAR_TIE = 0.5
+"""Nats between the two best labels; bfloat16 was seen to turn around margins under 0.2."""
 
 MAX_LOGITS = 1 << 28
 """Logits held at once, 1 GiB in float32: a batch over very many labels is scored in parts."""
 
 
+class Branch(NamedTuple):
+    """A place where answers part: the node that predicts (-1 for the end of the prompt), and what may follow."""
+
+    node: int
+    tokens: list[int]
+
+
 class Trie(NamedTuple):
-    """The answers as a tree: what labels share is read once."""
+    """The answers as a tree, as far as it must be read: what labels share once, and nothing after the last choice."""
 
     tokens: list[int]  # [nodes], in an order where parents come first
     parents: list[int]  # [nodes], -1 for children of the prompt
-    edges: list[tuple[int, int]]  # (node that predicts, token predicted), end tokens too
-    paths: list[list[int]]  # per label, its edges
+    branches: list[Branch]
+    paths: list[list[int]]  # per label, its choices among those of all branches, one branch after the other
 
 
 def build_trie(answers: Sequence[Sequence[int]], end: int) -> Trie:
-    """Merge token sequences; each path ends with an edge to the `end` token, which is predicted but never read."""
-    nodes: dict[tuple[int, int], int] = {}
-    edges: dict[tuple[int, int], int] = {}
-    paths = []
-    for answer in answers:
-        at, path = -1, []
-        for token in answer:
-            path.append(edges.setdefault((at, token), len(edges)))
-            at = nodes.setdefault((at, token), len(nodes))
-        path.append(edges.setdefault((at, end), len(edges)))
-        paths.append(path)
-    return Trie([token for _, token in nodes], [parent for parent, _ in nodes], list(edges), paths)
+    """Merge token sequences, each closed by the `end` token; where only one token can follow there is no choice."""
+    closed = [(*answer, end) for answer in answers]
+    following: dict[tuple[int, ...], list[int]] = {}
+    for answer in closed:
+        for at, token in enumerate(answer):
+            known = following.setdefault(answer[:at], [])
+            if token not in known:
+                known.append(token)
+    parting = [start for start, tokens in following.items() if len(tokens) > 1]
+    read = {start[:length]: None for start in parting for length in range(1, len(start) + 1)}
+    nodes = {start: node for node, start in enumerate(read)} | {(): -1}
+    choices = {(*start, token): None for start in parting for token in following[start]}
+    numbers = {choice: number for number, choice in enumerate(choices)}
+    return Trie(
+        [start[-1] for start in read],
+        [nodes[start[:-1]] for start in read],
+        [Branch(nodes[start], following[start]) for start in parting],
+        [[numbers[answer[:at]] for at in range(1, len(answer) + 1) if answer[:at] in numbers] for answer in closed],
+    )
+
+
+class Scorer(Protocol):
+    """What scores every label of a release."""
+
+    labels: list[Label]
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Return `[batch, labels]` float32: the log-probability of each label among those of the release."""
+        ...
 
 
 class LabelScorer:
-    """Scores every label of a release for a batch of texts; the model carries the selector already."""
+    """Scores every label of a release for a batch of texts; the model carries the selector already.
+
+    The probability of a label is that of decoding it under the constraint that only labels can be said: at each branch
+    of their tree the model's logits are normalised over what may follow. The start that all prompts share is read once.
+    """
 
     def __init__(
         self,
@@ -54,70 +90,90 @@ class LabelScorer:
         tokenizer: "PreTrainedTokenizerBase",
         labels: Sequence[Label],
         max_tokens: int,
-        precision: str = "float32",
     ) -> None:
-        """`precision` is what the forward pass computes in (autocast); scores on near-ties differ between precisions.
-
-        Raises `Invalid` for no labels, or a list too long for `max_tokens` (prompt and answer together).
-        """
+        """Raises `Invalid` for no labels, or a list too long for `max_tokens` (prompt and answer together)."""
         if not labels:
             raise Invalid("labels_missing", "a selector needs at least one label")
         self.labels = list(labels)
         self._model = model
         self._tokenizer = tokenizer
-        self._precision = precision
         answers = [encode_text(tokenizer, selector_answer(label)) for label in self.labels]
         self._trie = build_trie(answers, end_id(tokenizer))
         self._max_prompt = max_tokens - max(map(len, answers))
         self._depths, self._reach = _geometry(self._trie)
         self.prompt_ids("")
+        shared = itertools.takewhile(lambda segment: not segment.is_input, selector_prompt("", self.labels))
+        self._start = encode(tokenizer, list(shared), self._max_prompt)
+        self._start_cache: DynamicCache | None = None
 
     def prompt_ids(self, text: str) -> list[int]:
         """Return the ids of the selector prompt for a text, its input shortened where it must be."""
         return encode(self._tokenizer, selector_prompt(text, self.labels), self._max_prompt)
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """Return `[batch, labels]` float32: log-softmax over the labels' log-likelihoods, end token included."""
+        """Return `[batch, labels]` float32: the log-probability of each label among those of the release."""
         import torch
 
+        if not texts or len(self.labels) == 1:
+            return np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         prompts = [self.prompt_ids(text) for text in texts]
-        rows = max(1, MAX_LOGITS // (self._model.config.vocab_size * (len(self._trie.tokens) + 1)))
-        reduced = self._precision != "float32"
-        forward = torch.autocast(self._model.device.type, dtype=getattr(torch, self._precision), enabled=reduced)
-        with torch.inference_mode(), forward:
+        rows = max(1, MAX_LOGITS // (self._model.config.vocab_size * len(self._trie.branches)))
+        with torch.inference_mode():
             parts = [self._score_part(prompts[at : at + rows]) for at in range(0, len(prompts), rows)]
-        scores = torch.cat(parts) if parts else torch.zeros(0, len(self.labels))
-        result: Scores = scores.numpy()
-        return result
+        scores: Scores = torch.cat(parts).numpy()
+        return scores
 
     def _score_part(self, prompts: list[list[int]]) -> "Tensor":
-        ids, mask, positions = self._inputs(prompts)
+        import torch
+
+        ids, mask, positions = self._inputs([prompt[len(self._start) :] for prompt in prompts])
+        last = ids.shape[1] - len(self._trie.tokens) - 1  # where each prompt ends, and what comes after it is the tree
         outputs = self._model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            use_cache=False,
-            logits_to_keep=len(self._trie.tokens) + 1,  # the last prompt token and every node
+            past_key_values=self._started(len(prompts)),
+            use_cache=True,
+            logits_to_keep=torch.tensor([last + 1 + branch.node for branch in self._trie.branches], device=ids.device),
         )
         return self._label_scores(outputs.logits)
 
+    def _started(self, rows: int) -> "DynamicCache":
+        """The keys and values of the common start, for a batch of `rows`."""
+        import torch
+        from transformers import DynamicCache
+
+        if self._start_cache is None:
+            self._start_cache = DynamicCache()
+            if self._start:
+                start = torch.tensor([self._start], device=self._model.device)
+                self._model(input_ids=start, past_key_values=self._start_cache, use_cache=True, logits_to_keep=1)
+        cache = copy.deepcopy(self._start_cache)
+        cache.batch_repeat_interleave(rows)
+        return cache
+
     def _inputs(self, prompts: list[list[int]]) -> tuple["Tensor", "Tensor", "Tensor"]:
-        """Return ids and positions `[batch, width + nodes]`, and an additive mask `[batch, 1, width + nodes, same]`."""
+        """Return ids and positions `[batch, width + nodes]`, and an additive mask `[batch, 1, width + nodes, all]`.
+
+        `prompts` come without their common start; `all` is the start, then the columns of the ids.
+        """
         import torch
 
-        width, nodes = max(map(len, prompts)), len(self._trie.tokens)
+        before, width, nodes = len(self._start), max(map(len, prompts)), len(self._trie.tokens)
         ids = torch.zeros(len(prompts), width + nodes, dtype=torch.long)
-        allowed = torch.zeros(len(prompts), width + nodes, width + nodes, dtype=torch.bool)
+        allowed = torch.zeros(len(prompts), width + nodes, before + width + nodes, dtype=torch.bool)
         positions = torch.zeros_like(ids)
         ids[:, width:] = torch.tensor(self._trie.tokens)
-        allowed[:, width:, width:] = self._reach
+        allowed[:, :, :before] = True
+        seen = allowed[:, :, before:]
+        seen[:, width:, width:] = self._reach
         for row, prompt in enumerate(prompts):
             start = width - len(prompt)
             ids[row, start:width] = torch.tensor(prompt)
-            positions[row, start:width] = torch.arange(len(prompt))
-            positions[row, width:] = len(prompt) + self._depths
-            allowed[row, start:width, start:width] = torch.ones(len(prompt), len(prompt), dtype=torch.bool).tril()
-            allowed[row, width:, start:width] = True
+            positions[row, start:width] = before + torch.arange(len(prompt))
+            positions[row, width:] = before + len(prompt) + self._depths
+            seen[row, start:width, start:width] = torch.ones(len(prompt), len(prompt), dtype=torch.bool).tril()
+            seen[row, width:, start:width] = True
         return ids.to(self._model.device), self._additive(allowed), positions.to(self._model.device)
 
     def _additive(self, allowed: "Tensor") -> "Tensor":
@@ -128,15 +184,54 @@ class LabelScorer:
         return mask.unsqueeze(1).to(self._model.device)
 
     def _label_scores(self, logits: "Tensor") -> "Tensor":
-        """Turn `[batch, 1 + nodes, vocabulary]` logits into `[batch, labels]` normalised log-likelihoods."""
+        """Turn `[batch, branches, vocabulary]` logits into `[batch, labels]` log-probabilities."""
         import torch
 
-        logits = logits.float()
-        at = torch.tensor([node + 1 for node, _ in self._trie.edges], device=logits.device)
-        tokens = torch.tensor([token for _, token in self._trie.edges], device=logits.device)
-        edges = (logits[:, at, tokens] - logits.logsumexp(-1)[:, at]).cpu()
-        scores = torch.stack([edges[:, path].sum(-1) for path in self._trie.paths], dim=-1)
-        return scores.log_softmax(-1)
+        parts = [logits[:, at, branch.tokens].float().log_softmax(-1) for at, branch in enumerate(self._trie.branches)]
+        choices = torch.cat(parts, dim=-1).cpu()
+        return torch.stack([choices[:, path].sum(-1) for path in self._trie.paths], dim=-1)
+
+
+class CheckedScorer:
+    """Scores in reduced precision, and in float32 again where its two best labels are too near to tell apart."""
+
+    def __init__(self, quick: LabelScorer, exact: LabelScorer) -> None:
+        self.labels = exact.labels
+        self._quick = quick
+        self._exact = exact
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Return what `LabelScorer.score` does."""
+        scores = self._quick.score(texts)
+        if len(self.labels) > 1 and texts:
+            second, best = np.sort(scores, axis=1)[:, -2:].T
+            unsure = np.flatnonzero(best - second < NEAR_TIE).tolist()
+            if unsure:
+                scores[unsure] = self._exact.score([texts[row] for row in unsure])
+        return scores
+
+
+def load_scorer(
+    base_folder: Path,
+    weights: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    labels: Sequence[Label],
+    *,
+    max_tokens: int,
+    dtype: str,
+) -> Scorer:
+    """Load a selector for scoring: merged, in `dtype`; float32 is reached the short way where the processor has one.
+
+    Raises `Invalid` as `merged_selector` and `LabelScorer` do.
+    """
+    import torch
+
+    model = merged_selector(base_folder, weights, dtype)
+    scorer = LabelScorer(model, tokenizer, labels, max_tokens)
+    if dtype != "float32" or not computes_bfloat16(model.device.type):
+        return scorer
+    quick = copy.deepcopy(model).to(torch.bfloat16)
+    return CheckedScorer(LabelScorer(quick, tokenizer, labels, max_tokens), scorer)
 
 
 def _geometry(trie: Trie) -> tuple["Tensor", "Tensor"]:

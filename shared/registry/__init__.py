@@ -6,6 +6,7 @@ from shared.registry.manifests import (
     Release,
     ReleaseLabel,
     ReleaseSelector,
+    SelectorKind,
     Verdict,
 )
 from shared.registry.registry import Registry
@@ -19,5 +20,6 @@ __all__ = [
     "ReleaseLabel",
     "ReleaseSelector",
     "ReleaseWatch",
+    "SelectorKind",
     "Verdict",
 ]

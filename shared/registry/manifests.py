@@ -5,10 +5,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from shared.labels import REJECT, parse_label
 from shared.names import BASE_GROUP, generate_queue
+
+SelectorKind = Literal["cascade", "llm", "light"]
 
 
 def utc_now() -> str:
@@ -73,14 +75,43 @@ class ReleaseLabel(_Manifest):
 
 
 class ReleaseSelector(_Manifest):
-    """The selector of a release: a LoRA adapter of the base model and how its scores are read."""
+    """The selector of a release: a light one, a language model's LoRA, or both in a cascade; and how they are read."""
 
-    digest: str
+    light: str = ""
+    """Digest of the light selector; empty where the language model decides alone."""
+    llm: str = ""
+    """Digest of the LoRA; empty where the light selector decides alone."""
     labels: tuple[str, ...]
     """In scoring order; may hold the pseudo-label `none.none`."""
-    temperature: float = 1.0
+    light_weight: float = 1.0
+    llm_weight: float = 1.0
+    """The log-probabilities of each, times its weight, add up to the selector's logits: 1 / weight is a temperature."""
+    light_alone_weight: float = 1.0
+    """The light selector's weight where it decides alone."""
+    sure: float = Field(default=2.0, ge=0)
+    """The light selector decides alone where a probability reaches this; above 1 it never does."""
     threshold: float = Field(default=0.5, ge=0, le=1)
     text: Literal["input", "instruction+input"] = "input"
+
+    @model_validator(mode="after")
+    def _reads_somehow(self) -> Self:
+        if not (self.light or self.llm):
+            raise ValueError("a selector needs a light part or a language model's")
+        return self
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def kind(self) -> SelectorKind:
+        """Which parts it has."""
+        return "cascade" if self.light and self.llm else "light" if self.light else "llm"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def digest(self) -> str:
+        """What names this selector: the digest of its one part, or of the digests of both."""
+        if self.light and self.llm:
+            return hashlib.sha256(f"{self.light} {self.llm}".encode()).hexdigest()
+        return self.light or self.llm
 
 
 class Verdict(_Manifest):

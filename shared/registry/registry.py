@@ -1,5 +1,6 @@
 """Adapters, data sets and releases: contents in the object store, an index and the one pointer in Redis."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -64,6 +65,30 @@ class Registry:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return folder
+
+    # Light selectors: one file, stored under the SHA-256 of its content.
+
+    def put_light(self, file: Path) -> str:
+        """Store a light selector's file; answers its digest."""
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self.store.put_file(_light_key(digest), file)
+        return digest
+
+    def fetch_light(self, digest: str) -> Path:
+        """A local copy of the file, its digest verified on download; raises `Unavailable`, `NotFound`."""
+        file = self._cache_dir / "light" / f"{digest}.safetensors"
+        if file.is_file():
+            return file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".part-") as folder:
+            part = Path(folder) / file.name
+            self.store.get_file(_light_key(digest), part)
+            if hashlib.sha256(part.read_bytes()).hexdigest() != digest:
+                raise Unavailable(
+                    "selector_corrupt", f"the store's copy of selector {digest[:12]} does not match its digest"
+                )
+            part.rename(file)
+        return file
 
     # Adapters.
 
@@ -217,10 +242,13 @@ class Registry:
         self.store.put(key, json.dumps({"release": release.id, "from": expected, "by": by}).encode())
 
     def _check_whole(self, release: Release) -> None:
+        selector = release.selector
         needed = {f"adapter of {label}": entry.adapter for label, entry in release.labels.items()}
-        if release.selector:
-            needed["selector"] = release.selector.digest
+        if selector and selector.llm:
+            needed["selector"] = selector.llm
         missing = [what for what, digest in needed.items() if not self.has_weights(digest)]
+        if selector and selector.light and not self.store.exists(_light_key(selector.light)):
+            missing.append("light selector")
         if missing:
             raise Conflict(
                 "adapter_missing", f"the store does not hold: {', '.join(missing)}; upload or train it first"
@@ -243,6 +271,10 @@ def check_same_base(manifest: AdapterManifest, base_model: str) -> None:
             "adapter_base_mismatch",
             f"adapter {manifest.ref} belongs to base model {manifest.base_model}, not to {base_model}; train it anew",
         )
+
+
+def _light_key(digest: str) -> str:
+    return f"light/{digest}.safetensors"
 
 
 def _rename(part: Path, folder: Path) -> None:

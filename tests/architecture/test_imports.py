@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "datasets", "gguf"}
+HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "datasets", "gguf", "sklearn", "scipy"}
 SERVICES = {p.name for p in (ROOT / "services").iterdir() if p.is_dir() and p.name != "__pycache__"}
 SOURCES = sorted(p for top in ("shared", "services") for p in (ROOT / top).rglob("*.py"))
 

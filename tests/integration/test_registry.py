@@ -11,7 +11,7 @@ from shared.datasets import Row
 from shared.errors import Conflict, NotFound, StaleAttempt, Unavailable
 from shared.jobs import JobKind, NewJob
 from shared.ledger import calls
-from shared.registry import AdapterManifest, Release, ReleaseLabel, ReleaseWatch, Verdict
+from shared.registry import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, ReleaseWatch, Verdict
 from shared.store import FolderStore, S3Store
 
 
@@ -255,3 +255,28 @@ def test_a_watcher_sees_a_new_release_by_hint_and_by_poll(registry, ledger, dige
     assert changed.wait(6)
     watch.stop()
     assert seen == [candidate]
+
+
+@pytest.fixture
+def light(registry, tmp_path):
+    (tmp_path / "light.safetensors").write_bytes(b"not read here")
+    return registry.put_light(tmp_path / "light.safetensors")
+
+
+def test_a_light_selector_is_read_as_it_was_written_and_kept(registry, light):
+    assert registry.fetch_light(light).read_bytes() == b"not read here"
+    registry.store.delete(f"light/{light}.safetensors")
+    assert registry.fetch_light(light).is_file()
+
+
+def test_a_damaged_light_selector_is_refused(registry, light):
+    registry.store.put(f"light/{light}.safetensors", b"not read here!")
+    with pytest.raises(Unavailable, match="does not match its digest"):
+        registry.fetch_light(light)
+
+
+def test_a_release_with_a_light_selector_that_is_not_stored_is_refused(registry, digest, consumers):
+    whole = release(registry, digest=digest)
+    selector = ReleaseSelector(light="0" * 64, labels=("fin.sa",))
+    with pytest.raises(Conflict, match="light selector"):
+        registry.add_release(whole.model_copy(update={"selector": selector}))

@@ -38,8 +38,8 @@ class Batcher:
     def _run(self) -> None:
         while True:
             batch = self._gather()
-            for selector in {w.selector.digest: w.selector for w in batch}.values():
-                self._score([w for w in batch if w.selector.digest == selector.digest])
+            for selector in {w.selector for w in batch}:
+                self._score([w for w in batch if w.selector == selector])
 
     def _gather(self) -> list[_Waiting]:
         batch = [self._queue.get()]

@@ -1,9 +1,17 @@
-"""Where to draw the line under which a request is rejected."""
+"""Where to draw two lines: under which a request is rejected, and over which the light selector decides alone."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 MAX_FALSE_REJECT = 0.02
+
+
+class Aim(NamedTuple):
+    """What a rejection threshold is to do on validation rows."""
+
+    max_false_reject: float = MAX_FALSE_REJECT
+    background_reject: float = 1.0
 
 
 class Threshold(NamedTuple):
@@ -14,15 +22,24 @@ class Threshold(NamedTuple):
     background_reject: float  # share of background rows rejected
 
 
-def choose_threshold(
-    in_domain: Sequence[float], background: Sequence[float], max_false_reject: float = MAX_FALSE_REJECT
-) -> Threshold:
-    """Return the threshold that rejects most background while at most `max_false_reject` of in-domain rows go.
+def choose_threshold(in_domain: Sequence[float], background: Sequence[float], aim: Aim) -> Threshold:
+    """Return the threshold that rejects the share of background aimed at, or as much of it as `max_false_reject` lets.
 
     Each number is the calibrated probability of a row's best real label. A row is rejected below the threshold.
     """
-    value = _middle_of_gap(_highest_allowed(in_domain, max_false_reject), background)
+    value = _line(in_domain, background, aim)
     return Threshold(value, _share_rejected(in_domain, value), _share_rejected(background, value))
+
+
+def _line(in_domain: Sequence[float], background: Sequence[float], aim: Aim) -> float:
+    highest = _highest_allowed(in_domain, aim.max_false_reject)
+    wanted = sorted(background)[: math.ceil(aim.background_reject * len(background) - 1e-9)]
+    below = [probability for probability in wanted if probability < highest]
+    if not below:
+        return 0.0 if background and not wanted else highest
+    # Every line up to the next row above rejects the same rows; the middle leaves both sides a margin.
+    above = [probability for probability in (*background, highest) if probability > below[-1]]
+    return (below[-1] + min(above)) / 2
 
 
 def _highest_allowed(in_domain: Sequence[float], max_false_reject: float) -> float:
@@ -30,12 +47,31 @@ def _highest_allowed(in_domain: Sequence[float], max_false_reject: float) -> flo
     return ordered[min(int(max_false_reject * len(ordered) + 1e-9), len(ordered) - 1)] if ordered else 0.0
 
 
-def _middle_of_gap(highest: float, background: Sequence[float]) -> float:
-    below = [probability for probability in background if probability < highest]
-    # Every line between the two rejects the same rows; the middle leaves both sides a margin.
-    return (highest + max(below)) / 2 if below else highest
-
-
 def _share_rejected(probabilities: Sequence[float], threshold: float) -> float:
     rejected = sum(probability < threshold for probability in probabilities)
     return rejected / max(len(probabilities), 1)
+
+
+NEVER = 2.0
+
+
+class Opinion(NamedTuple):
+    """One validation row: how sure the light selector is alone, and who would be right about it."""
+
+    sure: float
+    light_is_right: bool
+    both_are_right: bool
+
+
+def choose_sure(rows: Sequence[Opinion], least: float) -> float:
+    """Return the probability from which on the light selector decides alone: as low as costs no row, `NEVER` if none.
+
+    From the surest row down, the light one must at no point have been wrong more often than both together.
+    """
+    found, ahead = NEVER, 0
+    for row in sorted(rows, key=lambda row: (-row.sure, row.light_is_right)):
+        ahead += row.light_is_right - row.both_are_right
+        if row.sure < least or ahead < 0:
+            break
+        found = row.sure
+    return found

@@ -1,22 +1,71 @@
-"""A selector on rows: label probabilities, the temperature that calibrates them, and what routing comes of it."""
+"""A selector on rows: what its parts say of each, how that is calibrated, and what routing comes of it."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
-from services.trainer.domain.calibration import MAX_FALSE_REJECT, Threshold, choose_threshold
+from services.trainer.domain.calibration import Aim, Opinion, Threshold, choose_sure, choose_threshold
 from services.trainer.domain.metrics import Routed
-from shared.labels import REJECT, Label
-from shared.model.scoring import LabelScorer
+from shared.labels import REJECT, parse_label
+from shared.model.light import LightSelector
+from shared.model.scoring import Scorer, load_scorer
+from shared.registry import Registry, ReleaseSelector
+from shared.selection import Selection, alone_probabilities, select
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Scores = NDArray[np.float32]
 
-TEMPERATURES = np.geomspace(0.05, 20, 241)
+LARGEST_WEIGHT = 20.0
+_EVEN_CHANCE = 0.5
+
+
+class Opinions(NamedTuple):
+    """Log-probabilities `[rows, labels]` of a selector's parts, in the order of its labels; None for one it lacks."""
+
+    light: Scores | None
+    llm: Scores | None
+
+
+class Reader(NamedTuple):
+    """What it takes to read rows with a stored selector."""
+
+    registry: Registry
+    base_folder: Path
+    tokenizer: "PreTrainedTokenizerBase"
+    max_tokens: int
+    dtype: str = "float32"
+    check: Callable[[], None] = lambda: None
+
+    def read(self, selector: ReleaseSelector, texts: Sequence[str]) -> Opinions:
+        """Ask every part of a selector about every row; `check` is called before each batch and may raise to end it."""
+        return Opinions(
+            self._light(selector, texts) if selector.light else None,
+            self._llm(selector, texts) if selector.llm else None,
+        )
+
+    def _light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
+        light = LightSelector.load(self.registry.fetch_light(selector.light))
+        order = [light.labels.index(label) for label in selector.labels]
+        scores: Scores = light.score(texts)[:, order]
+        return scores
+
+    def _llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
+        labels = [parse_label(label) for label in selector.labels]
+        weights = self.registry.fetch_weights(selector.llm)
+        scorer = load_scorer(
+            self.base_folder, weights, self.tokenizer, labels, max_tokens=self.max_tokens, dtype=self.dtype
+        )
+        return score_rows(scorer, texts, check=self.check)
 
 
 def score_rows(
-    scorer: LabelScorer, texts: Sequence[str], batch_size: int = 16, *, check: Callable[[], None] = lambda: None
+    scorer: Scorer, texts: Sequence[str], batch_size: int = 16, *, check: Callable[[], None] = lambda: None
 ) -> Scores:
     """Return `[rows, labels]` log-probabilities in the order of the rows; batches are made of texts of like length.
 
@@ -31,58 +80,76 @@ def score_rows(
     return scores
 
 
-def fit_temperature(scores: Scores, gold: Sequence[int]) -> float:
-    """Return the temperature of least negative log-likelihood on held-out rows (Guo et al. 2017, section 4.2).
+def calibrated(
+    selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], aim: Aim
+) -> tuple[ReleaseSelector, Threshold]:
+    """Return the selector with weights and thresholds chosen on validation rows; those of `REJECT` are background."""
+    parts = [scores for scores in opinions if scores is not None]
+    right = [selector.labels.index(label) for label in gold]
+    weights = fit_weights(parts, right)
+    if opinions.light is None:
+        weighted = selector.model_copy(update={"llm_weight": weights[0]})
+    else:
+        alone = fit_weights([opinions.light], right)[0]
+        weighted = selector.model_copy(
+            update={"light_alone_weight": alone, "light_weight": weights[0], "llm_weight": weights[-1]}
+        )
+    threshold = _threshold(weighted, opinions, gold, aim)
+    final = weighted.model_copy(update={"threshold": threshold.value})
+    if selector.kind == "cascade":
+        final = final.model_copy(update={"sure": _sure(final, opinions, gold)})
+    return final, threshold
 
-    `scores` `[rows, labels]` are log-probabilities, `gold` the right column of each; 1.0 where there are no rows.
+
+def fit_weights(opinions: Sequence[Scores], gold: Sequence[int]) -> list[float]:
+    """Return the weight of each `[rows, labels]` in their product that makes held-out rows likeliest.
+
+    For one of them its inverse is the temperature of Guo et al. 2017, section 4.2. A prior of one row holds weights at
+    1 where the rows say little; `gold` is the right column of each row.
     """
     if not len(gold):
-        return 1.0
+        return [1.0] * len(opinions)
+    stacked = np.stack(opinions).astype(np.float64)
     rows = np.arange(len(gold))
-    losses = [-tempered(scores, float(t))[rows, np.asarray(gold)].mean() for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        logits = np.tensordot(weights, stacked, 1)
+        top = logits.max(axis=1, keepdims=True)
+        likelihood = logits[rows, gold] - top[:, 0] - np.log(np.exp(logits - top).sum(axis=1))
+        return float(-likelihood.sum() + 0.5 * ((weights - 1) ** 2).sum())
+
+    found = minimize(loss, np.ones(len(opinions)), bounds=[(0.0, LARGEST_WEIGHT)] * len(opinions))
+    return [float(weight) for weight in found.x]
 
 
-def tempered(scores: Scores, temperature: float) -> NDArray[np.float64]:
-    """Return log-probabilities `[rows, labels]` after division by the temperature."""
-    scaled = scores.astype(np.float64) / temperature
-    shifted = scaled - scaled.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
+def selections(selector: ReleaseSelector, opinions: Opinions) -> list[Selection]:
+    """What the service would say of each row."""
+    rows = next(len(scores) for scores in opinions if scores is not None)
+    light, llm = ([()] * rows if scores is None else scores.tolist() for scores in opinions)
+    return [select(selector, lambda a=a: a, lambda b=b: b) for a, b in zip(light, llm, strict=True)]  # type: ignore[misc]
 
 
-def route_rows(
-    scores: Scores, labels: Sequence[Label], gold: Sequence[str], temperature: float, threshold: float
-) -> list[Routed]:
-    """Return where each row goes: its best real label, or `REJECT` where that is less likely than the threshold.
-
-    The probability is that of the decision; a rejected row's is what its best label lacks.
-    """
-    rows = []
-    for row, (label, probability) in enumerate(_best_real(scores, labels, temperature)):
-        taken = probability >= threshold
-        rows.append(Routed(gold[row], label if taken else REJECT, probability if taken else 1 - probability))
-    return rows
+def route_rows(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) -> list[Routed]:
+    """Where each row goes; the probability is that of the decision: a rejected row's is what its best label lacks."""
+    return [
+        Routed(right, said.label or REJECT, said.best.probability if said.label else 1 - said.best.probability)
+        for right, said in zip(gold, selections(selector, opinions), strict=True)
+    ]
 
 
-def _best_real(scores: Scores, labels: Sequence[Label], temperature: float) -> list[tuple[str, float]]:
-    """The best label of each row that is not `REJECT`, with its calibrated probability among all."""
-    real = [column for column, label in enumerate(labels) if str(label) != REJECT]
-    probabilities = np.exp(tempered(scores, temperature))[:, real]
-    return [(str(labels[real[int(row.argmax())]]), float(row.max())) for row in probabilities]
-
-
-def fit_threshold(
-    scores: Scores,
-    labels: Sequence[Label],
-    gold: Sequence[str],
-    temperature: float,
-    max_false_reject: float = MAX_FALSE_REJECT,
-) -> Threshold:
-    """Choose the rejection threshold on validation rows; those of label `REJECT` are the background."""
-    sure = [probability for _, probability in _best_real(scores, labels, temperature)]
+def _threshold(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], aim: Aim) -> Threshold:
+    said = zip(gold, selections(selector, opinions), strict=True)
+    sure = [(label, selection.best.probability) for label, selection in said]
     return choose_threshold(
-        [p for p, label in zip(sure, gold, strict=True) if label != REJECT],
-        [p for p, label in zip(sure, gold, strict=True) if label == REJECT],
-        max_false_reject,
+        [p for label, p in sure if label != REJECT], [p for label, p in sure if label == REJECT], aim
     )
+
+
+def _sure(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) -> float:
+    """The line over which the light selector decides alone; `selector` asks both about every row so far."""
+    assert opinions.light is not None
+    alone = selector.model_copy(update={"llm": ""})
+    tops = [max(alone_probabilities(selector, row)) for row in opinions.light.tolist()]
+    rows = zip(tops, route_rows(alone, opinions, gold), route_rows(selector, opinions, gold), strict=True)
+    judged = [Opinion(top, light.is_right, both.is_right) for top, light, both in rows]
+    return choose_sure(judged, least=max(selector.threshold, _EVEN_CHANCE))

@@ -14,7 +14,7 @@ LABELS = ("bank.accounts", "bank.cards")
 
 
 def selector(digest):
-    return ReleaseSelector(digest=digest, labels=LABELS, threshold=0)
+    return ReleaseSelector(llm=digest, labels=LABELS, threshold=0)
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def store_of_selectors(adapter):
 
 @pytest.fixture
 def scorers(tiny_folder, store_of_selectors):
-    return LlmScorers(tiny_folder, store_of_selectors.fetch, dtype="float32", max_tokens=400, on_load=lambda: None)
+    return LlmScorers(
+        lambda: tiny_folder, store_of_selectors.fetch, dtype="float32", max_tokens=400, on_load=lambda: None
+    )
 
 
 def test_selectors_that_work_stay_until_the_new_one_is_loaded(scorers, store_of_selectors):
@@ -86,7 +88,8 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
         select,
         release=release,
         prefetch=scorers.prefetch,
-        score=lambda chosen, text: list(scorers.score_many(chosen, [text])[0]),
+        light=lambda chosen, text: pytest.fail("it has no light part"),
+        llm=lambda chosen, text: list(scorers.score_many(chosen, [text])[0]),
         ledger=ledger,
         attempts=attempts,
         store_patience_seconds=0.05,

@@ -20,7 +20,7 @@ def release_of(labels, *, selector=True):
         tenant_id="t",
         base_model="tiny",
         labels=entries,
-        selector=ReleaseSelector(digest="s", labels=tuple(labels)) if selector else None,
+        selector=ReleaseSelector(llm="s", labels=tuple(labels)) if selector else None,
         base_group="g",
         verdict=Verdict(passed=True, reasons=()),
     )

@@ -7,8 +7,8 @@ import pytest
 from services.selector.infra.batcher import Batcher
 from shared.registry import ReleaseSelector
 
-ONE = ReleaseSelector(digest="one", labels=("a.b", "a.c"))
-TWO = ReleaseSelector(digest="two", labels=("a.b", "a.c"))
+ONE = ReleaseSelector(llm="one", labels=("a.b", "a.c"))
+TWO = ReleaseSelector(llm="two", labels=("a.b", "a.c"))
 
 
 class LengthScorer:

@@ -1,12 +1,12 @@
 import pytest
 
-from services.trainer.domain.calibration import choose_threshold
+from services.trainer.domain.calibration import NEVER, Aim, Opinion, choose_sure, choose_threshold
 
 IN_DOMAIN = [0.5] + [0.9] * 99
 
 
 def test_two_in_a_hundred_good_rows_may_be_lost_to_reject_more_background():
-    threshold = choose_threshold(IN_DOMAIN, [0.7, 0.8, 0.95], max_false_reject=0.02)
+    threshold = choose_threshold(IN_DOMAIN, [0.7, 0.8, 0.95], Aim(0.02))
 
     assert threshold.value == pytest.approx(0.85)
     assert threshold.false_reject == pytest.approx(0.01)
@@ -14,15 +14,51 @@ def test_two_in_a_hundred_good_rows_may_be_lost_to_reject_more_background():
 
 
 def test_no_good_row_is_lost_where_none_may_be():
-    threshold = choose_threshold(IN_DOMAIN, [0.3, 0.7], max_false_reject=0)
+    threshold = choose_threshold(IN_DOMAIN, [0.3, 0.7], Aim(0))
 
     assert threshold.value == pytest.approx(0.4)
     assert (threshold.false_reject, threshold.background_reject) == (0, 0.5)
 
 
 def test_without_background_the_line_stands_where_the_allowed_rows_fall():
-    assert choose_threshold(IN_DOMAIN, []) == (0.9, 0.01, 0.0)
+    assert choose_threshold(IN_DOMAIN, [], Aim()) == (0.9, 0.01, 0.0)
 
 
 def test_without_any_row_nothing_is_rejected():
-    assert choose_threshold([], []) == (0.0, 0.0, 0.0)
+    assert choose_threshold([], [], Aim()) == (0.0, 0.0, 0.0)
+
+
+def test_the_line_is_no_higher_than_the_background_that_is_enough_to_reject():
+    background = [0.1, 0.2, 0.3, 0.4, 0.45]
+    aims = (Aim(0.02), Aim(0.02, 0.8), Aim(0.02, 0.5), Aim(0.02, 0.0))
+    lines = [choose_threshold([0.48] * 10, background, aim) for aim in aims]
+    assert [line.background_reject for line in lines] == [1.0, 0.8, 0.6, 0.0]
+    assert [line.value for line in lines] == pytest.approx([0.465, 0.425, 0.35, 0.0])
+
+
+def test_wrong_rejections_bound_the_line_before_the_background_does():
+    threshold = choose_threshold([0.2] * 50 + [0.9] * 50, [0.1, 0.3, 0.5], Aim(0.0, 1.0))
+    assert (threshold.false_reject, threshold.background_reject) == (0.0, pytest.approx(1 / 3))
+
+
+def rows(*of):
+    return [Opinion(*row) for row in of]
+
+
+def test_the_light_selector_decides_alone_as_far_down_as_it_costs_nothing():
+    sure = choose_sure(rows((0.9, True, True), (0.8, False, False), (0.7, True, True), (0.6, False, True)), 0.5)
+    assert sure == 0.7
+
+
+def test_a_row_that_the_light_selector_alone_gets_right_pays_for_one_it_gets_wrong():
+    assert choose_sure(rows((0.9, True, False), (0.8, False, True), (0.7, True, True)), 0.5) == 0.7
+
+
+def test_what_is_less_sure_than_the_least_is_left_to_both():
+    assert choose_sure(rows((0.9, True, True), (0.4, True, True)), 0.5) == 0.9
+
+
+def test_a_light_selector_that_errs_where_it_is_surest_never_decides_alone():
+    assert choose_sure(rows((0.9, False, True), (0.8, True, True)), 0.5) == NEVER
+    assert choose_sure([], 0.5) == NEVER
+    assert choose_sure(rows((0.9, True, True), (0.9, False, True)), 0.5) == NEVER

@@ -1,14 +1,23 @@
 import numpy as np
 import pytest
 
+from services.trainer.domain.calibration import Aim
 from services.trainer.domain.metrics import Routed
-from services.trainer.infra.select_scores import fit_temperature, fit_threshold, route_rows, score_rows, tempered
+from services.trainer.infra.select_scores import (
+    Opinions,
+    calibrated,
+    fit_weights,
+    route_rows,
+    score_rows,
+    selections,
+)
 from shared.attempts import Held
 from shared.errors import Cancelled
 from shared.jobs import Job
 from shared.labels import Label
 from shared.model.base import load_model
 from shared.model.scoring import LabelScorer
+from shared.registry import ReleaseSelector
 
 LABELS = [Label("fin", "sa"), Label("fin", "ha"), Label("none", "none")]
 
@@ -41,30 +50,44 @@ def test_scoring_can_be_stopped_before_each_batch(tiny_folder, tiny_tokenizer):
     assert len(batches) == 1
 
 
-def test_the_temperature_cools_what_is_too_unsure_and_warms_what_is_too_sure():
+def llm(**changes):
+    return ReleaseSelector(**({"llm": "d", "labels": tuple(map(str, LABELS))} | changes))
+
+
+def test_the_weight_sharpens_what_is_too_unsure_and_softens_what_is_too_sure():
     unsure = log([[0.6, 0.4]] * 20)
     too_sure = log([[0.999, 0.001]] * 20)
 
-    assert fit_temperature(unsure, [0] * 20) < 0.5
-    assert fit_temperature(too_sure, [0] * 15 + [1] * 5) > 2
-    assert fit_temperature(unsure, []) == 1.0
+    assert fit_weights([unsure], [0] * 20)[0] > 2
+    assert fit_weights([too_sure], [0] * 15 + [1] * 5)[0] < 0.5
+    assert fit_weights([unsure], []) == [1.0]
 
 
-def test_a_fitted_temperature_is_as_sure_as_it_is_right():
-    scores, gold = log([[0.999, 0.001]] * 20), [0] * 15 + [1] * 5
+def test_a_weighted_opinion_is_as_sure_as_it_is_right():
+    scores, gold = log([[0.999, 0.001, 1e-30]] * 200), ["fin.sa"] * 150 + ["fin.ha"] * 50
 
-    assert np.exp(tempered(scores, fit_temperature(scores, gold)))[0, 0] == pytest.approx(0.75, abs=0.02)
+    selector, _ = calibrated(llm(), Opinions(None, scores), gold, Aim())
+
+    assert route_rows(selector, Opinions(None, scores), gold)[0].probability == pytest.approx(0.75, abs=0.02)
 
 
-def test_tempered_rows_sum_to_one():
-    np.testing.assert_allclose(np.exp(tempered(log([[0.7, 0.2, 0.1]]), 3.0)).sum(), 1)
+def test_of_two_opinions_the_one_that_knows_weighs_more():
+    chance = np.random.default_rng(0)
+    gold = chance.integers(0, 2, 200)
+    knows = log([[0.8, 0.2] if g == 0 else [0.2, 0.8] for g in gold])
+    guesses = log(chance.dirichlet([1, 1], 200))
+
+    good, bad = fit_weights([knows, guesses], gold.tolist())
+
+    assert good > 1
+    assert abs(bad) < 0.3
 
 
 def test_a_row_goes_to_its_best_real_label_unless_that_is_too_unlikely():
     scores = log([[0.8, 0.1, 0.1], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8], [0.2, 0.35, 0.45]])
     gold = ["fin.sa", "fin.ha", "none.none", "fin.ha"]
 
-    strict, lenient = (route_rows(scores, LABELS, gold, temperature=1.0, threshold=t) for t in (0.6, 0.3))
+    strict, lenient = (route_rows(llm(threshold=t), Opinions(None, scores), gold) for t in (0.6, 0.3))
 
     assert [row.predicted for row in strict] == ["fin.sa", "none.none", "none.none", "none.none"]
     assert [row.predicted for row in lenient] == ["fin.sa", "fin.sa", "none.none", "fin.ha"]
@@ -72,23 +95,32 @@ def test_a_row_goes_to_its_best_real_label_unless_that_is_too_unlikely():
     assert strict[2].probability == pytest.approx(0.9)
 
 
-def test_the_service_decides_as_the_trainer_measured():
-    from services.selector.domain.policy import decide
-    from shared.registry.manifests import ReleaseSelector
-
-    rows = np.random.default_rng(0).dirichlet([0.5, 0.5, 0.5], size=200)
-    selector = ReleaseSelector(digest="d", labels=tuple(map(str, LABELS)), temperature=1.7, threshold=0.55)
-    measured = route_rows(log(rows), LABELS, [""] * 200, selector.temperature, selector.threshold)
-    decided = [decide(row.tolist(), selector).label or "none.none" for row in log(rows)]
-    assert [row.predicted for row in measured] == decided
-    assert len(set(decided)) == 3
-
-
 def test_the_threshold_parts_good_rows_from_background():
     scores = log([[0.9, 0.05, 0.05]] * 10 + [[0.4, 0.35, 0.25]] * 10 + [[0.1, 0.1, 0.8]] * 10)
     gold = ["fin.sa"] * 10 + ["none.none"] * 20
 
-    threshold = fit_threshold(scores, LABELS, gold, temperature=1.0)
+    selector, threshold = calibrated(llm(), Opinions(None, scores), gold, Aim())
 
-    assert 0.4 < threshold.value < 0.9
     assert (threshold.false_reject, threshold.background_reject) == (0.0, 1.0)
+    assert selector.threshold == threshold.value
+
+
+def test_a_cascade_asks_the_language_model_only_where_the_light_selector_errs():
+    right, unsure = [0.95, 0.03, 0.02], [0.45, 0.4, 0.15]
+    light = log([right] * 50 + [unsure] * 50)
+    exact = log([[0.9, 0.05, 0.05]] * 50 + [[0.05, 0.9, 0.05]] * 50)
+    gold = ["fin.sa"] * 50 + ["fin.ha"] * 50
+
+    selector, _ = calibrated(llm(light="l"), Opinions(light, exact), gold, Aim())
+    said = selections(selector, Opinions(light, exact))
+
+    assert [s.by for s in said] == ["light"] * 50 + ["both"] * 50
+    assert [s.label for s in said] == gold
+
+
+def test_a_light_selector_alone_is_calibrated_too():
+    scores, gold = log([[0.6, 0.3, 0.1]] * 20), ["fin.sa"] * 20
+
+    selector, _ = calibrated(llm(llm="", light="l"), Opinions(scores, None), gold, Aim())
+
+    assert selections(selector, Opinions(scores, None))[0].best.probability > 0.8

@@ -1,0 +1,47 @@
+"""Train a light selector: seconds, one thread, no language model."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+
+from shared.model.light import FEATURES, Counts, LightSelector, count_features, weigh
+
+INVERSE_REGULARISATION = 10.0
+MAX_STEPS = 200
+
+
+def fit_light(texts: Mapping[str, Sequence[str]]) -> LightSelector:
+    """Fit a linear model on the texts of each label, all labels weighing the same; two labels at least."""
+    rows = [(label, count_features(text)) for label, own in sorted(texts.items()) for text in own]
+    counted = [counts for _, counts in rows]
+    idf = _rarity(counted)
+    model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=MAX_STEPS, class_weight="balanced")
+    model.fit(_matrix(counted, idf), [label for label, _ in rows])
+    weights, bias = model.coef_.T, model.intercept_
+    if len(model.classes_) == 2:  # one column for two labels: that of the second against the first
+        weights, bias = np.hstack([-weights, weights]) / 2, np.array([-bias[0], bias[0]]) / 2
+    return LightSelector(
+        [str(label) for label in model.classes_],
+        idf,
+        np.ascontiguousarray(weights, dtype=np.float32),
+        bias.astype(np.float32),
+    )
+
+
+def _rarity(counted: Sequence[Counts]) -> NDArray[np.float32]:
+    """Inverse document frequency of every feature, smoothed, `[features]`."""
+    seen = np.zeros(FEATURES)
+    for counts in counted:
+        seen[counts.features] += 1
+    idf: NDArray[np.float32] = (np.log((1 + len(counted)) / (1 + seen)) + 1).astype(np.float32)
+    return idf
+
+
+def _matrix(counted: Sequence[Counts], idf: NDArray[np.float32]) -> csr_matrix:
+    ends = np.cumsum([0, *(len(counts.features) for counts in counted)])
+    values = np.concatenate([weigh(counts, idf) for counts in counted])
+    columns = np.concatenate([counts.features for counts in counted])
+    return csr_matrix((values, columns, ends), shape=(len(counted), FEATURES))

@@ -1,0 +1,129 @@
+"""The parts of a selector in a training job: fitted, stored, calibrated, and judged against the release before."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from services.trainer.domain.calibration import Aim
+from services.trainer.domain.gate import judge
+from services.trainer.domain.metrics import Metrics, measure
+from services.trainer.selector_plans import Body, Plan, Texts
+from services.trainer.workshop import Workshop
+from shared.attempts import Held
+from shared.jobs import Job
+from shared.labels import parse_label
+from shared.registry import ReleaseSelector, Verdict
+
+if TYPE_CHECKING:
+    from services.trainer.infra.select_scores import Opinions, Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A trained selector with its calibration, its metrics on the validation rows, and the gate's answer."""
+
+    selector: ReleaseSelector
+    report: dict[str, Any]
+    verdict: Verdict
+
+
+def train_selector(job: Job, held: Held, body: Body, plan: Plan, workshop: Workshop) -> ReleaseSelector:
+    """Fit and store what the plan's kind is made of; nothing is calibrated yet."""
+    return ReleaseSelector(
+        llm=_fit_llm(job, held, body, plan, workshop) if plan.kind != "light" else "",
+        light=_fit_light(job, held, plan, workshop) if plan.kind != "llm" else "",
+        labels=tuple(plan.scored_labels),
+        text=plan.text,
+    )
+
+
+def _fit_llm(job: Job, held: Held, body: Body, plan: Plan, workshop: Workshop) -> str:
+    from services.trainer.infra import fit
+    from services.trainer.infra.representation import mixed
+
+    folder = workshop.folder(job)
+    old = plan.start_from
+    weights = fit.train_selector(
+        workshop.base_folder,
+        workshop.tokenizer,
+        mixed(plan.training_texts, body.settings.seed, equal=old is None),
+        labels=[parse_label(label) for label in plan.scored_labels],
+        config=body.settings,
+        work_dir=folder,
+        hooks=workshop.hooks(job, held, body.kind),
+        resume_from=workshop.resume_from(job, folder),
+        start_from=workshop.registry.fetch_weights(old.llm) if old else None,
+    )
+    return workshop.registry.put_weights(weights)
+
+
+def _fit_light(job: Job, held: Held, plan: Plan, workshop: Workshop) -> str:
+    """Fit the light selector on all representative rows, those of old labels too: so it forgets nothing."""
+    from services.trainer.infra.fit_light import fit_light
+
+    held.check()
+    workshop.report(job, "fitting_light_selector", rows=sum(map(len, plan.representation.values())))
+    with workshop.temporary() as folder:
+        return workshop.registry.put_light(fit_light(plan.representation).save(folder / "light.safetensors"))
+
+
+def judge_selector(selector: ReleaseSelector, held: Held, body: Body, plan: Plan, workshop: Workshop) -> Judged:
+    """Calibrate and measure on the validation rows, and compare with the release before."""
+    from services.trainer.infra.select_scores import calibrated
+
+    gold = _gold(plan.validation)
+    opinions = _reader(held, body, workshop).read(selector, _all(plan.validation))
+    final, threshold = calibrated(selector, opinions, gold, Aim(body.max_false_reject, body.background_reject))
+    measured = _measured(final, opinions, plan.validation)
+    before = _accuracy_before(plan, held, body, workshop)
+    verdict = judge(before, measured.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)
+    report = {**measured._asdict(), "threshold": threshold._asdict(), "before": before}
+    return Judged(
+        final,
+        {**report, "asked": _asked(final, opinions)},
+        Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences)),
+    )
+
+
+def _accuracy_before(plan: Plan, held: Held, body: Body, workshop: Workshop) -> Mapping[str, float] | None:
+    """What the parent reaches per kept label on the same rows; None where it has none of the labels."""
+    if plan.parent is None or plan.parent.selector is None:
+        return None
+    if plan.start_from:  # its report was measured on the very rows that come with it
+        return plan.parent.report.get("per_label")
+    if not plan.kept_validation:
+        return None
+    selector = plan.parent.selector
+    opinions = _reader(held, body, workshop).read(selector, _all(plan.kept_validation))
+    return _measured(selector, opinions, plan.kept_validation).per_label
+
+
+def _reader(held: Held, body: Body, workshop: Workshop) -> "Reader":
+    from services.trainer.infra.select_scores import Reader
+
+    return Reader(
+        workshop.registry, workshop.base_folder, workshop.tokenizer, body.settings.max_length, check=held.check
+    )
+
+
+def _measured(selector: ReleaseSelector, opinions: "Opinions", texts: Texts) -> Metrics:
+    from services.trainer.infra.select_scores import route_rows
+
+    return measure(route_rows(selector, opinions, _gold(texts)))
+
+
+def _asked(selector: ReleaseSelector, opinions: "Opinions") -> dict[str, float]:
+    """The share of rows that the light selector, the language model, or both together decided."""
+    from services.trainer.infra.select_scores import selections
+
+    asked = Counter(said.by for said in selections(selector, opinions))
+    return {by: rows / asked.total() for by, rows in asked.items()}
+
+
+def _all(texts: Texts) -> Sequence[str]:
+    return [text for own in texts.values() for text in own]
+
+
+def _gold(texts: Texts) -> list[str]:
+    return [label for label, own in texts.items() for _ in own]

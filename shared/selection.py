@@ -1,0 +1,82 @@
+"""From label scores to a decision: calibrated probabilities, the best label, or none of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from shared.labels import REJECT
+from shared.registry.manifests import ReleaseSelector
+
+RUNNERS_UP = 3
+
+Row = Sequence[float]
+"""Log-probabilities of a selector's labels, in its order, before calibration."""
+
+
+class Candidate(NamedTuple):
+    """A label and its calibrated probability."""
+
+    label: str
+    probability: float
+
+
+class Selection(NamedTuple):
+    """What the selector says of one text; `label` is empty where it was rejected."""
+
+    label: str
+    best: Candidate
+    """The most probable real label, whether it was taken or not."""
+    runners_up: list[Candidate]
+    by: Literal["light", "llm", "both"]
+    """Who was asked."""
+
+    def as_fields(self, selector: ReleaseSelector) -> dict[str, Any]:
+        """The form in which ledger and API show it."""
+        return {
+            "label": self.label or None,
+            "probability": round(self.best.probability, 6),
+            "best_label": self.best.label,
+            "runners_up": [{"label": c.label, "probability": round(c.probability, 6)} for c in self.runners_up],
+            "rejected": not self.label,
+            "threshold": selector.threshold,
+            "selector": selector.digest,
+            "by": self.by,
+        }
+
+
+def select(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[], Row]) -> Selection:
+    """Ask the light selector first, and the language model only where that one is not sure; then decide.
+
+    A selector of one kind asks that one alone. `light` and `llm` are called at most once each.
+    """
+    if not selector.light:
+        return decide(selector, _calibrated([(selector.llm_weight, llm())]), "llm")
+    quick = light()
+    alone = alone_probabilities(selector, quick)
+    if not selector.llm or max(alone) >= selector.sure:
+        return decide(selector, alone, "light")
+    both = _calibrated([(selector.light_weight, quick), (selector.llm_weight, llm())])
+    return decide(selector, both, "both")
+
+
+def alone_probabilities(selector: ReleaseSelector, light: Row) -> list[float]:
+    """What the light selector says where it is asked alone, calibrated; in the order of the labels."""
+    return _calibrated([(selector.light_alone_weight, light)])
+
+
+def decide(selector: ReleaseSelector, probabilities: Row, by: Literal["light", "llm", "both"]) -> Selection:
+    """Take the best real label where its probability reaches the release's threshold, and none otherwise."""
+    ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
+    best, *others = [c for c in ranked if c.label != REJECT]
+    taken = best.probability >= selector.threshold
+    return Selection(best.label if taken else "", best, others[:RUNNERS_UP], by)
+
+
+def _calibrated(opinions: Sequence[tuple[float, Row]]) -> list[float]:
+    """The weighted product of what several say, as probabilities (Hinton 2002: a product of experts)."""
+    columns = zip(*(row for _, row in opinions), strict=True)
+    totals = [sum(weight * score for (weight, _), score in zip(opinions, column, strict=True)) for column in columns]
+    top = max(totals)
+    shares = [math.exp(total - top) for total in totals]
+    whole = sum(shares)
+    return [share / whole for share in shares]

@@ -1,0 +1,95 @@
+"""From label scores to a decision."""
+
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from shared.registry.manifests import ReleaseSelector
+from shared.selection import select
+
+
+def selector(**changes):
+    return ReleaseSelector(**({"llm": "d", "labels": ("fin.ha", "fin.sa", "none.none"), "threshold": 0.5} | changes))
+
+
+def logs(*probabilities):
+    return [math.log(p) for p in probabilities]
+
+
+def never():
+    raise AssertionError("asked in vain")
+
+
+def by_llm(row, **changes):
+    return select(selector(**changes), never, lambda: row)
+
+
+def test_the_most_probable_label_is_taken_with_its_probability_and_runners_up():
+    selection = by_llm(logs(0.2, 0.7, 0.1))
+    assert (selection.label, selection.by) == ("fin.sa", "llm")
+    assert selection.best.probability == pytest.approx(0.7)
+    assert [(c.label, round(c.probability, 6)) for c in selection.runners_up] == [("fin.ha", 0.2)]
+
+
+def test_under_the_threshold_nothing_is_taken_but_the_best_is_told():
+    selection = by_llm(logs(0.3, 0.45, 0.25))
+    assert (selection.label, selection.best.label) == ("", "fin.sa")
+
+
+def test_the_reject_label_takes_probability_away_and_is_never_named():
+    selection = by_llm(logs(0.2, 0.2, 0.6))
+    assert selection.label == ""
+    fields = selection.as_fields(selector())
+    assert fields["rejected"]
+    assert fields["label"] is None
+    assert "none.none" not in str(fields)
+
+
+def test_the_threshold_alone_decides_even_where_the_reject_label_is_ahead():
+    assert by_llm(logs(0.1, 0.4, 0.5), threshold=0.3).label == "fin.sa"
+    assert by_llm(logs(0.1, 0.4, 0.5), threshold=0.45).label == ""
+
+
+def test_a_weight_below_one_makes_the_selector_less_sure_but_keeps_the_order():
+    sharp, soft = by_llm(logs(0.1, 0.8, 0.1)), by_llm(logs(0.1, 0.8, 0.1), llm_weight=1 / 3)
+    assert sharp.best.label == soft.best.label
+    assert soft.best.probability < sharp.best.probability
+
+
+def test_very_small_log_likelihoods_do_not_underflow():
+    assert by_llm([-5000.0, -5001.0, -6000.0]).best.probability == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+def test_where_the_light_selector_is_sure_the_language_model_is_not_asked():
+    selection = select(selector(light="l", sure=0.8), lambda: logs(0.1, 0.85, 0.05), never)
+    assert (selection.label, selection.by) == ("fin.sa", "light")
+
+
+def test_it_may_be_sure_that_no_label_fits():
+    selection = select(selector(light="l", sure=0.8), lambda: logs(0.1, 0.05, 0.85), never)
+    assert (selection.label, selection.by) == ("", "light")
+
+
+def test_where_it_is_not_sure_the_product_of_both_decides():
+    cascade = selector(light="l", sure=0.8, light_weight=1.0, llm_weight=2.0)
+    selection = select(cascade, lambda: logs(0.6, 0.3, 0.1), lambda: logs(0.2, 0.7, 0.1))
+    assert (selection.label, selection.by) == ("fin.sa", "both")
+    assert selection.best.probability == pytest.approx(0.3 * 0.49 / (0.3 * 0.49 + 0.6 * 0.04 + 0.1 * 0.01))
+
+
+def test_how_sure_it_is_alone_is_calibrated_apart():
+    cascade = selector(light="l", sure=0.8, light_alone_weight=0.1, light_weight=5.0)
+    assert select(cascade, lambda: logs(0.1, 0.85, 0.05), lambda: logs(0.2, 0.7, 0.1)).by == "both"
+
+
+def test_a_light_selector_alone_decides_however_unsure():
+    selection = select(selector(llm="", light="l", threshold=0.3), lambda: logs(0.35, 0.4, 0.25), never)
+    assert (selection.label, selection.by) == ("fin.sa", "light")
+
+
+def test_a_selector_of_nothing_is_refused_and_both_parts_give_it_its_name():
+    with pytest.raises(ValidationError, match="light part"):
+        selector(llm="")
+    assert selector().digest == "d"
+    assert selector(light="l").digest not in ("d", "l", selector(light="m").digest)
