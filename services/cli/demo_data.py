@@ -12,8 +12,8 @@ from services.cli.main import upload_dataset
 from shared.errors import NotFound
 from shared.labels import REJECT
 
-HELD_OUT_ROWS = 25
-HELD_OUT_BACKGROUND = 20
+HELD_OUT_ROWS = 49
+HELD_OUT_BACKGROUND = 60
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

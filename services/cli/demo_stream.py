@@ -145,7 +145,9 @@ class Stream:
             self._printed += 1
 
     def _view(self) -> Group:
-        table = Table("text", "label", "prob", "adapter", "answer", "select ms", "generate ms", "whole ms", expand=True)
+        table = Table(
+            "text", "label", "prob", "by", "adapter", "answer", "select ms", "generate ms", "whole ms", expand=True
+        )
         for sent in self.sent[-SHOWN:]:
             table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in _cells(sent)))
         note = f"{self.finished_count} of {len(self.sent)} answered" + (
@@ -163,6 +165,7 @@ def _cells(sent: Sent) -> list[str]:
         " ".join(sent.row.text.split())[:48],
         label,
         f"{selection['probability']:.2f}" if selection else "",
+        selection.get("by", ""),
         (result.get("adapter") or "base")[:10] if result else "",
         " ".join(result.get("text", "").split())[:28],
         f"{stages['selecting']:.0f}" if "selecting" in stages else "",
