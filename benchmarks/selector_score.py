@@ -1,4 +1,8 @@
-"""One scoring pass over the labels against free generation of the label: same selector, same rows, paired."""
+"""One scoring pass over the labels against free generation of the label: same selector, same rows, paired.
+
+Both compute in the precision that the service scores in: bfloat16 where the processor has it in hardware (the scorer
+looks at near-ties again in float32), else float32. The light selector in front of both is timed beside them.
+"""
 
 import argparse
 import time
@@ -12,8 +16,10 @@ from services.cli.evaluate import current_selector
 from services.trainer.infra.evaluate import generate_greedily
 from shared.labels import parse_label
 from shared.model.base import load_tokenizer, resolve_base_model
+from shared.model.light import LightSelector
 from shared.model.merge import merged_selector
-from shared.model.scoring import LabelScorer
+from shared.model.processor import computes_bfloat16
+from shared.model.scoring import LabelScorer, load_scorer
 from shared.model.tokens import encode_text, end_id
 from shared.prompts import selector_answer
 from shared.settings import Settings
@@ -28,28 +34,35 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     with demo_system() as running:
         registry, selector = current_selector(running.supervisor.settings)
-        folder = registry.fetch_weights(selector.digest)
+        folder = registry.fetch_weights(selector.llm)
+        light = LightSelector.load(registry.fetch_light(selector.light))
         held_out = [r for r in running.data.held_out() if r.label in selector.labels]
     held_out = held_out[:: max(1, len(held_out) // args.rows)][: args.rows]
     base = resolve_base_model(Settings())
-    tokenizer, model = load_tokenizer(base), merged_selector(base, folder, "float32")
+    tokenizer = load_tokenizer(base)
     labels = [parse_label(label) for label in selector.labels]
-    scorer = LabelScorer(model, tokenizer, labels, 512)
+    scorer = load_scorer(base, folder, tokenizer, labels, max_tokens=512, dtype="float32")
+    model = merged_selector(base, folder, "bfloat16" if computes_bfloat16("cpu") else "float32")
+    prompts = LabelScorer(model, tokenizer, labels, 512)
     longest = max(len(encode_text(tokenizer, selector_answer(label))) for label in labels) + 1
 
     def scored(text: str) -> str:
         return str(labels[int(scorer.score([text])[0].argmax())])
 
     def generated(text: str) -> str:
-        prompt = scorer.prompt_ids(text)
+        prompt = prompts.prompt_ids(text)
         return generate_greedily(model, tokenizer, [prompt], longest, end_id(tokenizer))[0].strip()
+
+    def lightly(text: str) -> str:
+        return light.labels[int(light.score([text])[0].argmax())]
 
     answers = {str(label): selector_answer(label) for label in labels}
     texts = [r.text for r in held_out]
-    scored_ms, generated_ms, ratios = [], [], []
+    scored_ms, generated_ms, light_ms, ratios = [], [], [], []
     for _ in range(args.runs + 1):
         one, by_score = timed(scored, texts)
         other, by_text = timed(generated, texts)
+        light_ms.append(timed(lightly, texts)[0])
         scored_ms.append(one)
         generated_ms.append(other)
         ratios.append(other / one)
@@ -58,6 +71,7 @@ def main() -> None:
     rows = [
         median_row("score_vs_generate_x", ratios[1:], "x", goal=3),
         median_row("score_ms", scored_ms[1:], "ms"),
+        median_row("light_score_ms", light_ms[1:], "ms"),
         median_row("generate_label_ms", generated_ms[1:], "ms"),
         row("score_accuracy", right_by_score, "share", spread=f"n={len(texts)}"),
         row("generate_label_accuracy", right_by_text, "share", spread=f"n={len(texts)}"),

@@ -9,6 +9,8 @@ from shared.registry.manifests import ReleaseSelector
 
 RUNNERS_UP = 3
 
+Asked = Literal["light", "llm", "both"]
+
 Row = Sequence[float]
 """Log-probabilities of a selector's labels, in its order, before calibration."""
 
@@ -27,7 +29,9 @@ class Selection(NamedTuple):
     best: Candidate
     """The most probable real label, whether it was taken or not."""
     runners_up: list[Candidate]
-    by: Literal["light", "llm", "both"]
+    label_set: list[str]
+    """Every real label probable enough that together they hold the right one as often as the release states."""
+    by: Asked
     """Who was asked."""
 
     def as_fields(self, selector: ReleaseSelector) -> dict[str, Any]:
@@ -37,6 +41,8 @@ class Selection(NamedTuple):
             "probability": round(self.best.probability, 6),
             "best_label": self.best.label,
             "runners_up": [{"label": c.label, "probability": round(c.probability, 6)} for c in self.runners_up],
+            "label_set": self.label_set,
+            "coverage": selector.coverage,
             "rejected": not self.label,
             "threshold": selector.threshold,
             "selector": selector.digest,
@@ -49,14 +55,18 @@ def select(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[]
 
     A selector of one kind asks that one alone. `light` and `llm` are called at most once each.
     """
+    return decide(selector, *read(selector, light, llm))
+
+
+def read(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[], Row]) -> tuple[list[float], Asked]:
+    """Calibrated probabilities of the labels, and who was asked; see `select`."""
     if not selector.light:
-        return decide(selector, _calibrated([(selector.llm_weight, llm())]), "llm")
+        return _calibrated([(selector.llm_weight, llm())]), "llm"
     quick = light()
     alone = alone_probabilities(selector, quick)
     if not selector.llm or max(alone) >= selector.sure:
-        return decide(selector, alone, "light")
-    both = _calibrated([(selector.light_weight, quick), (selector.llm_weight, llm())])
-    return decide(selector, both, "both")
+        return alone, "light"
+    return _calibrated([(selector.light_weight, quick), (selector.llm_weight, llm())]), "both"
 
 
 def alone_probabilities(selector: ReleaseSelector, light: Row) -> list[float]:
@@ -64,12 +74,13 @@ def alone_probabilities(selector: ReleaseSelector, light: Row) -> list[float]:
     return _calibrated([(selector.light_alone_weight, light)])
 
 
-def decide(selector: ReleaseSelector, probabilities: Row, by: Literal["light", "llm", "both"]) -> Selection:
+def decide(selector: ReleaseSelector, probabilities: Row, by: Asked) -> Selection:
     """Take the best real label where its probability reaches the release's threshold, and none otherwise."""
     ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
-    best, *others = [c for c in ranked if c.label != REJECT]
+    best, *others = real = [c for c in ranked if c.label != REJECT]
     taken = best.probability >= selector.threshold
-    return Selection(best.label if taken else "", best, others[:RUNNERS_UP], by)
+    label_set = [c.label for c in real if c.probability >= selector.floor]
+    return Selection(best.label if taken else "", best, others[:RUNNERS_UP], label_set, by)
 
 
 def _calibrated(opinions: Sequence[tuple[float, Row]]) -> list[float]:

@@ -80,19 +80,20 @@ class DemoData:
     def held_out(self) -> list[DemoRow]:
         """Test rows of every label, and of none."""
         counts = dict.fromkeys(self.labels, HELD_OUT_ROWS) | {REJECT: HELD_OUT_BACKGROUND}
-        return [DemoRow(text, label) for label, n in counts.items() for text in _spread(self._texts(label, "test"), n)]
+        return [DemoRow(text, label) for label, n in counts.items() for text in _spread(self.texts(label, "test"), n)]
 
     def stream(self) -> Iterator[DemoRow]:
         """An endless mixture of test rows: every label in turn, something outside every domain between them."""
         shuffled = random.Random(0)  # noqa: S311
-        pools = {label: self._texts(label, "test") for label in [*self.labels, REJECT]}
+        pools = {label: self.texts(label, "test") for label in [*self.labels, REJECT]}
         for texts in pools.values():
             shuffled.shuffle(texts)
         endless = {label: itertools.cycle(texts) for label, texts in pools.items()}
         order = [*self.first_labels, REJECT, self.added_label]
         return (DemoRow(next(endless[label]), label) for label in itertools.cycle(order))
 
-    def _texts(self, label: str, part: str) -> list[str]:
+    def texts(self, label: str, part: str) -> list[str]:
+        """The inputs of one file."""
         lines = (self._data / f"{label}.{part}.jsonl").read_text().splitlines()
         return [json.loads(line)["input"] for line in lines if line.strip()]
 

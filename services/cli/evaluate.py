@@ -1,16 +1,22 @@
 """`signalbox evaluate`: a release's selector, or an adapter, measured in this process on labelled rows."""
 
+import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from services.cli.labelled import read_labelled
 from services.cli.place import current_settings
 from shared.errors import Conflict, Invalid
+from shared.labels import REJECT
 from shared.ledger import Ledger
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry, Release, ReleaseSelector
 from shared.settings import Settings
 from shared.store import S3Store
+
+T = TypeVar("T")
 
 
 def _registry(settings: Settings) -> Registry:
@@ -34,12 +40,12 @@ def current_selector(settings: Settings, release_id: str = "") -> tuple[Registry
 
 
 def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str, Any]:
-    """Route every row and sum up: accuracy, n, per_label, confusion, rejected, ece.
+    """Route every row and sum up: accuracy, n, per_label, confusion, rejected, ece; and what each part of it costs.
 
-    Rows of `none.none` count as right where they are rejected.
+    Rows of `none.none` count as right where they are rejected. A cascade's `curve` tells what other lines would reach.
     """
     from services.trainer.domain.metrics import measure
-    from services.trainer.infra.select_scores import Reader, route_rows
+    from services.trainer.infra.select_scores import Opinions, Reader, curve, route_rows, selections
     from shared.model.base import load_tokenizer, resolve_base_model
     from shared.model.processor import limit_threads
 
@@ -51,8 +57,58 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     registry, selector = current_selector(settings, release_id)
     base = resolve_base_model(settings)
     texts = [r.row.input if text == "input" else f"{r.row.instruction}\n{r.row.input}" for r in rows]
+    gold = [r.label for r in rows]
     reader = Reader(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
-    return measure(route_rows(selector, reader.read(selector, texts), [r.label for r in rows]))._asdict()
+    light, light_ms = _timed(lambda: reader.light(selector, texts), len(texts)) if selector.light else (None, 0.0)
+    llm, llm_ms = _timed(lambda: reader.llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
+    opinions = Opinions(light, llm)
+    said = selections(selector, opinions)
+    inside = [(s, label) for s, label in zip(said, gold, strict=True) if label != REJECT]
+    found: dict[str, Any] = {
+        **measure(route_rows(selector, opinions, gold))._asdict(),
+        "asked": dict(Counter(s.by for s in said)),
+        "light_ms": round(light_ms, 3),
+        "llm_ms": round(llm_ms, 3),
+        "sets": {
+            "stated": selector.coverage,
+            "coverage": sum(label in s.label_set for s, label in inside) / max(len(inside), 1),
+            "mean_size": sum(len(s.label_set) for s, _ in inside) / max(len(inside), 1),
+        },
+    }
+    if selector.kind == "cascade":
+        points = curve(selector, opinions, gold)
+        found["curve"] = [{**p._asdict(), "ms": round(light_ms + p.llm_share * llm_ms, 3)} for p in points]
+    return found
+
+
+def _timed(read: Callable[[], T], rows: int) -> tuple[T, float]:
+    """What `read` answers, and the milliseconds of CPU it took a row (loading among them)."""
+    started = time.process_time()
+    answer = read()
+    return answer, (time.process_time() - started) * 1000 / max(rows, 1)
+
+
+def plot_curve(found: dict[str, Any], file: Path) -> None:
+    """Draw accuracy against cost of a cascade; raises `Conflict` where the selector is of one kind."""
+    if "curve" not in found:
+        raise Conflict("no_curve", "only a cascade has a curve: this release's selector is of one kind")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot(
+        xlabel="milliseconds of CPU a request", ylabel="accuracy", title=f"cascade on {found['n']} rows"
+    )
+    axes.plot([p["ms"] for p in found["curve"]], [p["accuracy"] for p in found["curve"]], marker="o")
+    for point in found["curve"][::5]:
+        axes.annotate(
+            f"{point['llm_share']:.0%} to the language model",
+            (point["ms"], point["accuracy"]),
+            xytext=(6, -12),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=150)
 
 
 def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]:

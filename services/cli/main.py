@@ -263,12 +263,17 @@ def evaluate_selector(
     data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
     text: Annotated[str, typer.Option(help="input, or instruction+input")] = "input",
     release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="Draw a cascade's accuracy against cost into this PNG.")] = None,
     json: Json = False,
 ) -> None:
-    """Print {accuracy, n, per_label, confusion, rejected, ece} of a release's selector."""
+    """Print {accuracy, n, per_label, confusion, rejected, ece, …} of a release's selector, and a cascade's curve."""
     from services.cli.evaluate import evaluate_selector as run
+    from services.cli.evaluate import plot_curve
 
-    show.record(run(data, text, release), as_json=json)
+    found = run(data, text, release)
+    if plot:
+        plot_curve(found, plot)
+    show.evaluation(found, as_json=json)
 
 
 @evaluate.command("adapter")

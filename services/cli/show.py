@@ -104,6 +104,25 @@ def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         out.print(f"{mark}{row['what']}: {row['says']}" + ("" if row["ok"] else f"\n    → {row['mend']}"))
 
 
+def evaluation(found: dict[str, Any], *, as_json: bool) -> None:
+    """A selector's metrics; a cascade's curve as a table of its own."""
+    if as_json:
+        _json(found)
+        return
+    points = found.pop("curve", [])
+    record(found, as_json=False)
+    if points:
+        table = Table("asks the language model", "light one is sure from", "accuracy", "CPU ms a request")
+        for point in points:
+            table.add_row(
+                f"{point['llm_share']:.0%}",
+                f"{point['sure']:.3f}" if point["sure"] <= 1 else "never",
+                f"{point['accuracy']:.4f}",
+                f"{point['ms']:.1f}",
+            )
+        out.print(table)
+
+
 def event(kind: str, data: dict[str, Any]) -> None:
     """One event as a line."""
     out.print(f"{kind:9}", end=" ")

@@ -157,7 +157,9 @@ class Supervisor:
         import httpx
 
         groups = {group.strip() for names in self._worker_groups for group in names.split(",")}
-        needed = {SELECT_QUEUE, TRAIN_QUEUE} | {generate_queue(group) for group in groups}
+        needed = {generate_queue(group) for group in groups}
+        needed |= {SELECT_QUEUE} if self._selectors else set()
+        needed |= {TRAIN_QUEUE} if self._trainers else set()
         try:
             now_ms = time.time() * 1000  # the ledger's own clock: it runs on this machine
             served = {q for q in needed if self.ledger.redis.zcount(f"sb:consumers:{q}", now_ms, "+inf")}

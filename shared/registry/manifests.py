@@ -91,6 +91,9 @@ class ReleaseSelector(_Manifest):
     sure: float = Field(default=2.0, ge=0)
     """The light selector decides alone where a probability reaches this; above 1 it never does."""
     threshold: float = Field(default=0.5, ge=0, le=1)
+    coverage: float = Field(default=0.95, gt=0, lt=1)
+    floor: float = Field(default=0.0, ge=0, le=1)
+    """All labels at least this probable hold the right one with probability `coverage` (split conformal prediction)."""
     text: Literal["input", "instruction+input"] = "input"
 
     @model_validator(mode="after")

@@ -93,3 +93,10 @@ def test_a_selector_of_nothing_is_refused_and_both_parts_give_it_its_name():
         selector(llm="")
     assert selector().digest == "d"
     assert selector(light="l").digest not in ("d", "l", selector(light="m").digest)
+
+
+def test_the_label_set_holds_every_real_label_that_is_probable_enough():
+    row = logs(0.15, 0.5, 0.35)
+    assert by_llm(row, floor=0.1).label_set == ["fin.sa", "fin.ha"]
+    assert by_llm(row, floor=0.2).label_set == ["fin.sa"]
+    assert by_llm(row, floor=0.6).label_set == []

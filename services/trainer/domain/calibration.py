@@ -12,6 +12,8 @@ class Aim(NamedTuple):
 
     max_false_reject: float = MAX_FALSE_REJECT
     background_reject: float = 1.0
+    least: float = 0.0
+    """A label less probable than this is not taken, however much background is rejected already."""
 
 
 class Threshold(NamedTuple):
@@ -34,12 +36,14 @@ def choose_threshold(in_domain: Sequence[float], background: Sequence[float], ai
 def _line(in_domain: Sequence[float], background: Sequence[float], aim: Aim) -> float:
     highest = _highest_allowed(in_domain, aim.max_false_reject)
     wanted = sorted(background)[: math.ceil(aim.background_reject * len(background) - 1e-9)]
+    if background and not wanted:
+        return 0.0
     below = [probability for probability in wanted if probability < highest]
     if not below:
-        return 0.0 if background and not wanted else highest
+        return highest
     # Every line up to the next row above rejects the same rows; the middle leaves both sides a margin.
     above = [probability for probability in (*background, highest) if probability > below[-1]]
-    return (below[-1] + min(above)) / 2
+    return min(highest, max(aim.least, (below[-1] + min(above)) / 2))
 
 
 def _highest_allowed(in_domain: Sequence[float], max_false_reject: float) -> float:
@@ -53,6 +57,16 @@ def _share_rejected(probabilities: Sequence[float], threshold: float) -> float:
 
 
 NEVER = 2.0
+
+
+def choose_floor(right: Sequence[float], coverage: float) -> float:
+    """Return the probability that all labels of a set must reach for sets to hold the right one with this coverage.
+
+    `right` are the probabilities of the right labels of validation rows; with too few rows to promise anything the
+    floor is 0 and every set holds all labels (Sadinle et al. 2019; split conformal prediction).
+    """
+    rank = math.ceil((len(right) + 1) * coverage - 1e-9)
+    return sorted(right, reverse=True)[rank - 1] if rank <= len(right) else 0.0
 
 
 class Opinion(NamedTuple):

@@ -8,13 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from services.trainer.domain.calibration import Aim, Opinion, Threshold, choose_sure, choose_threshold
+from services.trainer.domain.calibration import (
+    NEVER,
+    Aim,
+    Opinion,
+    Threshold,
+    choose_floor,
+    choose_sure,
+    choose_threshold,
+)
 from services.trainer.domain.metrics import Routed
 from shared.labels import REJECT, parse_label
 from shared.model.light import LightSelector
 from shared.model.scoring import Scorer, load_scorer
 from shared.registry import Registry, ReleaseSelector
-from shared.selection import Selection, alone_probabilities, select
+from shared.selection import Asked, Selection, alone_probabilities, decide, read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,17 +53,19 @@ class Reader(NamedTuple):
     def read(self, selector: ReleaseSelector, texts: Sequence[str]) -> Opinions:
         """Ask every part of a selector about every row; `check` is called before each batch and may raise to end it."""
         return Opinions(
-            self._light(selector, texts) if selector.light else None,
-            self._llm(selector, texts) if selector.llm else None,
+            self.light(selector, texts) if selector.light else None,
+            self.llm(selector, texts) if selector.llm else None,
         )
 
-    def _light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
+    def light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
+        """What the light part says of each row."""
         light = LightSelector.load(self.registry.fetch_light(selector.light))
         order = [light.labels.index(label) for label in selector.labels]
         scores: Scores = light.score(texts)[:, order]
         return scores
 
-    def _llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
+    def llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
+        """What the language model's part says of each row."""
         labels = [parse_label(label) for label in selector.labels]
         weights = self.registry.fetch_weights(selector.llm)
         scorer = load_scorer(
@@ -83,7 +93,10 @@ def score_rows(
 def calibrated(
     selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], aim: Aim
 ) -> tuple[ReleaseSelector, Threshold]:
-    """Return the selector with weights and thresholds chosen on validation rows; those of `REJECT` are background."""
+    """Return the selector with weights and thresholds chosen on validation rows; those of `REJECT` are background.
+
+    A label less probable than by chance is not taken, where `aim` leaves room for that.
+    """
     parts = [scores for scores in opinions if scores is not None]
     right = [selector.labels.index(label) for label in gold]
     weights = fit_weights(parts, right)
@@ -94,11 +107,11 @@ def calibrated(
         weighted = selector.model_copy(
             update={"light_alone_weight": alone, "light_weight": weights[0], "llm_weight": weights[-1]}
         )
-    threshold = _threshold(weighted, opinions, gold, aim)
+    threshold = _threshold(weighted, opinions, gold, aim._replace(least=1 / len(selector.labels)))
     final = weighted.model_copy(update={"threshold": threshold.value})
     if selector.kind == "cascade":
         final = final.model_copy(update={"sure": _sure(final, opinions, gold)})
-    return final, threshold
+    return final.model_copy(update={"floor": _floor(final, opinions, gold)}), threshold
 
 
 def fit_weights(opinions: Sequence[Scores], gold: Sequence[int]) -> list[float]:
@@ -124,9 +137,14 @@ def fit_weights(opinions: Sequence[Scores], gold: Sequence[int]) -> list[float]:
 
 def selections(selector: ReleaseSelector, opinions: Opinions) -> list[Selection]:
     """What the service would say of each row."""
+    return [decide(selector, probabilities, by) for probabilities, by in readings(selector, opinions)]
+
+
+def readings(selector: ReleaseSelector, opinions: Opinions) -> list[tuple[list[float], Asked]]:
+    """Calibrated probabilities of each row's labels, and who the service would have asked."""
     rows = next(len(scores) for scores in opinions if scores is not None)
     light, llm = ([()] * rows if scores is None else scores.tolist() for scores in opinions)
-    return [select(selector, lambda a=a: a, lambda b=b: b) for a, b in zip(light, llm, strict=True)]  # type: ignore[misc]
+    return [read(selector, lambda a=a: a, lambda b=b: b) for a, b in zip(light, llm, strict=True)]  # type: ignore[misc]
 
 
 def route_rows(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) -> list[Routed]:
@@ -135,6 +153,27 @@ def route_rows(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str
         Routed(right, said.label or REJECT, said.best.probability if said.label else 1 - said.best.probability)
         for right, said in zip(gold, selections(selector, opinions), strict=True)
     ]
+
+
+class Point(NamedTuple):
+    """A cascade that asks the language model about a share of the rows: where it draws the line, what it reaches."""
+
+    llm_share: float
+    sure: float
+    accuracy: float
+
+
+def curve(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], steps: int = 20) -> list[Point]:
+    """What a cascade would reach with other lines, from never asking the language model to asking it always."""
+    assert opinions.light is not None
+    tops = np.sort([max(alone_probabilities(selector, row)) for row in opinions.light.tolist()])
+    lines = [0.0, *np.quantile(tops, np.linspace(0, 1, steps + 1)[1:-1]).tolist(), NEVER]
+    points = []
+    for sure in lines:
+        routed = route_rows(selector.model_copy(update={"sure": sure}), opinions, gold)
+        share = float(np.mean(tops < sure))
+        points.append(Point(share, sure, sum(row.is_right for row in routed) / len(routed)))
+    return points
 
 
 def _threshold(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], aim: Aim) -> Threshold:
@@ -153,3 +192,10 @@ def _sure(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) ->
     rows = zip(tops, route_rows(alone, opinions, gold), route_rows(selector, opinions, gold), strict=True)
     judged = [Opinion(top, light.is_right, both.is_right) for top, light, both in rows]
     return choose_sure(judged, least=max(selector.threshold, _EVEN_CHANCE))
+
+
+def _floor(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) -> float:
+    """The least probability of a label in a conformal set, from the rows that belong somewhere."""
+    rows = zip(readings(selector, opinions), gold, strict=True)
+    right = [said[selector.labels.index(label)] for (said, _), label in rows if label != REJECT]
+    return choose_floor(right, selector.coverage)

@@ -1,6 +1,8 @@
+import random
+
 import pytest
 
-from services.trainer.domain.calibration import NEVER, Aim, Opinion, choose_sure, choose_threshold
+from services.trainer.domain.calibration import NEVER, Aim, Opinion, choose_floor, choose_sure, choose_threshold
 
 IN_DOMAIN = [0.5] + [0.9] * 99
 
@@ -36,6 +38,11 @@ def test_the_line_is_no_higher_than_the_background_that_is_enough_to_reject():
     assert [line.value for line in lines] == pytest.approx([0.465, 0.425, 0.35, 0.0])
 
 
+def test_no_label_is_taken_that_is_less_probable_than_the_least():
+    assert choose_threshold([0.5] * 10, [0.01, 0.4], Aim(0.0, 0.5, least=0.25)).value == 0.25
+    assert choose_threshold([0.2] * 10, [0.01, 0.1], Aim(0.0, 0.5, least=0.25)).value == 0.2
+
+
 def test_wrong_rejections_bound_the_line_before_the_background_does():
     threshold = choose_threshold([0.2] * 50 + [0.9] * 50, [0.1, 0.3, 0.5], Aim(0.0, 1.0))
     assert (threshold.false_reject, threshold.background_reject) == (0.0, pytest.approx(1 / 3))
@@ -62,3 +69,15 @@ def test_a_light_selector_that_errs_where_it_is_surest_never_decides_alone():
     assert choose_sure(rows((0.9, False, True), (0.8, True, True)), 0.5) == NEVER
     assert choose_sure([], 0.5) == NEVER
     assert choose_sure(rows((0.9, True, True), (0.9, False, True)), 0.5) == NEVER
+
+
+def test_sets_hold_the_right_label_as_often_as_stated():
+    chance = random.Random(0)
+    seen, unseen = ([chance.random() for _ in range(2000)] for _ in range(2))
+    floor = choose_floor(seen, 0.95)
+    assert sum(p >= floor for p in unseen) / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_with_too_few_rows_to_promise_anything_sets_hold_every_label():
+    assert choose_floor([0.9] * 18, 0.95) == 0.0
+    assert choose_floor([0.9] * 19, 0.95) == 0.9

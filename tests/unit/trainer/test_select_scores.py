@@ -6,6 +6,7 @@ from services.trainer.domain.metrics import Routed
 from services.trainer.infra.select_scores import (
     Opinions,
     calibrated,
+    curve,
     fit_weights,
     route_rows,
     score_rows,
@@ -124,3 +125,14 @@ def test_a_light_selector_alone_is_calibrated_too():
     selector, _ = calibrated(llm(llm="", light="l"), Opinions(scores, None), gold, Aim())
 
     assert selections(selector, Opinions(scores, None))[0].best.probability > 0.8
+
+
+def test_the_curve_goes_from_never_asking_the_language_model_to_asking_it_always():
+    light = log([[0.9, 0.05, 0.05]] * 50 + [[0.45, 0.4, 0.15]] * 50)
+    exact = log([[0.9, 0.05, 0.05]] * 50 + [[0.05, 0.9, 0.05]] * 50)
+    gold = ["fin.sa"] * 50 + ["fin.ha"] * 50
+
+    points = curve(llm(light="l", threshold=0.2), Opinions(light, exact), gold, steps=4)
+
+    assert [(p.llm_share, p.accuracy) for p in (points[0], points[-1])] == [(0.0, 0.5), (1.0, 1.0)]
+    assert [p.llm_share for p in points] == sorted(p.llm_share for p in points)

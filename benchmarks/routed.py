@@ -1,0 +1,134 @@
+"""A routed job through the whole system without a language model: light selector, echo engine, real queues and ledger.
+
+Idle: one job at a time, from the request leaving to its final event arriving. Busy: many jobs at once; the CPU time of
+our own processes and both Redis servers, by the jobs they did. The client's own time counts in neither.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from benchmarks.common import median_row, print_table, write_results
+from services.cli.client import Client
+from services.cli.demo_data import DemoData
+from services.cli.supervisor import Supervisor
+from services.cli.up import announce
+from services.trainer.infra.fit_light import fit_light
+from shared.labels import REJECT, parse_label
+from shared.names import DEFAULT_TENANT
+from shared.registry import Registry, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.settings import Settings
+from shared.store import S3Store
+
+CLIENTS = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=300, help="one at a time, per run")
+    parser.add_argument("--busy-jobs", type=int, default=2000)
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    data = DemoData()
+    texts = [row.text for row, _ in zip(data.stream(), range(args.jobs), strict=False)]
+    with tempfile.TemporaryDirectory() as folder, echo_system(Path(folder), data) as (supervisor, client):
+        idle(client, texts[:100])
+        busy(supervisor, client, texts, 200)
+        p50s, per_cpu_s = [], []
+        for _ in range(args.runs):
+            took = sorted(idle(client, texts))
+            p50s.append(took[len(took) // 2])
+            per_cpu_s.append(busy(supervisor, client, texts, args.busy_jobs))
+    rows = [
+        median_row("routed_p50_ms", p50s, "ms", goal=12, at_least=False),
+        median_row("routed_per_cpu_s", per_cpu_s, "1/s", goal=225),
+    ]
+    print_table(rows)
+    write_results("routed", rows)
+
+
+@contextmanager
+def echo_system(folder: Path, data: DemoData) -> Iterator[tuple[Supervisor, Client]]:
+    """API, selector, one worker and the servers; a release whose light selector is fitted on the demo's rows."""
+    settings = Settings(data_dir=folder, engine="echo", groups="base")
+    supervisor = Supervisor(settings, ["bank,travel,base"], trainers=0)
+    try:
+        supervisor.start()
+        client = Client(supervisor.api_url, announce(supervisor))
+        supervisor.wait_ready()
+        publish(supervisor, folder, data)
+        yield supervisor, client
+    finally:
+        supervisor.stop()
+
+
+def publish(supervisor: Supervisor, folder: Path, data: DemoData) -> None:
+    """Store adapters that say nothing (the echo engine reads none) and a light selector, and promote them."""
+    registry = Registry(supervisor.ledger, S3Store(supervisor.settings), supervisor.settings.cache_dir)
+    light = fit_light({label: data.texts(label, "train") for label in [*data.labels, REJECT]})
+    labels = {label: stored_label(registry, folder / label, label) for label in data.labels}
+    selector = ReleaseSelector(
+        light=registry.put_light(light.save(folder / "light.safetensors")), labels=tuple(light.labels), threshold=0.2
+    )
+    verdict = Verdict(passed=True, reasons=())
+    release = Release(tenant_id=DEFAULT_TENANT, base_model="echo", labels=labels, selector=selector, verdict=verdict)
+    registry.promote(DEFAULT_TENANT, registry.add_release(release))
+
+
+def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:
+    """A label with an adapter of its own."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"label": label}))
+    (folder / "adapter_model.safetensors").write_bytes(label.encode())
+    digest, group = registry.put_weights(folder), parse_label(label).domain
+    return ReleaseLabel(adapter=digest, ref=f"{label}@1", group=group, template="chatml", instruction="")
+
+
+def idle(client: Client, texts: list[str]) -> list[float]:
+    """Milliseconds of each job, one after the other."""
+    return [one(client, text) for text in texts]
+
+
+def one(client: Client, text: str) -> float:
+    """Milliseconds from the request leaving to the final event arriving."""
+    started = time.perf_counter()
+    job = client.post("/v1/jobs", body(text))
+    for _ in client.events(f"/v1/jobs/{job['id']}/events"):
+        pass
+    return (time.perf_counter() - started) * 1000
+
+
+def body(text: str) -> dict[str, object]:
+    return {"input": text, "params": {"max_new_tokens": 16}}
+
+
+def busy(supervisor: Supervisor, client: Client, texts: list[str], count: int) -> float:
+    """Jobs done in a second of CPU time of our processes and Redis."""
+    ended = int(supervisor.ledger.redis.zcard("sb:ends"))
+    before = cpu_seconds(supervisor)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(lambda n: client.post("/v1/jobs", body(texts[n % len(texts)])), range(count)))
+    until = time.monotonic() + 120
+    while int(supervisor.ledger.redis.zcard("sb:ends")) < ended + count:
+        if time.monotonic() > until:
+            raise TimeoutError("the jobs do not end")
+        time.sleep(0.05)  # between two looks
+    return count / (cpu_seconds(supervisor) - before)
+
+
+def cpu_seconds(supervisor: Supervisor) -> float:
+    """CPU time so far of the API, the selector, the worker and both Redis servers; the S3 server has no part in it."""
+    owners = [*supervisor.children, *(server for server in supervisor.servers if server.name != "s3")]
+    times = [psutil.Process(owner.process.pid).cpu_times() for owner in owners if owner.process]
+    return sum(spent.user + spent.system for spent in times)
+
+
+if __name__ == "__main__":
+    main()
