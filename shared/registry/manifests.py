@@ -153,7 +153,9 @@ class Release(_Manifest):
     @property
     def id(self) -> str:
         """`rel_` and 16 hex digits of the SHA-256 of the content."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        # Without defaults: a field that a later version adds must not rename the releases that are stored.
+        stated = self.model_dump(mode="json", exclude_defaults=True, exclude_computed_fields=True)
+        content = json.dumps(stated, sort_keys=True)
         return f"rel_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
     @property

@@ -280,3 +280,14 @@ def test_a_release_with_a_light_selector_that_is_not_stored_is_refused(registry,
     selector = ReleaseSelector(light="0" * 64, labels=("fin.sa",))
     with pytest.raises(Conflict, match="light selector"):
         registry.add_release(whole.model_copy(update={"selector": selector}))
+
+
+def test_a_field_that_a_later_version_adds_does_not_rename_stored_releases(registry, digest):
+    class Later(Release):
+        note: str = ""
+        tags: tuple[str, ...] = ()
+
+    now = release(registry, digest=digest).model_copy(update={"selector": ReleaseSelector(llm="d", labels=("fin.sa",))})
+    stored = now.model_dump_json()
+    assert Later.model_validate_json(stored).id == Release.model_validate_json(stored).id == now.id
+    assert Later.model_validate_json(stored).model_copy(update={"note": "new"}).id != now.id
