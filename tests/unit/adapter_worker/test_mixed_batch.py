@@ -1,5 +1,6 @@
 """Requests of many adapters in one batch give what each adapter gives alone."""
 
+import copy
 import random
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
@@ -37,9 +38,9 @@ def assert_same_tokens(ours, solo_tokens, solo_logits):
             return
 
 
-@pytest.fixture
-def engine(kit):
-    engine = kit.engine(max_batch=6)
+@pytest.fixture(params=["kernels", "torch"])
+def engine(kit, request):
+    engine = kit.engine(max_batch=6, kernels=kit.kernels if request.param == "kernels" else None)
     yield engine
     engine.close()
 
@@ -148,7 +149,7 @@ def test_a_prompt_that_breaks_the_step_fails_alone_and_the_engine_lives(kit, eng
 def test_a_step_without_memory_is_retryable(kit):
     broken = kit.engine(model=BreaksOn(kit, "!", MemoryError()))
     with pytest.raises(SignalboxError) as caught:
-        broken.generate(greedy(kit, "!", None), ignore)
+        broken.generate(greedy(kit, "!!!", None), ignore)
     assert (caught.value.code, caught.value.retryable) == ("engine_out_of_memory", True)
     broken.close()
 
@@ -167,11 +168,11 @@ def test_more_tokens_than_the_context_holds_are_refused(kit, engine):
 
 
 class BreaksOn:
-    """The tiny model with a fault: raises where a prompt holds the character."""
+    """The tiny model with a fault: raises where a prompt holds the character three times in a row."""
 
     def __init__(self, kit, character, error=None):
-        self._model = kit.model
-        self._token = kit.tokenizer.convert_tokens_to_ids(character)
+        self._model = copy.deepcopy(kit.model)
+        self._tokens = [kit.tokenizer.convert_tokens_to_ids(character)] * 3
         self._error = error or RuntimeError("broken on purpose")
 
     def __getattr__(self, name):
@@ -181,6 +182,7 @@ class BreaksOn:
         return self
 
     def __call__(self, input_ids, **options):
-        if input_ids.shape[1] > 1 and (input_ids == self._token).any():
+        ids = input_ids[0].tolist()
+        if any(ids[n : n + 3] == self._tokens for n in range(len(ids))):
             raise self._error
         return self._model(input_ids=input_ids, **options)

@@ -35,6 +35,13 @@ def pick_tokens(logits: Tensor, draws: Sequence[Draw]) -> list[int | None]:
     return [token if ok else None for token, ok in zip(tokens.tolist(), finite, strict=True)]
 
 
+def logprobs(logits: Tensor, tokens: Sequence[int]) -> list[float]:
+    """Log-probability of each row's token under its own logits [rows, vocab]."""
+    chosen = torch.tensor(tokens, device=logits.device).unsqueeze(-1)
+    picked: list[float] = logits.log_softmax(dim=-1).gather(-1, chosen).squeeze(-1).tolist()
+    return picked
+
+
 def _sample(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     """Inverse-CDF sampling [rows, vocab] -> [rows]: a row's token depends on its own logits and stream alone."""
     column = lambda values: torch.tensor(values, device=logits.device, dtype=torch.float32).unsqueeze(-1)  # noqa: E731
