@@ -1,13 +1,21 @@
 """How much prefill a step may carry, so that the rows that decode hardly notice."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 SHORT = 256
 """Prompts of up to so many tokens go in one piece: cutting them up would cost more than it saves."""
 LARGEST = 512
 """Tokens of prefill in one step, whoever waits: cancelling and deadlines are looked at between steps."""
 _SMALLEST = 4
-_SHRINK, _GROW, _MEMORY = 0.8, 1.1, 0.2
+_SHRINK, _GROW, _MEMORY = 0.88, 1.1, 0.2
+
+
+class Prompt(NamedTuple):
+    """A prompt's tokens, and those that are still to be computed."""
+
+    length: int
+    pending: int
 
 
 class Pace:
@@ -18,14 +26,15 @@ class Pace:
         self._chunk = 32.0
         self._usual_seconds = 0.0
 
-    def shares(self, pending: Sequence[int], *, decoding: bool) -> list[int]:
+    def shares(self, prompts: Sequence[Prompt], *, decoding: bool) -> list[int]:
         """Tokens of this step for each prompt, in the order of their arrival; the long ones share one chunk."""
         left = LARGEST
         left_long = int(self._chunk) if decoding else LARGEST
         shares = []
-        for tokens in pending:
-            share = min(tokens, left) if tokens <= SHORT else min(tokens, left, left_long)
-            left_long -= share if tokens > SHORT else 0
+        for prompt in prompts:
+            is_long = prompt.length > SHORT
+            share = min(prompt.pending, left, left_long) if is_long else min(prompt.pending, left)
+            left_long -= share if is_long else 0
             left -= share
             shares.append(share)
         return shares

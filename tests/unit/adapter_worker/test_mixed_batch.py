@@ -8,7 +8,10 @@ from itertools import zip_longest
 import pytest
 
 from services.adapter_worker.infra.engines import GenerationRequest
+from services.adapter_worker.infra.engines.pages import PAGE
 from shared.errors import Cancelled, Invalid, SignalboxError
+from shared.model.tokens import encode
+from shared.prompts import Part, Segment
 
 TIE = 1e-4
 ADAPTERS = {
@@ -27,6 +30,10 @@ def ignore(_text):
 def greedy(kit, text, adapter, **options):
     options = {"job_id": text, "attempt": 1, "max_new_tokens": 24, **options}
     return GenerationRequest(prompt=kit.prompt(text), adapter=adapter, **options)
+
+
+def ends(kit):
+    return {kit.tokenizer.eos_token_id, kit.tokenizer.convert_tokens_to_ids("<|im_end|>")}
 
 
 def assert_same_tokens(ours, solo_tokens, solo_logits):
@@ -59,8 +66,7 @@ def test_mixed_batches_with_joins_and_leaves_equal_the_solo_runs(kit, engine):
     for request, generation in zip(requests, generations, strict=True):
         adapter = None if request.adapter is None else kit.folder / request.adapter
         tokens, logits = kit.solo(adapter, kit.prompt_ids(request.job_id), request.max_new_tokens)
-        ends = {kit.tokenizer.eos_token_id, kit.tokenizer.convert_tokens_to_ids("<|im_end|>")}
-        assert_same_tokens(generation.token_ids, [token for token in tokens if token not in ends], logits)
+        assert_same_tokens(generation.token_ids, [token for token in tokens if token not in ends(kit)], logits)
 
 
 def test_adapters_load_and_leave_while_others_run(kit, engine):
@@ -72,6 +78,33 @@ def test_adapters_load_and_leave_while_others_run(kit, engine):
             engine.load_adapter("rslora", kit.adapter("rslora", **ADAPTERS["rslora"]))
             engine.unload_adapter("rslora")
         assert steady.result(30).token_ids == alone.token_ids
+
+
+def test_a_common_instruction_is_computed_once_for_each_adapter_and_changes_no_answer(kit, engine):
+    for name in ("plain", "rslora"):
+        engine.load_adapter(name, kit.adapter(name, **ADAPTERS[name]))
+    instruction = Segment(Part.USER, "Answer the question in as few words as can be, and then stop. ")
+    for text in ("one", "another one", "x" * 40):
+        for name in ("plain", "rslora"):
+            prompt = [instruction, *kit.prompt(text)]
+            request = GenerationRequest(job_id=text, attempt=1, prompt=prompt, adapter=name, max_new_tokens=12)
+            mine = engine.generate(request, ignore).token_ids
+            tokens, logits = kit.solo(kit.folder / name, encode(kit.tokenizer, prompt, 1 << 20), 12)
+            assert_same_tokens(mine, [token for token in tokens if token not in ends(kit)], logits)
+    kept = engine._runner.pages
+    assert kept.count - kept.free_count >= 2 * (len(instruction.text) // PAGE)
+
+
+def test_requests_wait_where_the_cache_is_full_and_all_are_answered(kit):
+    engine = kit.engine(cache_bytes=1 << 17)
+    requests = [greedy(kit, "x" * 50 + str(n), None, max_new_tokens=30) for n in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        generations = list(pool.map(lambda request: engine.generate(request, ignore), requests))
+    assert all(generation.token_ids for generation in generations)
+    with pytest.raises(Invalid) as caught:
+        engine.generate(greedy(kit, "x" * 300, None, max_new_tokens=200), ignore)
+    assert caught.value.code == "prompt_too_large"
+    engine.close()
 
 
 def test_an_adapter_that_leaves_serves_what_it_has_accepted(kit, engine):

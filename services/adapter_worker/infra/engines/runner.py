@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from services.adapter_worker.domain.pace import Pace
+from services.adapter_worker.domain.pace import Pace, Prompt
 from services.adapter_worker.infra.engines.attention import NAME, PagedCache, Piece, Step, page_bytes
 from services.adapter_worker.infra.engines.bank import AdapterBank
 from services.adapter_worker.infra.engines.lora import SharedInput, shared_inputs
@@ -95,7 +95,9 @@ class Runner:
         pending = [row.pending_count for row in self._rows]
         is_decoding = [count == 1 for count in pending]
         decoding = sum(is_decoding)
-        prompts = [count for count in pending if count > 1]
+        prompts = [
+            Prompt(len(row.prompt_ids), count) for row, count in zip(self._rows, pending, strict=True) if count > 1
+        ]
         shares = iter(self._pace.shares(prompts, decoding=decoding > 0))
         counts = [1 if decodes else next(shares) for decodes in is_decoding]
         started = time.perf_counter()
