@@ -221,7 +221,9 @@ class TransformersEngine:
 
     def _load(self, digest: str, folder: Path) -> None:
         bank = self._runner.bank
-        if digest not in bank:
+        if digest in bank:
+            bank.use(digest)
+        else:
             weights = map_adapter(folder)
             with self._work:  # no request may come in for an adapter that is being evicted
                 try:
