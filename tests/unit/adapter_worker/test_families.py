@@ -98,3 +98,12 @@ def test_a_converted_pissa_adapter_answers_as_alone(kit):
     engine.close()
     tokens, logits = kit.known_solo("pissa", "hm", 30)
     assert_same_tokens(generation.token_ids, tokens, logits)
+
+
+def test_a_long_prompt_of_a_large_rank_takes_another_way_to_the_same_answer(kit):
+    engine = kit.engine()
+    engine.load_adapter("wide", kit.adapter("wide", **METHODS["wide"]))
+    text = "many words " * 30
+    generation = engine.generate(greedy(kit, text, "wide", max_new_tokens=8), ignore)
+    engine.close()
+    assert_same_tokens(generation.token_ids, *kit.known_solo("wide", text, 8))

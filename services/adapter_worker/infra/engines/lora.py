@@ -66,7 +66,8 @@ class SharedInput:
         name = str(self.a.dtype).removeprefix("torch.")
         widths = (self.a.shape[-1], *self._widths)
         if self.a.device.type == "cpu" and name in kernels.lora and not any(width % LANES for width in widths):
-            self._add = _kernel_call(kernels.lora[name], self)
+            self._light = _kernel_call(kernels.lora[name], self)
+            self._add = self._add_by_kernel
 
     def put(self, run: Run, parts: dict[int, Delta]) -> list[Copy]:
         """The copies that bring an adapter's part for these layers, by their number, into its slots."""
@@ -135,6 +136,11 @@ class SharedInput:
                 rows = y[span.start : span.end]
                 rows.copy_(rows * gain + shift)
 
+    def _add_by_kernel(self, x: Tensor, y: Tensor, spans: Spans) -> None:
+        self._light(x, y, spans.table)
+        for span in spans.heavy:
+            self._add_long(x, y, span)
+
     def _add_in_torch(self, x: Tensor, y: Tensor, spans: Spans) -> None:
         for span in spans.long:
             self._add_long(x, y, span)
@@ -158,13 +164,12 @@ class SharedInput:
             y[:, columns].index_add_(0, padded.rows.flatten(), delta.flatten(0, 1))
 
 
-def _kernel_call(function: Any, layer: SharedInput) -> Callable[[Tensor, Tensor, Spans], None]:
+def _kernel_call(function: Any, layer: SharedInput) -> Callable[[Tensor, Tensor, Tensor], None]:
     a, b, into, parts = layer.a.data_ptr(), layer.b.data_ptr(), layer.a.shape[-1], len(layer.bounds) - 1
     bounds = torch.tensor(layer.bounds, dtype=torch.int32)
 
-    def add(x: Tensor, y: Tensor, spans: Spans) -> None:
-        table = spans.table
-        function(x.data_ptr(), y.data_ptr(), a, b, table.data_ptr(), len(table), into, bounds.data_ptr(), parts)
+    def add(x: Tensor, y: Tensor, table: Tensor) -> None:
+        function(x.data_ptr(), y.data_ptr(), a, b, table.data_ptr(), table.shape[0], into, bounds.data_ptr(), parts)
 
     return add
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 LONG = 32
 """From so many rows on a product of its own beats the padded one."""
+HEAVY = 512
+"""From so many rows times slots on a product of its own beats the kernel."""
 
 
 class Run(NamedTuple):
@@ -57,12 +59,18 @@ class Spans:
         return self._subsets[kept]
 
     @cached_property
-    def table(self) -> Tensor:
-        """What the kernel reads: start, end, first slot, slots [spans, 4]."""
-        return torch.tensor([(span.start, span.end, *span.run) for span in self.spans], dtype=torch.int32)
+    def heavy(self) -> list[Span]:
+        """Spans with so much arithmetic that torch's products beat the kernel."""
+        return [span for span in self.spans if (span.end - span.start) * span.run.size >= HEAVY]
 
     @cached_property
-    def long(self) -> "list[Span]":
+    def table(self) -> Tensor:
+        """What the kernel reads of all others: start, end, first slot, slots [spans, 4]."""
+        light = [(span.start, span.end, *span.run) for span in self.spans if span not in self.heavy]
+        return torch.tensor(light, dtype=torch.int32).view(-1, 4)
+
+    @cached_property
+    def long(self) -> list[Span]:
         """Spans that are worth a product each."""
         return [span for span in self.spans if span.end - span.start >= LONG]
 
