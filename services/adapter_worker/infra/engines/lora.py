@@ -88,8 +88,8 @@ class SharedInput:
 
     def _slot_copies(self, slot: int, number: int, parts: dict[int, Delta]) -> Iterator[Copy]:
         """An adapter's ranks from `number` times RANK on, as many as it has and the slot holds."""
-        to_a = self.a[slot].unflatten(0, (-1, RANK)).unbind()
-        to_b = self.b[slot].split(self._widths, dim=-1)
+        to_a = self.a[slot].view(-1, RANK, self._into).unbind()
+        to_b = self.b[slot].split_with_sizes(self._widths, dim=-1)
         for index, delta in parts.items():
             if delta.a.shape[0] == RANK:
                 yield Copy(to_a[index], delta.a)
@@ -113,7 +113,7 @@ class SharedInput:
 
     def _answer(self, index: int, x: Tensor) -> Tensor:
         if x is not self._input:
-            self._input, self._outputs = x, self._forward(x).split(self._widths, dim=-1)
+            self._input, self._outputs = x, self._forward(x).split_with_sizes(self._widths, dim=-1)
         output = self._outputs[index]
         if index == len(self._widths) - 1:
             self._input, self._outputs = None, ()
