@@ -52,13 +52,12 @@ class AdapterBank:
 
     def fill(self, digest: str, weights: AdapterWeights) -> None:
         """Copy the adapter into its reserved slots."""
-        scaled = torch._foreach_mul([low.b for low in weights.modules.values()], weights.scaling)
         parts: dict[SharedInput, dict[int, Delta]] = {}
-        for (name, low), b in zip(weights.modules.items(), scaled, strict=True):
+        for name, low in weights.modules.items():
             group, index = self._layers[name]
-            parts.setdefault(group, {})[index] = _delta(group, index, low._replace(b=b))
-        copies = [copy for group, deltas in parts.items() for copy in group.put(self._runs[digest], deltas)]
-        torch._foreach_copy_([copy.to for copy in copies], [copy.what for copy in copies])
+            parts.setdefault(group, {})[index] = _delta(group, index, low, weights.scaling)
+        for group, deltas in parts.items():
+            group.put(self._runs[digest], deltas)
 
     def unload(self, digest: str) -> None:
         """Free the adapter's slots; no row may use them any more."""
@@ -103,11 +102,12 @@ class AdapterBank:
         self._is_taken[run.first : run.first + run.size] = [is_taken] * run.size
 
 
-def _delta(group: SharedInput, index: int, low: LowRank) -> Delta:
+def _delta(group: SharedInput, index: int, low: LowRank, scaling: float) -> Delta:
     if low.magnitude is None:
-        return Delta(low.a, low.b, None)
-    gain = dora_gain(group.weight(index), low).to(low.b.device)
-    return Delta(low.a, gain.unsqueeze(1) * low.b, gain)
+        return Delta(low.a, low.b, scaling, None)
+    b = low.b.float() * scaling
+    gain = dora_gain(group.weight(index), low._replace(b=b)).to(b.device)
+    return Delta(low.a.float(), gain.unsqueeze(1) * b, 1.0, gain)
 
 
 def dora_gain(weight: Tensor, low: LowRank) -> Tensor:

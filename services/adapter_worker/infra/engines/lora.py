@@ -1,6 +1,6 @@
 """Linear layers with the adapters of all rows: a few large products for all layers that read the same input."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,18 +16,12 @@ RANK = 8
 
 
 class Delta(NamedTuple):
-    """What an adapter adds to a layer: `B A x`, after DoRA's gain on the base product."""
+    """What an adapter adds to a layer: `scale * B A x`, after DoRA's gain on the base product."""
 
     a: Tensor  # [rank, in]
-    b: Tensor  # [out, rank], scaled
+    b: Tensor  # [out, rank]
+    scale: float  # of b
     gain: Tensor | None  # [out]
-
-
-class Copy(NamedTuple):
-    """One tensor's way into the bank."""
-
-    to: Tensor
-    what: Tensor
 
 
 class SharedInput:
@@ -48,6 +42,10 @@ class SharedInput:
         self._gains: dict[int, tuple[Tensor, Tensor]] = {}  # of DoRA adapters, by first slot: gain and shift [outs]
         self._present: frozenset[int] = frozenset()  # first slots of the adapters that change one of these layers
         self._add: Callable[[Tensor, Tensor, Spans], None] = self._add_in_torch
+        self._copy: Callable[[int, int, Delta], None] = self._copy_in_torch
+        self._puts: dict[torch.dtype, Any] = {}
+        self._places = (self.a.data_ptr(), self.b.data_ptr(), len(linears), self.bounds[-1])
+        self._item_bytes = self.a.element_size()
         self._input: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
         for index, linear in enumerate(linears):
@@ -68,37 +66,44 @@ class SharedInput:
         if self.a.device.type == "cpu" and name in kernels.lora and not any(width % LANES for width in widths):
             self._light = _kernel_call(kernels.lora[name], self)
             self._add = self._add_by_kernel
+            self._puts = {getattr(torch, source): puts[name] for source, puts in kernels.put.items()}
+            self._copy = self._copy_by_kernel
 
-    def put(self, run: Run, parts: dict[int, Delta]) -> list[Copy]:
-        """The copies that bring an adapter's part for these layers, by their number, into its slots."""
+    def put(self, run: Run, parts: dict[int, Delta]) -> None:
+        """Copy an adapter's part for these layers, by their number, into its slots."""
         slots = slice(run.first, run.first + run.size)
         if len(parts) < len(self._widths) or any(delta.a.shape[0] < run.size * RANK for delta in parts.values()):
             self.a[slots].zero_()  # of whoever had the slots before
             self.b[slots].zero_()
         self._present |= {run.first}
         for index, delta in parts.items():
+            self._copy(index, run.first, delta)
             if delta.gain is not None:
                 self._put_gain(self._columns(index), run, delta.gain)
-        return [copy for number in range(run.size) for copy in self._slot_copies(run.first + number, number, parts)]
 
     def clear(self, run: Run) -> None:
         """Forget an adapter; its numbers stay until the next one overwrites them."""
         self._present -= {run.first}
         self._gains.pop(run.first, None)
 
-    def _slot_copies(self, slot: int, number: int, parts: dict[int, Delta]) -> Iterator[Copy]:
-        """An adapter's ranks from `number` times RANK on, as many as it has and the slot holds."""
-        to_a = self.a[slot].view(-1, RANK, self._into).unbind()
-        to_b = self.b[slot].split_with_sizes(self._widths, dim=-1)
-        for index, delta in parts.items():
-            if delta.a.shape[0] == RANK:
-                yield Copy(to_a[index], delta.a)
-                yield Copy(to_b[index], delta.b.T)
-                continue
-            ranks = slice(number * RANK, (number + 1) * RANK)
-            count = delta.a[ranks].shape[0]
-            yield Copy(to_a[index][:count], delta.a[ranks])
-            yield Copy(to_b[index][:count], delta.b[:, ranks].T)
+    def _copy_in_torch(self, index: int, first: int, delta: Delta) -> None:
+        columns = self._columns(index)
+        for slot, begin in enumerate(range(0, delta.a.shape[0], RANK), start=first):
+            ranks = slice(begin, begin + RANK)
+            a, b = delta.a[ranks], delta.b[:, ranks].T.float() * delta.scale
+            self.a[slot, index * RANK : index * RANK + a.shape[0]].copy_(a)
+            self.b[slot, : b.shape[0], columns].copy_(b)
+
+    def _copy_by_kernel(self, index: int, first: int, delta: Delta) -> None:
+        put = self._puts.get(delta.a.dtype)
+        if put is None or delta.b.dtype != delta.a.dtype:
+            self._copy_in_torch(index, first, delta)
+            return
+        to_a, to_b, parts, outs = self._places
+        to_a += (first * parts + index) * RANK * self._into * self._item_bytes
+        to_b += (first * RANK * outs + self.bounds[index]) * self._item_bytes
+        rank, width = delta.a.shape[0], self._widths[index]
+        put(delta.a.data_ptr(), delta.b.data_ptr(), to_a, to_b, rank, self._into, width, parts, outs, delta.scale)
 
     def _put_gain(self, columns: slice, run: Run, gain: Tensor) -> None:
         outs = self.bounds[-1]

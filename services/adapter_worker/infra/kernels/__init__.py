@@ -7,9 +7,11 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import structlog
 
+_TYPES = ("float32", "bfloat16")
 LANES = 16
 """Widths that the kernels work on are multiples of this."""
 
@@ -38,14 +40,16 @@ class Kernels:
     def __init__(self, file: Path) -> None:
         library = ctypes.PyDLL(str(file))  # keeps the interpreter's lock: a call is shorter than giving it back
         pointer, whole = ctypes.c_void_p, ctypes.c_int
-        self.lora = {name: library[f"lora_{name}"] for name in ("float32", "bfloat16")}
-        self.attend = {name: library[f"attend_{name}"] for name in ("float32", "bfloat16")}
-        for function in self.lora.values():
-            function.argtypes = [pointer] * 5 + [whole, whole, pointer, whole]
-            function.restype = None
-        for function in self.attend.values():
-            function.argtypes = [pointer] * 13
-            function.restype = None
+
+        def functions(prefix: str, arguments: list[Any]) -> dict[str, Any]:
+            found = {name: library[f"{prefix}_{name}"] for name in _TYPES}
+            for function in found.values():
+                function.argtypes, function.restype = arguments, None
+            return found
+
+        self.lora = functions("lora", [pointer] * 5 + [whole, whole, pointer, whole])
+        self.attend = functions("attend", [pointer] * 13)
+        self.put = {name: functions(f"put_{name}", [pointer] * 4 + [whole] * 5 + [ctypes.c_float]) for name in _TYPES}
 
 
 def load_kernels(folder: Path) -> Kernels | None:

@@ -26,6 +26,13 @@ inline void store(bf16* p, vec v) {  // rounds to the nearest, ties to even
     half h = __builtin_convertvector((u + 0x7fff + ((u >> 16) & 1)) >> 16, half);
     memcpy(p, &h, sizeof h);
 }
+inline float number(float f) { return f; }
+inline float number(bf16 h) {
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
 inline float sum(vec v) {
     typedef float vec8 __attribute__((vector_size(32)));
     typedef float vec4 __attribute__((vector_size(16)));
@@ -129,6 +136,21 @@ void lora(const T* x, T* y, const T* a, const T* b, const int* segments, int n, 
             else block<1>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 1;
         }
     }
+}
+
+// a [rank, in] and b [out, rank] into the slots from to_a and to_b on: one layer of `parts`, one of `outs` columns.
+template <typename S, typename T>
+void put(const S* a, const S* b, T* to_a, T* to_b, int rank, int in, int out, int parts, int outs, float scale) {
+    for (int k = 0; k < rank; k++) {
+        T* line = to_a + ((long)(k / RANK) * parts * RANK + k % RANK) * in;
+        for (int i = 0; i < in; i += LANES) store(line + i, load(a + (long)k * in + i));
+    }
+    for (int o = 0; o < out; o += LANES)
+        for (int k = 0; k < rank; k++) {
+            vec column;
+            for (int i = 0; i < LANES; i++) column[i] = scale * number(b[(long)(o + i) * rank + k]);
+            store(to_b + (long)k * outs + o, column);
+        }
 }
 
 struct Shape {
@@ -238,5 +260,14 @@ void attend(const T* q, const T* k, const T* v, T* y, T* keys, T* values, const 
                                   const int* ends, const Shape* shape) {                                             \
         attend(q, k, v, y, keys, values, strides, tokens, places, tables, rows, ends, *shape);                       \
     }
+#define PUT(S, FROM, T, TO)                                                                                       \
+    extern "C" void put_##FROM##_##TO(const S* a, const S* b, T* to_a, T* to_b, int rank, int in, int out, int parts, \
+                                      int outs, float scale) {                                                        \
+        put(a, b, to_a, to_b, rank, in, out, parts, outs, scale);                                                     \
+    }
+PUT(float, float32, float, float32)
+PUT(float, float32, bf16, bfloat16)
+PUT(bf16, bfloat16, float, float32)
+PUT(bf16, bfloat16, bf16, bfloat16)
 EXPORT(float, float32)
 EXPORT(bf16, bfloat16)
