@@ -7,7 +7,16 @@ import sys
 
 from benchmarks.common import RESULTS, print_table
 
-ALL = ("accept", "queue_tax", "routed", "selector_score", "mixed_batch", "worker_start")
+ALL = (
+    "accept",
+    "queue_tax",
+    "routed",
+    "selector_score",
+    "mixed_batch",
+    "adapter_bank",
+    "prefill_stall",
+    "worker_start",
+)
 
 
 def main() -> None:

@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
     engine: Literal["transformers", "echo"] = "transformers"
+    engine_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the engine computes in; `auto` is bfloat16 where the machine multiplies it as such."""
+    adapter_slots: Annotated[int, Field(ge=1)] = 64
+    """Slots for adapters in memory, 8 ranks each: an adapter of rank 16 takes two."""
+    adapter_cache_mib: Annotated[int, Field(ge=1)] = 4096
+    """Local disk for adapters that a worker has fetched; the longest unused go first."""
+    cache_mib: Annotated[int, Field(ge=1)] = 512
+    """Memory for keys and values; requests wait where it is taken."""
     echo_seconds_per_token: Annotated[float, Field(ge=0)] = 0.0
     """How slow the `echo` engine is, for load and fault tests."""
     groups: str = "base"

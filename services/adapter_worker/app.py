@@ -5,7 +5,8 @@ from pathlib import Path
 import structlog
 
 from services.adapter_worker.domain.residency import changes
-from services.adapter_worker.handlers import generate
+from services.adapter_worker.handlers import Fetch, generate
+from services.adapter_worker.infra.disk_cache import DiskCache
 from services.adapter_worker.infra.engines import Engine, make_engine
 from shared import metrics
 from shared.adapter_files import BaseShapes
@@ -32,7 +33,10 @@ def main() -> None:
     )
     engine = build_engine(service, settings)
     measure(engine)
-    follow_releases(service, engine, groups)
+    fetch = DiskCache(
+        service.registry.fetch_weights, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20
+    ).fetch
+    follow_releases(service, engine, groups, fetch)
 
     def work(job: Job, held: Held) -> None:
         generate(
@@ -40,7 +44,7 @@ def main() -> None:
             held,
             service.release(job.tenant_id, job.release),
             engine=engine,
-            fetch=service.registry.fetch_weights,
+            fetch=fetch,
             events=service.events,
             attempts=service.attempts,
             store_patience_seconds=settings.store_patience_seconds,
@@ -71,17 +75,17 @@ def measure(engine: Engine) -> None:
     metrics.ADAPTERS_RESIDENT.set_function(lambda: len(engine.resident))
 
 
-def follow_releases(service: Service, engine: Engine, groups: list[str]) -> None:
-    """Keep the adapters of the current release resident, and its parent's for jobs in flight."""
+def follow_releases(service: Service, engine: Engine, groups: list[str], fetch: Fetch) -> None:
+    """Keep the current release's adapters resident, and its parent's for jobs in flight, as far as there is room."""
 
     def adopt(release: Release) -> None:
         kept = [release]
         if release.parent:
             kept.append(service.release(release.tenant_id, release.parent))
-        todo = changes(kept, groups, engine.resident)
+        todo = changes(kept, groups, engine.resident, room=service.settings.adapter_slots)
         for digest in todo.load:
             try:
-                engine.load_adapter(digest, service.registry.fetch_weights(digest))
+                engine.load_adapter(digest, fetch(digest))
                 metrics.RELOADS.labels("adapter").inc()
             except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
                 log.error("adapter_not_loaded", digest=digest, code=error.code, error=error.detail)

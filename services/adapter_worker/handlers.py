@@ -16,6 +16,7 @@ from shared.prompts import adapter_prompt
 from shared.registry import Release, ReleaseLabel
 
 Fetch = Callable[[str], Path]
+_EVICTIONS = 8
 BASE_TEMPLATE = "chatml"
 BASE_INSTRUCTION = "You are a helpful assistant."
 
@@ -46,16 +47,22 @@ def generate(
         held.check()
         return engine.generate(request, on_text)
 
-    try:
-        generation = resident_generation()
-    except NotFound as error:
-        if error.code != "adapter_not_loaded":
-            raise
-        generation = resident_generation()  # a promotion unloaded it just before the engine knew the job
+    generation = unless_evicted(resident_generation)
     events.flush()
     result = result_fields(job, release, entry, generation)
     if attempts.end(calls.finish(job, JobState.SUCCEEDED, result=result)):
         count(job, generation)
+
+
+def unless_evicted(resident_generation: Callable[[], Generation]) -> Generation:
+    """Try again where a promotion or another adapter took the slots just before the engine knew the job."""
+    for _ in range(_EVICTIONS):
+        try:
+            return resident_generation()
+        except NotFound as error:
+            if error.code != "adapter_not_loaded":
+                raise
+    return resident_generation()
 
 
 def label_entry(job: Job, release: Release) -> ReleaseLabel | None:

@@ -18,7 +18,14 @@ def wanted(release: Release, groups: Collection[str]) -> set[str]:
     return {entry.adapter for entry in release.labels.values() if entry.group in groups}
 
 
-def changes(releases: Iterable[Release], groups: Collection[str], resident: Collection[str]) -> Changes:
-    """What to do so that the adapters of these releases (the current one and its parent) are resident, no others."""
-    needed = set().union(*(wanted(release, groups) for release in releases))
-    return Changes(sorted(needed - set(resident)), sorted(set(resident) - needed))
+def changes(releases: Iterable[Release], groups: Collection[str], resident: Collection[str], *, room: int) -> Changes:
+    """What to do so that the adapters of these releases are resident, no others; the first release's come first.
+
+    Where they are more than there is `room` for, the rest comes when a job asks for it.
+    """
+    needed: dict[str, None] = {}  # in order
+    for release in releases:
+        needed.update(dict.fromkeys(sorted(wanted(release, groups))))
+    missing = [digest for digest in needed if digest not in resident]
+    free = max(0, room - sum(digest in needed for digest in resident))
+    return Changes(missing[:free], sorted(set(resident) - needed.keys()))

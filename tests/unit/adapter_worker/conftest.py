@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from services.adapter_worker.infra.engines.transformers import TransformersEngine
+from services.adapter_worker.infra.kernels import load_kernels
 from shared.model.tokens import encode
 from shared.prompts import Part, Segment
 
@@ -29,20 +30,26 @@ def byte_tokenizer():
 class Kit:
     """What the engine tests build on; one per session, because the models are deterministic and never changed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, build=None) -> None:
         self.folder = folder
+        self._solos = {}
         self.tokenizer = byte_tokenizer()
+        self.kernels = load_kernels(folder)
         torch.manual_seed(7)
+        self.model = (build or self.llama)(len(self.tokenizer)).eval()
+
+    def llama(self, tokens):
         config = LlamaConfig(
-            vocab_size=len(self.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+            vocab_size=tokens, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.15,
             bos_token_id=None, eos_token_id=None, tie_word_embeddings=False,
         )  # fmt: skip
-        self.model = LlamaForCausalLM(config).eval()
+        return LlamaForCausalLM(config)
 
-    def engine(self, model=None, **options):
-        model = copy.deepcopy(self.model) if model is None else model
-        return TransformersEngine(model, self.tokenizer, encode, **{"max_batch": 8, **options})
+    def engine(self, model=None, dtype=torch.float32, **options):
+        model = copy.deepcopy(self.model).to(dtype) if model is None else model
+        options = {"max_batch": 8, "cache_bytes": 8 << 20, "kernels": self.kernels, **options}
+        return TransformersEngine(model, self.tokenizer, encode, **options)
 
     def adapter(self, name, seed=0, init_lora_weights=False, **config):
         """A folder with an adapter of random weights, as PEFT writes it."""
@@ -54,11 +61,44 @@ class Kit:
             get_peft_model(copy.deepcopy(self.model), lora).save_pretrained(folder)
         return folder
 
+    def pissa(self, name):
+        """A PiSSA adapter as PEFT converts it to LoRA of the doubled rank, after its weights have moved."""
+        folder, initial = self.folder / name, self.folder / f"{name}-initial"
+        if not folder.exists():
+            options = {"r": 4, "lora_alpha": 4, "target_modules": TARGETS, "task_type": "CAUSAL_LM"}
+            config = LoraConfig(init_lora_weights="pissa", **options)
+            model = get_peft_model(copy.deepcopy(self.model), config)
+            model.save_pretrained(initial)
+            torch.manual_seed(9)
+            for key, weight in model.named_parameters():
+                if "lora_" in key:
+                    weight.data += 0.1 * torch.randn_like(weight)
+            model.save_pretrained(folder, path_initial_model_for_weight_conversion=str(initial))
+        return folder
+
+    def alone(self, adapter):
+        """A fresh copy of the model with one adapter in PEFT's own layers."""
+        model = copy.deepcopy(self.model)
+        return model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).eval()
+
+    def logprobs(self, adapter, ids, tokens):
+        """What the adapter alone says of an answer, token by token."""
+        with torch.inference_mode():
+            logits = self.alone(adapter)(input_ids=torch.tensor([ids + tokens])).logits[0, len(ids) - 1 : -1]
+        return logits.log_softmax(-1).gather(-1, torch.tensor(tokens).unsqueeze(-1)).squeeze(-1).tolist()
+
+    def known_solo(self, adapter, text, count):
+        """`solo` of an adapter by its name, without the end token, worked out once."""
+        key = (adapter, text, count)
+        if key not in self._solos:
+            ends = {self.tokenizer.convert_tokens_to_ids(name) for name in SPECIAL[::2]}
+            tokens, logits = self.solo(adapter and self.folder / adapter, self.prompt_ids(text), count)
+            self._solos[key] = [token for token in tokens if token not in ends], logits
+        return self._solos[key]
+
     def solo(self, adapter, ids, count):
         """Greedy tokens and their logits from the adapter alone in a fresh PeftModel."""
-        model = copy.deepcopy(self.model)
-        model = model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).eval()
-        out = model.generate(
+        out = self.alone(adapter).generate(
             input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), do_sample=False,
             max_new_tokens=count, output_logits=True, return_dict_in_generate=True, pad_token_id=0,
             eos_token_id=[self.tokenizer.convert_tokens_to_ids(name) for name in ("<|endoftext|>", "<|im_end|>")],

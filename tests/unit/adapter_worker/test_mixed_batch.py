@@ -1,5 +1,6 @@
 """Requests of many adapters in one batch give what each adapter gives alone."""
 
+import copy
 import random
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
@@ -7,7 +8,10 @@ from itertools import zip_longest
 import pytest
 
 from services.adapter_worker.infra.engines import GenerationRequest
+from services.adapter_worker.infra.engines.pages import PAGE
 from shared.errors import Cancelled, Invalid, SignalboxError
+from shared.model.tokens import encode
+from shared.prompts import Part, Segment
 
 TIE = 1e-4
 ADAPTERS = {
@@ -28,6 +32,10 @@ def greedy(kit, text, adapter, **options):
     return GenerationRequest(prompt=kit.prompt(text), adapter=adapter, **options)
 
 
+def ends(kit):
+    return {kit.tokenizer.eos_token_id, kit.tokenizer.convert_tokens_to_ids("<|im_end|>")}
+
+
 def assert_same_tokens(ours, solo_tokens, solo_logits):
     """Equal, or first different where the solo run's two best logits are a tie."""
     for step, (mine, theirs) in enumerate(zip_longest(ours, solo_tokens)):
@@ -37,9 +45,9 @@ def assert_same_tokens(ours, solo_tokens, solo_logits):
             return
 
 
-@pytest.fixture
-def engine(kit):
-    engine = kit.engine(max_batch=6)
+@pytest.fixture(params=["kernels", "torch"])
+def engine(kit, request):
+    engine = kit.engine(max_batch=6, kernels=kit.kernels if request.param == "kernels" else None)
     yield engine
     engine.close()
 
@@ -58,8 +66,7 @@ def test_mixed_batches_with_joins_and_leaves_equal_the_solo_runs(kit, engine):
     for request, generation in zip(requests, generations, strict=True):
         adapter = None if request.adapter is None else kit.folder / request.adapter
         tokens, logits = kit.solo(adapter, kit.prompt_ids(request.job_id), request.max_new_tokens)
-        ends = {kit.tokenizer.eos_token_id, kit.tokenizer.convert_tokens_to_ids("<|im_end|>")}
-        assert_same_tokens(generation.token_ids, [token for token in tokens if token not in ends], logits)
+        assert_same_tokens(generation.token_ids, [token for token in tokens if token not in ends(kit)], logits)
 
 
 def test_adapters_load_and_leave_while_others_run(kit, engine):
@@ -71,6 +78,33 @@ def test_adapters_load_and_leave_while_others_run(kit, engine):
             engine.load_adapter("rslora", kit.adapter("rslora", **ADAPTERS["rslora"]))
             engine.unload_adapter("rslora")
         assert steady.result(30).token_ids == alone.token_ids
+
+
+def test_a_common_instruction_is_computed_once_for_each_adapter_and_changes_no_answer(kit, engine):
+    for name in ("plain", "rslora"):
+        engine.load_adapter(name, kit.adapter(name, **ADAPTERS[name]))
+    instruction = Segment(Part.USER, "Answer the question in as few words as can be, and then stop. ")
+    for text in ("one", "another one", "x" * 40):
+        for name in ("plain", "rslora"):
+            prompt = [instruction, *kit.prompt(text)]
+            request = GenerationRequest(job_id=text, attempt=1, prompt=prompt, adapter=name, max_new_tokens=12)
+            mine = engine.generate(request, ignore).token_ids
+            tokens, logits = kit.solo(kit.folder / name, encode(kit.tokenizer, prompt, 1 << 20), 12)
+            assert_same_tokens(mine, [token for token in tokens if token not in ends(kit)], logits)
+    kept = engine._runner.pages
+    assert kept.count - kept.free_count >= 2 * (len(instruction.text) // PAGE)
+
+
+def test_requests_wait_where_the_cache_is_full_and_all_are_answered(kit):
+    engine = kit.engine(cache_bytes=1 << 17)
+    requests = [greedy(kit, "x" * 50 + str(n), None, max_new_tokens=30) for n in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        generations = list(pool.map(lambda request: engine.generate(request, ignore), requests))
+    assert all(generation.token_ids for generation in generations)
+    with pytest.raises(Invalid) as caught:
+        engine.generate(greedy(kit, "x" * 300, None, max_new_tokens=200), ignore)
+    assert caught.value.code == "prompt_too_large"
+    engine.close()
 
 
 def test_an_adapter_that_leaves_serves_what_it_has_accepted(kit, engine):
@@ -148,7 +182,7 @@ def test_a_prompt_that_breaks_the_step_fails_alone_and_the_engine_lives(kit, eng
 def test_a_step_without_memory_is_retryable(kit):
     broken = kit.engine(model=BreaksOn(kit, "!", MemoryError()))
     with pytest.raises(SignalboxError) as caught:
-        broken.generate(greedy(kit, "!", None), ignore)
+        broken.generate(greedy(kit, "!!!", None), ignore)
     assert (caught.value.code, caught.value.retryable) == ("engine_out_of_memory", True)
     broken.close()
 
@@ -167,11 +201,11 @@ def test_more_tokens_than_the_context_holds_are_refused(kit, engine):
 
 
 class BreaksOn:
-    """The tiny model with a fault: raises where a prompt holds the character."""
+    """The tiny model with a fault: raises where a prompt holds the character three times in a row."""
 
     def __init__(self, kit, character, error=None):
-        self._model = kit.model
-        self._token = kit.tokenizer.convert_tokens_to_ids(character)
+        self._model = copy.deepcopy(kit.model)
+        self._tokens = [kit.tokenizer.convert_tokens_to_ids(character)] * 3
         self._error = error or RuntimeError("broken on purpose")
 
     def __getattr__(self, name):
@@ -181,6 +215,7 @@ class BreaksOn:
         return self
 
     def __call__(self, input_ids, **options):
-        if input_ids.shape[1] > 1 and (input_ids == self._token).any():
+        ids = input_ids[0].tolist()
+        if any(ids[n : n + 3] == self._tokens for n in range(len(ids))):
             raise self._error
         return self._model(input_ids=input_ids, **options)

@@ -24,7 +24,8 @@ TEXTS = ["My card was declined.", "Name the parties of the contract, the day it 
 @pytest.mark.model
 @pytest.mark.timeout(600)
 def test_the_real_model_serves_mixed_adapters_as_each_alone(tmp_path):
-    settings = Settings(data_dir=Path(os.environ.get("SIGNALBOX_DATA_DIR", ROOT / ".data")))
+    data_dir = Path(os.environ.get("SIGNALBOX_DATA_DIR", ROOT / ".data"))
+    settings = Settings(data_dir=data_dir, engine_dtype="float32")
     base = resolve_base_model(settings)
     tokenizer = load_tokenizer(base)
     prompts = [chatml("Answer briefly.", text) for text in TEXTS]

@@ -37,8 +37,9 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
     assert frequencies(Draw(1.0, 0.0, 0, 0.0)).nonzero().flatten().tolist() == [1]
 
 
-def test_the_ends_of_the_random_stream_are_safe():
-    assert pick_tokens(LOGITS.expand(2, -1), [Draw(1.0, 1.0, 0, 0.0), Draw(1.0, 1.0, 0, 1 - 2**-53)]) == [1, 4]
+@pytest.mark.parametrize(("top_k", "ends"), [(0, [0, 4]), (5, [1, 4])])  # only a cut needs the order of likelihood
+def test_the_ends_of_the_random_stream_are_safe(top_k, ends):
+    assert pick_tokens(LOGITS.expand(2, -1), [Draw(1.0, 1.0, top_k, at) for at in (0.0, 1 - 2**-53)]) == ends
 
 
 def test_neighbours_change_nothing():

@@ -1,127 +1,120 @@
-"""The adapters inside the model: loading, leaving, and which row gets which weights."""
+"""The adapters in memory: slots of the layers' stacked weights, given out and taken back."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModelForCausalLM
-from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
-from shared.errors import Invalid
+from services.adapter_worker.infra.engines.adapter_weights import AdapterWeights, LowRank
+from services.adapter_worker.infra.engines.lora import RANK, Delta, SharedInput
+from services.adapter_worker.infra.engines.routing import Run
+from shared.errors import Invalid, Unavailable
 
-BASE = "__base__"
-"""PEFT's name for a row without an adapter in a mixed batch."""
+
+class BankFull(Unavailable):
+    """No slots are free and every adapter that could leave is in use."""
+
+    def __init__(self) -> None:
+        super().__init__("adapter_slots_full", "all adapter slots are in use; the job can be sent again")
 
 
 class AdapterBank:
-    """One PEFT model around the base; adapters are named by their digest. Used by the engine thread alone."""
+    """Adapters by digest, each in a run of neighbouring slots; the one unused for longest makes room."""
 
-    def __init__(self, model: Any, canary_ids: list[int]) -> None:
-        self.model = model
-        self._peft: Any = None
-        self._alone: dict[str, bool] = {}  # digest -> PEFT's mixed batch refuses it
-        self._names: list[str] | None = None
-        self._active: str | None = None  # None where PEFT may have changed it
-        self._routed_layers: set[int] = set()
-        self._canary = torch.tensor([canary_ids], device=model.device)
-        self._canary_base = self._canary_logits(None)
+    def __init__(self, layers: dict[str, tuple[SharedInput, int]], slots: int) -> None:
+        self._layers = layers  # a module's name -> its group and its place in it
+        self._groups = list(dict.fromkeys(group for group, _ in layers.values()))
+        self._is_taken = [False] * slots
+        self._runs: OrderedDict[str, Run] = OrderedDict()  # the longest unused first
 
     def __contains__(self, digest: str) -> bool:
-        return digest in self._alone
+        return digest in self._runs
 
-    def turn(self, digest: str | None) -> str | None:
-        """Name the batch a request belongs to: None is the mixed one, a digest one of its own."""
-        return digest if digest is not None and self._alone[digest] else None
+    @property
+    def digests(self) -> frozenset[str]:
+        """All adapters in memory."""
+        return frozenset(self._runs)
 
-    def load(self, digest: str, folder: Path) -> None:
-        """Add the adapter in `folder`; raises `Invalid` and leaves no trace where it cannot serve."""
-        if digest in self:
-            return
-        config = _read_config(folder)
-        try:
-            self._insert(digest, folder, config)
-            self._check_canary(digest)
-        except Invalid:
-            self.unload(digest)
-            raise
-        except Exception as error:
-            self.unload(digest)
-            raise Invalid("adapter_load_failed", f"adapter {digest} does not fit the model: {error}") from error
+    def use(self, digest: str) -> Run:
+        """The adapter's slots; it counts as used now."""
+        self._runs.move_to_end(digest)
+        return self._runs[digest]
+
+    def reserve(self, digest: str, weights: AdapterWeights, pinned: Collection[str | None] = ()) -> None:
+        """Take slots for an adapter, evicting others than `pinned` where none are free.
+
+        Raises `BankFull`, and `Invalid` where it does not fit the model.
+        """
+        self._check(digest, weights)
+        self._runs[digest] = self._take(-(-weights.rank // RANK), pinned)
+
+    def fill(self, digest: str, weights: AdapterWeights) -> None:
+        """Copy the adapter into its reserved slots."""
+        parts: dict[SharedInput, dict[int, Delta]] = {}
+        for name, low in weights.modules.items():
+            group, index = self._layers[name]
+            parts.setdefault(group, {})[index] = _delta(group, index, low, weights.scaling)
+        for group, deltas in parts.items():
+            group.put(self._runs[digest], deltas)
 
     def unload(self, digest: str) -> None:
-        """Free the adapter's weights; no row may use them any more."""
-        self._alone.pop(digest, None)
-        self._active = None
-        if self._peft is not None and digest in self._peft.peft_config:
-            self._peft.delete_adapter(digest)
+        """Free the adapter's slots; no row may use them any more."""
+        run = self._runs.pop(digest, None)
+        if run is None:
+            return
+        for group in self._groups:
+            group.clear(run)
+        self._mark(run, is_taken=False)
 
-    @contextmanager
-    def routed(self, turn: str | None, adapters: Sequence[str | None]) -> Iterator[None]:
-        """Within the block, row i of a forward pass uses adapters[i]; `turn` as given by `turn()`."""
-        if turn is not None:
-            self._activate(turn)
-        elif self._peft is not None:
-            self._names = [adapter or BASE for adapter in adapters]
-        try:
-            yield
-        finally:
-            self._names = None
+    def _check(self, digest: str, weights: AdapterWeights) -> None:
+        for name, low in weights.modules.items():
+            if name not in self._layers:
+                raise Invalid("adapter_load_failed", f"adapter {digest} changes {name}, which the model has not")
+            group, index = self._layers[name]
+            out, into = group.shape(index)
+            if (low.a.shape[1], low.b.shape) != (into, (out, weights.rank)):
+                raise Invalid("adapter_load_failed", f"adapter {digest} does not fit the model at {name}")
 
-    def _activate(self, digest: str) -> None:
-        if self._active != digest:
-            self._peft.set_adapter(digest)
-            self._active = digest
-
-    def _insert(self, digest: str, folder: Path, config: LoraConfig) -> None:
-        if self._peft is None:
-            self._peft = PeftModelForCausalLM(self.model, config, adapter_name=digest)
-        else:
-            self._peft.add_adapter(digest, config)
-        self._active = None
-        loaded = self._peft.load_adapter(str(folder), digest, torch_device=str(self.model.device))
-        if loaded.missing_keys or loaded.unexpected_keys:
-            raise Invalid("adapter_incomplete", f"adapter {digest} lacks or adds weights: its config and file differ")
-        self._peft.eval()
-        self._route_new_layers()
-        self._alone[digest] = bool(config.use_dora)
-
-    def _route_new_layers(self) -> None:
-        """Hand each LoRA layer the row names of the running step.
-
-        PEFT's own `adapter_names=` walks all modules twice a step, and leaves its hooks behind when a step raises.
-        """
-        for layer in self.model.modules():
-            if isinstance(layer, LoraLayer) and id(layer) not in self._routed_layers:
-                layer.register_forward_pre_hook(self._inject_names, with_kwargs=True)
-                self._routed_layers.add(id(layer))
-
-    def _inject_names(self, _layer: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return args, kwargs if self._names is None else {**kwargs, "adapter_names": self._names}
-
-    def _check_canary(self, digest: str) -> None:
-        logits = self._canary_logits(digest)
-        if not torch.isfinite(logits).all():
-            raise Invalid("adapter_not_finite", f"adapter {digest} makes logits that are not finite: train it again")
-        if torch.equal(logits, self._canary_base):
+    def _take(self, count: int, pinned: Collection[str | None]) -> Run:
+        """First fit; makes room by evicting what was unused for longest."""
+        if count > len(self._is_taken):
             raise Invalid(
-                "adapter_inactive",
-                f"adapter {digest} changes nothing on the canary prompt: its weights are zero or not the base model's",
+                "adapter_rank_too_large",
+                f"the adapter needs {count} slots of rank {RANK}, the bank has {len(self._is_taken)}: raise "
+                "SIGNALBOX_ADAPTER_SLOTS",
             )
+        while (run := self._free_run(count)) is None:
+            victim = next((digest for digest in self._runs if digest not in pinned), None)
+            if victim is None:
+                raise BankFull
+            self.unload(victim)
+        self._mark(run, is_taken=True)
+        return run
 
-    @torch.inference_mode()
-    def _canary_logits(self, digest: str | None) -> Tensor:
-        with self.routed(self.turn(digest), [digest]):
-            logits: Tensor = self.model(input_ids=self._canary, use_cache=False).logits
-        return logits
+    def _free_run(self, count: int) -> Run | None:
+        starts = range(len(self._is_taken) - count + 1)
+        first = next((n for n in starts if not any(self._is_taken[n : n + count])), None)
+        return None if first is None else Run(first, count)
+
+    def _mark(self, run: Run, *, is_taken: bool) -> None:
+        self._is_taken[run.first : run.first + run.size] = [is_taken] * run.size
 
 
-def _read_config(folder: Path) -> LoraConfig:
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise Invalid("adapter_weights_missing", f"no adapter_model.safetensors in {folder.name}")
-    config = LoraConfig.from_pretrained(str(folder))
-    config.inference_mode = True
-    config.init_lora_weights = True  # others change the base weights before the file is read
-    return config
+def _delta(group: SharedInput, index: int, low: LowRank, scaling: float) -> Delta:
+    if low.magnitude is None:
+        return Delta(low.a, low.b, scaling, None)
+    b = low.b.float() * scaling
+    gain = dora_gain(group.weight(index), low._replace(b=b)).to(b.device)
+    return Delta(low.a.float(), gain.unsqueeze(1) * b, 1.0, gain)
+
+
+def dora_gain(weight: Tensor, low: LowRank) -> Tensor:
+    """Magnitude over the norm of each row of W + B A [out] (DoRA, equation 5), B scaled; never builds the sum."""
+    assert low.magnitude is not None
+    w, a, b = (tensor.to(weight.device, torch.float32) for tensor in (weight, low.a, low.b))
+    cross = (b * (w @ a.T)).sum(dim=1)
+    own = ((b @ (a @ a.T)) * b).sum(dim=1)
+    square: Any = w.square().sum(dim=1) + 2 * cross + own
+    return low.magnitude.to(weight.device, torch.float32) / square.sqrt()

@@ -33,6 +33,8 @@ class GenerationRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     deadline: float | None = None  # time.monotonic() seconds
+    is_batch: bool = False  # may wait while interactive requests are served
+    logprobs: bool = False  # whether the tokens' log-probabilities are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Generation:
     first_token_ms: float
     total_ms: float
     prompt_shortened: bool
+    logprobs: tuple[float, ...] = ()  # of `token_ids`, before temperature; empty unless asked for
 
 
 class Engine(Protocol):
@@ -54,7 +57,8 @@ class Engine(Protocol):
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Make the adapter in `folder` (already checked) resident; a resident digest is left as it is.
 
-        Raises `Invalid("adapter_inactive")` when the adapter changes nothing on a canary prompt.
+        Where there is no room, the one that no request uses and none used for longest goes. Raises
+        `Invalid("adapter_inactive")` when the adapter changes nothing on a canary prompt.
         """
         ...
 

@@ -1,114 +1,160 @@
 """The model's side of the engine: prompts in, one token per row and step out. Single-threaded."""
 
 import copy
+import time
 from collections.abc import Sequence as Many
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
+from torch import Tensor, nn
 
+from services.adapter_worker.domain.pace import Pace, Prompt
+from services.adapter_worker.infra.engines.attention import NAME, PagedCache, Piece, Step, page_bytes
 from services.adapter_worker.infra.engines.bank import AdapterBank
-from services.adapter_worker.infra.engines.batch import Batch, left_padded, positions
-from services.adapter_worker.infra.engines.sampling import pick_tokens
+from services.adapter_worker.infra.engines.lora import SharedInput, shared_inputs
+from services.adapter_worker.infra.engines.pages import Pages, Prefix
+from services.adapter_worker.infra.engines.products import Product
+from services.adapter_worker.infra.engines.routing import Routing, Run, Spans
+from services.adapter_worker.infra.engines.sampling import logprobs, pick_tokens
 from services.adapter_worker.infra.engines.sequence import Sequence
-from shared.errors import SignalboxError, Unavailable
+from services.adapter_worker.infra.kernels import Kernels
+from shared.errors import Invalid, SignalboxError, Unavailable
 from shared.prompts import CHATML_END
 
 _CANARY = "Signalbox sets the points: one request, one track."
 
 
-class Runner:
-    """Owns the model and its running batches: one mixed, and one for each adapter that must run alone."""
+class Chunk(NamedTuple):
+    """Tokens of one row in a step, the first at `position`."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    ids: list[int]
+    position: int
+    pages: list[int]
+    run: Run | None
+    wants_logits: bool
+
+
+class Runner:
+    """Owns the model, its adapters, its cache and the rows that run.
+
+    All tokens of a step, decoding rows and pieces of prompts alike, go through the model as one row of ids.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, adapter_slots: int, cache_bytes: int, kernels: Kernels | None
+    ) -> None:
         self._model = model.eval()
         # A copy, because encoding in another thread may change the tokenizer's state for a moment.
         self._decoder = copy.deepcopy(tokenizer)
         self._end_ids = end_token_ids(tokenizer)
-        self._bank = AdapterBank(model, tokenizer.encode(_CANARY, add_special_tokens=False))
-        self._batches: dict[str | None, Batch] = {}
+        self._rows: list[Sequence] = []
+        self._routing = Routing()
+        self._pace = Pace()
+        self._proven: set[str] = set()
+        self._tables: tuple[list[list[int]], Tensor] = ([], torch.zeros(0, 0, dtype=torch.int32))
+        config = model.config.get_text_config()
+        self.pages = Pages(cache_bytes // page_bytes(config, model.dtype))
+        self._cache = PagedCache(config, self.pages.count, model.dtype, model.device)
+        model.set_attn_implementation(NAME)
+        self._canary = self._canary_chunk(tokenizer.encode(_CANARY, add_special_tokens=False))
+        self.bank = AdapterBank(self._wrap_layers(adapter_slots, kernels), adapter_slots)
+        if kernels is not None:
+            self._cache.use_kernel(kernels)
+        self._canary_base = self._forward([self._canary])
 
     @property
-    def row_count(self) -> int:
-        """Rows that decode now."""
-        return sum(len(batch.rows) for batch in self._batches.values())
+    def rows(self) -> list[Sequence]:
+        """Rows that have joined and not ended."""
+        return self._rows
 
-    def load(self, digest: str, folder: Path) -> None:
-        """Add an adapter; raises `Invalid` where it cannot serve."""
-        self._bank.load(digest, folder)
+    def prove(self, digest: str) -> None:
+        """Raise `Invalid` unless the adapter changes the canary's logits and leaves them finite; once per digest."""
+        if digest in self._proven:
+            return
+        logits = self._forward([self._canary._replace(run=self.bank.use(digest))])
+        if not torch.isfinite(logits).all():
+            raise Invalid("adapter_not_finite", f"adapter {digest} makes logits that are not finite: train it again")
+        if torch.equal(logits, self._canary_base):
+            raise Invalid(
+                "adapter_inactive",
+                f"adapter {digest} changes nothing on the canary prompt: its weights are zero or not the base model's",
+            )
+        self._proven.add(digest)
 
-    def unload(self, digest: str) -> None:
-        """Free an adapter that no row uses."""
-        self._bank.unload(digest)
-
-    def admit(self, newcomers: Many[Sequence]) -> None:
-        """Prefill the newcomers and merge them into the running batches."""
-        by_turn: dict[str | None, list[Sequence]] = {}
-        for sequence in newcomers:
-            by_turn.setdefault(self._bank.turn(sequence.request.adapter), []).append(sequence)
-        for turn, rows in by_turn.items():
-            for batch in self._prefill(turn, rows):
-                self._merge(turn, batch)
+    def admit(self, row: Sequence) -> bool:
+        """Let the row join, where the cache has room for all its tokens."""
+        reserved = self.pages.reserve(row.token_limit, row.prefix)
+        if reserved is None:
+            return False
+        row.pages, row.cached_count = reserved
+        self._rows.append(row)
+        return True
 
     def step(self) -> None:
-        """One token for every row; a step that raises fails the rows of its batch alone."""
-        for turn, batch in self._batches.items():
-            try:
-                self._forward(turn, batch, batch.next_inputs())
-            except Exception as error:  # noqa: BLE001 - the requests get it, the engine lives on
-                batch.fail(step_error(error))
+        """One token for every row whose prompt is computed, and a piece of those whose is not."""
+        pending = [row.pending_count for row in self._rows]
+        is_decoding = [count == 1 for count in pending]
+        decoding = sum(is_decoding)
+        prompts = [
+            Prompt(len(row.prompt_ids), count) for row, count in zip(self._rows, pending, strict=True) if count > 1
+        ]
+        shares = iter(self._pace.shares(prompts, decoding=decoding > 0))
+        counts = [1 if decodes else next(shares) for decodes in is_decoding]
+        started = time.perf_counter()
+        self._advance([(row, count) for row, count in zip(self._rows, counts, strict=True) if count])
+        self._pace.took(time.perf_counter() - started, decoding=decoding, prefilled=sum(counts) - decoding)
         self.drop_done()
 
     def drop_done(self) -> None:
-        """Take the rows that ended, for whatever reason, out of their batches."""
-        for batch in self._batches.values():
-            batch.drop_done()
-        self._batches = {turn: batch for turn, batch in self._batches.items() if batch.rows}
+        """Take out the rows that ended, for whatever reason, and free their pages."""
+        for row in self._rows:
+            if row.is_done:
+                self.pages.release(row.pages)
+        self._rows = [row for row in self._rows if not row.is_done]
 
     def decode(self, ids: list[int]) -> str:
         """Text of the ids, control tokens left out."""
         return self._decoder.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _prefill(self, turn: str | None, rows: list[Sequence]) -> list[Batch]:
-        """Run the prompts together; where that raises, one by one, so that a poisonous one fails alone."""
+    def _advance(self, work: Many[tuple[Sequence, int]]) -> None:
+        """Compute so many tokens of each row; where that raises, one by one, so that a poisonous one fails alone."""
+        if not work:
+            return
+        chunks = [self._chunk(row, count) for row, count in work]
+        order = sorted(range(len(work)), key=lambda n: chunks[n].run or (-1, 0))
         try:
-            return [self._prefill_together(turn, rows)]
+            logits = self._forward([chunks[n] for n in order])
         except Exception as error:  # noqa: BLE001 - the request gets it, the engine lives on
-            if len(rows) == 1:
-                rows[0].fail(step_error(error))
-                return []
-        return [batch for row in rows for batch in self._prefill(turn, [row])]
-
-    def _prefill_together(self, turn: str | None, rows: list[Sequence]) -> Batch:
-        ids, mask = left_padded([row.prompt_ids for row in rows], self._model.device)
-        batch = Batch(rows, DynamicCache(), mask)
-        self._forward(turn, batch, ids)
-        batch.drop_done()
-        return batch
-
-    def _merge(self, turn: str | None, newcomers: Batch) -> None:
-        if not newcomers.rows:
+            if len(work) == 1:
+                work[0][0].fail(step_error(error))
+                return
+            for row_and_count in work:
+                self._advance([row_and_count])
             return
-        if turn not in self._batches:
-            self._batches[turn] = newcomers
-            return
-        self._batches[turn].join(newcomers)
+        for row, count in work:
+            self._note_cached(row, count)
+        self._take_tokens([work[n][0] for n in order if chunks[n].wants_logits], logits)
 
-    def _forward(self, turn: str | None, batch: Batch, ids: Tensor) -> None:
-        """Feed `ids` [rows, width] after the cache and give each row its next token."""
-        with self._bank.routed(turn, [row.request.adapter for row in batch.rows]):
-            output = self._model(
-                input_ids=ids,
-                attention_mask=batch.mask,
-                position_ids=positions(batch.mask, ids.shape[1]),
-                past_key_values=batch.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        tokens = pick_tokens(output.logits[:, -1].float(), [row.draw() for row in batch.rows])
-        for row, token in zip(batch.rows, tokens, strict=True):
+    def _chunk(self, row: Sequence, count: int) -> Chunk:
+        adapter = row.request.adapter
+        run = None if adapter is None else self.bank.use(adapter)
+        return Chunk(row.pending(count), row.cached_count, row.pages, run, count == row.pending_count)
+
+    def _note_cached(self, row: Sequence, count: int) -> None:
+        before, row.cached_count = row.cached_count, row.cached_count + count
+        if before < len(row.prefix.ids) <= row.cached_count:
+            self.pages.keep(row.prefix, row.pages)
+
+    def _take_tokens(self, rows: list[Sequence], logits: Tensor) -> None:
+        if not rows:
+            return
+        logits = logits.float()
+        tokens = pick_tokens(logits, [row.draw() for row in rows])
+        asked = [n for n, row in enumerate(rows) if row.request.logprobs and tokens[n] is not None]
+        if asked:
+            for n, value in zip(asked, logprobs(logits[asked], [tokens[n] or 0 for n in asked]), strict=True):
+                rows[n].logprobs.append(value)
+        for row, token in zip(rows, tokens, strict=True):
             self._give(row, token)
 
     def _give(self, row: Sequence, token: int | None) -> None:
@@ -119,6 +165,77 @@ class Runner:
             row.take(token, self._end_ids)
         except Exception as error:  # noqa: BLE001 - `on_text` belongs to the caller, and so does its error
             row.fail(error)
+
+    @torch.inference_mode()
+    def _forward(self, chunks: Many[Chunk]) -> Tensor:
+        """Logits [chunks that want them, vocab] of each one's last token."""
+        device = self._model.device
+        step = Step(_pieces(chunks), self._table(chunks), device)
+        last = _last_tokens(chunks)
+        self._routing.tokens = Spans.of(chunk.run for chunk in chunks for _ in chunk.ids)
+        # The head needs a row to work on, even where no chunk ends its prompt.
+        self._routing.last = Spans.of(chunk.run for chunk in chunks if chunk.wants_logits)
+        self._cache.step = step
+        output = self._model(
+            input_ids=torch.tensor([[token for chunk in chunks for token in chunk.ids]], device=device),
+            position_ids=step.positions.long().unsqueeze(0).to(device),
+            use_cache=False,
+            logits_to_keep=torch.tensor(last or [0], device=device),
+            cache=self._cache,
+        )
+        logits: Tensor = output.logits[0, : len(last)]
+        return logits
+
+    def _table(self, chunks: Many[Chunk]) -> Tensor:
+        """The chunks' pages as one tensor [chunks, most pages]; the same as in the last step for the same rows."""
+        pages = [chunk.pages for chunk in chunks]
+        known, table = self._tables
+        if len(pages) != len(known) or any(mine is not theirs for mine, theirs in zip(pages, known, strict=True)):
+            width = max(map(len, pages))
+            table = torch.tensor([[*row, *[0] * (width - len(row))] for row in pages], dtype=torch.int32)
+            self._tables = (pages, table)
+        return table
+
+    def _canary_chunk(self, ids: list[int]) -> Chunk:
+        reserved = self.pages.reserve(len(ids), Prefix(None, ()))
+        if reserved is None:
+            raise Invalid(
+                "cache_too_small", f"the key/value cache has {self.pages.count} pages: raise SIGNALBOX_CACHE_MIB"
+            )
+        return Chunk(ids, 0, reserved[0], None, wants_logits=True)
+
+    def _wrap_layers(self, slots: int, kernels: Kernels | None) -> dict[str, tuple[SharedInput, int]]:
+        modules: dict[str, nn.Linear] = dict(self._model.named_modules())
+        head = self._model.get_output_embeddings()
+        tied = head is not None and head.weight is self._model.get_input_embeddings().weight
+        layers = {}
+        for names in shared_inputs(self._model, lambda: self._forward([self._canary])):
+            linears = [modules[name] for name in names]
+            if tied and linears == [head]:
+                head.forward = Product(linears, is_shared=True)  # no adapters: PEFT has none for an embedding
+                continue
+            group = SharedInput(linears, slots, self._routing, is_head=head in linears)
+            if kernels is not None:
+                group.use_kernel(kernels)
+            layers.update({name: (group, index) for index, name in enumerate(names)})
+        return layers
+
+
+def _pieces(chunks: Many[Chunk]) -> list[Piece]:
+    pieces, start = [], 0
+    for row, chunk in enumerate(chunks):
+        pieces.append(Piece(start, len(chunk.ids), row, chunk.position))
+        start += len(chunk.ids)
+    return pieces
+
+
+def _last_tokens(chunks: Many[Chunk]) -> list[int]:
+    last, end = [], 0
+    for chunk in chunks:
+        end += len(chunk.ids)
+        if chunk.wants_logits:
+            last.append(end - 1)
+    return last
 
 
 def end_token_ids(tokenizer: Any) -> frozenset[int]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from services.adapter_worker.infra.engines.pages import Prefix
 from services.adapter_worker.infra.engines.protocol import DeadlineExceeded, Generation, GenerationRequest
 from services.adapter_worker.infra.engines.sampling import Draw
 from services.adapter_worker.infra.engines.stops import Detokenizer, StopScanner
@@ -19,6 +20,7 @@ class Sequence:
         request: GenerationRequest,
         prompt_ids: list[int],
         *,
+        prefix: Prefix,
         prompt_shortened: bool,
         on_text: Callable[[str], None],
         decode: Callable[[list[int]], str],
@@ -27,7 +29,11 @@ class Sequence:
         self.request = request
         self.prompt_ids = prompt_ids
         self.prompt_shortened = prompt_shortened
+        self.prefix = prefix
         self.token_ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.pages: list[int] = []
+        self.cached_count = 0  # tokens whose keys and values are in the pages
         self.result: Future[Generation] = Future()
         self.is_cancelled = False  # set by other threads, read between steps
         self._on_text = on_text
@@ -42,6 +48,23 @@ class Sequence:
     def is_done(self) -> bool:
         """Whether the result or the error is already set."""
         return self.result.done()
+
+    @property
+    def pending_count(self) -> int:
+        """Tokens that are not in the cache yet: the rest of the prompt, or the newest one."""
+        return len(self.prompt_ids) + len(self.token_ids) - self.cached_count
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens that the cache must have room for."""
+        return len(self.prompt_ids) + self.request.max_new_tokens
+
+    def pending(self, count: int) -> list[int]:
+        """The next `count` tokens to compute."""
+        begin = self.cached_count
+        if begin < len(self.prompt_ids):
+            return self.prompt_ids[begin : begin + count]
+        return self.token_ids[begin - len(self.prompt_ids) :][:count]
 
     def draw(self) -> Draw:
         """Say how to sample the next token; advances the random stream by one."""
@@ -86,6 +109,7 @@ class Sequence:
             first_token_ms=self._first_token_ms,
             total_ms=self._elapsed_ms(),
             prompt_shortened=self.prompt_shortened,
+            logprobs=tuple(self.logprobs[: len(self.token_ids)]),
         )
         self.result.set_result(generation)
 

@@ -1,15 +1,20 @@
-"""Continuous batching over transformers and PEFT: requests of different adapters decode side by side."""
+"""Continuous batching over a transformers model: requests of different adapters run side by side."""
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
+from services.adapter_worker.domain.admission import WaitingLine
+from services.adapter_worker.infra.engines.adapter_weights import AdapterWeights, map_adapter
+from services.adapter_worker.infra.engines.bank import BankFull
+from services.adapter_worker.infra.engines.pages import Prefix, pages_for
 from services.adapter_worker.infra.engines.protocol import (
     Generation,
     GenerationRequest,
@@ -18,6 +23,7 @@ from services.adapter_worker.infra.engines.protocol import (
 )
 from services.adapter_worker.infra.engines.runner import Runner, step_error
 from services.adapter_worker.infra.engines.sequence import Sequence
+from services.adapter_worker.infra.kernels import Kernels, load_kernels
 from shared.errors import Invalid
 from shared.prompts import Segment
 from shared.settings import Settings
@@ -38,8 +44,11 @@ class TransformersEngine:
         max_batch: int = 8,
         max_prompt_tokens: int = 1024,
         torch_threads: int = 1,
+        adapter_slots: int = 32,
+        cache_bytes: int = 64 << 20,
+        kernels: Kernels | None = None,
     ) -> None:
-        self._runner = Runner(model, tokenizer)
+        self._runner = Runner(model, tokenizer, adapter_slots=adapter_slots, cache_bytes=cache_bytes, kernels=kernels)
         self._tokenizer = tokenizer
         self._encode = encode
         self._context_length = int(getattr(model.config, "max_position_embeddings", _NO_LIMIT))
@@ -48,7 +57,7 @@ class TransformersEngine:
         self._torch_threads = torch_threads
         self._work = threading.Condition()  # guards the six below
         self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: WaitingLine[Sequence] = WaitingLine()
         self._accepted: set[Sequence] = set()
         self._resident: frozenset[str] = frozenset()
         self._leaving: set[str] = set()
@@ -63,12 +72,15 @@ class TransformersEngine:
         from shared.model.tokens import encode
 
         return cls(
-            load_model(base_folder, settings.dtype),
+            load_model(base_folder, engine_dtype(settings)),
             load_tokenizer(base_folder),
             encode,
             max_batch=settings.worker_slots,
             max_prompt_tokens=settings.max_prompt_tokens,
             torch_threads=settings.torch_threads,
+            adapter_slots=settings.adapter_slots,
+            cache_bytes=settings.cache_mib << 20,
+            kernels=load_kernels(settings.cache_dir / "kernels"),
         )
 
     # Called by any thread.
@@ -101,7 +113,7 @@ class TransformersEngine:
             if request.adapter is not None and request.adapter not in self._resident:
                 raise adapter_not_loaded(request.adapter)
             self._accepted.add(sequence)
-            self._waiting.append(sequence)
+            self._waiting.add(sequence, request.adapter, is_batch=request.is_batch)
             self._work.notify()
         return sequence.result.result()
 
@@ -124,9 +136,12 @@ class TransformersEngine:
     def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Sequence:
         started = time.monotonic()
         ids, is_shortened = self._prompt_ids(request)
+        if pages_for(len(ids) + request.max_new_tokens) > self._runner.pages.count:
+            raise Invalid("prompt_too_large", "the key/value cache is too small for this: raise SIGNALBOX_CACHE_MIB")
         return Sequence(
             request,
             ids,
+            prefix=self._prefix(request, ids),
             prompt_shortened=is_shortened,
             on_text=on_text,
             decode=self._runner.decode,
@@ -144,6 +159,12 @@ class TransformersEngine:
         if not ids:
             raise Invalid("prompt_empty", "the prompt has no tokens")
         return ids, is_shortened
+
+    def _prefix(self, request: GenerationRequest, ids: list[int]) -> Prefix:
+        """What stands before the input: requests of one adapter and instruction have it in common."""
+        before = list(takewhile(lambda segment: not segment.is_input, request.prompt))
+        count = len(self._encode(self._tokenizer, before, _NO_LIMIT))
+        return Prefix(request.adapter, tuple(ids[: min(count, len(ids) - 1)]))
 
     def _on_engine_thread(self, call: Callable[[], None]) -> None:
         done: Future[None] = Future()
@@ -169,7 +190,7 @@ class TransformersEngine:
     def _turn(self) -> None:
         self._make_calls()
         self._interrupt()
-        self._runner.admit(self._newcomers())
+        self._admit()
         self._runner.step()
         self._settle()
 
@@ -179,20 +200,48 @@ class TransformersEngine:
             return not self._is_closed
 
     def _make_calls(self) -> None:
-        while self._calls:
-            call, done = self._calls.popleft()
+        calls, self._calls = self._calls, deque()
+        for call, done in calls:
             try:
                 call()
+            except BankFull as error:
+                self._wait_for_slots(call, done, error)
             except Exception as error:  # noqa: BLE001 - the caller gets it, the engine lives on
                 done.set_exception(error)
             else:
                 done.set_result(None)
 
+    def _wait_for_slots(self, call: Callable[[], None], done: Future[None], error: BankFull) -> None:
+        """Try again after the next step, as long as there are rows that may end."""
+        with self._work:
+            if self._accepted:
+                self._calls.append((call, done))
+                return
+        done.set_exception(error)
+
     def _load(self, digest: str, folder: Path) -> None:
-        self._runner.load(digest, folder)
+        bank = self._runner.bank
+        if digest in bank:
+            bank.use(digest)
+        else:
+            weights = map_adapter(folder)
+            with self._work:  # no request may come in for an adapter that is being evicted
+                try:
+                    bank.reserve(digest, weights, {sequence.request.adapter for sequence in self._accepted})
+                finally:
+                    self._resident &= bank.digests
+            self._fill(digest, weights)
         with self._work:
             self._leaving.discard(digest)
             self._resident |= {digest}
+
+    def _fill(self, digest: str, weights: AdapterWeights) -> None:
+        try:
+            self._runner.bank.fill(digest, weights)
+            self._runner.prove(digest)
+        except Exception:
+            self._runner.bank.unload(digest)
+            raise
 
     def _leave(self, digest: str) -> None:
         with self._work:
@@ -210,21 +259,25 @@ class TransformersEngine:
                 sequence.fail(error)
         self._settle()
 
-    def _newcomers(self) -> list[Sequence]:
+    def _admit(self) -> None:
+        running = Counter(row.request.adapter for row in self._runner.rows)
         with self._work:
-            count = min(self._max_batch - self._runner.row_count, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(count)]
+            while len(self._runner.rows) < self._max_batch:
+                row = self._waiting.take(running, self._runner.admit)
+                if row is None:
+                    return
+                running[row.request.adapter] += 1
 
     def _settle(self) -> None:
         """Forget what has ended, and free the adapters that left and nobody uses any more."""
         self._runner.drop_done()
         with self._work:
             self._accepted = {sequence for sequence in self._accepted if not sequence.is_done}
-            self._waiting = deque(sequence for sequence in self._waiting if not sequence.is_done)
+            self._waiting.drop(lambda sequence: sequence.is_done)
             unused = self._leaving - {sequence.request.adapter for sequence in self._accepted}
             self._leaving -= unused
         for digest in unused:
-            self._runner.unload(digest)
+            self._runner.bank.unload(digest)
 
     def _fail_all(self, error: Exception) -> None:
         with self._work:
@@ -234,3 +287,11 @@ class TransformersEngine:
         for _, done in calls:
             done.set_exception(error)
         self._settle()
+
+
+def engine_dtype(settings: Settings) -> str:
+    """The type to compute in: bfloat16 where the machine multiplies it as such, unless the settings name one."""
+    if settings.engine_dtype != "auto":
+        return settings.engine_dtype
+    is_native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if is_native else "float32"

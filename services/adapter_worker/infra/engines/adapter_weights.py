@@ -1,0 +1,74 @@
+"""An adapter's tensors, mapped from its file: nothing is read before it is copied into its slot."""
+
+import json
+import math
+import mmap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.errors import Invalid
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_LENGTH_BYTES = 8
+_PREFIX = "base_model.model."
+_A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+
+
+class LowRank(NamedTuple):
+    """One module's part: A [rank, in], B [out, rank], and DoRA's magnitude [out]."""
+
+    a: Tensor
+    b: Tensor
+    magnitude: Tensor | None
+
+
+class AdapterWeights(NamedTuple):
+    """All modules by their full name; the delta of each is `scaling * B A x`."""
+
+    rank: int
+    scaling: float
+    modules: dict[str, LowRank]
+
+
+def map_adapter(folder: Path) -> AdapterWeights:
+    """Map the adapter in a checked folder; raises `Invalid` where its files are missing or do not fit together."""
+    file = folder / WEIGHTS_NAME
+    if not file.is_file():
+        raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
+    config = json.loads((folder / CONFIG_NAME).read_bytes())
+    rank = int(config["r"])
+    scaling = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    tensors = _map_tensors(file)
+    names = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
+    modules = {name.removeprefix(_PREFIX): _low_rank(name, tensors) for name in names}
+    expected = sum(2 if low.magnitude is None else 3 for low in modules.values())
+    has_magnitudes = all((low.magnitude is not None) == bool(config.get("use_dora")) for low in modules.values())
+    if expected != len(tensors) or not has_magnitudes or any(low.a.shape[0] != rank for low in modules.values()):
+        raise Invalid("adapter_incomplete", f"adapter {folder.name} lacks or adds weights: its config and file differ")
+    return AdapterWeights(rank, scaling, modules)
+
+
+def _low_rank(name: str, tensors: dict[str, Tensor]) -> LowRank:
+    if name + _B not in tensors:
+        raise Invalid("adapter_incomplete", f"the adapter has no {name}{_B}: save the whole adapter")
+    return LowRank(tensors[name + _A], tensors[name + _B], tensors.get(name + _MAGNITUDE))
+
+
+def _map_tensors(file: Path) -> dict[str, Tensor]:
+    with file.open("rb") as stream:
+        # Private to this process and writable for torch's sake; the tensors keep it open.
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    begin = _LENGTH_BYTES + int.from_bytes(mapped[:_LENGTH_BYTES], "little")
+    header = json.loads(mapped[_LENGTH_BYTES:begin])  # checked entry by entry when the adapter was accepted
+    header.pop("__metadata__", None)
+    return {name: _tensor(mapped, begin, entry) for name, entry in header.items()}
+
+
+def _tensor(mapped: mmap.mmap, begin: int, entry: dict[str, Any]) -> Tensor:
+    shape = entry["shape"]
+    start = begin + entry["data_offsets"][0]
+    return torch.frombuffer(mapped, dtype=_DTYPES[entry["dtype"]], count=math.prod(shape), offset=start).view(shape)

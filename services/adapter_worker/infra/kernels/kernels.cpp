@@ -1,0 +1,273 @@
+// LoRA for rows grouped by adapter, and attention over a paged cache. Plain C++ with vector extensions: compiled for
+// the machine at hand it uses AVX-512, AVX2 or NEON. Sums are float32, whatever the tensors hold.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int LANES = 16, RANK = 8, PAGE = 16, ROWS = 4;
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
+typedef uint16_t half __attribute__((vector_size(2 * LANES)));
+typedef uint16_t bf16;
+
+inline vec load(const float* p) { vec v; memcpy(&v, p, sizeof v); return v; }
+inline void store(float* p, vec v) { memcpy(p, &v, sizeof v); }
+inline vec load(const bf16* p) {
+    half h;
+    memcpy(&h, p, sizeof h);
+    return (vec)(__builtin_convertvector(h, uvec) << 16);
+}
+inline void store(bf16* p, vec v) {  // rounds to the nearest, ties to even
+    uvec u = (uvec)v;
+    half h = __builtin_convertvector((u + 0x7fff + ((u >> 16) & 1)) >> 16, half);
+    memcpy(p, &h, sizeof h);
+}
+inline float number(float f) { return f; }
+inline float number(bf16 h) {
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+inline float sum(vec v) {
+    typedef float vec8 __attribute__((vector_size(32)));
+    typedef float vec4 __attribute__((vector_size(16)));
+    vec8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+             __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    vec4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    return (b[0] + b[2]) + (b[1] + b[3]);
+}
+inline vec splat(float f) { return f - vec{}; }
+
+inline vec exp(vec x) {  // 2^n * e^r, |r| <= ln2 / 2; relative error 2e-7; below -87 it is 0 in all but name
+    x = x < -87.0f ? splat(-87.0f) : x;
+    vec n = x * 1.44269504f + 12582912.0f - 12582912.0f;  // rounds to the nearest whole number
+    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = splat(1.9875691e-4f);
+    p = p * r + 1.3981999e-3f;
+    p = p * r + 8.3334519e-3f;
+    p = p * r + 4.1665796e-2f;
+    p = p * r + 1.6666665e-1f;
+    p = p * r + 0.5f;
+    return (p * r * r + r + 1.0f) * (vec)((__builtin_convertvector(n, ivec) + 127) << 23);
+}
+
+// Asks for memory that will be needed soon, a little with every step of a loop that works on something else.
+struct Ahead {
+    const char *at, *end;
+    long pace;  // bytes a step
+    Ahead(const void* from, size_t bytes, size_t steps)
+        : at((const char*)from), end(at + bytes), pace((bytes / (steps + 1) / 64 + 1) * 64) {}
+    inline void step() {
+        for (const char* stop = at + pace; at < stop; at += 64)
+            if (at < end) __builtin_prefetch(at, 0, 2);
+    }
+};
+
+// low[row][k] = a[k] . x[row], for `count` rows of a and R of x.
+template <int R, typename T>
+void shrink(const float* x, const T* a, int count, int in, float* low, Ahead ahead) {
+    for (int k = 0; k < count; k += 4) {
+        vec acc[4][R] = {};
+        for (int i = 0; i < in; i += LANES) {
+            ahead.step();
+            for (int j = 0; j < 4; j++) {
+                vec w = load(a + (long)(k + j) * in + i);
+                for (int r = 0; r < R; r++) acc[j][r] += w * load(x + (long)r * in + i);
+            }
+        }
+        for (int j = 0; j < 4; j++)
+            for (int r = 0; r < R; r++) low[r * count + k + j] = sum(acc[j][r]);
+    }
+}
+
+// out[row][o] += low[row] . b[:, o] for the columns of one part.
+template <int R, typename T>
+void expand(const float* low, const T* b, int slots, int parts, int part, int out, int from, int to, T* y, Ahead& ahead) {
+    int count = slots * parts * RANK;
+    for (int o = from; o < to; o += LANES) {
+        vec acc[R];
+        ahead.step();
+        for (int r = 0; r < R; r++) acc[r] = load(y + (long)r * out + o);
+        for (int s = 0; s < slots; s++)
+            for (int k = 0; k < RANK; k++) {
+                vec w = load(b + (long)(s * RANK + k) * out + o);
+                for (int r = 0; r < R; r++) acc[r] += low[r * count + (s * parts + part) * RANK + k] * w;
+            }
+        for (int r = 0; r < R; r++) store(y + (long)r * out + o, acc[r]);
+    }
+}
+
+template <int R, typename T>
+void block(const T* x, T* y, const T* a, const T* b, int slots, int in, const int* bounds, int parts, float* scratch,
+           const T* next) {
+    int out = bounds[parts], count = slots * parts * RANK;
+    float* low = scratch + (long)ROWS * in;
+    for (int i = 0; i < R * in; i += LANES) store(scratch + i, load(x + i));
+    shrink<R>(scratch, a, count, in, low, Ahead(b, sizeof(T) * slots * RANK * out, (size_t)count / 4 * in / LANES));
+    Ahead ahead(next, sizeof(T) * count * in, out / LANES);
+    for (int p = 0; p < parts; p++) expand<R>(low, b, slots, parts, p, out, bounds[p], bounds[p + 1], y, ahead);
+}
+
+// x [rows, in], y [rows, out]; a [slots, parts * RANK, in], b [slots, RANK, out];
+// each segment: first row, row after the last, first slot, number of slots.
+template <typename T>
+void lora(const T* x, T* y, const T* a, const T* b, const int* segments, int n, int in, const int* bounds, int parts) {
+    int out = bounds[parts];
+    static thread_local std::vector<float> scratch;
+    for (int s = 0; s < n; s++, segments += 4) {
+        const T* a_ = a + (long)segments[2] * parts * RANK * in;
+        const T* b_ = b + (long)segments[2] * RANK * out;
+        int slots = segments[3];
+        size_t need = (size_t)ROWS * (in + slots * parts * RANK);
+        if (scratch.size() < need) scratch.resize(need);
+        const T* next = a + (long)segments[s + 1 < n ? 6 : 2] * parts * RANK * in;
+        for (int row = segments[0]; row < segments[1];) {
+            const T* x_ = x + (long)row * in;
+            T* y_ = y + (long)row * out;
+            int left = segments[1] - row;
+            if (left >= 4) block<4>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 4;
+            else if (left == 3) block<3>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 3;
+            else if (left == 2) block<2>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 2;
+            else block<1>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 1;
+        }
+    }
+}
+
+// a [rank, in] and b [out, rank] into the slots from to_a and to_b on: one layer of `parts`, one of `outs` columns.
+template <typename S, typename T>
+void put(const S* a, const S* b, T* to_a, T* to_b, int rank, int in, int out, int parts, int outs, float scale) {
+    for (int k = 0; k < rank; k++) {
+        T* line = to_a + ((long)(k / RANK) * parts * RANK + k % RANK) * in;
+        for (int i = 0; i < in; i += LANES) store(line + i, load(a + (long)k * in + i));
+    }
+    for (int o = 0; o < out; o += LANES)
+        for (int k = 0; k < rank; k++) {
+            vec column;
+            for (int i = 0; i < LANES; i++) column[i] = scale * number(b[(long)(o + i) * rank + k]);
+            store(to_b + (long)k * outs + o, column);
+        }
+}
+
+struct Shape {
+    int count, heads, kv_heads, dim, window, width;  // width: pages in a row of the table
+    float scale, softcap;
+};
+
+template <typename T>
+inline void fetch(const T* from, long count) {
+    for (long i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(from + i, 0, 2);
+}
+
+// Scores of one head to weights that sum to 1; those from `span` on become 0.
+inline void soften(float* line, int span, int padded, float softcap) {
+    if (softcap > 0)
+        for (int i = 0; i < span; i++) line[i] = softcap * tanhf(line[i] / softcap);
+    float top = line[0];
+    for (int i = 1; i < span; i++) top = line[i] > top ? line[i] : top;
+    for (int i = span; i < padded; i++) line[i] = top - 1e4f;
+    vec total = {};
+    for (int i = 0; i < padded; i += LANES) {
+        vec e = exp(load(line + i) - top);
+        store(line + i, e);
+        total += e;
+    }
+    float whole = sum(total);
+    for (int i = 0; i < padded; i += LANES) store(line + i, load(line + i) / whole);
+}
+
+// One token's query heads q [heads, dim], scaled, over the positions [begin, end) of its pages; y [heads, dim]. Positions
+// are the outer loop: keys and values are read once, in the order in which they lie in memory. G heads share one key.
+template <int G, typename T>
+void attend_token(const float* q, const T* keys, const T* values, const int* table, int begin, int end,
+                  const Shape& s, float* scores, float* y) {
+    int span = end - begin, padded = (span + LANES - 1) / LANES * LANES;
+    long stride = (long)s.kv_heads * s.dim;
+    auto row = [&](int i) { return ((long)table[(begin + i) / PAGE] * PAGE + (begin + i) % PAGE) * stride; };
+    for (int i = 0; i < span; i++) {
+        const T* key = keys + row(i);
+        fetch(values + row(i), stride);  // wanted when all scores are known
+        if (i + 8 < span) fetch(keys + row(i + 8), stride);
+        for (int h = 0; h < s.kv_heads; h++) {
+            vec dot[G] = {};
+            for (int d = 0; d < s.dim; d += LANES) {
+                vec w = load(key + h * s.dim + d);
+                for (int g = 0; g < G; g++) dot[g] += w * load(q + (long)(h * G + g) * s.dim + d);
+            }
+            for (int g = 0; g < G; g++) scores[(long)(h * G + g) * padded + i] = sum(dot[g]);
+        }
+    }
+    for (int h = 0; h < s.heads; h++) soften(scores + (long)h * padded, span, padded, s.softcap);
+    memset(y, 0, sizeof(float) * s.heads * s.dim);
+    for (int i = 0; i < span; i++) {
+        const T* value = values + row(i);
+        for (int h = 0; h < s.kv_heads; h++)
+            for (int d = 0; d < s.dim; d += LANES) {
+                vec w = load(value + h * s.dim + d);
+                for (int g = 0; g < G; g++) {
+                    float* to = y + (long)(h * G + g) * s.dim + d;
+                    store(to, load(to) + scores[(long)(h * G + g) * padded + i] * w);
+                }
+            }
+    }
+}
+
+// q [tokens, heads, dim], k and v [tokens, kv_heads, dim] by strides of token and head; y [tokens, heads, dim];
+// the caches are [pages * PAGE, kv_heads, dim]. Each of the `count` chosen tokens goes to its place and sees the first
+// `ends` positions of the pages in its row of the tables, itself the last.
+template <typename T>
+void attend(const T* q, const T* k, const T* v, T* y, T* keys, T* values, const long* strides, const int* tokens,
+            const int* places, const int* tables, const int* rows, const int* ends, const Shape& s) {
+    static thread_local std::vector<float> scratch;
+    for (int i = 0; i < s.count; i++)
+        for (int h = 0; h < s.kv_heads; h++) {
+            long t = tokens[i], to = ((long)places[t] * s.kv_heads + h) * s.dim;
+            memcpy(keys + to, k + t * strides[2] + h * strides[3], sizeof(T) * s.dim);
+            memcpy(values + to, v + t * strides[4] + h * strides[5], sizeof(T) * s.dim);
+        }
+    for (int i = 0; i < s.count; i++) {
+        long t = tokens[i];
+        int end = ends[t], begin = s.window > 0 && end > s.window ? end - s.window : 0;
+        int size = s.heads * s.dim, padded = (end - begin + LANES - 1) / LANES * LANES;
+        size_t need = 2 * (size_t)size + (size_t)s.heads * padded;
+        if (scratch.size() < need) scratch.resize(need);
+        float *query = scratch.data(), *sums = query + size, *scores = sums + size;
+        for (int h = 0; h < s.heads; h++)
+            for (int d = 0; d < s.dim; d += LANES)
+                store(query + h * s.dim + d, load(q + t * strides[0] + h * strides[1] + d) * s.scale);
+        const int* table = tables + (long)rows[t] * s.width;
+        switch (s.heads / s.kv_heads) {
+#define GROUP(G) case G: attend_token<G>(query, keys, values, table, begin, end, s, scores, sums); break;
+            GROUP(1) GROUP(2) GROUP(3) GROUP(4) GROUP(5) GROUP(6) GROUP(7) GROUP(8)
+        }
+        for (int d = 0; d < size; d += LANES) store(y + t * size + d, load(sums + d));
+    }
+}
+
+}  // namespace
+
+#define EXPORT(T, NAME)                                                                                              \
+    extern "C" void lora_##NAME(const T* x, T* y, const T* a, const T* b, const int* segments, int n, int in,        \
+                                const int* bounds, int parts) {                                                      \
+        lora(x, y, a, b, segments, n, in, bounds, parts);                                                            \
+    }                                                                                                                \
+    extern "C" void attend_##NAME(const T* q, const T* k, const T* v, T* y, T* keys, T* values, const long* strides, \
+                                  const int* tokens, const int* places, const int* tables, const int* rows,          \
+                                  const int* ends, const Shape* shape) {                                             \
+        attend(q, k, v, y, keys, values, strides, tokens, places, tables, rows, ends, *shape);                       \
+    }
+#define PUT(S, FROM, T, TO)                                                                                       \
+    extern "C" void put_##FROM##_##TO(const S* a, const S* b, T* to_a, T* to_b, int rank, int in, int out, int parts, \
+                                      int outs, float scale) {                                                        \
+        put(a, b, to_a, to_b, rank, in, out, parts, outs, scale);                                                     \
+    }
+PUT(float, float32, float, float32)
+PUT(float, float32, bf16, bfloat16)
+PUT(bf16, bfloat16, float, float32)
+PUT(bf16, bfloat16, bf16, bfloat16)
+EXPORT(float, float32)
+EXPORT(bf16, bfloat16)

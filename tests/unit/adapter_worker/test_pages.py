@@ -1,0 +1,56 @@
+"""Pages of the key/value cache: nobody gets another's, and prefixes are shared only where everything is equal."""
+
+from services.adapter_worker.infra.engines.pages import PAGE, Pages, Prefix
+
+NONE = Prefix(None, ())
+
+
+def prefix(adapter, tokens):
+    return Prefix(adapter, tuple(range(tokens)))
+
+
+def test_no_page_is_given_twice_and_all_come_back():
+    pages = Pages(4)
+    first, second = pages.reserve(PAGE + 1, NONE)[0], pages.reserve(2 * PAGE, NONE)[0]
+    assert len({*first, *second}) == 4
+    assert pages.reserve(1, NONE) is None
+    pages.release(first)
+    assert pages.reserve(1, NONE) is not None
+
+
+def test_a_kept_prefix_is_shared_whole_page_by_whole_page():
+    pages = Pages(10)
+    mine, computed = pages.reserve(3 * PAGE, prefix("a", 2 * PAGE + 3))
+    assert computed == 0
+    pages.keep(prefix("a", 2 * PAGE + 3), mine)
+    theirs, computed = pages.reserve(3 * PAGE, prefix("a", 2 * PAGE + 3))
+    assert (theirs[:2], computed) == (mine[:2], 2 * PAGE)
+    assert theirs[2] != mine[2]
+
+
+def test_another_adapter_never_gets_the_prefix_nor_another_text():
+    pages = Pages(10)
+    mine, _ = pages.reserve(2 * PAGE, prefix("a", PAGE))
+    pages.keep(prefix("a", PAGE), mine)
+    assert pages.reserve(PAGE, prefix("b", PAGE))[1] == 0
+    assert pages.reserve(PAGE, prefix(None, PAGE))[1] == 0
+    assert pages.reserve(PAGE, Prefix("a", tuple(range(1, PAGE + 1))))[1] == 0
+
+
+def test_kept_prefixes_make_room_the_longest_unused_first():
+    pages = Pages(2)
+    for adapter in ("a", "b"):
+        taken, _ = pages.reserve(PAGE, prefix(adapter, PAGE))
+        pages.keep(prefix(adapter, PAGE), taken)
+        pages.release(taken)
+    assert pages.free_count == 0
+    assert pages.reserve(PAGE, NONE) is not None
+    assert pages.reserve(PAGE, prefix("b", PAGE))[1] == PAGE
+
+
+def test_a_prefix_in_use_survives_being_forgotten():
+    pages = Pages(2)
+    taken, _ = pages.reserve(PAGE, prefix("a", PAGE))
+    pages.keep(prefix("a", PAGE), taken)
+    assert pages.reserve(2 * PAGE, NONE) is None
+    assert pages.reserve(PAGE, NONE)[0] != taken
