@@ -252,9 +252,8 @@ class EventWriter:
         self._ledger = ledger
         self._patience_seconds = patience_seconds
         self._pending: list[Event] = []
+        self._writing: list[Event] = []
         self._wake = threading.Condition()
-        self._put_count = 0
-        self._written_count = 0
         self._name = secrets.token_hex(8)
         threading.Thread(target=self._run, name="event-writer", daemon=True).start()
 
@@ -262,23 +261,33 @@ class EventWriter:
         """Write soon; never blocks."""
         with self._wake:
             self._pending.append((job.id, job.attempt, kind, data))
-            self._put_count += 1
             self._wake.notify_all()
 
     def flush(self) -> None:
-        """Return when all that was put before is written (or was refused as stale)."""
+        """Return when nothing waits to be written any more."""
         with self._wake:
-            goal = self._put_count
-            self._wake.wait_for(lambda: self._written_count >= goal, timeout=self._patience_seconds)
+            self._wake.wait_for(lambda: not (self._pending or self._writing), timeout=self._patience_seconds)
+
+    def take(self, job: Job) -> list[Event]:
+        """Take back what waits of this job, for its end to carry along; what is being written is written first."""
+
+        def is_own(event: Event) -> bool:
+            return event[:2] == (job.id, job.attempt)
+
+        with self._wake:
+            own = list(filter(is_own, self._pending))
+            self._pending = list(itertools.filterfalse(is_own, self._pending))
+            self._wake.wait_for(lambda: not any(map(is_own, self._writing)), timeout=self._patience_seconds)
+        return _joined(own)
 
     def _run(self) -> None:
         for number in itertools.count(1):
             with self._wake:
                 self._wake.wait_for(lambda: self._pending)
-                batch, self._pending = self._pending, []
-            self._write(batch, number)
+                self._writing, self._pending = self._pending, []
+            self._write(self._writing, number)
             with self._wake:
-                self._written_count += len(batch)
+                self._writing = []
                 self._wake.notify_all()
 
     def _write(self, batch: list[Event], number: int) -> None:

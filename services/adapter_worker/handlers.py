@@ -48,9 +48,8 @@ def generate(
         return engine.generate(request, on_text)
 
     generation = unless_evicted(resident_generation)
-    events.flush()
     result = result_fields(job, release, entry, generation)
-    if attempts.end(calls.finish(job, JobState.SUCCEEDED, result=result)):
+    if attempts.end(calls.finish(job, JobState.SUCCEEDED, events=events.take(job), result=result)):
         count(job, generation)
 
 

@@ -172,16 +172,24 @@ def route(job: Job, *, queue: str, label: str, selection: dict[str, Any]) -> Cal
     return Call("route", args, _waits(job), _stale(job))
 
 
-def finish(job: Job, state: JobState, ttl_seconds: int = 0, **fields: dict[str, Any]) -> Call[list[Sent]]:
+def finish(
+    job: Job,
+    state: JobState,
+    ttl_seconds: int = 0,
+    events: Iterable[tuple[str, int, str, dict[str, Any]]] = (),
+    **fields: dict[str, Any],
+) -> Call[list[Sent]]:
     """End a job with `result`, `error` or `selection`; answers the jobs that waited for it.
 
-    `ttl_seconds` 0 keeps the job's own. Raises `StaleAttempt`; run again by the attempt that ended the job it does not.
+    Its last `events` are written just before. `ttl_seconds` 0 keeps the job's own. Raises `StaleAttempt`; run again by
+    the attempt that ended the job it does not.
     """
     args = {
         "id": job.id,
         "attempt": job.attempt,
         "state": state,
         "ttl": ttl_seconds,
+        "events": [[kind, _dump(data)] for _, _, kind, data in events],
         "fields": {name: _dump(value) for name, value in fields.items()},
     }
     return Call("finish", args, lambda reply: _sent(reply["released"]), _stale(job))

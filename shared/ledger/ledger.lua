@@ -251,6 +251,7 @@ function op.finish(a)
   if tonumber(read(a.id, 'ended_by')[1] or 0) == a.attempt then return { released = {} } end
   if not owns(a.id, a.attempt) then return refuse('stale') end
   a.fields.ended_by = a.attempt
+  for _, event in ipairs(a.events) do emit(a.id, event[1], event[2]) end
   return { released = finish(a.id, a.state, a.fields, a.ttl) }
 end
 

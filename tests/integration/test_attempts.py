@@ -234,6 +234,23 @@ def test_text_is_written_in_order_and_flush_waits_for_it(desk):
     assert text_of(desk, job.id) == "".join(words)
 
 
+def test_the_end_of_a_job_carries_the_events_that_were_not_written_yet(desk):
+    job = desk.ledger.do(calls.acquire(desk.submit(), QUEUE, "me", 15))
+    other = desk.ledger.do(calls.acquire(desk.submit(), QUEUE, "me", 15))
+    events = EventWriter(desk.ledger)
+    words = [f"word {n} " for n in range(200)]
+    for word in words:
+        events.put(job, "token", {"text": word})
+        events.put(other, "token", {"text": word})
+    end = calls.finish(job, JobState.SUCCEEDED, events=events.take(job), result={})
+    for _ in range(2):  # where the answer was lost it is written once all the same
+        desk.ledger.do(end)
+    events.flush()
+    assert text_of(desk, job.id) == text_of(desk, other.id) == "".join(words)
+    kinds = [fields["type"] for _, fields in desk.ledger.redis.xrange(f"sb:events:{job.id}")]
+    assert kinds[-1] == "state"
+
+
 def test_events_whose_answer_was_lost_are_written_once(desk):
     class Deaf(Ledger):
         answers_lost = 0
