@@ -12,6 +12,7 @@ ALL = (
     "queue_tax",
     "routed",
     "selector_score",
+    "selectors",
     "mixed_batch",
     "adapter_bank",
     "prefill_stall",
