@@ -96,17 +96,15 @@ def plot_curve(found: dict[str, Any], file: Path) -> None:
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(
-        xlabel="milliseconds of CPU a request", ylabel="accuracy", title=f"cascade on {found['n']} rows"
+        xlabel="milliseconds of CPU a request",
+        ylabel="accuracy",
+        title=f"cascade on {found['n']} rows; at the points: share that asks the language model",
     )
     axes.plot([p["ms"] for p in found["curve"]], [p["accuracy"] for p in found["curve"]], marker="o")
     for point in found["curve"][::5]:
-        axes.annotate(
-            f"{point['llm_share']:.0%} to the language model",
-            (point["ms"], point["accuracy"]),
-            xytext=(6, -12),
-            textcoords="offset points",
-            fontsize=8,
-        )
+        place = (point["ms"], point["accuracy"])
+        axes.annotate(f"{point['llm_share']:.0%}", place, xytext=(0, 8), textcoords="offset points", ha="center")
+    axes.margins(y=0.15)
     axes.grid(alpha=0.3)
     figure.savefig(file, dpi=150)
 
