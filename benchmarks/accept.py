@@ -96,7 +96,6 @@ def publish_release(client: "redis.Redis") -> None:
         base_model="none",
         labels={"fin.sa": entry},
         selector=selector,
-        base_group="fin",
         verdict=Verdict(passed=True, reasons=()),
     )
     client.hset("sb:releases:default", release.id, release.model_dump_json())

@@ -81,6 +81,11 @@ class LightSelector:
         self._weights = weights
         self._bias = bias
 
+    def in_order(self, labels: Sequence[str]) -> "LightSelector":
+        """The same selector with its labels in another order."""
+        order = [self.labels.index(label) for label in labels]
+        return LightSelector(labels, self._idf, np.ascontiguousarray(self._weights[:, order]), self._bias[order])
+
     def score(self, texts: Sequence[str]) -> Scores:
         """Return `[texts, labels]` float32 log-probabilities."""
         logits = np.stack([self._logits(text) for text in texts]) if texts else np.zeros((0, len(self.labels)))

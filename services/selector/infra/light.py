@@ -1,6 +1,7 @@
-"""Light selectors in memory, by digest."""
+"""Light selectors in memory."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from shared.model.light import LightSelector
@@ -11,24 +12,21 @@ KEPT = 2
 
 
 class LightSelectors:
-    """Any thread may ask; the one loaded first is dropped."""
+    """Any thread may ask; the one unused for longest is dropped."""
 
     def __init__(self, fetch: Callable[[str], Path]) -> None:
-        self._fetch = fetch
-        self._loaded: dict[str, LightSelector] = {}
+        @lru_cache(maxsize=KEPT)
+        def loaded(digest: str, labels: tuple[str, ...]) -> LightSelector:
+            return LightSelector.load(fetch(digest)).in_order(labels)
+
+        self._loaded = loaded
 
     def load(self, selector: ReleaseSelector) -> None:
         """Have the light part in memory; raises `Unavailable` where the store does not answer."""
-        if not selector.light or selector.light in self._loaded:
-            return
-        newest = {selector.light: LightSelector.load(self._fetch(selector.light))}
-        kept = dict(list(self._loaded.items())[-(KEPT - 1) :])
-        self._loaded = kept | newest  # replaced, never changed: other threads may be reading it
+        if selector.light:
+            self._loaded(selector.light, selector.labels)
 
     def score(self, selector: ReleaseSelector, text: str) -> list[float]:
         """Log-probabilities of the selector's labels."""
-        self.load(selector)
-        known = self._loaded.get(selector.light) or LightSelector.load(self._fetch(selector.light))
-        scores = known.score([text])[0]
-        order = {label: column for column, label in enumerate(known.labels)}
-        return [float(scores[order[label]]) for label in selector.labels]
+        scores: list[float] = self._loaded(selector.light, selector.labels).score([text])[0].tolist()
+        return scores

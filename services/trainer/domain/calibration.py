@@ -1,16 +1,17 @@
-"""Where to draw two lines: under which a request is rejected, and over which the light selector decides alone."""
+"""Where to draw lines: to reject a request, to let the light selector decide alone, to take a label into a set."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-MAX_FALSE_REJECT = 0.02
+NEVER = 2.0
+"""Above every probability."""
 
 
 class Aim(NamedTuple):
     """What a rejection threshold is to do on validation rows."""
 
-    max_false_reject: float = MAX_FALSE_REJECT
+    max_false_reject: float = 0.02
     background_reject: float = 1.0
     least: float = 0.0
     """A label less probable than this is not taken, however much background is rejected already."""
@@ -54,9 +55,6 @@ def _highest_allowed(in_domain: Sequence[float], max_false_reject: float) -> flo
 def _share_rejected(probabilities: Sequence[float], threshold: float) -> float:
     rejected = sum(probability < threshold for probability in probabilities)
     return rejected / max(len(probabilities), 1)
-
-
-NEVER = 2.0
 
 
 def choose_floor(right: Sequence[float], coverage: float) -> float:

@@ -60,9 +60,7 @@ class Reader(NamedTuple):
     def light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """What the light part says of each row."""
         light = LightSelector.load(self.registry.fetch_light(selector.light))
-        order = [light.labels.index(label) for label in selector.labels]
-        scores: Scores = light.score(texts)[:, order]
-        return scores
+        return light.in_order(selector.labels).score(texts)
 
     def llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """What the language model's part says of each row."""
@@ -97,16 +95,15 @@ def calibrated(
 
     A label less probable than by chance is not taken, where `aim` leaves room for that.
     """
-    parts = [scores for scores in opinions if scores is not None]
     right = [selector.labels.index(label) for label in gold]
-    weights = fit_weights(parts, right)
-    if opinions.light is None:
-        weighted = selector.model_copy(update={"llm_weight": weights[0]})
-    else:
-        alone = fit_weights([opinions.light], right)[0]
-        weighted = selector.model_copy(
-            update={"light_alone_weight": alone, "light_weight": weights[0], "llm_weight": weights[-1]}
-        )
+    weights: dict[str, float] = {}
+    if opinions.light is not None:
+        (weights["light_alone_weight"],) = fit_weights([opinions.light], right)
+    if opinions.llm is not None:
+        parts = {"light_weight": opinions.light, "llm_weight": opinions.llm}
+        asked = {name: scores for name, scores in parts.items() if scores is not None}
+        weights |= zip(asked, fit_weights(list(asked.values()), right), strict=True)
+    weighted = selector.model_copy(update=weights)
     threshold = _threshold(weighted, opinions, gold, aim._replace(least=1 / len(selector.labels)))
     final = weighted.model_copy(update={"threshold": threshold.value})
     if selector.kind == "cascade":

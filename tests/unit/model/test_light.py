@@ -77,3 +77,9 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     for name in ("junk", "noise", "missing"):
         with pytest.raises(Invalid, match="not a light selector"):
             LightSelector.load(tmp_path / name)
+
+
+def test_the_order_of_the_labels_is_the_askers(light):
+    turned = light.in_order(light.labels[::-1])
+    assert turned.labels == light.labels[::-1]
+    np.testing.assert_allclose(turned.score(["my card"])[:, ::-1], light.score(["my card"]), atol=1e-6)
