@@ -10,6 +10,7 @@ from shared.registry.manifests import SelectorKind
 
 LabelName = Annotated[str, AfterValidator(lambda text: str(parse_label(text)))]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
+Readout = Literal["auto", "names", "head"]
 FindDataset = Callable[[str, str], str]
 """What a data set is called, and the label it is for -> what to call it instead."""
 
@@ -130,6 +131,10 @@ class SelectorTrain(_SelectorTraining):
     selector: SelectorKind = "cascade"
     """A light selector that asks the language model where it is not sure, or one of the two alone. A light one is
     trained in seconds; `selector.add` goes on with the kind it finds."""
+    readout: Readout = "auto"
+    """How the language model answers: by the `names` of the labels, which its prompt lists (the paper's way), or by a
+    linear `head` on its last hidden state, with the text alone as its prompt. `auto` takes the head where the prompt
+    without its text would fill over half of `max_length`."""
     text: Literal["input", "instruction+input"] = "input"
     reject_policy: Literal["base", "error"] = "base"
 

@@ -241,6 +241,8 @@ def train_selector(
     label: Annotated[list[str], typer.Option(help="domain.task=data set; repeat for every label.")],
     background: Annotated[str | None, typer.Option(help="Data set of texts that belong to no label.")] = None,
     add: Annotated[bool, typer.Option("--add", help="Add to the current release instead of training anew.")] = False,
+    kind: Annotated[str, typer.Option(help="cascade, llm or light; cascade where it is missing.")] = "",
+    readout: Annotated[str, typer.Option(help="The language model's answer: auto, names or head.")] = "",
     promote: Annotated[bool, typer.Option(help="Make it current where the gate passes.")] = False,
     settings: SettingsFile = None,
     wait: Wait = False,
@@ -255,7 +257,9 @@ def train_selector(
         "labels": dict(pair.split("=", 1) for pair in label),
         "promote": promote,
     }
-    _submit_training(body | ({"background": background} if background else {}), settings, wait=wait, as_json=json)
+    asked = {"background": background, "selector": kind, "readout": readout}
+    body |= {name: value for name, value in asked.items() if value}
+    _submit_training(body, settings, wait=wait, as_json=json)
 
 
 @evaluate.command("selector")

@@ -1,5 +1,6 @@
 """The parts of a selector in a training job: fitted, stored, calibrated, and judged against the release before."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,14 @@ from services.trainer.selector_plans import Body, Plan, Texts
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.jobs import Job
-from shared.labels import parse_label
+from shared.labels import Label, parse_label
+from shared.model.head import has_head
+from shared.model.tokens import encode
+from shared.prompts import selector_prompt
 from shared.registry import ReleaseSelector, Verdict
 
 if TYPE_CHECKING:
+    from services.trainer.infra.fit import Start
     from services.trainer.infra.select_scores import Opinions, Reader
 
 
@@ -43,19 +48,36 @@ def _fit_llm(job: Job, held: Held, body: Body, plan: Plan, workshop: Workshop) -
     from services.trainer.infra.representation import mixed
 
     folder = workshop.folder(job)
-    old = plan.start_from
+    labels = [parse_label(label) for label in plan.scored_labels]
+    start = _start(plan, workshop)
     weights = fit.train_selector(
         workshop.base_folder,
         workshop.tokenizer,
-        mixed(plan.training_texts, body.settings.seed, equal=old is None),
-        labels=[parse_label(label) for label in plan.scored_labels],
+        mixed(plan.training_texts, body.settings.seed, equal=start is None),
+        labels=labels,
         config=body.settings,
         work_dir=folder,
         hooks=workshop.hooks(job, held, body.kind),
         resume_from=workshop.resume_from(job, folder),
-        start_from=workshop.registry.fetch_weights(old.llm) if old else None,
+        start_from=start,
+        head=has_head(start.weights) if start else _wants_head(plan, labels, body.settings.max_length, workshop),
     )
     return workshop.registry.put_weights(weights)
+
+
+def _start(plan: Plan, workshop: Workshop) -> "Start | None":
+    from services.trainer.infra.fit import Start
+
+    old = plan.start_from
+    return (
+        Start(workshop.registry.fetch_weights(old.llm), [parse_label(label) for label in old.labels]) if old else None
+    )
+
+
+def _wants_head(plan: Plan, labels: Sequence[Label], max_length: int, workshop: Workshop) -> bool:
+    if plan.readout != "auto":
+        return plan.readout == "head"
+    return 2 * len(encode(workshop.tokenizer, selector_prompt("", labels), sys.maxsize)) > max_length
 
 
 def _fit_light(job: Job, held: Held, plan: Plan, workshop: Workshop) -> str:

@@ -14,7 +14,7 @@ from shared.errors import Conflict, Invalid
 from shared.jobs import Job
 from shared.labels import REJECT
 from shared.registry import Release, ReleaseSelector, SelectorKind
-from shared.training import SelectorAdd, SelectorTrain
+from shared.training import Readout, SelectorAdd, SelectorTrain
 
 Texts = Mapping[str, Sequence[str]]
 Body = SelectorTrain | SelectorAdd
@@ -32,6 +32,8 @@ class Plan:
     adapters: Mapping[str, str]
     """Versions of the new labels' adapters, as far as they were there when the job began."""
     kind: SelectorKind
+    readout: Readout
+    """Of a language model's part that is trained from nothing; a grown one keeps what it has."""
     text: Reading
     reject_policy: Literal["base", "error"]
     parent: Release | None = None
@@ -76,6 +78,7 @@ def _plan_training(job: Job, held: Held, body: SelectorTrain, inputs: Inputs, wo
         representation,
         inputs.adapters,
         body.selector,
+        body.readout,
         body.text,
         body.reject_policy,
         parent,
@@ -96,6 +99,7 @@ def _plan_addition(job: Job, held: Held, body: SelectorAdd, inputs: Inputs, work
         {**kept, **new},
         inputs.adapters,
         selector.kind,
+        "auto",
         selector.text,
         parent.reject_policy,
         parent,

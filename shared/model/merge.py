@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import Invalid
 from shared.model.base import load_model
+from shared.model.head import has_head, head_rows, load_classifier
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -16,12 +17,17 @@ def merged_selector(
 ) -> "PreTrainedModel":
     """Load the base model and merge the PEFT folder into its weights, in float32, then turn to `dtype`; eval mode.
 
+    A folder that carries a head gives a sequence classifier, any other one a causal language model.
+
     Raises `Invalid` where the adapter does not load or does not fit the base model.
     """
     import torch
 
-    model = with_adapter(load_model(model_folder, "float32", device), adapter_folder)
-    merged = model.merge_and_unload(safe_merge=True)
+    if has_head(adapter_folder):
+        model = load_classifier(model_folder, head_rows(adapter_folder), device)
+    else:
+        model = load_model(model_folder, "float32", device)
+    merged = with_adapter(model, adapter_folder).merge_and_unload(safe_merge=True)
     return merged.eval().to(getattr(torch, dtype))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shared.errors import Invalid
 from shared.labels import Label
+from shared.model.head import HeadScorer, has_head
 from shared.model.merge import merged_selector
 from shared.model.processor import computes_bfloat16
 from shared.model.tokens import encode, encode_text, end_id
@@ -195,13 +196,13 @@ class LabelScorer:
 class CheckedScorer:
     """Scores in reduced precision, and in float32 again where its two best labels are too near to tell apart."""
 
-    def __init__(self, quick: LabelScorer, exact: LabelScorer) -> None:
+    def __init__(self, quick: Scorer, exact: Scorer) -> None:
         self.labels = exact.labels
         self._quick = quick
         self._exact = exact
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """Return what `LabelScorer.score` does."""
+        """Return what the two scorers do."""
         scores = self._quick.score(texts)
         if len(self.labels) > 1 and texts:
             second, best = np.sort(scores, axis=1)[:, -2:].T
@@ -222,16 +223,16 @@ def load_scorer(
 ) -> Scorer:
     """Load a selector for scoring: merged, in `dtype`; float32 is reached the short way where the processor has one.
 
-    Raises `Invalid` as `merged_selector` and `LabelScorer` do.
+    Raises `Invalid` as `merged_selector` and the scorers do.
     """
     import torch
 
+    kind = HeadScorer if has_head(weights) else LabelScorer
     model = merged_selector(base_folder, weights, dtype)
-    scorer = LabelScorer(model, tokenizer, labels, max_tokens)
+    scorer = kind(model, tokenizer, labels, max_tokens)
     if dtype != "float32" or not computes_bfloat16(model.device.type):
         return scorer
-    quick = copy.deepcopy(model).to(torch.bfloat16)
-    return CheckedScorer(LabelScorer(quick, tokenizer, labels, max_tokens), scorer)
+    return CheckedScorer(kind(copy.deepcopy(model).to(torch.bfloat16), tokenizer, labels, max_tokens), scorer)
 
 
 def _geometry(trie: Trie) -> tuple["Tensor", "Tensor"]:

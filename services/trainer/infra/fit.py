@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.trainer.domain.rows import Row, SelectorRow
 from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.peft_folder import save_adapter, with_lora
-from services.trainer.infra.sequences import Example, adapter_examples, selector_examples
+from services.trainer.infra.peft_folder import rearrange_head, save_adapter, with_lora
+from services.trainer.infra.sequences import Example, adapter_examples, head_examples, selector_examples
 from shared.errors import Invalid
 from shared.labels import Label
 from shared.model.base import base_model_id, load_model
+from shared.model.head import load_classifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from services.trainer.infra.loop import Hooks
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class Start(NamedTuple):
+    """The PEFT folder of a selector to fine-tune again, and the labels it knows, in their order."""
+
+    weights: Path
+    labels: Sequence[Label]
 
 
 def train_adapter(
@@ -49,20 +57,30 @@ def train_selector(
     work_dir: Path,
     hooks: "Hooks | None" = None,
     resume_from: Path | None = None,
-    start_from: Path | None = None,
+    start_from: Start | None = None,
+    head: bool = False,
 ) -> Path:
     """Train LoRA weights on a representation set, loss on the label only (paper, section 3.3, appendix A).
 
-    `start_from` is the PEFT folder of a selector to fine-tune again (section 3.4). The prompt lists `labels`, so give
-    exactly those of the release. Raises as `train_adapter` does.
+    The prompt lists `labels`, so give exactly those of the release; with `head` the prompt is the text alone, and a
+    linear head beside the LoRA scores the labels. A selector to fine-tune again (section 3.4) must be of the same form.
+    Raises as `train_adapter` does.
     """
     strangers = {row.label for row in rows} - set(labels)
     if strangers:
         raise Invalid(
             "label_unknown", f"rows of labels that the selector does not list: {', '.join(map(str, strangers))}"
         )
-    examples = selector_examples(tokenizer, rows, labels, config.max_length)
-    return _train(model_folder, examples, config, work_dir, hooks=hooks, resume_from=resume_from, start_from=start_from)
+    make_examples = head_examples if head else selector_examples
+    examples = make_examples(tokenizer, rows, labels, config.max_length)
+    before = start_from.weights if start_from else None
+    if head and start_from:
+        before = rearrange_head(start_from.weights, start_from.labels, labels, work_dir / "start")
+    rows_of_head = len(labels) if head else 0
+    return _train(
+        model_folder, examples, config, work_dir, hooks=hooks, resume_from=resume_from, start_from=before,
+        head_rows=rows_of_head,
+    )  # fmt: skip
 
 
 def _train(
@@ -74,6 +92,7 @@ def _train(
     hooks: "Hooks | None",
     resume_from: Path | None,
     start_from: Path | None = None,
+    head_rows: int = 0,
 ) -> Path:
     from services.trainer.infra.loop import Hooks, run
 
@@ -81,7 +100,8 @@ def _train(
         raise Invalid("rows_missing", "there is nothing to train on: the data set has no rows")
     base_id = base_model_id(model_folder)
     try:
-        model = with_lora(load_model(model_folder, "float32"), config, start_from)
+        bare = load_classifier(model_folder, head_rows) if head_rows else load_model(model_folder, "float32")
+        model = with_lora(bare, config, start_from)
         checkpoints = work_dir / "checkpoints"
         run(model, examples, config, checkpoints, base_id=base_id, hooks=hooks or Hooks(), resume_from=resume_from)
         return save_adapter(model, work_dir / "adapter", base_id)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.peft_folder import save_adapter
+from services.trainer.infra.peft_folder import is_classifier, save_adapter
 from services.trainer.infra.sequences import IGNORED, Example, collate, plan_batches
 from shared.errors import Cancelled, Invalid
 
@@ -59,21 +59,27 @@ class AnswerTrainer(Trainer):
         self.last_loss = math.nan
         self._precision = getattr(torch, precision)
         self._base_id = base_id
+        self._has_head = is_classifier(self.model)
         self.remove_callback(PrinterCallback)
 
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Any],
         return_outputs: bool = False,  # noqa: ARG002
         num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002
     ) -> torch.Tensor:
-        """Return the mean cross-entropy over the answer tokens of a batch; raises `Invalid` when it is not finite."""
+        """Return the mean cross-entropy over the answers of a batch; raises `Invalid` when it is not finite.
+
+        An answer is tokens of the vocabulary, or one of the labels that a head scores.
+        """
         labels = inputs.pop("labels")
         enabled = self._precision is not torch.float32
+        if not self._has_head:
+            inputs = {**inputs, "logits_to_keep": labels.shape[1]}
         with torch.autocast(labels.device.type, dtype=self._precision, enabled=enabled):
-            logits = model(**inputs, use_cache=False, logits_to_keep=labels.shape[1]).logits
-        loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+            logits = model(**inputs, use_cache=False).logits
+        loss = cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
         self.last_loss = loss.item()
         if not math.isfinite(self.last_loss):
             raise Invalid(

@@ -1,10 +1,14 @@
 """PEFT folders as they leave the trainer: two files, and no path of the machine that made them."""
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.trainer.infra.config import LoraConfigSettings
+from shared.labels import Label
+from shared.model.head import HEAD_TASK, HEAD_WEIGHT
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,7 +32,7 @@ def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: 
         return PeftModel.from_pretrained(model, start_from, is_trainable=True).train()
     targets: Any = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
     lora = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=HEAD_TASK if is_classifier(model) else "CAUSAL_LM",
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
@@ -38,6 +42,11 @@ def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: 
         use_dora=config.method == "dora",
     )
     return get_peft_model(model, lora).train()
+
+
+def is_classifier(model: "PreTrainedModel | PeftModel") -> bool:
+    """Whether a linear head scores labels, instead of the vocabulary's tokens."""
+    return hasattr(model, "score")  # PEFT passes on what it does not have itself
 
 
 def _prepare(model: "PreTrainedModel", precision: str) -> None:
@@ -55,6 +64,26 @@ def _prepare(model: "PreTrainedModel", precision: str) -> None:
 def _top_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:
     layers = model.config.num_hidden_layers
     return None if count is None or count >= layers else list(range(layers - count, layers))
+
+
+def rearrange_head(weights: Path, old: Sequence[Label], labels: Sequence[Label], folder: Path) -> Path:
+    """Write a selector's PEFT folder anew, its head in the order of `labels`; one that it does not know starts at zero.
+
+    A head of zeros says nothing for or against a label, which is what an untrained one has to say.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(weights / WEIGHTS_FILE)
+    known = tensors[HEAD_WEIGHT]
+    head = torch.zeros(len(labels), known.shape[1], dtype=known.dtype)
+    for row, label in enumerate(labels):
+        if label in old:
+            head[row] = known[old.index(label)]
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(weights / CONFIG_FILE, folder / CONFIG_FILE)
+    save_file(tensors | {HEAD_WEIGHT: head}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    return folder
 
 
 def save_adapter(model: "PeftModel", folder: Path, base_id: str) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from services.trainer.domain.rows import Row, SelectorRow
 from shared.errors import Invalid
 from shared.labels import Label
+from shared.model.head import head_ids
 from shared.model.tokens import encode, encode_text, end_id
 from shared.prompts import Segment, adapter_prompt, selector_answer, selector_prompt
 
@@ -52,6 +53,13 @@ def selector_examples(
         Example(_fitted(tokenizer, selector_prompt(row.text, labels), room, number), answers[row.label])
         for number, row in enumerate(rows, start=1)
     ]
+
+
+def head_examples(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[SelectorRow], labels: Sequence[Label], max_length: int
+) -> list[Example]:
+    """Tokenise selector rows for a head: the prompt is the text alone, the answer its label's place among `labels`."""
+    return [Example(head_ids(tokenizer, row.text, max_length), [labels.index(row.label)]) for row in rows]
 
 
 def _fitted(tokenizer: "PreTrainedTokenizerBase", segments: list[Segment], room: int, number: int) -> list[int]:

@@ -11,8 +11,10 @@ from shared.attempts import Held
 from shared.datasets import Row
 from shared.errors import Invalid, Unavailable
 from shared.jobs import JobState
+from shared.model.head import has_head
 from shared.store import S3Store
 from shared.training import parse_training
+from tests.e2e.conftest import TRAINING
 from tests.integration.services.conftest import LABELS, SELECTOR, add_adapter
 
 ADD = {**SELECTOR, "kind": "selector.add", "labels": {"travel.trips": "travel.trips"}, "max_loss": 0.2}
@@ -161,3 +163,21 @@ def test_a_job_says_how_much_a_kept_label_may_lose(workshop, jobs, run, first, m
     job = run(jobs.train(**{**ADD, "promote": False, "parent": parent, "max_loss": max_loss}))
     assert job.result["per_label"] == made
     assert job.result["verdict"]["passed"] is passes
+
+
+@pytest.mark.parametrize(
+    ("asked", "max_length", "has"),
+    [("names", 300, False), ("head", 300, True), ("auto", 300, True), ("auto", 600, False)],
+)
+def test_the_language_model_answers_as_the_job_asks_and_a_grown_selector_as_before(
+    workshop, jobs, run, adapters, asked, max_length, has
+):
+    """The tiny model's tokenizer knows letters alone: the prompt of two labels is 175 tokens long."""
+    settings = {**TRAINING["settings"], "max_length": max_length}
+    made = run(jobs.train(**{**SELECTOR, "settings": settings}, readout=asked))
+    grown = run(jobs.train(**{**ADD, "promote": False}, parent=made.result["release"]))
+
+    for job in (made, grown):
+        weights = workshop.registry.fetch_weights(workshop.registry.release("t", job.result["release"]).selector.llm)
+        assert has_head(weights) is has
+    assert len(grown.result["per_label"]) == 3

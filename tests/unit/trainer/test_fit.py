@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from services.trainer.domain.rows import Row, SelectorRow
 from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.fit import train_adapter, train_selector
+from services.trainer.infra.fit import Start, train_adapter, train_selector
 from services.trainer.infra.loop import Hooks
 from services.trainer.infra.sequences import adapter_examples, collate
 from shared.errors import Cancelled, Invalid
@@ -210,7 +210,7 @@ def test_a_selector_trained_again_starts_from_its_old_weights(tiny_folder, tiny_
         losses.append([progress.loss for progress in heard])
         return folder
 
-    again = train("again", start_from=train("first"))
+    again = train("again", start_from=Start(train("first"), LABELS))
 
     first_run, second_run = losses
     assert second_run[0] < (first_run[0] + first_run[-1]) / 2

@@ -1,0 +1,141 @@
+"""P(label | text) by a linear head on the last hidden state: the prompt is the text alone, whatever the labels."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import Invalid
+from shared.labels import Label
+from shared.model.tokens import encode, end_id
+from shared.prompts import Part, Segment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Scores = NDArray[np.float32]
+
+HEAD_TASK = "SEQ_CLS"
+"""What PEFT calls a LoRA with a head beside it; its `adapter_config.json` says so."""
+HEAD_WEIGHT = "base_model.model.score.weight"
+"""The head in `adapter_model.safetensors`, `[labels, hidden]`, in the order of the selector's labels."""
+
+PACKED_TOKENS = 1024
+"""Texts are laid end to end up to so many tokens: nothing is padded, and the mask stays small."""
+
+
+def has_head(weights: Path) -> bool:
+    """Whether a selector's PEFT folder carries a head; without one it scores the names of its labels."""
+    task: str = json.loads((weights / "adapter_config.json").read_text()).get("task_type", "")
+    return task == HEAD_TASK
+
+
+def head_rows(weights: Path) -> int:
+    """Return how many labels the head of a PEFT folder scores; raises `Invalid` where it holds none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights / "adapter_model.safetensors", framework="numpy") as tensors:
+            return int(tensors.get_slice(HEAD_WEIGHT).get_shape()[0])
+    except (OSError, SafetensorError) as error:
+        raise Invalid("selector_invalid", f"the selector's weights hold no head: {error}") from error
+
+
+def head_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_tokens: int) -> list[int]:
+    """Return the ids of a text, shortened in its middle to leave room for the end token, whose state the head reads."""
+    ids = encode(tokenizer, [Segment(Part.USER, text, is_input=True)], max_tokens - 1)
+    return [*ids, end_id(tokenizer, "chatml")]
+
+
+def load_classifier(base_folder: Path, labels: int, device: str | None = None) -> "PreTrainedModel":
+    """Load the base model in float32, in eval mode and frozen, with a head of zeros; it reads the last column.
+
+    Raises `Invalid` where the folder does not load or its model family has no such form.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns that the head is not among the base model's weights: so it should be
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base_folder, dtype=torch.float32, num_labels=labels, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise Invalid("base_model_invalid", f"{base_folder.name!r} does not load with a head: {error}") from error
+    finally:
+        logging.set_verbosity(said)
+    torch.nn.init.zeros_(model.score.weight)
+    # Rows are padded on the left; no token is taken for padding, so the last column is the one that is read.
+    model.config.get_text_config().pad_token_id = -1
+    model.requires_grad_(False)
+    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+class HeadScorer:
+    """Scores every label of a release for a batch of texts; the model carries the selector's LoRA and its head."""
+
+    def __init__(
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", labels: Sequence[Label], max_tokens: int
+    ) -> None:
+        """Raises `Invalid` where the head was trained for another number of labels."""
+        if model.num_labels != len(labels):
+            raise Invalid("selector_invalid", f"the head has {model.num_labels} labels, the release {len(labels)}")
+        self.labels = list(labels)
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """Return `[batch, labels]` float32: the log-probability of each label among those of the release."""
+        import torch
+
+        if not texts:
+            return np.zeros((0, len(self.labels)), dtype=np.float32)
+        prompts = [head_ids(self._tokenizer, text, self._max_tokens) for text in texts]
+        with torch.inference_mode():
+            scores = torch.cat([self._score_pack(pack) for pack in _packs(prompts)])
+        found: Scores = scores.cpu().numpy()
+        return found
+
+    def _score_pack(self, prompts: list[list[int]]) -> "Tensor":
+        import torch
+
+        ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0)
+        ids = torch.tensor([[token for prompt in prompts for token in prompt]])
+        positions = torch.cat([torch.arange(len(prompt)) for prompt in prompts])[None]
+        device = self._model.device
+        hidden = self._model.base_model(
+            input_ids=ids.to(device),
+            position_ids=positions.to(device),
+            attention_mask=self._apart(prompts),
+            use_cache=False,
+        ).last_hidden_state
+        return self._model.score(hidden[0, ends.to(device) - 1]).float().log_softmax(-1)
+
+    def _apart(self, prompts: list[list[int]]) -> "Tensor | None":
+        """An additive mask `[1, 1, tokens, tokens]`: a token sees what is before it in its own text alone."""
+        import torch
+
+        if len(prompts) == 1:
+            return None
+        allowed = torch.block_diag(*(torch.ones(len(prompt), len(prompt)).tril() for prompt in prompts)).bool()
+        blocked = torch.finfo(self._model.dtype).min
+        mask = torch.zeros(allowed.shape, dtype=self._model.dtype).masked_fill_(~allowed, blocked)
+        return mask[None, None].to(self._model.device)
+
+
+def _packs(prompts: Sequence[list[int]]) -> Iterator[list[list[int]]]:
+    pack: list[list[int]] = []
+    for prompt in prompts:
+        if pack and sum(map(len, pack)) + len(prompt) > PACKED_TOKENS:
+            yield pack
+            pack = []
+        pack.append(prompt)
+    yield pack
