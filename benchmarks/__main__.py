@@ -13,6 +13,7 @@ ALL = (
     "routed",
     "selector_score",
     "selectors",
+    "selector_peers",
     "mixed_batch",
     "adapter_bank",
     "prefill_stall",

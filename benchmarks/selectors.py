@@ -1,164 +1,249 @@
-"""The light selector on public data: accuracy, calibration, rejection and label sets, beside simpler peers.
+"""Selectors on public data: words alone, a language model's head, and both in a cascade; accuracy against cost.
 
-CLINC150 (150 intents with out-of-scope rows) and the paper's 12 tasks, input only; both lie outside the repository
-(`../shared/data`), and without them there is nothing to measure. Thresholds and weights are chosen on validation rows;
-every figure is of test rows.
+The heads are trained by the trainer's own code and kept in `--folder`: the first run takes an hour or two of one core.
+Thresholds, weights and lines are chosen on validation rows; every figure is of test rows. Costs are CPU time of one
+request after the other, in the precision that the service computes in.
 """
 
 import argparse
-import gzip
-import json
-import random
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+import torch
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline, make_union
 
 from benchmarks.common import Row, print_table, row, write_results
+from benchmarks.selector_data import Benchmark, Pairs, as12, clinc150, need_data
 from services.trainer.domain.calibration import Aim
 from services.trainer.domain.metrics import Routed, calibration_error
+from services.trainer.infra.evaluate import generate_greedily
+from services.trainer.infra.fit import train_selector
 from services.trainer.infra.fit_light import fit_light
+from services.trainer.infra.loop import Hooks, Progress
+from services.trainer.infra.representation import mixed
 from services.trainer.infra.select_scores import Opinions, calibrated, readings
-from shared.labels import REJECT
+from shared.labels import REJECT, parse_label
+from shared.model.base import load_model, load_tokenizer, resolve_base_model
+from shared.model.processor import computes_bfloat16
+from shared.model.scoring import Scorer, load_scorer
+from shared.model.tokens import encode, encode_text, end_id
+from shared.prompts import selector_answer, selector_prompt
 from shared.registry import ReleaseSelector
+from shared.settings import Settings
+from shared.training import LoraSettings
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 FALSE_REJECTS = 0.05
-Texts = dict[str, list[str]]
-Pairs = list[tuple[str, str]]
+LLM_SHARE = 0.10
+ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+SETTINGS = {
+    "clinc": LoraSettings(
+        rank=16, alpha=32, dropout=0.1, target_modules=ALL_LINEAR, learning_rate=1e-3, warmup_share=0.06,
+        weight_decay=0.01, epochs=4, batch_size=32, max_length=64, precision="bfloat16", checkpoint_steps=10_000,
+    ),
+    "as12": LoraSettings(
+        rank=16, alpha=32, dropout=0.1, target_modules=ALL_LINEAR, learning_rate=1e-3, warmup_share=0.06,
+        weight_decay=0.01, epochs=2, batch_size=16, max_length=192, precision="bfloat16", checkpoint_steps=10_000,
+    ),
+}  # fmt: skip
+GENERATED = 40
+"""Rows whose label is generated freely, for its cost."""
 
 
-class Benchmark(NamedTuple):
-    """Rows by label for training, and (text, label) pairs; background rows carry `none.none`."""
+class Measured(NamedTuple):
+    """Log-probabilities `[rows, labels]` and CPU milliseconds of each row."""
 
-    name: str
-    train: Texts
-    validation: Pairs
-    test: Pairs
-    max_set: float
+    scores: NDArray[np.float32]
+    ms: NDArray[np.float64]
+
+
+class Judged(NamedTuple):
+    """A calibrated selector's probabilities of the real labels for the test rows, and who was asked."""
+
+    labels: list[str]
+    found: NDArray[np.float64]
+    asked_llm: NDArray[np.bool_]
+    threshold: float
+    floor: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["clinc", "as12"])
     parser.add_argument("--rows", type=int, default=500, help="training rows for each of the 12 tasks")
+    parser.add_argument("--llm-rows", type=int, default=300, help="as many of them for the language model")
+    parser.add_argument("--folder", type=Path, default=Path(".data/benchmarks/selectors"), help="trained heads")
     args = parser.parse_args()
-    if not DATA.is_dir():
-        print(f"skipped: {DATA} is not there")
-        sys.exit(0)
-    rows = [line for bench in (clinc150(), as12(args.rows)) for line in measure(bench)]
-    print_table(rows)
-    write_results("selectors", rows)
+    need_data()
+    torch.set_num_threads(1)
+    benches = [bench for bench in (clinc150(), as12(args.rows)) if args.only in (None, bench.name)]
+    rows = []
+    for bench in benches:
+        rows += measure(bench, trained_head(bench, args.llm_rows, args.folder))
+        print_table(rows)
+    if not args.only:
+        write_results("selectors", rows)
 
 
-def clinc150() -> Benchmark:
-    """100 rows an intent, 20 for validation; 100 out-of-scope rows to learn from and 100 to choose thresholds by."""
-
-    def part(name: str) -> Pairs:
-        return [(item["text"], f"{item['domain']}.{item['intent']}") for item in read(f"clinc150/{name}.jsonl.gz")]
-
-    def outside(name: str) -> Pairs:
-        return [(item["text"], REJECT) for item in read(f"clinc150/oos_{name}.jsonl.gz")]
-
-    train = by_label(part("train") + outside("train"))
-    return Benchmark("clinc", train, part("val") + outside("val"), part("test") + outside("test"), max_set=1.5)
-
-
-def as12(count: int) -> Benchmark:
-    """As many distinct inputs of each task as there are, up to `count`, a tenth of them more for validation."""
-    train: Texts = {}
-    validation: Pairs = []
-    test: Pairs = []
-    for file in sorted((DATA / "as12").glob("*.train.jsonl.gz")):
-        label = ".".join(file.name.split(".")[:2])
-        texts = list(dict.fromkeys(item["input"] for item in read(f"as12/{file.name}")))
-        random.Random(0).shuffle(texts)
-        held_out = texts[: max(len(texts) // 10, 1)]
-        validation += [(text, label) for text in held_out]
-        train[label] = texts[len(held_out) :][:count]
-        test += [(item["input"], label) for item in read(f"as12/{label}.test.jsonl.gz")]
-    return Benchmark("as12", train, validation, test, max_set=1.6)
+def trained_head(bench: Benchmark, most: int, folder: Path) -> Path:
+    """The PEFT folder of a head over the benchmark's labels, trained where it is not there yet."""
+    settings, texts = SETTINGS[bench.name], {label: own[:most] for label, own in bench.train.items()}
+    work = folder / f"{bench.name}-{most}-{settings.epochs}-{settings.max_length}"
+    if not (work / "adapter").is_dir():
+        base = resolve_base_model(Settings())
+        train_selector(
+            base,
+            load_tokenizer(base),
+            mixed(texts, settings.seed),
+            labels=[parse_label(label) for label in sorted(texts)],
+            config=settings,
+            work_dir=work,
+            head=True,
+            hooks=Hooks(on_progress=lambda progress: say(bench.name, progress)),
+        )
+    return work / "adapter"
 
 
-def measure(bench: Benchmark) -> list[Row]:
-    started = time.process_time()
+def say(name: str, progress: Progress) -> None:
+    """A line of progress now and then."""
+    if progress.step % 50 == 0:
+        print(f"{name}: step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, "
+              f"{progress.seconds_left / 60:.0f} minutes left", flush=True)  # fmt: skip
+
+
+def measure(bench: Benchmark, head: Path) -> list[Row]:
+    base = resolve_base_model(Settings())
+    tokenizer = load_tokenizer(base)
     light = fit_light(bench.train)
-    fit_seconds = time.process_time() - started
-    draft = ReleaseSelector(light="benchmark", labels=tuple(light.labels))
-    seen = Opinions(light.score([text for text, _ in bench.validation]), None)
-    selector, _ = calibrated(draft, seen, [label for _, label in bench.validation], Aim(FALSE_REJECTS))
+    labels = [parse_label(label) for label in light.labels]
+    scorer = load_scorer(base, head, tokenizer, labels, max_tokens=SETTINGS[bench.name].max_length, dtype="float32")
+    parts: dict[str, Callable[[str], Any]] = {
+        "light": lambda text: light.score([text])[0],
+        "llm": lambda text: scorer.score([text])[0],
+    }
+    seen = {name: one_by_one(score, bench.validation) for name, score in parts.items()}
+    test = {name: one_by_one(score, bench.test) for name, score in parts.items()}
+    generate_ms = generation_cost(bench, base, tokenizer, scorer)
+
+    def judged(aim: Aim, *names: str) -> Judged:
+        draft = ReleaseSelector(labels=tuple(light.labels), **dict.fromkeys(names, "benchmark"))
+        chosen = [
+            Opinions(*(part[n].scores if n in names else None for n in ("light", "llm"))) for part in (seen, test)
+        ]
+        selector, _ = calibrated(draft, chosen[0], [label for _, label in bench.validation], aim)
+        return judge(selector, chosen[1])
+
+    bound = Aim(FALSE_REJECTS, max_llm_share=LLM_SHARE)
+    kinds = {
+        "light": judged(Aim(FALSE_REJECTS), "light"),
+        "llm": judged(Aim(FALSE_REJECTS), "llm"),
+        "cascade": judged(bound if bench.name == "as12" else Aim(FALSE_REJECTS), "light", "llm"),
+    }
+    if bench.name == "as12":
+        kinds["cascade_35"] = judged(bound._replace(max_llm_share=0.35), "light", "llm")
+    rows = []
+    for kind, found in kinds.items():
+        cost = float((test["light"].ms * (kind != "llm") + test["llm"].ms * found.asked_llm).mean())
+        rows += kind_rows(bench, kind, found, cost, generate_ms)
+    best = max(accuracy(kinds[kind], bench.test) for kind in ("light", "llm"))
+    kept = accuracy(kinds["cascade"], bench.test) / best
+    suffix = "" if bench.name == "as12" else f"_{bench.name}"
+    rows.append(row(f"cascade_keep{suffix}", kept, "x", spread=f"best alone {best:.3f}", goal=1.0))
+    rows.append(row(f"generate_label_ms_{bench.name}", generate_ms, "CPU ms", spread=f"n={GENERATED}"))
+    return rows + final_rows(bench, kinds["cascade"])
+
+
+def one_by_one(score: Callable[[str], Any], pairs: Pairs) -> Measured:
+    """Score rows one after the other, as requests of an idle service come."""
+    scores, ms = [], []
+    for text, _ in pairs:
+        started = time.process_time()
+        scores.append(score(text))
+        ms.append((time.process_time() - started) * 1000)
+    return Measured(np.stack(scores), np.array(ms))
+
+
+def generation_cost(bench: Benchmark, base: Path, tokenizer: Any, scorer: Scorer) -> float:
+    """CPU milliseconds to generate a label freely after the paper's prompt, which lists all of them."""
+    model = load_model(base, "bfloat16" if computes_bfloat16("cpu") else "float32")
+    labels = scorer.labels
+    room = 512 if bench.name == "as12" else 2048  # 150 labels alone fill a thousand tokens
+    answers = [[*encode_text(tokenizer, selector_answer(label)), end_id(tokenizer)] for label in labels]
+    length = round(float(np.mean([len(answer) for answer in answers])))
+    texts = [text for text, _ in bench.test[:: len(bench.test) // GENERATED][:GENERATED]]
+    prompts = [encode(tokenizer, selector_prompt(text, labels), room - length) for text in texts]
+    generate_greedily(model, tokenizer, prompts[:1], length, end_id(tokenizer))
     started = time.process_time()
-    scores = light.score([text for text, _ in bench.test])
-    score_ms = (time.process_time() - started) * 1000 / len(bench.test)
-    found = np.array([probabilities for probabilities, _ in readings(selector, Opinions(scores, None))])
+    for prompt in prompts:
+        generate_greedily(model, tokenizer, [prompt], length, end_id(tokenizer))
+    return (time.process_time() - started) * 1000 / len(prompts)
+
+
+def judge(selector: ReleaseSelector, opinions: Opinions) -> Judged:
+    said = readings(selector, opinions)
+    found = np.array([probabilities for probabilities, _ in said])
     real = [column for column, label in enumerate(selector.labels) if label != REJECT]
-    labels, found = [selector.labels[column] for column in real], found[:, real]
-    inside = [n for n, (_, label) in enumerate(bench.test) if label != REJECT]
-    gold = [bench.test[n][1] for n in inside]
-    top = found.max(axis=1)
-    said = [labels[column] for column in found.argmax(axis=1)]
-    routed = [Routed(g, said[n], float(top[n])) for n, g in zip(inside, gold, strict=True)]
-    sets = found[inside] >= selector.floor
-    held = float(np.mean([sets[n, labels.index(g)] for n, g in enumerate(gold)]))
-    mean_size = float(sets.sum(axis=1).mean())
-    size, name = f"n={len(inside)}", bench.name
-    return [
-        row(f"{name}_acc", right(said, bench.test), "share", spread=size, goal=0.96 if name == "clinc" else None),
-        row(f"ece_{name}", calibration_error(routed), "", spread=size, goal=0.03, at_least=False),
-        row(f"conformal_coverage_{name}", held, "share", spread="stated 0.95; 0.94 to 0.96 wanted", goal=0.94),
-        row(f"conformal_mean_size_{name}", mean_size, "labels", goal=bench.max_set, at_least=False),
-        *rejection(top, inside, selector.threshold),
-        row(f"light_ms_{name}", score_ms, "CPU ms"),
-        row(f"light_fit_s_{name}", fit_seconds, "CPU s", spread=f"{sum(map(len, bench.train.values()))} rows"),
-        row(f"tfidf_linear_acc_{name}", right(words_alone(bench), bench.test), "share", spread="peer"),
-    ]  # fmt: skip
+    asked = np.array([by != "light" for _, by in said])
+    return Judged(
+        [selector.labels[column] for column in real], found[:, real], asked, selector.threshold, selector.floor
+    )
 
 
-def rejection(top: "np.ndarray[Any, Any]", inside: Sequence[int], threshold: float) -> list[Row]:
-    """How well the best label's probability tells out-of-scope rows, where there are any."""
-    is_inside = np.isin(np.arange(len(top)), inside)
-    if is_inside.all():
-        return []
-    rejected = top < threshold
-    spread = f"false rejects {rejected[is_inside].mean():.3f}, line chosen on validation rows for {FALSE_REJECTS}"
-    return [
-        row("clinc_auroc", float(roc_auc_score(is_inside, top)), "", goal=0.975),
-        row("clinc_oos_recall", float(rejected[~is_inside].mean()), "share", spread=spread, goal=0.88),
-    ]
-
-
-def words_alone(bench: Benchmark) -> list[str]:
-    """The usual baseline: TF-IDF of words and letters, logistic regression."""
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=50_000)
-    model = make_pipeline(make_union(words, letters), LogisticRegression(C=10, max_iter=200))
-    rows = [(text, label) for label, own in bench.train.items() if label != REJECT for text in own]
-    model.fit([text for text, _ in rows], [label for _, label in rows])
-    return list(model.predict([text for text, _ in bench.test]))
-
-
-def right(said: Sequence[str], test: Pairs) -> float:
+def accuracy(judged: Judged, test: Pairs) -> float:
     """Share of the rows that belong somewhere which go there, nothing being rejected."""
+    said = [judged.labels[column] for column in judged.found.argmax(axis=1)]
     inside = [a == label for a, (_, label) in zip(said, test, strict=True) if label != REJECT]
     return sum(inside) / len(inside)
 
 
-def by_label(pairs: Pairs) -> Texts:
-    texts: Texts = {}
-    for text, label in pairs:
-        texts.setdefault(label, []).append(text)
-    return texts
+def kind_rows(bench: Benchmark, kind: str, judged: Judged, cost: float, generate_ms: float) -> list[Row]:
+    name, share = f"{kind}_{bench.name}", float(judged.asked_llm.mean())
+    rows = [
+        row(f"{name}_acc", accuracy(judged, bench.test), "share", spread=f"language model asked about {share:.3f}"),
+        row(f"{name}_ms", cost, "CPU ms", spread=f"{generate_ms / cost:.0f} x less than free generation"),
+        *([] if REJECT not in dict.fromkeys(label for _, label in bench.test) else rejection(name, judged, bench.test)),
+    ]
+    if kind == "cascade" and bench.name == "as12":
+        rows.append(row("cascade_cost_x", generate_ms / cost, "x", goal=50))
+        rows.append(row("cascade_llm_share", share, "share", goal=LLM_SHARE, at_least=False))
+    return rows
 
 
-def read(name: str) -> list[dict[str, Any]]:
-    with gzip.open(DATA / name, "rt") as lines:
-        return [json.loads(line) for line in lines]
+def rejection(name: str, judged: Judged, test: Pairs, *, goals: Sequence[float | None] = (None, None)) -> list[Row]:
+    """How well the best label's probability tells out-of-scope rows."""
+    is_inside = np.array([label != REJECT for _, label in test])
+    top = judged.found.max(axis=1)
+    rejected = top < judged.threshold
+    spread = f"false rejects {rejected[is_inside].mean():.3f}, line chosen on validation rows for {FALSE_REJECTS}"
+    return [
+        row(f"{name}_auroc", float(roc_auc_score(is_inside, top)), "", goal=goals[0]),
+        row(f"{name}_oos_recall", float(rejected[~is_inside].mean()), "share", spread=spread, goal=goals[1]),
+    ]
+
+
+def final_rows(bench: Benchmark, judged: Judged) -> list[Row]:
+    """The figures a user meets: those of the cascade."""
+    inside = [n for n, (_, label) in enumerate(bench.test) if label != REJECT]
+    gold = [bench.test[n][1] for n in inside]
+    found = judged.found[inside]
+    routed = [
+        Routed(g, judged.labels[int(line.argmax())], float(line.max())) for g, line in zip(gold, found, strict=True)
+    ]
+    sets = found >= judged.floor
+    held = float(np.mean([sets[n, judged.labels.index(g)] for n, g in enumerate(gold)]))
+    name, size = bench.name, f"n={len(gold)}"
+    rows = [
+        row(f"ece_{name}", calibration_error(routed), "", spread=size, goal=0.03, at_least=False),
+        row(f"conformal_coverage_{name}", held, "share", spread="stated 0.95; 0.94 to 0.96 wanted", goal=0.94),
+        row(f"conformal_mean_size_{name}", float(sets.sum(1).mean()), "labels", goal=bench.max_set, at_least=False),
+    ]
+    if name != "clinc":
+        return rows
+    first = row("clinc_acc", accuracy(judged, bench.test), "share", spread=size, goal=0.96)
+    return [first, *rejection("clinc", judged, bench.test, goals=(0.975, 0.88)), *rows]
 
 
 if __name__ == "__main__":

@@ -101,6 +101,9 @@ class _SelectorTraining(_Training):
     background_reject: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of background rows whose rejection is enough: the line is drawn no higher than that takes, because the
     last ones look like requests that belong somewhere."""
+    max_llm_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of validation rows about which a cascade may ask the language model: a bound on its cost. Below it, as few
+    as lose no accuracy."""
     promote: bool = False
     """Make the candidate current at once where the gate passes."""
     parent: Annotated[str, Field(max_length=64)] = ""

@@ -96,7 +96,8 @@ def judge_selector(selector: ReleaseSelector, held: Held, body: Body, plan: Plan
 
     gold = _gold(plan.validation)
     opinions = _reader(held, body, workshop).read(selector, _all(plan.validation))
-    final, threshold = calibrated(selector, opinions, gold, Aim(body.max_false_reject, body.background_reject))
+    aim = Aim(body.max_false_reject, body.background_reject, max_llm_share=body.max_llm_share)
+    final, threshold = calibrated(selector, opinions, gold, aim)
     measured = _measured(final, opinions, plan.validation)
     before = _accuracy_before(plan, held, body, workshop)
     verdict = judge(before, measured.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)

@@ -9,12 +9,14 @@ NEVER = 2.0
 
 
 class Aim(NamedTuple):
-    """What a rejection threshold is to do on validation rows."""
+    """What the lines are to do on validation rows."""
 
     max_false_reject: float = 0.02
     background_reject: float = 1.0
     least: float = 0.0
     """A label less probable than this is not taken, however much background is rejected already."""
+    max_llm_share: float = 1.0
+    """Share of rows about which a cascade may ask the language model."""
 
 
 class Threshold(NamedTuple):
@@ -75,10 +77,11 @@ class Opinion(NamedTuple):
     both_are_right: bool
 
 
-def choose_sure(rows: Sequence[Opinion], least: float) -> float:
+def choose_sure(rows: Sequence[Opinion], least: float, max_asked: float = 1.0) -> float:
     """Return the probability from which on the light selector decides alone: as low as costs no row, `NEVER` if none.
 
-    From the surest row down, the light one must at no point have been wrong more often than both together.
+    From the surest row down, the light one must at no point have been wrong more often than both together. Where that
+    asks both about more than `max_asked` of the rows, the line is drawn lower, whatever that costs.
     """
     found, ahead = NEVER, 0
     for row in sorted(rows, key=lambda row: (-row.sure, row.light_is_right)):
@@ -86,4 +89,9 @@ def choose_sure(rows: Sequence[Opinion], least: float) -> float:
         if row.sure < least or ahead < 0:
             break
         found = row.sure
-    return found
+    return min(found, _line_asking(max_asked, sorted(row.sure for row in rows)))
+
+
+def _line_asking(share: float, ascending: Sequence[float]) -> float:
+    allowed = int(share * len(ascending) + 1e-9)
+    return ascending[allowed] if allowed < len(ascending) else NEVER

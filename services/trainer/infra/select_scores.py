@@ -107,7 +107,7 @@ def calibrated(
     threshold = _threshold(weighted, opinions, gold, aim._replace(least=1 / len(selector.labels)))
     final = weighted.model_copy(update={"threshold": threshold.value})
     if selector.kind == "cascade":
-        final = final.model_copy(update={"sure": _sure(final, opinions, gold)})
+        final = final.model_copy(update={"sure": _sure(final, opinions, gold, aim.max_llm_share)})
     return final.model_copy(update={"floor": _floor(final, opinions, gold)}), threshold
 
 
@@ -181,14 +181,14 @@ def _threshold(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str
     )
 
 
-def _sure(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) -> float:
+def _sure(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], max_asked: float) -> float:
     """The line over which the light selector decides alone; `selector` asks both about every row so far."""
     assert opinions.light is not None
     alone = selector.model_copy(update={"llm": ""})
     tops = [max(alone_probabilities(selector, row)) for row in opinions.light.tolist()]
     rows = zip(tops, route_rows(alone, opinions, gold), route_rows(selector, opinions, gold), strict=True)
     judged = [Opinion(top, light.is_right, both.is_right) for top, light, both in rows]
-    return choose_sure(judged, least=max(selector.threshold, _EVEN_CHANCE))
+    return choose_sure(judged, max(selector.threshold, _EVEN_CHANCE), max_asked)
 
 
 def _floor(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) -> float:

@@ -71,6 +71,18 @@ def test_a_light_selector_that_errs_where_it_is_surest_never_decides_alone():
     assert choose_sure(rows((0.9, True, True), (0.9, False, True)), 0.5) == NEVER
 
 
+@pytest.mark.parametrize(("most", "line"), [(1.0, NEVER), (0.5, 0.8), (0.25, 0.7), (0.2, 0.6), (0.0, 0.6)])
+def test_the_language_model_is_asked_no_more_often_than_it_may_be(most, line):
+    costly = rows((0.9, False, True), (0.8, True, True), (0.7, True, True), (0.6, False, True))
+
+    assert choose_sure(costly, 0.5, most) == line
+    assert sum(row.sure < line for row in costly) <= most * len(costly)
+
+
+def test_an_allowance_that_is_not_needed_changes_nothing():
+    assert choose_sure(rows((0.9, True, True), (0.8, True, True), (0.7, False, True)), 0.5, 0.9) == 0.8
+
+
 def test_sets_hold_the_right_label_as_often_as_stated():
     chance = random.Random(0)
     seen, unseen = ([chance.random() for _ in range(2000)] for _ in range(2))

@@ -1,0 +1,125 @@
+"""What others route by, on the same rows as `benchmarks.selectors`: nearest prototypes, TF-IDF, `semantic-router`.
+
+`semantic-router` pins its own libraries and so has its own environment (`make peers`); without it its rows are missing.
+"""
+
+import argparse
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline, make_union
+
+from benchmarks.common import Row, print_table, row, write_results
+from benchmarks.selector_data import Benchmark, Texts, as12, clinc150, need_data
+from services.trainer.infra.representation import representation_set
+from shared.labels import REJECT
+from shared.model.base import load_tokenizer, resolve_base_model
+from shared.model.features import EmbeddingTable
+from shared.model.tokens import encode_text
+from shared.settings import Settings
+
+PROTOTYPES = 20
+SCRIPT = Path(__file__).parent / "peers" / "semantic_router_rows.py"
+Said = list[tuple[str, float]]
+"""The label of each test row and how sure the peer is of it."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=500, help="training rows for each of the 12 tasks")
+    parser.add_argument("--python", type=Path, default=Path(".venv-peers/bin/python"), help="with semantic-router")
+    args = parser.parse_args()
+    need_data()
+    rows = []
+    for bench in (clinc150(), as12(args.rows)):
+        train = {label: own for label, own in bench.train.items() if label != REJECT}
+        texts = [text for text, _ in bench.test]
+        rows += peer_rows("tfidf_linear", bench, tfidf_linear(train), texts)
+        rows += peer_rows("knn_prototypes", bench, knn_prototypes(train), texts)
+        if args.python.is_file():
+            rows += peer_rows("semantic_router", bench, semantic_router(train, args.python), texts)
+        else:
+            print(f"semantic-router is skipped: {args.python} is not there; run `make peers`")
+        print_table(rows)
+    write_results("selector_peers", rows)
+
+
+def peer_rows(
+    name: str, bench: Benchmark, answer: Callable[[list[str]], tuple[Said, float]], texts: list[str]
+) -> list[Row]:
+    said, ms = answer(texts)
+    inside = [label != REJECT for _, label in bench.test]
+    right = [found == label for (found, _), (_, label) in zip(said, bench.test, strict=True) if label != REJECT]
+    rows = [
+        row(f"{name}_{bench.name}_acc", sum(right) / len(right), "share", spread=f"n={len(right)}"),
+        row(f"{name}_{bench.name}_ms", ms, "CPU ms"),
+    ]
+    if not all(inside):
+        rows.append(row(f"{name}_{bench.name}_auroc", float(roc_auc_score(inside, [sure for _, sure in said])), ""))
+    return rows
+
+
+def timed(one: Callable[[str], tuple[str, float]], texts: list[str]) -> tuple[Said, float]:
+    """Answers to rows one after the other, and the CPU milliseconds of each."""
+    started = time.process_time()
+    said = [one(text) for text in texts]
+    return said, (time.process_time() - started) * 1000 / len(texts)
+
+
+def tfidf_linear(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
+    """The usual baseline: TF-IDF of words and letters, logistic regression."""
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=50_000)
+    model = make_pipeline(make_union(words, letters), LogisticRegression(C=10, max_iter=200))
+    rows = [(text, label) for label, own in train.items() for text in own]
+    model.fit([text for text, _ in rows], [label for _, label in rows])
+
+    def one(text: str) -> tuple[str, float]:
+        sure = model.predict_proba([text])[0]
+        return str(model.classes_[sure.argmax()]), float(sure.max())
+
+    return lambda texts: timed(one, texts)
+
+
+def knn_prototypes(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
+    """The paper's own data selection as a classifier: the label of the nearest k-means prototype, by cosine."""
+    base = resolve_base_model(Settings())
+    tokenizer, table = load_tokenizer(base), EmbeddingTable.from_folder(base)
+    kept = representation_set(train, tokenizer, table, PROTOTYPES, distance="cos", pooling="mean")
+    labels = [label for label, own in kept.items() for _ in own]
+
+    def vectors(texts: list[str]) -> Any:
+        found = table.vectors([encode_text(tokenizer, text) for text in texts], "mean")
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+
+    prototypes = vectors([text for own in kept.values() for text in own])
+
+    def one(text: str) -> tuple[str, float]:
+        near = prototypes @ vectors([text])[0]
+        return labels[int(near.argmax())], float(near.max())
+
+    return lambda texts: timed(one, texts)
+
+
+def semantic_router(train: Texts, python: Path) -> Callable[[list[str]], tuple[Said, float]]:
+    """The package `semantic-router` with a local sentence encoder (all-MiniLM-L6-v2), in its own environment."""
+
+    def answer(texts: list[str]) -> tuple[Said, float]:
+        asked = json.dumps({"train": train, "test": texts})
+        done = subprocess.run([python, SCRIPT], input=asked, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        return [(name or "", sure) for name, sure in found["said"]], found["ms"]
+
+    return answer
+
+
+if __name__ == "__main__":
+    main()
