@@ -20,7 +20,9 @@ class LoraSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["lora", "rslora", "dora"] = "lora"
+    method: Literal["lora", "rslora", "dora", "pissa", "qlora"] = "lora"
+    """`pissa` starts from the base weights' principal part and is stored as plain LoRA of twice the rank; `qlora` holds
+    the base model in 4 bits while it trains, and needs the package bitsandbytes on the trainer."""
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Annotated[float, Field(gt=0, le=1024)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -33,6 +35,10 @@ class LoraSettings(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     epochs: Annotated[int, Field(ge=1, le=100)] = 5
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Batches whose gradients make one step."""
+    gradient_checkpointing: bool = False
+    """Compute the forward pass again on the way back instead of keeping it: less memory, a third more time."""
     max_length: Annotated[int, Field(ge=16, le=32768)] = 512
     """Tokens of prompt and answer together; only the input is shortened to fit."""
 

@@ -12,7 +12,7 @@ from shared.model.smollm2 import convert_smollm2
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 SMOLLM2 = "smollm2"
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -119,7 +119,9 @@ def _write_quietly(file: Path, text: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def load_model(folder: Path, dtype: str, device: str | None = None) -> "PreTrainedModel":
+def load_model(
+    folder: Path, dtype: str, device: str | None = None, quantization: "BitsAndBytesConfig | None" = None
+) -> "PreTrainedModel":
     """Load the causal language model of a folder in eval mode, frozen; `dtype` is `float32` or `bfloat16`.
 
     Without `device` it goes to the accelerator where there is one. Raises `Invalid` where the folder does not load.
@@ -130,7 +132,9 @@ def load_model(folder: Path, dtype: str, device: str | None = None) -> "PreTrain
 
     disable_progress_bar()  # services log JSON lines
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), quantization_config=quantization, local_files_only=True
+        )
     except (OSError, ValueError) as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
     model.requires_grad_(False)

@@ -15,7 +15,7 @@ from shared.prompts import Part, Segment
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Scores = NDArray[np.float32]
 
@@ -51,7 +51,9 @@ def head_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_tokens: int) -
     return [*ids, end_id(tokenizer, "chatml")]
 
 
-def load_classifier(base_folder: Path, labels: int, device: str | None = None) -> "PreTrainedModel":
+def load_classifier(
+    base_folder: Path, labels: int, device: str | None = None, quantization: "BitsAndBytesConfig | None" = None
+) -> "PreTrainedModel":
     """Load the base model in float32, in eval mode and frozen, with a head of zeros; it reads the last column.
 
     Raises `Invalid` where the folder does not load or its model family has no such form.
@@ -65,7 +67,7 @@ def load_classifier(base_folder: Path, labels: int, device: str | None = None) -
     logging.disable_progress_bar()
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            base_folder, dtype=torch.float32, num_labels=labels, local_files_only=True
+            base_folder, dtype=torch.float32, num_labels=labels, quantization_config=quantization, local_files_only=True
         )
     except (OSError, ValueError) as error:
         raise Invalid("base_model_invalid", f"{base_folder.name!r} does not load with a head: {error}") from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from services.trainer.domain.rows import Row, SelectorRow
 from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.peft_folder import rearrange_head, save_adapter, with_lora
+from services.trainer.infra.peft_folder import four_bits, initial_weights, rearrange_head, save_adapter, with_lora
 from services.trainer.infra.sequences import Example, adapter_examples, head_examples, selector_examples
 from shared.errors import Invalid
 from shared.labels import Label
@@ -14,7 +14,7 @@ from shared.model.base import base_model_id, load_model
 from shared.model.head import load_classifier
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from services.trainer.infra.loop import Hooks
 
@@ -100,13 +100,20 @@ def _train(
         raise Invalid("rows_missing", "there is nothing to train on: the data set has no rows")
     base_id = base_model_id(model_folder)
     try:
-        bare = load_classifier(model_folder, head_rows) if head_rows else load_model(model_folder, "float32")
-        model = with_lora(bare, config, start_from)
+        model = with_lora(_base(model_folder, config, head_rows), config, start_from)
+        initial = initial_weights(model)
         checkpoints = work_dir / "checkpoints"
         run(model, examples, config, checkpoints, base_id=base_id, hooks=hooks or Hooks(), resume_from=resume_from)
-        return save_adapter(model, work_dir / "adapter", base_id)
+        return save_adapter(model, work_dir / "adapter", base_id, initial)
     except (RuntimeError, MemoryError, ValueError) as error:
         raise _explained(error) from error
+
+
+def _base(folder: Path, config: LoraConfigSettings, head_rows: int) -> "PreTrainedModel":
+    quantization = four_bits(config.precision) if config.method == "qlora" else None
+    if head_rows:
+        return load_classifier(folder, head_rows, quantization=quantization)
+    return load_model(folder, "float32", quantization=quantization)
 
 
 def _explained(error: Exception) -> Exception:

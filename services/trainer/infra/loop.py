@@ -61,6 +61,7 @@ class AnswerTrainer(Trainer):
         self._base_id = base_id
         self._has_head = is_classifier(self.model)
         self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = False  # our loss is a batch's mean: the Trainer averages accumulated batches
 
     def compute_loss(
         self,
@@ -157,6 +158,9 @@ def _arguments(config: LoraConfigSettings, work_dir: Path, *, on_cpu: bool) -> T
         output_dir=str(work_dir),
         per_device_train_batch_size=1,  # an item is a batch already
         num_train_epochs=1,  # the plan holds all epochs
+        gradient_accumulation_steps=config.accumulate,
+        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},  # the other way needs inputs with gradients
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_share,

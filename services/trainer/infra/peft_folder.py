@@ -3,19 +3,24 @@
 import json
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.trainer.infra.config import LoraConfigSettings
+from shared.errors import Invalid
 from shared.labels import Label
 from shared.model.head import HEAD_TASK, HEAD_WEIGHT
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from torch import Tensor
+    from transformers import BitsAndBytesConfig, PreTrainedModel
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+PISSA = "pissa"
+Weights = dict[str, "Tensor"]
 
 
 def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: Path | None = None) -> "PeftModel":
@@ -38,10 +43,29 @@ def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: 
         lora_dropout=config.dropout,
         target_modules=targets,
         layers_to_transform=_top_layers(model, config.top_layers),
+        init_lora_weights=PISSA if config.method == PISSA else True,
         use_rslora=config.method == "rslora",
         use_dora=config.method == "dora",
     )
     return get_peft_model(model, lora).train()
+
+
+def four_bits(precision: str) -> "BitsAndBytesConfig":
+    """How QLoRA holds the base model while it trains (Dettmers et al. 2023); raises `Invalid` without bitsandbytes."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not find_spec("bitsandbytes"):
+        raise Invalid(
+            "qlora_unavailable",
+            "method qlora needs the package bitsandbytes on the trainer: pip install 'signalbox[qlora]', or use lora",
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, precision),
+    )
 
 
 def is_classifier(model: "PreTrainedModel | PeftModel") -> bool:
@@ -55,7 +79,7 @@ def _prepare(model: "PreTrainedModel", precision: str) -> None:
 
     if model.device.type == "cpu":
         model.set_attn_implementation("eager")  # the fused kernel's backward is slow on CPUs: a quarter of a step
-    if precision == "bfloat16":
+    if precision == "bfloat16" and not getattr(model, "is_quantized", False):
         for layer in model.base_model.modules():
             if isinstance(layer, torch.nn.Linear):
                 layer.to(torch.bfloat16)  # autocast would cast every weight anew in each step
@@ -86,8 +110,20 @@ def rearrange_head(weights: Path, old: Sequence[Label], labels: Sequence[Label],
     return folder
 
 
-def save_adapter(model: "PeftModel", folder: Path, base_id: str) -> Path:
-    """Write `adapter_config.json` and `adapter_model.safetensors`, nothing else; the base model goes by its pin."""
+def initial_weights(model: "PeftModel") -> Weights:
+    """Return a copy of the weights that PiSSA took out of the base model before it trains; none for other methods."""
+    from peft import get_peft_model_state_dict
+
+    if model.peft_config["default"].init_lora_weights != PISSA:
+        return {}
+    return {name: tensor.detach().clone().cpu() for name, tensor in get_peft_model_state_dict(model).items()}
+
+
+def save_adapter(model: "PeftModel", folder: Path, base_id: str, initial: Weights | None = None) -> Path:
+    """Write `adapter_config.json` and `adapter_model.safetensors`, nothing else; the base model goes by its pin.
+
+    With PiSSA's `initial` weights the result is plain LoRA on the untouched base model.
+    """
     # "auto" would ask the hub whether the vocabulary grew; LoRA here never touches the embedding.
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
@@ -95,5 +131,23 @@ def save_adapter(model: "PeftModel", folder: Path, base_id: str) -> Path:
     config = json.loads(file.read_text())
     config["base_model_name_or_path"] = base_id
     config["target_modules"] = sorted(config["target_modules"])  # a set in PEFT: its order differs from run to run
+    if initial:
+        _take_off(initial, folder)
+        config |= {"init_lora_weights": True, "r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"]}
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     return folder
+
+
+def _take_off(initial: Weights, folder: Path) -> None:
+    """Turn PiSSA weights into what they changed: BA - B'A' = [B, -B'] [A; A'] (Meng et al. 2024, appendix C)."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    # PEFT's own conversion drops every other tensor, the selector's head among them.
+    tensors = load_file(folder / WEIGHTS_FILE)
+    for name, before in initial.items():
+        if "lora_A" in name:
+            tensors[name] = torch.cat([tensors[name], before], dim=0)
+        elif "lora_B" in name:
+            tensors[name] = torch.cat([tensors[name], -before], dim=1)
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})

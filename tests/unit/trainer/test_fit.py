@@ -1,5 +1,6 @@
 import json
 import shutil
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -46,6 +47,13 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def loss_of(model, tokenizer):
+    batch = collate(adapter_examples(tokenizer, ROWS, "chatml", 128))
+    labels = batch.pop("labels")
+    logits = model(**batch, logits_to_keep=labels.shape[1]).logits
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).item()
+
+
 def keep_checkpoints(target):
     return lambda folder, step: shutil.copytree(folder, target / str(step))
 
@@ -62,15 +70,9 @@ def test_an_adapter_is_two_files_without_a_path_of_this_machine(train, tiny_fold
 
 def test_training_lowers_the_loss_of_the_answers(train, tiny_folder, tiny_tokenizer):
     folder = train(CONFIG.model_copy(update={"epochs": 10, "learning_rate": 0.01}))
-    batch = collate(adapter_examples(tiny_tokenizer, ROWS, "chatml", 128))
-    labels = batch.pop("labels")
 
-    def loss(model):
-        logits = model(**batch, logits_to_keep=labels.shape[1]).logits
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).item()
-
-    before = loss(load_model(tiny_folder, "float32", device="cpu"))
-    assert loss(merged_selector(tiny_folder, folder, "float32", device="cpu")) < before / 2
+    before = loss_of(load_model(tiny_folder, "float32", device="cpu"), tiny_tokenizer)
+    assert loss_of(merged_selector(tiny_folder, folder, "float32", device="cpu"), tiny_tokenizer) < before / 2
 
 
 def test_the_same_seed_gives_the_same_weights(train):
@@ -165,6 +167,68 @@ def test_the_method_is_written_down_for_whoever_loads_the_adapter(train, method,
 
     assert json.loads((folder / "adapter_config.json").read_text())[key] is True
     assert method != "dora" or any("magnitude" in name for name in weights(folder))
+
+
+def test_a_pissa_adapter_is_plain_lora_of_twice_the_rank(train, tiny_folder):
+    learnt = train(CONFIG.model_copy(update={"method": "pissa", "epochs": 10, "learning_rate": 0.01}), name="learnt")
+    idle = train(CONFIG.model_copy(update={"method": "pissa", "epochs": 1, "learning_rate": 1e-12}), name="idle")
+
+    config = json.loads((learnt / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["init_lora_weights"]) == (2 * CONFIG.rank, 2 * CONFIG.alpha, True)
+    base, same, other = (
+        load_model(tiny_folder, "float32", device="cpu"),
+        merged_selector(tiny_folder, idle, "float32", device="cpu"),
+        merged_selector(tiny_folder, learnt, "float32", device="cpu"),
+    )
+    ids = torch.tensor([[5, 9, 30, 7]])
+    with torch.inference_mode():
+        torch.testing.assert_close(same(ids).logits, base(ids).logits, atol=1e-3, rtol=0)
+        assert (other(ids).logits - base(ids).logits).abs().max() > 0.1
+
+
+def test_a_resumed_pissa_run_ends_with_the_weights_of_an_uninterrupted_one(train, tmp_path):
+    config = CONFIG.model_copy(update={"method": "pissa"})
+    whole = weights(train(config, name="whole", on_checkpoint=keep_checkpoints(tmp_path / "kept")))
+
+    assert same(weights(train(config, name="resumed", resume_from=tmp_path / "kept" / "6")), whole)
+
+
+def test_without_bitsandbytes_qlora_is_refused_with_advice(train, monkeypatch):
+    monkeypatch.setattr("services.trainer.infra.peft_folder.find_spec", lambda _: None)
+
+    with pytest.raises(Invalid, match="bitsandbytes") as refusal:
+        train(CONFIG.model_copy(update={"method": "qlora"}))
+    assert refusal.value.code == "qlora_unavailable"
+
+
+@pytest.mark.skipif(not find_spec("bitsandbytes"), reason="bitsandbytes is not installed (the extra `qlora`)")
+def test_qlora_learns_on_a_base_model_in_four_bits(train, tiny_folder, tiny_tokenizer):
+    folder = train(CONFIG.model_copy(update={"method": "qlora", "epochs": 10, "learning_rate": 0.01}))
+
+    before = loss_of(load_model(tiny_folder, "float32", device="cpu"), tiny_tokenizer)
+    assert loss_of(merged_selector(tiny_folder, folder, "float32", device="cpu"), tiny_tokenizer) < before * 0.7
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(train):
+    """All rows are alike, so that how they are dealt into batches makes no difference."""
+    rows = [Row("Echo.", "word", "even")] * 8
+    config = CONFIG.model_copy(update={"dropout": 0.0, "batch_size": 4})
+
+    whole = weights(train(config, rows, name="whole"))
+    parts = weights(train(config.model_copy(update={"batch_size": 2, "accumulate": 2}), rows, name="parts"))
+
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], atol=1e-5, rtol=1e-4)
+
+
+def test_gradient_checkpointing_changes_memory_and_not_the_weights(train):
+    config = CONFIG.model_copy(update={"dropout": 0.0})
+
+    whole = weights(train(config, name="whole"))
+    again = weights(train(config.model_copy(update={"gradient_checkpointing": True}), name="again"))
+
+    for name in whole:
+        torch.testing.assert_close(again[name], whole[name], atol=1e-5, rtol=1e-4)
 
 
 def test_lora_in_the_top_layers_leaves_the_others_alone(train):
