@@ -46,7 +46,7 @@ SETTINGS = {
     ),
     "as12": LoraSettings(
         rank=16, alpha=32, dropout=0.1, target_modules=ALL_LINEAR, learning_rate=1e-3, warmup_share=0.06,
-        weight_decay=0.01, epochs=3, batch_size=16, max_length=96, precision="bfloat16", checkpoint_steps=10_000,
+        weight_decay=0.01, epochs=2, batch_size=16, max_length=96, precision="bfloat16", checkpoint_steps=10_000,
     ),
 }  # fmt: skip
 GENERATED = 40
@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=["clinc", "as12"])
     parser.add_argument("--rows", type=int, default=500, help="training rows for each of the 12 tasks")
-    parser.add_argument("--llm-rows", type=int, default=400, help="as many of them for the language model")
+    parser.add_argument("--llm-rows", type=int, default=300, help="as many of them for the language model")
     parser.add_argument("--folder", type=Path, default=Path(".data/benchmarks/selectors"), help="trained heads")
     args = parser.parse_args()
     need_data()
