@@ -21,7 +21,7 @@ from transformers import (
 
 from services.adapter_worker.infra.engines import GenerationRequest
 from tests.unit.adapter_worker.conftest import Kit
-from tests.unit.adapter_worker.test_mixed_batch import assert_same_tokens, greedy, ignore
+from tests.unit.adapter_worker.test_mixed_batch import greedy, ignore
 
 SIZES = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -61,7 +61,7 @@ def family(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "torch"])
-def test_mixed_adapters_answer_as_each_alone(family, kernels):
+def test_mixed_adapters_answer_as_each_alone(family, kernels, agreement):
     engine = family.engine(kernels=family.kernels if kernels else None, max_batch=32)
     for name, options in METHODS.items():
         engine.load_adapter(name, family.adapter(name, **options))
@@ -72,7 +72,7 @@ def test_mixed_adapters_answer_as_each_alone(family, kernels):
     engine.close()
     for (adapter, text), generation in zip(asked, generations, strict=True):
         tokens, logits = family.known_solo(adapter, text, 8)
-        assert_same_tokens(generation.token_ids, tokens, logits)
+        agreement.check(generation.token_ids, tokens, logits)
 
 
 @pytest.mark.parametrize("method", ["pissa", *METHODS])
@@ -89,7 +89,7 @@ def test_bfloat16_keeps_close_to_float32(kit, method):
     assert max(abs(a - b) for a, b in zip(generation.logprobs, exact, strict=True)) < 0.1
 
 
-def test_a_converted_pissa_adapter_answers_as_alone(kit):
+def test_a_converted_pissa_adapter_answers_as_alone(kit, agreement):
     folder = kit.pissa("pissa")
     engine = kit.engine()
     engine.load_adapter("pissa", folder)
@@ -97,13 +97,13 @@ def test_a_converted_pissa_adapter_answers_as_alone(kit):
     generation = engine.generate(request, ignore)
     engine.close()
     tokens, logits = kit.known_solo("pissa", "hm", 30)
-    assert_same_tokens(generation.token_ids, tokens, logits)
+    agreement.check(generation.token_ids, tokens, logits)
 
 
-def test_a_long_prompt_of_a_large_rank_takes_another_way_to_the_same_answer(kit):
+def test_a_long_prompt_of_a_large_rank_takes_another_way_to_the_same_answer(kit, agreement):
     engine = kit.engine()
     engine.load_adapter("wide", kit.adapter("wide", **METHODS["wide"]))
     text = "many words " * 30
     generation = engine.generate(greedy(kit, text, "wide", max_new_tokens=8), ignore)
     engine.close()
-    assert_same_tokens(generation.token_ids, *kit.known_solo("wide", text, 8))
+    agreement.check(generation.token_ids, *kit.known_solo("wide", text, 8))
