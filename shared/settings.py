@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     """The groups a worker serves, separated by commas; `base` answers what no adapter does."""
     store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0
     worker_slots: Annotated[int, Field(ge=1)] = 8
+    """Sequences in a worker's running batch."""
+    worker_ahead: Annotated[int, Field(ge=0)] = 4
+    """Jobs that a worker takes beyond its slots: whose turn is next (label, priority) is chosen among these."""
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     pointer_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
     metrics_host: str = "127.0.0.1"

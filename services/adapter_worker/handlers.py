@@ -100,6 +100,7 @@ def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationReques
         adapter=entry.adapter if entry else None,
         stop=stop,
         deadline=time.monotonic() + left_seconds if job.deadline_ms else None,
+        is_batch=job.body.get("priority") == "batch",
         **known,
     )
 
