@@ -52,6 +52,8 @@ class Params(Request):
     """0 means all."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     stop: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=8)] = []
+    logprobs: bool = False
+    """Also return the answer's `token_ids` and the natural logarithm of each one's probability, before temperature."""
 
 
 class JobRequest(Request):

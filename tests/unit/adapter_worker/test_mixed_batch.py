@@ -140,6 +140,13 @@ def test_a_seed_gives_the_same_text_alone_and_in_company(kit, engine):
     assert engine.generate(greedy(kit, "dice", None, **{**sampled, "seed": 6}), ignore).token_ids != alone.token_ids
 
 
+def test_logprobs_are_those_before_temperature(kit, engine):
+    request = greedy(kit, "dice", None, temperature=3.0, seed=4, logprobs=True)
+    generation = engine.generate(request, ignore)
+    alone = kit.logprobs(None, kit.prompt_ids("dice"), generation.token_ids)
+    assert generation.logprobs == pytest.approx(alone, abs=1e-4)
+
+
 def test_cancel_reaches_a_job_that_still_waits(kit):
     engine = kit.engine(max_batch=1)
     with ThreadPoolExecutor() as pool:
