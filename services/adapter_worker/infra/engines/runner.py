@@ -170,7 +170,7 @@ class Runner:
     def _forward(self, chunks: Many[Chunk]) -> Tensor:
         """Logits [chunks that want them, vocab] of each one's last token."""
         device = self._model.device
-        step = Step(_pieces(chunks), self._table(chunks), device)
+        step = Step(_pieces(chunks), self._table(chunks), device, self._cache.long)
         last = _last_tokens(chunks)
         self._routing.tokens = Spans.of(chunk.run for chunk in chunks for _ in chunk.ids)
         # The head needs a row to work on, even where no chunk ends its prompt.
