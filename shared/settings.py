@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Local disk for adapters that a worker has fetched; the longest unused go first."""
     cache_mib: Annotated[int, Field(ge=1)] = 512
     """Memory for keys and values; requests wait where it is taken."""
+    max_stall_x: Annotated[float, Field(gt=1)] = 1.4
+    """How long a decode step may become while another request's long prompt is computed, in times its usual length."""
     echo_seconds_per_token: Annotated[float, Field(ge=0)] = 0.0
     """How slow the `echo` engine is, for load and fault tests."""
     groups: str = "base"

@@ -41,7 +41,14 @@ class Runner:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, adapter_slots: int, cache_bytes: int, kernels: Kernels | None
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        adapter_slots: int,
+        cache_bytes: int,
+        kernels: Kernels | None,
+        max_stall_x: float,
     ) -> None:
         self._model = model.eval()
         # A copy, because encoding in another thread may change the tokenizer's state for a moment.
@@ -49,7 +56,7 @@ class Runner:
         self._end_ids = end_token_ids(tokenizer)
         self._rows: list[Sequence] = []
         self._routing = Routing()
-        self._pace = Pace()
+        self._pace = Pace(max_stall_x)
         self._proven: set[str] = set()
         self._tables: tuple[list[list[int]], Tensor] = ([], torch.zeros(0, 0, dtype=torch.int32))
         config = model.config.get_text_config()
