@@ -1,8 +1,11 @@
 """What an adapter costs when it comes, and what all the others cost that are only there."""
 
 import argparse
+import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 
@@ -10,7 +13,13 @@ import torch
 
 from benchmarks.adapters_kit import copies, engine, make_adapters, make_requests, paired, run_engine
 from benchmarks.common import Row, median_row, print_table, write_results
+from services.adapter_worker.infra.disk_cache import DiskCache
 from services.adapter_worker.infra.engines.transformers import TransformersEngine
+from services.cli.servers import free_ports, s3_server
+from shared.ledger import Ledger
+from shared.registry import Registry
+from shared.settings import Settings
+from shared.store import S3Store
 
 IN_BATCH = 12
 SLOTS = {"few": 32, "many": 128}
@@ -27,24 +36,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         (first,) = make_adapters(Path(folder) / "made", 1).values()
         adapters = copies(first, Path(folder) / "copies", SLOTS["many"])
-        rows = [*load_times(adapters, args.runs), *growth(adapters, args)]
+        with engine(slots=4) as made:
+            rows = [*load_times(made, adapters, args.runs), store_times(made, first, Path(folder) / "s3", args.runs)]
+        rows += growth(adapters, args)
     print_table(rows)
     print(write_results("adapter_bank", rows))
 
 
-def load_times(adapters: dict[str, Path], runs: int) -> list[Row]:
+def load_times(made: TransformersEngine, adapters: dict[str, Path], runs: int) -> list[Row]:
     """Time from a file on disk to a slot that may join a batch, evictions included, and of the canary apart."""
-    with engine(slots=4) as made:
-        proofs: list[float] = []
-        prove = made._runner.prove
-
-        def timed(digest: str) -> None:
-            started = time.perf_counter()
-            prove(digest)
-            proofs.append((time.perf_counter() - started) * 1000)
-
-        made._runner.prove = timed  # type: ignore[method-assign]
-        whole = [timed_load(made, name, folder) for name, folder in list(adapters.items())[: runs * 4]]
+    with canaries(made) as proofs:
+        few = list(adapters.items())[: runs * 4]
+        whole = [timed(lambda name=name, folder=folder: made.load_adapter(name, folder)) for name, folder in few]
     loads = [total - proof for total, proof in zip(whole, proofs, strict=True)]
     return [
         median_row("adapter_load_disk_ms", loads, "ms", goal=10, at_least=False),
@@ -52,9 +55,44 @@ def load_times(adapters: dict[str, Path], runs: int) -> list[Row]:
     ]
 
 
-def timed_load(made: TransformersEngine, name: str, folder: Path) -> float:
+def store_times(made: TransformersEngine, adapter: Path, folder: Path, runs: int) -> Row:
+    """The same from an S3 server on loopback: download, digest, disk cache and slot, without the canary."""
+    with s3_registry(folder) as (registry, cache):
+        digest = registry.put_weights(adapter)
+        disk = DiskCache(registry.fetch_weights, cache / "adapters", max_bytes=1 << 30)
+        whole = []
+        with canaries(made) as proofs:
+            for n in range(runs * 4 + 1):
+                shutil.rmtree(cache / "adapters", ignore_errors=True)
+                whole.append(timed(lambda n=n: made.load_adapter(f"stored-{n}", disk.fetch(digest))))
+    loads = [total - proof for total, proof in zip(whole, proofs, strict=True)][1:]  # the first one connects
+    return median_row("adapter_load_s3_ms", loads, "ms", goal=60, at_least=False)
+
+
+@contextmanager
+def s3_registry(folder: Path) -> Iterator[tuple[Registry, Path]]:
+    """A registry over an S3 server of its own, and where it keeps what it has fetched; no Redis is asked."""
+    settings = Settings(s3_url=f"http://127.0.0.1:{free_ports(1, spare=10_000)[0]}", data_dir=folder / "data")
+    server = s3_server(settings, folder / "server")
+    server.start()
+    try:
+        yield Registry(Ledger(settings.redis_url), S3Store(settings), settings.cache_dir), settings.cache_dir
+    finally:
+        server.stop()
+
+
+@contextmanager
+def canaries(made: TransformersEngine) -> Iterator[list[float]]:
+    """Milliseconds of every canary meanwhile."""
+    prove, times = made._runner.prove, []
+    made._runner.prove = lambda digest: times.append(timed(lambda: prove(digest)))  # type: ignore[method-assign]
+    yield times
+    made._runner.prove = prove  # type: ignore[method-assign]
+
+
+def timed(call: Callable[[], None]) -> float:
     started = time.perf_counter()
-    made.load_adapter(name, folder)
+    call()
     return (time.perf_counter() - started) * 1000
 
 

@@ -57,12 +57,17 @@ class Settings(BaseSettings):
     """Local disk for adapters that a worker has fetched; the longest unused go first."""
     cache_mib: Annotated[int, Field(ge=1)] = 512
     """Memory for keys and values; requests wait where it is taken."""
+    max_stall_x: Annotated[float, Field(gt=1)] = 1.4
+    """How long a decode step may become while another request's long prompt is computed, in times its usual length."""
     echo_seconds_per_token: Annotated[float, Field(ge=0)] = 0.0
     """How slow the `echo` engine is, for load and fault tests."""
     groups: str = "base"
     """The groups a worker serves, separated by commas; `base` answers what no adapter does."""
     store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0
     worker_slots: Annotated[int, Field(ge=1)] = 8
+    """Sequences in a worker's running batch."""
+    worker_ahead: Annotated[int, Field(ge=0)] = 4
+    """Jobs that a worker takes beyond its slots: whose turn is next (label, priority) is chosen among these."""
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     pointer_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
     metrics_host: str = "127.0.0.1"

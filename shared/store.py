@@ -15,6 +15,8 @@ from minio.error import MinioException, S3Error
 from shared.errors import NotFound, Unavailable
 from shared.settings import Settings
 
+_PIECE_BYTES = 1 << 20
+
 
 class ObjectStore(Protocol):
     """Keys are slash-separated paths that the code makes, never a user; raises `NotFound` and `Unavailable`."""
@@ -152,18 +154,15 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore`."""
-        with _as_store_error(key):
-            response = self._client.get_object(bucket_name=self._bucket, object_name=key)
-            try:
-                return bytes(response.read())
-            finally:
-                response.close()
-                response.release_conn()
+        with _as_store_error(key), self._reading(key) as response:
+            return bytes(response.read())
 
     def get_file(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
-        with _as_store_error(key), _replacing(path) as part:
-            self._client.fget_object(bucket_name=self._bucket, object_name=key, file_path=str(part))
+        # Not the client's `fget_object`: that asks for the object's size first, which is a round trip more.
+        with _as_store_error(key), _replacing(path) as part, self._reading(key) as response, part.open("wb") as file:
+            for piece in response.stream(_PIECE_BYTES):
+                file.write(piece)
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""
@@ -184,3 +183,13 @@ class S3Store:
         """See `ObjectStore`."""
         with _as_store_error(key):
             self._client.remove_object(bucket_name=self._bucket, object_name=key)
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[urllib3.BaseHTTPResponse]:
+        """An answer that raises where the connection ends too early."""
+        response = self._client.get_object(bucket_name=self._bucket, object_name=key)
+        try:
+            yield response
+        finally:
+            response.close()
+            response.release_conn()

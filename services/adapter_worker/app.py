@@ -29,7 +29,10 @@ def main() -> None:
     settings = Settings()
     groups = [check_name(group.strip(), "group") for group in settings.groups.split(",")]
     service = Service(
-        settings, "adapter_worker", [generate_queue(group) for group in groups], concurrency=settings.worker_slots
+        settings,
+        "adapter_worker",
+        [generate_queue(group) for group in groups],
+        concurrency=settings.worker_slots + settings.worker_ahead,
     )
     engine = build_engine(service, settings)
     measure(engine)

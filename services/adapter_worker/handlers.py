@@ -100,6 +100,7 @@ def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationReques
         adapter=entry.adapter if entry else None,
         stop=stop,
         deadline=time.monotonic() + left_seconds if job.deadline_ms else None,
+        is_batch=job.body.get("priority") == "batch",
         **known,
     )
 
@@ -120,7 +121,15 @@ def result_fields(job: Job, release: Release, entry: ReleaseLabel | None, genera
         "generated_tokens": len(generation.token_ids),
         "first_token_ms": round(generation.first_token_ms, 3),
         "generate_ms": round(generation.total_ms, 3),
+        **logprob_fields(job, generation),
     }
+
+
+def logprob_fields(job: Job, generation: Generation) -> dict[str, Any]:
+    """Tokens and their log-probabilities where the job asks for them; `max_new_tokens_limit` bounds their number."""
+    if not (job.body.get("params") or {}).get("logprobs"):
+        return {}
+    return {"token_ids": generation.token_ids, "logprobs": [round(value, 6) for value in generation.logprobs]}
 
 
 def count(job: Job, generation: Generation) -> None:

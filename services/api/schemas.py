@@ -36,7 +36,9 @@ Metadata = Annotated[
 class Request(BaseModel):
     """What a client sends: exact types, no unknown fields."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Params(Request):
@@ -50,6 +52,8 @@ class Params(Request):
     """0 means all."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     stop: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=8)] = []
+    logprobs: bool = False
+    """Also return the answer's `token_ids` and the natural logarithm of each one's probability, before temperature."""
 
 
 class JobRequest(Request):
@@ -62,6 +66,8 @@ class JobRequest(Request):
     adapter: Ref | None = None
     """`label@n` or a digest, of the current release."""
     params: Params = Params()
+    priority: Literal["interactive", "batch"] = "interactive"
+    """`batch` may wait: where a worker has both, it takes four interactive jobs before each of these."""
     deadline_seconds: Annotated[float, Field(gt=0, le=MAX_DEADLINE_SECONDS)] | None = None
     metadata: Metadata = {}
 

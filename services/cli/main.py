@@ -102,13 +102,15 @@ def submit(
     label: Annotated[str | None, typer.Option(help="Skip the selector.")] = None,
     instruction: str = "",
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    batch: Annotated[bool, typer.Option("--batch", help="May wait while others are served.")] = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
     """Submit one text; with --wait its answer is printed as it comes."""
     body = {"input": text, "instruction": instruction, "params": {"max_new_tokens": max_new_tokens}}
+    chosen = ({"label": label} if label else {}) | ({"priority": "batch"} if batch else {})
     client = _client()
-    job = client.post("/v1/jobs", body | ({"label": label} if label else {}))
+    job = client.post("/v1/jobs", body | chosen)
     if wait:
         job = show.follow_generation(client, job["id"], quiet=json)
     show.job(job, as_json=json)

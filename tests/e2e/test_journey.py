@@ -29,9 +29,10 @@ def test_the_probabilities_of_a_selection_are_those_of_the_release_labels(releas
 
 
 def test_a_named_label_skips_the_selector_and_gets_its_adapter(released):
-    job = released.ended(released.submit(label="bank.cards", params={"max_new_tokens": 4}))
+    job = released.ended(released.submit(label="bank.cards", params={"max_new_tokens": 4, "logprobs": True}))
     assert job["selection"] is None
     assert job["result"]["adapter_ref"] == "bank.cards@1"
+    assert len(job["result"]["logprobs"]) == len(job["result"]["token_ids"]) == job["result"]["generated_tokens"]
 
 
 def test_the_stream_tells_every_state_and_its_pieces_are_the_answer(released):

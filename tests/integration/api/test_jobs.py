@@ -5,6 +5,10 @@ import json
 
 import pytest
 
+from services.adapter_worker.handlers import generate
+from services.adapter_worker.infra.engines.echo import EchoEngine
+from shared.attempts import Attempts, EventWriter, LeaseKeeper
+from shared.bus import Bus, make_celery
 from shared.jobs import JobState
 from shared.ledger import calls
 from tests.integration.api.conftest import ADAPTERS, code, make_release
@@ -87,6 +91,8 @@ async def test_a_release_without_a_selector_takes_named_labels_only(api, registr
         ({"input": "x", "params": {"seed": 1 << 63}}, "params.seed"),
         ({"input": "x", "params": {"stop": ["x"] * 9}}, "params.stop"),
         ({"input": "x", "params": {"stop": [""]}}, "params.stop.0"),
+        ({"input": "x", "params": {"logprobs": 5}}, "params.logprobs"),
+        ({"input": "x", "priority": "urgent"}, "priority"),
         ({"input": "x", "params": {"beam": 4}}, "params.beam"),
         ({"input": "x", "metadata": {"a": 1}}, "metadata.a"),
         ({"input": "x", "metadata": {str(n): "" for n in range(17)}}, "metadata"),
@@ -224,3 +230,29 @@ async def test_a_dropped_dead_letter_is_listed_no_more_and_expires(api, release,
     assert (await api["admin"].get("/v1/jobs/dead")).json()["items"] == []
     assert (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["state"] == "failed"
     assert ledger.redis.ttl(f"sb:job:{job_id}") > 0
+
+
+async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api, release, ledger, settings, tmp_path):
+    ask = {"input": "x y", "label": "fin.sa", "priority": "batch", "params": {"logprobs": True}}
+    job_id = (await api["submit"].post("/v1/jobs", json=ask)).json()["id"]
+    engine = EchoEngine()
+    tools = {"engine": engine, "fetch": lambda _: tmp_path, "events": EventWriter(ledger), "store_patience_seconds": 0}
+    leases = LeaseKeeper(ledger, settings, owner="worker", queues=[], info=dict)
+    attempts = Attempts(ledger, Bus(make_celery(settings, "test")), leases, "worker")
+    await asyncio.to_thread(
+        attempts.run,
+        job_id,
+        "generate.fin",
+        lambda job, held: generate(job, held, release, attempts=attempts, **tools),
+    )
+    job = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
+    assert job["request"]["priority"] == "batch"
+    assert (len(job["result"]["token_ids"]), job["result"]["logprobs"]) == (3, [0.0, 0.0, 0.0])
+
+
+async def test_the_document_says_what_the_fields_mean(api):
+    schemas = (await api["anonymous"].get("/openapi.json")).json()["components"]["schemas"]
+    priority = schemas["JobRequest"]["properties"]["priority"]
+    assert (priority["enum"], priority["default"]) == (["interactive", "batch"], "interactive")
+    assert "interactive jobs before" in priority["description"]
+    assert "natural logarithm" in schemas["Params"]["properties"]["logprobs"]["description"]

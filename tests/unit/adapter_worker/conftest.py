@@ -13,8 +13,10 @@ from services.adapter_worker.infra.engines.transformers import TransformersEngin
 from services.adapter_worker.infra.kernels import load_kernels
 from shared.model.tokens import encode
 from shared.prompts import Part, Segment
+from tests.unit.adapter_worker.agreement import Agreement
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+AGREEMENT = pytest.StashKey[Agreement]()
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -115,3 +117,16 @@ class Kit:
 @pytest.fixture(scope="session")
 def kit(tmp_path_factory):
     return Kit(tmp_path_factory.mktemp("adapters"))
+
+
+@pytest.fixture(scope="session")
+def agreement(request):
+    """Compares answers with PEFT's own; too many ties fail the session at its end."""
+    agreement = request.config.stash[AGREEMENT] = Agreement()
+    yield agreement
+    agreement.settle()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if AGREEMENT in config.stash:
+        terminalreporter.write_line(str(config.stash[AGREEMENT]))

@@ -1,5 +1,7 @@
 """Who goes first, and how much of a prompt a step may carry."""
 
+import pytest
+
 from services.adapter_worker.domain.admission import WaitingLine
 from services.adapter_worker.domain.pace import LARGEST, Pace, Prompt
 
@@ -64,12 +66,22 @@ def test_the_long_prompts_of_a_step_share_one_piece():
     assert pace.shares([LONG, LONG], decoding=True) == [alone, 0]
 
 
-def test_the_piece_follows_the_time_that_it_takes():
-    slow, quick = Pace(), Pace()
-    for pace, seconds in ((slow, 0.3), (quick, 0.11)):
-        pace.took(0.1, decoding=4, prefilled=0)
-        for _ in range(5):
-            (piece,) = pace.shares([LONG], decoding=True)
-            pace.took(seconds, decoding=4, prefilled=piece)
-    assert slow.shares([LONG], decoding=True) < Pace().shares([LONG], decoding=True)
-    assert quick.shares([LONG], decoding=True) > Pace().shares([LONG], decoding=True)
+@pytest.mark.parametrize(("token_seconds", "max_stall_x"), [(0.0004, 1.4), (0.004, 1.4), (0.0004, 2.0)])
+def test_the_piece_becomes_as_large_as_the_stall_allows(token_seconds, max_stall_x):
+    pace = Pace(max_stall_x)
+    for seconds in (0.1, 0.1, 0.9, 0.1):  # one was disturbed
+        pace.took(seconds, decoding=4, prefilled=0)
+    for _ in range(40):
+        (piece,) = pace.shares([LONG], decoding=True)
+        pace.took(0.1 + piece * token_seconds, decoding=4, prefilled=piece)
+    assert 1 + piece * token_seconds / 0.1 == pytest.approx(max_stall_x, abs=0.05)
+
+
+def test_a_disturbed_step_changes_the_piece_a_little_and_no_other_prompt_changes_it():
+    pace, (first,) = Pace(), Pace().shares([LONG], decoding=True)
+    pace.took(0.1, decoding=4, prefilled=0)
+    pace.took(5.0, decoding=4, prefilled=200)
+    assert pace.shares([LONG], decoding=True) == [first]
+    pace.took(5.0, decoding=4, prefilled=first)
+    (piece,) = pace.shares([LONG], decoding=True)
+    assert 0.75 * first < piece < first

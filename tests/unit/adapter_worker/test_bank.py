@@ -8,7 +8,7 @@ import pytest
 
 from services.adapter_worker.infra.engines import GenerationRequest
 from shared.errors import Cancelled, Invalid, NotFound, Unavailable
-from tests.unit.adapter_worker.test_mixed_batch import assert_same_tokens, greedy, ignore
+from tests.unit.adapter_worker.test_mixed_batch import greedy, ignore
 
 RANKS = {"r4": 4, "r8": 8, "r16": 16, "r20": 20}
 
@@ -73,7 +73,7 @@ def test_an_adapter_of_another_model_is_refused_and_leaves_no_trace(kit):
 
 
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "torch"])
-def test_random_joins_leaves_loads_and_evictions_equal_the_solo_runs(kit, kernels):
+def test_random_joins_leaves_loads_and_evictions_equal_the_solo_runs(kit, kernels, agreement):
     chance = random.Random(5)
     engine = kit.engine(adapter_slots=5, cache_bytes=1 << 19, kernels=kit.kernels if kernels else None)
     names = [*RANKS, "f0", "f1", "f2", "f3", "f4", "f5"]
@@ -105,4 +105,4 @@ def test_random_joins_leaves_loads_and_evictions_equal_the_solo_runs(kit, kernel
     for (adapter, text, count, _), generation in zip(asked, generations, strict=True):
         if generation is not None:
             tokens, logits = kit.known_solo(adapter, text, 20)
-            assert_same_tokens(generation.token_ids, tokens[:count], logits)
+            agreement.check(generation.token_ids, tokens[:count], logits)

@@ -71,6 +71,13 @@ def test_max_new_tokens_is_honoured_and_says_length(engine, ask):
     assert (len(generation.token_ids), generation.finish_reason) == (3, "length")
 
 
+def test_logprobs_come_where_they_are_asked_for_one_a_token(engine, ask):
+    generation, _ = run(engine, ask(logprobs=True))
+    assert len(generation.logprobs) == len(generation.token_ids) > 0
+    assert all(value <= 0 for value in generation.logprobs)
+    assert run(engine, ask())[0].logprobs == ()
+
+
 def test_times_and_prompt_tokens_are_reported(engine, ask):
     generation, _ = run(engine, ask())
     assert 0 < generation.first_token_ms <= generation.total_ms

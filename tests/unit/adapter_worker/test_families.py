@@ -11,6 +11,8 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     Qwen2Config,
@@ -19,9 +21,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from services.adapter_worker.infra.engines import GenerationRequest
 from tests.unit.adapter_worker.conftest import Kit
-from tests.unit.adapter_worker.test_mixed_batch import assert_same_tokens, greedy, ignore
+from tests.unit.adapter_worker.test_mixed_batch import greedy, ignore
 
 SIZES = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -30,6 +31,7 @@ SIZES = {
 }  # fmt: skip
 WINDOW = {"sliding_window": 24}  # shorter than the prompts, so that it matters
 FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": False}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 32}),
     "gemma": (GemmaConfig, GemmaForCausalLM, {"head_dim": 16}),
@@ -45,7 +47,13 @@ METHODS = {
     "dora": {"seed": 5, "use_dora": True},
     "one layer": {"seed": 6, "layers_to_transform": [1]},
 }
+ADAPTERS = [*METHODS, "pissa"]
+TOKENS = 24
 PROMPTS = ["a", "some words to begin with, and then a few more of them", "z" * 40]
+
+
+def folder_of(kit, name):
+    return kit.pissa(name) if name == "pissa" else kit.adapter(name, **METHODS[name])
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -61,23 +69,23 @@ def family(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "torch"])
-def test_mixed_adapters_answer_as_each_alone(family, kernels):
+def test_mixed_adapters_answer_as_each_alone(family, kernels, agreement):
     engine = family.engine(kernels=family.kernels if kernels else None, max_batch=32)
-    for name, options in METHODS.items():
-        engine.load_adapter(name, family.adapter(name, **options))
-    asked = [(adapter, text) for text in PROMPTS for adapter in (None, *METHODS)]
-    requests = [greedy(family, text, adapter, max_new_tokens=8) for adapter, text in asked]
+    for name in ADAPTERS:
+        engine.load_adapter(name, folder_of(family, name))
+    asked = [(adapter, text) for text in PROMPTS for adapter in (None, *ADAPTERS)]
+    requests = [greedy(family, text, adapter, max_new_tokens=TOKENS) for adapter, text in asked]
     with ThreadPoolExecutor(len(requests)) as pool:
         generations = list(pool.map(lambda request: engine.generate(request, ignore), requests))
     engine.close()
     for (adapter, text), generation in zip(asked, generations, strict=True):
-        tokens, logits = family.known_solo(adapter, text, 8)
-        assert_same_tokens(generation.token_ids, tokens, logits)
+        tokens, logits = family.known_solo(adapter, text, TOKENS)
+        agreement.check(generation.token_ids, tokens, logits)
 
 
-@pytest.mark.parametrize("method", ["pissa", *METHODS])
+@pytest.mark.parametrize("method", ADAPTERS)
 def test_bfloat16_keeps_close_to_float32(kit, method):
-    folder = kit.pissa("pissa") if method == "pissa" else kit.adapter(method, **METHODS[method])
+    folder = folder_of(kit, method)
     engine = kit.engine(dtype=torch.bfloat16)
     engine.load_adapter(method, folder)
     request = greedy(kit, "how far is it", method, max_new_tokens=16, logprobs=True)
@@ -89,21 +97,10 @@ def test_bfloat16_keeps_close_to_float32(kit, method):
     assert max(abs(a - b) for a, b in zip(generation.logprobs, exact, strict=True)) < 0.1
 
 
-def test_a_converted_pissa_adapter_answers_as_alone(kit):
-    folder = kit.pissa("pissa")
-    engine = kit.engine()
-    engine.load_adapter("pissa", folder)
-    request = GenerationRequest(job_id="j", attempt=1, prompt=kit.prompt("hm"), adapter="pissa", max_new_tokens=30)
-    generation = engine.generate(request, ignore)
-    engine.close()
-    tokens, logits = kit.known_solo("pissa", "hm", 30)
-    assert_same_tokens(generation.token_ids, tokens, logits)
-
-
-def test_a_long_prompt_of_a_large_rank_takes_another_way_to_the_same_answer(kit):
+def test_a_long_prompt_of_a_large_rank_takes_another_way_to_the_same_answer(kit, agreement):
     engine = kit.engine()
     engine.load_adapter("wide", kit.adapter("wide", **METHODS["wide"]))
     text = "many words " * 30
     generation = engine.generate(greedy(kit, text, "wide", max_new_tokens=8), ignore)
     engine.close()
-    assert_same_tokens(generation.token_ids, *kit.known_solo("wide", text, 8))
+    agreement.check(generation.token_ids, *kit.known_solo("wide", text, 8))

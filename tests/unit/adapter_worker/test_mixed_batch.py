@@ -3,7 +3,6 @@
 import copy
 import random
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
 
 import pytest
 
@@ -13,7 +12,6 @@ from shared.errors import Cancelled, Invalid, SignalboxError
 from shared.model.tokens import encode
 from shared.prompts import Part, Segment
 
-TIE = 1e-4
 ADAPTERS = {
     "plain": {"seed": 1},
     "rank2": {"seed": 2, "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]},
@@ -36,15 +34,6 @@ def ends(kit):
     return {kit.tokenizer.eos_token_id, kit.tokenizer.convert_tokens_to_ids("<|im_end|>")}
 
 
-def assert_same_tokens(ours, solo_tokens, solo_logits):
-    """Equal, or first different where the solo run's two best logits are a tie."""
-    for step, (mine, theirs) in enumerate(zip_longest(ours, solo_tokens)):
-        if mine != theirs:
-            best, second = solo_logits[step].topk(2).values.tolist()
-            assert best - second < TIE, f"step {step}: {mine} instead of {theirs}, {best - second} apart"
-            return
-
-
 @pytest.fixture(params=["kernels", "torch"])
 def engine(kit, request):
     engine = kit.engine(max_batch=6, kernels=kit.kernels if request.param == "kernels" else None)
@@ -52,7 +41,7 @@ def engine(kit, request):
     engine.close()
 
 
-def test_mixed_batches_with_joins_and_leaves_equal_the_solo_runs(kit, engine):
+def test_mixed_batches_with_joins_and_leaves_equal_the_solo_runs(kit, engine, agreement):
     chance = random.Random(11)
     for name, config in ADAPTERS.items():
         engine.load_adapter(name, kit.adapter(name, **config))
@@ -66,7 +55,7 @@ def test_mixed_batches_with_joins_and_leaves_equal_the_solo_runs(kit, engine):
     for request, generation in zip(requests, generations, strict=True):
         adapter = None if request.adapter is None else kit.folder / request.adapter
         tokens, logits = kit.solo(adapter, kit.prompt_ids(request.job_id), request.max_new_tokens)
-        assert_same_tokens(generation.token_ids, [token for token in tokens if token not in ends(kit)], logits)
+        agreement.check(generation.token_ids, [token for token in tokens if token not in ends(kit)], logits)
 
 
 def test_adapters_load_and_leave_while_others_run(kit, engine):
@@ -80,7 +69,7 @@ def test_adapters_load_and_leave_while_others_run(kit, engine):
         assert steady.result(30).token_ids == alone.token_ids
 
 
-def test_a_common_instruction_is_computed_once_for_each_adapter_and_changes_no_answer(kit, engine):
+def test_a_common_instruction_is_computed_once_for_each_adapter_and_changes_no_answer(kit, engine, agreement):
     for name in ("plain", "rslora"):
         engine.load_adapter(name, kit.adapter(name, **ADAPTERS[name]))
     instruction = Segment(Part.USER, "Answer the question in as few words as can be, and then stop. ")
@@ -90,7 +79,7 @@ def test_a_common_instruction_is_computed_once_for_each_adapter_and_changes_no_a
             request = GenerationRequest(job_id=text, attempt=1, prompt=prompt, adapter=name, max_new_tokens=12)
             mine = engine.generate(request, ignore).token_ids
             tokens, logits = kit.solo(kit.folder / name, encode(kit.tokenizer, prompt, 1 << 20), 12)
-            assert_same_tokens(mine, [token for token in tokens if token not in ends(kit)], logits)
+            agreement.check(mine, [token for token in tokens if token not in ends(kit)], logits)
     kept = engine._runner.pages
     assert kept.count - kept.free_count >= 2 * (len(instruction.text) // PAGE)
 
@@ -149,6 +138,13 @@ def test_a_seed_gives_the_same_text_alone_and_in_company(kit, engine):
         assert engine.generate(greedy(kit, "dice", None, **sampled), ignore).token_ids == alone.token_ids
         assert [other.result(20).finish_reason for other in others]
     assert engine.generate(greedy(kit, "dice", None, **{**sampled, "seed": 6}), ignore).token_ids != alone.token_ids
+
+
+def test_logprobs_are_those_before_temperature(kit, engine):
+    request = greedy(kit, "dice", None, temperature=3.0, seed=4, logprobs=True)
+    generation = engine.generate(request, ignore)
+    alone = kit.logprobs(None, kit.prompt_ids("dice"), generation.token_ids)
+    assert generation.logprobs == pytest.approx(alone, abs=1e-4)
 
 
 def test_cancel_reaches_a_job_that_still_waits(kit):

@@ -14,7 +14,7 @@ from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.tokens import encode
 from shared.prompts import chatml
 from shared.settings import Settings
-from tests.unit.adapter_worker.test_mixed_batch import assert_same_tokens, ignore
+from tests.unit.adapter_worker.test_mixed_batch import ignore
 
 ROOT = Path(__file__).parents[3]
 METHODS = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
@@ -23,7 +23,7 @@ TEXTS = ["My card was declined.", "Name the parties of the contract, the day it 
 
 @pytest.mark.model
 @pytest.mark.timeout(600)
-def test_the_real_model_serves_mixed_adapters_as_each_alone(tmp_path):
+def test_the_real_model_serves_mixed_adapters_as_each_alone(tmp_path, agreement):
     data_dir = Path(os.environ.get("SIGNALBOX_DATA_DIR", ROOT / ".data"))
     settings = Settings(data_dir=data_dir, engine_dtype="float32")
     base = resolve_base_model(settings)
@@ -55,7 +55,7 @@ def test_the_real_model_serves_mixed_adapters_as_each_alone(tmp_path):
     engine.close()
     for request, generation in zip(requests, generations, strict=True):
         tokens, logits = solo[request.adapter][prompts.index(request.prompt)]
-        assert_same_tokens(generation.token_ids, tokens, logits)
+        agreement.check(generation.token_ids, tokens, logits)
 
 
 def solo_run(model, tokenizer, prompt):

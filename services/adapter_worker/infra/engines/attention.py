@@ -13,7 +13,8 @@ from services.adapter_worker.infra.kernels import GROUPS, LANES, Kernels, Shape
 
 NAME = "signalbox_paged"
 LONG = 32
-"""Chunks of so many tokens go to torch's attention, shorter ones to the kernel."""
+"""From so many tokens on a chunk is worth a call of torch's attention, where that is the faster one."""
+_NEVER = 1 << 30
 
 
 class Piece(NamedTuple):
@@ -28,7 +29,7 @@ class Piece(NamedTuple):
 class Step:
     """Where each token of a step is written, and what it sees."""
 
-    def __init__(self, pieces: Sequence[Piece], tables: Tensor, device: torch.device) -> None:
+    def __init__(self, pieces: Sequence[Piece], tables: Tensor, device: torch.device, long: int = LONG) -> None:
         self.pieces = pieces
         self.tables = tables  # [rows, pages] int32, padded with any page
         positions = [piece.position + n for piece in pieces for n in range(piece.size)]
@@ -37,8 +38,8 @@ class Step:
         self.rows = torch.tensor(rows, dtype=torch.int32)
         self.ends = self.positions + 1
         self.places = tables[self.rows.long(), self.positions.long() // PAGE] * PAGE + self.positions % PAGE
-        self.long = [piece for piece in pieces if piece.size >= LONG]
-        short = [piece.start + n for piece in pieces if piece.size < LONG for n in range(piece.size)]
+        self.long = [piece for piece in pieces if piece.size >= long]
+        short = [piece.start + n for piece in pieces if piece.size < long for n in range(piece.size)]
         self.short = torch.tensor(short, dtype=torch.int32)
         self.device = device
         self._masks: dict[tuple[int, int | None], Tensor] = {}
@@ -65,8 +66,13 @@ class PagedCache:
         self.step = Step([], torch.zeros(0, 0, dtype=torch.int32), device)
         self._kernel: Any = None
 
+    @property
+    def long(self) -> int:
+        """Tokens from which on a chunk goes to torch: with one thread the kernel is always faster."""
+        return LONG if self._kernel is None or torch.get_num_threads() > 1 else _NEVER
+
     def use_kernel(self, kernels: Kernels) -> None:
-        """Let the compiled kernel serve the decoding rows, where it knows the type and the width."""
+        """Let the compiled kernel serve what is not long, where it knows the type and the width."""
         name = str(self._keys[0].dtype).removeprefix("torch.")
         is_known = not self._dim % LANES and self._group <= GROUPS
         if self._keys[0].device.type == "cpu" and is_known:

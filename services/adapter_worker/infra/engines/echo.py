@@ -141,6 +141,7 @@ class _Echo:
             first_token_ms=self._first_token_ms,
             total_ms=self._elapsed_ms(),
             prompt_shortened=False,
+            logprobs=(0.0,) * len(self._token_ids) if self.request.logprobs else (),  # there was no other word
         )
 
     def _elapsed_ms(self) -> float:

@@ -41,7 +41,14 @@ class Runner:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, adapter_slots: int, cache_bytes: int, kernels: Kernels | None
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        adapter_slots: int,
+        cache_bytes: int,
+        kernels: Kernels | None,
+        max_stall_x: float,
     ) -> None:
         self._model = model.eval()
         # A copy, because encoding in another thread may change the tokenizer's state for a moment.
@@ -49,7 +56,7 @@ class Runner:
         self._end_ids = end_token_ids(tokenizer)
         self._rows: list[Sequence] = []
         self._routing = Routing()
-        self._pace = Pace()
+        self._pace = Pace(max_stall_x)
         self._proven: set[str] = set()
         self._tables: tuple[list[list[int]], Tensor] = ([], torch.zeros(0, 0, dtype=torch.int32))
         config = model.config.get_text_config()
@@ -170,7 +177,7 @@ class Runner:
     def _forward(self, chunks: Many[Chunk]) -> Tensor:
         """Logits [chunks that want them, vocab] of each one's last token."""
         device = self._model.device
-        step = Step(_pieces(chunks), self._table(chunks), device)
+        step = Step(_pieces(chunks), self._table(chunks), device, self._cache.long)
         last = _last_tokens(chunks)
         self._routing.tokens = Spans.of(chunk.run for chunk in chunks for _ in chunk.ids)
         # The head needs a row to work on, even where no chunk ends its prompt.

@@ -47,8 +47,16 @@ class TransformersEngine:
         adapter_slots: int = 32,
         cache_bytes: int = 64 << 20,
         kernels: Kernels | None = None,
+        max_stall_x: float = 1.4,
     ) -> None:
-        self._runner = Runner(model, tokenizer, adapter_slots=adapter_slots, cache_bytes=cache_bytes, kernels=kernels)
+        self._runner = Runner(
+            model,
+            tokenizer,
+            adapter_slots=adapter_slots,
+            cache_bytes=cache_bytes,
+            kernels=kernels,
+            max_stall_x=max_stall_x,
+        )
         self._tokenizer = tokenizer
         self._encode = encode
         self._context_length = int(getattr(model.config, "max_position_embeddings", _NO_LIMIT))
@@ -81,6 +89,7 @@ class TransformersEngine:
             adapter_slots=settings.adapter_slots,
             cache_bytes=settings.cache_mib << 20,
             kernels=load_kernels(settings.cache_dir / "kernels"),
+            max_stall_x=settings.max_stall_x,
         )
 
     # Called by any thread.

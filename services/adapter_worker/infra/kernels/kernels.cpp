@@ -3,11 +3,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace {
 
-constexpr int LANES = 16, RANK = 8, PAGE = 16, ROWS = 4;
+constexpr int LANES = 16, RANK = 8, PAGE = LANES, ROWS = 4, BLOCK = 8, TILE = 48;
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
@@ -163,21 +164,27 @@ inline void fetch(const T* from, long count) {
     for (long i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(from + i, 0, 2);
 }
 
-// Scores of one head to weights that sum to 1; those from `span` on become 0.
-inline void soften(float* line, int span, int padded, float softcap) {
+inline int padded(int span) { return (span + LANES - 1) / LANES * LANES; }
+
+// Scores of one head to weights, whose sum is answered. The line's room is `padded(span)`.
+inline float soften(float* line, int span, float softcap) {
     if (softcap > 0)
         for (int i = 0; i < span; i++) line[i] = softcap * tanhf(line[i] / softcap);
-    float top = line[0];
-    for (int i = 1; i < span; i++) top = line[i] > top ? line[i] : top;
-    for (int i = span; i < padded; i++) line[i] = top - 1e4f;
+    for (int i = span; i < padded(span); i++) line[i] = -1e38f;
+    vec tops = load(line);
+    for (int i = LANES; i < span; i += LANES) {
+        vec x = load(line + i);
+        tops = x > tops ? x : tops;
+    }
+    float top = tops[0];
+    for (int i = 1; i < LANES; i++) top = tops[i] > top ? tops[i] : top;
     vec total = {};
-    for (int i = 0; i < padded; i += LANES) {
+    for (int i = 0; i < span; i += LANES) {
         vec e = exp(load(line + i) - top);
         store(line + i, e);
         total += e;
     }
-    float whole = sum(total);
-    for (int i = 0; i < padded; i += LANES) store(line + i, load(line + i) / whole);
+    return sum(total);
 }
 
 // One token's query heads q [heads, dim], scaled, over the positions [begin, end) of its pages; y [heads, dim]. Positions
@@ -185,7 +192,7 @@ inline void soften(float* line, int span, int padded, float softcap) {
 template <int G, typename T>
 void attend_token(const float* q, const T* keys, const T* values, const int* table, int begin, int end,
                   const Shape& s, float* scores, float* y) {
-    int span = end - begin, padded = (span + LANES - 1) / LANES * LANES;
+    int span = end - begin, width = padded(span);
     long stride = (long)s.kv_heads * s.dim;
     auto row = [&](int i) { return ((long)table[(begin + i) / PAGE] * PAGE + (begin + i) % PAGE) * stride; };
     for (int i = 0; i < span; i++) {
@@ -198,10 +205,11 @@ void attend_token(const float* q, const T* keys, const T* values, const int* tab
                 vec w = load(key + h * s.dim + d);
                 for (int g = 0; g < G; g++) dot[g] += w * load(q + (long)(h * G + g) * s.dim + d);
             }
-            for (int g = 0; g < G; g++) scores[(long)(h * G + g) * padded + i] = sum(dot[g]);
+            for (int g = 0; g < G; g++) scores[(long)(h * G + g) * width + i] = sum(dot[g]);
         }
     }
-    for (int h = 0; h < s.heads; h++) soften(scores + (long)h * padded, span, padded, s.softcap);
+    float* totals = scores + (long)s.heads * width;
+    for (int h = 0; h < s.heads; h++) totals[h] = soften(scores + (long)h * width, span, s.softcap);
     memset(y, 0, sizeof(float) * s.heads * s.dim);
     for (int i = 0; i < span; i++) {
         const T* value = values + row(i);
@@ -210,9 +218,166 @@ void attend_token(const float* q, const T* keys, const T* values, const int* tab
                 vec w = load(value + h * s.dim + d);
                 for (int g = 0; g < G; g++) {
                     float* to = y + (long)(h * G + g) * s.dim + d;
-                    store(to, load(to) + scores[(long)(h * G + g) * padded + i] * w);
+                    store(to, load(to) + scores[(long)(h * G + g) * width + i] * w);
                 }
             }
+    }
+    for (int h = 0; h < s.heads; h++)
+        for (int d = 0; d < s.dim; d += LANES) store(y + (long)h * s.dim + d, load(y + (long)h * s.dim + d) / totals[h]);
+}
+
+template <int S, int... L>
+inline void swap(vec& a, vec& b, std::integer_sequence<int, L...>) {
+    vec low = __builtin_shufflevector(a, b, (L & S ? L - S + LANES : L)...);
+    b = __builtin_shufflevector(a, b, (L & S ? L + LANES : L + S)...);
+    a = low;
+}
+template <int S>
+inline void swap_blocks(vec* m) {
+    for (int i = 0; i < LANES; i++)
+        if (!(i & S)) swap<S>(m[i], m[i + S], std::make_integer_sequence<int, LANES>());
+}
+
+// Keys of a page, `stride` apart, to columns [dim, PAGE]; those from `count` on become 0.
+template <typename T>
+void transpose(const T* keys, long stride, int count, int dim, float* columns) {
+    for (int d = 0; d < dim; d += LANES) {
+        vec m[LANES];
+        for (int i = 0; i < PAGE; i++) m[i] = i < count ? load(keys + i * stride + d) : vec{};
+        swap_blocks<8>(m);
+        swap_blocks<4>(m);
+        swap_blocks<2>(m);
+        swap_blocks<1>(m);
+        for (int i = 0; i < LANES; i++) store(columns + (long)(d + i) * PAGE, m[i]);
+    }
+}
+
+// scores[r] = queries[r] . the keys of a page, for R queries [R, dim]; lines of scores are `width` apart.
+template <int R>
+void score(const float* queries, const float* columns, int dim, float* scores, int width) {
+    vec acc[R] = {};
+    for (int d = 0; d < dim; d++) {
+        vec w = load(columns + (long)d * PAGE);
+        for (int r = 0; r < R; r++) acc[r] += queries[(long)r * dim + d] * w;
+    }
+    for (int r = 0; r < R; r++) store(scores + (long)r * width, acc[r]);
+}
+
+// sums[r] += weights[r] . rows, for R queries and N vectors of the columns of `count` rows [count, dim].
+template <int R, int N>
+void mix(const float* weights, int width, const float* rows, int count, int dim, float* sums) {
+    vec acc[R][N];
+    for (int r = 0; r < R; r++)
+        for (int n = 0; n < N; n++) acc[r][n] = load(sums + (long)r * dim + n * LANES);
+    for (int i = 0; i < count; i++) {
+        vec v[N];
+        for (int n = 0; n < N; n++) v[n] = load(rows + (long)i * dim + n * LANES);
+        for (int r = 0; r < R; r++)
+            for (int n = 0; n < N; n++) acc[r][n] += weights[(long)r * width + i] * v[n];
+    }
+    for (int r = 0; r < R; r++)
+        for (int n = 0; n < N; n++) store(sums + (long)r * dim + n * LANES, acc[r][n]);
+}
+
+// `count` neighbouring tokens of a sequence, the first of which sees positions up to `end`, with the query heads of one
+// key head: q [queries, dim], scaled, a multiple of BLOCK, token by token. Every page is unpacked once for all of them.
+// `keys` and `values` begin at the key head. Sums [queries, dim] are the answer.
+template <typename T>
+void attend_tile(const float* q, const T* keys, const T* values, const int* table, int count, int end, const Shape& s,
+                 int queries, float* scratch, float* sums) {
+    int group = s.heads / s.kv_heads, last = end + count - 1;
+    long stride = (long)s.kv_heads * s.dim;
+    auto begin = [&](int token) { int e = end + token; return s.window > 0 && e > s.window ? e - s.window : 0; };
+    int first = begin(0) / PAGE * PAGE, width = padded(last - first) + LANES;
+    float *columns = scratch, *rows = columns + (long)PAGE * s.dim, *totals = rows + (long)PAGE * s.dim;
+    float* scores = totals + padded(queries);
+    auto page = [&](const T* from, int at) { return from + (long)table[at / PAGE] * PAGE * stride; };
+    auto held = [&](int at) { return last - at < PAGE ? last - at : PAGE; };
+    for (int at = first; at < last; at += PAGE) {
+        transpose(page(keys, at), stride, held(at), s.dim, columns);
+        for (int r = 0; r < queries; r += BLOCK)
+            score<BLOCK>(q + (long)r * s.dim, columns, s.dim, scores + (long)r * width + at - first, width);
+    }
+    for (int r = 0; r < queries; r++) {
+        int token = r / group < count ? r / group : count - 1;  // lines that only fill the last block: any token's
+        float* line = scores + (long)r * width;
+        int from = begin(token) - first, to = end + token - first;
+        totals[r] = soften(line + from, to - from, s.softcap);
+        memset(line, 0, sizeof(float) * from);
+        memset(line + to, 0, sizeof(float) * (width - to));
+    }
+    memset(sums, 0, sizeof(float) * queries * s.dim);
+    for (int at = first; at < last; at += PAGE) {
+        for (int i = 0; i < held(at); i++)
+            for (int d = 0; d < s.dim; d += LANES)
+                store(rows + (long)i * s.dim + d, load(page(values, at) + i * stride + d));
+        for (int r = 0; r < queries; r += 4) {
+            const float* weights = scores + (long)r * width + at - first;
+            int d = 0;
+            for (; d + 4 * LANES <= s.dim; d += 4 * LANES)
+                mix<4, 4>(weights, width, rows + d, held(at), s.dim, sums + (long)r * s.dim + d);
+            for (; d < s.dim; d += LANES) mix<4, 1>(weights, width, rows + d, held(at), s.dim, sums + (long)r * s.dim + d);
+        }
+    }
+    for (int r = 0; r < queries; r++)
+        for (int d = 0; d < s.dim; d += LANES)
+            store(sums + (long)r * s.dim + d, load(sums + (long)r * s.dim + d) / totals[r]);
+}
+
+// What all tokens of a call have in common.
+template <typename T>
+struct Cache {
+    const T* q;
+    T *y, *keys, *values;
+    const long* strides;
+    const Shape& s;
+
+    void query(long token, int head, float* to) const {  // scaled
+        const T* from = q + token * strides[0] + head * strides[1];
+        for (int d = 0; d < s.dim; d += LANES) store(to + d, load(from + d) * s.scale);
+    }
+    void answer(long token, int head, const float* from) const {
+        T* to = y + (token * s.heads + head) * s.dim;
+        for (int d = 0; d < s.dim; d += LANES) store(to + d, load(from + d));
+    }
+    int begin(int end) const { return s.window > 0 && end > s.window ? end - s.window : 0; }
+};
+
+// Room for so many numbers, from the start of a cache line: a vector that lies in two costs twice.
+inline float* room(size_t count) {
+    static thread_local std::vector<float> scratch;
+    if (scratch.size() < count + LANES) scratch.resize(count + LANES);
+    return (float*)(((uintptr_t)scratch.data() + 63) & ~(uintptr_t)63);
+}
+
+template <typename T>
+void attend_one(const Cache<T>& c, long token, int end, const int* table) {
+    const Shape& s = c.s;
+    int size = s.heads * s.dim, begin = c.begin(end);
+    float* queries = room(2 * (size_t)size + (size_t)s.heads * (padded(end - begin) + 1));
+    float *sums = queries + size, *scores = sums + size;
+    for (int h = 0; h < s.heads; h++) c.query(token, h, queries + (long)h * s.dim);
+    switch (s.heads / s.kv_heads) {
+#define GROUP(G) case G: attend_token<G>(queries, c.keys, c.values, table, begin, end, s, scores, sums); break;
+        GROUP(1) GROUP(2) GROUP(3) GROUP(4) GROUP(5) GROUP(6) GROUP(7) GROUP(8)
+    }
+    for (int h = 0; h < s.heads; h++) c.answer(token, h, sums + (long)h * s.dim);
+}
+
+// `count` neighbouring tokens of one sequence from `token` on, of which the first sees positions up to `end`.
+template <typename T>
+void attend_run(const Cache<T>& c, long token, int count, int end, const int* table) {
+    const Shape& s = c.s;
+    int group = s.heads / s.kv_heads, used = count * group, queries = (used + BLOCK - 1) / BLOCK * BLOCK;
+    int span = padded(end + count - c.begin(end)) + 3 * LANES;
+    long size = (long)queries * s.dim;
+    float* mine = room(2 * size + 2L * PAGE * s.dim + padded(queries) + (size_t)queries * span);
+    memset(mine + (long)used * s.dim, 0, sizeof(float) * (queries - used) * s.dim);
+    for (int h = 0; h < s.kv_heads; h++) {
+        for (int r = 0; r < used; r++) c.query(token + r / group, h * group + r % group, mine + (long)r * s.dim);
+        const T *keys = c.keys + h * s.dim, *values = c.values + h * s.dim;
+        attend_tile(mine, keys, values, table, count, end, s, queries, mine + 2 * size, mine + size);
+        for (int r = 0; r < used; r++) c.answer(token + r / group, h * group + r % group, mine + size + (long)r * s.dim);
     }
 }
 
@@ -222,29 +387,21 @@ void attend_token(const float* q, const T* keys, const T* values, const int* tab
 template <typename T>
 void attend(const T* q, const T* k, const T* v, T* y, T* keys, T* values, const long* strides, const int* tokens,
             const int* places, const int* tables, const int* rows, const int* ends, const Shape& s) {
-    static thread_local std::vector<float> scratch;
     for (int i = 0; i < s.count; i++)
         for (int h = 0; h < s.kv_heads; h++) {
             long t = tokens[i], to = ((long)places[t] * s.kv_heads + h) * s.dim;
             memcpy(keys + to, k + t * strides[2] + h * strides[3], sizeof(T) * s.dim);
             memcpy(values + to, v + t * strides[4] + h * strides[5], sizeof(T) * s.dim);
         }
-    for (int i = 0; i < s.count; i++) {
-        long t = tokens[i];
-        int end = ends[t], begin = s.window > 0 && end > s.window ? end - s.window : 0;
-        int size = s.heads * s.dim, padded = (end - begin + LANES - 1) / LANES * LANES;
-        size_t need = 2 * (size_t)size + (size_t)s.heads * padded;
-        if (scratch.size() < need) scratch.resize(need);
-        float *query = scratch.data(), *sums = query + size, *scores = sums + size;
-        for (int h = 0; h < s.heads; h++)
-            for (int d = 0; d < s.dim; d += LANES)
-                store(query + h * s.dim + d, load(q + t * strides[0] + h * strides[1] + d) * s.scale);
+    Cache<T> cache{q, y, keys, values, strides, s};
+    int most = TILE / (s.heads / s.kv_heads);
+    for (int i = 0, count; i < s.count; i += count) {
+        int t = tokens[i];
+        auto follows = [&](int n) { return tokens[i + n] == t + n && rows[t + n] == rows[t] && ends[t + n] == ends[t] + n; };
+        for (count = 1; count < most && i + count < s.count && follows(count);) count++;
         const int* table = tables + (long)rows[t] * s.width;
-        switch (s.heads / s.kv_heads) {
-#define GROUP(G) case G: attend_token<G>(query, keys, values, table, begin, end, s, scores, sums); break;
-            GROUP(1) GROUP(2) GROUP(3) GROUP(4) GROUP(5) GROUP(6) GROUP(7) GROUP(8)
-        }
-        for (int d = 0; d < size; d += LANES) store(y + t * size + d, load(sums + d));
+        if (count == 1) attend_one(cache, t, ends[t], table);
+        else attend_run(cache, t, count, ends[t], table);
     }
 }
 
