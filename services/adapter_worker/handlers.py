@@ -112,7 +112,7 @@ def result_fields(job: Job, release: Release, entry: ReleaseLabel | None, genera
         "label": job.label or None,
         "adapter": entry.adapter if entry else None,
         "adapter_ref": entry.ref if entry else None,
-        "release": release.id,
+        "release": job.release,
         "selector": release.selector.digest if release.selector and job.selection else None,
         "base_model": release.base_model,
         "prompt_tokens": generation.prompt_tokens,

@@ -149,7 +149,10 @@ class Feed:
 
     async def past(self, job_id: str, after: str = START) -> AsyncIterator[Event]:
         """What is in the job's own stream after an event."""
-        while page := await self._redis.xrange(f"sb:events:{job_id}", f"({after}", "+", _BATCH):
+        is_whole = False
+        while not is_whole:
+            page = await self._redis.xrange(f"sb:events:{job_id}", f"({after}", "+", _BATCH)
+            is_whole = len(page) < _BATCH
             for event_id, fields in page:
                 yield Event(event_id, fields["type"], fields["data"])
                 after = event_id
