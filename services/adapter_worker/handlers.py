@@ -73,6 +73,12 @@ def label_entry(job: Job, release: Release) -> ReleaseLabel | None:
     return release.labels[job.label]
 
 
+def runners_up(job: Job, release: Release) -> list[str]:
+    """Digests of the adapters that the selector named beside the one it chose."""
+    named = [candidate["label"] for candidate in (job.selection or {}).get("runners_up", [])]
+    return [release.labels[label].adapter for label in named if label in release.labels]
+
+
 def make_resident(engine: Engine, digest: str, fetch: Fetch, held: Held, patience_seconds: float) -> None:
     """Load an adapter, waiting for the object store to come back; raises `Unavailable` when that takes too long."""
     if digest in engine.resident:
