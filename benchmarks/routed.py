@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import psutil
+import redis
 
-from benchmarks.common import median_row, print_table, write_results
+from benchmarks.common import Row, median_row, print_table, row, write_results
 from services.cli.client import Client
 from services.cli.demo_data import DemoData
 from services.cli.supervisor import Supervisor
@@ -46,9 +48,11 @@ def main() -> None:
             took = sorted(idle(client, texts))
             p50s.append(took[len(took) // 2])
             per_cpu_s.append(busy(supervisor, client, texts, args.busy_jobs))
+        trips = round_trips(supervisor, client, texts[:100])
     rows = [
         median_row("routed_p50_ms", p50s, "ms", goal=12, at_least=False),
         median_row("routed_per_cpu_s", per_cpu_s, "1/s", goal=225),
+        *trips,
     ]
     print_table(rows)
     write_results("routed", rows)
@@ -121,6 +125,49 @@ def busy(supervisor: Supervisor, client: Client, texts: list[str], count: int) -
             raise TimeoutError("the jobs do not end")
         time.sleep(0.05)  # between two looks
     return count / (cpu_seconds(supervisor) - before)
+
+
+def round_trips(supervisor: Supervisor, client: Client, texts: list[str]) -> list[Row]:
+    """Commands of our processes to each Redis, for a job whose events nobody follows and for one that is followed."""
+    settings, rows = supervisor.settings, []
+    ways = {"": lambda: unfollowed(supervisor, client, texts), "followed_": lambda: idle(client, texts)}
+    for way, act in ways.items():
+        servers = [Overheard(settings.redis_url), Overheard(settings.broker_url)]
+        act()
+        for name, heard in zip(("ledger", "broker"), servers, strict=True):
+            rows.append(row(f"routed_{way}{name}_commands", heard.stop() / len(texts), "1/job"))
+    return rows
+
+
+def unfollowed(supervisor: Supervisor, client: Client, texts: list[str]) -> None:
+    """Jobs one after the other, their ends seen from the outside."""
+    for text in texts:
+        key = f"sb:job:{client.post('/v1/jobs', body(text))['id']}"
+        while not supervisor.ledger.redis.hexists(key, "ended_by"):
+            time.sleep(0.005)  # between two looks
+
+
+class Overheard:
+    """Counts what clients send a server, but what its own scripts do and the looks of this benchmark."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(url)
+        self._monitor = self._redis.monitor().__enter__()  # type: ignore[no-untyped-call]
+        self._count = 0
+        self._thread = Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        for heard in self._monitor.listen():
+            if heard["command"] == "ECHO enough":
+                return
+            self._count += heard["client_type"] != "lua" and not heard["command"].startswith("HEXISTS")
+
+    def stop(self) -> int:
+        """The commands since the beginning."""
+        self._redis.echo("enough")
+        self._thread.join()
+        return self._count
 
 
 def cpu_seconds(supervisor: Supervisor) -> float:

@@ -4,7 +4,7 @@ import base64
 import json
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import kombu.transport.redis
 import redis
@@ -18,6 +18,7 @@ from shared.ledger.calls import Sent
 from shared.messages import JobMessage
 from shared.names import task_for
 from shared.settings import Settings
+from shared.together import Together
 
 # A cut connection would otherwise put all that is in flight back on the queue while it runs, and write it to files.
 kombu.transport.redis.Channel.do_restore = False
@@ -117,13 +118,21 @@ class Bus:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._envelopes = Envelopes()
+        self._together: Together[tuple[str, str], None] = Together(self._push)
 
     def send(self, sent: Sent) -> None:
         """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends it later)."""
         try:
-            self._broker.lpush(sent.queue, self._envelopes.of(sent))
+            self._together((sent.queue, self._envelopes.of(sent)))
         except redis.RedisError as error:
             raise Unavailable("broker_unavailable", "the broker (Redis) does not answer; try again shortly") from error
+
+    def _push(self, messages: Sequence[tuple[str, str]]) -> list[None]:
+        pipeline = self._broker.pipeline(transaction=False)
+        for queue, message in messages:
+            pipeline.lpush(queue, message)
+        pipeline.execute()
+        return [None] * len(messages)
 
 
 class Outbox:

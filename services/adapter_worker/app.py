@@ -4,10 +4,11 @@ from pathlib import Path
 
 import structlog
 
-from services.adapter_worker.domain.residency import changes
-from services.adapter_worker.handlers import Fetch, generate
+from services.adapter_worker.domain.residency import changes, wanted
+from services.adapter_worker.handlers import Fetch, generate, runners_up
 from services.adapter_worker.infra.disk_cache import DiskCache
 from services.adapter_worker.infra.engines import Engine, make_engine
+from services.adapter_worker.infra.prefetch import Prefetcher
 from shared import metrics
 from shared.adapter_files import BaseShapes
 from shared.attempts import Held
@@ -36,18 +37,19 @@ def main() -> None:
     )
     engine = build_engine(service, settings)
     measure(engine)
-    fetch = DiskCache(
-        service.registry.fetch_weights, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20
-    ).fetch
-    follow_releases(service, engine, groups, fetch)
+    cache = DiskCache(service.registry.fetch_weights, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20)
+    prefetcher = Prefetcher(cache.fetch, is_busy=lambda: engine.running_count > 0, is_full=lambda: cache.is_full)
+    follow_releases(service, engine, groups, cache.fetch, prefetcher)
 
     def work(job: Job, held: Held) -> None:
+        release = service.release(job.tenant_id, job.release)
+        prefetcher.hasten(runners_up(job, release))
         generate(
             job,
             held,
-            service.release(job.tenant_id, job.release),
+            release,
             engine=engine,
-            fetch=fetch,
+            fetch=cache.fetch,
             events=service.events,
             attempts=service.attempts,
             store_patience_seconds=settings.store_patience_seconds,
@@ -78,8 +80,11 @@ def measure(engine: Engine) -> None:
     metrics.ADAPTERS_RESIDENT.set_function(lambda: len(engine.resident))
 
 
-def follow_releases(service: Service, engine: Engine, groups: list[str], fetch: Fetch) -> None:
-    """Keep the current release's adapters resident, and its parent's for jobs in flight, as far as there is room."""
+def follow_releases(service: Service, engine: Engine, groups: list[str], fetch: Fetch, prefetcher: Prefetcher) -> None:
+    """Keep the current release's adapters resident, and its parent's for jobs in flight, as far as there is room.
+
+    Those of the current release that have none wait on the disk.
+    """
 
     def adopt(release: Release) -> None:
         kept = [release]
@@ -94,6 +99,7 @@ def follow_releases(service: Service, engine: Engine, groups: list[str], fetch: 
                 log.error("adapter_not_loaded", digest=digest, code=error.code, error=error.detail)
         for digest in todo.unload:
             engine.unload_adapter(digest)
+        prefetcher.want(sorted(wanted(release, groups) - engine.resident))
         service.info.update(release=release.id, resident=sorted(engine.resident), groups=groups)
         log.info("release_loaded", release=release.id, resident=len(engine.resident))
 

@@ -73,6 +73,12 @@ def label_entry(job: Job, release: Release) -> ReleaseLabel | None:
     return release.labels[job.label]
 
 
+def runners_up(job: Job, release: Release) -> list[str]:
+    """Digests of the adapters that the selector named beside the one it chose."""
+    named = [candidate["label"] for candidate in (job.selection or {}).get("runners_up", [])]
+    return [release.labels[label].adapter for label in named if label in release.labels]
+
+
 def make_resident(engine: Engine, digest: str, fetch: Fetch, held: Held, patience_seconds: float) -> None:
     """Load an adapter, waiting for the object store to come back; raises `Unavailable` when that takes too long."""
     if digest in engine.resident:
@@ -113,7 +119,7 @@ def result_fields(job: Job, release: Release, entry: ReleaseLabel | None, genera
         "label": job.label or None,
         "adapter": entry.adapter if entry else None,
         "adapter_ref": entry.ref if entry else None,
-        "release": release.id,
+        "release": job.release,
         "selector": release.selector.digest if release.selector and job.selection else None,
         "base_model": release.base_model,
         "prompt_tokens": generation.prompt_tokens,

@@ -7,6 +7,7 @@ for a while, it goes back to the job's stream at the last event it passed on: no
 import asyncio
 import contextlib
 import json
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ QUEUE_LENGTH = 256
 _BATCH = 1000
 _BLOCK_MS = 1000
 _PAUSE_SECONDS = 0.5
+_LINGER_SECONDS = 1.0
+"""The shared reader outlives its last listener so long: whoever comes next does not have to start it."""
 START = "0-0"
 
 
@@ -87,6 +90,7 @@ class Feed:
         self._readers: defaultdict[str, set[Reader]] = defaultdict(set)
         self.reader_count = 0
         self._position = ""
+        self._left_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
@@ -103,6 +107,7 @@ class Feed:
             yield reader
         finally:
             self.reader_count -= 1
+            self._left_at = time.monotonic()
             self._readers[job_id].discard(reader)
             if not self._readers[job_id]:
                 del self._readers[job_id]
@@ -149,7 +154,10 @@ class Feed:
 
     async def past(self, job_id: str, after: str = START) -> AsyncIterator[Event]:
         """What is in the job's own stream after an event."""
-        while page := await self._redis.xrange(f"sb:events:{job_id}", f"({after}", "+", _BATCH):
+        is_whole = False
+        while not is_whole:
+            page = await self._redis.xrange(f"sb:events:{job_id}", f"({after}", "+", _BATCH)
+            is_whole = len(page) < _BATCH
             for event_id, fields in page:
                 yield Event(event_id, fields["type"], fields["data"])
                 after = event_id
@@ -166,7 +174,7 @@ class Feed:
 
     async def _run(self) -> None:
         is_lost = False
-        while self.reader_count:
+        while self.reader_count or time.monotonic() < self._left_at + _LINGER_SECONDS:
             try:
                 await self._read_on()
             except redis.RedisError as error:

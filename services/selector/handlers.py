@@ -40,7 +40,7 @@ def select(
     text = selection_text(job, selector)
     selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    fields = selection.as_fields(selector) | {"release": release.id, "score_ms": score_ms}
+    fields = selection.as_fields(selector) | {"release": job.release, "score_ms": score_ms}
     if job.kind == JobKind.SELECT:
         attempts.end(calls.finish(job, JobState.SUCCEEDED, selection=fields, result=fields))
     elif not selection.label and release.reject_policy == "error":

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from redis.retry import Retry
 from shared.errors import Unavailable
 from shared.jobs import TRANSITIONS
 from shared.ledger.calls import Call
+from shared.together import Together
 
 T = TypeVar("T")
 _SCRIPT = (Path(__file__).parent / "ledger.lua").read_text()
@@ -65,12 +66,33 @@ class Ledger:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
+        self._together: Together[list[str], Any] = Together(self._run)
 
     def do(self, call: Call[T]) -> T:
         """Run one operation; raises what the call names, and `LedgerAway`."""
         with as_ledger_away():
-            raw = self._script(args=[call.op, json.dumps(call.args)])
+            raw = self._together([call.op, json.dumps(call.args)])
         return _decode(call, raw)
+
+    def _run(self, batch: Sequence[list[str]]) -> list[Any]:
+        """Run several operations, each whole in itself; answers replies and errors in their order."""
+        if len(batch) == 1:
+            return [self._script(args=batch[0])]
+        pipeline = self.redis.pipeline(transaction=False)
+        for args in batch:
+            pipeline.evalsha(self._script.sha, 0, *args)
+        replies = pipeline.execute(raise_on_error=False)
+        return [
+            self._run_alone(args) if isinstance(reply, redis.exceptions.NoScriptError) else reply
+            for args, reply in zip(batch, replies, strict=True)
+        ]
+
+    def _run_alone(self, args: list[str]) -> Any:
+        """Run one operation, giving the script to a server that does not have it (any more)."""
+        try:
+            return self._script(args=args)
+        except redis.RedisError as error:
+            return error
 
     def do_patiently(self, call: Call[T], patience_seconds: float) -> T:
         """Run one operation, again and again while Redis restarts; for writes that harm nobody when run twice."""

@@ -11,6 +11,7 @@ local function job_key(id) return 'sb:job:' .. id end
 local function waiting_key(queue) return 'sb:waiting:' .. queue end
 local function leased_key(queue) return 'sb:leased:' .. queue end
 local function ms(value) return string.format('%.3f', value) end
+local NOW_MS = ms(NOW)
 local function read(id, ...) return redis.call('HMGET', job_key(id), ...) end
 local function refuse(code, more) more = more or {}; more.refused = code; return more end
 
@@ -21,7 +22,16 @@ local function load(id)
   return job
 end
 
+-- What transitions are decided by, read in one go: every call out of Lua costs as much as the command it runs.
+local FACTS = { 'state', 'attempt', 'queue', 'tenant_id', 'ttl', 'cancel_requested', 'deadline_ms', 'lost_leases', 'ended_by' }
+local function facts(id)
+  local job = { id = id }
+  for i, value in ipairs(read(id, unpack(FACTS))) do job[FACTS[i]] = value end
+  return job
+end
+
 local function is_final(state) return next(LEGAL[state]) == nil end
+local function is_held(state) return state == 'selecting' or state == 'running' end
 
 -- Announce a fact: to the job's own stream (for replay) and to the one feed every API process reads.
 local function emit(id, kind, data)
@@ -29,24 +39,28 @@ local function emit(id, kind, data)
   redis.call('XADD', 'sb:feed', 'MAXLEN', '~', FEED_LENGTH, '*', 'job', id, 'event', event, 'type', kind, 'data', data)
 end
 
-local function move(id, from, to, fields)
+-- Writes the new state and `fields`, into `job` as well.
+local function move(job, to, fields)
+  local from, set = job.state, {}
   if not LEGAL[from][to] then error('illegal transition ' .. from .. ' -> ' .. to) end
-  local set = { 'state', to, 'at_' .. to, ms(NOW) }
-  for name, value in pairs(fields) do set[#set + 1] = name; set[#set + 1] = value end
-  redis.call('HSET', job_key(id), unpack(set))
+  fields.state, fields['at_' .. to] = to, NOW_MS
+  for name, value in pairs(fields) do
+    set[#set + 1] = name; set[#set + 1] = value
+    job[name] = value
+  end
+  redis.call('HSET', job_key(job.id), unpack(set))
   redis.call('HINCRBY', 'sb:states', from, -1)
   redis.call('HINCRBY', 'sb:states', to, 1)
-  emit(id, 'state', cjson.encode({ state = to, label = fields.label, error = fields.error and cjson.decode(fields.error) }))
+  emit(job.id, 'state', cjson.encode({ state = to, label = fields.label, error = fields.error and cjson.decode(fields.error) }))
 end
 
 local function wait_in(id, queue)
   redis.call('SADD', 'sb:queues', queue)
-  redis.call('ZADD', waiting_key(queue), ms(NOW), id)
+  redis.call('ZADD', waiting_key(queue), NOW_MS, id)
 end
 
-local function leave(id, queue)
-  redis.call('ZREM', waiting_key(queue), id)
-  redis.call('ZREM', leased_key(queue), id)
+local function leave_queue(job)
+  redis.call('ZREM', is_held(job.state) and leased_key(job.queue) or waiting_key(job.queue), job.id)
 end
 
 -- An ended job is kept for `ttl` seconds; `sb:ends` tells when the tenant's index may forget it too.
@@ -58,7 +72,7 @@ end
 
 -- Each new job takes a few expired ones out of the indexes, so they stay as small as what they name.
 local function forget_expired()
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'sb:ends', '-inf', ms(NOW), 'LIMIT', 0, 4)) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'sb:ends', '-inf', NOW_MS, 'LIMIT', 0, 4)) do
     local tenant, id = member:match('^(.*)|([^|]*)$')
     redis.call('ZREM', 'sb:ends', member)
     if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', 'sb:jobs:' .. tenant, id) end
@@ -68,17 +82,18 @@ end
 local finish  -- a finished job releases those that wait for it, or fails them, which finishes them in turn
 
 local function release_dependents(id, state)
-  local released = {}
-  for _, next_id in ipairs(redis.call('SMEMBERS', 'sb:after:' .. id)) do
+  local waiting, released = redis.call('SMEMBERS', 'sb:after:' .. id), {}
+  if #waiting == 0 then return released end
+  for _, next_id in ipairs(waiting) do
     redis.call('SREM', 'sb:blockers:' .. next_id, id)
-    local next_state, queue = unpack(read(next_id, 'state', 'queue'))
-    if next_state == 'queued' then
+    local next_job = facts(next_id)
+    if next_job.state == 'queued' then
       if state ~= 'succeeded' then
         local why = { code = 'dependency_failed', detail = 'job ' .. id .. ' ended as ' .. state .. '; submit this one again after mending that one', retryable = false }
-        finish(next_id, 'failed', { error = cjson.encode(why) }, 0)
+        finish(next_job, 'failed', { error = cjson.encode(why) }, 0)
       elseif redis.call('SCARD', 'sb:blockers:' .. next_id) == 0 then
-        wait_in(next_id, queue)
-        released[#released + 1] = { next_id, queue, ms(NOW) }
+        wait_in(next_id, next_job.queue)
+        released[#released + 1] = { next_id, next_job.queue, NOW_MS }
       end
     end
   end
@@ -87,58 +102,59 @@ local function release_dependents(id, state)
 end
 
 -- Answers the jobs that only a success sets free.
-function finish(id, state, fields, ttl)
-  local from, queue, tenant, old_ttl = unpack(read(id, 'state', 'queue', 'tenant_id', 'ttl'))
-  leave(id, queue)
-  redis.call('ZREM', 'sb:deadlines', id)
-  move(id, from, state, fields)
+function finish(job, state, fields, ttl)
+  leave_queue(job)
+  if tonumber(job.deadline_ms) > 0 then redis.call('ZREM', 'sb:deadlines', job.id) end
+  move(job, state, fields)
   if fields.dead then
-    redis.call('ZADD', 'sb:dead:' .. tenant, ms(NOW), id)  -- kept until it is replayed or dropped
+    redis.call('ZADD', 'sb:dead:' .. job.tenant_id, NOW_MS, job.id)  -- kept until it is replayed or dropped
   else
-    keep_for(id, tenant, ttl > 0 and ttl or tonumber(old_ttl))
+    keep_for(job.id, job.tenant_id, ttl > 0 and ttl or tonumber(job.ttl))
   end
-  return release_dependents(id, state)
+  return release_dependents(job.id, state)
 end
 
-local function fail(id, code, detail, dead)
+local function fail(job, code, detail, dead)
   local why = cjson.encode({ code = code, detail = detail, retryable = dead or false })
-  finish(id, 'failed', dead and { error = why, dead = '1' } or { error = why }, 0)
+  finish(job, 'failed', dead and { error = why, dead = '1' } or { error = why }, 0)
 end
 
 local function waiting_state(queue) return queue:sub(1, 9) == 'generate.' and 'routed' or 'queued' end
 
 -- An attempt is over and its job is not: it waits in `queue`, or ends where somebody cancelled it meanwhile.
-local function wait_again(id, queue, fields)
-  local state, old_queue, cancel, deadline = unpack(read(id, 'state', 'queue', 'cancel_requested', 'deadline_ms'))
-  if cancel == '1' then
-    finish(id, 'cancelled', {}, 0)
+local function wait_again(job, queue, fields)
+  if job.cancel_requested == '1' then
+    finish(job, 'cancelled', {}, 0)
     return { cancelled = true }
   end
-  leave(id, old_queue)
+  leave_queue(job)
   fields.owner = ''
-  move(id, state, waiting_state(queue), fields)
-  if tonumber(deadline) > 0 then redis.call('ZADD', 'sb:deadlines', deadline, id) end  -- gone if it passed meanwhile
-  wait_in(id, queue)
-  return { queue = queue, sent_ms = ms(NOW) }
+  move(job, waiting_state(queue), fields)
+  local deadline = job.deadline_ms
+  if tonumber(deadline) > 0 then redis.call('ZADD', 'sb:deadlines', deadline, job.id) end  -- gone if it passed meanwhile
+  wait_in(job.id, queue)
+  return { queue = queue, sent_ms = NOW_MS }
 end
 
 -- An attempt whose lease ran out: back to where it waited, or to the dead letters after MAX_LOST of them.
 -- Answers whether the job waits.
-local function lose_lease(id)
-  local queue, cancel, lost = unpack(read(id, 'queue', 'cancel_requested', 'lost_leases'))
-  lost = tonumber(lost) + 1
-  if lost >= MAX_LOST and cancel ~= '1' then
-    redis.call('HSET', job_key(id), 'lost_leases', lost)
-    fail(id, 'attempts_exhausted', lost .. ' workers in a row went silent over this job; look at the dead letters, then replay it', true)
+local function lose_lease(job)
+  local lost = tonumber(job.lost_leases) + 1
+  if lost >= MAX_LOST and job.cancel_requested ~= '1' then
+    redis.call('HSET', job_key(job.id), 'lost_leases', lost)
+    fail(job, 'attempts_exhausted', lost .. ' workers in a row went silent over this job; look at the dead letters, then replay it', true)
     return false
   end
-  return not wait_again(id, queue, { lost_leases = lost }).cancelled
+  return not wait_again(job, job.queue, { lost_leases = lost }).cancelled
 end
 
--- Whether `attempt` still owns the job and may write.
-local function owns(id, attempt)
-  local state, current = unpack(read(id, 'state', 'attempt'))
-  return (state == 'selecting' or state == 'running') and tonumber(current) == attempt
+-- Whether `attempt` still has the job and may write.
+local function is_owner(job, attempt) return is_held(job.state) and tonumber(job.attempt) == attempt end
+
+-- The facts of a job that `attempt` owns; nothing where it does not.
+local function owned(id, attempt)
+  local job = facts(id)
+  return is_owner(job, attempt) and job or nil
 end
 
 local op = {}
@@ -156,8 +172,8 @@ function op.create(a)
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', a.state, 'queue', a.queue,
     'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0, 'lost_leases', 0,
     'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0,
-    'at_queued', ms(NOW), 'at_' .. a.state, ms(NOW))
-  redis.call('ZADD', 'sb:jobs:' .. a.tenant_id, ms(NOW), a.id)
+    'at_queued', NOW_MS, 'at_' .. a.state, NOW_MS)
+  redis.call('ZADD', 'sb:jobs:' .. a.tenant_id, NOW_MS, a.id)
   redis.call('HINCRBY', 'sb:states', a.state, 1)
   if a.deadline > 0 then redis.call('ZADD', 'sb:deadlines', ms(NOW + a.deadline * 1000), a.id) end
   local blocked = false
@@ -170,31 +186,30 @@ function op.create(a)
   end
   if not blocked then wait_in(a.id, a.queue) end
   emit(a.id, 'state', cjson.encode({ state = a.state, label = a.label }))
-  return { existing = false, blocked = blocked, sent_ms = ms(NOW) }
+  return { existing = false, blocked = blocked, sent_ms = NOW_MS }
 end
 
 -- `try` names this call: a client that lost the answer sends it once more, and gets the same attempt.
 function op.acquire(a)
-  local state, queue, deadline, lease_until, owner, try =
-    unpack(read(a.id, 'state', 'queue', 'deadline_ms', 'lease_until', 'owner', 'try'))
-  if not state then return refuse('gone') end
-  if is_final(state) then return refuse('finished') end
-  if queue ~= a.queue then return refuse('moved') end
-  if state == 'selecting' or state == 'running' then
-    if owner == a.owner and try == a.try then return { job = load(a.id) } end
-    if tonumber(lease_until) > NOW then return refuse('leased') end
-    if not lose_lease(a.id) then return refuse('finished') end
-    state = read(a.id, 'state')[1]
+  local job = load(a.id)
+  if not job.state then return refuse('gone') end
+  if is_final(job.state) then return refuse('finished') end
+  if job.queue ~= a.queue then return refuse('moved') end
+  if is_held(job.state) then
+    if job.owner == a.owner and job.try == a.try then return { job = job } end
+    if tonumber(job.lease_until) > NOW then return refuse('leased') end
+    if not lose_lease(job) then return refuse('finished') end
   end
-  if tonumber(deadline) > 0 and tonumber(deadline) < NOW then
-    fail(a.id, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
+  if tonumber(job.deadline_ms) > 0 and tonumber(job.deadline_ms) < NOW then
+    fail(job, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
     return refuse('finished')
   end
-  redis.call('HINCRBY', job_key(a.id), 'attempt', 1)
-  redis.call('ZREM', waiting_key(queue), a.id)
-  redis.call('ZADD', leased_key(queue), ms(NOW + a.lease_ms), a.id)
-  move(a.id, state, queue == 'select' and 'selecting' or 'running', { owner = a.owner, try = a.try, lease_until = ms(NOW + a.lease_ms) })
-  return { job = load(a.id) }
+  local lease_until = ms(NOW + a.lease_ms)
+  leave_queue(job)
+  redis.call('ZADD', leased_key(job.queue), lease_until, job.id)
+  local state, attempt = job.queue == 'select' and 'selecting' or 'running', tonumber(job.attempt) + 1
+  move(job, state, { attempt = attempt, owner = a.owner, try = a.try, lease_until = lease_until })
+  return { job = job }
 end
 
 -- One call a beat and process: its leases live on, and its presence in the queues it serves.
@@ -204,13 +219,13 @@ function op.heartbeat(a)
   local standing = {}
   for i, item in ipairs(a.items) do
     local id, attempt = item[1], item[2]
-    if not owns(id, attempt) then
+    local job = owned(id, attempt)
+    if not job then
       standing[i] = 'stale'
     else
-      local queue, cancel = unpack(read(id, 'queue', 'cancel_requested'))
       redis.call('HSET', job_key(id), 'lease_until', ms(NOW + a.lease_ms))
-      redis.call('ZADD', leased_key(queue), ms(NOW + a.lease_ms), id)
-      standing[i] = cancel == '1' and 'cancel' or 'held'
+      redis.call('ZADD', leased_key(job.queue), ms(NOW + a.lease_ms), id)
+      standing[i] = job.cancel_requested == '1' and 'cancel' or 'held'
     end
   end
   return { standing = standing }
@@ -232,7 +247,7 @@ function op.append(a)
   local standing = {}
   for i, item in ipairs(a.items) do
     local id, attempt, kind, data = item[1], item[2], item[3], item[4]
-    standing[i] = owns(id, attempt) and 'held' or 'stale'
+    standing[i] = owned(id, attempt) and 'held' or 'stale'
     if standing[i] == 'held' and not is_repeated then
       if kind == 'progress' then redis.call('HSET', job_key(id), 'progress', data) end
       emit(id, kind, data)
@@ -242,40 +257,43 @@ function op.append(a)
 end
 
 function op.route(a)
-  if not owns(a.id, a.attempt) then return refuse('stale') end
-  return wait_again(a.id, a.queue, { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0 })
+  local job = owned(a.id, a.attempt)
+  if not job then return refuse('stale') end
+  return wait_again(job, a.queue, { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0 })
 end
 
 -- Where the answer was lost, the attempt that wrote the end hears so again; the reconciler sends what it set free.
 function op.finish(a)
-  if tonumber(read(a.id, 'ended_by')[1] or 0) == a.attempt then return { released = {} } end
-  if not owns(a.id, a.attempt) then return refuse('stale') end
+  local job = facts(a.id)
+  if tonumber(job.ended_by or 0) == a.attempt then return { released = {} } end
+  if not is_owner(job, a.attempt) then return refuse('stale') end
   a.fields.ended_by = a.attempt
   for _, event in ipairs(a.events) do emit(a.id, event[1], event[2]) end
-  return { released = finish(a.id, a.state, a.fields, a.ttl) }
+  return { released = finish(job, a.state, a.fields, a.ttl) }
 end
 
 -- A worker that must stop returns what it holds: no lease was lost, so none is counted.
 function op.give_back(a)
-  if not owns(a.id, a.attempt) then return refuse('stale') end
-  return wait_again(a.id, read(a.id, 'queue')[1], {})
+  local job = owned(a.id, a.attempt)
+  if not job then return refuse('stale') end
+  return wait_again(job, job.queue, {})
 end
 
 function op.cancel(a)
-  local state, tenant = unpack(read(a.id, 'state', 'tenant_id'))
-  if not state or tenant ~= a.tenant_id then return refuse('gone') end
-  if is_final(state) then return { state = state } end
+  local job = facts(a.id)
+  if not job.state or job.tenant_id ~= a.tenant_id then return refuse('gone') end
+  if is_final(job.state) then return { state = job.state } end
   redis.call('HSET', job_key(a.id), 'cancel_requested', 1)
-  if state == 'queued' or state == 'routed' then
-    finish(a.id, 'cancelled', {}, 0)
-    return { state = 'cancelled' }
+  if is_held(job.state) then
+    redis.call('PUBLISH', 'sb:hint:cancel', a.id)
+  else
+    finish(job, 'cancelled', {}, 0)
   end
-  redis.call('PUBLISH', 'sb:hint:cancel', a.id)
-  return { state = state }
+  return { state = job.state }
 end
 
 local function has_consumer(queue)
-  return redis.call('ZCOUNT', 'sb:consumers:' .. queue, ms(NOW), '+inf') > 0 and '1' or '0'
+  return redis.call('ZCOUNT', 'sb:consumers:' .. queue, NOW_MS, '+inf') > 0 and '1' or '0'
 end
 
 function op.get(a)
@@ -311,17 +329,18 @@ end
 -- Leases that ran out, deadlines that passed in a queue: what has to be sent again.
 function op.expire(a)
   local again = {}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leased_key(a.queue), '-inf', ms(NOW), 'LIMIT', 0, a.limit)) do
-    if not redis.call('HGET', job_key(id), 'state') then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leased_key(a.queue), '-inf', NOW_MS, 'LIMIT', 0, a.limit)) do
+    local job = facts(id)
+    if not job.state then
       redis.call('ZREM', leased_key(a.queue), id)
-    elseif lose_lease(id) then
-      again[#again + 1] = { id, a.queue, ms(NOW) }
+    elseif lose_lease(job) then
+      again[#again + 1] = { id, a.queue, NOW_MS }
     end
   end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'sb:deadlines', '-inf', ms(NOW), 'LIMIT', 0, a.limit)) do
-    local state = redis.call('HGET', job_key(id), 'state')
-    if state == 'queued' or state == 'routed' then
-      fail(id, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'sb:deadlines', '-inf', NOW_MS, 'LIMIT', 0, a.limit)) do
+    local job = facts(id)
+    if job.state == 'queued' or job.state == 'routed' then
+      fail(job, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
     else
       redis.call('ZREM', 'sb:deadlines', id)  -- a running job's deadline is its engine's to keep
     end
@@ -340,7 +359,7 @@ function op.mark_sent(a)
   for _, id in ipairs(a.ids) do
     if redis.call('ZSCORE', waiting_key(a.queue), id) then
       wait_in(id, a.queue)
-      again[#again + 1] = { id, a.queue, ms(NOW) }
+      again[#again + 1] = { id, a.queue, NOW_MS }
     end
   end
   return { again = again }
@@ -353,12 +372,12 @@ function op.replay(a)
   local state = waiting_state(queue)
   redis.call('ZREM', 'sb:dead:' .. tenant, a.id)
   redis.call('HDEL', job_key(a.id), 'dead', 'error', 'at_failed')
-  redis.call('HSET', job_key(a.id), 'state', state, 'lost_leases', 0, 'cancel_requested', 0, 'deadline_ms', 0, 'at_' .. state, ms(NOW))
+  redis.call('HSET', job_key(a.id), 'state', state, 'lost_leases', 0, 'cancel_requested', 0, 'deadline_ms', 0, 'at_' .. state, NOW_MS)
   redis.call('HINCRBY', 'sb:states', 'failed', -1)
   redis.call('HINCRBY', 'sb:states', state, 1)
   wait_in(a.id, queue)
   emit(a.id, 'state', cjson.encode({ state = state, replayed = true }))
-  return { queue = queue, sent_ms = ms(NOW) }
+  return { queue = queue, sent_ms = NOW_MS }
 end
 
 -- A dead letter that nobody wants any more is kept as long as any other job that ended, from now on.
@@ -384,7 +403,7 @@ end
 function op.gauges(a)
   local queues = {}
   for _, queue in ipairs(redis.call('SMEMBERS', 'sb:queues')) do
-    redis.call('ZREMRANGEBYSCORE', 'sb:consumers:' .. queue, '-inf', ms(NOW))
+    redis.call('ZREMRANGEBYSCORE', 'sb:consumers:' .. queue, '-inf', NOW_MS)
     queues[#queues + 1] = { queue, redis.call('ZCARD', waiting_key(queue)), redis.call('ZCARD', leased_key(queue)), redis.call('ZCARD', 'sb:consumers:' .. queue) }
   end
   local states, flat = {}, redis.call('HGETALL', 'sb:states')
@@ -394,7 +413,7 @@ end
 
 -- The current release moves by compare-and-set; a move that was made already, its answer lost, is no conflict.
 function op.move_release(a)
-  if a.job ~= '' and not owns(a.job, a.attempt) then return refuse('stale') end
+  if a.job ~= '' and not owned(a.job, a.attempt) then return refuse('stale') end
   local pointer, log = 'sb:release:' .. a.tenant_id, 'sb:promotions:' .. a.tenant_id
   local current = redis.call('GET', pointer) or ''
   if current == a.release then
@@ -403,10 +422,10 @@ function op.move_release(a)
   end
   if current ~= a.expected then return refuse('stale_parent', { current = current }) end
   for _, queue in ipairs(a.queues) do
-    if redis.call('ZCOUNT', 'sb:consumers:' .. queue, ms(NOW), '+inf') == 0 then return refuse('no_consumer', { queue = queue }) end
+    if redis.call('ZCOUNT', 'sb:consumers:' .. queue, NOW_MS, '+inf') == 0 then return refuse('no_consumer', { queue = queue }) end
   end
   redis.call('SET', pointer, a.release)
-  redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = ms(NOW), by = a.by }))
+  redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = NOW_MS, by = a.by }))
   redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)
   return {}
 end

@@ -1,8 +1,11 @@
 """The whole way of a request and of a retrain, over HTTP, through real processes."""
 
-import pytest
+import threading
 
-from tests.e2e.conftest import TRAINING, upload
+import pytest
+import redis
+
+from tests.e2e.conftest import TRAINING, eventually, upload
 
 SLOW = {"max_new_tokens": 900, "seed": 1, "temperature": 1.0}
 
@@ -19,6 +22,46 @@ def test_a_request_finds_an_adapter_and_the_answer_names_all_that_made_it(releas
     assert job["result"]["selector"] == current["selector"]["digest"] == job["selection"]["selector"]
     assert job["result"]["base_model"] == current["base_model"]
     assert {"queued", "selecting", "routed", "running"} == set(job["stage_ms"])
+
+
+class Overheard:
+    """What clients send a server, in order, from now until `stop`; what its own scripts do is left out."""
+
+    def __init__(self, url):
+        self._redis = redis.Redis.from_url(url)
+        self._monitor = self._redis.monitor()
+        self._monitor.__enter__()
+        self._said = []
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self):
+        for heard in self._monitor.listen():
+            if heard["command"].startswith("ECHO the-end"):
+                return
+            if heard["client_type"] != "lua":
+                self._said.append(heard["command"])
+
+    def stop(self):
+        """All commands."""
+        self._redis.echo("the-end")
+        self._thread.join(10)
+        self._monitor.connection.disconnect()
+        return self._said
+
+
+def test_a_routed_job_takes_five_ledger_calls_and_two_messages(released):
+    settings = released.supervisor.settings
+    ledger, broker = Overheard(settings.redis_url), Overheard(settings.broker_url)
+    job_id = released.submit("card limit declined", params={"max_new_tokens": 1})
+    eventually(lambda: released.redis.hget(f"sb:job:{job_id}", "result"), "the job has its result")
+    about_it = [said.split() for said in ledger.stop() if job_id in said and said.startswith("EVALSHA")]
+    messages = [said for said in broker.stop() if job_id in said]
+    # `append`, the text so far, is written beside the work; a short answer goes along with `finish`.
+    calls = [op for _, _, _, op, *_ in about_it if op != "append"]
+    assert calls == ["create", "acquire", "route", "acquire", "finish"]
+    assert [said.split()[0] for said in messages] == ["LPUSH", "LPUSH"]
+    assert all(len(said) < 1500 for said in messages)
 
 
 def test_the_probabilities_of_a_selection_are_those_of_the_release_labels(released):

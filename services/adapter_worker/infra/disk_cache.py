@@ -27,8 +27,16 @@ class DiskCache:
             self._prune()
         return found
 
+    @property
+    def is_full(self) -> bool:
+        """Whether another adapter would drive one out."""
+        return sum(_size(entry) for entry in self._entries()) >= self._max_bytes
+
+    def _entries(self) -> list[Path]:
+        return [entry for entry in self._folder.iterdir() if _is_adapter(entry)] if self._folder.is_dir() else []
+
     def _prune(self) -> None:
-        entries = sorted((entry for entry in self._folder.iterdir() if _is_adapter(entry)), key=_used)
+        entries = sorted(self._entries(), key=_used)
         left = sum(map(_size, entries))
         for entry in entries:
             if left <= self._max_bytes or _used(entry) > time.time() - _IN_USE_SECONDS:
