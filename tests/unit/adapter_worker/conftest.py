@@ -16,7 +16,7 @@ from services.adapter_worker.infra.engines.vllm_server import VllmServer
 from services.adapter_worker.infra.kernels import load_kernels
 from shared.model.tokens import encode
 from shared.prompts import Part, Segment
-from tests.vllm_process import vllm_process
+from tests.vllm_process import MISSING, find_python, vllm_process
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -131,11 +131,14 @@ def wide_kit(tmp_path_factory):
 @pytest.fixture(scope="session")
 def vllm(wide_kit, tmp_path_factory):
     """A vLLM server on the wide kit's model, in float32."""
+    python = find_python()
+    if python is None:
+        pytest.skip(MISSING)
     folder = tmp_path_factory.mktemp("vllm")
     wide_kit.model.save_pretrained(folder / "base")
     wide_kit.tokenizer.save_pretrained(folder / "base")
     options = ("--dtype", "float32", "--max-loras", "4", "--max-cpu-loras", "8", "--max-lora-rank", "16")
-    with vllm_process(folder / "base", folder, *options) as server:
+    with vllm_process(python, folder / "base", folder, *options) as server:
         yield server
 
 

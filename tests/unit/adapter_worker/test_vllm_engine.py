@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
@@ -174,6 +175,20 @@ def test_an_adapter_that_the_server_lost_is_not_resident_any_more(connect, fake,
         engine.generate(greedy(kit, "x", FIRST), ignore)
     assert caught.value.code == "adapter_not_loaded"
     assert engine.resident == frozenset()
+
+
+def test_an_adapter_whose_folder_left_the_disk_is_fetched_again(connect, fake, kit, tmp_path):
+    folder = tmp_path / FIRST
+    shutil.copytree(kit.adapter("plain", **ADAPTERS["plain"]), folder)
+    engine = connect()
+    engine.load_adapter(FIRST, folder)
+    folder.rename(tmp_path / "pruned")
+    with pytest.raises(NotFound) as caught:
+        engine.generate(greedy(kit, "x", FIRST), ignore)
+    assert caught.value.code == "adapter_not_loaded"
+    (tmp_path / "pruned").rename(folder)
+    engine.load_adapter(FIRST, folder)
+    assert engine.generate(greedy(kit, "x", FIRST), ignore).token_ids
 
 
 def test_an_adapter_that_changes_nothing_is_refused_and_unloaded(connect, fake, kit):

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -66,7 +67,7 @@ class VllmEngine:
         self._adapters_dir = adapters_dir
         self._lock = threading.Lock()  # guards the three below
         self._accepted: set[Sequence] = set()
-        self._resident: dict[str, None] = {}  # the longest unused first
+        self._resident: dict[str, Path] = {}  # digest to folder, the longest unused first
         self._is_closed = False
         self._proven: set[str] = set()
         self._tasks: dict[Sequence, asyncio.Task[Any] | None] = {}
@@ -117,8 +118,7 @@ class VllmEngine:
         """Have the server load the folder, which it must see too; see `Engine.load_adapter`."""
         if not (folder / WEIGHTS_NAME).is_file():
             raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
-        path = self._adapters_dir / folder.name if self._adapters_dir else folder.resolve()
-        self._on_loop(lambda: self._load(digest, str(path)))
+        self._on_loop(lambda: self._load(digest, folder.resolve()))
 
     def unload_adapter(self, digest: str) -> None:
         """Refuse new requests at once; the server keeps the weights for those that run."""
@@ -179,10 +179,12 @@ class VllmEngine:
         )
 
     def _use(self, digest: str) -> None:
-        """Make it the last that would have to go; the caller holds the lock."""
-        if digest not in self._resident:
+        """Make it the last that would have to go, here and on the disk; the caller holds the lock."""
+        folder = self._resident.pop(digest, None)
+        # The server may have dropped what it read long ago, and would fail for all if the folder were gone too.
+        if folder is None or not _touch(folder):
             raise adapter_not_loaded(digest)
-        self._resident[digest] = self._resident.pop(digest)
+        self._resident[digest] = folder
 
     def _on_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         with self._lock:
@@ -266,17 +268,16 @@ class VllmEngine:
         if task is not None:
             task.cancel()
 
-    async def _load(self, digest: str, path: str) -> None:
+    async def _load(self, digest: str, folder: Path) -> None:
         async with self._changing:
-            with self._lock:
-                if digest in self._resident:
-                    self._use(digest)
-                    return
+            if digest in self.resident:
+                return
             await self._make_room()
-            await self._server.load(digest, path)
+            path = self._adapters_dir / folder.name if self._adapters_dir else folder
+            await self._server.load(digest, str(path))
             await self._prove(digest)
             with self._lock:
-                self._resident[digest] = None
+                self._resident[digest] = folder
 
     async def _unload(self, digest: str) -> None:
         async with self._changing:
@@ -330,6 +331,15 @@ class VllmEngine:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await self._server.close()
+
+
+def _touch(folder: Path) -> bool:
+    """Keep the disk cache from removing the folder for a while; False where it did so already."""
+    try:
+        os.utime(folder)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _check_same_base(served: BaseCard, base_folder: Path) -> None:
