@@ -1,8 +1,6 @@
 """An engine on a vLLM server: the way to many GPUs. Adapters are models there, named by their digests."""
 
 import asyncio
-import math
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -24,13 +22,13 @@ from services.adapter_worker.infra.engines.protocol import (
 )
 from services.adapter_worker.infra.engines.runner import end_token_ids
 from services.adapter_worker.infra.engines.sequence import Sequence
+from services.adapter_worker.infra.engines.vllm_adapters import ServedAdapters
 from services.adapter_worker.infra.engines.vllm_server import BaseCard, Tokens, VllmServer
 from shared.adapter_files import WEIGHTS_NAME
 from shared.errors import Cancelled, Invalid, NotFound, SignalboxError, Unavailable
 from shared.settings import Settings
 
 T = TypeVar("T")
-_CANARY_TOKENS = 4
 
 
 class VllmEngine:
@@ -55,30 +53,21 @@ class VllmEngine:
         self._encode = encode
         self._decode = text_decoder(tokenizer)
         self._end_ids = end_token_ids(tokenizer)
-        self._canary_body = {
-            "prompt": tokenizer.encode(CANARY, add_special_tokens=False),
-            "max_tokens": _CANARY_TOKENS,
-            "temperature": 0.0,
-            "ignore_eos": True,
-            "logprobs": 0,
-        }
         self._max_prompt_tokens = max_prompt_tokens
-        self._adapter_slots = adapter_slots
-        self._adapters_dir = adapters_dir
         self._lock = threading.Lock()  # guards the three below
         self._accepted: set[Sequence] = set()
-        self._resident: dict[str, Path] = {}  # digest to folder, the longest unused first
+        self._adapters = ServedAdapters(
+            server, slots=adapter_slots, folder_there=adapters_dir, lock=self._lock, used=self._used_adapters
+        )
         self._is_closed = False
-        self._proven: set[str] = set()
         self._tasks: dict[Sequence, asyncio.Task[Any] | None] = {}
-        self._changing = asyncio.Lock()  # one adapter comes or goes at a time
-        self._freed = asyncio.Event()  # a request ended, so an adapter may be unused
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
         try:
             self.base: BaseCard = self._on_loop(server.base)
-            self._canary_base = self._on_loop(lambda: self._canary(self.base.name))
+            canary = tokenizer.encode(CANARY, add_special_tokens=False)
+            self._on_loop(lambda: self._adapters.learn_base(self.base.name, canary))
         except SignalboxError:
             self.close()
             raise
@@ -106,7 +95,7 @@ class VllmEngine:
     def resident(self) -> frozenset[str]:
         """Digests that requests may name now."""
         with self._lock:
-            return frozenset(self._resident)
+            return self._adapters.resident
 
     @property
     def running_count(self) -> int:
@@ -118,13 +107,13 @@ class VllmEngine:
         """Have the server load the folder, which it must see too; see `Engine.load_adapter`."""
         if not (folder / WEIGHTS_NAME).is_file():
             raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
-        self._on_loop(lambda: self._load(digest, folder.resolve()))
+        self._on_loop(lambda: self._adapters.load(digest, folder.resolve()))
 
     def unload_adapter(self, digest: str) -> None:
         """Refuse new requests at once; the server keeps the weights for those that run."""
         with self._lock:
-            self._resident.pop(digest, None)
-        self._on_loop(lambda: self._unload(digest))
+            self._adapters.forget(digest)
+        self._on_loop(lambda: self._adapters.unload(digest))
 
     def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
         """Stream from the server and wait; see `Engine.generate`."""
@@ -133,7 +122,7 @@ class VllmEngine:
             if self._is_closed:
                 raise engine_stopped()
             if request.adapter is not None:
-                self._use(request.adapter)
+                self._adapters.use(request.adapter)
             self._accepted.add(sequence)
             asyncio.run_coroutine_threadsafe(self._answer(sequence), self._loop)
         return sequence.result.result()
@@ -178,13 +167,8 @@ class VllmEngine:
             started=started,
         )
 
-    def _use(self, digest: str) -> None:
-        """Make it the last that would have to go, here and on the disk; the caller holds the lock."""
-        folder = self._resident.pop(digest, None)
-        # The server may have dropped what it read long ago, and would fail for all if the folder were gone too.
-        if folder is None or not _touch(folder):
-            raise adapter_not_loaded(digest)
-        self._resident[digest] = folder
+    def _used_adapters(self) -> set[str | None]:
+        return {sequence.request.adapter for sequence in self._accepted}
 
     def _on_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         with self._lock:
@@ -214,7 +198,7 @@ class VllmEngine:
             del self._tasks[sequence]
             with self._lock:
                 self._accepted.discard(sequence)
-            self._freed.set()
+            self._adapters.note_freed()
 
     async def _stream(self, sequence: Sequence) -> None:
         if sequence.is_done:  # cancelled before it began
@@ -259,7 +243,7 @@ class VllmEngine:
         if adapter is None:
             return None
         with self._lock:
-            self._resident.pop(adapter, None)
+            self._adapters.forget(adapter)
         return adapter_not_loaded(adapter)
 
     def _interrupt(self, sequence: Sequence, error: SignalboxError) -> None:
@@ -267,61 +251,6 @@ class VllmEngine:
         task = self._tasks.get(sequence)
         if task is not None:
             task.cancel()
-
-    async def _load(self, digest: str, folder: Path) -> None:
-        async with self._changing:
-            if digest in self.resident:
-                return
-            await self._make_room()
-            path = self._adapters_dir / folder.name if self._adapters_dir else folder
-            await self._server.load(digest, str(path))
-            await self._prove(digest)
-            with self._lock:
-                self._resident[digest] = folder
-
-    async def _unload(self, digest: str) -> None:
-        async with self._changing:
-            if digest not in self.resident:  # unless it was loaded again meanwhile
-                await self._server.unload(digest)
-
-    async def _make_room(self) -> None:
-        """Unload the longest unused adapters; where all are in use, wait until one is not."""
-        while len(self.resident) >= self._adapter_slots:
-            unused = self._evict()
-            if unused is not None:
-                await self._server.unload(unused)
-                continue
-            self._freed.clear()
-            await self._freed.wait()
-
-    def _evict(self) -> str | None:
-        with self._lock:
-            used = {sequence.request.adapter for sequence in self._accepted}
-            unused = next((digest for digest in self._resident if digest not in used), None)
-            if unused is not None:
-                del self._resident[unused]
-            return unused
-
-    async def _prove(self, digest: str) -> None:
-        """Raise `Invalid` unless the adapter changes the canary's log-probabilities and leaves them finite."""
-        if digest in self._proven:
-            return
-        canary = await self._canary(digest)
-        if all(math.isfinite(value) for value in canary.logprobs) and canary != self._canary_base:
-            self._proven.add(digest)
-            return
-        await self._server.unload(digest)
-        if canary == self._canary_base:
-            raise Invalid(
-                "adapter_inactive",
-                f"adapter {digest} changes nothing on the canary prompt: its weights are zero or not the base model's",
-            )
-        raise Invalid("adapter_not_finite", f"adapter {digest} makes logits that are not finite: train it again")
-
-    async def _canary(self, model: str) -> Tokens:
-        """The first tokens after the canary prompt and how likely they were."""
-        parts = [part async for part in self._server.complete({**self._canary_body, "model": model})]
-        return Tokens([token for part in parts for token in part.ids], [p for part in parts for p in part.logprobs])
 
     async def _shut(self) -> None:
         for sequence in list(self._accepted):
@@ -331,15 +260,6 @@ class VllmEngine:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await self._server.close()
-
-
-def _touch(folder: Path) -> bool:
-    """Keep the disk cache from removing the folder for a while; False where it did so already."""
-    try:
-        os.utime(folder)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _check_same_base(served: BaseCard, base_folder: Path) -> None:
