@@ -48,7 +48,7 @@ $(VLLM_VENV)/.installed:
 vllm: $(VLLM_VENV)/.installed ## make the environment of the vLLM server that tests and benchmarks start
 
 test-vllm: install vllm ## the vllm engine against a real server
-	$(BIN)/pytest -m slow tests/unit/adapter_worker -k "vllm or real_server"
+	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm
 
 bench: install ## measure every figure, print them as one table, write JSON to benchmarks/results
 	$(BIN)/python -m benchmarks

@@ -26,10 +26,11 @@ ENVIRONMENT = {
 
 
 class VllmProcess:
-    """A running server: where it answers, and what it has used."""
+    """A running server: where it answers, the model folder it serves, and what it has used."""
 
-    def __init__(self, url: str, pid: int) -> None:
+    def __init__(self, url: str, model: Path, pid: int) -> None:
         self.url = url
+        self.model = model
         self._process = psutil.Process(pid)
 
     @property
@@ -57,7 +58,7 @@ def vllm_process(python: str, model: Path, folder: Path, *options: str) -> Itera
     try:
         server.start(START_SECONDS)
         assert server.process is not None
-        yield VllmProcess(url, server.process.pid)
+        yield VllmProcess(url, model, server.process.pid)
     finally:
         server.stop(timeout_seconds=20)
         if server.process is not None:

@@ -12,11 +12,12 @@ import httpx
 import pytest
 import torch
 
-from services.adapter_worker.infra.engines import GenerationRequest
+from services.adapter_worker.infra.engines import GenerationRequest, make_engine
 from services.adapter_worker.infra.engines.vllm import VllmEngine
 from services.adapter_worker.infra.engines.vllm_server import VllmServer
 from shared.errors import Invalid, NotFound, Unavailable
 from shared.model.tokens import encode
+from shared.settings import Settings
 from tests.unit.adapter_worker.conftest import vllm_engine
 from tests.unit.adapter_worker.test_mixed_batch import ADAPTERS, assert_same_tokens, greedy, ignore
 
@@ -30,6 +31,7 @@ class FakeVllm:
         self.loaded = {}
         self.calls = []
         self.bodies = []
+        self.keys = set()
         self.status = {}  # by path: a status to answer with
         self.idle = set()  # adapters that change nothing
         self.breaks_after = None  # events of a stream
@@ -39,6 +41,7 @@ class FakeVllm:
 
     def __call__(self, request):
         path, body = request.url.path, json.loads(request.content or b"{}")
+        self.keys.add(request.headers.get("authorization"))
         self.calls.append((path, body.get("lora_name")))
         if path in self.status:
             return refusal(self.status[path], "as the test says")
@@ -120,6 +123,13 @@ def test_prompts_go_as_token_ids_and_the_servers_defaults_stay_out(connect, fake
     assert body["prompt"].count(kit.tokenizer.convert_tokens_to_ids("<|im_end|>")) == 0
     assert (body["seed"], body["temperature"], body["top_p"], body["top_k"]) == (3, 0.5, 0.9, 7)
     assert (body["repetition_penalty"], body["ignore_eos"]) == (1.0, True)
+
+
+def test_every_call_bears_the_key(connect, fake, kit):
+    engine = connect()
+    engine.load_adapter(FIRST, kit.adapter("plain", **ADAPTERS["plain"]))
+    engine.unload_adapter(FIRST)
+    assert fake.keys == {"Bearer a key"}
 
 
 def test_logprobs_come_where_they_are_asked_for(connect, kit):
@@ -270,6 +280,20 @@ def test_a_real_server_serves_mixed_adapters_as_peft_does_alone(vllm, wide_kit):
         adapter = None if request.adapter is None else kit.folder / request.adapter
         tokens, logits = kit.solo(adapter, kit.prompt_ids(request.job_id), request.max_new_tokens)
         assert_same_tokens(generation.token_ids, [token for token in tokens if token not in ends], logits)
+
+
+@pytest.mark.slow
+def test_an_engine_made_by_name_checks_that_the_server_has_the_same_base_model(vllm, wide_kit, tmp_path):
+    settings = Settings(vllm_url=vllm.url)
+    engine = make_engine("vllm", settings, vllm.model)
+    assert engine.generate(greedy(wide_kit, "hello", None), ignore).token_ids
+    engine.close()
+    other = shutil.copytree(vllm.model, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    with pytest.raises(Invalid) as caught:
+        make_engine("vllm", settings, other)
+    assert caught.value.code == "vllm_other_model"
 
 
 @pytest.mark.slow
