@@ -86,7 +86,11 @@ class VllmEngine:
             adapter_slots=settings.adapter_slots,
             adapters_dir=settings.vllm_adapters_dir,
         )
-        _check_same_base(engine.base, base_folder)
+        try:
+            _check_same_base(engine.base, base_folder)
+        except Invalid:
+            engine.close()
+            raise
         return engine
 
     # Called by any thread.
