@@ -1,6 +1,7 @@
 """The engine on a vLLM server: what the server does wrong, by a fake; what it does right, by a real one."""
 
 import asyncio
+import copy
 import itertools
 import json
 import shutil
@@ -305,6 +306,19 @@ def test_a_real_server_tells_the_logprobs_that_peft_alone_has(vllm, wide_kit):
     engine.close()
     expected = wide_kit.logprobs(folder, wide_kit.prompt_ids("sure?"), generation.token_ids)
     torch.testing.assert_close(torch.tensor(generation.logprobs), torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_real_server_stops_at_the_end_token(vllm, wide_kit):
+    engine = vllm_engine(vllm, wide_kit)
+    whole = engine.generate(greedy(wide_kit, "until", None), ignore).token_ids
+    engine.close()
+    ending = copy.deepcopy(wide_kit.tokenizer)
+    ending.eos_token = ending.convert_ids_to_tokens(whole[3])
+    engine = VllmEngine(VllmServer(vllm.url), ending, encode)
+    generation = engine.generate(greedy(wide_kit, "until", None), ignore)
+    assert (generation.token_ids, generation.finish_reason) == (whole[: whole.index(whole[3])], "stop")
+    engine.close()
 
 
 @pytest.mark.slow
