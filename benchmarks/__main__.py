@@ -15,6 +15,7 @@ ALL = (
     "selectors",
     "selector_peers",
     "mixed_batch",
+    "vllm_peer",
     "adapter_bank",
     "prefill_stall",
     "worker_start",

@@ -48,11 +48,14 @@ class Settings(BaseSettings):
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
-    engine: Literal["transformers", "echo"] = "transformers"
+    engine: Literal["transformers", "echo", "vllm"] = "transformers"
     engine_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the engine computes in; `auto` is bfloat16 where the machine multiplies it as such."""
     adapter_slots: Annotated[int, Field(ge=1)] = 64
-    """Slots for adapters in memory, 8 ranks each: an adapter of rank 16 takes two."""
+    """Slots for adapters in memory, 8 ranks each: an adapter of rank 16 takes two.
+
+    With `vllm`: adapters that this worker keeps at the server, whose `--max-cpu-loras` is the sum over its workers.
+    """
     adapter_cache_mib: Annotated[int, Field(ge=1)] = 4096
     """Local disk for adapters that a worker has fetched; the longest unused go first."""
     cache_mib: Annotated[int, Field(ge=1)] = 512
@@ -61,6 +64,12 @@ class Settings(BaseSettings):
     """How long a decode step may become while another request's long prompt is computed, in times its usual length."""
     echo_seconds_per_token: Annotated[float, Field(ge=0)] = 0.0
     """How slow the `echo` engine is, for load and fault tests."""
+    vllm_url: str = "http://127.0.0.1:8001"
+    """The server of the `vllm` engine; it serves the same base model (docs/decisions/0009 says how it is started)."""
+    vllm_api_key: SecretStr = SecretStr("")
+    """What that server was given as `--api-key`; empty where it asks for none."""
+    vllm_adapters_dir: Path | None = None
+    """The folder `cache/adapters` of `data_dir` as that server sees it, where it sees it under another path."""
     groups: str = "base"
     """The groups a worker serves, separated by commas; `base` answers what no adapter does."""
     store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0

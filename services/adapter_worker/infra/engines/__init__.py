@@ -22,7 +22,13 @@ def _echo(settings: Settings, base_folder: Path) -> Engine:  # noqa: ARG001 - on
     return EchoEngine(seconds_per_token=settings.echo_seconds_per_token)
 
 
-ENGINES: dict[str, Callable[[Settings, Path], Engine]] = {"transformers": _transformers, "echo": _echo}
+def _vllm(settings: Settings, base_folder: Path) -> Engine:
+    from services.adapter_worker.infra.engines.vllm import VllmEngine
+
+    return VllmEngine.from_settings(settings, base_folder)
+
+
+ENGINES: dict[str, Callable[[Settings, Path], Engine]] = {"transformers": _transformers, "echo": _echo, "vllm": _vllm}
 
 
 def make_engine(name: str, settings: Settings, base_folder: Path) -> Engine:

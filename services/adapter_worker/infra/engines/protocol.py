@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 from shared.errors import NotFound, SignalboxError, Unavailable
 from shared.prompts import Segment
 
+CANARY = "Signalbox sets the points: one request, one track."
+"""A prompt on which a new adapter must change something: one that does not is idle, or not this base model's."""
+
 
 class DeadlineExceeded(SignalboxError):
     """The request's deadline passed before its last token."""

@@ -1,6 +1,5 @@
 """The model's side of the engine: prompts in, one token per row and step out. Single-threaded."""
 
-import copy
 import time
 from collections.abc import Sequence as Many
 from typing import Any, NamedTuple
@@ -14,14 +13,14 @@ from services.adapter_worker.infra.engines.bank import AdapterBank
 from services.adapter_worker.infra.engines.lora import SharedInput, shared_inputs
 from services.adapter_worker.infra.engines.pages import Pages, Prefix
 from services.adapter_worker.infra.engines.products import Product
+from services.adapter_worker.infra.engines.prompting import text_decoder
+from services.adapter_worker.infra.engines.protocol import CANARY
 from services.adapter_worker.infra.engines.routing import Routing, Run, Spans
 from services.adapter_worker.infra.engines.sampling import logprobs, pick_tokens
 from services.adapter_worker.infra.engines.sequence import Sequence
 from services.adapter_worker.infra.kernels import Kernels
 from shared.errors import Invalid, SignalboxError, Unavailable
 from shared.prompts import CHATML_END
-
-_CANARY = "Signalbox sets the points: one request, one track."
 
 
 class Chunk(NamedTuple):
@@ -51,8 +50,7 @@ class Runner:
         max_stall_x: float,
     ) -> None:
         self._model = model.eval()
-        # A copy, because encoding in another thread may change the tokenizer's state for a moment.
-        self._decoder = copy.deepcopy(tokenizer)
+        self.decode = text_decoder(tokenizer)
         self._end_ids = end_token_ids(tokenizer)
         self._rows: list[Sequence] = []
         self._routing = Routing()
@@ -63,7 +61,7 @@ class Runner:
         self.pages = Pages(cache_bytes // page_bytes(config, model.dtype))
         self._cache = PagedCache(config, self.pages.count, model.dtype, model.device)
         model.set_attn_implementation(NAME)
-        self._canary = self._canary_chunk(tokenizer.encode(_CANARY, add_special_tokens=False))
+        self._canary = self._canary_chunk(tokenizer.encode(CANARY, add_special_tokens=False))
         self.bank = AdapterBank(self._wrap_layers(adapter_slots, kernels), adapter_slots)
         if kernels is not None:
             self._cache.use_kernel(kernels)
@@ -118,10 +116,6 @@ class Runner:
             if row.is_done:
                 self.pages.release(row.pages)
         self._rows = [row for row in self._rows if not row.is_done]
-
-    def decode(self, ids: list[int]) -> str:
-        """Text of the ids, control tokens left out."""
-        return self._decoder.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _advance(self, work: Many[tuple[Sequence, int]]) -> None:
         """Compute so many tokens of each row; where that raises, one by one, so that a poisonous one fails alone."""

@@ -15,6 +15,7 @@ from services.adapter_worker.domain.admission import WaitingLine
 from services.adapter_worker.infra.engines.adapter_weights import AdapterWeights, map_adapter
 from services.adapter_worker.infra.engines.bank import BankFull
 from services.adapter_worker.infra.engines.pages import Prefix, pages_for
+from services.adapter_worker.infra.engines.prompting import NO_LIMIT, Encode, prompt_ids
 from services.adapter_worker.infra.engines.protocol import (
     Generation,
     GenerationRequest,
@@ -25,11 +26,7 @@ from services.adapter_worker.infra.engines.runner import Runner, step_error
 from services.adapter_worker.infra.engines.sequence import Sequence
 from services.adapter_worker.infra.kernels import Kernels, load_kernels
 from shared.errors import Invalid
-from shared.prompts import Segment
 from shared.settings import Settings
-
-Encode = Callable[[Any, list[Segment], int], list[int]]
-_NO_LIMIT = 1 << 30
 
 
 class TransformersEngine:
@@ -59,7 +56,7 @@ class TransformersEngine:
         )
         self._tokenizer = tokenizer
         self._encode = encode
-        self._context_length = int(getattr(model.config, "max_position_embeddings", _NO_LIMIT))
+        self._context_length = int(getattr(model.config, "max_position_embeddings", NO_LIMIT))
         self._max_batch = max_batch
         self._max_prompt_tokens = max_prompt_tokens
         self._torch_threads = torch_threads
@@ -144,7 +141,13 @@ class TransformersEngine:
 
     def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Sequence:
         started = time.monotonic()
-        ids, is_shortened = self._prompt_ids(request)
+        ids, is_shortened = prompt_ids(
+            self._encode,
+            self._tokenizer,
+            request,
+            max_prompt_tokens=self._max_prompt_tokens,
+            context_length=self._context_length,
+        )
         if pages_for(len(ids) + request.max_new_tokens) > self._runner.pages.count:
             raise Invalid("prompt_too_large", "the key/value cache is too small for this: raise SIGNALBOX_CACHE_MIB")
         return Sequence(
@@ -157,22 +160,10 @@ class TransformersEngine:
             started=started,
         )
 
-    def _prompt_ids(self, request: GenerationRequest) -> tuple[list[int], bool]:
-        limit = min(self._max_prompt_tokens, self._context_length - request.max_new_tokens)
-        if limit < 1:
-            raise Invalid("max_new_tokens_too_large", f"the model's context holds {self._context_length} tokens in all")
-        ids = self._encode(self._tokenizer, request.prompt, _NO_LIMIT)
-        is_shortened = len(ids) > limit
-        if is_shortened:
-            ids = self._encode(self._tokenizer, request.prompt, limit)
-        if not ids:
-            raise Invalid("prompt_empty", "the prompt has no tokens")
-        return ids, is_shortened
-
     def _prefix(self, request: GenerationRequest, ids: list[int]) -> Prefix:
         """What stands before the input: requests of one adapter and instruction have it in common."""
         before = list(takewhile(lambda segment: not segment.is_input, request.prompt))
-        count = len(self._encode(self._tokenizer, before, _NO_LIMIT))
+        count = len(self._encode(self._tokenizer, before, NO_LIMIT))
         return Prefix(request.adapter, tuple(ids[: min(count, len(ids) - 1)]))
 
     def _on_engine_thread(self, call: Callable[[], None]) -> None:

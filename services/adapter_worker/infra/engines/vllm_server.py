@@ -1,0 +1,160 @@
+"""What a vLLM server is asked over HTTP, and what its answers mean as errors."""
+
+import json
+import math
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import httpx
+
+from shared.errors import Invalid, NotFound, SignalboxError, Unavailable
+
+_CONNECT_SECONDS = 5.0
+_IDLE_SECONDS = 2.0
+_SILENCE_SECONDS = 300.0
+"""A server may let a request wait for its turn; one that says nothing for so long is away."""
+_EVENT = "data: "
+_LAST_EVENT = "[DONE]"
+
+
+class BaseCard(NamedTuple):
+    """The base model of a server: the name that requests use, its folder there, tokens that its context holds."""
+
+    name: str
+    folder: str
+    context_length: int
+
+
+class Tokens(NamedTuple):
+    """Tokens that came together; `logprobs` is empty unless asked for, NaN where the server's are not finite."""
+
+    ids: list[int]
+    logprobs: list[float]
+
+
+class VllmServer:
+    """An OpenAI-compatible vLLM server that loads adapters at run time; lives in one event loop.
+
+    Every call raises `Unavailable` where the server does not answer or is broken.
+    """
+
+    def __init__(self, url: str, api_key: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
+            # As many as the worker has requests; an idle one goes before the server closes it (after 5 s).
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS),
+            transport=transport,
+        )
+
+    async def base(self) -> BaseCard:
+        """The base model that is served."""
+        card = next(card for card in await self._cards() if not card.get("parent"))
+        return BaseCard(card["id"], card["root"], card["max_model_len"])
+
+    async def load(self, name: str, path: str) -> None:
+        """Load the adapter in the server's folder `path`; one of that name is left as it is.
+
+        Raises `Invalid` where the server does not see the folder or refuses what is in it.
+        """
+        response = await self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+        if response.is_success or await self._holds(name):
+            return
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise Invalid("adapter_not_seen", _why_not_seen(response, path))
+        if await self._is_healthy():  # it says 500 for an adapter that it cannot serve
+            raise Invalid("adapter_refused", f"the vLLM server refuses adapter {name}: {_message(response)}")
+        raise _error(response)
+
+    async def unload(self, name: str) -> None:
+        """Forget the adapter's name; requests that run go on, and an unknown name is no error."""
+        response = await self._post("/v1/unload_lora_adapter", {"lora_name": name})
+        if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
+            raise _error(response)
+
+    async def complete(self, body: dict[str, Any]) -> AsyncGenerator[Tokens, None]:
+        """Stream a completion; closing the iterator early ends it at the server too.
+
+        Raises `NotFound` where the model is not there (any more), `Invalid` where the request is refused.
+        """
+        with _away():
+            asked = {**body, "stream": True, "return_token_ids": True}
+            async with self._http.stream("POST", "/v1/completions", json=asked) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise _error(response)
+                async for line in response.aiter_lines():
+                    if line.startswith(_EVENT) and line != _EVENT + _LAST_EVENT:
+                        yield _tokens(json.loads(line.removeprefix(_EVENT)))
+
+    async def close(self) -> None:
+        """Close all connections, which ends what still runs on them."""
+        await self._http.aclose()
+
+    async def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        with _away():
+            response = await self._http.post(path, json=body)
+        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise _error(response)
+        return response
+
+    async def _cards(self) -> list[dict[str, Any]]:
+        with _away():
+            response = await self._http.get("/v1/models")
+        if not response.is_success:
+            raise _error(response)
+        cards: list[dict[str, Any]] = response.json()["data"]
+        return cards
+
+    async def _holds(self, name: str) -> bool:
+        return any(card["id"] == name for card in await self._cards())
+
+    async def _is_healthy(self) -> bool:
+        with _away():
+            response = await self._http.get("/health")
+        return response.is_success
+
+
+def _tokens(event: dict[str, Any]) -> Tokens:
+    if "error" in event:  # the stream had begun, so the status was 200
+        raise Unavailable("vllm_failed", f"the vLLM server gave up on the answer: {event['error'].get('message')}")
+    choice = event["choices"][0]
+    known = (choice.get("logprobs") or {}).get("token_logprobs") or []
+    return Tokens(choice["token_ids"], [math.nan if value is None else value for value in known])
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise Unavailable(
+            "vllm_unreachable", f"the vLLM server does not answer ({type(error).__name__}): see SIGNALBOX_VLLM_URL"
+        ) from error
+
+
+def _why_not_seen(response: httpx.Response, path: str) -> str:
+    if "error" not in response.text:  # no such route
+        return "the vLLM server loads no adapters: start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+    return f"the vLLM server finds no adapter in {path}: share the folder with it, or set SIGNALBOX_VLLM_ADAPTERS_DIR"
+
+
+def _error(response: httpx.Response) -> SignalboxError:
+    match response.status_code:
+        case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
+            return Unavailable("vllm_denied", "the vLLM server refuses the key: set SIGNALBOX_VLLM_API_KEY")
+        case httpx.codes.NOT_FOUND:
+            return NotFound("vllm_model_unknown", _message(response))
+        case httpx.codes.BAD_REQUEST | httpx.codes.UNPROCESSABLE_ENTITY:
+            return Invalid("vllm_refused", f"the vLLM server refuses the request: {_message(response)}")
+        case status:
+            return Unavailable("vllm_failed", f"the vLLM server answered {status}: {_message(response)}")
+
+
+def _message(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]
