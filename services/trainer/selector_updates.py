@@ -88,14 +88,18 @@ def _deletion(body: SelectorDelete, base: Base) -> Plan:
     return replace(
         plan,
         datasets={label: ref for label, ref in plan.datasets.items() if label not in body.labels},
-        deleted={label: base.sets.validation.get(label, ()) for label in sorted(body.labels)},
+        deleted={label: rows for label, rows in base.sets.validation.items() if label in body.labels},
     )
 
 
 def _plan(base: Base, sets: Sets, *, fresh: Rows, old: Rows) -> Plan:
-    """What every update takes over from the release it starts from."""
+    """What every update takes over from the release it starts from; raises `Invalid` `labels_too_few`."""
+    scored = sets.representation
+    if len(scored) < 2:
+        raise Invalid("labels_too_few", f"only {', '.join(scored) or 'nothing'} would be left to select; train anew")
     return Plan(
-        sets,
+        # Background rows to be judged by mean nothing to a selector that has none to learn from.
+        sets._replace(validation={label: rows for label, rows in sets.validation.items() if label in scored}),
         fresh=fresh,
         old=old,
         datasets=base.release.datasets,

@@ -105,6 +105,25 @@ def test_forgotten_texts_are_no_background_but_their_fate_is_told(workshop, pare
     assert job.result["deleted"][GONE]["n"] > 0
 
 
+def test_texts_that_a_kept_label_has_are_no_background_and_without_any_there_is_none(
+    workshop, jobs, run, parent, update
+):
+    old = parent(selector="light")
+    texts = [row.input for row in stored(workshop, old.representation, GONE)]
+    shared = workshop.registry.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
+    overlapping = old.model_copy(update={"representation": {**old.representation, KEPT[0]: shared}})
+    workshop.registry.add_release(overlapping)
+
+    _, new = update(overlapping, **DELETE)
+    assert set(new.selector.labels) == set(new.validation) == set(KEPT)
+    alike = overlapping.model_copy(
+        update={"representation": dict.fromkeys(LABELS, shared)}  # nothing is left that could be background
+    )
+    workshop.registry.add_release(alike)
+    job = run(jobs.train(**{**DELETE, "labels": [GONE, KEPT[1]], "parent": alike.id}))
+    assert job.error["code"] == "labels_too_few"
+
+
 def test_a_label_that_is_added_again_is_no_background_any_more(workshop, parent, update):
     _, cut = update(parent(selector="light"), **DELETE)
     _, whole = update(cut, kind="selector.add", labels={GONE: GONE}, **EASY_GOING)
