@@ -118,12 +118,38 @@ def test_adding_a_label_makes_a_child_release_and_rolling_back_is_one_step(relea
     assert released.client.get("/v1/releases/current")["id"] == before["id"]
 
 
+def test_deleting_a_label_refuses_its_name_and_lets_jobs_of_the_old_release_end(released):
+    from services.cli.client import ApiError
+
+    before = released.client.get("/v1/releases/current")
+    body = {"kind": "selector.delete", "labels": ["bank.accounts"], "max_false_reject": 0, **TRAINING}
+    result = released.train(body)["result"]
+    in_flight = [released.submit(label="bank.accounts", params=SLOW), released.submit("balance transfer account")]
+    released.client.post(f"/v1/releases/{result['release']}/promote", {"force": True})
+    after = released.client.get("/v1/releases/current")
+    assert (set(after["labels"]), after["parent"]) == ({"bank.cards"}, before["id"])
+    with pytest.raises(ApiError) as refusal:
+        released.submit(label="bank.accounts")
+    assert (refusal.value.code, refusal.value.status) == ("label_unknown", 422)
+    for job in map(released.ended, in_flight):
+        assert (job["state"], job["release"]) == ("succeeded", before["id"]), job["error"]
+    routed = released.ended(released.submit("balance transfer account", params={"max_new_tokens": 4}))
+    assert (routed["state"], routed["release"]) == ("succeeded", after["id"])
+    assert routed["label"] in (None, "", "bank.cards")
+    fate = result["deleted"]["bank.accounts"]
+    assert fate["rejected"] + fate["taken"].get("bank.cards", 0) == pytest.approx(1)
+    released.client.post("/v1/releases/rollback", {})
+    assert released.client.get("/v1/releases/current")["id"] == before["id"]
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
         ({"kind": "adapter.train", "label": "a.b", "dataset": "missing"}, "dataset_not_found"),
         ({"kind": "selector.train", "labels": {"bank.cards": "bank.cards"}}, "request_invalid"),
         ({"kind": "selector.add", "labels": {"bank.cards": "bank.cards"}}, "label_exists"),
+        ({"kind": "selector.delete", "labels": ["bank.cards", "bank.accounts"]}, "labels_too_few"),
+        ({"kind": "selector.delete", "labels": ["law.ie"]}, "label_unknown"),
         ({"kind": "selector.train", "labels": {"x.y": "bank.cards", "bank.cards": "bank.cards"}}, "adapter_not_found"),
     ],
 )

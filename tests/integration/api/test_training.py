@@ -28,6 +28,8 @@ async def train(api):
         {**ADAPTER, "instruction": "Judge.", "settings": {"rank": 4, "method": "dora", "epochs": 2, "seed": 7}},
         {**SELECTOR, "background": "demo", "selection": {"rows_per_label": 50, "distance": "cos"}, "promote": True},
         {"kind": "selector.add", "labels": {"law.ie": "demo"}, "retention": 0.3},
+        {"kind": "selector.balance", "labels": {"law.ie": "demo"}, "easy": ["law.mc"], "retention": "auto"},
+        {"kind": "selector.delete", "labels": ["law.ie"], "retention": 0.1, "deleted_texts": "forget"},
     ],
     ids=lambda ask: ask["kind"],
 )
@@ -110,6 +112,27 @@ async def test_labels_are_added_to_the_release_of_now_or_to_that_of_the_jobs_bef
     now = (await train.post("/v1/training/jobs", json=ask)).json()["id"]
     later = (await train.post("/v1/training/jobs", json={**ask, "after": [now]})).json()["id"]
     assert [ledger.do(calls.get(job_id)).body["parent"] for job_id in (now, later)] == [release.id, ""]
+
+
+@pytest.mark.parametrize(
+    ("ask", "status", "expected"),
+    [
+        ({"kind": "selector.add", "labels": {"fin.sa": "demo"}}, 409, "label_exists"),
+        ({"kind": "selector.add", "labels": {"law.ie": "demo"}, "retention": 1.5}, 422, "request_invalid"),
+        ({"kind": "selector.add", "labels": {"law.ie": "demo"}, "parent": "rel_none"}, 404, "release_not_found"),
+        ({"kind": "selector.delete", "labels": ["law.ie"]}, 422, "label_unknown"),
+        ({"kind": "selector.delete", "labels": ["fin.sa", "fin.ha", "med.qa"]}, 422, "labels_too_few"),
+        ({"kind": "selector.delete", "labels": ["fin.sa"], "retention": -1}, 422, "request_invalid"),
+        ({"kind": "selector.balance", "hard": ["law.ie"]}, 422, "label_unknown"),
+        ({"kind": "selector.balance", "labels": {"fin.sa": "none"}}, 404, "dataset_not_found"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+async def test_an_update_that_does_not_fit_the_release_is_refused_at_submit(
+    train, ledger, release, ask, status, expected
+):
+    assert code(await train.post("/v1/training/jobs", json=ask), status) == expected
+    assert not ledger.redis.keys("sb:job:*")
 
 
 async def test_jobs_wait_for_those_they_name_and_fail_with_them(train, worker):

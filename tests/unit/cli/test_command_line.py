@@ -60,3 +60,18 @@ def test_a_selector_label_without_a_data_set_is_refused(tmp_path, label):
     done = run("train", "selector", "--label", label, data_dir=tmp_path)
     assert done.returncode == 2
     assert "domain.task=dataset" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--add", "--balance", "--label", "a.b=d"),
+        ("--delete", "a.b", "--label", "a.b=d"),
+        ("--delete", "a.b", "--add"),
+    ],
+)
+def test_a_selector_is_trained_added_to_balanced_or_cut_and_not_two_at_once(tmp_path, arguments):
+    done = run("train", "selector", *arguments, data_dir=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

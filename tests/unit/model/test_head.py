@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from services.trainer.domain.rows import SelectorRow
 from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.fit import Start, train_selector
+from services.trainer.infra.fit import Start, carry_over, train_selector
 from services.trainer.infra.loop import Hooks
 from services.trainer.infra.peft_folder import rearrange_head
 from shared.errors import Invalid
@@ -184,3 +184,12 @@ def test_the_service_loads_either_form_by_its_folder(tiny_folder, tiny_tokenizer
     assert isinstance(found, CheckedScorer)
     exact = scorer(tiny_folder, tiny_tokenizer, weights).score(TEXTS)
     np.testing.assert_allclose(found.score(TEXTS), exact, atol=0.1)
+
+
+def test_a_head_carried_over_to_fewer_labels_says_of_them_what_it_said(tiny_folder, tiny_tokenizer, weights, tmp_path):
+    left = [LABELS[2], LABELS[0]]
+    folder = carry_over(Start(weights, LABELS), left, tmp_path / "left")
+
+    before = scorer(tiny_folder, tiny_tokenizer, weights).score(TEXTS)[:, [2, 0]]
+    after = scorer(tiny_folder, tiny_tokenizer, folder, left).score(TEXTS)
+    np.testing.assert_allclose(after[:, 0] - after[:, 1], before[:, 0] - before[:, 1], atol=1e-4)

@@ -1,4 +1,4 @@
-from services.trainer.domain.gate import judge
+from services.trainer.domain.gate import judge, largest_loss
 
 
 def test_a_first_release_passes_when_each_label_reaches_the_mark():
@@ -35,3 +35,13 @@ def test_background_is_not_a_label_to_keep():
 
 def test_every_fault_is_told():
     assert len(judge({"fin.sa": 0.9}, {"fin.sa": 0.5, "fin.ha": 0.5}).sentences) == 2
+
+
+def test_the_largest_loss_is_that_of_a_kept_label():
+    before = {"fin.sa": 0.9, "fin.ha": 0.8, "med.qa": 1.0, "none.none": 1.0}
+    loss = largest_loss(before, {"fin.sa": 0.89, "fin.ha": 0.9, "law.mc": 0.1, "none.none": 0.0})
+
+    assert (loss.label, round(loss.accuracy, 6)) == ("fin.sa", 0.01)
+    assert loss.is_within(0.01)
+    assert not loss.is_within(0.009)
+    assert largest_loss(None, before) == ("", 0.0)

@@ -1,6 +1,6 @@
 import pytest
 
-from services.trainer.domain.metrics import Routed, calibration_error, measure
+from services.trainer.domain.metrics import Routed, calibration_error, fates, measure
 
 ROWS = [
     Routed("fin.sa", "fin.sa", 0.9),
@@ -40,3 +40,11 @@ def test_the_calibration_error_is_the_gap_weighted_by_rows():
     rows = [Routed("a.a", "a.a", 1.0)] * 3 + [Routed("a.a", "b.b", 0.5)]
 
     assert calibration_error(rows) == pytest.approx(0.125)  # one row of four is 0.5 too sure
+
+
+def test_the_fates_of_a_deleted_label_are_shares_of_its_texts():
+    rows = [Routed("med.tg", to, 0.5) for to in ("none.none", "none.none", "med.ie", "none.none")]
+    told = fates([*rows, Routed("med.qa", "med.ie", 0.9)])
+
+    assert told["med.tg"] == (4, 0.75, {"med.ie": 0.25})
+    assert told["med.qa"] == (1, 0.0, {"med.ie": 1.0})

@@ -1,4 +1,4 @@
-from services.trainer.domain.retention import retain
+from services.trainer.domain.retention import Point, retain, smallest_that_holds
 
 ROWS = {"fin.sa": list(range(10)), "fin.ha": list(range(100, 105))}
 
@@ -24,3 +24,14 @@ def test_the_draw_depends_on_the_seed_and_on_no_other_label():
 
     assert alone["fin.sa"] == retain(ROWS, 0.5, seed=1)["fin.sa"]
     assert any(retain(ROWS, 0.5, seed=seed) != retain(ROWS, 0.5, seed=1) for seed in range(2, 6))
+
+
+def test_a_share_of_nothing_is_no_label_at_all():
+    assert retain(ROWS, 0, seed=0) == {}
+
+
+def test_the_ratio_taken_is_the_one_the_curve_ends_with_and_else_the_one_that_loses_least():
+    lost, held = Point(0.0, 0.8, 0.3, "fin.sa"), Point(0.1, 0.9, 0.01, "fin.sa")
+    assert smallest_that_holds([lost, held]) == held
+    worse = [lost, Point(0.1, 0.9, 0.2, "fin.sa"), Point(0.3, 0.9, 0.2, "fin.ha")]
+    assert smallest_that_holds(worse).retention == 0.1

@@ -1,0 +1,250 @@
+"""Labels deleted, balanced and added again: the second fine-tuning of section 3.4, on a tiny random model."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from services.trainer.handlers import train
+from services.trainer.selector_jobs import plan_of
+from shared.attempts import EventWriter, Held
+from shared.datasets import Row
+from shared.jobs import JobState
+from shared.labels import REJECT
+from shared.model.head import HEAD_WEIGHT, has_head
+from shared.model.light import LightSelector
+from shared.registry import Release
+from shared.training import parse_training
+from tests.e2e.conftest import rows
+from tests.integration.services.conftest import LABELS, SELECTOR
+
+GONE, *KEPT = LABELS
+EASY_GOING = {"min_accuracy": 0, "max_false_reject": 0, "max_loss": 0.2}
+DELETE = {"kind": "selector.delete", "labels": [GONE], **EASY_GOING}
+BALANCE = {"kind": "selector.balance", **EASY_GOING}
+
+
+@pytest.fixture
+def parent(run, jobs, adapters, workshop):
+    """Make the release to update, of three labels; `settings` are those of the job."""
+
+    def make(**settings) -> Release:
+        job = run(
+            jobs.train(**{**SELECTOR, "labels": {label: label for label in LABELS}, "promote": False}, **settings)
+        )
+        assert job.state is JobState.SUCCEEDED, job.error
+        return workshop.registry.release("t", job.result["release"])
+
+    return make
+
+
+@pytest.fixture
+def update(run, jobs, workshop):
+    """Run an update to its end; answers the job and its release."""
+
+    def to_end(parent, **body):
+        job = run(jobs.train(**body, parent=parent.id))
+        assert job.state is JobState.SUCCEEDED, job.error
+        return job, workshop.registry.release("t", job.result["release"])
+
+    return to_end
+
+
+def plan(workshop, jobs, parent, **body):
+    job = jobs.take(jobs.train(**body, parent=parent.id))
+    return plan_of(job, Held(job), parse_training(job.body), workshop)
+
+
+def stored(workshop, keys, label):
+    return workshop.registry.get_rows(keys[label])
+
+
+def told(ledger, job_id):
+    events = ledger.redis.xrange(f"sb:events:{job_id}")
+    return [json.loads(event["data"]) for _, event in events if event["type"] == "progress"]
+
+
+def trained(ledger, job_id):
+    return any(progress["stage"] == "training" for progress in told(ledger, job_id))
+
+
+def head_rows(folder):
+    from safetensors.torch import load_file
+
+    return len(load_file(folder / "adapter_model.safetensors")[HEAD_WEIGHT])
+
+
+@pytest.mark.parametrize(
+    "asked", [{"selector": "light"}, {"selector": "llm", "readout": "names"}, {"readout": "head"}], ids=str
+)
+def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_fate(workshop, parent, update, asked):
+    old = parent(**asked)
+    job, new = update(old, **DELETE)
+
+    assert set(new.labels) == set(KEPT) == set(new.datasets)
+    assert set(new.selector.labels) == set(new.representation) == set(new.validation) == {*KEPT, REJECT}
+    assert new.selector.kind == old.selector.kind
+    if new.selector.light:
+        light = LightSelector.load(workshop.registry.fetch_light(new.selector.light))
+        assert GONE not in light.labels
+    if new.selector.llm:
+        folder = workshop.registry.fetch_weights(new.selector.llm)
+        assert has_head(folder) is (asked.get("readout") == "head")
+        assert not has_head(folder) or head_rows(folder) == 3
+    assert {row.label for row in stored(workshop, new.representation, REJECT)} == {GONE}
+    fate = job.result["deleted"][GONE]
+    assert fate["n"] == len(stored(workshop, old.validation, GONE))
+    assert fate["rejected"] + sum(fate["taken"].values()) == pytest.approx(1)
+    assert set(fate["taken"]) <= set(KEPT)
+    assert workshop.registry.release("t", old.id) == old
+
+
+def test_forgotten_texts_are_no_background_but_their_fate_is_told(workshop, parent, update):
+    job, new = update(parent(selector="light"), **DELETE, deleted_texts="forget")
+    assert set(new.selector.labels) == set(new.representation) == set(KEPT)
+    assert job.result["deleted"][GONE]["n"] > 0
+
+
+def test_texts_that_a_kept_label_has_are_no_background_and_without_any_there_is_none(
+    workshop, jobs, run, parent, update
+):
+    old = parent(selector="light")
+    texts = [row.input for row in stored(workshop, old.representation, GONE)]
+    shared = workshop.registry.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
+    overlapping = old.model_copy(update={"representation": {**old.representation, KEPT[0]: shared}})
+    workshop.registry.add_release(overlapping)
+
+    _, new = update(overlapping, **DELETE)
+    assert set(new.selector.labels) == set(new.validation) == set(KEPT)
+    alike = overlapping.model_copy(
+        update={"representation": dict.fromkeys(LABELS, shared)}  # nothing is left that could be background
+    )
+    workshop.registry.add_release(alike)
+    job = run(jobs.train(**{**DELETE, "labels": [GONE, KEPT[1]], "parent": alike.id}))
+    assert job.error["code"] == "labels_too_few"
+
+
+def test_a_label_that_is_added_again_is_no_background_any_more(workshop, parent, update):
+    _, cut = update(parent(selector="light"), **DELETE)
+    _, whole = update(cut, kind="selector.add", labels={GONE: GONE}, **EASY_GOING)
+    assert set(whole.selector.labels) == set(whole.representation) == set(whole.labels) == set(LABELS)
+
+
+def test_a_language_model_that_is_shown_nothing_again_is_carried_over(workshop, parent, update, ledger):
+    old = parent(selector="llm", readout="names")
+    job, new = update(old, **DELETE, retention=0, deleted_texts="forget")
+    assert new.selector.llm == old.selector.llm
+    assert not trained(ledger, job.id)
+
+
+@pytest.mark.parametrize(("retention", "kept"), [(0, 0), (0.1, 1), (0.5, 5), (1, 10)])
+def test_balance_shows_a_share_of_the_easy_labels_all_of_the_others_and_more_of_the_hard(
+    workshop, jobs, parent, retention, kept
+):
+    hard, easy, between = LABELS
+    old = parent(selector="light", selection={"rows_per_label": 10})
+    more = {"easy": [easy], "hard": [hard], "selection": {"rows_per_label": 4}, "retention": retention}
+    planned = plan(workshop, jobs, old, **BALANCE, **more)
+
+    shown = {label: len(own) for label, own in planned.shown(retention, 0).items()}
+    assert shown == {label: count for label, count in {hard: 14, easy: kept, between: 10}.items() if count}
+    assert {label: len(own) for label, own in planned.sets.representation.items()} == {hard: 14, easy: 10, between: 10}
+    assert planned.notes == {"easy": [easy], "hard": {hard: 4}}
+    texts = [row.input for row in planned.sets.representation[hard]]
+    assert len(set(texts)) == 14
+    assert not set(texts) & {row.input for row in stored(workshop, old.validation, hard)}
+
+
+def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_data_set(workshop, jobs, parent, update):
+    old = parent(selector="light", selection={"rows_per_label": 10})
+    accuracy = dict(zip(LABELS, (0.4, 0.92, 1.0), strict=True))
+    judged = old.model_copy(update={"report": {"per_label": accuracy}})
+    workshop.registry.add_release(judged)
+    hard, between, easy = LABELS
+    planned = plan(workshop, jobs, judged, **BALANCE)
+    assert (planned.notes["easy"], list(planned.notes["hard"])) == ([easy], [hard])
+    workshop.registry.add_dataset("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
+    job, new = update(judged, **BALANCE, labels={between: "more"})
+    assert (job.result["easy"], job.result["hard"]) == ([easy], {between: 30})
+    assert new.datasets == {**old.datasets, between: "more"}
+    assert set(new.labels) == set(LABELS)
+
+
+def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_where_it_was(
+    workshop, jobs, parent, run, ledger
+):
+    old = parent(selector="llm", readout="head")
+    beyond = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 2.0)}})  # no ratio can hold
+    workshop.registry.add_release(beyond)
+    body = {**DELETE, "retention": "auto", "parent": beyond.id}
+    job_id = jobs.train(**body)
+
+    class Dying(EventWriter):
+        """Ends the attempt once its third ratio has a checkpoint."""
+
+        def put(self, job, kind, data):
+            super().put(job, kind, data)
+            if data.get("stage") == "trying_retention":
+                self.ratio = data["retention"]
+            if data.get("stage") == "checkpoint" and self.ratio == 0.3:
+                held_now[0].stop("drain")
+
+    held_now = []
+
+    def stopped(job, held):
+        held_now.append(held)
+        train(job, held, replace(workshop, events=Dying(ledger)))
+
+    workshop.attempts.run(job_id, "train", stopped)
+    assert jobs.get(job_id).state is JobState.QUEUED
+    before = len(told(ledger, job_id))
+    job = run(job_id)
+    assert job.state is JobState.SUCCEEDED, job.error
+    after = told(ledger, job_id)[before:]
+    assert [seen["retention"] for seen in after if seen["stage"] == "trying_retention"] == [0.3, 0.5, 1.0]
+    assert [seen["stage"] for seen in after].count("resuming") == 1
+    curve = job.result["curve"]
+    assert [point["retention"] for point in curve] == [0.0, 0.1, 0.3, 0.5, 1.0]
+    least = min(curve, key=lambda point: (point["loss"], point["retention"]))
+    assert job.result["retention"] == least["retention"]
+    assert not job.result["verdict"]["passed"]
+    whole = run(jobs.train(**body))
+    assert workshop.registry.release("t", whole.result["release"]).selector == (
+        workshop.registry.release("t", job.result["release"]).selector
+    )
+    assert workshop.store.keys(f"checkpoints/{job_id}/") == []
+
+
+def test_auto_stops_at_the_first_ratio_that_holds(workshop, parent, update):
+    old = parent(selector="llm", readout="head")
+    low = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 0.0)}})
+    workshop.registry.add_release(low)
+    job, _ = update(low, **DELETE, retention="auto")
+    assert (job.result["retention"], len(job.result["curve"])) == (0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"labels": LABELS}, "labels_too_few"),
+        ({"labels": ["law.ie"]}, "label_unknown"),
+        ({"kind": "selector.balance", "labels": {}, "hard_below": 0}, "nothing_to_balance"),
+        ({"kind": "selector.add", "labels": {GONE: GONE}}, "label_exists"),
+    ],
+    ids=str,
+)
+def test_an_update_that_cannot_be_publishes_nothing(workshop, jobs, run, parent, body, code):
+    old = parent(selector="light")
+    job = run(jobs.train(**{**DELETE, **body, "parent": old.id}))
+    assert (job.state, job.error["code"]) == (JobState.FAILED, code)
+    assert workshop.registry.releases("t") == [old]
+
+
+def test_an_update_needs_rows_to_start_from(workshop, jobs, run, parent):
+    old = parent(selector="light")
+    bare = old.model_copy(update={"representation": {}, "datasets": {}})
+    unnamed = old.model_copy(update={"datasets": {}})
+    for release, body, code in ((bare, DELETE, "representation_missing"), (unnamed, BALANCE, "dataset_missing")):
+        workshop.registry.add_release(release)
+        job = run(jobs.train(**{**body, "parent": release.id, **({} if body is DELETE else {"hard": [GONE]})}))
+        assert job.error["code"] == code

@@ -1,0 +1,35 @@
+"""Sets of rows that labels leave, and come back to."""
+
+from services.trainer.selector_rows import Sets, joined
+from shared.datasets import Row
+from shared.labels import REJECT
+
+
+def rows(label, *texts):
+    return [Row(input=text, label=label) for text in texts]
+
+
+SETS = Sets(
+    {"fin.sa": rows("fin.sa", "up", "both"), "fin.ha": rows("fin.ha", "gold", " Both "), REJECT: rows(REJECT, "hello")},
+    {"fin.sa": rows("fin.sa", "down"), "fin.ha": rows("fin.ha", "silver")},
+)
+
+
+def test_a_deleted_label_becomes_background_but_for_texts_that_another_label_has():
+    left = SETS.without(["fin.ha"]).joined(SETS.as_background(["fin.ha"]))
+
+    assert set(left.representation) == {"fin.sa", REJECT}
+    assert left.representation[REJECT] == [*rows(REJECT, "hello"), *rows("fin.ha", "gold")]
+    assert left.validation == {"fin.sa": rows("fin.sa", "down"), REJECT: rows("fin.ha", "silver")}
+
+
+def test_a_label_that_comes_back_is_no_background_any_more():
+    deleted = SETS.without(["fin.ha"]).joined(SETS.as_background(["fin.ha"]))
+    back = deleted.without(["fin.ha"])
+
+    assert back.representation == {"fin.sa": SETS.representation["fin.sa"], REJECT: rows(REJECT, "hello")}
+    assert back.validation == {"fin.sa": SETS.validation["fin.sa"]}
+
+
+def test_a_label_without_rows_is_no_label():
+    assert joined({"fin.sa": []}, {"fin.ha": rows("fin.ha", "gold")}) == {"fin.ha": rows("fin.ha", "gold")}
