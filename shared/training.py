@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from shared.errors import Conflict, Invalid
 from shared.labels import REJECT, parse_label
-from shared.registry.manifests import SelectorKind
+from shared.registry.manifests import Release, SelectorKind
 
 LabelName = Annotated[str, AfterValidator(lambda text: str(parse_label(text)))]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
@@ -87,17 +88,8 @@ class AdapterTrain(_Training):
 
 
 class _SelectorTraining(_Training):
-    labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
-    """Data set of each label."""
-    background: DatasetRef | None = None
-    """Texts that belong to no label, to learn to reject by."""
-    adapters: dict[LabelName, str] = Field(default_factory=dict, max_length=1000)
-    """Adapter of a label as `label@n` or digest; the newest where it is missing."""
-    groups: dict[LabelName, Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]] = Field(
-        default_factory=dict, max_length=1000
-    )
-    """Group of a label; its domain where it is missing."""
-    selection: SelectionSettings = SelectionSettings()
+    """What every selector job says: how its candidate is judged, and what happens to it then."""
+
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
     max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
     """Accuracy that a kept label may lose on validation. One point is the contract; where a label has fewer than 100
@@ -113,7 +105,23 @@ class _SelectorTraining(_Training):
     promote: bool = False
     """Make the candidate current at once where the gate passes."""
     parent: Annotated[str, Field(max_length=64)] = ""
-    """The release to add to and to be judged against; the current one where it is empty."""
+    """The release to update and to be judged against; the current one where it is empty."""
+
+
+class _NewLabels(_SelectorTraining):
+    """The labels that a job brings, with their data."""
+
+    labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
+    """Data set of each label."""
+    background: DatasetRef | None = None
+    """Texts that belong to no label, to learn to reject by."""
+    adapters: dict[LabelName, str] = Field(default_factory=dict, max_length=1000)
+    """Adapter of a label as `label@n` or digest; the newest where it is missing."""
+    groups: dict[LabelName, Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]] = Field(
+        default_factory=dict, max_length=1000
+    )
+    """Group of a label; its domain where it is missing."""
+    selection: SelectionSettings = SelectionSettings()
 
     @property
     def datasets(self) -> dict[str, str]:
@@ -133,13 +141,13 @@ class _SelectorTraining(_Training):
         return self
 
 
-class SelectorTrain(_SelectorTraining):
+class SelectorTrain(_NewLabels):
     """Train a selector from nothing (paper, section 3.3)."""
 
     kind: Literal["selector.train"] = "selector.train"
     selector: SelectorKind = "cascade"
     """A light selector that asks the language model where it is not sure, or one of the two alone. A light one is
-    trained in seconds; `selector.add` goes on with the kind it finds."""
+    trained in seconds; an update goes on with the kind it finds."""
     readout: Readout = "auto"
     """How the language model answers: by the `names` of the labels, which its prompt lists (the paper's way), or by a
     linear `head` on its last hidden state, with the text alone as its prompt. `auto` takes the head where the prompt
@@ -148,14 +156,106 @@ class SelectorTrain(_SelectorTraining):
     reject_policy: Literal["base", "error"] = "base"
 
 
-class SelectorAdd(_SelectorTraining):
+class _SelectorUpdate(_SelectorTraining):
+    """A second fine-tuning of a release's selector (paper, section 3.4)."""
+
+    retention: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = 0.5
+    """Share of the old representation set that the language model is shown again; the light selector always sees all
+    of it. `auto` takes the smallest of 0, 0.1, 0.3, 0.5 and 1 at which no kept label loses more than `max_loss`."""
+
+
+class SelectorAdd(_SelectorUpdate, _NewLabels):
     """Add labels to the current release's selector, keeping a share of its old rows (paper, section 3.4)."""
 
     kind: Literal["selector.add"] = "selector.add"
-    retention: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def check_against(self, release: Release) -> None:
+        """Raise `Conflict` `label_exists` where the release has such a label already."""
+        known = sorted(set(self.labels) & set(release.labels))
+        if known:
+            raise Conflict("label_exists", f"release {release.id} has {', '.join(known)} already")
 
 
-TrainingBody = AdapterTrain | SelectorTrain | SelectorAdd
+class SelectorBalance(_SelectorUpdate):
+    """Show the current selector fewer rows of easy labels and more rows of hard ones (paper, section 3.4).
+
+    Hard labels keep all their rows and get `selection.rows_per_label` more; easy ones keep the retained share.
+    """
+
+    kind: Literal["selector.balance"] = "selector.balance"
+    labels: dict[LabelName, DatasetRef] = Field(default_factory=dict, max_length=1000)
+    """Hard labels with the data set of their extra rows."""
+    hard: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
+    """Hard labels whose extra rows come from the data set that the release names for them. Where neither `labels` nor
+    `hard` names one, the labels under `hard_below` are the hard ones."""
+    easy: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
+    """Where it is empty, the labels that reach `easy_from` and are not hard."""
+    hard_below: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Accuracy on the validation rows of the release to update."""
+    easy_from: Annotated[float, Field(ge=0, le=1)] = 0.95
+    selection: SelectionSettings = SelectionSettings()
+
+    @property
+    def named_hard(self) -> set[str]:
+        """The labels that the job itself calls hard."""
+        return {*self.labels, *self.hard}
+
+    def with_datasets(self, find: FindDataset) -> Self:
+        """The same with every data set replaced by what `find` answers."""
+        return self.model_copy(update={"labels": {label: find(ref, label) for label, ref in self.labels.items()}})
+
+    def check_against(self, release: Release) -> None:
+        """Raise `Invalid` `label_unknown` where the release lacks a label that the job names."""
+        _check_known(self.named_hard | set(self.easy), release)
+
+    @model_validator(mode="after")
+    def _tells_easy_from_hard(self) -> Self:
+        both = sorted(self.named_hard & set(self.easy))
+        if both:
+            raise ValueError(f"easy and hard at once: {', '.join(both)}")
+        if self.hard_below > self.easy_from:
+            raise ValueError("hard_below is above easy_from: labels between them would be both")
+        return self
+
+
+class SelectorDelete(_SelectorUpdate):
+    """Take labels out of the current release and its selector (paper, section 3.4)."""
+
+    kind: Literal["selector.delete"] = "selector.delete"
+    labels: Annotated[tuple[LabelName, ...], Field(min_length=1, max_length=1000)]
+    deleted_texts: Literal["reject", "forget"] = "reject"
+    """`reject`: the rows of deleted labels are background from now on, so that requests like them are learnt to be
+    rejected. `forget`: they are gone, and such requests may go to a neighbour."""
+
+    def with_datasets(self, find: FindDataset) -> Self:  # noqa: ARG002
+        """The same: a deletion needs no new data."""
+        return self
+
+    def check_against(self, release: Release) -> None:
+        """Raise `Invalid`: `label_unknown`, or `labels_too_few` where too little would be left to select among."""
+        _check_known(set(self.labels), release)
+        left = len(set(release.labels) - set(self.labels))
+        has_background = self.deleted_texts == "reject" or REJECT in release.representation
+        if not left or left + has_background < 2:
+            raise Invalid(
+                "labels_too_few",
+                f"this would leave {left} of {len(release.labels)} labels: a selector needs two, or one and "
+                "background; keep some, or train anew",
+            )
+
+
+def _check_known(labels: set[str], release: Release) -> None:
+    strangers = sorted(labels - set(release.labels))
+    if strangers:
+        raise Invalid(
+            "label_unknown",
+            f"release {release.id} has no label {', '.join(strangers)}; it has {', '.join(sorted(release.labels))}",
+        )
+
+
+SelectorUpdate = SelectorAdd | SelectorBalance | SelectorDelete
+SelectorBody = SelectorTrain | SelectorUpdate
+TrainingBody = AdapterTrain | SelectorBody
 _BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(discriminator="kind")])
 
 

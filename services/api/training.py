@@ -15,7 +15,7 @@ from shared.jobs import Job, JobKind, JobState, NewJob, new_job_id
 from shared.keys import Key
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
-from shared.training import AdapterTrain, SelectorAdd, SelectorTrain
+from shared.training import AdapterTrain, SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
 
 log = structlog.get_logger()
 After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
@@ -46,14 +46,28 @@ class SelectorAddRequest(SelectorAdd):
     after: After = Field(default_factory=list)
 
 
-AnyTraining = AdapterTrainRequest | SelectorTrainRequest | SelectorAddRequest
+class SelectorBalanceRequest(SelectorBalance):
+    """`selector.balance`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class SelectorDeleteRequest(SelectorDelete):
+    """`selector.delete`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
+AnyTraining = AdapterTrainRequest | SelectorTrainRequest | UpdateRequest
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 
 async def submit(parts: Parts, caller: Key, ask: AnyTraining, idempotency_key: str | None) -> tuple[Accepted, bool]:
     """Queue a training job; answers it, and whether an earlier request with this key had made it.
 
-    Raises `NotFound` `dataset_not_found`, `Invalid` `dataset_too_small` and those of `after`.
+    Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
+    `labels_too_few` and those of `after`; `Conflict` `label_exists`.
     """
     job_id = new_job_id(caller.tenant_id, idempotency_key)
     is_known = bool(idempotency_key) and await _exists(parts, caller, job_id)
@@ -81,7 +95,8 @@ def pin(parts: Parts, tenant_id: str, ask: AnyTraining) -> AnyTraining:
     """Replace names by what they mean now, so that every attempt works on the same; blocking.
 
     The parent of a job that comes `after` others is known when they have ended: its first attempt pins it then.
-    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows.
+    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows, and what `check_against` raises
+    where an update does not fit the release it starts from.
     """
 
     def find(ref: str, label: str) -> str:
@@ -91,9 +106,16 @@ def pin(parts: Parts, tenant_id: str, ask: AnyTraining) -> AnyTraining:
         return manifest.id
 
     pinned = ask.with_datasets(find)
-    if isinstance(pinned, SelectorAddRequest) and not (pinned.parent or pinned.after):
-        return pinned.model_copy(update={"parent": parts.registry.current_id(tenant_id)})
-    return pinned
+    return _pin_parent(parts, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned
+
+
+def _pin_parent(parts: Parts, tenant_id: str, ask: UpdateRequest) -> UpdateRequest:
+    if not ask.parent and ask.after:
+        return ask
+    parent = ask.parent or parts.registry.current_id(tenant_id)
+    if parent:
+        ask.check_against(parts.registry.release(tenant_id, parent))
+    return ask.model_copy(update={"parent": parent})
 
 
 async def training(parts: Parts, caller: Key, job_id: str) -> Job:

@@ -14,9 +14,11 @@ from shared.registry.registry import check_same_base
 from shared.training import SelectorAdd, SelectorTrain
 
 RETRY_SECONDS = 3.0
+Bringing = SelectorTrain | SelectorAdd
+"""The bodies that bring new labels."""
 
 
-def known_adapters(job: Job, body: SelectorTrain | SelectorAdd, workshop: Workshop) -> dict[str, str]:
+def known_adapters(job: Job, body: Bringing, workshop: Workshop) -> dict[str, str]:
     """The version (`label@n`) that each label's adapter has now; labels without one are left out.
 
     Raises `NotFound` where such a label's adapter is not being trained either.
@@ -27,7 +29,7 @@ def known_adapters(job: Job, body: SelectorTrain | SelectorAdd, workshop: Worksh
 
 
 def release_labels(
-    job: Job, held: Held, body: SelectorTrain | SelectorAdd, known: Mapping[str, str], workshop: Workshop
+    job: Job, held: Held, body: Bringing, known: Mapping[str, str], workshop: Workshop
 ) -> dict[str, ReleaseLabel]:
     """What the release does with each label; while an adapter is still being trained, the job waits in its queue.
 
@@ -42,7 +44,7 @@ def release_labels(
     return {label: _release_label(job, body, label, ref, workshop) for label, ref in sorted(refs.items())}
 
 
-def _ref(job: Job, body: SelectorTrain | SelectorAdd, label: str, workshop: Workshop) -> str:
+def _ref(job: Job, body: Bringing, label: str, workshop: Workshop) -> str:
     try:
         return workshop.registry.adapter(job.tenant_id, body.adapters.get(label, label)).ref
     except NotFound:
@@ -70,9 +72,7 @@ def _labels_in_training(job: Job, workshop: Workshop) -> set[Any]:
     return {other.body.get("label") for other in unfinished if other.body.get("kind") == "adapter.train"}
 
 
-def _release_label(
-    job: Job, body: SelectorTrain | SelectorAdd, label: str, ref: str, workshop: Workshop
-) -> ReleaseLabel:
+def _release_label(job: Job, body: Bringing, label: str, ref: str, workshop: Workshop) -> ReleaseLabel:
     manifest = workshop.registry.adapter(job.tenant_id, ref)
     check_same_base(manifest, workshop.base_model)
     return ReleaseLabel(

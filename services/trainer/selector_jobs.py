@@ -1,20 +1,26 @@
-"""The jobs `selector.train` and `selector.add`: data sets in, a judged candidate release out."""
+"""The jobs `selector.*`: rows in, a judged candidate release out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from services.trainer.label_adapters import release_labels
-from services.trainer.selector_models import Judged, judge_selector, train_selector
-from services.trainer.selector_plans import Body, Plan, plan_of
+from services.trainer.selector_models import Judged
+from services.trainer.selector_plans import Plan, inputs_of, plan_training
+from services.trainer.selector_rows import Rows
+from services.trainer.selector_trials import best_selector
+from services.trainer.selector_updates import plan_update
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
-from shared.datasets import Row
 from shared.errors import Conflict
 from shared.jobs import Job
 from shared.registry import Release, ReleaseLabel
+from shared.training import SelectorAdd, SelectorBody, SelectorTrain
+
+_SHOWN = ("retention", "curve", "easy", "hard", "deleted")
+"""Of the report of an update, as far as its kind has them."""
 
 
-def make_release(job: Job, held: Held, body: Body, workshop: Workshop) -> dict[str, Any]:
+def make_release(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> dict[str, Any]:
     """Make a candidate release, or take the one that a killed attempt has made, and promote it where asked to."""
     release = _made_before(job, workshop) or _candidate(job, held, body, workshop)
     promoted, why = _promote(job, body, release, workshop)
@@ -28,6 +34,7 @@ def make_release(job: Job, held: Held, body: Body, workshop: Workshop) -> dict[s
         "selector": release.selector.kind,
         "threshold": release.selector.threshold,
         "verdict": release.verdict.model_dump(),
+        **{name: release.report[name] for name in _SHOWN if name in release.report},
     }
 
 
@@ -35,14 +42,11 @@ def _made_before(job: Job, workshop: Workshop) -> Release | None:
     return next((release for release in workshop.registry.releases(job.tenant_id) if release.made_by == job.id), None)
 
 
-def _candidate(job: Job, held: Held, body: Body, workshop: Workshop) -> Release:
+def _candidate(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> Release:
     """Select data, train, calibrate, judge, and store a candidate release (paper, sections 3.3 and 3.4)."""
     plan = plan_of(job, held, body, workshop)
-    selector = train_selector(job, held, body, plan, workshop)
-    labels = release_labels(job, held, body, plan.adapters, workshop)
-    held.check()
-    workshop.report(job, "evaluating")
-    judged = judge_selector(selector, held, body, plan, workshop)
+    judged = best_selector(job, held, body, plan, workshop)
+    labels = _release_labels(job, held, body, plan, workshop)
     held.check()
     workshop.report(job, "publishing")
     release = _release(job, plan, labels, judged, workshop)
@@ -50,29 +54,46 @@ def _candidate(job: Job, held: Held, body: Body, workshop: Workshop) -> Release:
     return release
 
 
-def _release(job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: Judged, workshop: Workshop) -> Release:
+def plan_of(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> Plan:
+    """Read the job's rows and choose the representation set among them."""
+    inputs = inputs_of(job, body, workshop)
+    if isinstance(body, SelectorTrain):
+        return plan_training(job, held, body, inputs, workshop)
+    return plan_update(job, held, body, inputs, workshop)
+
+
+def _release_labels(
+    job: Job, held: Held, body: SelectorBody, plan: Plan, workshop: Workshop
+) -> dict[str, ReleaseLabel]:
+    """The labels that stay as they are in the parent, and the new ones."""
     kept = plan.parent.labels if plan.parent and plan.start_from else {}
-    keep = workshop.registry.put_rows
+    labels = {label: entry for label, entry in kept.items() if label in plan.sets.representation}
+    if isinstance(body, SelectorTrain | SelectorAdd):
+        labels |= release_labels(job, held, body, plan.adapters, workshop)
+    return labels
+
+
+def _release(job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: Judged, workshop: Workshop) -> Release:
+    def stored(sets: Rows) -> dict[str, str]:
+        return {label: workshop.registry.put_rows(job.tenant_id, list(rows)) for label, rows in sets.items()}
+
     return Release(
         tenant_id=job.tenant_id,
         parent=plan.parent.id if plan.parent else "",
         base_model=workshop.base_model,
-        labels={**kept, **labels},
+        labels=dict(labels),
         selector=judged.selector,
         reject_policy=plan.reject_policy,
-        representation={n: keep(job.tenant_id, _rows(n, texts)) for n, texts in plan.representation.items()},
-        validation={n: keep(job.tenant_id, _rows(n, texts)) for n, texts in plan.validation.items()},
+        representation=stored(plan.sets.representation),
+        validation=stored(plan.sets.validation),
+        datasets=dict(plan.datasets),
         report=judged.report,
         verdict=judged.verdict,
         made_by=job.id,
     )
 
 
-def _rows(label: str, texts: Sequence[str]) -> list[Row]:
-    return [Row(input=text, label=label) for text in texts]
-
-
-def _promote(job: Job, body: Body, release: Release, workshop: Workshop) -> tuple[bool, str]:
+def _promote(job: Job, body: SelectorBody, release: Release, workshop: Workshop) -> tuple[bool, str]:
     if not body.promote:
         return False, "promotion was not asked for"
     try:

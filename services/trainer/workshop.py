@@ -70,11 +70,11 @@ class Workshop:
         """The rows of a data set that carry this label or none."""
         return [row for row in self.registry.rows(job.tenant_id, dataset) if row.label in ("", label)]
 
-    def checkpoints(self, job: Job) -> Checkpoints:
-        """The job's checkpoints in the store."""
-        return Checkpoints(self.registry.store, job.id)
+    def checkpoints(self, job: Job, run: str = "") -> Checkpoints:
+        """The checkpoints of one of the job's runs in the store."""
+        return Checkpoints(self.registry.store, job.id, run)
 
-    def hooks(self, job: Job, held: Held, kind: str) -> "Hooks":
+    def hooks(self, job: Job, held: Held, kind: str, run: str = "") -> "Hooks":
         """Progress to the ledger, checkpoints to the store where it answers, a stop within one step."""
         from services.trainer.infra.loop import Hooks
 
@@ -84,7 +84,7 @@ class Workshop:
 
         def on_checkpoint(folder: Path, step: int) -> None:
             try:
-                Checkpoints(self.store, job.id).save(folder, step)
+                Checkpoints(self.store, job.id, run).save(folder, step)
             except Unavailable as error:  # a missed checkpoint costs nothing unless the trainer dies, too
                 log.warning("checkpoint_missed", step=step, error=error.detail)
                 return
@@ -92,9 +92,9 @@ class Workshop:
 
         return Hooks(on_progress, on_checkpoint, lambda: held.must_stop)
 
-    def resume_from(self, job: Job, into: Path) -> Path | None:
-        """The last checkpoint of an attempt that was killed, if any."""
-        folder = self.checkpoints(job).restore(into / "resume")
+    def resume_from(self, job: Job, into: Path, run: str = "") -> Path | None:
+        """The last checkpoint of this run by an attempt that was killed, if any."""
+        folder = self.checkpoints(job, run).restore(into / "resume")
         if folder:
             self.report(job, "resuming", step=int(folder.name.rsplit("-", 1)[1]))
         return folder

@@ -134,9 +134,12 @@ class Release(_Manifest):
     selector: ReleaseSelector | None = None
     reject_policy: Literal["base", "error"] = "base"
     representation: dict[str, str] = Field(default_factory=dict)
-    """Label -> key of its representation set, the pseudo-label `none.none` among them."""
+    """Label -> key of its representation set, the pseudo-label `none.none` among them. There a row's own label may be
+    one that was deleted."""
     validation: dict[str, str] = Field(default_factory=dict)
     """Label -> key of the rows that no selector of this line was trained on."""
+    datasets: dict[str, str] = Field(default_factory=dict)
+    """Label -> id of the data set that its rows came from."""
     report: dict[str, Any] = Field(default_factory=dict)
     verdict: Verdict
     created_at: str = Field(default_factory=utc_now)

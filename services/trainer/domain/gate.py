@@ -37,10 +37,29 @@ def judge(
     return Verdict(not sentences, sentences or [_praise(labels, before)])
 
 
+class Loss(NamedTuple):
+    """The kept label that lost most accuracy, and how much; an empty label and 0 where none is kept."""
+
+    label: str
+    accuracy: float
+
+    def is_within(self, max_loss: float) -> bool:
+        """Whether the gate lets a kept label lose that much."""
+        return self.accuracy <= max_loss + _ROUNDING
+
+
+def largest_loss(current: Mapping[str, float] | None, candidate: Mapping[str, float]) -> Loss:
+    """Compare as `judge` does; below 0 where every kept label gained."""
+    before = current or {}
+    kept = sorted((set(before) & set(candidate)) - {REJECT})
+    losses = [Loss(label, before[label] - candidate[label]) for label in kept]
+    return max(losses, key=lambda loss: loss.accuracy, default=Loss("", 0.0))
+
+
 def _fault(label: str, before: float | None, after: float, min_accuracy: float, max_loss: float) -> str | None:
     if before is None and after < min_accuracy - _ROUNDING:
         return f"The new label {label} reaches {after:.3f} on validation; {min_accuracy:.3f} is needed."
-    if before is not None and before - after > max_loss + _ROUNDING:
+    if before is not None and not Loss(label, before - after).is_within(max_loss):
         points = (before - after) * 100
         return f"The kept label {label} falls from {before:.3f} to {after:.3f} on validation: {points:.1f} points lost."
     return None

@@ -44,6 +44,24 @@ def measure(rows: Sequence[Routed]) -> Metrics:
     return Metrics(right / max(len(rows), 1), len(rows), per_label, confusion, rejected, calibration_error(rows))
 
 
+class Fate(NamedTuple):
+    """Where the texts of a deleted label go."""
+
+    n: int
+    rejected: float  # share of the texts
+    taken: dict[str, float]  # by the neighbour that gets them, the greediest first
+
+
+def fates(rows: Sequence[Routed]) -> dict[str, Fate]:
+    """Sum up rows whose label is gone, by that label; none of them can be right."""
+    return {gold: _fate([row.predicted for row in rows if row.gold == gold]) for gold in sorted({r.gold for r in rows})}
+
+
+def _fate(predicted: Sequence[str]) -> Fate:
+    shares = {label: count / len(predicted) for label, count in Counter(predicted).most_common()}
+    return Fate(len(predicted), shares.pop(REJECT, 0.0), shares)
+
+
 def calibration_error(rows: Sequence[Routed], bins: int = BINS) -> float:
     """Return the expected calibration error over equal-width bins of probability (Guo et al. 2017, equation 3)."""
     sums = [[0.0, 0.0] for _ in range(bins)]  # per bin: sum of probabilities, rows that were right

@@ -12,11 +12,15 @@ from shared.store import ObjectStore
 
 
 class Checkpoints:
-    """The newest checkpoint of one job and what its first attempt began with; older ones are removed."""
+    """What a job's attempts leave to the next: the newest checkpoint of each of its runs, and what is settled already.
 
-    def __init__(self, store: ObjectStore, job_id: str) -> None:
+    A job that trains once has one run, without a name.
+    """
+
+    def __init__(self, store: ObjectStore, job_id: str, run: str = "") -> None:
         self._store = store
-        self._prefix = f"checkpoints/{job_id}/"
+        self._job = f"checkpoints/{job_id}/"
+        self._prefix = f"{self._job}{run}/" if run else self._job
 
     def save(self, folder: Path, step: int) -> None:
         """Store a checkpoint folder, then remove those of earlier steps."""
@@ -43,20 +47,21 @@ class Checkpoints:
             return into / f"checkpoint-{int(Path(key).stem)}"
         return None
 
-    def begun_with(self, inputs: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What the job's first attempt worked on; this is the first one where nothing is stored yet."""
-        key = f"{self._prefix}inputs.json"
+    def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What the job settled under this name; where nothing is yet, what `make` answers is from now on."""
+        key = f"{self._job}{name}.json"
         try:
             stored: dict[str, Any] = json.loads(self._store.get(key))
         except NotFound:
-            stored = inputs()
+            stored = make()
             self._store.put(key, json.dumps(stored).encode())
         return stored
 
     def drop(self) -> None:
         """Remove all of it: the job has ended."""
-        for key in self._store.keys(self._prefix):
+        for key in self._store.keys(self._job):
             self._store.delete(key)
 
     def _tars(self) -> list[str]:
-        return [key for key in self._store.keys(self._prefix) if key.endswith(".tar")]
+        own = (key for key in self._store.keys(self._prefix) if "/" not in key.removeprefix(self._prefix))
+        return [key for key in own if key.endswith(".tar")]

@@ -11,7 +11,7 @@ from services.trainer.infra.sequences import Example, adapter_examples, head_exa
 from shared.errors import Invalid
 from shared.labels import Label
 from shared.model.base import base_model_id, load_model
-from shared.model.head import load_classifier
+from shared.model.head import has_head, load_classifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,6 +81,11 @@ def train_selector(
         model_folder, examples, config, work_dir, hooks=hooks, resume_from=resume_from, start_from=before,
         head_rows=rows_of_head,
     )  # fmt: skip
+
+
+def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
+    """Return a selector's PEFT folder as it is for other `labels`: nothing is trained, a head is put in their order."""
+    return rearrange_head(start.weights, start.labels, labels, folder) if has_head(start.weights) else start.weights
 
 
 def _train(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services.trainer.handlers import run_kind, train
-from services.trainer.selector_plans import plan_of
+from services.trainer.selector_jobs import plan_of
 from shared.attempts import Held
 from shared.datasets import Row
 from shared.errors import Invalid, Unavailable

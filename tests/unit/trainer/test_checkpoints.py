@@ -47,8 +47,21 @@ def test_a_checkpoint_that_vanished_after_the_listing_is_passed_over(tmp_path, c
 
 def test_what_the_first_attempt_began_with_stays_until_the_job_ends(tmp_path, checkpoint):
     checkpoints = Checkpoints(FolderStore(tmp_path / "store"), "j")
-    assert checkpoints.begun_with(lambda: {"parent": "one"}) == {"parent": "one"}
+    assert checkpoints.once("inputs", lambda: {"parent": "one"}) == {"parent": "one"}
     checkpoints.save(checkpoint, 5)
-    assert checkpoints.begun_with(lambda: {"parent": "two"}) == {"parent": "one"}
+    assert checkpoints.once("inputs", lambda: {"parent": "two"}) == {"parent": "one"}
     checkpoints.drop()
-    assert checkpoints.begun_with(lambda: {"parent": "two"}) == {"parent": "two"}
+    assert checkpoints.once("inputs", lambda: {"parent": "two"}) == {"parent": "two"}
+
+
+def test_the_runs_of_a_job_share_no_checkpoint_and_go_together(tmp_path, checkpoint):
+    store = FolderStore(tmp_path / "store")
+    whole, first, second = (Checkpoints(store, "j", run) for run in ("", "0", "0.1"))
+    first.save(checkpoint, 5)
+    assert whole.restore(tmp_path / "out") is second.restore(tmp_path / "out") is None
+    second.save(checkpoint, 2)
+    assert first.restore(tmp_path / "out").name == "checkpoint-5"
+    second.once("settled", lambda: {"loss": 0.5})
+    assert first.once("settled", dict) == {"loss": 0.5}
+    whole.drop()
+    assert store.keys("checkpoints/") == []
