@@ -19,12 +19,12 @@ from sklearn.pipeline import make_pipeline, make_union
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Texts, as12, clinc150, need_data
+from services.trainer.infra.embedders import embedder
 from services.trainer.infra.representation import representation_set
 from shared.labels import REJECT
 from shared.model.base import load_tokenizer, resolve_base_model
-from shared.model.features import EmbeddingTable
-from shared.model.tokens import encode_text
 from shared.settings import Settings
+from shared.training import SelectionSettings
 
 PROTOTYPES = 20
 SCRIPT = Path(__file__).parent / "peers" / "semantic_router_rows.py"
@@ -92,12 +92,13 @@ def tfidf_linear(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
 def knn_prototypes(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
     """The paper's own data selection as a classifier: the label of the nearest k-means prototype, by cosine."""
     base = resolve_base_model(Settings())
-    tokenizer, table = load_tokenizer(base), EmbeddingTable.from_folder(base)
-    kept = representation_set(train, tokenizer, table, PROTOTYPES, distance="cos", pooling="mean")
+    selection = SelectionSettings(rows_per_label=PROTOTYPES, distance="cos", pooling="mean")
+    embed = embedder(selection, base, load_tokenizer(base))
+    kept = representation_set(train, embed, selection)
     labels = [label for label, own in kept.items() for _ in own]
 
     def vectors(texts: list[str]) -> Any:
-        found = table.vectors([encode_text(tokenizer, text) for text in texts], "mean")
+        found = embed(texts)
         return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
 
     prototypes = vectors([text for own in kept.values() for text in own])

@@ -12,6 +12,11 @@ from shared.registry.manifests import Release, SelectorKind
 LabelName = Annotated[str, AfterValidator(lambda text: str(parse_label(text)))]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
 Readout = Literal["auto", "names", "head"]
+Embedder = Literal["embedding-layer", "hidden-state", "sentence-transformers"]
+Pooling = Literal["sum", "mean"]
+Distance = Literal["l2", "ip", "cos"]
+Clustering = Literal["by-distance", "paper-code"]
+Shortfall = Literal["top-up", "report"]
 FindDataset = Callable[[str, str], str]
 """What a data set is called, and the label it is for -> what to call it instead."""
 
@@ -57,9 +62,24 @@ class SelectionSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows_per_label: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """k of the k-means."""
-    distance: Literal["l2", "ip", "cos"] = "l2"
-    pooling: Literal["sum", "mean"] = "sum"
+    """k of the k-means. A label with fewer different inputs gives all it has, and the report names it."""
+    embedder: Embedder = "embedding-layer"
+    """What a text's vector is made of: the base model's input embeddings (no forward pass), its hidden states (minutes
+    to hours without a GPU), or the sentence encoder whose folder the trainer's setting `SIGNALBOX_ENCODER` names."""
+    pooling: Pooling = "sum"
+    """Over the tokens of a text, for the `embedding-layer`; the others take the mean."""
+    hidden_layer: Annotated[int, Field(ge=-1000, le=1000)] = -1
+    """Of the `hidden-state`: 0 is the input embedding, 1 what comes out of the first layer; -1 is the last one."""
+    max_tokens: Annotated[int, Field(ge=1, le=32768)] = 512
+    """That a model reads of a text, for the two embedders that run one; what comes after them is left out."""
+    distance: Distance = "l2"
+    """Of the clustering and of the search for the row nearest to a centroid: Euclidean, inner product, or cosine."""
+    clustering: Clustering = "by-distance"
+    """`paper-code` clusters by Euclidean distance always, as the authors' program does; `distance` then holds for the
+    search alone."""
+    shortfall: Shortfall = "top-up"
+    """Where centroids share their nearest row: take the next nearest ones until there are k, or let the label have
+    fewer and `report` it."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from services.trainer.domain import rows as training
+from services.trainer.domain.data_report import one_output_warning
 from services.trainer.domain.split import split_by_text
 from services.trainer.workshop import Workshop, need_outputs
 from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter
@@ -23,6 +24,7 @@ def train_adapter(job: Job, held: Held, body: AdapterTrain, workshop: Workshop) 
     from services.trainer.infra import fit
 
     train, validation = _parts(job, body, workshop)
+    warnings = _warnings(job, body.label, train, workshop)
     folder = workshop.folder(job)
     adapter = fit.train_adapter(
         workshop.base_folder,
@@ -52,7 +54,8 @@ def train_adapter(job: Job, held: Held, body: AdapterTrain, workshop: Workshop) 
             made_by=job.id,
         ),
     )
-    return {"adapter": manifest.digest, "ref": manifest.ref, "label": body.label, "train_rows": len(train), **scores}
+    made = {"adapter": manifest.digest, "ref": manifest.ref, "label": body.label, "train_rows": len(train)}
+    return {**made, **scores, "warnings": warnings}
 
 
 def compare_with_base(
@@ -95,6 +98,14 @@ def _parts(job: Job, body: AdapterTrain, workshop: Workshop) -> tuple[list[Row],
         return rows, workshop.rows_of(job, body.validation, body.label)
     split = split_by_text(rows, lambda row: row.input, VALIDATION_SHARE, body.settings.seed)
     return split.train, split.validation
+
+
+def _warnings(job: Job, label: str, train: Sequence[Row], workshop: Workshop) -> list[str]:
+    """What is wrong with the rows though they can be trained on; the job's readers hear it before that."""
+    found = [warning for warning in [one_output_warning(label, [row.output for row in train])] if warning]
+    if found:
+        workshop.report(job, "data_checked", warnings=found)
+    return found
 
 
 def _as_training(rows: Sequence[Row]) -> list[training.Row]:

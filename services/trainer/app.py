@@ -35,6 +35,7 @@ def main() -> None:
         attempts=service.attempts,
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=settings.store_patience_seconds,
+        encoder_folder=settings.encoder,
     )
 
     def work(job: Job, held: Held) -> None:

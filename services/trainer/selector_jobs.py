@@ -16,8 +16,8 @@ from shared.jobs import Job
 from shared.registry import Release, ReleaseLabel
 from shared.training import SelectorAdd, SelectorBody, SelectorTrain
 
-_SHOWN = ("retention", "curve", "easy", "hard", "deleted")
-"""Of the report of an update, as far as its kind has them."""
+_SHOWN = ("warnings", "retention", "curve", "easy", "hard", "deleted")
+"""Of the report, as far as the job's kind has them."""
 
 
 def make_release(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> dict[str, Any]:

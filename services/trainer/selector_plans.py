@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from services.trainer.domain.retention import retain
 from services.trainer.label_adapters import known_adapters
-from services.trainer.selector_rows import Reading, Rows, Sets, as_read, joined, sets_of, split_rows
+from services.trainer.selector_rows import Reading, Rows, Sets, as_read, data_notes, joined, sets_of, split_rows
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.datasets import Row
@@ -99,4 +99,5 @@ def plan_training(job: Job, held: Held, body: SelectorTrain, inputs: Inputs, wor
         reject_policy=body.reject_policy,
         parent=parent,
         kept_validation=as_read(kept, selector.text) if selector else {},
+        notes=data_notes(job, split, sets, {}, body.text, body.selection, workshop),
     )

@@ -1,12 +1,14 @@
 """The rows of a selector job: read from data sets, split, chosen among, or taken over from a release."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
+from services.trainer.domain.data_report import LabelData, data_report, is_blank
 from services.trainer.domain.split import same_text, split_by_text
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.datasets import Row
+from shared.errors import Invalid
 from shared.jobs import Job
 from shared.labels import REJECT
 from shared.registry import Release
@@ -80,6 +82,9 @@ def sets_of(
 ) -> Sets:
     """The representation set of the training rows, and all validation rows."""
     train = as_read(split.train, reading)
+    blank = sorted(label for label, rows in train.items() if not rows)
+    if blank:
+        raise Invalid("inputs_empty", f"every input of {', '.join(blank)} is empty; give texts that can be read")
     chosen = representation(job, held, train, body.selection, body.settings.seed, workshop)
     return Sets(chosen, as_read(split.validation, reading))
 
@@ -95,21 +100,46 @@ def fresh_rows(
     return representation(job, held, {n: own for n, own in unseen.items() if own}, selection, seed, workshop)
 
 
+def data_notes(
+    job: Job, split: Split, sets: Sets, known: Rows, reading: Reading, selection: SelectionSettings, workshop: Workshop
+) -> dict[str, Any]:
+    """What the report says of new labels' data, and of texts that they share with `known` ones.
+
+    The job's readers hear the warnings before anything is trained.
+    """
+    available = texts_of(as_read(split.train, reading))
+    data = {}
+    for label, train in split.train.items():
+        rows = [*train, *split.validation[label]]
+        data[label] = LabelData(
+            [as_text(row, reading) for row in rows],
+            [row.output for row in rows],
+            len(set(available[label])),
+            len(sets.representation[label]),
+        )
+    notes = data_report(data, texts_of(known), selection.rows_per_label)
+    workshop.report(job, "data_selected", rows=sum(map(len, sets.representation.values())), warnings=notes["warnings"])
+    return notes
+
+
 def representation(
     job: Job, held: Held, train: Rows, selection: SelectionSettings, seed: int, workshop: Workshop
 ) -> dict[str, list[Row]]:
-    """The real rows nearest to the k-means centroids of each label's embedding-layer vectors."""
+    """The real rows nearest to the k-means centroids of each label's vectors (paper, section 3.3)."""
+    from services.trainer.infra.embedders import embedder
     from services.trainer.infra.representation import representation_set
-    from shared.model.features import EmbeddingTable
 
     workshop.report(job, "selecting_data", rows=sum(map(len, train.values())))
     chosen = representation_set(
         texts_of(train),
-        workshop.tokenizer,
-        EmbeddingTable.from_folder(workshop.base_folder),
-        selection.rows_per_label,
-        distance=selection.distance,
-        pooling=selection.pooling,
+        embedder(
+            selection,
+            workshop.base_folder,
+            workshop.tokenizer,
+            encoder_folder=workshop.encoder_folder,
+            check=held.check,
+        ),
+        selection,
         seed=seed,
         check=held.check,
     )
@@ -117,8 +147,11 @@ def representation(
 
 
 def as_read(rows: Rows, reading: Reading) -> dict[str, list[Row]]:
-    """The rows as a selector meets them, each with the label it is for."""
-    return {label: [Row(input=as_text(row, reading), label=label) for row in own] for label, own in rows.items()}
+    """The rows as a selector meets them, each with the label it is for; empty ones are left out."""
+    return {
+        label: [Row(input=text, label=label) for row in own if not is_blank(text := as_text(row, reading))]
+        for label, own in rows.items()
+    }
 
 
 def as_text(row: Row, reading: Reading) -> str:

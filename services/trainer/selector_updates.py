@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from services.trainer.domain.balance import Difficulty, sort_by_accuracy
 from services.trainer.selector_plans import Inputs, Plan
-from services.trainer.selector_rows import Rows, Sets, fresh_rows, joined, sets_of, split_rows, stored_sets
+from services.trainer.selector_rows import Rows, Sets, data_notes, fresh_rows, joined, sets_of, split_rows, stored_sets
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.errors import Conflict, Invalid
@@ -58,7 +58,9 @@ def _addition(job: Job, held: Held, body: SelectorAdd, base: Base, inputs: Input
     new = sets_of(job, held, body, split, base.selector.text, workshop)
     old = base.sets.without(body.labels)
     plan = _plan(base, old.joined(new), fresh=new.representation, old=old.representation)
-    return replace(plan, adapters=inputs.adapters, datasets={**plan.datasets, **body.datasets})
+    known = joined(old.representation, old.validation)
+    notes = data_notes(job, split, new, known, base.selector.text, body.selection, workshop)
+    return replace(plan, adapters=inputs.adapters, datasets={**plan.datasets, **body.datasets}, notes=notes)
 
 
 def _balance(job: Job, held: Held, body: SelectorBalance, base: Base, workshop: Workshop) -> Plan:

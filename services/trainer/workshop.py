@@ -45,6 +45,8 @@ class Workshop:
     attempts: Attempts
     work_dir: Path
     store_patience_seconds: float
+    encoder_folder: Path | None = None
+    """The sentence encoder that jobs may choose data by."""
 
     def waiting(self, held: Held) -> "Workshop":
         """The same workshop, whose registry waits for the object store as long as this job may."""

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import Invalid
+from shared.training import Pooling
 
-Pooling = Literal["sum", "mean"]
 Floats = NDArray[np.float32]
 
 # The names that the common model families give their input embedding.

@@ -1,41 +1,48 @@
 """The representation set: k real rows for every label, mixed by a seed (paper, section 3.3)."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
 
 from services.trainer.domain.rows import SelectorRow
-from services.trainer.infra.kmeans import Distance, representative_rows
+from services.trainer.infra.embedders import Check, Embed
+from services.trainer.infra.nearest_rows import representative_rows
 from shared.labels import parse_label
-from shared.model.features import EmbeddingTable, Pooling
-from shared.model.tokens import encode_text
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from shared.training import SelectionSettings
 
 
 def representation_set(
     texts: Mapping[str, Sequence[str]],
-    tokenizer: "PreTrainedTokenizerBase",
-    table: EmbeddingTable,
-    k: int,
+    embed: Embed,
+    selection: SelectionSettings,
     *,
-    distance: Distance = "l2",
-    pooling: Pooling = "sum",
     seed: int = 0,
-    check: Callable[[], None] = lambda: None,
+    check: Check = lambda: None,
 ) -> dict[str, list[str]]:
-    """Return for each label its `k` representative texts (all of them where there are fewer), in source order.
+    """Return for each label its representative texts, all different, in source order.
 
-    `check` is called before each label and may raise to end it.
+    A label with no more different texts than `rows_per_label` gives all it has. `check` is called before each label
+    and may raise to end it.
     """
     chosen = {}
     for label, rows in sorted(texts.items()):
         check()
-        vectors = table.vectors([encode_text(tokenizer, text) for text in rows], pooling)
-        chosen[label] = [rows[index] for index in representative_rows(vectors, k, distance, seed)]
+        chosen[label] = _representatives(list(dict.fromkeys(rows)), embed, selection, seed)
     return chosen
+
+
+def _representatives(texts: list[str], embed: Embed, selection: SelectionSettings, seed: int) -> list[str]:
+    if len(texts) <= selection.rows_per_label:
+        return texts
+    rows = representative_rows(
+        embed(texts),
+        selection.rows_per_label,
+        selection.distance,
+        clustering=selection.clustering,
+        shortfall=selection.shortfall,
+        seed=seed,
+    )
+    return [texts[row] for row in rows]
 
 
 def mixed(texts: Mapping[str, Sequence[str]], seed: int, *, equal: bool = True) -> list[SelectorRow]:
