@@ -20,7 +20,7 @@ from shared.errors import Invalid, NotFound, Unavailable
 from shared.model.tokens import encode
 from shared.settings import Settings
 from tests.unit.adapter_worker.conftest import vllm_engine
-from tests.unit.adapter_worker.test_mixed_batch import ADAPTERS, assert_same_tokens, greedy, ignore
+from tests.unit.adapter_worker.test_mixed_batch import ADAPTERS, greedy, ignore
 
 FIRST, SECOND, THIRD = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -263,7 +263,7 @@ def test_a_server_that_is_away_says_so_at_once(kit):
 
 
 @pytest.mark.slow
-def test_a_real_server_serves_mixed_adapters_as_peft_does_alone(vllm, wide_kit):
+def test_a_real_server_serves_mixed_adapters_as_peft_does_alone(vllm, wide_kit, agreement):
     kit = wide_kit
     names = [name for name, config in ADAPTERS.items() if not config.get("use_dora")]
     engine = vllm_engine(vllm, kit)
@@ -280,7 +280,7 @@ def test_a_real_server_serves_mixed_adapters_as_peft_does_alone(vllm, wide_kit):
     for request, generation in zip(requests, generations, strict=True):
         adapter = None if request.adapter is None else kit.folder / request.adapter
         tokens, logits = kit.solo(adapter, kit.prompt_ids(request.job_id), request.max_new_tokens)
-        assert_same_tokens(generation.token_ids, [token for token in tokens if token not in ends], logits)
+        agreement.check(generation.token_ids, [token for token in tokens if token not in ends], logits)
 
 
 @pytest.mark.slow
