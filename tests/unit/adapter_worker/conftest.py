@@ -137,6 +137,7 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(str(config.stash[AGREEMENT]))
 
 
+@pytest.fixture(scope="session")
 def wide_kit(tmp_path_factory):
     """The same with heads as wide as vLLM's attention on a CPU needs them."""
     return Kit(tmp_path_factory.mktemp("wide"), partial(Kit.llama, head_dim=32))
