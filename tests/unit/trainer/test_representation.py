@@ -1,14 +1,21 @@
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from services.trainer.infra.embedders import embedder
 from services.trainer.infra.representation import mixed, representation_set
 from shared.attempts import Held
 from shared.errors import Cancelled, Invalid
 from shared.jobs import Job
 from shared.labels import Label
-from shared.model.features import EmbeddingTable
+from shared.model.base import load_tokenizer
+from shared.training import SelectionSettings
 
 TEXTS = {
     "bank.cards": [f"my card number {n} is lost" for n in range(40)],
@@ -17,44 +24,70 @@ TEXTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def table(tiny_folder):
-    return EmbeddingTable.from_folder(tiny_folder)
+ROOT = Path(__file__).parents[3]
 
 
-def as_bytes(texts, tokenizer, table, seed):
-    chosen = representation_set(texts, tokenizer, table, 10, seed=seed)
-    return json.dumps([(row.text, str(row.label)) for row in mixed(chosen, seed)]).encode()
+@pytest.fixture
+def choose(tiny_folder):
+    return lambda texts, k=10, **more: chosen(tiny_folder, texts, k, **more)
 
 
-def test_the_same_seed_gives_the_same_set_byte_for_byte(tiny_tokenizer, table):
-    first = as_bytes(TEXTS, tiny_tokenizer, table, seed=5)
+def chosen(folder, texts, k, seed=0, check=lambda: None, **settings):
+    selection = SelectionSettings(rows_per_label=k, **settings)
+    embed = embedder(selection, folder, load_tokenizer(folder))
+    return representation_set(texts, embed, selection, seed=seed, check=check)
 
-    assert as_bytes(dict(reversed(TEXTS.items())), tiny_tokenizer, table, seed=5) == first
-    assert as_bytes(TEXTS, tiny_tokenizer, table, seed=6) != first
+
+def as_bytes(folder, texts, seed, **settings):
+    rows = mixed(chosen(folder, texts, 10, seed, **settings), seed)
+    return json.dumps([(row.text, str(row.label)) for row in rows]).encode()
 
 
-def test_every_chosen_text_is_a_real_row_of_its_label(tiny_tokenizer, table):
-    chosen = representation_set(TEXTS, tiny_tokenizer, table, 10)
+def test_the_same_seed_gives_the_same_set_byte_for_byte(tiny_folder):
+    first = as_bytes(tiny_folder, TEXTS, 5)
 
-    assert {label: len(rows) for label, rows in chosen.items()} == {
+    assert as_bytes(tiny_folder, dict(reversed(TEXTS.items())), 5) == first
+    assert as_bytes(tiny_folder, TEXTS, 6) != first
+
+
+@pytest.mark.parametrize("settings", [{}, {"distance": "ip"}, {"distance": "cos", "clustering": "paper-code"}], ids=str)
+def test_another_process_with_another_number_of_threads_gives_the_same_bytes(tiny_folder, settings):
+    program = (
+        "import sys, hashlib; from pathlib import Path; from tests.unit.trainer.test_representation import *;"
+        f"print(hashlib.sha256(as_bytes(Path(sys.argv[1]), TEXTS, 5, **{settings})).hexdigest())"
+    )
+
+    def elsewhere(**env):
+        run = [sys.executable, "-c", program, str(tiny_folder)]
+        done = subprocess.run(run, env=os.environ | env, cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    here = hashlib.sha256(as_bytes(tiny_folder, TEXTS, 5, **settings)).hexdigest()
+    assert elsewhere(OMP_NUM_THREADS="1", PYTHONHASHSEED="1") == here
+    assert elsewhere(OMP_NUM_THREADS="2", PYTHONHASHSEED="2") == here
+
+
+def test_every_chosen_text_is_a_real_row_of_its_label(choose):
+    found = choose(TEXTS)
+
+    assert {label: len(rows) for label, rows in found.items()} == {
         "bank.cards": 10,
         "travel.trips": 10,
         "none.none": 3,
     }
-    assert all(len(set(rows)) == len(rows) and set(rows) <= set(TEXTS[label]) for label, rows in chosen.items())
+    assert all(len(set(rows)) == len(rows) and set(rows) <= set(TEXTS[label]) for label, rows in found.items())
 
 
-def test_the_choice_can_be_stopped_before_each_label(tiny_tokenizer, table):
+def test_the_choice_can_be_stopped_before_each_label(choose):
     held = Held(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
     held.stop("cancel")
 
     with pytest.raises(Cancelled):
-        representation_set(TEXTS, tiny_tokenizer, table, 10, check=held.check)
+        choose(TEXTS, check=held.check)
 
 
-def test_each_label_weighs_the_same_in_the_mixture(tiny_tokenizer, table):
-    rows = mixed(representation_set(TEXTS, tiny_tokenizer, table, 10), seed=0)
+def test_each_label_weighs_the_same_in_the_mixture(choose):
+    rows = mixed(choose(TEXTS), seed=0)
 
     assert Counter(row.label for row in rows) == {
         Label("bank", "cards"): 10,
@@ -66,3 +99,28 @@ def test_each_label_weighs_the_same_in_the_mixture(tiny_tokenizer, table):
 def test_a_malformed_label_is_refused():
     with pytest.raises(Invalid, match="is not a label"):
         mixed({"bank": ["a"]}, seed=0)
+
+
+def test_a_task_with_fewer_inputs_than_k_gives_all_it_has_once_and_weighs_the_same(choose):
+    few = [f"headline {n % 7}" for n in range(40)]
+
+    found = choose({"fin.ha": few, "bank.cards": TEXTS["bank.cards"]})
+
+    assert found["fin.ha"] == [f"headline {n}" for n in range(7)]
+    counts = Counter(row.text for row in mixed(found, seed=0) if str(row.label) == "fin.ha")
+    assert set(counts.values()) == {1, 2}
+    assert counts.total() == 10
+
+
+def test_the_labels_shortfall_is_left_to_the_report_where_asked_for(choose):
+    found = choose(TEXTS, 25, distance="ip", shortfall="report")
+
+    assert len(found["bank.cards"]) < 25
+    assert len(choose(TEXTS, 25, distance="ip")["bank.cards"]) == 25
+
+
+def test_every_embedder_and_distance_chooses_k_rows(choose):
+    for name in ("embedding-layer", "hidden-state"):
+        for distance in ("l2", "ip", "cos"):
+            found = choose({"bank.cards": TEXTS["bank.cards"]}, 10, embedder=name, distance=distance)
+            assert len(set(found["bank.cards"])) == 10
