@@ -11,6 +11,7 @@ ALL = (
     "accept",
     "queue_tax",
     "routed",
+    "data_selection",
     "selector_score",
     "selectors",
     "selector_peers",

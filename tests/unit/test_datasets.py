@@ -25,6 +25,7 @@ def test_rows_keep_their_order_and_blank_lines_do_not_count():
         (b'{"input": "a"', "not JSON"),
         (b"[1]", "not a JSON object"),
         (b'{"input": ""}', "field input"),
+        (b'{"input": "  "}', "field input"),
         (b'{"input": 5}', "field input"),
         (b'{"output": "a"}', "field input"),
         (b'{"input": "\xff"}', "not UTF-8 at byte"),

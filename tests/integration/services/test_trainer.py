@@ -181,3 +181,74 @@ def test_the_language_model_answers_as_the_job_asks_and_a_grown_selector_as_befo
         weights = workshop.registry.fetch_weights(workshop.registry.release("t", job.result["release"]).selector.llm)
         assert has_head(weights) is has
     assert len(grown.result["per_label"]) == 3
+
+
+def told(ledger, job_id, stage):
+    """What a job's readers heard of a stage."""
+    events = [json.loads(e["data"]) for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"]
+    return [data for data in events if data["stage"] == stage]
+
+
+def test_what_is_wrong_with_the_data_is_told_before_the_training_and_kept_in_the_report(
+    workshop, jobs, run, adapters, ledger
+):
+    same = [Row(input=text, output="Yes") for text in ("both", "Both ", "\u200b", *"abcdef")]
+    other = [Row(input=text, output=text) for text in ("both", *"ghijkl")]
+    for label, own in ((LABELS[0], same), (LABELS[1], other)):
+        workshop.registry.add_dataset("t", label, own)
+
+    job = run(jobs.train(**SELECTOR))
+
+    assert job.state is JobState.SUCCEEDED, job.error
+    warnings = job.result["warnings"]
+    assert f"{LABELS[0]}: 1 empty inputs are left out" in warnings
+    assert f"{LABELS[0]}: all 9 rows have the answer 'Yes'; this task cannot be learnt" in warnings
+    assert warnings[-1] == f"1 text stands under both {LABELS[0]} and {LABELS[1]}; no selector can tell them apart"
+    assert [heard["warnings"] for heard in told(ledger, job.id, "data_selected")] == [warnings]
+    report = workshop.registry.release("t", job.result["release"]).report
+    assert report["data"]["overlaps"][0]["texts"] == 1
+    assert report["data"]["labels"][LABELS[0]]["rows"] == 9
+
+
+def test_a_new_label_that_shares_texts_with_an_old_one_says_so(workshop, jobs, run, first):
+    old = workshop.registry.rows("t", LABELS[0])
+    workshop.registry.add_dataset("t", "travel.trips", [*workshop.registry.rows("t", "travel.trips"), *old[:3]])
+
+    warnings = run(jobs.train(**{**ADD, "promote": False})).result["warnings"]
+
+    assert any("under both bank.accounts and travel.trips" in warning for warning in warnings)
+
+
+def test_a_data_set_whose_inputs_are_all_empty_is_refused(workshop, jobs, run, adapters):
+    workshop.registry.add_dataset("t", LABELS[0], [Row(input="\u200b" * n) for n in range(1, 9)])
+
+    assert run(jobs.train(**SELECTOR)).error["code"] == "inputs_empty"
+
+
+def test_an_adapters_rows_with_one_answer_alone_are_named(workshop, jobs, run, ledger):
+    workshop.registry.add_dataset("t", "yes", [Row(input=f"row {n}", output="Yes") for n in range(12)])
+
+    job = run(jobs.train(kind="adapter.train", label="bank.cards", dataset="yes", evaluate_rows=0))
+
+    assert job.result["warnings"][0].endswith("have the answer 'Yes'; this task cannot be learnt")
+    assert told(ledger, job.id, "data_checked")[0]["warnings"] == job.result["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "code"),
+    [({"embedder": "sentence-transformers"}, "encoder_missing"),
+     ({"embedder": "hidden-state", "hidden_layer": 9}, "hidden_layer_unknown")],
+    ids=str,
+)  # fmt: skip
+def test_an_embedder_that_is_not_there_ends_the_job_with_its_reason(workshop, jobs, run, adapters, selection, code):
+    assert run(jobs.train(**SELECTOR, selection=selection)).error["code"] == code
+
+
+def test_a_job_chooses_its_embedder_distance_and_clustering(workshop, jobs, run, adapters):
+    selection = {"rows_per_label": 5, "embedder": "hidden-state", "distance": "cos", "clustering": "paper-code"}
+
+    job = run(jobs.train(**SELECTOR, selection=selection))
+
+    report = workshop.registry.release("t", job.result["release"]).report
+    assert [counts["chosen"] for counts in report["data"]["labels"].values()] == [5, 5]
+    assert report["warnings"] == []
