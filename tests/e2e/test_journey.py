@@ -5,6 +5,7 @@ import threading
 import pytest
 import redis
 
+from shared.datasets import Row
 from tests.e2e.conftest import TRAINING, eventually, upload
 
 SLOW = {"max_new_tokens": 900, "seed": 1, "temperature": 1.0}
@@ -22,6 +23,22 @@ def test_a_request_finds_an_adapter_and_the_answer_names_all_that_made_it(releas
     assert job["result"]["selector"] == current["selector"]["digest"] == job["selection"]["selector"]
     assert job["result"]["base_model"] == current["base_model"]
     assert {"queued", "selecting", "routed", "running"} == set(job["stage_ms"])
+
+
+def test_the_system_answers_as_the_reference_path_does(released):
+    from services.cli.reference import open_reference, record
+
+    reference = open_reference(released.supervisor.settings)
+    texts = ["card limit declined", "balance transfer account", "flight hotel visa", "what is my card limit"]
+    for text in texts:
+        job = released.ended(released.submit(text, params={"max_new_tokens": 12}))
+        assert job["state"] == "succeeded", job["error"]
+        expected = record(Row(input=text), reference.answer(text, max_new_tokens=12))
+        assert job["release"] == reference.release.id
+        assert job["selection"]["label"] == expected["label"]
+        assert job["selection"]["probability"] == pytest.approx(expected["probability"], abs=1e-3)
+        assert job["result"]["adapter"] == expected["adapter"]
+        assert job["result"]["text"] == expected["text"]
 
 
 class Overheard:
