@@ -17,7 +17,7 @@ jobs = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel,
 adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show.")
 datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list.")
 train = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
-evaluate = typer.Typer(no_args_is_help=True, help="Measure a selector or an adapter on labelled rows.")
+evaluate = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
 releases = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 for name, group in {

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from services.trainer.infra.sentence_encoder import load_token_encoder
 from shared.errors import Invalid
+from shared.model.base import base_model_id
 
 MAX_TOKENS = 512
 # A character is a word where a script writes none apart: Han, kana, Thai, Lao, Burmese and Khmer.
@@ -45,9 +46,9 @@ class BertScore:
     def __init__(self, encoder: Path) -> None:
         from torchmetrics.functional.text.bert import bert_score
 
-        self.name = f"bertscore_f1 ({encoder.name})"
         self._bert_score = bert_score
         self._encoder = load_token_encoder(encoder, MAX_TOKENS)
+        self.name = f"bertscore_f1 ({encoder.name}, {base_model_id(encoder)})"
 
     def score(self, answers: Sequence[str], expected: Sequence[str]) -> list[float]:
         """Return the F1 of each answer; one that is empty gets 0."""

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from services.trainer.domain.rows import SelectorRow
+from services.trainer.domain.rows import Row, SelectorRow
 from services.trainer.infra.config import LoraConfigSettings
+from services.trainer.infra.evaluate import answer_rows
 from services.trainer.infra.fit import train_selector
 from services.trainer.infra.fit_light import fit_light
 from services.trainer.infra.reference import Reference
@@ -15,7 +16,7 @@ from shared.model.base import load_model
 from shared.model.light import LightSelector
 from shared.model.merge import with_adapter
 from shared.model.scoring import load_scorer
-from shared.model.tokens import encode
+from shared.model.tokens import encode, encode_text
 from shared.prompts import BASE_INSTRUCTION, adapter_prompt
 from shared.registry import Release, ReleaseLabel, ReleaseSelector, Verdict
 
@@ -199,3 +200,28 @@ def test_more_new_tokens_than_the_context_holds_are_refused(served):
     reference = served()
     with pytest.raises(Invalid, match="holds 1024 tokens"):
         reference.generate(None, "card", max_new_tokens=2000)
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.timeout(600)
+def test_the_real_model_is_read_as_by_the_batched_scorer_and_by_generate(
+    real_folder, real_tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("shared.model.scoring.computes_bfloat16", lambda device: False)
+    for name, config in {"names": {"target_modules": ["q_proj"]}, "bank-cards": {"target_modules": ["v_proj"]}}.items():
+        _save_adapter(real_folder, tmp_path / name, config)
+    reference = Reference(release(selector(llm="names")), Weights(tmp_path), real_folder, max_prompt_tokens=MAX_PROMPT)
+    scorer = load_scorer(
+        real_folder, tmp_path / "names", real_tokenizer, LABELS, max_tokens=MAX_PROMPT, dtype="float32"
+    )
+    expected = np.exp(scorer.score(TEXTS))
+    entry = reference.release.labels["bank.cards"]
+    model = with_adapter(load_model(real_folder, "float32"), tmp_path / "bank-cards")
+
+    for row, text in zip(expected, TEXTS, strict=True):
+        said = reference.select(text)
+        assert (said.label, said.best.probability) == (NAMES[int(row.argmax())], pytest.approx(row.max(), abs=1e-4))
+        answers = answer_rows(model, real_tokenizer, [Row(entry.instruction, text, "a b c d e f")], template="plain")
+        count = 1 + len(encode_text(real_tokenizer, "a b c d e f"))
+        assert reference.generate(entry, text, max_new_tokens=count) == answers[0]
