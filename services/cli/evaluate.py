@@ -13,6 +13,7 @@ from shared.errors import Conflict, Invalid
 from shared.labels import REJECT
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry, ReleaseSelector
+from shared.selection import Selection
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -52,7 +53,6 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     llm, llm_ms = _timed(lambda: reader.llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
     opinions = Opinions(light, llm)
     said = selections(selector, opinions)
-    inside = [(s, label) for s, label in zip(said, gold, strict=True) if label != REJECT]
     routed = route_rows(selector, opinions, gold)
     found: dict[str, Any] = {
         **measure(routed)._asdict(),
@@ -60,11 +60,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
         "asked": dict(Counter(s.by for s in said)),
         "light_ms": round(light_ms, 3),
         "llm_ms": round(llm_ms, 3),
-        "sets": {
-            "stated": selector.coverage,
-            "coverage": sum(label in s.label_set for s, label in inside) / max(len(inside), 1),
-            "mean_size": sum(len(s.label_set) for s, _ in inside) / max(len(inside), 1),
-        },
+        "sets": _sets(selector, said, gold),
         "parameters": {
             part: t._asdict() for part, t in selector_parameters(registry, selector, base_count(base)).items()
         },
@@ -73,6 +69,16 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
         points = curve(selector, opinions, gold)
         found["curve"] = [{**p._asdict(), "ms": round(light_ms + p.llm_share * llm_ms, 3)} for p in points]
     return found
+
+
+def _sets(selector: ReleaseSelector, said: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:
+    """How often the stated sets hold the right label, and how large they are; background has none."""
+    inside = [(s, label) for s, label in zip(said, gold, strict=True) if label != REJECT]
+    return {
+        "stated": selector.coverage,
+        "coverage": sum(label in s.label_set for s, label in inside) / max(len(inside), 1),
+        "mean_size": sum(len(s.label_set) for s, _ in inside) / max(len(inside), 1),
+    }
 
 
 def intervals(routed: Sequence[Routed]) -> dict[str, Any]:

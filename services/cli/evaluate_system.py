@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from services.cli import show
 from services.cli.labelled import LabelledRow, read_labelled
 from services.cli.place import current_settings
 from services.cli.reference import open_reference
@@ -91,10 +92,8 @@ def check_rows(rows: Sequence[LabelledRow], release: Release) -> None:
 
 def answer_rows(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens: int) -> list[Answered]:
     """Answer each row both ways; generation ends a token after the label's longest expected output, or at the limit."""
-    from services.cli.show import counted
-
     limits = _limits(reference, rows, max_new_tokens)
-    return [_answer(reference, row, limits[row.label]) for row in counted(rows, "rows answered")]
+    return [_answer(reference, row, limits[row.label]) for row in show.counted(rows, "rows answered")]
 
 
 def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answered:

@@ -127,7 +127,10 @@ def submit(
 def run_reference(
     text: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
     data: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="JSON lines of {instruction?, input}.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="JSON lines of {instruction?, input}; a label is not looked at."
+        ),
     ] = None,
     instruction: Annotated[str, typer.Option(help="For the texts; the adapter's own where it is missing.")] = "",
     release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
@@ -138,17 +141,15 @@ def run_reference(
 
     One JSON line a text: label, probability, adapter, text. No queue, no engine, no batch; greedy, in float32.
     """
-    from services.cli.labelled import read_plain
-    from services.cli.reference import open_reference
+    from services.cli.reference import open_reference, read_questions
     from services.cli.reference import run_reference as run
-    from shared.datasets import Row
 
     if not (text or data):
         raise typer.BadParameter('give texts, or a file of them: run-reference "my card was declined" or --data FILE')
-    rows = [Row(input=one, instruction=instruction) for one in text or []] + (read_plain(data) if data else [])
+    questions = read_questions(text or [], instruction, data)
     reference = open_reference(_settings(), release)
     with out.open("w") if out else contextlib.nullcontext(sys.stdout) as stream:
-        for record in run(reference, rows, max_new_tokens):
+        for record in run(reference, questions, max_new_tokens):
             show.json_line(record, stream)
 
 

@@ -1,15 +1,31 @@
 """`signalbox run-reference`: the inference order of section 3.5 in this process, over a release in the registry."""
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from services.cli.labelled import read_plain
 from services.cli.place import current_registry, find_release
-from shared.datasets import Row
 from shared.errors import Invalid
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     from services.trainer.infra.reference import Answer, Reference
+
+
+class Question(NamedTuple):
+    """One text to answer, as it is; without an instruction the adapter's own holds."""
+
+    input: str
+    instruction: str = ""
+
+
+def read_questions(texts: Sequence[str], instruction: str, data: Path | None) -> list[Question]:
+    """The texts, then a file's rows, white space at whose ends is cut as in any data set; raises `Invalid`."""
+    if any(not text.strip() for text in texts):
+        raise Invalid("input_blank", "a text is blank: give one in which something can be read")
+    rows = read_plain(data) if data else []
+    return [Question(text, instruction) for text in texts] + [Question(row.input, row.instruction) for row in rows]
 
 
 def open_reference(settings: Settings, release_id: str = "") -> "Reference":
@@ -34,17 +50,19 @@ def open_reference(settings: Settings, release_id: str = "") -> "Reference":
     return Reference(release, registry, folder, max_prompt_tokens=settings.max_prompt_tokens)
 
 
-def run_reference(reference: "Reference", rows: Iterable[Row], max_new_tokens: int) -> Iterator[dict[str, Any]]:
-    """One record per row, in order; a label that a row carries is not looked at."""
-    for row in rows:
-        yield record(row, reference.answer(row.input, row.instruction, max_new_tokens=max_new_tokens))
+def run_reference(
+    reference: "Reference", questions: Iterable[Question], max_new_tokens: int
+) -> Iterator[dict[str, Any]]:
+    """One record per question, in order."""
+    for asked in questions:
+        yield record(asked.input, reference.answer(asked.input, asked.instruction, max_new_tokens=max_new_tokens))
 
 
-def record(row: Row, answer: "Answer") -> dict[str, Any]:
+def record(text: str, answer: "Answer") -> dict[str, Any]:
     """An answer as one line of JSON; `label` is null where the text was rejected, `text` where nobody answered."""
     selection, entry = answer.selection, answer.entry
     return {
-        "input": row.input,
+        "input": text,
         "label": selection.label or None,
         "probability": round(selection.best.probability, 6),
         "best_label": selection.best.label,

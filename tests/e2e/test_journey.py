@@ -8,7 +8,6 @@ import redis
 from typer.testing import CliRunner
 
 from services.cli.main import app
-from shared.datasets import Row
 from tests.e2e.conftest import TRAINING, eventually, rows, upload
 
 SLOW = {"max_new_tokens": 900, "seed": 1, "temperature": 1.0}
@@ -40,7 +39,7 @@ def test_the_system_answers_as_the_reference_path_does(released, reference, text
     from services.cli.reference import record
 
     job = released.ended(released.submit(text, params={"max_new_tokens": 12}))
-    expected = record(Row(input=text), reference.answer(text, max_new_tokens=12))
+    expected = record(text, reference.answer(text, max_new_tokens=12))
     assert job["state"] == "succeeded", job["error"]
     assert job["release"] == reference.release.id
     assert job["selection"]["label"] == expected["label"]

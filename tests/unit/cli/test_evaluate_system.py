@@ -6,8 +6,7 @@ import pytest
 
 from services.cli import evaluate_system, reference, show
 from services.cli.evaluate_system import Ask
-from services.cli.reference import record, run_reference
-from shared.datasets import Row
+from services.cli.reference import Question, read_questions, record, run_reference
 from shared.errors import Invalid
 from tests.unit.model.conftest import tiny_folder, tiny_tokenizer
 from tests.unit.trainer.test_reference import NAMES, selector, served, weights
@@ -129,9 +128,9 @@ def test_rows_that_cannot_be_judged_are_refused_with_what_to_do(evaluate, rows, 
 
 def test_a_record_of_the_reference_names_label_probability_adapter_and_text(served):
     opened = served(selector(light="light"))
-    rows = [Row(input="cards 1", label="travel.trips"), Row(input="cards 2", instruction="Say it in Spanish.")]
+    questions = [Question("cards 1"), Question("cards 2", "Say it in Spanish.")]
 
-    first, second = run_reference(opened, rows, TOKENS)
+    first, second = run_reference(opened, questions, TOKENS)
 
     assert (first["label"], first["adapter"], first["adapter_ref"]) == ("bank.cards", "bank-cards", "bank.cards@1")
     assert first["text"] == own_answer(opened, "bank.cards", "cards 1")
@@ -143,10 +142,18 @@ def test_a_record_of_a_rejected_text_has_no_label_and_no_adapter(served):
     opened = served(selector(light="light", threshold=1.0), reject_policy="error")
     answer = opened.answer("cards 1", max_new_tokens=TOKENS)
 
-    said = record(Row(input="cards 1"), answer)
+    said = record("cards 1", answer)
 
     assert (said["label"], said["adapter"], said["text"]) == (None, None, None)
     assert said["best_label"] == "bank.cards"
+
+
+def test_questions_are_texts_as_they_are_and_the_rows_of_a_file(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"input": "card", "label": "a.b", "instruction": "Do."}\n')
+
+    assert read_questions([" a "], "Say.", tmp_path / "rows.jsonl") == [(" a ", "Say."), ("card", "Do.")]
+    with pytest.raises(Invalid, match="a text is blank"):
+        read_questions([" "], "", None)
 
 
 def test_a_release_of_another_base_model_is_refused(served, monkeypatch, tiny_folder):
