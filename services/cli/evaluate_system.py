@@ -145,6 +145,7 @@ def _judged(rows: Sequence[Answered], scorer: "TextScorer | None") -> list[Judge
 
 def write_rows(file: Path, answered: Iterable[Answered], judged: Mapping[str, Sequence[Judged]]) -> None:
     """Write each row with its answers and their scores."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     scores = {label: iter(rows) for label, rows in judged.items()}
     with file.open("w") as stream:
         for row in answered:

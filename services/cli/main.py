@@ -135,7 +135,7 @@ def run_reference(
     instruction: Annotated[str, typer.Option(help="For the texts; the adapter's own where it is missing.")] = "",
     release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
-    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write here instead of printing.")] = None,
 ) -> None:
     """Answer texts in this process, step by step: selector, adapter index, adapter with its template, generation.
 
@@ -148,6 +148,8 @@ def run_reference(
         raise typer.BadParameter('give texts, or a file of them: run-reference "my card was declined" or --data FILE')
     questions = read_questions(text or [], instruction, data)
     reference = open_reference(_settings(), release)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w") if out else contextlib.nullcontext(sys.stdout) as stream:
         for record in run(reference, questions, max_new_tokens):
             show.json_line(record, stream)
@@ -327,7 +329,8 @@ def evaluate_selector(
     release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw a cascade's accuracy against cost into this PNG.")] = None,
     confusion: Annotated[
-        Path | None, typer.Option(help="Draw the confusion matrix into this PNG; JSON and a table go beside it.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw the confusion matrix into this PNG; JSON and a table go beside it."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -338,6 +341,8 @@ def evaluate_selector(
     from services.cli.evaluate import evaluate_selector as run
     from services.cli.plots import plot_curve, write_confusion
 
+    if confusion and confusion.suffix != ".png":
+        raise typer.BadParameter("--confusion names a picture: confusion.png")
     found = run(data, text, release)
     if plot:
         plot_curve(found, plot)
@@ -358,7 +363,9 @@ def evaluate_system(
     ] = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option(min=1, help="Rows of each label; all where it is missing.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 128,
-    rows: Annotated[Path | None, typer.Option(help="Write each row with its answers into this file.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write each row with its answers into this file.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a release end to end: the selector alone, the right adapter's answers, the routed answers.

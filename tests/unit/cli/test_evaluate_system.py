@@ -65,10 +65,13 @@ def test_the_report_says_how_each_task_was_measured_and_why(evaluate):
 @pytest.mark.parametrize("policy", ["base", "error"])
 def test_a_rejected_row_is_answered_as_the_release_says(evaluate, tmp_path, policy):
     found, opened = evaluate(
-        [("bank.cards", "cards 1", "yes")], threshold=1.0, reject_policy=policy, rows_file=tmp_path / "out.jsonl"
+        [("bank.cards", "cards 1", "yes")],
+        threshold=1.0,
+        reject_policy=policy,
+        rows_file=tmp_path / "made" / "out.jsonl",
     )
 
-    (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    (row,) = map(json.loads, (tmp_path / "made" / "out.jsonl").read_text().splitlines())
     assert row["predicted"] == "none.none"
     assert row["oracle"] == own_answer(opened, "bank.cards", "cards 1")
     assert row["routed"] == ("" if policy == "error" else opened.generate(None, "cards 1", max_new_tokens=TOKENS))
