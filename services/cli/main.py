@@ -315,6 +315,19 @@ def train_selector(
     _submit_training(body, settings, wait=wait, as_json=json)
 
 
+@train.command("comparison")
+def train_comparison(
+    label: Annotated[list[str], typer.Option(help="domain.task=data set; repeat for every label.")],
+    model: Annotated[str, typer.Option(help="multi-task-lora or moe-lora.")] = "multi-task-lora",
+    settings: SettingsFile = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Train one model on all labels at once, without a selector, and measure it: what routing has to beat."""
+    body = {"kind": "comparison.train", "model": model, "labels": _label_datasets(label)}
+    _submit_training(body, settings, wait=wait, as_json=json)
+
+
 def _label_datasets(pairs: list[str]) -> dict[str, str]:
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
