@@ -12,6 +12,7 @@ ALL = (
     "queue_tax",
     "routed",
     "data_selection",
+    "train_speed",
     "selector_score",
     "selectors",
     "selector_peers",
