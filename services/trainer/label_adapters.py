@@ -37,7 +37,7 @@ def release_labels(
     Raises `NotFound`, and `Cancelled` where the job is given back: it then goes on from its last checkpoint.
     """
     if body.missing_adapters == "allow":
-        return {label: _release_label(job, body, label, known.get(label, ""), workshop) for label in sorted(body.labels)}
+        return {x: _release_label(job, body, x, known.get(x, ""), workshop) for x in sorted(body.labels)}
     refs = {**known_adapters(job, body, workshop), **known}
     missing = sorted(set(body.labels) - set(refs))
     if missing:

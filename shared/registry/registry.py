@@ -273,7 +273,8 @@ def _check_servable(release: Release) -> None:
     if lacking:
         raise Conflict(
             "adapter_missing",
-            f"release {release.id} was made without adapters of {', '.join(lacking)}: train them, then the selector anew",
+            f"release {release.id} was made without adapters of {', '.join(lacking)}: "
+            "train them, then the selector anew",
         )
 
 
