@@ -98,6 +98,10 @@ class Grid(_Stated):
         named = {c.parent for c in self.conditions if c.parent} | {c.id for c in self.quick.conditions}
         if named - known:
             raise ValueError(f"no condition is called {', '.join(sorted(named - known))}")
+        kept = {chosen.id for chosen in self.quick.conditions}
+        orphans = [c.id for c in self.conditions if c.id in kept and c.parent and c.parent not in kept]
+        if orphans:
+            raise ValueError(f"quick leaves out the parent of {', '.join(orphans)}")
         return self
 
     @model_validator(mode="after")

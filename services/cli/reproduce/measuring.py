@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.reproduce.outcomes import Measured, Provenance, SelectorPart
-from services.cli.reproduce.rows import TestRows
+from services.cli.reproduce.rows import HeldOutRows
 from shared.registry import ReleaseSelector
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "transformers", "peft", "faiss-cpu", "scikit-learn")
 
 
 def measure_parts(
-    selector: ReleaseSelector, rows: TestRows, overlapping: Collection[str], reader: "Reader"
+    selector: ReleaseSelector, rows: HeldOutRows, overlapping: Collection[str], reader: "Reader"
 ) -> dict[SelectorPart, Measured]:
     """Joint accuracy and confusion of the selector and of each of its parts alone, from one reading of the rows."""
     from services.trainer.domain.metrics import measure

@@ -86,7 +86,9 @@ class Report:
 
 def _settings(outcome: Outcome) -> dict[str, object]:
     """What a line of the table does not say by itself."""
-    stated = {name: outcome.body[name] for name in ("kind", "selector", "readout") if name in outcome.body}
+    stated: dict[str, object] = {
+        name: outcome.body[name] for name in ("kind", "selector", "readout") if name in outcome.body
+    }
     selection = outcome.body.get("selection", {})
     stated |= {name: selection[name] for name in ("pooling", "max_tokens", "validation_share") if name in selection}
     return stated | (outcome.body["settings"] if "llm" in outcome.measured else {"seed": outcome.seed})

@@ -14,7 +14,7 @@ from shared.errors import Invalid, NotFound
 _BRINGING = ("selector.train", "selector.add")
 
 
-class TestRows(NamedTuple):
+class HeldOutRows(NamedTuple):
     """Rows to route, with the label of each, and what names them."""
 
     rows: list[Row]
@@ -57,10 +57,10 @@ class TaskRows:
             return dict(case.job)
         return {**case.job, "labels": {label: self.dataset(f"{label}.train") for label in case.job["labels"]}}
 
-    def test(self, case: Case) -> TestRows:
+    def test(self, case: Case) -> HeldOutRows:
         """The rows that the case is measured on."""
         own = {label: self._rows(f"{label}.test")[: case.test_rows] for label in case.labels}
-        return TestRows([row for rows in own.values() for row in rows], [x for x, rows in own.items() for _ in rows])
+        return HeldOutRows([row for rows in own.values() for row in rows], [x for x, rows in own.items() for _ in rows])
 
     def dataset(self, stem: str) -> str:
         """The id that the API gives these rows: it is made of their content."""
