@@ -24,7 +24,7 @@ def draw(file: Path, grid: Grid, lines: Mapping[str, Sequence[Line]]) -> None:
         _rows_chosen(axes, grid, own) if grid.value == "rows" else _accuracies(axes, own)
         axes.grid(axis="y", alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="lower right", fontsize="small")
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     figure.savefig(file, dpi=120)
 
 
