@@ -12,6 +12,7 @@ ALL = (
     "queue_tax",
     "routed",
     "data_selection",
+    "defects",
     "selector_score",
     "selectors",
     "selector_peers",

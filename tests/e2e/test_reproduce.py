@@ -7,7 +7,7 @@ import pytest
 
 from services.cli.reproduce import grid
 from services.cli.reproduce.running import reproduce
-from shared.errors import Conflict
+from shared.errors import Conflict, Invalid
 from tests.e2e.conftest import WORDS, rows
 from tests.unit.model.tiny import save_tiny_model
 
@@ -23,12 +23,18 @@ jobs:
     min_accuracy: 0
     max_false_reject: 0
     labels: [bank.accounts, bank.cards]
-    settings: {epochs: 1, rank: 2, max_length: 400, learning_rate: 0.02}
+    settings: &settings {epochs: 1, rank: 2, max_length: 400, learning_rate: 0.02}
   selector.add: {<<: *first, labels: [travel.trips], retention: 0.5}
+  selector.balance: {hard: [bank.cards], easy: [travel.trips], selection: {rows_per_label: 4}, settings: *settings}
+  selector.delete: {labels: [travel.trips], deleted_texts: forget, settings: *settings}
 conditions:
   - {id: both, show: {kind: cascade}, measure: [bank.accounts, bank.cards], paper: [0.9, 0.8, 1, null]}
   - {id: no encoder, job: {selector: light, selection: {rows_per_label: 4, embedder: sentence-transformers}}}
   - {id: added, parent: both, job: {kind: selector.add}}
+  - {id: three, job: {selector: llm, labels: [bank.accounts, bank.cards, travel.trips]}}
+  - {id: balanced, parent: three, job: {kind: selector.balance, retention: 0.1}}
+  - {id: twin of three, job: {selector: llm, labels: [bank.accounts, bank.cards, travel.trips]}}
+  - {id: gone, parent: twin of three, job: {kind: selector.delete}, measure: [bank.accounts, bank.cards]}
 quick: {about: Nothing is left., texts: [input], conditions: [{id: both}]}
 """
 
@@ -64,12 +70,15 @@ def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system
     assert tiny() == 1  # the trainer has no sentence encoder
     assert "condition no encoder, input: encoder_missing" in capsys.readouterr().err.replace("\n", " ")
     first = {job: state for job, state in jobs(system).items() if job not in before}
-    assert sorted(first.values()) == ["failed", "succeeded", "succeeded"]
+    assert sorted(first.values()) == ["failed", *["succeeded"] * 5]
     found = ours(tmp_path)
     assert {part for condition, part, _ in found if condition == "both"} == {"llm", "light", "cascade"}
     assert found["both", "light", "accuracy"]["paper"] == "0.9"
     assert int(found["both", "llm", "accuracy"]["tokens_seen"]) > 0
     assert found["added", "light", "accuracy"]["rows"] == "18"
+    assert {part for condition, part, _ in found if condition in ("balanced", "gone")} == {"llm"}
+    assert found["gone", "llm", "travel.trips"]["ours"] == ""
+    assert found["three", "llm", "accuracy"]["release"] == found["twin of three", "llm", "accuracy"]["release"]
     assert found["no encoder", "", "accuracy"]["status"] == "failed: encoder_missing"
 
     assert tiny() == 1
@@ -93,3 +102,5 @@ def test_another_base_model_than_the_systems_is_refused(tiny, tmp_path):
     (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")
     with pytest.raises(Conflict, match="SIGNALBOX_BASE_MODEL"):
         tiny(base=str(other))
+    with pytest.raises(Invalid, match="neither a local folder nor a model"):
+        tiny(base=str(tmp_path / "nowhere"))

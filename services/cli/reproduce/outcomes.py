@@ -69,7 +69,7 @@ class Outcome(BaseModel):
     device: str
     """That it was trained on; empty where it was not."""
     seconds: float
-    """Of the job, choice of rows and validation among them."""
+    """Of the job's last attempt, choice of rows and validation among them."""
     provenance: Provenance
 
     @property
