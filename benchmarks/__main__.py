@@ -13,6 +13,7 @@ ALL = (
     "routed",
     "data_selection",
     "train_speed",
+    "defects",
     "selector_score",
     "selectors",
     "selector_peers",

@@ -17,6 +17,7 @@ Pooling = Literal["sum", "mean"]
 Distance = Literal["l2", "ip", "cos"]
 Clustering = Literal["by-distance", "paper-code"]
 Shortfall = Literal["top-up", "report"]
+MissingAdapters = Literal["refuse", "allow"]
 FindDataset = Callable[[str, str], str]
 """What a data set is called, and the label it is for -> what to call it instead."""
 
@@ -181,6 +182,9 @@ class _NewLabels(_SelectorTraining):
         default_factory=dict, max_length=1000
     )
     """Group of a label; its domain where it is missing."""
+    missing_adapters: MissingAdapters = "refuse"
+    """A label without an adapter ends the job, or, with `allow`, stands in the candidate without one: that can be
+    measured and updated, but not promoted."""
     selection: SelectionSettings = SelectionSettings()
 
     @property

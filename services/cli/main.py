@@ -406,6 +406,26 @@ def evaluate_adapter(
     show.record(run(label, data, limit), as_json=json)
 
 
+@app.command()
+def reproduce(
+    table: Annotated[str, typer.Argument(help="table1, table2, table3, table4, figure2 or figure4.")],
+    base: Annotated[str, typer.Option(help="Base model of the running system: a folder, a hub name, or smollm2.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder of <domain>.<task>.train.jsonl.gz and .test.")
+    ],
+    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="Reports, and what is finished so far.")],
+    quick: Annotated[bool, typer.Option("--quick", help="A reduced grid for a machine without a GPU.")] = False,
+    only: Annotated[list[str], typer.Option(help="Run this condition alone; repeat for more.")] = [],  # noqa: B006
+) -> None:
+    """Make a table or figure of the paper: its conditions as training jobs, our figures beside the paper's.
+
+    A finished condition is not run again, and a queued one is waited for: run it again to go on.
+    """
+    from services.cli.reproduce.running import reproduce as run
+
+    sys.exit(run(table, base, data, folder, quick=quick, only=only))
+
+
 @releases.command("list")
 def releases_list(json: Json = False) -> None:
     """List releases, oldest first."""

@@ -1,7 +1,7 @@
 """What the command line prints: tables for people, JSON for machines, progress while something runs."""
 
 import json as jsonlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TextIO, TypeVar
@@ -213,11 +213,14 @@ def progress_bars(**options: Any) -> Progress:
     return Progress(*columns, console=err, **options)
 
 
-def follow_into(client: Any, bars: Progress, job_id: str, title: str) -> dict[str, Any]:
-    """Move one bar until its job has ended; answers the job."""
+def follow_into(
+    client: Any, bars: Progress, job_id: str, title: str, hear: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
+    """Move one bar until its job has ended, `hear` what its progress says; answers the job."""
     task = bars.add_task(f"{title} queued".strip(), total=None, note="")
     for kind, data in client.events(f"/v1/training/jobs/{job_id}/events"):
         if kind == "progress":
+            hear(data)
             fields = progress_fields(data)
             bars.update(task, **fields | {"description": f"{title} {fields['description']}".strip()})
     job = dict(client.get(f"/v1/training/jobs/{job_id}"))

@@ -21,10 +21,11 @@ Bringing = SelectorTrain | SelectorAdd
 def known_adapters(job: Job, body: Bringing, workshop: Workshop) -> dict[str, str]:
     """The version (`label@n`) that each label's adapter has now; labels without one are left out.
 
-    Raises `NotFound` where such a label's adapter is not being trained either.
+    Raises `NotFound` where such a label's adapter is not being trained either, and none is needed.
     """
     found = {label: _ref(job, body, label, workshop) for label in sorted(body.labels)}
-    _require_coming(job, [label for label, ref in found.items() if not ref], workshop)
+    if body.missing_adapters == "refuse":
+        _require_coming(job, [label for label, ref in found.items() if not ref], workshop)
     return {label: ref for label, ref in found.items() if ref}
 
 
@@ -35,6 +36,8 @@ def release_labels(
 
     Raises `NotFound`, and `Cancelled` where the job is given back: it then goes on from its last checkpoint.
     """
+    if body.missing_adapters == "allow":
+        return {x: _release_label(job, body, x, known.get(x, ""), workshop) for x in sorted(body.labels)}
     refs = {**known_adapters(job, body, workshop), **known}
     missing = sorted(set(body.labels) - set(refs))
     if missing:
@@ -73,12 +76,15 @@ def _labels_in_training(job: Job, workshop: Workshop) -> set[Any]:
 
 
 def _release_label(job: Job, body: Bringing, label: str, ref: str, workshop: Workshop) -> ReleaseLabel:
+    group = body.groups.get(label, parse_label(label).domain)
+    if not ref:
+        return ReleaseLabel(adapter="", ref="", group=group, template="chatml", instruction="")
     manifest = workshop.registry.adapter(job.tenant_id, ref)
     check_same_base(manifest, workshop.base_model)
     return ReleaseLabel(
         adapter=manifest.digest,
         ref=manifest.ref,
-        group=body.groups.get(label, parse_label(label).domain),
+        group=group,
         template=manifest.template,
         instruction=manifest.instruction,
     )

@@ -67,7 +67,7 @@ class ReleaseLabel(_Manifest):
     """What a release does with one label."""
 
     adapter: str
-    """Digest."""
+    """Digest; empty in a candidate whose label has no adapter."""
     ref: str
     group: str
     template: str

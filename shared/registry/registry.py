@@ -178,7 +178,10 @@ class Registry:
     # Releases.
 
     def add_release(self, release: Release) -> str:
-        """Store a candidate; raises `Conflict` where it names an adapter or a selector that the store does not hold."""
+        """Store a candidate; raises `Conflict` where it names an adapter or a selector that the store does not hold.
+
+        A label that names no adapter is no obstacle here, only to the promotion.
+        """
         self._check_whole(release)
         self._keep("releases", release.tenant_id, release.id, release.model_dump_json())
         return release.id
@@ -233,6 +236,7 @@ class Registry:
 
     def _move(self, release: Release, *, expected: str, force: bool, by: str, attempt: Job | None = None) -> None:
         self._check_whole(release)
+        _check_servable(release)
         queues = [] if force else release.queues
         self._ledger.do(
             calls.move_release(release.tenant_id, release.id, expected=expected, queues=queues, by=by, attempt=attempt)
@@ -243,7 +247,7 @@ class Registry:
 
     def _check_whole(self, release: Release) -> None:
         selector = release.selector
-        needed = {f"adapter of {label}": entry.adapter for label, entry in release.labels.items()}
+        needed = {f"adapter of {label}": entry.adapter for label, entry in release.labels.items() if entry.adapter}
         if selector and selector.llm:
             needed["selector"] = selector.llm
         missing = [what for what, digest in needed.items() if not self.has_weights(digest)]
@@ -262,6 +266,16 @@ class Registry:
 
     def _all(self, kind: str, tenant_id: str) -> list[str]:
         return [str(raw) for raw in self._redis.hvals(f"sb:{kind}:{tenant_id}")]
+
+
+def _check_servable(release: Release) -> None:
+    lacking = sorted(label for label, entry in release.labels.items() if not entry.adapter)
+    if lacking:
+        raise Conflict(
+            "adapter_missing",
+            f"release {release.id} was made without adapters of {', '.join(lacking)}: "
+            "train them, then the selector anew",
+        )
 
 
 def check_same_base(manifest: AdapterManifest, base_model: str) -> None:

@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ class Progress(NamedTuple):
     loss: float
     learning_rate: float
     seconds_left: float
+    tokens: int
+    """Read so far, without padding, over all epochs."""
+    device: str
 
 
 class Hooks(NamedTuple):
@@ -51,12 +55,17 @@ class Batches(Dataset[list[Example]]):
         lengths = [len(example) for example in examples]
         self._examples = examples
         self._plan = plan_batches(lengths, config.batch_size, config.epochs, config.seed)
+        self._tokens = list(accumulate((sum(lengths[row] for row in batch) for batch in self._plan), initial=0))
 
     def __len__(self) -> int:
         return len(self._plan)
 
     def __getitem__(self, index: int) -> list[Example]:
         return [self._examples[row] for row in self._plan[index]]
+
+    def tokens_until(self, count: int) -> int:
+        """Tokens of the first `count` batches, without padding."""
+        return self._tokens[min(count, len(self._plan))]
 
 
 class AnswerTrainer(Trainer):
@@ -107,8 +116,9 @@ class AnswerTrainer(Trainer):
 class _Reporter(TrainerCallback):
     """Turns the Trainer's events into the caller's hooks."""
 
-    def __init__(self, hooks: Hooks) -> None:
+    def __init__(self, hooks: Hooks, batches: Batches) -> None:
         self._hooks = hooks
+        self._batches = batches
         self.trainer: AnswerTrainer | None = None
         self._started = (0, 0.0)  # step and clock when this attempt began
 
@@ -125,7 +135,9 @@ class _Reporter(TrainerCallback):
         loss = self.trainer.last_loss if self.trainer else math.nan
         rate = float(kwargs["lr_scheduler"].get_last_lr()[0])
         left = seconds_a_step * (state.max_steps - state.global_step)
-        self._hooks.on_progress(Progress(state.global_step, state.max_steps, loss, rate, left))
+        tokens = self._batches.tokens_until(state.global_step * args.gradient_accumulation_steps)
+        device = _device_name(kwargs["model"].device)
+        self._hooks.on_progress(Progress(state.global_step, state.max_steps, loss, rate, left, tokens, device))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -145,11 +157,12 @@ def run(
 
     Raises `Cancelled` within one step of `should_stop`, `Invalid` when the loss is not finite.
     """
-    reporter = _Reporter(hooks)
+    batches = Batches(examples, config)
+    reporter = _Reporter(hooks, batches)
     trainer = AnswerTrainer(
         trainable,
         args=_arguments(config, work_dir, on_cpu=trainable.model.device.type == "cpu"),
-        train_dataset=Batches(examples, config),
+        train_dataset=batches,
         data_collator=lambda items: collate([example for batch in items for example in batch]),
         callbacks=[reporter],
         precision=config.precision,
@@ -157,6 +170,10 @@ def run(
     reporter.trainer = trainer
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _arguments(config: LoraConfigSettings, work_dir: Path, *, on_cpu: bool) -> TrainingArguments:

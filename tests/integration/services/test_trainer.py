@@ -9,7 +9,7 @@ from services.trainer.handlers import run_kind, train
 from services.trainer.selector_jobs import plan_of
 from shared.attempts import Held
 from shared.datasets import Row
-from shared.errors import Invalid, Unavailable
+from shared.errors import Conflict, Invalid, Unavailable
 from shared.jobs import JobState
 from shared.model.head import has_head
 from shared.store import S3Store
@@ -136,6 +136,27 @@ def test_a_label_whose_adapter_nobody_trains_fails_its_selector_before_any_train
     job_id = jobs.train(**SELECTOR)
     assert run(job_id).error["code"] == "adapter_not_found"
     assert [e for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"] == []
+
+
+def test_a_candidate_without_adapters_is_measured_and_updated_but_never_promoted(workshop, jobs, run):
+    body = {**SELECTOR, "selector": "light", "missing_adapters": "allow"}
+    job = run(jobs.train(**body))
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert job.result["promoted"] is False
+    assert "without adapters of bank.accounts, bank.cards" in job.result["why"]
+    with pytest.raises(Conflict, match="without adapters"):
+        workshop.registry.promote("t", job.result["release"], force=True)
+    added = run(jobs.train(**{**ADD, "promote": False, "missing_adapters": "allow"}, parent=job.result["release"]))
+    assert added.state is JobState.SUCCEEDED, added.error
+    labels = workshop.registry.release("t", added.result["release"]).labels
+    assert {label: entry.adapter for label, entry in labels.items()} == dict.fromkeys(LABELS, "")
+
+
+def test_a_candidate_that_may_lack_adapters_takes_those_there_are(workshop, jobs, run, tmp_path):
+    digest = add_adapter(workshop, "bank.cards", tmp_path / "cards").digest
+    job = run(jobs.train(**{**SELECTOR, "selector": "light", "missing_adapters": "allow"}))
+    labels = workshop.registry.release("t", job.result["release"]).labels
+    assert (labels["bank.cards"].adapter, labels["bank.accounts"].adapter) == (digest, "")
 
 
 def test_labels_are_added_to_the_release_that_the_job_names(workshop, jobs, first):

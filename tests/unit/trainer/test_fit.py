@@ -134,6 +134,17 @@ def test_progress_tells_step_loss_rate_and_time_left(train):
     assert heard[0].learning_rate > heard[-1].learning_rate >= 0
     assert heard[0].seconds_left > 0
     assert heard[-1].seconds_left == 0
+    assert all(progress.device for progress in heard)
+
+
+def test_progress_counts_the_tokens_read_so_far_without_padding(train, tiny_tokenizer):
+    heard = []
+    train(on_progress=heard.append)
+
+    tokens = [progress.tokens for progress in heard]
+    examples = adapter_examples(tiny_tokenizer, ROWS, CONFIG.template, CONFIG.max_length)
+    assert tokens == sorted(set(tokens))
+    assert tokens[-1] == CONFIG.epochs * sum(map(len, examples))
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_with_advice(tiny_tokenizer, tmp_path):

@@ -1,0 +1,69 @@
+"""What conditions are run and measured with: the running system, the base model, the rows, the folder of outcomes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.cli.client import Client
+from services.cli.place import current_client, current_settings
+from services.cli.reproduce.outcomes import Outcomes
+from services.cli.reproduce.rows import TaskRows
+from shared.errors import Conflict
+from shared.ledger import Ledger
+from shared.registry import Registry
+from shared.settings import Settings
+from shared.store import S3Store
+
+if TYPE_CHECKING:
+    from services.trainer.infra.select_scores import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The parts of one run; none of them changes between conditions."""
+
+    client: Client
+    registry: Registry
+    settings: Settings
+    base: str
+    """The base model as it was named."""
+    base_folder: Path
+    base_id: str
+    rows: TaskRows
+    outcomes: Outcomes
+
+    def reader(self, max_tokens: int) -> "Reader":
+        """Reads rows with a stored selector as the service does, in this process."""
+        from services.trainer.infra.select_scores import Reader
+        from shared.model.base import load_tokenizer
+        from shared.model.processor import limit_threads
+
+        limit_threads(self.settings)
+        tokenizer = load_tokenizer(self.base_folder)
+        return Reader(self.registry, self.base_folder, tokenizer, max_tokens, self.settings.dtype)
+
+
+def open_bench(base: str, rows: TaskRows, folder: Path) -> Bench:
+    """Connect to the system; raises `Unavailable` where none runs, `Conflict` where it has another base model.
+
+    Raises `Invalid` or `Unavailable` where the base model is not found.
+    """
+    from shared.model.base import base_model_id, resolve_base_model
+
+    client, settings = current_client(), current_settings()
+    base_folder = resolve_base_model(settings.model_copy(update={"base_model": base}))
+    base_id = base_model_id(base_folder)
+    _check_base(client, base, base_id)
+    registry = Registry(Ledger(settings.redis_url), S3Store(settings), settings.cache_dir)
+    return Bench(client, registry, settings, base, base_folder, base_id, rows, Outcomes(folder))
+
+
+def _check_base(client: Client, base: str, base_id: str) -> None:
+    models = client.get("/v1/models")["data"]
+    served = models[0]["id"] if models else "none yet"
+    if served != base_id:
+        raise Conflict(
+            "base_model_differs",
+            f"{base!r} is base model {base_id}, the running system has {served}: "
+            f"start it with SIGNALBOX_BASE_MODEL={base} and a SIGNALBOX_DATA_DIR of its own",
+        )

@@ -1,0 +1,83 @@
+"""A table's lines: every condition under every reading, by the selector's parts, our figures beside the paper's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from services.cli.reproduce.grid import Case, Condition, Grid, Name, NotRun, Paper, Shown
+from services.cli.reproduce.outcomes import Came, Measured, Outcome
+
+PARTS = {"llm": "language model", "light": "words alone", "cascade": "both", "": ""}
+ACCURACY = "accuracy"
+
+
+class Line(NamedTuple):
+    """One line; `status` says why there are no figures, where there are none."""
+
+    condition: str
+    show: Mapping[str, Shown]
+    text: str
+    part: str
+    """`llm`, `light` or `cascade`; empty without figures."""
+    paper: Mapping[str, float | None]
+    """By column: `accuracy` and the labels."""
+    outcome: Outcome | None = None
+    status: str = ""
+
+    @property
+    def measured(self) -> Measured | None:
+        """The figures of its part."""
+        return (
+            next((m for part, m in self.outcome.measured.items() if part == self.part), None) if self.outcome else None
+        )
+
+    def ours(self, column: str) -> float | None:
+        """Our figure in a column of the paper's table."""
+        if self.measured is None:
+            return None
+        return self.measured.accuracy if column == ACCURACY else self.measured.per_label.get(column)
+
+
+def lines_of(
+    grid: Grid, cases: Sequence[Case], came: Mapping[Name, Came], others: Sequence[Outcome]
+) -> dict[str, list[Line]]:
+    """Lines by reading, in the order of the paper's table; `others` are outcomes with other base models."""
+    order = [condition.id for condition in grid.conditions]
+    found: dict[str, list[Line]] = {}
+    for case in sorted(cases, key=lambda case: order.index(case.condition.id)):
+        found.setdefault(case.text, []).extend(_lines_of_case(grid, case, came.get(case.name)))
+    for outcome in others:
+        condition = next((c for c in grid.conditions if c.id == outcome.condition), None)
+        if condition and outcome.text in found:
+            found[outcome.text] += _lines_of_outcome(grid, condition, outcome)
+    if "input" in found:  # the paper reads the input alone
+        found["input"] += [_line_not_run(grid, line) for line in grid.not_run]
+    return found
+
+
+def _lines_of_case(grid: Grid, case: Case, came: Came | None) -> Iterator[Line]:
+    if isinstance(came, Outcome):
+        yield from _lines_of_outcome(grid, case.condition, came)
+        return
+    status = f"failed: {came.code}" if came else "not run yet"
+    yield Line(
+        case.condition.id, case.condition.show, case.text, "", _paper(grid, case.condition, case.text), None, status
+    )
+
+
+def _lines_of_outcome(grid: Grid, condition: Condition, outcome: Outcome) -> Iterator[Line]:
+    show = {**condition.show, **({"base model": outcome.base} if grid.across_bases else {})}
+    for part in outcome.measured:
+        yield Line(condition.id, show, outcome.text, part, _paper(grid, condition, outcome.text), outcome)
+
+
+def _line_not_run(grid: Grid, line: NotRun) -> Line:
+    return Line(line.id, line.show, "input", "", _columns(grid, line.paper), None, f"not run: needs {line.needs}")
+
+
+def _paper(grid: Grid, condition: Condition, text: str) -> dict[str, float | None]:
+    return _columns(grid, condition.paper if text == "input" else ())
+
+
+def _columns(grid: Grid, paper: Paper) -> dict[str, float | None]:
+    names = [ACCURACY, *grid.labels]
+    return dict(zip(names, paper or [None] * len(names), strict=True))

@@ -1,0 +1,147 @@
+"""What came of a condition, kept under `--out`, so that a finished one is not run again."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.training import parse_training
+
+FORMAT = 1
+"""Of what is measured: a higher one makes all conditions new."""
+SelectorPart = Literal["llm", "light", "cascade"]
+
+
+class Measured(BaseModel):
+    """Test rows routed without rejection, as the paper does, by one part of a selector or by the whole."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accuracy: float
+    """Joint accuracy: domain and task both right."""
+    n: int
+    clear: float | None
+    """On the labels that do not overlap by nature."""
+    overlapping: float | None
+    """On those that do; None where the condition has none of one sort."""
+    per_label: dict[str, float]
+    confusion: dict[str, dict[str, int]]
+
+
+class Provenance(BaseModel):
+    """Where and with what something was measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    machine: str
+    versions: dict[str, str]
+    commit: str
+    date: str
+
+
+class Outcome(BaseModel):
+    """A finished condition."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table: str
+    condition: str
+    text: str
+    quick: bool
+    base: str
+    """The base model as it was named."""
+    base_id: str
+    job: str
+    release: str
+    body: dict[str, Any]
+    """The training job, every setting written out."""
+    measured: dict[SelectorPart, Measured]
+    chosen: dict[str, int]
+    """Rows of each label's representation set."""
+    warnings: list[str] = []
+    deleted: dict[str, Any] = {}
+    """What becomes of the validation texts of deleted labels under the release's own threshold."""
+    tokens: int | None
+    """That the language model read in training; None where it was not trained."""
+    device: str
+    """That it was trained on; empty where it was not."""
+    seconds: float
+    """Of the job's last attempt, choice of rows and validation among them."""
+    provenance: Provenance
+
+    @property
+    def seed(self) -> int:
+        """Of data selection and training."""
+        return int(self.body["settings"]["seed"])
+
+
+class Failure(NamedTuple):
+    """Why a condition has no outcome."""
+
+    code: str
+    detail: str
+
+
+Came = Outcome | Failure
+
+
+def training_key(base_id: str, body: Mapping[str, Any]) -> str:
+    """What names a training: the base model and the job with every setting written out."""
+    return _hash(FORMAT, base_id, parse_training(dict(body)).model_dump(mode="json"))
+
+
+def outcome_key(table: str, training: str, rows_digest: str) -> str:
+    """What names a condition's outcome: its training, and the rows it is measured on."""
+    return _hash(FORMAT, table, training, rows_digest)
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+class Outcomes:
+    """The folder `conditions` under `--out`."""
+
+    def __init__(self, out: Path) -> None:
+        self._folder = out / "conditions"
+
+    def get(self, key: str) -> Outcome | None:
+        """What was measured before, if it was; a file that does not read is measured anew."""
+        file = self._folder / f"{key}.json"
+        try:
+            return Outcome.model_validate_json(file.read_bytes()) if file.is_file() else None
+        except ValidationError:
+            return None
+
+    def keep(self, key: str, outcome: Outcome) -> None:
+        """Write an outcome down whole or not at all."""
+        self._write(self._folder / f"{key}.json", outcome.model_dump_json(indent=1) + "\n")
+
+    def of(self, table: str, *, quick: bool) -> Iterator[Outcome]:
+        """Every outcome of a table, of whatever base model."""
+        for file in sorted(self._folder.glob("*.json")):
+            outcome = self.get(file.stem)
+            if outcome and (outcome.table, outcome.quick) == (table, quick):
+                yield outcome
+
+    def tries(self, training: str) -> int:
+        """How many jobs of this training have failed: the next one needs another Idempotency-Key."""
+        return len(self._failed(training))
+
+    def note_failed(self, training: str, job_id: str) -> None:
+        """Remember a job that failed, so that the next run queues another one."""
+        failed = dict.fromkeys([*self._failed(training), job_id])
+        self._write(self._folder / f"{training}.failed", json.dumps([*failed]))
+
+    def _failed(self, training: str) -> list[str]:
+        file = self._folder / f"{training}.failed"
+        return list(json.loads(file.read_text())) if file.is_file() else []
+
+    def _write(self, file: Path, text: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(text)
+        part.replace(file)

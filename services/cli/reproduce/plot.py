@@ -1,0 +1,60 @@
+"""A table as bars: the paper's accuracy beside that of each part of our selectors."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from services.cli.reproduce.grid import Grid
+from services.cli.reproduce.lines import ACCURACY, PARTS, Line
+
+_COLOURS = {"paper": "#9e9e9e", "llm": "#1f77b4", "light": "#ff7f0e", "cascade": "#2ca02c"}
+_INCHES_A_CONDITION = 0.8
+
+
+def draw(file: Path, grid: Grid, lines: Mapping[str, Sequence[Line]]) -> None:
+    """Draw one picture for each reading, below each other."""
+    from matplotlib.figure import Figure
+
+    widest = max((len(_conditions(own)) for own in lines.values()), default=1)
+    size = (max(6.0, 2 + _INCHES_A_CONDITION * widest), 3.2 * max(len(lines), 1))
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(grid.title)
+    for place, (text, own) in enumerate(lines.items(), 1):
+        axes = figure.add_subplot(len(lines), 1, place, title=text)
+        _rows_chosen(axes, grid, own) if grid.value == "rows" else _accuracies(axes, own)
+        axes.grid(axis="y", alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.savefig(file, dpi=120)
+
+
+def _accuracies(axes: Any, lines: Sequence[Line]) -> None:
+    paper = {line.condition: line.paper[ACCURACY] for line in lines}
+    series = {"paper": paper} | {
+        part: {line.condition: line.ours(ACCURACY) for line in lines if line.part == part}
+        for part in ("llm", "light", "cascade")
+    }
+    _bars(axes, _conditions(lines), {name: own for name, own in series.items() if any(own.values())})
+    axes.set(ylim=(0, 1.02), ylabel=ACCURACY)
+
+
+def _rows_chosen(axes: Any, grid: Grid, lines: Sequence[Line]) -> None:
+    measured = [line for line in lines if line.outcome]
+    label = grid.labels[0]
+    chosen = {line.condition: float(line.outcome.chosen.get(label, 0)) for line in measured if line.outcome}
+    _bars(axes, _conditions(lines), {label: chosen} if chosen else {})
+    axes.set(ylabel="different rows chosen")
+
+
+def _bars(axes: Any, conditions: Sequence[str], series: Mapping[str, Mapping[str, float | None]]) -> None:
+    width = 0.8 / max(len(series), 1)
+    for at, (name, own) in enumerate(series.items()):
+        places = [place + at * width for place, condition in enumerate(conditions) if own.get(condition) is not None]
+        heights = [own[condition] for condition in conditions if own.get(condition) is not None]
+        axes.bar(places, heights, width, label=PARTS.get(name, name), color=_COLOURS.get(name))
+    middle = (len(series) - 1) * width / 2
+    axes.set_xticks([place + middle for place in range(len(conditions))], conditions, rotation=30, ha="right")
+
+
+def _conditions(lines: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(line.condition for line in lines))

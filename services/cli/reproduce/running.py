@@ -1,0 +1,169 @@
+"""`signalbox reproduce`: a grid's conditions as queued training jobs, each measured when it is done."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from rich.progress import Progress
+
+from services.cli.reproduce.bench import Bench, open_bench
+from services.cli.reproduce.grid import Case, Grid, Name, cases_of, load_grid
+from services.cli.reproduce.measuring import measure_parts, provenance
+from services.cli.reproduce.outcomes import Came, Failure, Outcome, outcome_key, training_key
+from services.cli.reproduce.report import Report
+from services.cli.reproduce.rows import TaskRows
+from services.cli.show import err, follow_into, out, progress_bars
+from shared.errors import SignalboxError
+from shared.names import DEFAULT_TENANT
+from shared.training import parse_training
+
+T = TypeVar("T")
+
+
+class Asked(NamedTuple):
+    """A case to run: its job, and what names the training and the outcome."""
+
+    case: Case
+    body: dict[str, Any]
+    training: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One table, and what has come of its conditions so far."""
+
+    table: str
+    grid: Grid
+    quick: bool
+    cases: Sequence[Case]
+    wanted: frozenset[Name]
+    bench: Bench
+    folder: Path
+    came: dict[Name, Came] = field(default_factory=dict)
+
+    def write(self) -> list[Path]:
+        """Write the report of what has come so far; answers its files."""
+        others = [
+            outcome
+            for outcome in self.bench.outcomes.of(self.table, quick=self.quick)
+            if self.grid.across_bases and outcome.base_id != self.bench.base_id
+        ]
+        return Report(self.table, self.grid, self.quick, self.cases, self.came, others).write(self.folder)
+
+
+def reproduce(table: str, base: str, data: Path, folder: Path, *, quick: bool, only: Sequence[str]) -> int:
+    """Run what is missing of a table, write its report after each condition; answers the exit code."""
+    grid = load_grid(table)
+    cases = cases_of(grid, quick=quick)
+    wanted = frozenset(case.name for case in cases_of(grid, quick=quick, only=only))
+    rows = TaskRows(data)
+    rows.need(cases)
+    bench = open_bench(base, rows, folder)
+    rows.upload(bench.client, cases)
+    run = Run(table, grid, quick, cases, wanted, bench, folder)
+    for is_update in (False, True):  # an update starts from the release of a condition before it
+        generation = [case for case in cases if bool(case.condition.parent) is is_update]
+        finish_all([asked for case in generation if (asked := recalled_or_asked(case, run))], run)
+    return _tell(run)
+
+
+def recalled_or_asked(case: Case, run: Run) -> Asked | None:
+    """The case to run; None where it has an outcome already, was not asked for, or its parent has none."""
+    body = run.bench.rows.body(case)
+    if case.condition.parent:
+        parent = run.came.get(case.parent_name)
+        if not isinstance(parent, Outcome):
+            if parent and case.name in run.wanted:
+                run.came[case.name] = Failure("parent_failed", f"condition {case.condition.parent} failed")
+            return None
+        body["parent"] = parent.release
+    training = training_key(run.bench.base_id, body)
+    key = outcome_key(run.table, training, run.bench.rows.test(case).digest)
+    known = run.bench.outcomes.get(key)
+    if known:
+        run.came[case.name] = known
+    return Asked(case, body, training, key) if case.name in run.wanted and not known else None
+
+
+def finish_all(asked: Sequence[Asked], run: Run) -> None:
+    """Queue all, so that every trainer has work, then measure one after the other as they end."""
+    jobs = [_tried(partial(_queue, one, run.bench)) for one in asked]
+    with progress_bars() as bars:
+        for one, job in zip(asked, jobs, strict=True):
+            run.came[one.case.name] = job if isinstance(job, Failure) else _tried(partial(_finish, one, job, run, bars))
+            run.write()
+
+
+def _tried(work: Callable[[], T]) -> T | Failure:
+    """What the work answers, or why it failed; raises what a later run may mend by itself: the system is away."""
+    try:
+        return work()
+    except SignalboxError as error:
+        if error.retryable:
+            raise
+        return Failure(error.code, error.detail)
+
+
+def _queue(asked: Asked, bench: Bench) -> str:
+    """Id of the training's job: the one that an earlier run has queued, unless that failed."""
+    key = f"reproduce-{asked.training}-{bench.outcomes.tries(asked.training)}"
+    return str(bench.client.post("/v1/training/jobs", asked.body, headers={"Idempotency-Key": key})["id"])
+
+
+def _finish(asked: Asked, job_id: str, run: Run, bars: Progress) -> Came:
+    """Wait for the job, then route the test rows with the selector it made, unless a twin of the case has done that."""
+    if known := run.bench.outcomes.get(asked.key):
+        return known
+    heard: dict[str, Any] = {}
+    job = follow_into(run.bench.client, bars, job_id, str(asked.case.name), heard.update)
+    if job["state"] != "succeeded":
+        run.bench.outcomes.note_failed(asked.training, job_id)
+        error = job["error"] or {}
+        return Failure(error.get("code", job["state"]), error.get("detail", f"the job is {job['state']}"))
+    outcome = _outcome(asked, job, heard, run)
+    run.bench.outcomes.keep(asked.key, outcome)
+    return outcome
+
+
+def _outcome(asked: Asked, job: Mapping[str, Any], heard: Mapping[str, Any], run: Run) -> Outcome:
+    """`heard` is everything that the job's progress events told, the last one's word counting."""
+    bench = run.bench
+    body = parse_training(asked.body)
+    release = bench.registry.release(DEFAULT_TENANT, job["result"]["release"])
+    assert release.selector is not None
+    measured = measure_parts(
+        release.selector, bench.rows.test(asked.case), run.grid.overlapping, bench.reader(body.settings.max_length)
+    )
+    report = release.report
+    return Outcome(
+        table=run.table,
+        condition=asked.case.condition.id,
+        text=asked.case.text,
+        quick=run.quick,
+        base=bench.base,
+        base_id=bench.base_id,
+        job=job["id"],
+        release=release.id,
+        body=body.model_dump(mode="json"),
+        measured=measured,
+        chosen={label: own["chosen"] for label, own in report.get("data", {}).get("labels", {}).items()},
+        warnings=report.get("warnings", []),
+        deleted=report.get("deleted", {}),
+        tokens=heard.get("tokens"),
+        device=heard.get("device", ""),
+        seconds=job["stage_ms"]["running"] / 1000,
+        provenance=provenance(),
+    )
+
+
+def _tell(run: Run) -> int:
+    """Say which files were written and which conditions failed; answers the exit code."""
+    for file in run.write():
+        out.print(str(file), markup=False)
+    failed = {name: came for name, came in run.came.items() if isinstance(came, Failure)}
+    for (condition, text), failure in failed.items():
+        err.print(f"condition {condition}, {text}: {failure.code}: {failure.detail}", markup=False)
+    return 1 if failed else 0

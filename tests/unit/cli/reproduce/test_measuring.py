@@ -1,0 +1,53 @@
+"""A cascade's parts, measured from one reading of the rows."""
+
+import numpy as np
+import pytest
+
+from services.cli.reproduce.measuring import measure_parts, provenance
+from services.cli.reproduce.rows import HeldOutRows
+from services.trainer.infra.select_scores import Opinions
+from shared.datasets import Row
+from shared.registry import ReleaseSelector
+
+LABELS = ("fin.sa", "med.ie", "med.qa")
+ROWS = HeldOutRows([Row(input=str(n), instruction="say") for n in range(4)], ["fin.sa", "fin.sa", "med.ie", "med.qa"])
+
+
+class Reader:
+    """Reads whatever was prepared, and remembers the texts."""
+
+    def __init__(self, light=None, llm=None):
+        self._opinions = Opinions(*(said and np.log(np.eye(3)[said] + 0.01) for said in (light, llm)))
+
+    def read(self, selector, texts):
+        self.texts = texts
+        return self._opinions
+
+
+def selector(**fields):
+    return ReleaseSelector(labels=LABELS, threshold=0.999, **fields)
+
+
+def test_a_cascade_is_measured_whole_and_in_parts_and_nothing_is_rejected():
+    reader = Reader(light=[0, 1, 1, 1], llm=[0, 0, 2, 2])
+    found = measure_parts(selector(light="a", llm="b"), ROWS, ["med.ie", "med.qa"], reader)
+    assert set(found) == {"light", "llm", "cascade"}
+    assert (found["light"].accuracy, found["llm"].accuracy) == (0.5, 0.75)
+    assert (found["llm"].clear, found["llm"].overlapping) == (1.0, 0.5)
+    assert found["llm"].per_label == {"fin.sa": 1.0, "med.ie": 0.0, "med.qa": 1.0}
+    assert found["light"].confusion["fin.sa"] == {"fin.sa": 1, "med.ie": 1}
+
+
+@pytest.mark.parametrize(("text", "read"), [("input", "0"), ("instruction+input", "say\n0")])
+def test_rows_are_read_as_the_release_reads_them(text, read):
+    reader = Reader(light=[0, 0, 1, 2])
+    found = measure_parts(selector(light="a", text=text), ROWS, [], reader)
+    assert reader.texts[0] == read
+    assert (found["light"].accuracy, found["light"].overlapping) == (1.0, None)
+
+
+def test_figures_say_where_they_come_from():
+    made = provenance()
+    assert made.machine
+    assert made.commit
+    assert {"python", "torch"} <= set(made.versions)

@@ -1,0 +1,117 @@
+"""How conditions are queued: once, and anew only where a job has failed."""
+
+import pytest
+
+from services.cli.client import ApiError
+from services.cli.reproduce.bench import Bench
+from services.cli.reproduce.grid import cases_of
+from services.cli.reproduce.outcomes import Failure, Outcomes
+from services.cli.reproduce.rows import HeldOutRows
+from services.cli.reproduce.running import Run, finish_all, recalled_or_asked
+from shared.datasets import Row
+from shared.errors import Unavailable
+from shared.settings import Settings
+from tests.unit.cli.reproduce.samples import GRID, case_of, outcome_of
+
+CASES = cases_of(GRID, quick=False)
+
+
+class Rows:
+    """Data sets by name, no test rows."""
+
+    def body(self, case):
+        labels = case.job["labels"]
+        return {**case.job, "labels": dict.fromkeys(labels, "ds_1") if case.condition.id != "gone" else labels}
+
+    def test(self, case):
+        return HeldOutRows([Row(input="x")], [case.labels[0]])
+
+
+class Api:
+    """An API whose training jobs fail, or that answers with an error itself."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.keys = []
+
+    def post(self, path, body, headers):
+        self.keys.append(headers["Idempotency-Key"])
+        if self.error:
+            raise self.error
+        return {"id": f"job_{len(self.keys)}"}
+
+    def events(self, path):
+        yield "progress", {"stage": "training", "step": 1, "steps": 2, "loss": 1.0, "seconds_left": 1.0}
+
+    def get(self, path):
+        error = {"code": "training_diverged", "detail": "lower learning_rate"}
+        return {"id": path.rsplit("/", 1)[1], "state": "failed", "error": error}
+
+
+@pytest.fixture
+def run(tmp_path):
+    def make(api=None, wanted=("1", "2", "gone")):
+        names = frozenset(case.name for case in CASES if case.condition.id in wanted and case.text == "input")
+        bench = Bench(api, None, Settings(), "smollm2", tmp_path, "a82e", Rows(), Outcomes(tmp_path))
+        return Run("sample", GRID, False, CASES, names, bench, tmp_path)
+
+    return make
+
+
+def keep(case, made, **changes):
+    asked = recalled_or_asked(case, made)
+    made.bench.outcomes.keep(asked.key, outcome_of(case.condition.id, **changes))
+
+
+def test_a_finished_condition_is_recalled_and_not_asked_for(run):
+    made = run()
+    keep(case_of("1"), made)
+    assert recalled_or_asked(case_of("1"), made) is None
+    assert made.came["1", "input"] == outcome_of("1")
+
+
+def test_a_condition_that_was_not_wanted_is_recalled_but_never_run(run):
+    made = run(wanted=["2"])
+    assert recalled_or_asked(case_of("1"), made) is None
+    assert made.came == {}
+
+
+def test_an_update_names_the_release_of_its_parent_and_waits_for_it(run):
+    made = run()
+    assert recalled_or_asked(case_of("gone"), made) is None
+    assert made.came == {}
+    made.came[case_of("1").name] = outcome_of("1", release="rel_7")
+    assert recalled_or_asked(case_of("gone"), made).body["parent"] == "rel_7"
+
+
+def test_an_update_fails_with_its_parent(run):
+    made = run()
+    made.came[case_of("1").name] = Failure("training_diverged", "lower learning_rate")
+    assert recalled_or_asked(case_of("gone"), made) is None
+    assert made.came["gone", "input"].code == "parent_failed"
+
+
+def test_a_failed_job_is_named_the_others_go_on_and_the_next_run_takes_another_key(run):
+    api = Api()
+    for _ in range(2):
+        made = run(api, wanted=["1", "2"])
+        finish_all([recalled_or_asked(case_of(name), made) for name in ("1", "2")], made)
+        assert {came.code for came in made.came.values()} == {"training_diverged"}
+    assert len(set(api.keys)) == 4
+    assert [key.rsplit("-", 1)[1] for key in api.keys] == ["0", "0", "1", "1"]
+
+
+def test_a_run_that_was_cut_off_asks_with_the_same_key_again(run):
+    asked = recalled_or_asked(case_of("1"), run())
+    api = Api(Unavailable("api_unreachable", "run `signalbox up`"))
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            finish_all([asked], run(api))
+    assert len(set(api.keys)) == 1
+
+
+def test_a_refused_job_is_a_failed_condition_and_the_report_is_written(run, tmp_path):
+    made = run(Api(ApiError("dataset_not_found", "no data set")))
+    finish_all([recalled_or_asked(case_of("1"), made)], made)
+    assert made.came["1", "input"] == Failure("dataset_not_found", "no data set")
+    assert "failed: dataset_not_found" in (tmp_path / "sample.md").read_text()
