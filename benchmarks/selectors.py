@@ -25,7 +25,7 @@ from services.trainer.infra.fit import train_selector
 from services.trainer.infra.fit_light import fit_light
 from services.trainer.infra.loop import Hooks, Progress
 from services.trainer.infra.representation import mixed
-from services.trainer.infra.select_scores import Opinions, calibrated, readings
+from services.trainer.infra.select_scores import Opinions, calibrated, readings, selections
 from shared.labels import REJECT, parse_label
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.processor import computes_bfloat16
@@ -61,12 +61,13 @@ class Measured(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A calibrated selector's probabilities of the real labels for the test rows, and who was asked."""
+    """A calibrated selector's probabilities of the real labels for the test rows, its confidence, and who was asked."""
 
     labels: list[str]
     found: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    rejected: NDArray[np.bool_]
     asked_llm: NDArray[np.bool_]
-    threshold: float
     floor: float
 
 
@@ -183,12 +184,16 @@ def generation_cost(bench: Benchmark, base: Path, tokenizer: Any, scorer: Scorer
 
 
 def judge(selector: ReleaseSelector, opinions: Opinions) -> Judged:
-    said = readings(selector, opinions)
-    found = np.array([probabilities for probabilities, _ in said])
+    found = np.array([probabilities for probabilities, _ in readings(selector, opinions)])
     real = [column for column, label in enumerate(selector.labels) if label != REJECT]
-    asked = np.array([by != "light" for _, by in said])
+    said = selections(selector, opinions)
     return Judged(
-        [selector.labels[column] for column in real], found[:, real], asked, selector.threshold, selector.floor
+        [selector.labels[column] for column in real],
+        found[:, real],
+        np.array([selection.confidence for selection in said]),
+        np.array([not selection.label for selection in said]),
+        np.array([selection.by != "light" for selection in said]),
+        selector.floor,
     )
 
 
@@ -213,14 +218,13 @@ def kind_rows(bench: Benchmark, kind: str, judged: Judged, cost: float, generate
 
 
 def rejection(name: str, judged: Judged, test: Pairs, *, goals: Sequence[float | None] = (None, None)) -> list[Row]:
-    """How well the best label's probability tells out-of-scope rows."""
+    """How well the best label's confidence tells out-of-scope rows."""
     is_inside = np.array([label != REJECT for _, label in test])
-    top = judged.found.max(axis=1)
-    rejected = top < judged.threshold
-    spread = f"false rejects {rejected[is_inside].mean():.3f}, line chosen on validation rows for {FALSE_REJECTS}"
+    inside, outside = judged.rejected[is_inside].mean(), judged.rejected[~is_inside].mean()
+    spread = f"false rejects {inside:.3f}, line chosen on validation rows for {FALSE_REJECTS}"
     return [
-        row(f"{name}_auroc", float(roc_auc_score(is_inside, top)), "", goal=goals[0]),
-        row(f"{name}_oos_recall", float(rejected[~is_inside].mean()), "share", spread=spread, goal=goals[1]),
+        row(f"{name}_auroc", float(roc_auc_score(is_inside, judged.confidence)), "", goal=goals[0]),
+        row(f"{name}_oos_recall", float(outside), "share", spread=spread, goal=goals[1]),
     ]
 
 

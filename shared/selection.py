@@ -28,6 +28,8 @@ class Selection(NamedTuple):
     label: str
     best: Candidate
     """The most probable real label, whether it was taken or not."""
+    confidence: float
+    """In it, between 0 and 1: what the release's threshold is compared with."""
     runners_up: list[Candidate]
     label_set: list[str]
     """Every real label probable enough that together they hold the right one as often as the release states."""
@@ -39,6 +41,7 @@ class Selection(NamedTuple):
         return {
             "label": self.label or None,
             "probability": round(self.best.probability, 6),
+            "confidence": self.confidence,  # a threshold may be nearer to 1 than digits that people read
             "best_label": self.best.label,
             "runners_up": [{"label": c.label, "probability": round(c.probability, 6)} for c in self.runners_up],
             "label_set": self.label_set,
@@ -80,12 +83,24 @@ def alone_probabilities(selector: ReleaseSelector, light: Row) -> list[float]:
 
 
 def decide(selector: ReleaseSelector, probabilities: Row, by: Asked) -> Selection:
-    """Take the best real label where its probability reaches the release's threshold, and none otherwise."""
+    """Take the best real label where its confidence reaches the release's threshold, and none otherwise."""
     ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
     best, *others = real = [c for c in ranked if c.label != REJECT]
-    taken = best.probability >= selector.threshold
+    confidence = _confidence(ranked, best, selector.none_weight)
     label_set = [c.label for c in real if c.probability >= selector.floor]
-    return Selection(best.label if taken else "", best, others[:RUNNERS_UP], label_set, by)
+    taken = confidence >= selector.threshold
+    return Selection(best.label if taken else "", best, confidence, others[:RUNNERS_UP], label_set, by)
+
+
+def _confidence(ranked: Sequence[Candidate], best: Candidate, none_weight: float) -> float:
+    """The best label's probability, whose odds are divided by the probability of `REJECT` to the power of its weight.
+
+    Two texts may be equally unsure, one between two labels and one between a label and none: this tells them apart.
+    """
+    none = next((c.probability for c in ranked if c.label == REJECT), 1.0)
+    others = sum(c.probability for c in ranked if c is not best)
+    against = others * none**none_weight
+    return best.probability / (best.probability + against) if best.probability else 0.0
 
 
 def _calibrated(opinions: Sequence[tuple[float, Row]]) -> list[float]:

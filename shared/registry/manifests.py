@@ -90,7 +90,10 @@ class ReleaseSelector(_Manifest):
     """The light selector's weight where it decides alone."""
     sure: float = Field(default=2.0, ge=0)
     """The light selector decides alone where a probability reaches this; above 1 it never does."""
+    none_weight: float = Field(default=0.0, ge=0)
+    """How much the probability of `none.none` counts once more in the confidence of the best label."""
     threshold: float = Field(default=0.5, ge=0, le=1)
+    """The confidence from which on the best label is taken."""
     coverage: float = Field(default=0.95, gt=0, lt=1)
     floor: float = Field(default=0.0, ge=0, le=1)
     """All labels at least this probable hold the right one with probability `coverage` (split conformal prediction)."""

@@ -51,6 +51,26 @@ def test_the_threshold_alone_decides_even_where_the_reject_label_is_ahead():
     assert by_llm(logs(0.1, 0.4, 0.5), threshold=0.45).label == ""
 
 
+def test_without_a_weight_for_none_confidence_is_probability():
+    assert by_llm(logs(0.2, 0.7, 0.1)).confidence == pytest.approx(0.7)
+    assert by_llm(logs(0.3, 0.7), labels=("fin.ha", "fin.sa"), none_weight=1.0).confidence == pytest.approx(0.7)
+
+
+def test_of_two_texts_as_unsure_the_one_that_may_be_none_is_rejected():
+    between_labels, between_label_and_none = logs(0.38, 0.6, 0.02), logs(0.02, 0.6, 0.38)
+    selections = [by_llm(row, none_weight=1.0, threshold=0.9) for row in (between_labels, between_label_and_none)]
+    assert [selection.confidence for selection in selections] == [
+        pytest.approx(0.6 / (0.6 + 0.4 * 0.02)), pytest.approx(0.6 / (0.6 + 0.4 * 0.38))
+    ]  # fmt: skip
+    assert [selection.label for selection in selections] == ["fin.sa", ""]
+    assert [selection.best.probability for selection in selections] == [pytest.approx(0.6)] * 2
+
+
+def test_confidence_stays_between_nothing_and_one_where_probabilities_vanish():
+    assert by_llm([0.0, -5000.0, -6000.0], none_weight=1.0).confidence == 1.0
+    assert by_llm([-5000.0, -6000.0, 0.0], none_weight=1.0).confidence == 0.0
+
+
 def test_a_weight_below_one_makes_the_selector_less_sure_but_keeps_the_order():
     sharp, soft = by_llm(logs(0.1, 0.8, 0.1)), by_llm(logs(0.1, 0.8, 0.1), llm_weight=1 / 3)
     assert sharp.best.label == soft.best.label

@@ -30,7 +30,7 @@ class Threshold(NamedTuple):
 def choose_threshold(in_domain: Sequence[float], background: Sequence[float], aim: Aim) -> Threshold:
     """Return the threshold that rejects the share of background aimed at, or as much of it as `max_false_reject` lets.
 
-    Each number is the calibrated probability of a row's best real label. A row is rejected below the threshold.
+    Each number is the confidence of a row's best real label. A row is rejected below the threshold.
     """
     value = _line(in_domain, background, aim)
     return Threshold(value, _share_rejected(in_domain, value), _share_rejected(background, value))
@@ -75,18 +75,20 @@ class Opinion(NamedTuple):
     sure: float
     light_is_right: bool
     both_are_right: bool
+    is_open: bool = False  # the light selector has a best label that it would not take
 
 
 def choose_sure(rows: Sequence[Opinion], least: float, max_asked: float = 1.0) -> float:
     """Return the probability from which on the light selector decides alone: as low as costs no row, `NEVER` if none.
 
-    From the surest row down, the light one must at no point have been wrong more often than both together. Where that
-    asks both about more than `max_asked` of the rows, the line is drawn lower, whatever that costs.
+    From the surest row down, the light one must at no point have been wrong more often than both together, nor leave a
+    row open: what it would reject is left to both. Where that asks both about more than `max_asked` of the rows, the
+    line is drawn lower, whatever that costs.
     """
     found, ahead = NEVER, 0
-    for row in sorted(rows, key=lambda row: (-row.sure, row.light_is_right)):
+    for row in sorted(rows, key=lambda row: (-row.sure, not row.is_open, row.light_is_right)):
         ahead += row.light_is_right - row.both_are_right
-        if row.sure < least or ahead < 0:
+        if row.is_open or row.sure < least or ahead < 0:
             break
         found = row.sure
     return min(found, _line_asking(max_asked, sorted(row.sure for row in rows)))

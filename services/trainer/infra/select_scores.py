@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from sklearn.metrics import roc_auc_score
 
 from services.trainer.domain.calibration import (
     NEVER,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Scores = NDArray[np.float32]
 
 LARGEST_WEIGHT = 20.0
+NONE_WEIGHTS = (0.0, 0.5, 1.0)
+"""More than once is too much: it would reject by one pseudo-label's probability alone."""
 _EVEN_CHANCE = 0.5
 
 
@@ -104,6 +107,7 @@ def calibrated(
         asked = {name: scores for name, scores in parts.items() if scores is not None}
         weights |= zip(asked, fit_weights(list(asked.values()), right), strict=True)
     weighted = selector.model_copy(update=weights)
+    weighted = weighted.model_copy(update={"none_weight": _none_weight(weighted, opinions, gold)})
     threshold = _threshold(weighted, opinions, gold, aim._replace(least=1 / len(selector.labels)))
     final = weighted.model_copy(update={"threshold": threshold.value})
     if selector.kind == "cascade":
@@ -173,11 +177,24 @@ def curve(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], st
     return points
 
 
+def _none_weight(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) -> float:
+    """The weight that best tells rows of labels from background by confidence (area under the ROC curve)."""
+    is_inside = np.array([label != REJECT for label in gold])
+    if REJECT not in selector.labels or is_inside.all() or not is_inside.any():
+        return 0.0
+
+    def area(weight: float) -> float:
+        said = selections(selector.model_copy(update={"none_weight": weight}), opinions)
+        return float(roc_auc_score(is_inside, [selection.confidence for selection in said]))
+
+    return max(NONE_WEIGHTS, key=area)
+
+
 def _threshold(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], aim: Aim) -> Threshold:
     said = zip(gold, selections(selector, opinions), strict=True)
-    sure = [(label, selection.best.probability) for label, selection in said]
+    sure = [(label, selection.confidence) for label, selection in said]
     return choose_threshold(
-        [p for label, p in sure if label != REJECT], [p for label, p in sure if label == REJECT], aim
+        [c for label, c in sure if label != REJECT], [c for label, c in sure if label == REJECT], aim
     )
 
 
@@ -185,10 +202,18 @@ def _sure(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], ma
     """The line over which the light selector decides alone; `selector` asks both about every row so far."""
     assert opinions.light is not None
     alone = selector.model_copy(update={"llm": ""})
-    tops = [max(alone_probabilities(selector, row)) for row in opinions.light.tolist()]
-    rows = zip(tops, route_rows(alone, opinions, gold), route_rows(selector, opinions, gold), strict=True)
-    judged = [Opinion(top, light.is_right, both.is_right) for top, light, both in rows]
-    return choose_sure(judged, max(selector.threshold, _EVEN_CHANCE), max_asked)
+    rows = zip(
+        readings(alone, opinions), route_rows(alone, opinions, gold), route_rows(selector, opinions, gold), strict=True
+    )
+    judged = [
+        Opinion(max(found), light.is_right, both.is_right, light.predicted == REJECT != _likeliest(selector, found))
+        for (found, _), light, both in rows
+    ]
+    return choose_sure(judged, _EVEN_CHANCE, max_asked)
+
+
+def _likeliest(selector: ReleaseSelector, probabilities: Sequence[float]) -> str:
+    return max(zip(probabilities, selector.labels, strict=True))[1]
 
 
 def _floor(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str]) -> float:

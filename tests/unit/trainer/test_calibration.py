@@ -65,6 +65,11 @@ def test_what_is_less_sure_than_the_least_is_left_to_both():
     assert choose_sure(rows((0.9, True, True), (0.4, True, True)), 0.5) == 0.9
 
 
+def test_what_the_light_selector_would_not_take_is_left_to_both():
+    assert choose_sure(rows((0.9, True, True), (0.8, True, True, True), (0.7, True, True)), 0.5) == 0.9
+    assert choose_sure(rows((0.9, True, True), (0.9, True, True, True)), 0.5) == NEVER
+
+
 def test_a_light_selector_that_errs_where_it_is_surest_never_decides_alone():
     assert choose_sure(rows((0.9, False, True), (0.8, True, True)), 0.5) == NEVER
     assert choose_sure([], 0.5) == NEVER

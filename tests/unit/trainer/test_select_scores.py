@@ -106,6 +106,25 @@ def test_the_threshold_parts_good_rows_from_background():
     assert selector.threshold == threshold.value
 
 
+def test_background_that_is_as_unsure_as_good_rows_is_told_from_them_by_its_own_label():
+    scores = log([[0.6, 0.38, 0.02]] * 20 + [[0.62, 0.02, 0.36]] * 10)
+    gold = ["fin.sa"] * 20 + ["none.none"] * 10
+
+    selector, threshold = calibrated(llm(), Opinions(None, scores), gold, Aim())
+
+    assert selector.none_weight > 0
+    assert (threshold.false_reject, threshold.background_reject) == (0.0, 1.0)
+    assert [row.predicted for row in route_rows(selector, Opinions(None, scores), gold)] == gold
+
+
+def test_none_weighs_nothing_where_that_gains_nothing():
+    scores = log([[0.9, 0.05, 0.05]] * 10 + [[0.3, 0.3, 0.4]] * 10)
+    parted, _ = calibrated(llm(), Opinions(None, scores), ["fin.sa"] * 10 + ["none.none"] * 10, Aim())
+    without_background, _ = calibrated(llm(), Opinions(None, scores), ["fin.sa"] * 20, Aim())
+
+    assert (parted.none_weight, without_background.none_weight) == (0.0, 0.0)
+
+
 def test_a_cascade_asks_the_language_model_only_where_the_light_selector_errs():
     right, unsure = [0.95, 0.03, 0.02], [0.45, 0.4, 0.15]
     light = log([right] * 50 + [unsure] * 50)
