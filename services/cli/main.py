@@ -97,6 +97,40 @@ def worker(
 
 
 @app.command()
+def trainer(
+    once: Annotated[bool, typer.Option("--once", help="End after one job, or where none comes.")] = False,
+) -> None:
+    """Run one trainer in the foreground (what a container runs)."""
+    from services.trainer.app import main as run
+
+    run(once=once)
+
+
+@app.command()
+def secrets(
+    folder: Annotated[Path, typer.Argument(file_okay=False)],
+    ledger: Annotated[str, typer.Option(help="host:port")] = "ledger:6379",
+    broker: Annotated[str, typer.Option(help="host:port")] = "broker:6379",
+) -> None:
+    """Write random passwords of a deployment's servers into files, where there are none yet."""
+    from services.cli.passwords import write_passwords
+
+    made = write_passwords(folder, ledger=ledger, broker=broker)
+    show.out.print(f"wrote {', '.join(made)}" if made else "every file is there already")
+
+
+@app.command()
+def bucket(
+    patience: Annotated[float, typer.Option(help="Seconds to wait for the object store.", min=0)] = 120,
+) -> None:
+    """Make the bucket where it is missing; returns once the store takes a write."""
+    from services.cli.bucket import make_bucket
+    from shared.settings import Settings
+
+    make_bucket(Settings(), patience)
+
+
+@app.command()
 def submit(
     text: str,
     label: Annotated[str | None, typer.Option(help="Skip the selector.")] = None,
