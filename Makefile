@@ -10,7 +10,7 @@ VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm vllm bench peers lint types up down logs clean
+.PHONY: help install demo test test-slow test-vllm test-compose vllm bench peers lint types up up-compose down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ $(VLLM_VENV)/.installed:
 
 vllm: $(VLLM_VENV)/.installed ## make the environment of the vLLM server that tests and benchmarks start
 
+test-compose: install ## the system in containers: needs Docker
+	$(BIN)/pytest -m slow tests/compose -rs
+
 test-vllm: install vllm ## the vllm engine against a real server
 	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm
 
@@ -68,6 +71,10 @@ types: install ## mypy, strict
 
 up: install ## run the whole system in the foreground
 	$(BIN)/signalbox up --worker bank,base --worker travel
+
+up-compose: ## run the whole system in containers, with an API key at the end
+	docker compose up --build --wait
+	docker compose run --rm cli keys create --scope admin
 
 down: ## end a system that runs in the data folder
 	$(BIN)/signalbox down
