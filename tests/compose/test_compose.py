@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -99,7 +100,7 @@ def stack(tmp_path_factory, port):
         compose("up", "--build", "--wait", "--detach", seconds=BUILD_SECONDS)
         yield compose
     finally:
-        print(compose("logs", "--no-color", "--tail", "20"))  # shown by pytest where a test fails
+        sys.stdout.write(compose("logs", "--no-color", "--tail", "20"))  # shown by pytest where a test fails
         compose("down", "--volumes", "--timeout", "50")
 
 
