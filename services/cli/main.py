@@ -19,6 +19,9 @@ train = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a selector or an adapter on labelled rows.")
 releases = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+k8s = typer.Typer(no_args_is_help=True, help="Kubernetes: the files of one more group.")
+k8s_group = typer.Typer(no_args_is_help=True)
+k8s.add_typer(k8s_group, name="group", help="Groups of adapters.")
 for name, group in {
     "jobs": jobs,
     "adapters": adapters,
@@ -27,6 +30,7 @@ for name, group in {
     "evaluate": evaluate,
     "releases": releases,
     "keys": keys,
+    "k8s": k8s,
 }.items():
     app.add_typer(group, name=name)
 
@@ -412,6 +416,20 @@ def keys_revoke(key_id: str) -> None:
     from shared import keys as store
 
     show.record(store.revoke(_redis(), key_id).model_dump(mode="json", exclude={"sha256"}), as_json=False)
+
+
+@k8s_group.command("add")
+def k8s_group_add(
+    name: str,
+    overlay: Annotated[Path, typer.Option(help="keda or hpa.", exists=True, file_okay=False)] = Path(
+        "k8s/overlays/keda"
+    ),
+    workers: Annotated[int, typer.Option(help="How many at most.", min=1)] = 4,
+) -> None:
+    """Write the files of a new group into a Kustomize overlay; kubectl apply -k starts its workers."""
+    from services.cli.k8s_groups import add_group
+
+    show.out.print(f"wrote {add_group(overlay, name, workers)}; kubectl apply -k {overlay}")
 
 
 @app.command()
