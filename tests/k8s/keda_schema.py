@@ -1,6 +1,6 @@
 """What of KEDA's objects (`keda.sh/v1alpha1`) is used here, as a JSON schema; anything else is a mistake.
 
-Written after https://keda.sh/docs/2.17/reference/scaledobject-spec/, scaledjob-spec/ and scalers/prometheus/.
+Written after https://keda.sh/docs/latest/reference/scaledobject-spec and its neighbours scaledjob-spec and prometheus.
 """
 
 
