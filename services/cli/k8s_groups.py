@@ -20,7 +20,7 @@ _GROUP = """\
 apiVersion: signalbox.dev/v1
 kind: AdapterGroup
 metadata:
-  name: {name}
+  name: "{name}"
   annotations: {{config.kubernetes.io/local-config: "true"}}
 spec: {{queue: {queue}, minWorkers: {least}, maxWorkers: {most}}}
 """

@@ -26,6 +26,13 @@ def test_a_new_group_gets_its_workers_and_its_autoscaler(k8s, overlay, kind):
     assert len(after) == len(before) + 3
 
 
+def test_a_name_that_yaml_would_read_as_something_else_stays_a_name(k8s):
+    for name in ("404", "true"):
+        add_group(k8s / "overlays" / "keda", name, 2)
+    found = {one["metadata"]["labels"].get("signalbox.dev/group") for one in render("keda", k8s).of("Deployment")}
+    assert {"404", "true"} <= found
+
+
 def test_a_group_that_is_there_is_left_alone(k8s):
     with pytest.raises(Conflict, match="is there already"):
         add_group(k8s / "overlays" / "keda", "bank", 2)
