@@ -58,6 +58,10 @@ TEMPLATES: Mapping[str, Callable[[str, str], list[Segment]]] = MappingProxyType(
 
 CHATML_END = "<|im_end|>"
 
+BASE_TEMPLATE = "chatml"
+BASE_INSTRUCTION = "You are a helpful assistant."
+"""What the base model is asked with where it answers alone, and the request brings no instruction."""
+
 
 def adapter_prompt(template: str, instruction: str, text: str) -> list[Segment]:
     """Render the named template; raises `Invalid` for an unknown one."""

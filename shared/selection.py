@@ -50,6 +50,11 @@ class Selection(NamedTuple):
         }
 
 
+def selection_text(selector: ReleaseSelector, text: str, instruction: str = "") -> str:
+    """What the selector reads: the input alone (as in the paper), or the instruction and it."""
+    return f"{instruction}\n{text}" if instruction and selector.text == "instruction+input" else text
+
+
 def select(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[], Row]) -> Selection:
     """Ask the light selector first, and the language model only where that one is not sure; then decide.
 

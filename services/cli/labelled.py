@@ -1,4 +1,4 @@
-"""Labelled rows from files and folders, for `signalbox evaluate`."""
+"""Rows from files and folders, for `signalbox evaluate` and `signalbox run-reference`."""
 
 import gzip
 import json
@@ -34,12 +34,25 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _read(file: Path) -> Iterator[LabelledRow]:
-    raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+def read_plain(file: Path) -> list[Row]:
+    """Rows of one JSON-lines file (gzipped or not), labels or none; raises `Invalid` that names the wrong lines."""
+    return _parse(file, _content(file))
+
+
+def _content(file: Path) -> bytes:
+    return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+
+
+def _parse(file: Path, raw: bytes) -> list[Row]:
     try:
-        rows = parse_rows(raw)
+        return parse_rows(raw)
     except Invalid as error:
         raise Invalid(error.code, f"{file.name}: {error.detail}") from error
+
+
+def _read(file: Path) -> Iterator[LabelledRow]:
+    raw = _content(file)
+    rows = _parse(file, raw)
     fields = [json.loads(line) for line in raw.splitlines() if line.strip()]
     for row, more in zip(rows, fields, strict=True):
         yield LabelledRow(_label(row, more, file), row)

@@ -1,5 +1,6 @@
 """The command line `signalbox`: doors to the API and to the programs; nothing heavy is imported before it is needed."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ jobs = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel,
 adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show.")
 datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list.")
 train = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
-evaluate = typer.Typer(no_args_is_help=True, help="Measure a selector or an adapter on labelled rows.")
+evaluate = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
 releases = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
 k8s = typer.Typer(no_args_is_help=True, help="Kubernetes: the files of one more group.")
@@ -48,6 +49,12 @@ def main() -> None:
     except SignalboxError as error:
         show.error(error)
         sys.exit(1)
+
+
+def _settings() -> Any:
+    from services.cli.place import current_settings
+
+    return current_settings()
 
 
 def _client() -> Any:
@@ -152,6 +159,38 @@ def submit(
     if wait:
         job = show.follow_generation(client, job["id"], quiet=json)
     show.job(job, as_json=json)
+
+
+@app.command("run-reference")
+def run_reference(
+    text: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="JSON lines of {instruction?, input}; a label is not looked at."
+        ),
+    ] = None,
+    instruction: Annotated[str, typer.Option(help="For the texts; the adapter's own where it is missing.")] = "",
+    release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write here instead of printing.")] = None,
+) -> None:
+    """Answer texts in this process, step by step: selector, adapter index, adapter with its template, generation.
+
+    One JSON line a text: label, probability, adapter, text. No queue, no engine, no batch; greedy, in float32.
+    """
+    from services.cli.reference import open_reference, read_questions
+    from services.cli.reference import run_reference as run
+
+    if not (text or data):
+        raise typer.BadParameter('give texts, or a file of them: run-reference "my card was declined" or --data FILE')
+    questions = read_questions(text or [], instruction, data)
+    reference = open_reference(_settings(), release)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w") if out else contextlib.nullcontext(sys.stdout) as stream:
+        for record in run(reference, questions, max_new_tokens):
+            show.json_line(record, stream)
 
 
 @jobs.command("list")
@@ -314,6 +353,19 @@ def train_selector(
     _submit_training(body, settings, wait=wait, as_json=json)
 
 
+@train.command("comparison")
+def train_comparison(
+    label: Annotated[list[str], typer.Option(help="domain.task=data set; repeat for every label.")],
+    model: Annotated[str, typer.Option(help="multi-task-lora or moe-lora.")] = "multi-task-lora",
+    settings: SettingsFile = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Train one model on all labels at once, without a selector, and measure it: what routing has to beat."""
+    body = {"kind": "comparison.train", "model": model, "labels": _label_datasets(label)}
+    _submit_training(body, settings, wait=wait, as_json=json)
+
+
 def _label_datasets(pairs: list[str]) -> dict[str, str]:
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
@@ -327,16 +379,56 @@ def evaluate_selector(
     text: Annotated[str, typer.Option(help="input, or instruction+input")] = "input",
     release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw a cascade's accuracy against cost into this PNG.")] = None,
+    confusion: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw the confusion matrix into this PNG; JSON and a table go beside it."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Print {accuracy, n, per_label, confusion, rejected, ece, …} of a release's selector, and a cascade's curve."""
-    from services.cli.evaluate import evaluate_selector as run
-    from services.cli.evaluate import plot_curve
+    """Measure a release's selector: accuracy of domain and task together and apart, per label, confusion, calibration.
 
+    Intervals are those of a bootstrap over rows, 95 %.
+    """
+    from services.cli.evaluate import evaluate_selector as run
+    from services.cli.plots import plot_curve, write_confusion
+
+    if confusion and confusion.suffix != ".png":
+        raise typer.BadParameter("--confusion names a picture: confusion.png")
     found = run(data, text, release)
     if plot:
         plot_curve(found, plot)
+    if confusion:
+        write_confusion(found, confusion)
     show.evaluation(found, as_json=json)
+
+
+@evaluate.command("system")
+def evaluate_system(
+    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
+    classification: Annotated[
+        list[str], typer.Option(help="domain.task whose answers are right or wrong; repeat for more.")
+    ] = [],  # noqa: B006
+    generation: Annotated[
+        list[str], typer.Option(help="domain.task whose answers are more or less near; repeat for more.")
+    ] = [],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each label; all where it is missing.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 128,
+    rows: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write each row with its answers into this file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a release end to end: the selector alone, the right adapter's answers, the routed answers.
+
+    A task is classification (exact match) where its data has at least five rows per distinct answer; otherwise its
+    answers are compared by BERTScore, where SIGNALBOX_ENCODER names an encoder, or by ROUGE-L. All runs in this
+    process, one row at a time, as `run-reference` does.
+    """
+    from services.cli.evaluate_system import Ask
+    from services.cli.evaluate_system import evaluate_system as run
+
+    show.system(run(Ask(data, release, classification, generation, limit, max_new_tokens, rows)), as_json=json)
 
 
 @evaluate.command("adapter")

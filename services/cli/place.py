@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from services.cli.client import Client
-from shared.errors import Unavailable
+from shared.errors import Conflict, Unavailable
+from shared.ledger import Ledger, LedgerAway, as_ledger_away
+from shared.names import DEFAULT_TENANT
+from shared.registry import Registry, Release
 from shared.settings import Settings
+from shared.store import S3Store
 
 _ENV = {
     "redis_url": "SIGNALBOX_REDIS_URL",
@@ -54,3 +58,24 @@ def current_client() -> Client:
             "nothing_runs", "no system runs here: start `signalbox up`, or set SIGNALBOX_API_URL and _API_KEY"
         )
     return Client(url, key)
+
+
+def current_registry(settings: Settings) -> Registry:
+    """The registry of the running system; raises `Unavailable` where its ledger does not answer."""
+    ledger = Ledger(settings.redis_url)
+    try:
+        with as_ledger_away():
+            ledger.redis.ping()
+    except LedgerAway as error:
+        raise Unavailable(
+            "nothing_runs", "no ledger answers: start `signalbox up`, or set SIGNALBOX_REDIS_URL and SIGNALBOX_S3_URL"
+        ) from error
+    return Registry(ledger, S3Store(settings), settings.cache_dir)
+
+
+def find_release(registry: Registry, release_id: str = "") -> Release:
+    """A release, the current one where none is named; raises `Conflict` where there is none, and `NotFound`."""
+    release_id = release_id or registry.current_id(DEFAULT_TENANT)
+    if not release_id:
+        raise Conflict("no_release", "there is no current release; run selector.train first")
+    return registry.release(DEFAULT_TENANT, release_id)

@@ -1,17 +1,18 @@
 """What the command line prints: tables for people, JSON for machines, progress while something runs."""
 
 import json as jsonlib
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
 from rich.table import Table
 
 from shared.errors import SignalboxError
+
+T = TypeVar("T")
 
 out = Console()
 err = Console(stderr=True)
@@ -23,8 +24,9 @@ def error(problem: SignalboxError) -> None:
     err.print(problem.detail, markup=False)
 
 
-def _json(value: Any) -> None:
-    sys.stdout.write(jsonlib.dumps(value, ensure_ascii=False) + "\n")
+def json_line(value: Any, stream: TextIO | None = None) -> None:
+    """One value on a line of its own, on standard output unless told otherwise."""
+    print(jsonlib.dumps(value, ensure_ascii=False), file=stream, flush=True)
 
 
 def _short(value: Any) -> str:
@@ -39,7 +41,7 @@ def _short(value: Any) -> str:
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
     """One line a record."""
     if as_json:
-        _json(list(rows))
+        json_line(list(rows))
         return
     view = Table(*columns)
     for row in rows:
@@ -50,7 +52,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
 def record(value: dict[str, Any], *, as_json: bool) -> None:
     """One record, field by field."""
     if as_json:
-        _json(value)
+        json_line(value)
         return
     view = Table(show_header=False, box=None)
     for name, item in value.items():
@@ -61,7 +63,7 @@ def record(value: dict[str, Any], *, as_json: bool) -> None:
 def job(value: dict[str, Any], *, as_json: bool) -> None:
     """A job: the answer first."""
     if as_json:
-        _json(value)
+        json_line(value)
         return
     fields = {name: value.get(name) for name in ("id", "state", "label", "release")}
     selection, result = value.get("selection") or {}, value.get("result") or {}
@@ -97,7 +99,7 @@ def releases(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """What the doctor found."""
     if as_json:
-        _json(list(rows))
+        json_line(list(rows))
         return
     for row in rows:
         mark = "[green]ok[/green]  " if row["ok"] else "[red]no[/red]  "
@@ -107,20 +109,69 @@ def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 def evaluation(found: dict[str, Any], *, as_json: bool) -> None:
     """A selector's metrics; a cascade's curve as a table of its own."""
     if as_json:
-        _json(found)
+        json_line(found)
         return
-    points = found.pop("curve", [])
-    record(found, as_json=False)
-    if points:
-        table = Table("asks the language model", "light one is sure from", "accuracy", "CPU ms a request")
-        for point in points:
-            table.add_row(
-                f"{point['llm_share']:.0%}",
-                f"{point['sure']:.3f}" if point["sure"] <= 1 else "never",
-                f"{point['accuracy']:.4f}",
-                f"{point['ms']:.1f}",
-            )
-        out.print(table)
+    tables = {"per_label", "confusion", "intervals", "curve"}
+    record({name: value for name, value in found.items() if name not in tables}, as_json=False)
+    if "confusion" in found:
+        _label_table(found)
+    if "curve" in found:
+        _curve_table(found["curve"])
+
+
+def _label_table(found: Mapping[str, Any]) -> None:
+    """Each label's accuracy, and which labels its rows were taken for instead, the most frequent first."""
+    view = Table("label", "rows", "accuracy", "95 %", "taken for")
+    for label, taken in found["confusion"].items():
+        low, high = found["intervals"]["per_label"][label]
+        wrong = sorted(((n, other) for other, n in taken.items() if other != label), reverse=True)
+        view.add_row(
+            label,
+            str(sum(taken.values())),
+            f"{found['per_label'][label]:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            ", ".join(f"{other} {n}" for n, other in wrong),
+        )
+    out.print(view)
+
+
+def _curve_table(points: Iterable[Mapping[str, Any]]) -> None:
+    view = Table("asks the language model", "light one is sure from", "accuracy", "CPU ms a request")
+    for point in points:
+        view.add_row(
+            f"{point['llm_share']:.0%}",
+            f"{point['sure']:.3f}" if point["sure"] <= 1 else "never",
+            f"{point['accuracy']:.4f}",
+            f"{point['ms']:.1f}",
+        )
+    out.print(view)
+
+
+def system(found: dict[str, Any], *, as_json: bool) -> None:
+    """The three lines of a system's evaluation side by side, one row a task."""
+    if as_json:
+        json_line(found)
+        return
+    view = Table("task", "rows", "measured by", "selector alone", "oracle routing", "routed", "weights trained")
+    found_lines, adapters = found["lines"], found["parameters"]["adapters"]
+    for label, task in found["tasks"].items():
+        values = [_interval(line["tasks"][label]) for line in found_lines.values()]
+        view.add_row(label, str(task["n"]), task["measure"], *values, f"{adapters[label]['share']:.2%}")
+    view.add_section()
+    view.add_row("mean of tasks", "", "", *(_interval(line["mean"]) for line in found_lines.values()), "")
+    out.print(view)
+    record({name: found[name] for name in ("release", "background")}, as_json=False)
+    for part, trained in found["parameters"]["selector"].items():
+        out.print(f"selector ({part}): {trained['trainable']:,} weights trained, {trained['share']:.2%}")
+
+
+def _interval(estimate: Mapping[str, float]) -> str:
+    return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+
+
+def counted(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with a bar on standard error that tells how many are done."""
+    return iter(track(items, what, console=err, transient=True))
 
 
 def event(kind: str, data: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from shared.ledger import Ledger, calls
 from shared.names import BASE_GROUP, generate_queue
 from shared.patience import patiently
 from shared.registry import Release, ReleaseSelector
-from shared.selection import Selection
+from shared.selection import Selection, selection_text
 from shared.selection import select as choose
 
 Prefetch = Callable[[ReleaseSelector], None]
@@ -37,7 +37,7 @@ def select(
     patiently(lambda: prefetch(selector), held, store_patience_seconds)
     held.check()
     started = time.perf_counter()
-    text = selection_text(job, selector)
+    text = selection_text(selector, str(job.body["input"]), job.body.get("instruction") or "")
     selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
     score_ms = round((time.perf_counter() - started) * 1000, 3)
     fields = selection.as_fields(selector) | {"release": job.release, "score_ms": score_ms}
@@ -52,13 +52,6 @@ def select(
         )
         attempts.send(sent)
     return selection
-
-
-def selection_text(job: Job, selector: ReleaseSelector) -> str:
-    """What the selector reads: the input alone (as in the paper), or the instruction and it."""
-    text = str(job.body["input"])
-    instruction = job.body.get("instruction")
-    return f"{instruction}\n{text}" if instruction and selector.text == "instruction+input" else text
 
 
 def _rejection(selection: Selection) -> dict[str, Any]:

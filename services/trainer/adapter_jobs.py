@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from services.trainer.domain import rows as training
 from services.trainer.domain.data_report import one_output_warning
-from services.trainer.domain.split import split_by_text
-from services.trainer.workshop import Workshop, need_outputs
+from services.trainer.task_rows import as_training, task_rows
+from services.trainer.workshop import Workshop
 from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter
 from shared.attempts import Held
 from shared.datasets import Row
@@ -16,20 +15,20 @@ from shared.jobs import Job
 from shared.registry import AdapterManifest
 from shared.training import AdapterTrain
 
-VALIDATION_SHARE = 0.2
-
 
 def train_adapter(job: Job, held: Held, body: AdapterTrain, workshop: Workshop) -> dict[str, Any]:
     """Train, measure against the base model on rows not trained on, store and register (paper, section 3.2)."""
     from services.trainer.infra import fit
 
-    train, validation = _parts(job, body, workshop)
+    train, validation = task_rows(
+        job, body.label, body.dataset, workshop, validation=body.validation, seed=body.settings.seed
+    )
     warnings = _warnings(job, body.label, train, workshop)
     folder = workshop.folder(job)
     adapter = fit.train_adapter(
         workshop.base_folder,
         workshop.tokenizer,
-        _as_training(train),
+        as_training(train),
         config=body.settings,
         work_dir=folder,
         hooks=workshop.hooks(job, held, body.kind),
@@ -68,7 +67,7 @@ def compare_with_base(
 
     if not rows:
         return {}
-    wanted = _as_training(rows)
+    wanted = as_training(rows)
     model = load_model(workshop.base_folder, "float32")
 
     def measured(candidate: Any) -> float:
@@ -91,25 +90,12 @@ def compare_with_base(
     }
 
 
-def _parts(job: Job, body: AdapterTrain, workshop: Workshop) -> tuple[list[Row], list[Row]]:
-    rows = workshop.rows(job, body.dataset, body.label)
-    need_outputs(rows, body.label)
-    if body.validation:
-        return rows, workshop.rows_of(job, body.validation, body.label)
-    split = split_by_text(rows, lambda row: row.input, VALIDATION_SHARE, body.settings.seed)
-    return split.train, split.validation
-
-
 def _warnings(job: Job, label: str, train: Sequence[Row], workshop: Workshop) -> list[str]:
     """What is wrong with the rows though they can be trained on; the job's readers hear it before that."""
     found = [warning for warning in [one_output_warning(label, [row.output for row in train])] if warning]
     if found:
         workshop.report(job, "data_checked", warnings=found)
     return found
-
-
-def _as_training(rows: Sequence[Row]) -> list[training.Row]:
-    return [training.Row(row.instruction, row.input, row.output) for row in rows]
 
 
 def _commonest_instruction(rows: Sequence[Row]) -> str:

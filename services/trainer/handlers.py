@@ -6,13 +6,14 @@ import structlog
 from pydantic import ValidationError
 
 from services.trainer.adapter_jobs import train_adapter
+from services.trainer.comparison_jobs import train_comparison
 from services.trainer.selector_jobs import make_release
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.errors import Invalid, SignalboxError, StaleAttempt
 from shared.jobs import Job, JobState
 from shared.ledger import LedgerAway, calls
-from shared.training import AdapterTrain, TrainingBody, parse_training
+from shared.training import AdapterTrain, ComparisonTrain, TrainingBody, parse_training
 
 log = structlog.get_logger()
 
@@ -35,6 +36,8 @@ def run_kind(job: Job, held: Held, body: TrainingBody, workshop: Workshop) -> di
     """Do what the body's kind says."""
     if isinstance(body, AdapterTrain):
         return train_adapter(job, held, body, workshop)
+    if isinstance(body, ComparisonTrain):
+        return train_comparison(job, held, body, workshop)
     return make_release(job, held, body, workshop)
 
 

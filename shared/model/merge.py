@@ -31,11 +31,18 @@ def merged_selector(
     return merged.eval().to(getattr(torch, dtype))
 
 
-def with_adapter(model: "PreTrainedModel", adapter_folder: Path) -> "PeftModel":
-    """Wrap the model with one adapter, in eval mode; raises `Invalid` where the adapter does not fit it."""
+def with_adapter(model: "PreTrainedModel | PeftModel", adapter_folder: Path, name: str = "default") -> "PeftModel":
+    """Wrap the model with an adapter, in eval mode; one that is wrapped already gets it under another name beside.
+
+    Raises `Invalid` where the adapter does not fit the model.
+    """
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, adapter_folder, is_trainable=False).eval()
+        if isinstance(model, PeftModel):
+            model.load_adapter(adapter_folder, adapter_name=name, is_trainable=False)
+        else:
+            model = PeftModel.from_pretrained(model, adapter_folder, adapter_name=name, is_trainable=False)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise Invalid("adapter_invalid", f"the weights do not load onto this base model: {error}") from error
+    return model.eval()

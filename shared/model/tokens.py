@@ -75,3 +75,9 @@ def end_id(tokenizer: "PreTrainedTokenizerBase", template: str = "plain") -> int
     if tokenizer.eos_token_id is None:
         raise Invalid("tokenizer_without_end", "the base model's tokenizer names no end-of-sequence token")
     return int(tokenizer.eos_token_id)
+
+
+def end_token_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """Return the ids that end an answer, whatever its template: the tokenizer's own end token and ChatML's."""
+    ids = {tokenizer.eos_token_id, tokenizer.get_vocab().get(CHATML_END)}
+    return frozenset(token for token in ids if token is not None)

@@ -104,6 +104,7 @@ def system(tmp_path_factory):
         lost_after_seconds=2.0,
         drain_seconds=20.0,
         pointer_poll_seconds=0.5,
+        engine_dtype="float32",  # as the reference path computes
     )
     supervisor = Supervisor(settings, ["bank,base", "bank,base", "travel"])
     try:

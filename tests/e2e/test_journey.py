@@ -1,11 +1,14 @@
 """The whole way of a request and of a retrain, over HTTP, through real processes."""
 
+import json
 import threading
 
 import pytest
 import redis
+from typer.testing import CliRunner
 
-from tests.e2e.conftest import TRAINING, eventually, upload
+from services.cli.main import app
+from tests.e2e.conftest import TRAINING, eventually, rows, upload
 
 SLOW = {"max_new_tokens": 900, "seed": 1, "temperature": 1.0}
 
@@ -22,6 +25,61 @@ def test_a_request_finds_an_adapter_and_the_answer_names_all_that_made_it(releas
     assert job["result"]["selector"] == current["selector"]["digest"] == job["selection"]["selector"]
     assert job["result"]["base_model"] == current["base_model"]
     assert {"queued", "selecting", "routed", "running"} == set(job["stage_ms"])
+
+
+@pytest.fixture(scope="module")
+def reference(released):
+    from services.cli.reference import open_reference
+
+    return open_reference(released.supervisor.settings)
+
+
+@pytest.mark.parametrize("text", ["card limit declined", "balance transfer account", "flight hotel visa"])
+def test_the_system_answers_as_the_reference_path_does(released, reference, text):
+    from services.cli.reference import record
+
+    job = released.ended(released.submit(text, params={"max_new_tokens": 12}))
+    expected = record(text, reference.answer(text, max_new_tokens=12))
+    assert job["state"] == "succeeded", job["error"]
+    assert job["release"] == reference.release.id
+    assert job["selection"]["label"] == expected["label"]
+    # The service reads in bfloat16 where the processor has it, and again in float32 where labels are near.
+    assert job["selection"]["probability"] == pytest.approx(expected["probability"], abs=0.03)
+    assert job["result"]["adapter"] == expected["adapter"]
+    assert job["result"]["text"] == expected["text"]
+
+
+@pytest.mark.parametrize("label", ["bank.accounts", "bank.cards"])
+def test_a_named_adapter_answers_as_on_the_reference_path(released, reference, label):
+    job = released.ended(released.submit("card limit", label=label, params={"max_new_tokens": 24}))
+    entry = reference.release.labels[label]
+    assert job["result"]["adapter"] == entry.adapter
+    assert job["result"]["text"] == reference.generate(entry, "card limit", max_new_tokens=24)
+
+
+def test_the_command_line_measures_the_running_release(released, tmp_path, monkeypatch):
+    settings = released.supervisor.settings
+    monkeypatch.setenv("SIGNALBOX_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("SIGNALBOX_BASE_MODEL", settings.base_model)
+    data, drawn = tmp_path / "rows.jsonl", tmp_path / "confusion.png"
+    labelled = [{**row, "label": label} for label in ("bank.accounts", "bank.cards") for row in rows(label, 4, seed=1)]
+    data.write_text("\n".join(map(json.dumps, labelled)))
+
+    def run(*arguments):
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    (selector,) = run("evaluate", "selector", "--data", str(data), "--confusion", str(drawn), "--json")
+    (system,) = run("evaluate", "system", "--data", str(data), "--limit", "2", "--max-new-tokens", "4", "--json")
+    answers = run("run-reference", "my card", "--data", str(data), "--max-new-tokens", "2")
+
+    assert selector["n"] == 8
+    assert selector["intervals"]["accuracy"][0] <= selector["accuracy"] <= selector["intervals"]["accuracy"][1]
+    assert {file.suffix for file in tmp_path.glob("confusion.*")} == {".png", ".json", ".md"}
+    assert set(system["lines"]) == {"selector", "oracle", "routed"}
+    assert len(answers) == 9
+    assert {answer["adapter_ref"] for answer in answers} <= {"bank.accounts@1", "bank.cards@1", None}
 
 
 class Overheard:

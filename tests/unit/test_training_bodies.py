@@ -73,3 +73,18 @@ def test_one_label_may_be_left_where_there_is_background_to_tell_it_from():
     forget = {**DELETE, "labels": ["fin.sa", "fin.ha"], "deleted_texts": "forget"}
     parse_training({**forget, "deleted_texts": "reject"}).check_against(THREE)
     parse_training(forget).check_against(THREE.model_copy(update={"representation": {REJECT: "key"}}))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"evaluation": {"law.ie": "d"}}, "law.ie"),
+        ({"model": "moe-lora", "settings": {"method": "dora"}}, "lora or rslora, not dora"),
+        ({"experts": []}, "at least 1"),
+        ({"experts_used": 0}, "greater than or equal to 1"),
+        ({"model": "ensemble"}, "multi-task-lora"),
+    ],
+)
+def test_a_comparison_that_means_nothing_is_refused(more, message):
+    with pytest.raises(ValidationError, match=message):
+        parse_training({"kind": "comparison.train", "labels": {"fin.sa": "d"}, **more})

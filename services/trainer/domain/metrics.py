@@ -1,10 +1,10 @@
-"""How well a selector routes: accuracy, confusion, rejections and calibration."""
+"""How well a selector routes: accuracies, confusion, rejections and calibration."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.labels import REJECT
+from shared.labels import REJECT, parse_label
 
 BINS = 15
 
@@ -21,11 +21,23 @@ class Routed(NamedTuple):
         """Whether the row went where it belongs; background belongs nowhere."""
         return self.gold == self.predicted
 
+    @property
+    def is_domain_right(self) -> bool:
+        """Whether the label's first half is right."""
+        return parse_label(self.gold).domain == parse_label(self.predicted).domain
+
+    @property
+    def is_task_right(self) -> bool:
+        """Whether the label's second half is right."""
+        return parse_label(self.gold).task == parse_label(self.predicted).task
+
 
 class Metrics(NamedTuple):
-    """What `signalbox evaluate selector --json` prints."""
+    """What `signalbox evaluate selector --json` prints; `accuracy` is that of domain and task together."""
 
     accuracy: float
+    domain_accuracy: float
+    task_accuracy: float
     n: int
     per_label: dict[str, float]
     confusion: dict[str, dict[str, int]]
@@ -39,9 +51,20 @@ def measure(rows: Sequence[Routed]) -> Metrics:
     golds = sorted({row.gold for row in rows})
     confusion = {gold: {pred: n for (g, pred), n in sorted(counts.items()) if g == gold} for gold in golds}
     per_label = {gold: confusion[gold].get(gold, 0) / sum(confusion[gold].values()) for gold in golds}
-    right = sum(row.is_right for row in rows)
-    rejected = sum(row.predicted == REJECT for row in rows)
-    return Metrics(right / max(len(rows), 1), len(rows), per_label, confusion, rejected, calibration_error(rows))
+    return Metrics(
+        accuracy=_share([row.is_right for row in rows]),
+        domain_accuracy=_share([row.is_domain_right for row in rows]),
+        task_accuracy=_share([row.is_task_right for row in rows]),
+        n=len(rows),
+        per_label=per_label,
+        confusion=confusion,
+        rejected=sum(row.predicted == REJECT for row in rows),
+        ece=calibration_error(rows),
+    )
+
+
+def _share(answers: Sequence[bool]) -> float:
+    return sum(answers) / max(len(answers), 1)
 
 
 class Fate(NamedTuple):

@@ -1,12 +1,20 @@
 """Train an adapter or a selector: rows in, a PEFT folder out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from services.trainer.domain.rows import Row, SelectorRow
 from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.peft_folder import four_bits, initial_weights, rearrange_head, save_adapter, with_lora
+from services.trainer.infra.peft_folder import (
+    for_training,
+    four_bits,
+    initial_weights,
+    rearrange_head,
+    save_adapter,
+    with_lora,
+)
 from services.trainer.infra.sequences import Example, adapter_examples, head_examples, selector_examples
 from shared.errors import Invalid
 from shared.labels import Label
@@ -16,9 +24,16 @@ from shared.model.head import has_head, load_classifier
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from services.trainer.infra.loop import Hooks
+    from services.trainer.infra.loop import Hooks, Trainable
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class Experts(NamedTuple):
+    """How many LoRA experts each equal part of the layers has, from below, and how many of them a token takes."""
+
+    counts: Sequence[int]
+    used: int
 
 
 class Start(NamedTuple):
@@ -83,6 +98,35 @@ def train_selector(
     )  # fmt: skip
 
 
+def train_together(
+    model_folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    tasks: Sequence[Sequence[Row]],
+    *,
+    config: LoraConfigSettings,
+    work_dir: Path,
+    experts: Experts | None = None,
+    hooks: "Hooks | None" = None,
+    resume_from: Path | None = None,
+) -> Path:
+    """Train one set of weights on several tasks' rows that weigh the same, and return its folder (paper, section 4.2).
+
+    A PEFT folder of one LoRA (MFTCoder), or with `experts` the folder of a mixture of them. Raises as `train_adapter`.
+    """
+    examples = [
+        Example(example.prompt, example.answer, task)
+        for task, rows in enumerate(tasks)
+        for example in adapter_examples(tokenizer, rows, config.template, config.max_length)
+    ]
+    if experts is None:
+        return _train(model_folder, examples, config, work_dir, hooks=hooks, resume_from=resume_from)
+    with _explaining():
+        trainable = _with_experts(model_folder, config, experts)
+        _run(trainable, examples, config, work_dir, hooks=hooks, resume_from=resume_from)
+        trainable.save(work_dir / "experts")
+    return work_dir / "experts"
+
+
 def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
     """Return a selector's PEFT folder as it is for other `labels`: nothing is trained, a head is put in their order."""
     return rearrange_head(start.weights, start.labels, labels, folder) if has_head(start.weights) else start.weights
@@ -99,19 +143,39 @@ def _train(
     start_from: Path | None = None,
     head_rows: int = 0,
 ) -> Path:
+    from services.trainer.infra.loop import Trainable
+
+    base_id = base_model_id(model_folder)
+    with _explaining():
+        model = with_lora(_base(model_folder, config, head_rows), config, start_from)
+        initial = initial_weights(model)
+        trainable = Trainable(model, lambda folder: save_adapter(model, folder, base_id))
+        _run(trainable, examples, config, work_dir, hooks=hooks, resume_from=resume_from)
+        return save_adapter(model, work_dir / "adapter", base_id, initial)
+
+
+def _run(
+    trainable: "Trainable",
+    examples: list[Example],
+    config: LoraConfigSettings,
+    work_dir: Path,
+    *,
+    hooks: "Hooks | None",
+    resume_from: Path | None,
+) -> None:
     from services.trainer.infra.loop import Hooks, run
 
     if not examples:
         raise Invalid("rows_missing", "there is nothing to train on: the data set has no rows")
-    base_id = base_model_id(model_folder)
-    try:
-        model = with_lora(_base(model_folder, config, head_rows), config, start_from)
-        initial = initial_weights(model)
-        checkpoints = work_dir / "checkpoints"
-        run(model, examples, config, checkpoints, base_id=base_id, hooks=hooks or Hooks(), resume_from=resume_from)
-        return save_adapter(model, work_dir / "adapter", base_id, initial)
-    except (RuntimeError, MemoryError, ValueError) as error:
-        raise _explained(error) from error
+    run(trainable, examples, config, work_dir / "checkpoints", hooks=hooks or Hooks(), resume_from=resume_from)
+
+
+def _with_experts(folder: Path, config: LoraConfigSettings, experts: Experts) -> "Trainable":
+    from services.trainer.infra.loop import Trainable
+    from services.trainer.infra.moe_lora import mean_imbalance, save_experts, with_experts
+
+    model = with_experts(for_training(_base(folder, config, 0), config.precision), config, *experts).train()
+    return Trainable(model, lambda into: save_experts(model, into), lambda: mean_imbalance(model))
 
 
 def _base(folder: Path, config: LoraConfigSettings, head_rows: int) -> "PreTrainedModel":
@@ -119,6 +183,15 @@ def _base(folder: Path, config: LoraConfigSettings, head_rows: int) -> "PreTrain
     if head_rows:
         return load_classifier(folder, head_rows, quantization=quantization)
     return load_model(folder, "float32", quantization=quantization)
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Say what to do about errors that torch and PEFT raise."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, ValueError) as error:
+        raise _explained(error) from error
 
 
 def _explained(error: Exception) -> Exception:

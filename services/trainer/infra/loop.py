@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.peft_folder import is_classifier, save_adapter
-from services.trainer.infra.sequences import IGNORED, Example, collate, plan_batches
+from services.trainer.infra.losses import balanced_loss
+from services.trainer.infra.peft_folder import is_classifier
+from services.trainer.infra.sequences import Example, collate, plan_batches
 from shared.errors import Cancelled, Invalid
 
 
@@ -36,6 +36,14 @@ class Hooks(NamedTuple):
     should_stop: Callable[[], bool] = lambda: False
 
 
+class Trainable(NamedTuple):
+    """A model some of whose weights are trained, how those are written to a folder, and what the loss adds for them."""
+
+    model: Any
+    save: Callable[[Path], object]
+    penalty: Callable[[], torch.Tensor | float] = lambda: 0.0
+
+
 class Batches(Dataset[list[Example]]):
     """Each item is a whole batch, planned beforehand: a resumed run skips items and meets the same rows."""
 
@@ -54,11 +62,11 @@ class Batches(Dataset[list[Example]]):
 class AnswerTrainer(Trainer):
     """Takes the loss on answers alone and turns only those positions into logits: vocabularies are large."""
 
-    def __init__(self, *args: Any, precision: str, base_id: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, trainable: Trainable, *, precision: str, **kwargs: Any) -> None:
+        super().__init__(model=trainable.model, **kwargs)
         self.last_loss = math.nan
+        self._trainable = trainable
         self._precision = getattr(torch, precision)
-        self._base_id = base_id
         self._has_head = is_classifier(self.model)
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # our loss is a batch's mean: the Trainer averages accumulated batches
@@ -70,17 +78,17 @@ class AnswerTrainer(Trainer):
         return_outputs: bool = False,  # noqa: ARG002
         num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002
     ) -> torch.Tensor:
-        """Return the mean cross-entropy over the answers of a batch; raises `Invalid` when it is not finite.
+        """Return the cross-entropy over the answers of a batch; raises `Invalid` when it is not finite.
 
         An answer is tokens of the vocabulary, or one of the labels that a head scores.
         """
-        labels = inputs.pop("labels")
+        labels, tasks = inputs.pop("labels"), inputs.pop("tasks")
         enabled = self._precision is not torch.float32
         if not self._has_head:
             inputs = {**inputs, "logits_to_keep": labels.shape[1]}
         with torch.autocast(labels.device.type, dtype=self._precision, enabled=enabled):
             logits = model(**inputs, use_cache=False).logits
-        loss = cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+        loss = balanced_loss(logits.float(), labels, tasks) + self._trainable.penalty()
         self.last_loss = loss.item()
         if not math.isfinite(self.last_loss):
             raise Invalid(
@@ -93,7 +101,7 @@ class AnswerTrainer(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
-        save_adapter(self.model, Path(output_dir or self.args.output_dir), self._base_id)
+        self._trainable.save(Path(output_dir or self.args.output_dir))
 
 
 class _Reporter(TrainerCallback):
@@ -125,28 +133,26 @@ class _Reporter(TrainerCallback):
 
 
 def run(
-    model: Any,
+    trainable: Trainable,
     examples: Sequence[Example],
     config: LoraConfigSettings,
     work_dir: Path,
     *,
-    base_id: str,
     hooks: Hooks,
     resume_from: Path | None,
 ) -> None:
-    """Train the LoRA weights of `model` in place, from the start or from a checkpoint folder of the same run.
+    """Train the model's unfrozen weights in place, from the start or from a checkpoint folder of the same run.
 
     Raises `Cancelled` within one step of `should_stop`, `Invalid` when the loss is not finite.
     """
     reporter = _Reporter(hooks)
     trainer = AnswerTrainer(
-        model=model,
-        args=_arguments(config, work_dir, on_cpu=model.device.type == "cpu"),
+        trainable,
+        args=_arguments(config, work_dir, on_cpu=trainable.model.device.type == "cpu"),
         train_dataset=Batches(examples, config),
         data_collator=lambda items: collate([example for batch in items for example in batch]),
         callbacks=[reporter],
         precision=config.precision,
-        base_id=base_id,
     )
     reporter.trainer = trainer
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)

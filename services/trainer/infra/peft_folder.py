@@ -32,7 +32,7 @@ def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: 
     from peft import LoraConfig, PeftModel, get_peft_model
 
     torch.manual_seed(config.seed)
-    _prepare(model, config.precision)
+    for_training(model, config.precision)
     if start_from is not None:
         return PeftModel.from_pretrained(model, start_from, is_trainable=True).train()
     targets: Any = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
@@ -73,7 +73,7 @@ def is_classifier(model: "PreTrainedModel | PeftModel") -> bool:
     return hasattr(model, "score")  # PEFT passes on what it does not have itself
 
 
-def _prepare(model: "PreTrainedModel", precision: str) -> None:
+def for_training(model: "PreTrainedModel", precision: str) -> "PreTrainedModel":
     """Fit the frozen base to training: attention fast in both directions, linear weights cast once and for all."""
     import torch
 
@@ -83,6 +83,7 @@ def _prepare(model: "PreTrainedModel", precision: str) -> None:
         for layer in model.base_model.modules():
             if isinstance(layer, torch.nn.Linear):
                 layer.to(torch.bfloat16)  # autocast would cast every weight anew in each step
+    return model
 
 
 def _top_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:

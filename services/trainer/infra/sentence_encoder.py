@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ class SentenceEncoder:
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     max_tokens: int
-    is_normalised: bool
+    is_normalised: bool = False
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, its end cut off where it is too long."""
@@ -33,12 +33,17 @@ class SentenceEncoder:
 
 def load_encoder(folder: Path, max_tokens: int) -> SentenceEncoder:
     """Load an encoder of at most `max_tokens` a text; raises `Invalid` where it does not load or takes no means."""
+    modules = [str(module["type"]).rsplit(".", 1)[-1] for module in _read(folder / "modules.json", [])]
+    _check_modules(folder, modules)
+    return replace(load_token_encoder(folder, max_tokens), is_normalised="Normalize" in modules)
+
+
+def load_token_encoder(folder: Path, max_tokens: int) -> SentenceEncoder:
+    """Load an encoder whose tokens alone are looked at, however it pools them; raises `Invalid` as `load_encoder`."""
     import torch
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
-    modules = [str(module["type"]).rsplit(".", 1)[-1] for module in _read(folder / "modules.json", [])]
-    _check_modules(folder, modules)
     disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -48,7 +53,7 @@ def load_encoder(folder: Path, max_tokens: int) -> SentenceEncoder:
     own = _read(folder / "sentence_bert_config.json", {}).get("max_seq_length") or max_tokens
     room = min(max_tokens, own, tokenizer.model_max_length, model.config.max_position_embeddings)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return SentenceEncoder(model.to(device), tokenizer, room, "Normalize" in modules)
+    return SentenceEncoder(model.to(device), tokenizer, room)
 
 
 def _check_modules(folder: Path, modules: Sequence[str]) -> None:

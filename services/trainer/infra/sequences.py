@@ -24,6 +24,8 @@ class Example(NamedTuple):
 
     prompt: list[int]
     answer: list[int]
+    task: int = 0
+    """Which of several tasks it belongs to: they weigh the same in the loss."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -87,7 +89,7 @@ def _epoch(lengths: Sequence[int], batch_size: int, dice: random.Random) -> list
 
 
 def collate(examples: Sequence[Example]) -> dict[str, "Tensor"]:
-    """Return `input_ids`, `attention_mask`, `position_ids` `[batch, width]` and `labels` `[batch, answer]`.
+    """Return `labels` `[batch, answer]`, `tasks` `[batch]`, and the model's own inputs `[batch, width]`.
 
     Padding is on the left, so that the last `answer` columns of the logits predict `labels`; the final token of each
     sequence is predicted, never read.
@@ -105,4 +107,4 @@ def collate(examples: Sequence[Example]) -> dict[str, "Tensor"]:
         batch["attention_mask"][row, width - len(read) :] = 1
         batch["position_ids"][row, width - len(read) :] = torch.arange(len(read))
         labels[row, keep - len(example.answer) :] = torch.tensor(example.answer)
-    return {**batch, "labels": labels}
+    return {**batch, "labels": labels, "tasks": torch.tensor([example.task for example in examples])}

@@ -252,3 +252,17 @@ def test_a_job_chooses_its_embedder_distance_and_clustering(workshop, jobs, run,
     report = workshop.registry.release("t", job.result["release"]).report
     assert [counts["chosen"] for counts in report["data"]["labels"].values()] == [5, 5]
     assert report["warnings"] == []
+
+
+@pytest.mark.parametrize("model", ["multi-task-lora", "moe-lora"])
+def test_a_comparison_model_is_measured_label_by_label_and_leaves_nothing_behind(workshop, jobs, run, model):
+    body = {"kind": "comparison.train", "model": model, "labels": {label: label for label in LABELS[:2]}, **TRAINING}
+    job_id = jobs.train(**body, evaluation={LABELS[0]: LABELS[0]}, evaluate_rows=5)
+    job = run(job_id)
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert job.result["model"] == model
+    assert job.result["validation_rows"][LABELS[0]] == 5
+    assert job.result["train_rows"][LABELS[0]] == 24
+    assert job.result["train_rows"][LABELS[1]] < 24
+    assert job.result["exact_match"].keys() == set(LABELS[:2])
+    assert checkpoints_of(workshop, job_id) == []

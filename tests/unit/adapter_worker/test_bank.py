@@ -106,3 +106,29 @@ def test_random_joins_leaves_loads_and_evictions_equal_the_solo_runs(kit, kernel
         if generation is not None:
             tokens, logits = kit.known_solo(adapter, text, 20)
             agreement.check(generation.token_ids, tokens[:count], logits)
+
+
+def test_a_thousand_registered_adapters_share_32_slots(kit, agreement):
+    engine = kit.engine(adapter_slots=32)
+    weights = ["w0", "w1", "w2"]
+    for seed, name in enumerate(weights):
+        kit.adapter(name, seed=seed)
+
+    def ask(number):
+        name, digest = weights[number % len(weights)], f"registered-{number}"
+        request = greedy(kit, "one of a thousand", digest, job_id=digest, max_new_tokens=4)
+        while True:
+            engine.load_adapter(digest, kit.folder / name)
+            try:
+                return name, engine.generate(request, ignore).token_ids
+            except NotFound:  # evicted by the others between the two calls
+                continue
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(1000)))
+    assert len(engine.resident) == 32
+    engine.close()
+    alone = {name: kit.known_solo(name, "one of a thousand", 4) for name in weights}
+    assert len({tuple(tokens) for tokens, _ in alone.values()}) == len(weights)
+    for name, token_ids in answers:
+        agreement.check(token_ids, *alone[name])

@@ -21,6 +21,7 @@ def test_help_names_every_command(tmp_path):
         "up",
         "demo",
         "submit",
+        "run-reference",
         "jobs",
         "adapters",
         "datasets",
@@ -79,3 +80,21 @@ def test_a_selector_is_trained_added_to_balanced_or_cut_and_not_two_at_once(tmp_
     done = run("train", "selector", *arguments, data_dir=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_reference_run_without_texts_says_how_to_give_them(tmp_path):
+    done = run("run-reference", data_dir=tmp_path)
+    assert done.returncode == 2
+    assert "--data FILE" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("run-reference", "hello"), ("evaluate", "system", "--data", "examples/data")])
+def test_what_reads_the_registry_says_what_to_start(tmp_path, command):
+    done = run(*command, data_dir=tmp_path, SIGNALBOX_REDIS_URL="redis://127.0.0.1:1/0")
+    assert (done.returncode, "signalbox up" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_a_confusion_matrix_is_drawn_into_a_png_alone(tmp_path):
+    done = run("evaluate", "selector", "--data", "examples/data", "--confusion", "out.json", data_dir=tmp_path)
+    assert done.returncode == 2
+    assert "confusion.png" in done.stderr

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from services.cli import show
-from services.cli.evaluate import plot_curve
+from services.cli.evaluate import intervals
+from services.cli.plots import CELLS_WITH_NUMBERS, confusion_matrix, markdown, plot_curve, write_confusion
+from services.trainer.domain.metrics import Routed
 from shared.errors import Conflict
 
 FOUND = {
@@ -16,11 +18,18 @@ FOUND = {
         {"llm_share": 1.0, "sure": 2.0, "accuracy": 0.9, "ms": 150.0},
     ],
 }
+CONFUSION = {"bank.cards": {"bank.cards": 7, "none.none": 3}, "travel.trips": {"bank.cards": 1, "travel.trips": 9}}
+LABELLED = {
+    "confusion": CONFUSION,
+    "per_label": {"bank.cards": 0.7, "travel.trips": 0.9},
+    "intervals": {"per_label": {"bank.cards": (0.4, 0.9), "travel.trips": (0.7, 1.0)}},
+}
+PNG = b"\x89PNG"
 
 
 def test_the_curve_is_drawn_into_a_picture(tmp_path):
     plot_curve(FOUND, tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "curve.png").read_bytes().startswith(PNG)
 
 
 def test_a_selector_of_one_kind_has_no_curve(tmp_path):
@@ -35,3 +44,48 @@ def test_the_curve_is_a_table_of_its_own_and_part_of_the_json(capsys):
     shown = capsys.readouterr().out
     assert "100%" in shown
     assert "never" in shown
+
+
+def test_a_confusion_matrix_is_a_picture_with_json_and_a_table_beside_it(tmp_path):
+    write_confusion(LABELLED, tmp_path / "made" / "confusion.png")
+
+    assert (tmp_path / "made" / "confusion.png").read_bytes().startswith(PNG)
+    assert json.loads((tmp_path / "made" / "confusion.json").read_text()) == {
+        "gold": ["bank.cards", "travel.trips"],
+        "predicted": ["bank.cards", "none.none", "travel.trips"],
+        "counts": [[7, 3, 0], [1, 0, 9]],
+    }
+    assert (tmp_path / "made" / "confusion.md").read_text() == markdown(confusion_matrix(CONFUSION))
+
+
+def test_the_table_of_a_confusion_leaves_zeros_out_and_tells_what_is_right():
+    assert markdown(confusion_matrix(CONFUSION)) == (
+        "| gold / predicted | bank.cards | none.none | travel.trips | right |\n"
+        "| --- | ---: | ---: | ---: | ---: |\n"
+        "| bank.cards | 7 | 3 |  | 0.700 |\n"
+        "| travel.trips | 1 |  | 9 | 0.900 |\n"
+    )
+
+
+def test_many_labels_are_drawn_too(tmp_path):
+    labels = [f"a.t{number}" for number in range(CELLS_WITH_NUMBERS + 5)]
+    write_confusion({"confusion": {label: {label: 3} for label in labels}}, tmp_path / "many.png")
+    assert (tmp_path / "many.png").read_bytes().startswith(PNG)
+
+
+def test_each_label_is_a_row_with_what_it_was_taken_for(capsys):
+    show.evaluation(LABELLED, as_json=False)
+    shown = capsys.readouterr().out
+    for said in ("none.none 3", "0.700", "0.400 to 0.900"):
+        assert said in shown
+
+
+def test_accuracies_come_with_intervals():
+    rows = [Routed("a.x", "a.x", 0.9)] * 30 + [Routed("a.x", "a.y", 0.9)] * 10 + [Routed("b.y", "b.y", 0.9)] * 10
+    found = intervals(rows)
+
+    low, high = found["accuracy"]
+    assert 0.6 < low < 0.8 < high < 1
+    assert found["domain_accuracy"] == (1, 1)
+    assert found["task_accuracy"] == found["accuracy"]
+    assert found["per_label"]["b.y"] == (1, 1)

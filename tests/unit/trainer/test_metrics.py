@@ -15,6 +15,7 @@ def test_a_row_is_right_where_it_belongs_and_background_belongs_nowhere():
     metrics = measure(ROWS)
 
     assert (metrics.accuracy, metrics.n, metrics.rejected) == (0.6, 5, 2)
+    assert (metrics.domain_accuracy, metrics.task_accuracy) == (0.8, 0.6)
     assert metrics.per_label == {"fin.sa": 0.5, "fin.ha": 0.5, "none.none": 1.0}
 
 
@@ -27,7 +28,13 @@ def test_the_confusion_counts_gold_against_prediction():
 
 
 def test_no_rows_measure_as_zero():
-    assert measure([]) == (0.0, 0, {}, {}, 0, 0.0)
+    assert measure([]) == (0.0, 0.0, 0.0, 0, {}, {}, 0, 0.0)
+
+
+def test_a_label_is_right_by_halves():
+    metrics = measure([Routed("fin.ie", "med.ie", 0.9), Routed("fin.ie", "fin.sa", 0.9)])
+
+    assert (metrics.accuracy, metrics.domain_accuracy, metrics.task_accuracy) == (0, 0.5, 0.5)
 
 
 def test_a_selector_as_sure_as_it_is_right_has_no_calibration_error():

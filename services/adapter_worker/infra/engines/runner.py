@@ -20,7 +20,7 @@ from services.adapter_worker.infra.engines.sampling import logprobs, pick_tokens
 from services.adapter_worker.infra.engines.sequence import Sequence
 from services.adapter_worker.infra.kernels import Kernels
 from shared.errors import Invalid, SignalboxError, Unavailable
-from shared.prompts import CHATML_END
+from shared.model.tokens import end_token_ids
 
 
 class Chunk(NamedTuple):
@@ -237,12 +237,6 @@ def _last_tokens(chunks: Many[Chunk]) -> list[int]:
         if chunk.wants_logits:
             last.append(end - 1)
     return last
-
-
-def end_token_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids that end an answer: the tokenizer's own end token and ChatML's."""
-    ids = {tokenizer.eos_token_id, tokenizer.get_vocab().get(CHATML_END)}
-    return frozenset(token for token in ids if token is not None)
 
 
 def step_error(error: Exception) -> SignalboxError:

@@ -20,12 +20,12 @@ from services.adapter_worker.infra.engines.protocol import (
     adapter_not_loaded,
     engine_stopped,
 )
-from services.adapter_worker.infra.engines.runner import end_token_ids
 from services.adapter_worker.infra.engines.sequence import Sequence
 from services.adapter_worker.infra.engines.vllm_adapters import ServedAdapters
 from services.adapter_worker.infra.engines.vllm_server import BaseCard, Tokens, VllmServer
 from shared.adapter_files import WEIGHTS_NAME
 from shared.errors import Cancelled, Invalid, NotFound, SignalboxError, Unavailable
+from shared.model.tokens import end_token_ids
 from shared.settings import Settings
 
 T = TypeVar("T")

@@ -1,0 +1,212 @@
+"""`signalbox evaluate system`: a release end to end on labelled rows, as the last lines of the paper's table 1."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from services.cli import show
+from services.cli.labelled import LabelledRow, read_labelled
+from services.cli.place import current_settings
+from services.cli.reference import open_reference
+from services.trainer.domain.answers import Judged, TaskKind, exact_matches, lines, task_kinds
+from shared.errors import Invalid
+from shared.labels import REJECT
+from shared.registry import Release
+
+if TYPE_CHECKING:
+    from services.trainer.infra.reference import Reference
+    from services.trainer.infra.text_scores import TextScorer
+
+
+class Answered(NamedTuple):
+    """A row with what the system made of it; background has no oracle."""
+
+    label: str
+    input: str
+    expected: str
+    predicted: str
+    oracle: str
+    routed: str
+
+
+class Ask(NamedTuple):
+    """What is measured, and how."""
+
+    data: list[Path]
+    release: str = ""
+    classification: Collection[str] = ()
+    generation: Collection[str] = ()
+    limit: int | None = None
+    """Rows of each label; None for all."""
+    max_new_tokens: int = 128
+    rows_file: Path | None = None
+    """Where each row goes with its answers, as JSON lines."""
+
+
+def evaluate_system(ask: Ask) -> dict[str, Any]:
+    """Answer every row by its own label's adapter and by the selector's, one by one on the reference path; sum up.
+
+    Raises `Invalid` for rows without an output and for labels that the release lacks.
+    """
+    from services.trainer.infra.text_scores import text_scorer
+
+    settings = current_settings()
+    rows = read_labelled(ask.data)
+    reference = open_reference(settings, ask.release)
+    check_rows(rows, reference.release)
+    kinds = task_kinds(_outputs(rows), ask.classification, ask.generation)
+    scorer = text_scorer(settings.encoder) if "generation" in kinds.values() else None
+    answered = answer_rows(reference, _first(rows, ask.limit), ask.max_new_tokens)
+    judged = judge(answered, kinds, scorer)
+    if ask.rows_file:
+        write_rows(ask.rows_file, answered, judged)
+    return {
+        "release": reference.release.id,
+        "tasks": _tasks(judged, kinds, scorer),
+        **_estimates(judged),
+        "background": _background(answered),
+        "parameters": _parameters(reference),
+    }
+
+
+def check_rows(rows: Sequence[LabelledRow], release: Release) -> None:
+    """Raise `Invalid` where a row cannot be judged, with what to do about it."""
+    strange = sorted({row.label for row in rows} - {*release.labels, REJECT})
+    if strange:
+        raise Invalid(
+            "label_unknown",
+            f"release {release.id} has no {', '.join(strange)}: leave these rows out, or name a release that has them",
+        )
+    silent = sorted({row.label for row in rows if row.label != REJECT and not row.row.output})
+    if silent:
+        raise Invalid(
+            "outputs_missing",
+            f"rows of {', '.join(silent)} have no output to compare with: add it, or measure the selector alone with "
+            "`signalbox evaluate selector`",
+        )
+    if all(row.label == REJECT for row in rows):
+        raise Invalid("rows_missing", f"all rows are {REJECT}: give rows of the release's labels")
+
+
+def answer_rows(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens: int) -> list[Answered]:
+    """Answer each row both ways; generation ends a token after the label's longest expected output, or at the limit."""
+    limits = _limits(reference, rows, max_new_tokens)
+    return [_answer(reference, row, limits[row.label]) for row in show.counted(rows, "rows answered")]
+
+
+def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answered:
+    row, label = labelled.row, labelled.label
+    predicted = reference.select(row.input, row.instruction).label or REJECT
+    if label == REJECT:
+        return Answered(label, row.input, row.output, predicted, "", "")
+    entry = reference.release.labels[label]
+    oracle = reference.generate(entry, row.input, row.instruction, max_new_tokens=limit)
+    routed = oracle if predicted == label else _misrouted(reference, labelled, predicted, limit)
+    return Answered(label, row.input, row.output, predicted, oracle, routed)
+
+
+def _misrouted(reference: "Reference", labelled: LabelledRow, predicted: str, limit: int) -> str:
+    """The answer of the adapter that the selector named; of a rejected row the base model's, or none by policy."""
+    release, row = reference.release, labelled.row
+    if predicted == REJECT and release.reject_policy == "error":
+        return ""
+    return reference.generate(release.labels.get(predicted), row.input, row.instruction, max_new_tokens=limit)
+
+
+def _limits(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens: int) -> dict[str, int]:
+    from shared.model.tokens import encode_text
+
+    lengths: dict[str, int] = {}
+    for row in rows:
+        length = 1 + len(encode_text(reference.tokenizer, row.row.output))
+        lengths[row.label] = min(max_new_tokens, max(lengths.get(row.label, 0), length))
+    return lengths
+
+
+def judge(
+    answered: Iterable[Answered], kinds: Mapping[str, TaskKind], scorer: "TextScorer | None"
+) -> dict[str, list[Judged]]:
+    """Judge the rows of each label by its own measure; background is not among them."""
+    answered = list(answered)
+    return {
+        label: _judged([row for row in answered if row.label == label], scorer if kind == "generation" else None)
+        for label, kind in kinds.items()
+    }
+
+
+def _judged(rows: Sequence[Answered], scorer: "TextScorer | None") -> list[Judged]:
+    score = scorer.score if scorer else exact_matches
+    expected = [row.expected for row in rows]
+    oracle, routed = score([row.oracle for row in rows], expected), score([row.routed for row in rows], expected)
+    return [Judged(r.label, r.predicted, *scores) for r, *scores in zip(rows, oracle, routed, strict=True)]
+
+
+def write_rows(file: Path, answered: Iterable[Answered], judged: Mapping[str, Sequence[Judged]]) -> None:
+    """Write each row with its answers and their scores."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scores = {label: iter(rows) for label, rows in judged.items()}
+    with file.open("w") as stream:
+        for row in answered:
+            own = next(scores[row.label]) if row.label in scores else None
+            found = {"oracle_score": own.oracle, "routed_score": own.routed} if own else {}
+            stream.write(json.dumps(row._asdict() | found, ensure_ascii=False) + "\n")
+
+
+def _outputs(rows: Sequence[LabelledRow]) -> dict[str, list[str]]:
+    labels = sorted({row.label for row in rows} - {REJECT})
+    return {label: [row.row.output for row in rows if row.label == label] for label in labels}
+
+
+def _first(rows: Sequence[LabelledRow], limit: int | None) -> list[LabelledRow]:
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        seen[row.label] += 1
+        if limit is None or seen[row.label] <= limit:
+            kept.append(row)
+    return kept
+
+
+def _tasks(
+    judged: Mapping[str, Sequence[Judged]], kinds: Mapping[str, TaskKind], scorer: "TextScorer | None"
+) -> dict[str, Any]:
+    measures = {"classification": "exact_match", "generation": scorer.name if scorer else ""}
+    return {label: {"n": len(judged[label]), "kind": kind, "measure": measures[kind]} for label, kind in kinds.items()}
+
+
+def _estimates(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
+    """The three lines: a mean over tasks, and each task's own, with their intervals."""
+    from services.trainer.infra.bootstrap import estimate
+
+    found = lines([row for rows in judged.values() for row in rows])
+    return {
+        "lines": {
+            line: {
+                "mean": estimate(list(tasks.values()))._asdict(),
+                "tasks": {label: estimate([values])._asdict() for label, values in tasks.items()},
+            }
+            for line, tasks in found.items()
+        }
+    }
+
+
+def _background(answered: Iterable[Answered]) -> dict[str, Any]:
+    """What becomes of rows that belong to no label; they have no answer to compare with."""
+    own = [row for row in answered if row.label == REJECT]
+    rejected = sum(row.predicted == REJECT for row in own)
+    return {"n": len(own), "rejected": rejected / len(own) if own else None}
+
+
+def _parameters(reference: "Reference") -> dict[str, Any]:
+    from services.trainer.infra.parameters import adapter_parameters, base_count, selector_parameters
+
+    base = base_count(reference.base_folder)
+    selector = selector_parameters(reference.weights, reference.selector, base)
+    adapters = adapter_parameters(reference.weights, reference.release, base)
+    return {
+        "base": base,
+        "selector": {part: trained._asdict() for part, trained in selector.items()},
+        "adapters": {label: trained._asdict() for label, trained in adapters.items()},
+    }

@@ -1,0 +1,73 @@
+"""`signalbox run-reference`: the inference order of section 3.5 in this process, over a release in the registry."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from services.cli.labelled import read_plain
+from services.cli.place import current_registry, find_release
+from shared.errors import Invalid
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from services.trainer.infra.reference import Answer, Reference
+
+
+class Question(NamedTuple):
+    """One text to answer, as it is; without an instruction the adapter's own holds."""
+
+    input: str
+    instruction: str = ""
+
+
+def read_questions(texts: Sequence[str], instruction: str, data: Path | None) -> list[Question]:
+    """The texts, then a file's rows, white space at whose ends is cut as in any data set; raises `Invalid`."""
+    if any(not text.strip() for text in texts):
+        raise Invalid("input_blank", "a text is blank: give one in which something can be read")
+    rows = read_plain(data) if data else []
+    return [Question(text, instruction) for text in texts] + [Question(row.input, row.instruction) for row in rows]
+
+
+def open_reference(settings: Settings, release_id: str = "") -> "Reference":
+    """The reference of a release (the current one where none is named), on the base model that it was made for.
+
+    Raises `Conflict` where there is no release, `NotFound`, and `Invalid` where the base model is another one.
+    """
+    from services.trainer.infra.reference import Reference
+    from shared.model.base import base_model_id, resolve_base_model
+    from shared.model.processor import limit_threads
+
+    registry = current_registry(settings)
+    release = find_release(registry, release_id)
+    limit_threads(settings)
+    folder = resolve_base_model(settings)
+    if base_model_id(folder) != release.base_model:
+        raise Invalid(
+            "base_model_mismatch",
+            f"release {release.id} was made for base model {release.base_model}, and {settings.base_model!r} is "
+            f"{base_model_id(folder)}: set SIGNALBOX_BASE_MODEL to the one it was made for, or name another release",
+        )
+    return Reference(release, registry, folder, max_prompt_tokens=settings.max_prompt_tokens)
+
+
+def run_reference(
+    reference: "Reference", questions: Iterable[Question], max_new_tokens: int
+) -> Iterator[dict[str, Any]]:
+    """One record per question, in order."""
+    for asked in questions:
+        yield record(asked.input, reference.answer(asked.input, asked.instruction, max_new_tokens=max_new_tokens))
+
+
+def record(text: str, answer: "Answer") -> dict[str, Any]:
+    """An answer as one line of JSON; `label` is null where the text was rejected, `text` where nobody answered."""
+    selection, entry = answer.selection, answer.entry
+    return {
+        "input": text,
+        "label": selection.label or None,
+        "probability": round(selection.best.probability, 6),
+        "best_label": selection.best.label,
+        "by": selection.by,
+        "adapter": entry.adapter if entry else None,
+        "adapter_ref": entry.ref if entry else None,
+        "text": answer.text,
+    }

@@ -1,0 +1,62 @@
+"""How many weights are trained, beside those of the base model; counted in the files' headers, nothing is loaded."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from shared.adapter_files import WEIGHTS_NAME
+from shared.adapter_files.tensors import read_header
+from shared.registry import Release, ReleaseSelector
+
+_FITTED = ("weights", "bias")
+"""A light selector's third tensor is counted off the texts, not trained."""
+
+
+class Weights(Protocol):
+    """Where a release's weights come from: the registry, or the folders of a test."""
+
+    def fetch_weights(self, digest: str) -> Path:
+        """A local PEFT folder."""
+        ...
+
+    def fetch_light(self, digest: str) -> Path:
+        """A local file of a light selector."""
+        ...
+
+
+class Trained(NamedTuple):
+    """Weights that were trained, and their share of all weights in use, base model included (as PEFT prints it)."""
+
+    trainable: int
+    share: float
+
+
+def base_count(base_folder: Path) -> int:
+    """Return the number of the base model's weights; tied ones count once. Raises `Invalid` for a broken file."""
+    return _count(sorted(base_folder.glob("*.safetensors")))
+
+
+def selector_parameters(weights: Weights, selector: ReleaseSelector, base: int) -> dict[str, Trained]:
+    """Return what was trained of each part of a selector."""
+    found = {}
+    if selector.light:
+        header = read_header(weights.fetch_light(selector.light))
+        found["light"] = _trained(sum(math.prod(header[name].shape) for name in _FITTED), base)
+    if selector.llm:
+        found["llm"] = _trained(_count([weights.fetch_weights(selector.llm) / WEIGHTS_NAME]), base)
+    return found
+
+
+def adapter_parameters(weights: Weights, release: Release, base: int) -> dict[str, Trained]:
+    """Return what was trained of each label's adapter; one of PiSSA counts at the doubled rank it is served in."""
+    folders = {label: weights.fetch_weights(entry.adapter) for label, entry in release.labels.items()}
+    return {label: _trained(_count([folder / WEIGHTS_NAME]), base) for label, folder in folders.items()}
+
+
+def _trained(count: int, base: int) -> Trained:
+    return Trained(count, count / (base + count))
+
+
+def _count(files: Iterable[Path]) -> int:
+    return sum(math.prod(span.shape) for file in files for span in read_header(file).values())

@@ -1,0 +1,91 @@
+"""How near a generated text is to the expected one: BERTScore with a local encoder, otherwise ROUGE-L."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from services.trainer.infra.sentence_encoder import load_token_encoder
+from shared.errors import Invalid
+from shared.model.base import base_model_id
+
+MAX_TOKENS = 512
+# A character is a word where a script writes none apart: Han, kana, Thai, Lao, Burmese and Khmer.
+_UNSPACED = (
+    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+)
+_WORDS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+
+
+class TextScorer(Protocol):
+    """A measure of texts, with the name that reports give it."""
+
+    name: str
+
+    def score(self, answers: Sequence[str], expected: Sequence[str]) -> list[float]:
+        """Return a value from 0 to 1 for each answer."""
+        ...
+
+
+def text_scorer(encoder: Path | None) -> TextScorer:
+    """BERTScore where there is an encoder, otherwise ROUGE-L.
+
+    Raises `Invalid` where the encoder does not load or a package is missing.
+    """
+    try:
+        return BertScore(encoder) if encoder else RougeL()
+    except ImportError as error:
+        raise Invalid(
+            "package_missing", f"{error.name} is not installed: pip install 'signalbox[metrics]', then try again"
+        ) from error
+
+
+class BertScore:
+    """BERTScore-F1 (Zhang et al. 2019) on the encoder's last layer, without idf weights or baseline rescaling."""
+
+    def __init__(self, encoder: Path) -> None:
+        from torchmetrics.functional.text.bert import bert_score
+
+        self._bert_score = bert_score
+        self._encoder = load_token_encoder(encoder, MAX_TOKENS)
+        self.name = f"bertscore_f1 ({encoder.name}, {base_model_id(encoder)})"
+
+    def score(self, answers: Sequence[str], expected: Sequence[str]) -> list[float]:
+        """Return the F1 of each answer; one that is empty gets 0."""
+        # Pair by pair: torchmetrics 1.9 sorts both sides of a batch by length and puts them back in unlike orders.
+        return [
+            self._f1(answer, right) if answer.strip() else 0.0 for answer, right in zip(answers, expected, strict=True)
+        ]
+
+    def _f1(self, answer: str, right: str) -> float:
+        encoder = self._encoder
+        found = self._bert_score(
+            [answer],
+            [right],
+            model=encoder.model,
+            user_tokenizer=encoder.tokenizer,
+            max_length=encoder.max_tokens,
+            truncation=True,
+            device=encoder.model.device,
+        )
+        return float(found["f1"])
+
+
+class RougeL:
+    """ROUGE-L F1 by `rouge-score`, with words of any script: its own tokenizer drops all but a-z and 0-9."""
+
+    name = "rouge_l_f1"
+
+    def __init__(self) -> None:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        self._scorer = RougeScorer(["rougeL"], tokenizer=self)
+
+    def score(self, answers: Sequence[str], expected: Sequence[str]) -> list[float]:
+        """Return the F1 of the longest common subsequence of words for each answer."""
+        pairs = zip(answers, expected, strict=True)
+        return [float(self._scorer.score(right, answer)["rougeL"].fmeasure) for answer, right in pairs]
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text, case folded; what `RougeScorer` asks its tokenizer."""
+        return _WORDS.findall(text.casefold())

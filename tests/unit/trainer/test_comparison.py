@@ -1,0 +1,138 @@
+"""The comparison models: one LoRA for all tasks, and a mixture of experts (paper, section 4.2)."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+from services.trainer.domain.rows import Row
+from services.trainer.infra.config import LoraConfigSettings
+from services.trainer.infra.fit import Experts, train_together
+from services.trainer.infra.loop import Hooks
+from services.trainer.infra.losses import balanced_loss
+from services.trainer.infra.moe_lora import ExpertLinear, imbalance, load_experts, with_experts
+from services.trainer.infra.sequences import IGNORED, adapter_examples, collate
+from shared.errors import Invalid
+from shared.model.base import load_model
+from shared.model.merge import with_adapter
+
+CONFIG = LoraConfigSettings(rank=4, epochs=2, batch_size=4, max_length=128, checkpoint_steps=3, dropout=0.2)
+TASKS = [
+    [Row("Cheer.", f"word {n}", "yes") for n in range(16)],
+    [Row("Boo.", f"word {n}", "nonono") for n in range(4)],
+]
+EXPERTS = Experts((2, 4), 2)
+
+
+@pytest.fixture
+def train(tiny_folder, tiny_tokenizer, tmp_path):
+    def run(config=CONFIG, name="run", experts=EXPERTS, resume_from=None, **hooks):
+        return train_together(
+            tiny_folder, tiny_tokenizer, TASKS, config=config, work_dir=tmp_path / name, experts=experts,
+            hooks=Hooks(**hooks), resume_from=resume_from,
+        )  # fmt: skip
+
+    return run
+
+
+def test_tasks_weigh_the_same_however_many_rows_and_tokens_they_have():
+    logits = torch.randn(3, 4, 7, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[IGNORED, 1, 2, 3], [0, 1, 2, 3], [IGNORED, IGNORED, IGNORED, 6]])
+    apart = [
+        cross_entropy(logits[rows].flatten(0, 1), labels[rows].flatten(), ignore_index=IGNORED)
+        for rows in ([0, 1], [2])
+    ]
+    torch.testing.assert_close(balanced_loss(logits, labels, torch.tensor([5, 5, 1])), sum(apart) / 2)
+
+
+def test_of_one_task_it_is_the_plain_loss_of_a_head_too():
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1], [2], [3], [4], [0]])
+    expected = cross_entropy(logits, labels[:, 0])
+    torch.testing.assert_close(balanced_loss(logits, labels, torch.zeros(5, dtype=torch.long)), expected)
+
+
+@pytest.mark.parametrize("method", ["lora", "rslora"])
+def test_a_layer_gives_each_token_its_likeliest_experts(method):
+    torch.manual_seed(0)
+    base = torch.nn.Linear(6, 5)
+    layer = ExpertLinear(base, 4, 2, CONFIG.model_copy(update={"method": method})).eval()
+    torch.nn.init.normal_(layer.up)
+    tokens = torch.randn(3, 2, 6)
+
+    def one(token):
+        chances = layer.router(token).softmax(-1)
+        best = chances.topk(2).indices.tolist()
+        a, b = layer.down.view(4, 4, 6), layer.up.view(5, 4, 4)
+        scale = 16 / (4 if method == "lora" else 2)
+        return base(token) + sum(scale * chances[e] / chances[best].sum() * (b[:, e] @ (a[e] @ token)) for e in best)
+
+    expected = torch.stack([torch.stack([one(token) for token in row]) for row in tokens])
+    torch.testing.assert_close(layer(tokens), expected)
+
+
+def test_imbalance_is_one_where_experts_share_the_tokens_and_grows_to_their_number():
+    chances = torch.full((8, 4), 0.25)
+    even = torch.eye(4).repeat(2, 1)
+    torch.testing.assert_close(imbalance(chances, even), torch.tensor(1.0))
+    one = torch.tensor([1.0, 0, 0, 0]).expand(8, 4)
+    torch.testing.assert_close(imbalance(one, one), torch.tensor(4.0))
+
+
+def test_higher_layers_have_more_experts_and_nothing_else_is_trained(tiny_folder):
+    base = load_model(tiny_folder, "float32", device="cpu")
+    before = base(torch.tensor([[3, 4, 5]])).logits
+    model = with_experts(base, CONFIG, (2, 6), 2).eval()
+    counts = [layer.self_attn.q_proj.experts for layer in model.model.layers]
+    assert counts == [2, 6]
+    trained = {name.rpartition(".")[2] if "router" not in name else "router" for name, p in model.named_parameters()
+               if p.requires_grad}  # fmt: skip
+    assert trained == {"router", "down", "up"}
+    assert torch.equal(model(torch.tensor([[3, 4, 5]])).logits, before)
+
+
+def test_modules_that_the_base_lacks_are_named(train):
+    with pytest.raises(Invalid, match="w_pack"):
+        train(CONFIG.model_copy(update={"target_modules": ("w_pack",)}))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("experts", [None, EXPERTS], ids=["multi-task-lora", "moe-lora"])
+def test_what_was_learnt_is_there_when_the_weights_are_loaded_again(
+    train, experts, precision, tiny_folder, tiny_tokenizer
+):
+    config = CONFIG.model_copy(update={"epochs": 10, "learning_rate": 0.01, "dropout": 0, "precision": precision})
+    folder = train(config, experts=experts)
+    base = load_model(tiny_folder, "float32", device="cpu")
+    before = loss_of(base, tiny_tokenizer)
+    model = load_experts(with_experts(base, config, *experts), folder) if experts else with_adapter(base, folder)
+    assert loss_of(model, tiny_tokenizer) < before / 2
+
+
+def loss_of(model, tokenizer):
+    batch = collate([row for task in TASKS for row in adapter_examples(tokenizer, task, "chatml", 128)])
+    labels, tasks = batch.pop("labels"), batch.pop("tasks")
+    return balanced_loss(model(**batch, logits_to_keep=labels.shape[1]).logits, labels, tasks).item()
+
+
+def test_routers_and_experts_are_moved_by_training(train, tiny_folder):
+    weights = load_file(train() / "model.safetensors")
+    fresh = dict(with_experts(load_model(tiny_folder, "float32", device="cpu"), CONFIG, *EXPERTS).named_parameters())
+    assert weights.keys() == {name for name, weight in fresh.items() if weight.requires_grad}
+    assert all(not torch.equal(weight, fresh[name]) for name, weight in weights.items())
+
+
+def test_a_resumed_mixture_ends_with_the_weights_of_an_uninterrupted_one(train, tmp_path):
+    def keep(folder, step):
+        shutil.copytree(folder, tmp_path / "kept" / str(step))
+
+    whole = load_file(train(name="whole", on_checkpoint=keep) / "model.safetensors")
+    steps = []
+    resumed = train(
+        name="resumed", resume_from=tmp_path / "kept" / "6", on_progress=lambda progress: steps.append(progress.step)
+    )
+    assert steps == [7, 8, 9, 10]
+    found = load_file(resumed / "model.safetensors")
+    assert all(torch.equal(found[name], weight) for name, weight in whole.items())
