@@ -13,10 +13,10 @@ VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm vllm bench peers reproduce lint types up down logs clean
+.PHONY: help install demo test test-slow test-vllm test-compose k8s-check vllm bench peers reproduce lint types up up-compose down logs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,12 @@ $(VLLM_VENV)/.installed:
 
 vllm: $(VLLM_VENV)/.installed ## make the environment of the vLLM server that tests and benchmarks start
 
+test-compose: install ## the system in containers: needs Docker
+	$(BIN)/pytest -m slow tests/compose -rs
+
+k8s-check: install ## render every overlay and check it against the schemas of Kubernetes 1.28 to 1.33 (needs kubectl)
+	$(BIN)/pytest tests/k8s -rs
+
 test-vllm: install vllm ## the vllm engine against a real server
 	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm
 
@@ -76,6 +82,10 @@ types: install ## mypy, strict
 
 up: install ## run the whole system in the foreground
 	$(BIN)/signalbox up --worker bank,base --worker travel
+
+up-compose: ## run the whole system in containers, with an API key at the end
+	docker compose up --build --wait
+	docker compose run --rm cli keys create --scope admin
 
 down: ## end a system that runs in the data folder
 	$(BIN)/signalbox down

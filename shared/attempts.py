@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import secrets
 import threading
 import time
@@ -22,6 +23,9 @@ log = structlog.get_logger()
 StopReason = Literal["cancel", "stale", "drain"]
 Event = tuple[str, int, str, dict[str, Any]]
 """Job id, attempt, type, data."""
+
+STUCK_SECONDS = 120.0
+"""How long no turn may come before a process counts as stuck: a ledger that is away holds one up for some seconds."""
 
 
 class Held:
@@ -91,6 +95,7 @@ class LeaseKeeper:
         self._info = info
         self._every_seconds = settings.heartbeat_seconds
         self.lease_seconds = settings.lease_seconds
+        self._turned_at = self._noted_at = -math.inf
         self._held: dict[str, Held] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -105,6 +110,16 @@ class LeaseKeeper:
         self._stop.set()
         with contextlib.suppress(Unavailable):
             self._ledger.do(calls.leave_queues(self._owner, self._queues))
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether the thread lives and gets its turns, with or without a ledger that answers."""
+        return time.monotonic() - self._turned_at < STUCK_SECONDS
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the ledger has lately noted this process as a consumer of its queues, and it is not leaving them."""
+        return not self._stop.is_set() and time.monotonic() - self._noted_at < self.lease_seconds
 
     @contextlib.contextmanager
     def hold(self, job: Job) -> Iterator[Held]:
@@ -143,6 +158,7 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_seconds):
+            self._turned_at = time.monotonic()
             try:
                 self._beat()
             except Unavailable as error:
@@ -155,6 +171,7 @@ class LeaseKeeper:
             held = list(self._held.values())
         items = [(h.job.id, h.job.attempt) for h in held]
         standing = self._ledger.do(calls.heartbeat(self._owner, self._queues, items, self._info(), self.lease_seconds))
+        self._turned_at = self._noted_at = time.monotonic()
         for one, stands in zip(held, standing, strict=True):
             if stands != "held":
                 one.stop(stands)

@@ -1,8 +1,6 @@
 """Prometheus metrics of the Celery services; a job or a tenant is never a label."""
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
-
-from shared.settings import Settings
+from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -27,9 +25,3 @@ SELECTOR_PROBABILITY = Histogram(
 )
 TRAINING_LOSS = Gauge("signalbox_training_loss", "Loss of the training job that runs", ["kind"])
 JOBS_ENDED = Counter("signalbox_jobs_ended", "Attempts that ended a job", ["state"])
-
-
-def serve(settings: Settings) -> None:
-    """Serve /metrics at `metrics_host` and `metrics_port`; port 0 serves nothing."""
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr=settings.metrics_host)

@@ -3,7 +3,9 @@
 import json
 import os
 import secrets
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import redis
 import structlog
 from celery import Celery, signals
+from celery.worker import state as celery_state
 
+from shared import probes
 from shared.attempts import Attempts, EventWriter, Held, LeaseKeeper
 from shared.bus import Bus, make_celery
 from shared.errors import SignalboxError
@@ -25,6 +29,15 @@ from shared.settings import Settings
 from shared.store import S3Store
 
 log = structlog.get_logger()
+
+
+def end_on_sigterm() -> None:
+    """End at once until the worker has a handler of its own.
+
+    The first process of a container ignores a signal without a handler: told to end while it loads a model, it would
+    load on, take jobs, and be killed over them.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 class Service:
@@ -47,6 +60,7 @@ class Service:
         self.events = EventWriter(self.ledger)
         self._reconciler = Reconciler(self.ledger, self.bus, settings, self.owner)
         self._releases: dict[tuple[str, str], Release] = {}
+        self._runs_once = False
 
     def release(self, tenant_id: str, release_id: str) -> Release:
         """A release by id, remembered: releases never change."""
@@ -61,11 +75,22 @@ class Service:
         @self.celery.task(name=task, bind=True)  # type: ignore[untyped-decorator]
         def door(request: Any, message: dict[str, Any]) -> None:
             queue = request.request.delivery_info["routing_key"]
+            if self._runs_once:
+                _take_no_more()
             self.attempts.run(JobMessage.model_validate(message).job_id, queue, work)
+
+    def run_once(self, idle_seconds: float) -> None:
+        """Serve one message, or give up after `idle_seconds` without one; for jobs that an autoscaler starts."""
+        self._runs_once = True
+        idle = threading.Timer(idle_seconds, _take_no_more)
+        idle.daemon = True
+        idle.start()
+        self.run()
 
     def run(self) -> None:
         """Serve the queues until SIGTERM; what is in flight is finished, or given back at the drain deadline."""
         self.leases.start()
+        probes.serve(self.settings, self.leases)
         self._reconciler.start()
         threading.Thread(target=self._follow_cancels, name="cancel-hints", daemon=True).start()
         signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
@@ -109,6 +134,11 @@ class Service:
                 message = hints.get_message(timeout=3)
                 if message:
                     self.leases.stop_job(message["data"], "cancel")
+
+
+def _take_no_more() -> None:
+    """Let the worker finish what it holds, then end."""
+    celery_state.should_stop = os.EX_OK
 
 
 def publish_base_model(service: Service, base_model: str, shapes: dict[str, Any]) -> None:

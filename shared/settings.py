@@ -1,5 +1,10 @@
-"""Settings of every process, from the environment with the prefix `SIGNALBOX_`, read once and frozen."""
+"""Settings of every process, read once and frozen.
 
+They come from the environment with the prefix `SIGNALBOX_`, and where `SIGNALBOX_SECRETS_DIR` names a folder, from its
+files: `signalbox_s3_secret_key` and so on. What both hold, the environment decides.
+"""
+
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Everything that can be set; units are in the names."""
 
-    model_config = SettingsConfigDict(env_prefix="SIGNALBOX_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="SIGNALBOX_", frozen=True, extra="ignore", secrets_dir=os.environ.get("SIGNALBOX_SECRETS_DIR")
+    )
 
     # Where things are. `broker_url` may name the same server as `redis_url`; two servers keep accepting fast.
     redis_url: str = "redis://127.0.0.1:6379/0"

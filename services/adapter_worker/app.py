@@ -17,7 +17,7 @@ from shared.jobs import Job
 from shared.labels import check_name
 from shared.names import DEFAULT_TENANT, TaskName, generate_queue
 from shared.registry import Release, ReleaseWatch
-from shared.service import Service, publish_base_model
+from shared.service import Service, end_on_sigterm, publish_base_model
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 
@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 def main() -> None:
     """Run until SIGTERM."""
+    end_on_sigterm()
     configure_logging("adapter_worker")
     settings = Settings()
     groups = [check_name(group.strip(), "group") for group in settings.groups.split(",")]
@@ -56,7 +57,6 @@ def main() -> None:
         )
 
     service.on(TaskName.GENERATE, work)
-    metrics.serve(settings)
     service.run()
     engine.close()
 

@@ -20,6 +20,9 @@ train = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
 releases = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+k8s = typer.Typer(no_args_is_help=True, help="Kubernetes: the files of one more group.")
+k8s_group = typer.Typer(no_args_is_help=True)
+k8s.add_typer(k8s_group, name="group", help="Groups of adapters.")
 for name, group in {
     "jobs": jobs,
     "adapters": adapters,
@@ -28,6 +31,7 @@ for name, group in {
     "evaluate": evaluate,
     "releases": releases,
     "keys": keys,
+    "k8s": k8s,
 }.items():
     app.add_typer(group, name=name)
 
@@ -101,6 +105,40 @@ def worker(
     from services.adapter_worker.app import main as run
 
     run()
+
+
+@app.command()
+def trainer(
+    once: Annotated[bool, typer.Option("--once", help="End after one job, or where none comes.")] = False,
+) -> None:
+    """Run one trainer in the foreground (what a container runs)."""
+    from services.trainer.app import main as run
+
+    run(once=once)
+
+
+@app.command()
+def secrets(
+    folder: Annotated[Path, typer.Argument(file_okay=False)],
+    ledger: Annotated[str, typer.Option(help="host:port")] = "ledger:6379",
+    broker: Annotated[str, typer.Option(help="host:port")] = "broker:6379",
+) -> None:
+    """Write random passwords of a deployment's servers into files, where there are none yet."""
+    from services.cli.passwords import write_passwords
+
+    made = write_passwords(folder, ledger=ledger, broker=broker)
+    show.out.print(f"wrote {', '.join(made)}" if made else "every file is there already")
+
+
+@app.command()
+def bucket(
+    patience: Annotated[float, typer.Option(help="Seconds to wait for the object store.", min=0)] = 120,
+) -> None:
+    """Make the bucket where it is missing; returns once the store takes a write."""
+    from services.cli.bucket import make_bucket
+    from shared.settings import Settings
+
+    make_bucket(Settings(), patience)
 
 
 @app.command()
@@ -490,6 +528,20 @@ def keys_revoke(key_id: str) -> None:
     from shared import keys as store
 
     show.record(store.revoke(_redis(), key_id).model_dump(mode="json", exclude={"sha256"}), as_json=False)
+
+
+@k8s_group.command("add")
+def k8s_group_add(
+    name: str,
+    overlay: Annotated[Path, typer.Option(help="keda or hpa.", exists=True, file_okay=False)] = Path(
+        "k8s/overlays/keda"
+    ),
+    workers: Annotated[int, typer.Option(help="How many at most.", min=1)] = 4,
+) -> None:
+    """Write the files of a new group into a Kustomize overlay; kubectl apply -k starts its workers."""
+    from services.cli.k8s_groups import add_group
+
+    show.out.print(f"wrote {add_group(overlay, name, workers)}; kubectl apply -k {overlay}")
 
 
 @app.command()

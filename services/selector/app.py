@@ -16,7 +16,7 @@ from shared.model.base import resolve_base_model
 from shared.model.processor import limit_threads
 from shared.names import DEFAULT_TENANT, SELECT_QUEUE, TaskName
 from shared.registry import Release, ReleaseSelector, ReleaseWatch
-from shared.service import Service
+from shared.service import Service, end_on_sigterm
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 
@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 def main() -> None:
     """Run until SIGTERM."""
+    end_on_sigterm()
     configure_logging("selector")
     settings = Settings()
     # Twice the batch: one batch is scored while the next one gathers.
@@ -80,7 +81,6 @@ def main() -> None:
     )
     watch.start()
     service.on(TaskName.SELECT, work)
-    metrics.serve(settings)
     service.run()
 
 

@@ -4,20 +4,23 @@ import shutil
 
 from services.trainer.handlers import train
 from services.trainer.workshop import Workshop
-from shared import metrics
 from shared.adapter_files import BaseShapes
 from shared.attempts import Held
 from shared.jobs import Job
 from shared.model.base import base_model_id, load_tokenizer, resolve_base_model
 from shared.model.processor import limit_threads
 from shared.names import TRAIN_QUEUE, TaskName
-from shared.service import Service, publish_base_model
+from shared.service import Service, end_on_sigterm, publish_base_model
 from shared.settings import Settings
 from shared.telemetry import configure_logging
 
+IDLE_SECONDS = 120.0
+"""How long a trainer that is to do one job waits for it: its message may be lost, and comes again."""
 
-def main() -> None:
-    """Run until SIGTERM; one training job at a time."""
+
+def main(*, once: bool = False) -> None:
+    """Run until SIGTERM, or for one job; one training job at a time."""
+    end_on_sigterm()
     configure_logging("trainer")
     settings = Settings()
     limit_threads(settings)
@@ -45,5 +48,7 @@ def main() -> None:
             shutil.rmtree(workshop.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
 
     service.on(TaskName.TRAIN, work)
-    metrics.serve(settings)
-    service.run()
+    if once:
+        service.run_once(IDLE_SECONDS)
+    else:
+        service.run()

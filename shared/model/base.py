@@ -28,7 +28,7 @@ def resolve_base_model(settings: Settings) -> Path:
     if settings.base_model == SMOLLM2:
         return convert_smollm2(settings.cache_dir / "base" / SMOLLM2)
     folder = Path(settings.base_model).expanduser()
-    return _checked(folder) if folder.is_dir() else _from_hub(settings.base_model)
+    return _checked(folder) if folder.is_dir() else download_from_hub(settings.base_model)
 
 
 def _checked(folder: Path) -> Path:
@@ -40,12 +40,13 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _from_hub(name: str) -> Path:
+def download_from_hub(name: str, folder: Path | None = None) -> Path:
+    """Download a model, into the hub's own cache where no folder is named; raises as `resolve_base_model` does."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        return _checked(Path(snapshot_download(name, allow_patterns=HUB_FILES)))
+        return _checked(Path(snapshot_download(name, allow_patterns=HUB_FILES, local_dir=folder)))
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise Invalid(
             "base_model_unknown",

@@ -1,8 +1,10 @@
 """The import rule of docs/architecture.md, read from the source itself."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,43 @@ def test_every_queue_and_task_name_is_written_in_one_place():
     names = ['"signalbox.', '"generate.', "'generate."]
     found = [module_name(p) for p in SOURCES if any(n in p.read_text() for n in names)]
     assert found == ["shared.names"]
+
+
+def reached_from(start):
+    """Every module of ours that a program may import, at once or lazily."""
+    found, todo = set(), [start]
+    while todo:
+        name = todo.pop()
+        file = file_of(name)
+        if name in found or not file.is_file():
+            continue
+        found.add(name)
+        todo += [name.rpartition(".")[0], *imports(file), *imported_names(file)]
+    return found
+
+
+def imported_names(path):
+    """`from package import module` names a module, too."""
+    froms = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.module)
+    return (f"{node.module}.{alias.name}" for node in froms for alias in node.names)
+
+
+def installed_with(*extras):
+    """Names of the packages that pyproject.toml asks for: always, and with these extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(p for extra in extras for p in project["optional-dependencies"][extra])]
+    return {re.split(r"[\[=<>]", package)[0] for package in asked}
+
+
+def test_the_api_needs_nothing_but_what_its_image_installs():
+    brought = {"kombu": "celery", "redis": "celery", "starlette": "fastapi", "urllib3": "minio"}
+    modules = reached_from("services.api.__main__")
+    used = {name.split(".")[0] for m in modules for name in imports(file_of(m))} - sys.stdlib_module_names
+    packages = {brought.get(name, name).replace("_", "-") for name in used - {"shared", "services"}}
+    assert packages - installed_with("api") == set()
+    assert len(modules) > 50
+
+
+def file_of(module):
+    path = ROOT.joinpath(*module.split("."))
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"

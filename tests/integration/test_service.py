@@ -1,9 +1,16 @@
 """What every Celery service does beside its jobs."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
+import time
 
+from shared.bus import Bus, make_celery
 from shared.errors import Unavailable
+from shared.jobs import JobKind, NewJob, new_job_id
+from shared.ledger import calls
 from shared.service import Service, publish_base_model
 from shared.store import FolderStore
 
@@ -30,3 +37,54 @@ def test_a_base_model_is_published_once_the_store_comes(settings, tmp_path):
             thread.join(10)
     assert service.ledger.redis.get("sb:base_model") == "base"
     assert json.loads(service.store.get("base/base.json")) == {"id": "base", "shapes": {"layers": 1}}
+
+
+PROGRAM = """
+import sys
+from shared.jobs import JobState
+from shared.ledger import calls
+from shared.names import TaskName
+from shared.service import Service
+from shared.settings import Settings
+
+service = Service(Settings(), "test", ["train"], concurrency=1)
+service.on(TaskName.TRAIN, lambda job, held: service.attempts.end(calls.finish(job, JobState.SUCCEEDED, result={})))
+service.run_once(float(sys.argv[1]))
+"""
+
+
+def run_once(settings, idle_seconds):
+    env = os.environ | {"SIGNALBOX_REDIS_URL": settings.redis_url, "SIGNALBOX_BROKER_URL": settings.broker_url}
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(idle_seconds)], env=env, timeout=60, check=False
+    ).returncode
+
+
+def test_a_service_that_is_to_do_one_job_leaves_the_next_one_in_the_queue(settings, ledger):
+    bus = Bus(make_celery(settings, "test"))
+    job_ids = [new_job_id("t") for _ in range(2)]
+    for job_id in job_ids:
+        job = NewJob(id=job_id, tenant_id="t", kind=JobKind.TRAIN, queue="train", body={})
+        bus.send(ledger.do(calls.create(job, 60)).send)
+
+    def states():
+        return [str(ledger.do(calls.get(job_id)).state) for job_id in job_ids]
+
+    assert run_once(settings, 30) == 0
+    assert states() == ["succeeded", "queued"]
+    assert run_once(settings, 30) == 0
+    assert states() == ["succeeded", "succeeded"]
+
+
+def test_a_service_that_is_to_do_one_job_gives_up_where_none_comes(settings):
+    began = time.monotonic()
+    assert run_once(settings, 0.1) == 0
+    assert time.monotonic() - began < 30
+
+
+def test_a_service_told_to_end_while_it_loads_ends(tmp_path):
+    program = "import time; from shared.service import end_on_sigterm as e; e(); print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as loading:
+        loading.stdout.readline()
+        loading.terminate()
+        assert loading.wait(10) == 0

@@ -29,6 +29,10 @@ def test_help_names_every_command(tmp_path):
         "evaluate",
         "releases",
         "keys",
+        "secrets",
+        "bucket",
+        "trainer",
+        "k8s",
         "doctor",
     ):
         assert command in shown

@@ -1,0 +1,55 @@
+"""`signalbox k8s group add`: the files of one more group in a Kustomize overlay."""
+
+import re
+from pathlib import Path
+
+from shared.errors import Conflict, Invalid, NotFound
+from shared.labels import check_name
+from shared.names import generate_queue
+
+_COMPONENT = {"keda": "scaled-object", "hpa": "hpa"}
+_LEAST_WORKERS = {"keda": 0, "hpa": 1}
+_KUSTOMIZATION = """\
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [group.yaml]
+components: [../../../../components/adapter-group, ../../../../components/{component}]
+"""
+_GROUP = """\
+# What the components put into their objects; it is not applied itself.
+apiVersion: signalbox.dev/v1
+kind: AdapterGroup
+metadata:
+  name: "{name}"
+  annotations: {{config.kubernetes.io/local-config: "true"}}
+spec: {{queue: {queue}, minWorkers: {least}, maxWorkers: {most}}}
+"""
+
+
+def add_group(overlay: Path, name: str, most: int) -> Path:
+    """Write the group's folder and list it in the overlay, `keda` or `hpa`; answers the folder.
+
+    Raises `Invalid` for a name that Kubernetes does not take, `NotFound` without the overlay, `Conflict` where the
+    group is there already.
+    """
+    if not re.fullmatch(r"[a-z0-9-]*[a-z0-9]", check_name(name, "group")):
+        raise Invalid("group_malformed", f"{name!r} becomes part of object names: a-z, 0-9 and -, no - at its end")
+    component = _COMPONENT.get(overlay.name)
+    file = overlay / "kustomization.yaml"
+    if component is None or not file.is_file():
+        raise NotFound("overlay_not_found", f"{overlay} is no overlay with groups: name k8s/overlays/keda or …/hpa")
+    folder = overlay / "groups" / name
+    if folder.exists():
+        raise Conflict("group_exists", f"{folder} is there already: edit its group.yaml")
+    folder.mkdir(parents=True)
+    (folder / "kustomization.yaml").write_text(_KUSTOMIZATION.format(component=component))
+    least = _LEAST_WORKERS[overlay.name]
+    group = _GROUP.format(name=name, queue=generate_queue(name), least=least, most=most)
+    (folder / "group.yaml").write_text(group)
+    file.write_text(_listed(file.read_text(), f"groups/{name}"))
+    return folder
+
+
+def _listed(text: str, entry: str) -> str:
+    """The overlay with one more entry at the end of its resources, its comments kept."""
+    return re.sub(r"(?m)^(resources:\n(?:  - .*\n)+)", rf"\g<1>  - {entry}\n", text, count=1)

@@ -1,0 +1,21 @@
+"""`python -m shared.probe PORT PATH`: exit 0 where this container's own HTTP server answers 200, for health checks."""
+
+import http.client
+import sys
+
+_SECONDS = 4
+
+
+def main() -> None:
+    """Ask once."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=_SECONDS)
+    try:
+        connection.request("GET", sys.argv[2])
+        status = connection.getresponse().status
+    except OSError as error:
+        sys.exit(str(error))
+    sys.exit(0 if status == 200 else f"HTTP {status}")
+
+
+if __name__ == "__main__":
+    main()
