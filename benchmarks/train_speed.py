@@ -41,7 +41,7 @@ class PlainRows(Dataset[dict[str, list[int]]]):
         return len(self._examples)
 
     def __getitem__(self, index: int) -> dict[str, list[int]]:
-        prompt, answer, _ = tuple(self._examples[index])
+        prompt, answer = self._examples[index][:2]
         return {
             "input_ids": prompt + answer,
             "attention_mask": [1] * len(prompt + answer),

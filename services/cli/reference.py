@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from services.cli.labelled import read_plain
 from services.cli.place import current_registry, find_release
 from shared.errors import Invalid
+from shared.registry.registry import check_servable
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def read_questions(texts: Sequence[str], instruction: str, data: Path | None) ->
 def open_reference(settings: Settings, release_id: str = "") -> "Reference":
     """The reference of a release (the current one where none is named), on the base model that it was made for.
 
-    Raises `Conflict` where there is no release, `NotFound`, and `Invalid` where the base model is another one.
+    Raises `Conflict` where there is no release, or one that was made without adapters; `NotFound`; and `Invalid` where
+    the base model is another one.
     """
     from services.trainer.infra.reference import Reference
     from shared.model.base import base_model_id, resolve_base_model
@@ -39,6 +41,7 @@ def open_reference(settings: Settings, release_id: str = "") -> "Reference":
 
     registry = current_registry(settings)
     release = find_release(registry, release_id)
+    check_servable(release)
     limit_threads(settings)
     folder = resolve_base_model(settings)
     if base_model_id(folder) != release.base_model:

@@ -236,7 +236,7 @@ class Registry:
 
     def _move(self, release: Release, *, expected: str, force: bool, by: str, attempt: Job | None = None) -> None:
         self._check_whole(release)
-        _check_servable(release)
+        check_servable(release)
         queues = [] if force else release.queues
         self._ledger.do(
             calls.move_release(release.tenant_id, release.id, expected=expected, queues=queues, by=by, attempt=attempt)
@@ -268,7 +268,8 @@ class Registry:
         return [str(raw) for raw in self._redis.hvals(f"sb:{kind}:{tenant_id}")]
 
 
-def _check_servable(release: Release) -> None:
+def check_servable(release: Release) -> None:
+    """Raise `Conflict` `adapter_missing` where a label has no adapter: such a candidate can only be measured."""
     lacking = sorted(label for label, entry in release.labels.items() if not entry.adapter)
     if lacking:
         raise Conflict(

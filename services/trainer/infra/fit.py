@@ -15,7 +15,7 @@ from services.trainer.infra.peft_folder import (
     save_adapter,
     with_lora,
 )
-from services.trainer.infra.sequences import Example, adapter_examples, head_examples, selector_examples
+from services.trainer.infra.sequences import Example, adapter_examples, balanced, head_examples, selector_examples
 from shared.errors import Invalid
 from shared.labels import Label
 from shared.model.base import base_model_id, load_model
@@ -113,11 +113,7 @@ def train_together(
 
     A PEFT folder of one LoRA (MFTCoder), or with `experts` the folder of a mixture of them. Raises as `train_adapter`.
     """
-    examples = [
-        Example(example.prompt, example.answer, task)
-        for task, rows in enumerate(tasks)
-        for example in adapter_examples(tokenizer, rows, config.template, config.max_length)
-    ]
+    examples = balanced([adapter_examples(tokenizer, rows, config.template, config.max_length) for rows in tasks])
     if experts is None:
         return _train(model_folder, examples, config, work_dir, hooks=hooks, resume_from=resume_from)
     with _explaining():

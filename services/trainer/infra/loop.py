@@ -91,13 +91,13 @@ class AnswerTrainer(Trainer):
 
         An answer is tokens of the vocabulary, or one of the labels that a head scores.
         """
-        labels, tasks = inputs.pop("labels"), inputs.pop("tasks")
+        labels, tasks, weights = (inputs.pop(name) for name in ("labels", "tasks", "weights"))
         enabled = self._precision is not torch.float32
         if not self._has_head:
             inputs = {**inputs, "logits_to_keep": labels.shape[1]}
         with torch.autocast(labels.device.type, dtype=self._precision, enabled=enabled):
             logits = model(**inputs, use_cache=False).logits
-        loss = balanced_loss(logits.float(), labels, tasks) + self._trainable.penalty()
+        loss = balanced_loss(logits.float(), labels, tasks, weights) + self._trainable.penalty()
         self.last_loss = loss.item()
         if not math.isfinite(self.last_loss):
             raise Invalid(

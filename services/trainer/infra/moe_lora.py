@@ -36,10 +36,12 @@ class ExpertLinear(nn.Module):
         self.used = min(used, experts)
         self.scale = config.alpha / (math.sqrt(config.rank) if config.method == "rslora" else config.rank)
         self.dropout = nn.Dropout(config.dropout)
-        self.router = nn.Linear(base.in_features, experts, bias=False)
+        device = base.weight.device
+        self.router = nn.Linear(base.in_features, experts, bias=False, device=device)
         bound = 1 / math.sqrt(base.in_features)  # as PEFT draws A
-        self.down = nn.Parameter(torch.empty(experts * config.rank, base.in_features).uniform_(-bound, bound))
-        self.up = nn.Parameter(torch.zeros(base.out_features, experts * config.rank))
+        down = torch.empty(experts * config.rank, base.in_features, device=device)
+        self.down = nn.Parameter(down.uniform_(-bound, bound))
+        self.up = nn.Parameter(torch.zeros(base.out_features, experts * config.rank, device=device))
         self.imbalance = torch.zeros(())
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ def with_experts(
     model.requires_grad_(requires_grad=False)
     layers = model.get_decoder().layers
     found = 0
-    for number, layer in enumerate(layers):
+    for number, layer in list(enumerate(layers))[-(config.top_layers or len(layers)) :]:
         count = experts[number * len(experts) // len(layers)]
         for name, module in _targets(layer, config):
             parent, _, attribute = name.rpartition(".")

@@ -25,7 +25,9 @@ class Example(NamedTuple):
     prompt: list[int]
     answer: list[int]
     task: int = 0
-    """Which of several tasks it belongs to: they weigh the same in the loss."""
+    """Which of several tasks it belongs to."""
+    weight: float = 1.0
+    """How much it counts in the loss."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -64,6 +66,16 @@ def head_examples(
     return [Example(head_ids(tokenizer, row.text, max_length), [labels.index(row.label)]) for row in rows]
 
 
+def balanced(tasks: Sequence[Sequence[Example]]) -> list[Example]:
+    """The examples of several tasks, with weights that give each task the same share of a run, on average 1."""
+    mean = sum(map(len, tasks)) / len(tasks)
+    return [
+        Example(example.prompt, example.answer, number, mean / len(task))
+        for number, task in enumerate(tasks)
+        for example in task
+    ]
+
+
 def _fitted(tokenizer: "PreTrainedTokenizerBase", segments: list[Segment], room: int, number: int) -> list[int]:
     try:
         return encode(tokenizer, segments, room)
@@ -89,7 +101,7 @@ def _epoch(lengths: Sequence[int], batch_size: int, dice: random.Random) -> list
 
 
 def collate(examples: Sequence[Example]) -> dict[str, "Tensor"]:
-    """Return `labels` `[batch, answer]`, `tasks` `[batch]`, and the model's own inputs `[batch, width]`.
+    """Return `labels` `[batch, answer]`, `tasks` and `weights` `[batch]`, and the model's own inputs `[batch, width]`.
 
     Padding is on the left, so that the last `answer` columns of the logits predict `labels`; the final token of each
     sequence is predicted, never read.
@@ -107,4 +119,6 @@ def collate(examples: Sequence[Example]) -> dict[str, "Tensor"]:
         batch["attention_mask"][row, width - len(read) :] = 1
         batch["position_ids"][row, width - len(read) :] = torch.arange(len(read))
         labels[row, keep - len(example.answer) :] = torch.tensor(example.answer)
-    return {**batch, "labels": labels, "tasks": torch.tensor([example.task for example in examples])}
+    tasks = torch.tensor([example.task for example in examples])
+    weights = torch.tensor([example.weight for example in examples])
+    return {**batch, "labels": labels, "tasks": tasks, "weights": weights}

@@ -7,7 +7,7 @@ import pytest
 from services.cli import evaluate_system, reference, show
 from services.cli.evaluate_system import Ask
 from services.cli.reference import Question, read_questions, record, run_reference
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid
 from tests.unit.model.conftest import tiny_folder, tiny_tokenizer
 from tests.unit.trainer.test_reference import NAMES, selector, served, weights
 
@@ -167,3 +167,14 @@ def test_a_release_of_another_base_model_is_refused(served, monkeypatch, tiny_fo
 
     with pytest.raises(Invalid, match="set SIGNALBOX_BASE_MODEL to the one it was made for"):
         reference.open_reference(Settings(base_model=str(tiny_folder)))
+
+
+def test_a_candidate_without_adapters_is_refused_instead_of_answering_as_the_base_model(served, monkeypatch):
+    release = served().release
+    bare = {label: entry.model_copy(update={"adapter": ""}) for label, entry in release.labels.items()}
+    monkeypatch.setattr(reference, "current_registry", lambda settings: None)
+    monkeypatch.setattr(reference, "find_release", lambda registry, name: release.model_copy(update={"labels": bare}))
+    from shared.settings import Settings
+
+    with pytest.raises(Conflict, match="made without adapters of"):
+        reference.open_reference(Settings())

@@ -13,7 +13,7 @@ from services.trainer.infra.fit import Experts, train_together
 from services.trainer.infra.loop import Hooks
 from services.trainer.infra.losses import balanced_loss
 from services.trainer.infra.moe_lora import ExpertLinear, imbalance, load_experts, with_experts
-from services.trainer.infra.sequences import IGNORED, adapter_examples, collate
+from services.trainer.infra.sequences import IGNORED, Example, adapter_examples, balanced, collate, plan_batches
 from shared.errors import Invalid
 from shared.model.base import load_model
 from shared.model.merge import with_adapter
@@ -37,21 +37,46 @@ def train(tiny_folder, tiny_tokenizer, tmp_path):
     return run
 
 
-def test_tasks_weigh_the_same_however_many_rows_and_tokens_they_have():
+def test_a_task_counts_by_its_rows_weights_however_long_its_answers_are():
     logits = torch.randn(3, 4, 7, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([[IGNORED, 1, 2, 3], [0, 1, 2, 3], [IGNORED, IGNORED, IGNORED, 6]])
-    apart = [
+    first, second = (
         cross_entropy(logits[rows].flatten(0, 1), labels[rows].flatten(), ignore_index=IGNORED)
         for rows in ([0, 1], [2])
-    ]
-    torch.testing.assert_close(balanced_loss(logits, labels, torch.tensor([5, 5, 1])), sum(apart) / 2)
+    )
+    loss = balanced_loss(logits, labels, torch.tensor([5, 5, 1]), torch.tensor([0.75, 0.75, 1.5]))
+    torch.testing.assert_close(loss, (first + second) / 2)
+
+
+def test_over_a_run_tasks_weigh_the_same_though_most_batches_hold_one():
+    short, long = [Example([1] * 5, [2])] * 900, [Example([1] * 50, [2] * 30)] * 100
+    examples = balanced([short, long])
+    total = [0.0, 0.0]
+    for batch in plan_batches([len(example) for example in examples], 8, 1, 0):
+        for row in batch:
+            total[examples[row].task] += examples[row].weight / len(batch)
+    assert total[0] == pytest.approx(total[1], rel=0.02)
+    assert sum(example.weight for example in examples) == pytest.approx(len(examples))
 
 
 def test_of_one_task_it_is_the_plain_loss_of_a_head_too():
     logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([[1], [2], [3], [4], [0]])
     expected = cross_entropy(logits, labels[:, 0])
-    torch.testing.assert_close(balanced_loss(logits, labels, torch.zeros(5, dtype=torch.long)), expected)
+    loss = balanced_loss(logits, labels, torch.zeros(5, dtype=torch.long), torch.ones(5))
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_layer_lies_where_its_base_does():
+    layer = ExpertLinear(torch.nn.Linear(6, 5, device="meta"), 4, 2, CONFIG)
+    assert {weight.device.type for weight in layer.parameters()} == {"meta"}
+
+
+def test_only_the_layers_that_are_asked_for_have_experts(tiny_folder):
+    config = CONFIG.model_copy(update={"top_layers": 1})
+    layers = with_experts(load_model(tiny_folder, "float32", device="cpu"), config, (2, 6), 2).model.layers
+    assert [isinstance(layer.self_attn.q_proj, ExpertLinear) for layer in layers] == [False, True]
+    assert layers[1].self_attn.q_proj.experts == 6
 
 
 @pytest.mark.parametrize("method", ["lora", "rslora"])
@@ -113,8 +138,8 @@ def test_what_was_learnt_is_there_when_the_weights_are_loaded_again(
 
 def loss_of(model, tokenizer):
     batch = collate([row for task in TASKS for row in adapter_examples(tokenizer, task, "chatml", 128)])
-    labels, tasks = batch.pop("labels"), batch.pop("tasks")
-    return balanced_loss(model(**batch, logits_to_keep=labels.shape[1]).logits, labels, tasks).item()
+    labels, tasks, weights = (batch.pop(name) for name in ("labels", "tasks", "weights"))
+    return balanced_loss(model(**batch, logits_to_keep=labels.shape[1]).logits, labels, tasks, weights).item()
 
 
 def test_routers_and_experts_are_moved_by_training(train, tiny_folder):

@@ -50,7 +50,7 @@ def same(one, other):
 def loss_of(model, tokenizer):
     batch = collate(adapter_examples(tokenizer, ROWS, "chatml", 128))
     labels = batch.pop("labels")
-    del batch["tasks"]
+    del batch["tasks"], batch["weights"]
     logits = model(**batch, logits_to_keep=labels.shape[1]).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).item()
 
