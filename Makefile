@@ -54,6 +54,7 @@ test-compose: install ## the system in containers: needs Docker
 	$(BIN)/pytest -m slow tests/compose -rs
 
 k8s-check: install ## render every overlay and check it against the schemas of Kubernetes 1.28 to 1.33 (needs kubectl)
+	@command -v kubectl >/dev/null || { echo "k8s-check: kubectl is missing, and it renders the overlays: install it" >&2; exit 1; }
 	$(BIN)/pytest tests/k8s -rs
 
 test-vllm: install vllm ## the vllm engine against a real server

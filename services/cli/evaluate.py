@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.cli.labelled import read_labelled
+from services.cli.labelled import LabelledRow, read_labelled
 from services.cli.place import current_registry, current_settings, find_release
 from services.trainer.domain.metrics import Routed, measure
 from shared.errors import Conflict, Invalid
 from shared.labels import REJECT
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry, ReleaseSelector
-from shared.selection import Selection
+from shared.selection import Selection, selection_text
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -33,20 +33,19 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
 
     `accuracy` is that of domain and task together, `per_label` that of each (domain, task), as in the paper's tables.
     Rows of `none.none` count as right where they are rejected. A cascade's `curve` tells what other lines would reach.
+    An empty `text` reads rows as the service does, see `texts_to_read`.
     """
     from services.trainer.infra.parameters import base_count, selector_parameters
     from services.trainer.infra.select_scores import Opinions, Reader, curve, route_rows, selections
     from shared.model.base import load_tokenizer, resolve_base_model
     from shared.model.processor import limit_threads
 
-    if text not in ("input", "instruction+input"):
-        raise Invalid("text_unknown", f"--text is input or instruction+input, not {text!r}")
     settings = current_settings()
     limit_threads(settings)
     rows = read_labelled(data)
     registry, selector = current_selector(settings, release_id)
     base = resolve_base_model(settings)
-    texts = [r.row.input if text == "input" else f"{r.row.instruction}\n{r.row.input}" for r in rows]
+    texts = texts_to_read(selector, rows, text)
     gold = [r.label for r in rows]
     reader = Reader(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
     light, light_ms = _timed(lambda: reader.light(selector, texts), len(texts)) if selector.light else (None, 0.0)
@@ -69,6 +68,17 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
         points = curve(selector, opinions, gold)
         found["curve"] = [{**p._asdict(), "ms": round(light_ms + p.llm_share * llm_ms, 3)} for p in points]
     return found
+
+
+def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: str = "") -> list[str]:
+    """What the selector reads of each row: as its release says, or as `text` does where that is not empty.
+
+    Raises `Invalid` for an unknown `text`.
+    """
+    if text not in ("", "input", "instruction+input"):
+        raise Invalid("text_unknown", f"--text is input or instruction+input, not {text!r}")
+    reading = selector.model_copy(update={"text": text}) if text else selector
+    return [selection_text(reading, r.row.input, r.row.instruction) for r in rows]
 
 
 def _sets(selector: ReleaseSelector, said: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:

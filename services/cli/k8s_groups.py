@@ -29,8 +29,8 @@ spec: {{queue: {queue}, minWorkers: {least}, maxWorkers: {most}}}
 def add_group(overlay: Path, name: str, most: int) -> Path:
     """Write the group's folder and list it in the overlay, `keda` or `hpa`; answers the folder.
 
-    Raises `Invalid` for a name that Kubernetes does not take, `NotFound` without the overlay, `Conflict` where the
-    group is there already.
+    Raises `Invalid` for a name that Kubernetes does not take and for an overlay whose resources are not listed line by
+    line, `NotFound` without the overlay, `Conflict` where the group is there already.
     """
     if not re.fullmatch(r"[a-z0-9-]*[a-z0-9]", check_name(name, "group")):
         raise Invalid("group_malformed", f"{name!r} becomes part of object names: a-z, 0-9 and -, no - at its end")
@@ -41,15 +41,24 @@ def add_group(overlay: Path, name: str, most: int) -> Path:
     folder = overlay / "groups" / name
     if folder.exists():
         raise Conflict("group_exists", f"{folder} is there already: edit its group.yaml")
+    listed = _listed(file, f"groups/{name}")
     folder.mkdir(parents=True)
     (folder / "kustomization.yaml").write_text(_KUSTOMIZATION.format(component=component))
     least = _LEAST_WORKERS[overlay.name]
     group = _GROUP.format(name=name, queue=generate_queue(name), least=least, most=most)
     (folder / "group.yaml").write_text(group)
-    file.write_text(_listed(file.read_text(), f"groups/{name}"))
+    file.write_text(listed)
     return folder
 
 
-def _listed(text: str, entry: str) -> str:
-    """The overlay with one more entry at the end of its resources, its comments kept."""
-    return re.sub(r"(?m)^(resources:\n(?:  - .*\n)+)", rf"\g<1>  - {entry}\n", text, count=1)
+def _listed(file: Path, entry: str) -> str:
+    """The overlay's text with one more entry at the end of its resources, its comments kept."""
+    text = file.read_text()
+    listed = re.sub(r"(?m)^(resources:\n(?:  - .*\n)+)", rf"\g<1>  - {entry}\n", text, count=1)
+    if listed == text:
+        raise Invalid(
+            "resources_unreadable",
+            f"{file} does not list its resources as lines `  - …` below `resources:`: write them so and try again, or "
+            f"copy another group's folder by hand and add `{entry}` to the list",
+        )
+    return listed

@@ -376,7 +376,9 @@ def _label_datasets(pairs: list[str]) -> dict[str, str]:
 @evaluate.command("selector")
 def evaluate_selector(
     data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
-    text: Annotated[str, typer.Option(help="input, or instruction+input")] = "input",
+    text: Annotated[
+        str, typer.Option(help="input or instruction+input; what the release's selector reads where it is missing.")
+    ] = "",
     release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw a cascade's accuracy against cost into this PNG.")] = None,
     confusion: Annotated[

@@ -38,6 +38,18 @@ def test_a_group_that_is_there_is_left_alone(k8s):
         add_group(k8s / "overlays" / "keda", "bank", 2)
 
 
+@pytest.mark.parametrize("resources", ["resources: [../../base, groups/bank]\n", "resources:\n- ../../base\n"])
+def test_resources_that_are_listed_otherwise_are_left_alone_and_the_person_hears_what_to_add(k8s, resources):
+    overlay = k8s / "overlays" / "keda"
+    (overlay / "kustomization.yaml").write_text(resources)
+
+    with pytest.raises(Invalid, match="add `groups/fin`"):
+        add_group(overlay, "fin", 2)
+
+    assert (overlay / "kustomization.yaml").read_text() == resources
+    assert not (overlay / "groups" / "fin").exists()
+
+
 @pytest.mark.parametrize("name", ["under_score", "Upper", "-", "../up", ""])
 def test_a_name_that_kubernetes_does_not_take_is_refused(k8s, name):
     with pytest.raises(Invalid):

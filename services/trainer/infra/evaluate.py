@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from services.trainer.domain.answers import exact_matches
 from services.trainer.domain.rows import Row
-from services.trainer.domain.split import same_text
 from shared.model.tokens import encode, encode_text, end_id
 from shared.prompts import adapter_prompt
 
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
 
 def exact_match(answers: Sequence[str], rows: Sequence[Row]) -> float:
-    """Return the share of answers equal to the rows' outputs, case and white space aside; 0 for no rows."""
-    right = sum(same_text(answer) == same_text(row.output) for answer, row in zip(answers, rows, strict=True))
-    return right / max(len(rows), 1)
+    """Return the share of answers that match the rows' outputs, see `exact_matches`; 0 for no rows."""
+    return sum(exact_matches(answers, [row.output for row in rows])) / max(len(rows), 1)
 
 
 def answer_rows(

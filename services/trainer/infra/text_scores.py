@@ -1,20 +1,22 @@
 """How near a generated text is to the expected one: BERTScore with a local encoder, otherwise ROUGE-L."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from services.trainer.domain.split import same_text
 from services.trainer.infra.sentence_encoder import load_token_encoder
 from shared.errors import Invalid
 from shared.model.base import base_model_id
 
 MAX_TOKENS = 512
 # A character is a word where a script writes none apart: Han, kana, Thai, Lao, Burmese and Khmer.
-_UNSPACED = (
-    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_UNSPACED = re.compile(
+    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
 )
-_WORDS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_WORDS = re.compile("um*|w[wm]*")  # over the kinds of a text's characters, see `_kind`
 
 
 class TextScorer(Protocol):
@@ -82,10 +84,27 @@ class RougeL:
         self._scorer = RougeScorer(["rougeL"], tokenizer=self)
 
     def score(self, answers: Sequence[str], expected: Sequence[str]) -> list[float]:
-        """Return the F1 of the longest common subsequence of words for each answer."""
-        pairs = zip(answers, expected, strict=True)
-        return [float(self._scorer.score(right, answer)["rougeL"].fmeasure) for answer, right in pairs]
+        """Return the F1 of the longest common subsequence of words for each answer.
+
+        Where neither text has a word (emoji, punctuation), it is 1 for the same text and 0 for another.
+        """
+        return [self._f1(answer, right) for answer, right in zip(answers, expected, strict=True)]
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text, case folded; what `RougeScorer` asks its tokenizer."""
-        return _WORDS.findall(text.casefold())
+        folded = text.casefold()
+        return [folded[found.start() : found.end()] for found in _WORDS.finditer("".join(map(_kind, folded)))]
+
+    def _f1(self, answer: str, right: str) -> float:
+        if not self.tokenize(answer) and not self.tokenize(right):
+            return float(same_text(answer) == same_text(right))
+        return float(self._scorer.score(right, answer)["rougeL"].fmeasure)
+
+
+def _kind(character: str) -> str:
+    """m: a combining mark (the vowel signs of many scripts), u: a word by itself, w: part of one, blank: of none."""
+    if unicodedata.category(character).startswith("M"):
+        return "m"
+    if _UNSPACED.match(character):
+        return "u"
+    return "w" if character.isalnum() or character == "_" else " "

@@ -3,12 +3,17 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from services.cli import show
-from services.cli.evaluate import intervals
+from services.cli import evaluate, show
+from services.cli.evaluate import intervals, texts_to_read
+from services.cli.labelled import LabelledRow
+from services.cli.main import app
 from services.cli.plots import CELLS_WITH_NUMBERS, confusion_matrix, markdown, plot_curve, write_confusion
 from services.trainer.domain.metrics import Routed
-from shared.errors import Conflict
+from shared.datasets import Row
+from shared.errors import Conflict, Invalid
+from shared.registry import ReleaseSelector
 
 FOUND = {
     "accuracy": 0.9,
@@ -25,6 +30,41 @@ LABELLED = {
     "intervals": {"per_label": {"bank.cards": (0.4, 0.9), "travel.trips": (0.7, 1.0)}},
 }
 PNG = b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "read"),
+    [
+        ("instruction+input", "", ["Name it.\na", "b"]),
+        ("input", "", ["a", "b"]),
+        ("instruction+input", "input", ["a", "b"]),
+        ("input", "instruction+input", ["Name it.\na", "b"]),
+    ],
+)
+def test_rows_are_read_as_the_release_says_unless_told_otherwise(own, asked, read):
+    selector = ReleaseSelector(light="light", labels=("bank.cards",), text=own)
+    rows = [
+        LabelledRow("bank.cards", Row(input="a", instruction="Name it.")),
+        LabelledRow("bank.cards", Row(input="b")),
+    ]
+
+    assert texts_to_read(selector, rows, asked) == read
+
+
+def test_the_command_leaves_the_reading_to_the_release(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(evaluate, "evaluate_selector", lambda data, text, release: asked.append(text) or dict(FOUND))
+    command = ["evaluate", "selector", "--data", str(tmp_path), "--json"]
+
+    for more in ([], ["--text", "input"]):
+        assert CliRunner().invoke(app, [*command, *more]).exit_code == 0
+
+    assert asked == ["", "input"]
+
+
+def test_an_unknown_reading_is_refused():
+    with pytest.raises(Invalid, match="--text is input or instruction"):
+        texts_to_read(ReleaseSelector(light="light", labels=("bank.cards",)), [], "output")
 
 
 def test_the_curve_is_drawn_into_a_picture(tmp_path):

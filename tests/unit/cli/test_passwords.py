@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from services.cli.passwords import write_passwords
+from shared.errors import Conflict
 
 
 def read(folder):
@@ -34,3 +37,26 @@ def test_what_was_written_once_stays(tmp_path):
     before = read(tmp_path)
     assert write_passwords(tmp_path, ledger="other:1", broker="b:1") == []
     assert read(tmp_path) == before
+
+
+def test_where_some_files_are_missing_nothing_is_written_and_they_are_named(tmp_path):
+    write_passwords(tmp_path, ledger="l:1", broker="b:1")
+    (tmp_path / "broker" / "redis.conf").unlink()
+    (tmp_path / "s3" / "user").unlink()
+    before = read(tmp_path)
+
+    with pytest.raises(Conflict, match=r"lacks broker/redis\.conf, s3/user but") as raised:
+        write_passwords(tmp_path, ledger="l:1", broker="b:1")
+
+    assert "put these back" in raised.value.detail
+    assert read(tmp_path) == before
+
+
+def test_a_file_that_was_left_unfinished_is_written_anew(tmp_path):
+    (tmp_path / "s3").mkdir()
+    (tmp_path / "s3" / ".user.unfinished").write_text("sig")
+
+    made = write_passwords(tmp_path, ledger="l:1", broker="b:1")
+
+    assert read(tmp_path).keys() == set(made)
+    assert (tmp_path / "s3" / "user").read_text() == "signalbox"

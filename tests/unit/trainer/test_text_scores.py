@@ -20,6 +20,21 @@ def test_the_words_of_every_script_count():
     assert rouge.tokenize("Für 3 ETFs: 市值 ひと.") == ["für", "3", "etfs", "市", "值", "ひ", "と"]
 
 
+def test_a_word_keeps_its_combining_marks():
+    rouge = RougeL()
+
+    assert rouge.tokenize("किताब की, पढ़ो") == ["किताब", "की", "पढ़ो"]
+    assert rouge.tokenize("ที่นี่") == ["ที่", "นี่"]
+    assert rouge.tokenize("cafe\u0301 \u0301") == ["cafe\u0301"]
+    assert rouge.score(["की", "किताब"], ["का", "किताब"]) == [0, 1]
+
+
+def test_texts_without_words_are_right_where_they_are_the_same():
+    answers, expected = ["👍", "👍", " :-) ", "👍", "ok"], ["👍", "👎", ":-)", "ok", "👍"]
+
+    assert RougeL().score(answers, expected) == [1, 0, 1, 0, 0]
+
+
 def test_rouge_l_is_that_of_the_package_where_words_are_english():
     from rouge_score.rouge_scorer import RougeScorer
 
