@@ -108,9 +108,9 @@ def _tried(work: Callable[[], T]) -> T | Failure:
 
 
 def _queue(asked: Asked, bench: Bench) -> str:
-    """Id of the training's job: the one that an earlier run has queued, unless that failed."""
-    key = f"reproduce-{asked.training}-{bench.outcomes.tries(asked.training)}"
-    return str(bench.client.post("/v1/training/jobs", asked.body, headers={"Idempotency-Key": key})["id"])
+    """Id of the training's job: the one that an earlier run into this folder has queued, unless that failed."""
+    headers = {"Idempotency-Key": bench.outcomes.job_key(asked.training)}
+    return str(bench.client.post("/v1/training/jobs", asked.body, headers=headers)["id"])
 
 
 def _finish(asked: Asked, job_id: str, run: Run, bars: Progress) -> Came:
