@@ -8,7 +8,8 @@ from services.cli.client import Client
 from services.cli.place import current_client, current_registry, current_settings
 from services.cli.reproduce.outcomes import Outcomes
 from services.cli.reproduce.rows import TaskRows
-from shared.errors import Conflict
+from shared.errors import Conflict, NotFound
+from shared.names import DEFAULT_TENANT
 from shared.registry import Registry
 from shared.settings import Settings
 
@@ -29,6 +30,14 @@ class Bench:
     base_id: str
     rows: TaskRows
     outcomes: Outcomes
+
+    def has_release(self, release_id: str) -> bool:
+        """Whether this system can start an update from it; an outcome may come from another system."""
+        try:
+            self.registry.release(DEFAULT_TENANT, release_id)
+        except NotFound:
+            return False
+        return True
 
     def reader(self, max_tokens: int) -> "Reader":
         """Reads rows with a stored selector as the service does, in this process."""
