@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -87,14 +88,19 @@ def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system
     assert ours(tmp_path) == found
 
 
-def test_a_run_that_lost_its_folder_takes_up_the_jobs_of_the_one_before(system, tiny, tmp_path):
+def test_a_run_takes_up_the_jobs_of_the_one_before_until_the_conditions_are_deleted(system, tiny, tmp_path):
+    conditions = tmp_path / "out" / "conditions"
     tiny(only=["both"])
     known = jobs(system)
-    for file in (tmp_path / "out" / "conditions").iterdir():
-        file.unlink()
+    for outcome in conditions.glob("*.json"):  # as where the run before was cut off
+        outcome.unlink()
     assert tiny(only=["both"]) == 0
     assert jobs(system) == known
     assert ours(tmp_path)["added", "", "accuracy"]["status"] == "not run yet"
+
+    shutil.rmtree(conditions)
+    assert tiny(only=["both"]) == 0
+    assert [state for job, state in jobs(system).items() if job not in known] == ["succeeded"]
 
 
 def test_another_base_model_than_the_systems_is_refused(tiny, tmp_path):

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.client import Client
-from services.cli.place import current_client, current_settings
+from services.cli.place import current_client, current_registry, current_settings
 from services.cli.reproduce.outcomes import Outcomes
 from services.cli.reproduce.rows import TaskRows
-from shared.errors import Conflict
-from shared.ledger import Ledger
+from shared.errors import Conflict, NotFound
+from shared.names import DEFAULT_TENANT
 from shared.registry import Registry
 from shared.settings import Settings
-from shared.store import S3Store
 
 if TYPE_CHECKING:
     from services.trainer.infra.select_scores import Reader
@@ -32,6 +31,14 @@ class Bench:
     rows: TaskRows
     outcomes: Outcomes
 
+    def has_release(self, release_id: str) -> bool:
+        """Whether this system can start an update from it; an outcome may come from another system."""
+        try:
+            self.registry.release(DEFAULT_TENANT, release_id)
+        except NotFound:
+            return False
+        return True
+
     def reader(self, max_tokens: int) -> "Reader":
         """Reads rows with a stored selector as the service does, in this process."""
         from services.trainer.infra.select_scores import Reader
@@ -44,17 +51,18 @@ class Bench:
 
 
 def open_bench(base: str, rows: TaskRows, folder: Path) -> Bench:
-    """Connect to the system; raises `Unavailable` where none runs, `Conflict` where it has another base model.
+    """Connect to the system; raises `Conflict` where it has another base model.
 
-    Raises `Invalid` or `Unavailable` where the base model is not found.
+    Raises `Unavailable` where no system runs or its ledger does not answer, and `Invalid` or `Unavailable` where the
+    base model is not found.
     """
     from shared.model.base import base_model_id, resolve_base_model
 
     client, settings = current_client(), current_settings()
+    registry = current_registry(settings)
     base_folder = resolve_base_model(settings.model_copy(update={"base_model": base}))
     base_id = base_model_id(base_folder)
     _check_base(client, base, base_id)
-    registry = Registry(Ledger(settings.redis_url), S3Store(settings), settings.cache_dir)
     return Bench(client, registry, settings, base, base_folder, base_id, rows, Outcomes(folder))
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -127,14 +128,21 @@ class Outcomes:
             if outcome and (outcome.table, outcome.quick) == (table, quick):
                 yield outcome
 
-    def tries(self, training: str) -> int:
-        """How many jobs of this training have failed: the next one needs another Idempotency-Key."""
-        return len(self._failed(training))
+    def job_key(self, training: str) -> str:
+        """Idempotency-Key of the training's next job: another one in each folder, and after each job that failed."""
+        return f"reproduce-{self._id()}-{training}-{len(self._failed(training))}"
 
     def note_failed(self, training: str, job_id: str) -> None:
         """Remember a job that failed, so that the next run queues another one."""
         failed = dict.fromkeys([*self._failed(training), job_id])
         self._write(self._folder / f"{training}.failed", json.dumps([*failed]))
+
+    def _id(self) -> str:
+        """What stands for encoder and code, which no hash knows: random, made anew once `conditions` is deleted."""
+        file = self._folder / "folder.id"
+        if not file.is_file():
+            self._write(file, secrets.token_hex(8))
+        return file.read_text()
 
     def _failed(self, training: str) -> list[str]:
         file = self._folder / f"{training}.failed"

@@ -1,15 +1,15 @@
 """The rows of the paper's tasks: files `<label>.train.jsonl.gz` to learn from, `<label>.test.jsonl.gz` to route."""
 
-import gzip
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.cli.client import Client
+from services.cli.labelled import read_plain
 from services.cli.reproduce.grid import Case
-from shared.datasets import Row, dataset_id, dump_rows, parse_rows
-from shared.errors import Invalid, NotFound
+from shared.datasets import Row, dataset_id, dump_rows
+from shared.errors import NotFound
 
 _BRINGING = ("selector.train", "selector.add")
 
@@ -68,7 +68,7 @@ class TaskRows:
 
     def _rows(self, stem: str) -> list[Row]:
         if stem not in self._read:
-            self._read[stem] = _parsed(self._existing(stem))
+            self._read[stem] = read_plain(self._existing(stem))
         return self._read[stem]
 
     def _existing(self, stem: str) -> Path:
@@ -85,11 +85,3 @@ class TaskRows:
 def _train_stems(case: Case) -> list[str]:
     """Files without their ending; an update that brings no labels trains on none."""
     return [f"{label}.train" for label in case.job["labels"]] if case.condition.kind in _BRINGING else []
-
-
-def _parsed(file: Path) -> list[Row]:
-    raw = file.read_bytes()
-    try:
-        return parse_rows(gzip.decompress(raw) if file.suffix == ".gz" else raw)
-    except Invalid as error:
-        raise Invalid(error.code, f"{file.name}: {error.detail}") from error

@@ -72,20 +72,33 @@ def reproduce(table: str, base: str, data: Path, folder: Path, *, quick: bool, o
 
 def recalled_or_asked(case: Case, run: Run) -> Asked | None:
     """The case to run; None where it has an outcome already, was not asked for, or its parent has none."""
-    body = run.bench.rows.body(case)
-    if case.condition.parent:
-        parent = run.came.get(case.parent_name)
-        if not isinstance(parent, Outcome):
-            if parent and case.name in run.wanted:
-                run.came[case.name] = Failure("parent_failed", f"condition {case.condition.parent} failed")
-            return None
-        body["parent"] = parent.release
-    training = training_key(run.bench.base_id, body)
-    key = outcome_key(run.table, training, run.bench.rows.test(case).digest)
-    known = run.bench.outcomes.get(key)
-    if known:
+    parent = run.came.get(case.parent_name)
+    if case.condition.parent and not isinstance(parent, Outcome):
+        if parent and case.name in run.wanted:
+            run.came[case.name] = Failure("parent_failed", f"condition {case.condition.parent} failed")
+        return None
+    asked = _asked(case, run, parent.release if isinstance(parent, Outcome) else "")
+    known = run.bench.outcomes.get(asked.key)
+    if known and not _is_missed(known.release, case, run):
         run.came[case.name] = known
-    return Asked(case, body, training, key) if case.name in run.wanted and not known else None
+        return None
+    return asked if case.name in run.wanted else None
+
+
+def _asked(case: Case, run: Run, parent: str) -> Asked:
+    """`parent` is the release that an update starts from."""
+    body = run.bench.rows.body(case)
+    if parent:
+        body["parent"] = parent
+    training = training_key(run.bench.base_id, body)
+    return Asked(case, body, training, outcome_key(run.table, training, run.bench.rows.test(case).digest))
+
+
+def _is_missed(release: str, case: Case, run: Run) -> bool:
+    """Whether an update that is still to run starts from this release of the case, and the system has it no more."""
+    updates = [other for other in run.cases if other.parent_name == case.name and other.name in run.wanted]
+    is_needed = any(run.bench.outcomes.get(_asked(update, run, release).key) is None for update in updates)
+    return is_needed and not run.bench.has_release(release)
 
 
 def finish_all(asked: Sequence[Asked], run: Run) -> None:
@@ -108,21 +121,22 @@ def _tried(work: Callable[[], T]) -> T | Failure:
 
 
 def _queue(asked: Asked, bench: Bench) -> str:
-    """Id of the training's job: the one that an earlier run has queued, unless that failed."""
-    key = f"reproduce-{asked.training}-{bench.outcomes.tries(asked.training)}"
-    return str(bench.client.post("/v1/training/jobs", asked.body, headers={"Idempotency-Key": key})["id"])
+    """Id of the training's job: the one that an earlier run into this folder has queued, unless that failed."""
+    headers = {"Idempotency-Key": bench.outcomes.job_key(asked.training)}
+    return str(bench.client.post("/v1/training/jobs", asked.body, headers=headers)["id"])
 
 
 def _finish(asked: Asked, job_id: str, run: Run, bars: Progress) -> Came:
     """Wait for the job, then route the test rows with the selector it made, unless a twin of the case has done that."""
-    if known := run.bench.outcomes.get(asked.key):
-        return known
     heard: dict[str, Any] = {}
     job = follow_into(run.bench.client, bars, job_id, str(asked.case.name), heard.update)
     if job["state"] != "succeeded":
         run.bench.outcomes.note_failed(asked.training, job_id)
         error = job["error"] or {}
         return Failure(error.get("code", job["state"]), error.get("detail", f"the job is {job['state']}"))
+    known = run.bench.outcomes.get(asked.key)
+    if known and known.release == job["result"]["release"]:  # not what is known of a release the system lacks
+        return known
     outcome = _outcome(asked, job, heard, run)
     run.bench.outcomes.keep(asked.key, outcome)
     return outcome

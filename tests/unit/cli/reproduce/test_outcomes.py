@@ -1,5 +1,7 @@
 """What names a condition, and what is kept of it."""
 
+import shutil
+
 import pytest
 
 from services.cli.reproduce.outcomes import Outcomes, outcome_key, training_key
@@ -54,5 +56,17 @@ def test_a_failed_job_is_counted_once_whoever_tells_of_it(tmp_path):
     outcomes = Outcomes(tmp_path)
     for job in ("job_1", "job_1", "job_2"):
         outcomes.note_failed("t", job)
-    assert Outcomes(tmp_path).tries("t") == 2
-    assert outcomes.tries("u") == 0
+    assert Outcomes(tmp_path).job_key("t").endswith("-t-2")
+    assert outcomes.job_key("u").endswith("-u-0")
+
+
+def test_a_folder_keeps_its_keys_and_another_folder_has_others(tmp_path):
+    key = Outcomes(tmp_path / "one").job_key("t")
+    assert Outcomes(tmp_path / "one").job_key("t") == key
+    assert Outcomes(tmp_path / "other").job_key("t") != key
+
+
+def test_whoever_deletes_the_conditions_gets_new_jobs(tmp_path):
+    key = Outcomes(tmp_path).job_key("t")
+    shutil.rmtree(tmp_path / "conditions")
+    assert Outcomes(tmp_path).job_key("t") != key

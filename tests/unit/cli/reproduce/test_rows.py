@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
+from services.cli.reproduce.bench import open_bench
 from services.cli.reproduce.grid import cases_of
 from services.cli.reproduce.rows import TaskRows
 from shared.datasets import Row, dataset_id, dump_rows
@@ -98,3 +99,12 @@ def test_without_a_system_it_says_what_to_start(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, Unavailable)
     assert "signalbox up" in done.exception.detail
+
+
+def test_a_ledger_that_does_not_answer_is_told_before_anything_is_asked_of_the_api(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGNALBOX_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SIGNALBOX_API_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SIGNALBOX_API_KEY", "key")
+    monkeypatch.setenv("SIGNALBOX_REDIS_URL", "redis://127.0.0.1:1/0")
+    with pytest.raises(Unavailable, match="SIGNALBOX_REDIS_URL"):
+        open_bench("smollm2", TaskRows(folder), tmp_path / "out")

@@ -9,7 +9,7 @@ from services.cli.reproduce.outcomes import Failure, Outcomes
 from services.cli.reproduce.rows import HeldOutRows
 from services.cli.reproduce.running import Run, finish_all, recalled_or_asked
 from shared.datasets import Row
-from shared.errors import Unavailable
+from shared.errors import NotFound, Unavailable
 from shared.settings import Settings
 from tests.unit.cli.reproduce.samples import GRID, case_of, outcome_of
 
@@ -28,10 +28,11 @@ class Rows:
 
 
 class Api:
-    """An API whose training jobs fail, or that answers with an error itself."""
+    """An API whose training jobs fail or all make one release, or that answers with an error itself."""
 
-    def __init__(self, error=None):
+    def __init__(self, error=None, makes=""):
         self.error = error
+        self.makes = makes
         self.keys = []
 
     def post(self, path, body, headers):
@@ -44,15 +45,28 @@ class Api:
         yield "progress", {"stage": "training", "step": 1, "steps": 2, "loss": 1.0, "seconds_left": 1.0}
 
     def get(self, path):
+        if self.makes:
+            return {"id": path.rsplit("/", 1)[1], "state": "succeeded", "result": {"release": self.makes}}
         error = {"code": "training_diverged", "detail": "lower learning_rate"}
         return {"id": path.rsplit("/", 1)[1], "state": "failed", "error": error}
 
 
+class Releases:
+    """A registry that has some releases."""
+
+    def __init__(self, *ids):
+        self._ids = ids
+
+    def release(self, tenant_id, release_id):
+        if release_id not in self._ids:
+            raise NotFound("release_not_found", "no such release")
+
+
 @pytest.fixture
 def run(tmp_path):
-    def make(api=None, wanted=("1", "2", "gone")):
+    def make(api=None, wanted=("1", "2", "gone"), releases=("rel_1",)):
         names = frozenset(case.name for case in CASES if case.condition.id in wanted and case.text == "input")
-        bench = Bench(api, None, Settings(), "smollm2", tmp_path, "a82e", Rows(), Outcomes(tmp_path))
+        bench = Bench(api, Releases(*releases), Settings(), "smollm2", tmp_path, "a82e", Rows(), Outcomes(tmp_path))
         return Run("sample", GRID, False, CASES, names, bench, tmp_path)
 
     return make
@@ -82,6 +96,34 @@ def test_an_update_names_the_release_of_its_parent_and_waits_for_it(run):
     assert made.came == {}
     made.came[case_of("1").name] = outcome_of("1", release="rel_7")
     assert recalled_or_asked(case_of("gone"), made).body["parent"] == "rel_7"
+
+
+def test_a_parent_whose_release_the_system_lacks_is_run_again_for_the_updates_to_come(run):
+    keep(case_of("1"), run())
+    assert recalled_or_asked(case_of("1"), run(releases=())).case == case_of("1")
+    assert recalled_or_asked(case_of("1"), run(releases=(), wanted=["1"])) is None
+
+
+def test_a_parent_whose_updates_are_finished_needs_no_release(run):
+    made = run()
+    keep(case_of("1"), made)
+    made.came[case_of("1").name] = outcome_of("1")
+    keep(case_of("gone"), made, release="rel_2")
+    without = run(releases=())
+    assert [recalled_or_asked(case_of(name), without) for name in ("1", "gone")] == [None, None]
+    assert set(without.came) == {case_of("1").name, case_of("gone").name}
+
+
+TO_MEASURE = Failure("release_not_found", "no such release")
+"""What comes of a measurement here, where no registry has the release that a job made."""
+
+
+@pytest.mark.parametrize(("makes", "came"), [("rel_1", outcome_of("1")), ("rel_2", TO_MEASURE)])
+def test_what_is_known_of_a_release_stands_for_no_other(run, makes, came):
+    keep(case_of("1"), run())
+    made = run(Api(makes=makes), releases=())
+    finish_all([recalled_or_asked(case_of("1"), made)], made)
+    assert made.came["1", "input"] == came
 
 
 def test_an_update_fails_with_its_parent(run):
