@@ -1,0 +1,90 @@
+"""Texts that belong to no label, without a background to learn from: one of the 12 tasks' domains left out at a time.
+
+And 77 intents of one bank (banking77), where every label has close neighbours. Both with the light selector, whose
+training takes seconds; thresholds, weights and floors are chosen on validation rows, every figure is of test rows.
+"""
+
+import argparse
+import random
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.common import Row, print_table, row, write_results
+from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, by_label, need_data, read
+from services.trainer.domain.calibration import Aim
+from services.trainer.domain.metrics import calibration_error
+from services.trainer.infra.fit_light import fit_light
+from services.trainer.infra.select_scores import Opinions, calibrated, route_rows, selections
+from shared.labels import parse_label
+from shared.registry import ReleaseSelector
+
+FALSE_REJECTS = 0.05
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=500, help="training rows for each of the 12 tasks")
+    args = parser.parse_args()
+    need_data()
+    rows = [*left_out(as12(args.rows)), *banking()]
+    print_table(rows)
+    write_results("selector_outside", rows)
+
+
+def left_out(bench: Benchmark) -> list[Row]:
+    """How well confidence tells a domain that the selector has never seen from the others."""
+    rows = []
+    for domain in sorted({parse_label(label).domain for label in bench.train}):
+
+        def is_inside(label: str, domain: str = domain) -> bool:
+            return parse_label(label).domain != domain
+
+        train = {label: texts for label, texts in bench.train.items() if is_inside(label)}
+        validation = [(text, label) for text, label in bench.validation if is_inside(label)]
+        selector, score = trained(train, validation, Aim(FALSE_REJECTS))
+        said = selections(selector, score(bench.test))
+        inside = np.array([is_inside(label) for _, label in bench.test])
+        area = float(roc_auc_score(inside, [selection.confidence for selection in said]))
+        rejected = np.array([not selection.label for selection in said])
+        spread = f"false rejects {rejected[inside].mean():.3f}, line chosen on validation rows for {FALSE_REJECTS}"
+        rows.append(row(f"without_{domain}_auroc", area, ""))
+        rows.append(row(f"without_{domain}_recall", float(rejected[~inside].mean()), "share", spread=spread))
+    return rows
+
+
+def banking() -> list[Row]:
+    """Accuracy, calibration and label sets over 77 neighbours; a tenth of the training rows is for validation."""
+    pairs = [(item["text"], f"bank.{item['intent']}") for item in read("banking77/train.jsonl.gz")]
+    random.Random(0).shuffle(pairs)
+    validation, train = pairs[: len(pairs) // 10], by_label(pairs[len(pairs) // 10 :])
+    test = [(item["text"], f"bank.{item['intent']}") for item in read("banking77/test.jsonl.gz")]
+    selector, score = trained(train, validation, Aim(0.0))
+    routed = route_rows(selector, score(test), [label for _, label in test])
+    said = selections(selector, score(test))
+    held = [label in selection.label_set for (_, label), selection in zip(test, said, strict=True)]
+    size = f"n={len(test)}"
+    return [
+        row("banking77_light_acc", sum(r.gold == s.best.label for r, s in zip(routed, said, strict=True)) / len(test),
+            "share", spread=size),
+        row("banking77_light_ece", calibration_error(routed), "", spread=size),
+        row("banking77_light_coverage", float(np.mean(held)), "share", spread="stated 0.95"),
+        row("banking77_light_mean_size", float(np.mean([len(s.label_set) for s in said])), "labels", spread=size),
+    ]  # fmt: skip
+
+
+def trained(train: Texts, validation: Pairs, aim: Aim) -> tuple[ReleaseSelector, Callable[[Pairs], Opinions]]:
+    """A calibrated light selector, and what scores rows with it."""
+    light = fit_light(train)
+
+    def score(pairs: Pairs) -> Opinions:
+        return Opinions(light.score([text for text, _ in pairs]), None)
+
+    draft = ReleaseSelector(labels=tuple(light.labels), light="benchmark")
+    selector, _ = calibrated(draft, score(validation), [label for _, label in validation], aim)
+    return selector, score
+
+
+if __name__ == "__main__":
+    main()
