@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from services.cli.client import Client
 from services.cli.place import Place
 from services.cli.prepare import prepare_base_model
 from services.cli.show import out
@@ -37,6 +38,8 @@ def up(worker_groups: Sequence[str]) -> None:
             key = announce(system)
             system.wait_ready()
         out.print(f"API {system.api_url}\nkey {key}")
+        if lacking := unserved(Client(system.api_url, key)):
+            out.print(f"{lacking}: such jobs wait; end this and name the groups (signalbox up --worker a,b,base)")
         with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
             while not done.wait(REFRESH_SECONDS):
                 live.update(Group(process_table(system), Text("Ctrl-C ends all")), refresh=True)
@@ -44,6 +47,12 @@ def up(worker_groups: Sequence[str]) -> None:
         with out.status("stopping: what is in flight is finished first"):
             system.stop()
         out.print("stopped")
+
+
+def unserved(client: Client) -> str:
+    """Which queues of the current release have no worker, in a sentence; empty where all have one."""
+    consumers = client.get("/readyz")["parts"]["consumers"]
+    return "" if consumers["ok"] else str(consumers["detail"])
 
 
 def announce(system: Supervisor) -> str:
