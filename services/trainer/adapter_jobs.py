@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from services.trainer.domain.data_report import one_output_warning
+from services.trainer.measuring import exact_match_of
 from services.trainer.task_rows import as_training, task_rows
 from services.trainer.workshop import Workshop
 from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter
@@ -61,32 +62,16 @@ def compare_with_base(
     adapter: Any, rows: Sequence[Row], body: AdapterTrain, held: Held, workshop: Workshop
 ) -> dict[str, Any]:
     """Exact match of the adapter and of the base model alone on the same rows."""
-    from services.trainer.infra.evaluate import answer_rows, exact_match
     from shared.model.base import load_model
     from shared.model.merge import with_adapter
 
     if not rows:
         return {}
-    wanted = as_training(rows)
     model = load_model(workshop.base_folder, "float32")
-
-    def measured(candidate: Any) -> float:
-        answers = answer_rows(
-            candidate,
-            workshop.tokenizer,
-            wanted,
-            template=body.settings.template,
-            max_tokens=body.settings.max_length,
-            should_stop=lambda: held.must_stop,
-        )
-        held.check()
-        return round(exact_match(answers, wanted), 4)
-
-    base = measured(model)
     return {
-        "validation_rows": len(wanted),
-        "base_exact_match": base,
-        "adapter_exact_match": measured(with_adapter(model, adapter)),
+        "validation_rows": len(rows),
+        "base_exact_match": exact_match_of(model, rows, body.settings, held, workshop),
+        "adapter_exact_match": exact_match_of(with_adapter(model, adapter), rows, body.settings, held, workshop),
     }
 
 

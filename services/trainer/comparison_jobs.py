@@ -1,13 +1,12 @@
 """The job `comparison.train`: one model trained on all labels at once, measured label by label, and not kept."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from services.trainer.measuring import exact_match_of
 from services.trainer.task_rows import TaskRows, as_training, task_rows
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
-from shared.datasets import Row
 from shared.jobs import Job
 from shared.training import ComparisonTrain
 
@@ -32,7 +31,7 @@ def train_comparison(job: Job, held: Held, body: ComparisonTrain, workshop: Work
     held.check()
     workshop.report(job, "evaluating")
     model = _loaded(weights, body, workshop)
-    found = {label: _exact_match(model, rows, body, held, workshop) for label, rows in measured.items()}
+    found = {label: exact_match_of(model, rows, body.settings, held, workshop) for label, rows in measured.items()}
     return {
         "model": body.model,
         "train_rows": {label: len(rows.train) for label, rows in tasks.items()},
@@ -69,19 +68,3 @@ def _loaded(weights: Path, body: ComparisonTrain, workshop: Workshop) -> Any:
     if body.model == "multi-task-lora":
         return with_adapter(base, weights)
     return load_experts(with_experts(base, body.settings, body.experts, body.experts_used), weights)
-
-
-def _exact_match(model: Any, rows: Sequence[Row], body: ComparisonTrain, held: Held, workshop: Workshop) -> float:
-    from services.trainer.infra.evaluate import answer_rows, exact_match
-
-    wanted = as_training(rows)
-    answers = answer_rows(
-        model,
-        workshop.tokenizer,
-        wanted,
-        template=body.settings.template,
-        max_tokens=body.settings.max_length,
-        should_stop=lambda: held.must_stop,
-    )
-    held.check()
-    return round(exact_match(answers, wanted), 4)

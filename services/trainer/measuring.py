@@ -1,0 +1,32 @@
+"""How well a model answers rows that it was not trained on."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from services.trainer.task_rows import as_training
+from services.trainer.workshop import Workshop
+from shared.attempts import Held
+from shared.datasets import Row
+from shared.training import LoraSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def exact_match_of(
+    model: "PreTrainedModel", rows: Sequence[Row], settings: LoraSettings, held: Held, workshop: Workshop
+) -> float:
+    """The share of rows whose greedy answer is the expected one; raises as `held.check` where the job must end."""
+    from services.trainer.infra.evaluate import answer_rows, exact_match
+
+    wanted = as_training(rows)
+    answers = answer_rows(
+        model,
+        workshop.tokenizer,
+        wanted,
+        template=settings.template,
+        max_tokens=settings.max_length,
+        should_stop=lambda: held.must_stop,
+    )
+    held.check()
+    return round(exact_match(answers, wanted), 4)
