@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from shared.labels import REJECT
-from shared.registry.manifests import ReleaseSelector
+from shared.registry.manifests import Reading, ReleaseSelector
 
 RUNNERS_UP = 3
 
@@ -53,9 +53,9 @@ class Selection(NamedTuple):
         }
 
 
-def selection_text(selector: ReleaseSelector, text: str, instruction: str = "") -> str:
-    """What the selector reads: the input alone (as in the paper), or the instruction and it."""
-    return f"{instruction}\n{text}" if instruction and selector.text == "instruction+input" else text
+def selection_text(reading: Reading, text: str, instruction: str = "") -> str:
+    """What a selector reads, trained or serving: the input alone (as in the paper), or the instruction and it."""
+    return f"{instruction}\n{text}" if instruction and reading == "instruction+input" else text
 
 
 def select(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[], Row]) -> Selection:

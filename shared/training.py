@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from shared.errors import Conflict, Invalid
 from shared.labels import REJECT, parse_label
-from shared.registry.manifests import Release, SelectorKind
+from shared.registry.manifests import Reading, Release, SelectorKind
 
 LabelName = Annotated[str, AfterValidator(lambda text: str(parse_label(text)))]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
@@ -216,7 +216,7 @@ class SelectorTrain(_NewLabels):
     """How the language model answers: by the `names` of the labels, which its prompt lists (the paper's way), or by a
     linear `head` on its last hidden state, with the text alone as its prompt. `auto` takes the head where the prompt
     without its text would fill over half of `max_length`."""
-    text: Literal["input", "instruction+input"] = "input"
+    text: Reading = "input"
     reject_policy: Literal["base", "error"] = "base"
 
 

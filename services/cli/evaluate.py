@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from services.cli.labelled import LabelledRow, read_labelled
 from services.cli.place import current_registry, current_settings, find_release
@@ -12,7 +12,7 @@ from services.trainer.domain.metrics import Routed, measure
 from shared.errors import Conflict, Invalid
 from shared.labels import REJECT
 from shared.names import DEFAULT_TENANT
-from shared.registry import Registry, ReleaseSelector
+from shared.registry import Reading, Registry, ReleaseSelector
 from shared.selection import Selection, selection_text
 from shared.settings import Settings
 
@@ -77,7 +77,7 @@ def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: 
     """
     if text not in ("", "input", "instruction+input"):
         raise Invalid("text_unknown", f"--text is input or instruction+input, not {text!r}")
-    reading = selector.model_copy(update={"text": text}) if text else selector
+    reading = cast("Reading", text) or selector.text
     return [selection_text(reading, r.row.input, r.row.instruction) for r in rows]
 
 

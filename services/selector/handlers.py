@@ -37,7 +37,7 @@ def select(
     patiently(lambda: prefetch(selector), held, store_patience_seconds)
     held.check()
     started = time.perf_counter()
-    text = selection_text(selector, str(job.body["input"]), job.body.get("instruction") or "")
+    text = selection_text(selector.text, str(job.body["input"]), job.body.get("instruction") or "")
     selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
     score_ms = round((time.perf_counter() - started) * 1000, 3)
     fields = selection.as_fields(selector) | {"release": job.release, "score_ms": score_ms}

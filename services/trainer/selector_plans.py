@@ -6,14 +6,14 @@ from typing import Any, Literal, NamedTuple
 
 from services.trainer.domain.retention import retain
 from services.trainer.label_adapters import known_adapters
-from services.trainer.selector_rows import Reading, Rows, Sets, as_read, data_notes, joined, sets_of, split_rows
+from services.trainer.selector_rows import Rows, Sets, as_read, data_notes, joined, sets_of, split_rows
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.datasets import Row
 from shared.errors import Invalid
 from shared.jobs import Job
 from shared.labels import REJECT
-from shared.registry import Release, ReleaseSelector, SelectorKind
+from shared.registry import Reading, Release, ReleaseSelector, SelectorKind
 from shared.training import Readout, SelectorAdd, SelectorBody, SelectorTrain
 
 

@@ -1,7 +1,7 @@
 """The rows of a selector job: read from data sets, split, chosen among, or taken over from a release."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from services.trainer.domain.data_report import LabelData, data_report, is_blank
 from services.trainer.domain.split import same_text, split_by_text
@@ -11,12 +11,12 @@ from shared.datasets import Row
 from shared.errors import Invalid
 from shared.jobs import Job
 from shared.labels import REJECT
-from shared.registry import Release
+from shared.registry import Reading, Release
+from shared.selection import selection_text
 from shared.training import SelectionSettings, SelectorAdd, SelectorTrain
 
 Rows = Mapping[str, Sequence[Row]]
 """By label. A row's input is what a selector reads; background may carry the label of a deleted task."""
-Reading = Literal["input", "instruction+input"]
 
 
 class Split(NamedTuple):
@@ -69,7 +69,7 @@ def split_rows(job: Job, body: SelectorTrain | SelectorAdd, reading: Reading, wo
     for label, dataset in sorted(body.datasets.items()):
         parts = split_by_text(
             workshop.rows(job, dataset, label),
-            lambda row: as_text(row, reading),
+            lambda row: selection_text(reading, row.input, row.instruction),
             body.selection.validation_share,
             body.settings.seed,
         )
@@ -112,7 +112,7 @@ def data_notes(
     for label, train in split.train.items():
         rows = [*train, *split.validation[label]]
         data[label] = LabelData(
-            [as_text(row, reading) for row in rows],
+            [selection_text(reading, row.input, row.instruction) for row in rows],
             [row.output for row in rows],
             len(set(available[label])),
             len(sets.representation[label]),
@@ -149,14 +149,13 @@ def representation(
 def as_read(rows: Rows, reading: Reading) -> dict[str, list[Row]]:
     """The rows as a selector meets them, each with the label it is for; empty ones are left out."""
     return {
-        label: [Row(input=text, label=label) for row in own if not is_blank(text := as_text(row, reading))]
+        label: [
+            Row(input=text, label=label)
+            for row in own
+            if not is_blank(text := selection_text(reading, row.input, row.instruction))
+        ]
         for label, own in rows.items()
     }
-
-
-def as_text(row: Row, reading: Reading) -> str:
-    """What a selector reads of a row: its input alone, or its instruction and it."""
-    return f"{row.instruction}\n{row.input}" if reading != "input" and row.instruction else row.input
 
 
 def texts_of(rows: Rows) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from shared.registry.manifests import (
     AdapterManifest,
     DatasetManifest,
+    Reading,
     Release,
     ReleaseLabel,
     ReleaseSelector,
@@ -15,6 +16,7 @@ from shared.registry.watch import ReleaseWatch
 __all__ = [
     "AdapterManifest",
     "DatasetManifest",
+    "Reading",
     "Registry",
     "Release",
     "ReleaseLabel",

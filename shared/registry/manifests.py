@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 from shared.labels import REJECT, parse_label
 from shared.names import BASE_GROUP, generate_queue
 
+Reading = Literal["input", "instruction+input"]
+"""What a selector reads of a request."""
 SelectorKind = Literal["cascade", "llm", "light"]
 
 
@@ -97,7 +99,7 @@ class ReleaseSelector(_Manifest):
     coverage: float = Field(default=0.95, gt=0, lt=1)
     floor: float = Field(default=0.0, ge=0, le=1)
     """All labels at least this probable hold the right one with probability `coverage` (split conformal prediction)."""
-    text: Literal["input", "instruction+input"] = "input"
+    text: Reading = "input"
 
     @model_validator(mode="after")
     def _reads_somehow(self) -> Self:

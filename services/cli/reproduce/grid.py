@@ -8,10 +8,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from shared.errors import Invalid
+from shared.registry import Reading
 from shared.training import LabelName
 
 GRIDS = Path(__file__).parent / "grids"
-Reading = Literal["input", "instruction+input"]
 Shown = str | int | float
 Paper = tuple[float | None, ...]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from services.cli.reproduce.outcomes import Measured, Provenance, SelectorPart
 from services.cli.reproduce.rows import HeldOutRows
 from shared.registry import ReleaseSelector
+from shared.selection import selection_text
 
 if TYPE_CHECKING:
     from services.trainer.infra.select_scores import Reader
@@ -27,9 +28,8 @@ def measure_parts(
     """Joint accuracy and confusion of the selector and of each of its parts alone, from one reading of the rows."""
     from services.trainer.domain.metrics import measure
     from services.trainer.infra.select_scores import route_rows
-    from services.trainer.selector_rows import as_text
 
-    opinions = reader.read(selector, [as_text(row, selector.text) for row in rows.rows])
+    opinions = reader.read(selector, [selection_text(selector.text, row.input, row.instruction) for row in rows.rows])
     return {
         part: _measured(measure(route_rows(alone, opinions, rows.gold)).confusion, overlapping)
         for part, alone in _parts(selector).items()

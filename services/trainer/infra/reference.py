@@ -62,7 +62,7 @@ class Reference:
     def select(self, text: str, instruction: str = "") -> Selection:
         """Adapter selection: the base model with the selector on it, or the light part, says where the text belongs."""
         selector = self.selector
-        read = selection_text(selector, text, instruction)
+        read = selection_text(selector.text, text, instruction)
         return select(selector, lambda: self._light_scores(read), lambda: self._llm_scores(read))
 
     def generate(self, entry: ReleaseLabel | None, text: str, instruction: str = "", *, max_new_tokens: int) -> str:
