@@ -137,14 +137,12 @@ def measure(bench: Benchmark, head: Path) -> list[Row]:
         selector, _ = calibrated(draft, chosen[0], [label for _, label in bench.validation], aim)
         return judge(selector, chosen[1])
 
-    bound = Aim(FALSE_REJECTS, max_llm_share=LLM_SHARE)
-    kinds = {
-        "light": judged(Aim(FALSE_REJECTS), "light"),
-        "llm": judged(Aim(FALSE_REJECTS), "llm"),
-        "cascade": judged(bound if bench.name == "as12" else Aim(FALSE_REJECTS), "light", "llm"),
-    }
+    # The 12 tasks have no background: nothing is rejected there, and no line may be drawn as if something were.
+    aim = Aim(0.0) if bench.name == "as12" else Aim(FALSE_REJECTS)
+    bound = aim._replace(max_llm_share=LLM_SHARE) if bench.name == "as12" else aim
+    kinds = {"light": judged(aim, "light"), "llm": judged(aim, "llm"), "cascade": judged(bound, "light", "llm")}
     if bench.name == "as12":
-        kinds["cascade_35"] = judged(bound._replace(max_llm_share=0.35), "light", "llm")
+        kinds["cascade_35"] = judged(aim._replace(max_llm_share=0.35), "light", "llm")
     rows = []
     for kind, found in kinds.items():
         cost = float((test["light"].ms * (kind != "llm") + test["llm"].ms * found.asked_llm).mean())
@@ -153,6 +151,8 @@ def measure(bench: Benchmark, head: Path) -> list[Row]:
     kept = accuracy(kinds["cascade"], bench.test) / best
     suffix = "" if bench.name == "as12" else f"_{bench.name}"
     rows.append(row(f"cascade_keep{suffix}", kept, "x", spread=f"best alone {best:.3f}", goal=1.0))
+    if "cascade_35" in kinds:
+        rows.append(row("cascade_35_keep", accuracy(kinds["cascade_35"], bench.test) / best, "x"))
     rows.append(row(f"generate_label_ms_{bench.name}", generate_ms, "CPU ms", spread=f"n={GENERATED}"))
     return rows + final_rows(bench, kinds["cascade"])
 
@@ -241,7 +241,8 @@ def final_rows(bench: Benchmark, judged: Judged) -> list[Row]:
     name, size = bench.name, f"n={len(gold)}"
     rows = [
         row(f"ece_{name}", calibration_error(routed), "", spread=size, goal=0.03, at_least=False),
-        row(f"conformal_coverage_{name}", held, "share", spread="stated 0.95; 0.94 to 0.96 wanted", goal=0.94),
+        row(f"conformal_coverage_{name}", held, "share", spread="stated 0.95"),
+        row(f"conformal_gap_{name}", abs(held - 0.95), "share", spread=size, goal=0.01, at_least=False),
         row(f"conformal_mean_size_{name}", float(sets.sum(1).mean()), "labels", goal=bench.max_set, at_least=False),
     ]
     if name != "clinc":
