@@ -64,11 +64,15 @@ def _client() -> Any:
 
 
 @app.command()
-def up(worker: Workers = ["base"]) -> None:  # noqa: B006 - typer copies it
+def up(
+    worker: Workers = ["base"],  # noqa: B006 - typer copies it
+    selectors: Annotated[int, typer.Option(help="Selector processes.", min=0)] = 1,
+    trainers: Annotated[int, typer.Option(help="Trainer processes; each runs one job at a time.", min=0)] = 1,
+) -> None:
     """Run the whole system in the foreground; Ctrl-C ends all of it."""
     from services.cli.up import up as run
 
-    run(worker)
+    run(worker, selectors=selectors, trainers=trainers)
 
 
 @app.command()

@@ -24,11 +24,11 @@ from shared.settings import Settings
 REFRESH_SECONDS = 1.0
 
 
-def up(worker_groups: Sequence[str]) -> None:
+def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -> None:
     """Run until Ctrl-C or SIGTERM."""
     settings = Settings()
     prepare_base_model(settings)
-    system = Supervisor(settings, worker_groups)
+    system = Supervisor(settings, worker_groups, selectors=selectors, trainers=trainers)
     done = threading.Event()
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sig, lambda *_: done.set())

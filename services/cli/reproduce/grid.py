@@ -32,6 +32,8 @@ class Condition(_Stated):
     """Condition whose release an update starts from."""
     measure: tuple[LabelName, ...] = ()
     """Labels whose test rows are routed; all of the grid's where it is empty."""
+    texts: tuple[Reading, ...] = ()
+    """Readings it is run under; all of the grid's where it is empty."""
     paper: Paper = ()
     """Joint accuracy, then one accuracy for each of the grid's labels; null where the paper gives none."""
 
@@ -55,6 +57,8 @@ class QuickCondition(_Stated):
 
     id: str
     job: dict[str, Any] = {}
+    texts: tuple[Reading, ...] = ()
+    """Readings it is run under; those of the condition where it is empty."""
 
 
 class Quick(_Stated):
@@ -184,16 +188,19 @@ def cases_of(grid: Grid, *, quick: bool, only: Sequence[str] = ()) -> list[Case]
 def _full_cases(grid: Grid) -> Iterator[Case]:
     for text in grid.texts:
         for condition in _parents_first(grid.conditions):
-            yield _case(grid, condition, text, {}, None)
+            if text in (condition.texts or grid.texts):
+                yield _case(grid, condition, text, {}, None)
 
 
 def _quick_cases(grid: Grid) -> Iterator[Case]:
     quick = grid.quick
-    kept = {chosen.id: chosen.job for chosen in quick.conditions}
+    kept = {chosen.id: chosen for chosen in quick.conditions}
     for text in quick.texts:
         for condition in _parents_first([c for c in grid.conditions if c.id in kept]):
-            job = merged(quick.jobs.get(condition.kind, {}), kept[condition.id])
-            yield _case(grid, condition, text, job, quick.test_rows)
+            chosen = kept[condition.id]
+            if text in (chosen.texts or condition.texts or quick.texts):
+                job = merged(quick.jobs.get(condition.kind, {}), chosen.job)
+                yield _case(grid, condition, text, job, quick.test_rows)
 
 
 def _case(grid: Grid, condition: Condition, text: Reading, last: Mapping[str, Any], test_rows: int | None) -> Case:
