@@ -10,7 +10,7 @@ from services.cli import show
 from services.cli.labelled import LabelledRow, read_labelled
 from services.cli.place import current_settings
 from services.cli.reference import open_reference
-from services.trainer.domain.answers import Judged, TaskKind, exact_matches, lines, task_kinds
+from services.trainer.domain.answers import Judged, TaskKind, lines, task_kinds
 from shared.errors import Invalid
 from shared.labels import REJECT
 from shared.registry import Release
@@ -50,21 +50,21 @@ def evaluate_system(ask: Ask) -> dict[str, Any]:
 
     Raises `Invalid` for rows without an output and for labels that the release lacks.
     """
-    from services.trainer.infra.text_scores import text_scorer
+    from services.trainer.infra.text_scores import scorers_of
 
     settings = current_settings()
     rows = read_labelled(ask.data)
     reference = open_reference(settings, ask.release)
     check_rows(rows, reference.release)
     kinds = task_kinds(_outputs(rows), ask.classification, ask.generation)
-    scorer = text_scorer(settings.encoder) if "generation" in kinds.values() else None
+    scorers = scorers_of(kinds, settings.encoder)
     answered = answer_rows(reference, _first(rows, ask.limit), ask.max_new_tokens)
-    judged = judge(answered, kinds, scorer)
+    judged = judge(answered, scorers)
     if ask.rows_file:
         write_rows(ask.rows_file, answered, judged)
     return {
         "release": reference.release.id,
-        "tasks": _tasks(judged, kinds, scorer),
+        "tasks": _tasks(judged, kinds, scorers),
         **_estimates(judged),
         "background": _background(answered),
         "parameters": _parameters(reference),
@@ -125,21 +125,16 @@ def _limits(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens:
     return lengths
 
 
-def judge(
-    answered: Iterable[Answered], kinds: Mapping[str, TaskKind], scorer: "TextScorer | None"
-) -> dict[str, list[Judged]]:
+def judge(answered: Iterable[Answered], scorers: Mapping[str, "TextScorer"]) -> dict[str, list[Judged]]:
     """Judge the rows of each label by its own measure; background is not among them."""
     answered = list(answered)
-    return {
-        label: _judged([row for row in answered if row.label == label], scorer if kind == "generation" else None)
-        for label, kind in kinds.items()
-    }
+    return {label: _judged([row for row in answered if row.label == label], own) for label, own in scorers.items()}
 
 
-def _judged(rows: Sequence[Answered], scorer: "TextScorer | None") -> list[Judged]:
-    score = scorer.score if scorer else exact_matches
+def _judged(rows: Sequence[Answered], scorer: "TextScorer") -> list[Judged]:
     expected = [row.expected for row in rows]
-    oracle, routed = score([row.oracle for row in rows], expected), score([row.routed for row in rows], expected)
+    oracle = scorer.score([row.oracle for row in rows], expected)
+    routed = scorer.score([row.routed for row in rows], expected)
     return [Judged(r.label, r.predicted, *scores) for r, *scores in zip(rows, oracle, routed, strict=True)]
 
 
@@ -170,10 +165,11 @@ def _first(rows: Sequence[LabelledRow], limit: int | None) -> list[LabelledRow]:
 
 
 def _tasks(
-    judged: Mapping[str, Sequence[Judged]], kinds: Mapping[str, TaskKind], scorer: "TextScorer | None"
+    judged: Mapping[str, Sequence[Judged]], kinds: Mapping[str, TaskKind], scorers: Mapping[str, "TextScorer"]
 ) -> dict[str, Any]:
-    measures = {"classification": "exact_match", "generation": scorer.name if scorer else ""}
-    return {label: {"n": len(judged[label]), "kind": kind, "measure": measures[kind]} for label, kind in kinds.items()}
+    return {
+        label: {"n": len(judged[label]), "kind": kind, "measure": scorers[label].name} for label, kind in kinds.items()
+    }
 
 
 def _estimates(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:

@@ -1,21 +1,27 @@
 """The job `comparison.train`: one model trained on all labels at once, measured label by label, and not kept."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from services.trainer.measuring import exact_match_of
+from services.trainer.domain.answers import exact_matches, task_kinds
+from services.trainer.measuring import answers_of
 from services.trainer.task_rows import TaskRows, as_training, task_rows
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.jobs import Job
 from shared.training import ComparisonTrain
 
+if TYPE_CHECKING:
+    from services.trainer.infra.text_scores import TextScorer
+
 
 def train_comparison(job: Job, held: Held, body: ComparisonTrain, workshop: Workshop) -> dict[str, Any]:
-    """Train a comparison model and answer the exact match of each label's rows (paper, section 4.2)."""
+    """Train a comparison model and judge its answers to each label's rows by the task's own measure (section 4.2)."""
     from services.trainer.infra import fit
 
     tasks = {label: _rows(job, body, label, workshop) for label in body.labels}
+    scorers = _scorers(tasks, workshop)  # what is missing is told before the training
     measured = {label: rows.validation[: body.evaluate_rows] for label, rows in tasks.items()}
     folder = workshop.folder(job)
     weights = fit.train_together(
@@ -31,13 +37,17 @@ def train_comparison(job: Job, held: Held, body: ComparisonTrain, workshop: Work
     held.check()
     workshop.report(job, "evaluating")
     model = _loaded(weights, body, workshop)
-    found = {label: exact_match_of(model, rows, body.settings, held, workshop) for label, rows in measured.items()}
+    found = {label: answers_of(model, rows, body.settings, held, workshop) for label, rows in measured.items()}
+    expected = {label: [row.output for row in rows] for label, rows in measured.items()}
+    scores = {label: _mean(scorers[label].score(found[label], expected[label])) for label in tasks}
     return {
         "model": body.model,
         "train_rows": {label: len(rows.train) for label, rows in tasks.items()},
         "validation_rows": {label: len(rows) for label, rows in measured.items()},
-        "exact_match": found,
-        "mean_exact_match": round(sum(found.values()) / len(found), 4),
+        "exact_match": {label: _mean(exact_matches(found[label], expected[label])) for label in tasks},
+        "measure": {label: scorer.name for label, scorer in scorers.items()},
+        "score": scores,
+        "mean_score": _mean(list(scores.values())),
     }
 
 
@@ -50,6 +60,18 @@ def _rows(job: Job, body: ComparisonTrain, label: str, workshop: Workshop) -> Ta
         validation=body.evaluation.get(label),
         seed=body.settings.seed,
     )
+
+
+def _scorers(tasks: Mapping[str, TaskRows], workshop: Workshop) -> dict[str, "TextScorer"]:
+    """What judges each label's answers; raises `Invalid` where a package for that is missing."""
+    from services.trainer.infra.text_scores import scorers_of
+
+    kinds = task_kinds({label: [row.output for row in rows.train] for label, rows in tasks.items()})
+    return scorers_of(kinds, workshop.encoder_folder)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / max(len(values), 1), 4)
 
 
 def _experts(body: ComparisonTrain) -> Any:

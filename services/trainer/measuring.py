@@ -13,20 +13,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def exact_match_of(
+def answers_of(
     model: "PreTrainedModel", rows: Sequence[Row], settings: LoraSettings, held: Held, workshop: Workshop
-) -> float:
-    """The share of rows whose greedy answer is the expected one; raises as `held.check` where the job must end."""
-    from services.trainer.infra.evaluate import answer_rows, exact_match
+) -> list[str]:
+    """The greedy answer to each row; raises as `held.check` where the job must end."""
+    from services.trainer.infra.evaluate import answer_rows
 
-    wanted = as_training(rows)
     answers = answer_rows(
         model,
         workshop.tokenizer,
-        wanted,
+        as_training(rows),
         template=settings.template,
         max_tokens=settings.max_length,
         should_stop=lambda: held.must_stop,
     )
     held.check()
-    return round(exact_match(answers, wanted), 4)
+    return answers
+
+
+def exact_match_of(
+    model: "PreTrainedModel", rows: Sequence[Row], settings: LoraSettings, held: Held, workshop: Workshop
+) -> float:
+    """The share of rows whose greedy answer is the expected one; 0 for no rows."""
+    from services.trainer.infra.evaluate import exact_match
+
+    return round(exact_match(answers_of(model, rows, settings, held, workshop), as_training(rows)), 4)

@@ -28,6 +28,7 @@ jobs:
   selector.add: {<<: *first, labels: [travel.trips], retention: 0.5}
   selector.balance: {hard: [bank.cards], easy: [travel.trips], selection: {rows_per_label: 4}, settings: *settings}
   selector.delete: {labels: [travel.trips], deleted_texts: forget, settings: *settings}
+  adapter.train: {evaluate_rows: 0, settings: *settings}
 conditions:
   - {id: both, show: {kind: cascade}, measure: [bank.accounts, bank.cards], paper: [0.9, 0.8, 1, null]}
   - {id: no encoder, job: {selector: light, selection: {rows_per_label: 4, embedder: sentence-transformers}}}
@@ -36,6 +37,13 @@ conditions:
   - {id: balanced, parent: three, job: {kind: selector.balance, retention: 0.1}}
   - {id: twin of three, job: {selector: llm, labels: [bank.accounts, bank.cards, travel.trips]}}
   - {id: gone, parent: twin of three, job: {kind: selector.delete}, measure: [bank.accounts, bank.cards]}
+  - {id: first, job: {kind: adapter.train, label: bank.accounts}}
+  - {id: second, job: {kind: adapter.train, label: bank.cards}}
+  - id: answering
+    adapters: [first, second]
+    measure: &two [bank.accounts, bank.cards]
+    job: {selector: light, missing_adapters: refuse}
+  - {id: one model, measure: *two, job: {kind: comparison.train, labels: *two, settings: *settings}}
 quick: {about: Nothing is left., texts: [input], conditions: [{id: both}]}
 """
 
@@ -71,7 +79,7 @@ def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system
     assert tiny() == 1  # the trainer has no sentence encoder
     assert "condition no encoder, input: encoder_missing" in capsys.readouterr().err.replace("\n", " ")
     first = {job: state for job, state in jobs(system).items() if job not in before}
-    assert sorted(first.values()) == ["failed", *["succeeded"] * 5]
+    assert sorted(first.values()) == ["failed", *["succeeded"] * 9]
     found = ours(tmp_path)
     assert {part for condition, part, _ in found if condition == "both"} == {"llm", "light", "cascade"}
     assert found["both", "light", "accuracy"]["paper"] == "0.9"
@@ -81,6 +89,9 @@ def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system
     assert found["gone", "llm", "travel.trips"]["ours"] == ""
     assert found["three", "llm", "accuracy"]["release"] == found["twin of three", "llm", "accuracy"]["release"]
     assert found["no encoder", "", "accuracy"]["status"] == "failed: encoder_missing"
+    assert {part for condition, part, _ in found if condition == "answering"} == {"light", "oracle", "routed"}
+    assert found["answering", "oracle", "bank.accounts"]["rows"] == "12"
+    assert found["one model", "answers", "accuracy"]["ours"] != ""
 
     assert tiny() == 1
     second = {job: state for job, state in jobs(system).items() if job not in before and job not in first}

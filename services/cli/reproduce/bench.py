@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from services.cli.client import Client
 from services.cli.place import current_client, current_registry, current_settings
-from services.cli.reproduce.outcomes import Outcomes
+from services.cli.reproduce.outcomes import Outcome, Outcomes
 from services.cli.reproduce.rows import TaskRows
 from shared.errors import Conflict, NotFound
 from shared.names import DEFAULT_TENANT
@@ -31,10 +31,13 @@ class Bench:
     rows: TaskRows
     outcomes: Outcomes
 
-    def has_release(self, release_id: str) -> bool:
-        """Whether this system can start an update from it; an outcome may come from another system."""
+    def has(self, outcome: Outcome) -> bool:
+        """Whether this system has what the outcome's job made; the outcome may come from another system."""
         try:
-            self.registry.release(DEFAULT_TENANT, release_id)
+            if outcome.adapter:
+                self.registry.adapter(DEFAULT_TENANT, outcome.adapter)
+            else:
+                self.registry.release(DEFAULT_TENANT, outcome.release)
         except NotFound:
             return False
         return True

@@ -30,6 +30,8 @@ class Condition(_Stated):
     """Body of `POST /v1/training/jobs` beyond what the grid says for its kind; `labels` is a list here."""
     parent: str = ""
     """Condition whose release an update starts from."""
+    adapters: tuple[str, ...] = ()
+    """Conditions whose adapters its release takes; the release then answers the test rows, too."""
     measure: tuple[LabelName, ...] = ()
     """Labels whose test rows are routed; all of the grid's where it is empty."""
     texts: tuple[Reading, ...] = ()
@@ -42,14 +44,10 @@ class Condition(_Stated):
         """Of the training job."""
         return str(self.job.get("kind", "selector.train"))
 
-
-class NotRun(_Stated):
-    """A line of the paper's table that this program has no part for."""
-
-    id: str
-    needs: str
-    show: dict[str, Shown] = {}
-    paper: Paper = ()
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Conditions that must be finished before."""
+        return (*([self.parent] if self.parent else []), *self.adapters)
 
 
 class QuickCondition(_Stated):
@@ -71,6 +69,8 @@ class Quick(_Stated):
     jobs: dict[str, dict[str, Any]] = {}
     test_rows: int | None = None
     """Test rows of each label; all where it is null."""
+    train_rows: int | None = None
+    """The first so many training rows of each label; all where it is null."""
 
 
 class Grid(_Stated):
@@ -91,7 +91,6 @@ class Grid(_Stated):
     jobs: dict[str, dict[str, Any]]
     """What all jobs of a kind share."""
     conditions: tuple[Condition, ...]
-    not_run: tuple[NotRun, ...] = ()
     quick: Quick
 
     @model_validator(mode="after")
@@ -99,23 +98,42 @@ class Grid(_Stated):
         known = {condition.id for condition in self.conditions}
         if len(known) < len(self.conditions):
             raise ValueError("two conditions have the same id")
-        named = {c.parent for c in self.conditions if c.parent} | {c.id for c in self.quick.conditions}
+        named = {name for c in self.conditions for name in c.needs} | {c.id for c in self.quick.conditions}
         if named - known:
             raise ValueError(f"no condition is called {', '.join(sorted(named - known))}")
+        if any(other.needs for c in self.conditions for other in self.conditions if other.id in c.needs):
+            raise ValueError("a condition that another one needs may need none itself")
         kept = {chosen.id for chosen in self.quick.conditions}
-        orphans = [c.id for c in self.conditions if c.id in kept and c.parent and c.parent not in kept]
+        orphans = [c.id for c in self.conditions if c.id in kept and not kept.issuperset(c.needs)]
         if orphans:
-            raise ValueError(f"quick leaves out the parent of {', '.join(orphans)}")
+            raise ValueError(f"quick leaves out what these need: {', '.join(orphans)}")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_are_read_alike(self) -> Self:
+        for texts in (self.texts_of, self.quick_texts_of):
+            read = {condition.id: texts(condition) for condition in self.conditions}
+            wrong = [c.id for c in self.conditions if any(not read[name].issuperset(read[c.id]) for name in c.needs)]
+            if wrong:
+                raise ValueError(f"what these need is not run under all of their readings: {', '.join(wrong)}")
         return self
 
     @model_validator(mode="after")
     def _numbers_fit_the_columns(self) -> Self:
         columns = 1 + len(self.labels)
-        lines: list[Condition | NotRun] = [*self.conditions, *self.not_run]
-        wrong = [line.id for line in lines if len(line.paper) not in (0, columns)]
+        wrong = [c.id for c in self.conditions if len(c.paper) not in (0, columns)]
         if wrong:
             raise ValueError(f"not {columns} numbers of the paper: {', '.join(wrong)}")
         return self
+
+    def texts_of(self, condition: Condition) -> set[Reading]:
+        """The readings that the full grid runs it under."""
+        return set(condition.texts or self.texts)
+
+    def quick_texts_of(self, condition: Condition) -> set[Reading]:
+        """Those that the quick one runs it under; none where it leaves it out."""
+        own = next((chosen.texts for chosen in self.quick.conditions if chosen.id == condition.id), None)
+        return set() if own is None else set(own or condition.texts or self.quick.texts)
 
 
 class Name(NamedTuple):
@@ -137,6 +155,7 @@ class Case(NamedTuple):
     labels: tuple[str, ...]
     """Whose test rows are routed."""
     test_rows: int | None
+    train_rows: int | None
 
     @property
     def name(self) -> Name:
@@ -144,9 +163,9 @@ class Case(NamedTuple):
         return Name(self.condition.id, self.text)
 
     @property
-    def parent_name(self) -> Name:
-        """The case whose release it starts from."""
-        return Name(self.condition.parent, self.text)
+    def needs(self) -> list[Name]:
+        """The cases that must be finished before."""
+        return [Name(condition, self.text) for condition in self.condition.needs]
 
 
 def grid_names() -> list[str]:
@@ -188,36 +207,42 @@ def cases_of(grid: Grid, *, quick: bool, only: Sequence[str] = ()) -> list[Case]
 def _full_cases(grid: Grid) -> Iterator[Case]:
     for text in grid.texts:
         for condition in _parents_first(grid.conditions):
-            if text in (condition.texts or grid.texts):
-                yield _case(grid, condition, text, {}, None)
+            if text in grid.texts_of(condition):
+                yield _case(grid, condition, text, {}, None, None)
 
 
 def _quick_cases(grid: Grid) -> Iterator[Case]:
     quick = grid.quick
-    kept = {chosen.id: chosen for chosen in quick.conditions}
+    own = {chosen.id: chosen.job for chosen in quick.conditions}
     for text in quick.texts:
-        for condition in _parents_first([c for c in grid.conditions if c.id in kept]):
-            chosen = kept[condition.id]
-            if text in (chosen.texts or condition.texts or quick.texts):
-                job = merged(quick.jobs.get(condition.kind, {}), chosen.job)
-                yield _case(grid, condition, text, job, quick.test_rows)
+        for condition in _parents_first(grid.conditions):
+            if text in grid.quick_texts_of(condition):
+                job = merged(quick.jobs.get(condition.kind, {}), own[condition.id])
+                yield _case(grid, condition, text, job, quick.test_rows, quick.train_rows)
 
 
-def _case(grid: Grid, condition: Condition, text: Reading, last: Mapping[str, Any], test_rows: int | None) -> Case:
+def _case(
+    grid: Grid,
+    condition: Condition,
+    text: Reading,
+    last: Mapping[str, Any],
+    test_rows: int | None,
+    train_rows: int | None,
+) -> Case:
     job = merged(merged(grid.jobs.get(condition.kind, {}), condition.job), last)
     job["kind"] = condition.kind
     if condition.kind == "selector.train":  # an update reads what its parent reads
         job["text"] = text
-    return Case(condition, text, job, condition.measure or grid.labels, test_rows)
+    return Case(condition, text, job, condition.measure or grid.labels, test_rows, train_rows)
 
 
 def _parents_first(conditions: Sequence[Condition]) -> list[Condition]:
-    """Grids are two generations deep: an update starts from a selector trained from nothing."""
-    return sorted(conditions, key=lambda condition: bool(condition.parent))
+    """Grids are two generations deep."""
+    return sorted(conditions, key=lambda condition: bool(condition.needs))
 
 
 def _with_parents(grid: Grid, only: Sequence[str]) -> set[str]:
-    return {*only, *(condition.parent for condition in grid.conditions if condition.id in only)}
+    return {*only, *(name for condition in grid.conditions if condition.id in only for name in condition.needs)}
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

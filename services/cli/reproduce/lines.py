@@ -3,10 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from services.cli.reproduce.grid import Case, Condition, Grid, Name, NotRun, Paper, Shown
+from services.cli.reproduce.grid import Case, Condition, Grid, Name, Paper, Shown
 from services.cli.reproduce.outcomes import Came, Measured, Outcome
 
-PARTS = {"llm": "language model", "light": "words alone", "cascade": "both", "": ""}
+PARTS = {
+    "llm": "language model",
+    "light": "words alone",
+    "cascade": "both",
+    "answers": "no selector",
+    "oracle": "the right adapter",
+    "routed": "the selector's adapter",
+    "": "",
+}
 ACCURACY = "accuracy"
 
 
@@ -17,7 +25,7 @@ class Line(NamedTuple):
     show: Mapping[str, Shown]
     text: str
     part: str
-    """`llm`, `light` or `cascade`; empty without figures."""
+    """One of `PARTS`; empty without figures."""
     paper: Mapping[str, float | None]
     """By column: `accuracy` and the labels."""
     outcome: Outcome | None = None
@@ -49,8 +57,6 @@ def lines_of(
         condition = next((c for c in grid.conditions if c.id == outcome.condition), None)
         if condition and outcome.text in found:
             found[outcome.text] += _lines_of_outcome(grid, condition, outcome)
-    if "input" in found:  # the paper reads the input alone
-        found["input"] += [_line_not_run(grid, line) for line in grid.not_run]
     return found
 
 
@@ -67,11 +73,10 @@ def _lines_of_case(grid: Grid, case: Case, came: Came | None) -> Iterator[Line]:
 def _lines_of_outcome(grid: Grid, condition: Condition, outcome: Outcome) -> Iterator[Line]:
     show = {**condition.show, **({"base model": outcome.base} if grid.across_bases else {})}
     for part in outcome.measured:
-        yield Line(condition.id, show, outcome.text, part, _paper(grid, condition, outcome.text), outcome)
-
-
-def _line_not_run(grid: Grid, line: NotRun) -> Line:
-    return Line(line.id, line.show, "input", "", _columns(grid, line.paper), None, f"not run: needs {line.needs}")
+        # Where adapters answer, the paper's numbers are of the answers, not of the selector before them.
+        is_papers = bool(condition.adapters) == (part in ("oracle", "routed"))
+        paper = _paper(grid, condition, outcome.text) if is_papers else _columns(grid, ())
+        yield Line(condition.id, show, outcome.text, part, paper, outcome)
 
 
 def _paper(grid: Grid, condition: Condition, text: str) -> dict[str, float | None]:

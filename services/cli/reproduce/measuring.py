@@ -1,39 +1,105 @@
-"""A release's selector on test rows, part by part; and what the figures were measured with."""
+"""What a finished job made, on test rows."""
 
-import os
-import platform
-import shutil
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from services.cli.reproduce.outcomes import Measured, Provenance, SelectorPart
+from services.cli.labelled import LabelledRow
+from services.cli.reproduce.grid import Case
+from services.cli.reproduce.outcomes import Measured, Part, SelectorPart
 from services.cli.reproduce.rows import HeldOutRows
-from shared.registry import ReleaseSelector
+from shared.registry import Release, ReleaseSelector
 from shared.selection import selection_text
 
 if TYPE_CHECKING:
+    from services.cli.reproduce.bench import Bench
     from services.trainer.infra.select_scores import Reader
 
-_PACKAGES = ("torch", "transformers", "peft", "faiss-cpu", "scikit-learn")
+MAX_NEW_TOKENS = 128
+
+
+class Found(NamedTuple):
+    """Figures by part, and how each label's answers were judged where they were."""
+
+    by_part: dict[Part, Measured]
+    measures: Mapping[str, str]
+
+
+def measure(
+    case: Case,
+    result: Mapping[str, Any],
+    release: Release | None,
+    max_tokens: int,
+    overlapping: Collection[str],
+    bench: "Bench",
+) -> Found:
+    """The figures of a job's result: a comparison model brings them, an adapter has none by itself."""
+    if release is None:
+        return _answers_of_result(result, overlapping) if "score" in result else Found({}, {})
+    assert release.selector is not None
+    rows = bench.rows.test(case)
+    routed = measure_parts(release.selector, rows, overlapping, bench.reader(max_tokens))
+    if not case.condition.adapters:
+        return Found(routed, {})
+    answered = _answers_of_release(case, release, rows, overlapping, bench)
+    return Found({**routed, **answered.by_part}, answered.measures)
 
 
 def measure_parts(
     selector: ReleaseSelector, rows: HeldOutRows, overlapping: Collection[str], reader: "Reader"
-) -> dict[SelectorPart, Measured]:
+) -> dict[Part, Measured]:
     """Joint accuracy and confusion of the selector and of each of its parts alone, from one reading of the rows."""
-    from services.trainer.domain.metrics import measure
+    from services.trainer.domain import metrics
     from services.trainer.infra.select_scores import route_rows
 
     opinions = reader.read(selector, [selection_text(selector.text, row.input, row.instruction) for row in rows.rows])
     return {
-        part: _measured(measure(route_rows(alone, opinions, rows.gold)).confusion, overlapping)
+        part: _measured(metrics.measure(route_rows(alone, opinions, rows.gold)).confusion, overlapping)
         for part, alone in _parts(selector).items()
     }
+
+
+def _answers_of_result(result: Mapping[str, Any], overlapping: Collection[str]) -> Found:
+    rows = sum(result["validation_rows"].values())
+    return Found({"answers": _scored(result["score"], rows, overlapping)}, result["measure"])
+
+
+def _answers_of_release(
+    case: Case, release: Release, rows: HeldOutRows, overlapping: Collection[str], bench: "Bench"
+) -> Found:
+    """Every row answered by its own label's adapter, and by that of the label which the selector names."""
+    from services.cli.evaluate_system import answer_rows, judge
+    from services.trainer.domain.answers import lines, task_kinds
+    from services.trainer.infra.reference import Reference
+    from services.trainer.infra.text_scores import scorers_of
+
+    settings = bench.settings
+    scorers = scorers_of(task_kinds(bench.rows.outputs(case)), settings.encoder)
+    reference = Reference(release, bench.registry, bench.base_folder, max_prompt_tokens=settings.max_prompt_tokens)
+    labelled = [LabelledRow(label, row) for row, label in zip(rows.rows, rows.gold, strict=True)]
+    judged = judge(answer_rows(reference, labelled, MAX_NEW_TOKENS), scorers)
+    values = lines([row for own in judged.values() for row in own])
+    parts: tuple[Literal["oracle", "routed"], ...] = ("oracle", "routed")
+    return Found(
+        {
+            part: _scored({label: fmean(own) for label, own in values[part].items()}, len(labelled), overlapping)
+            for part in parts
+        },
+        {label: scorer.name for label, scorer in scorers.items()},
+    )
+
+
+def _scored(per_label: Mapping[str, float], rows: int, overlapping: Collection[str]) -> Measured:
+    clear = [score for label, score in per_label.items() if label not in overlapping]
+    blurred = [score for label, score in per_label.items() if label in overlapping]
+    return Measured(
+        accuracy=fmean(per_label.values()),
+        n=rows,
+        clear=fmean(clear) if clear else None,
+        overlapping=fmean(blurred) if blurred else None,
+        per_label=dict(per_label),
+        confusion={},
+    )
 
 
 def _parts(selector: ReleaseSelector) -> dict[SelectorPart, ReleaseSelector]:
@@ -64,36 +130,3 @@ def _measured(confusion: Mapping[str, Mapping[str, int]], overlapping: Collectio
 def _share_right(confusion: Mapping[str, Mapping[str, int]], labels: Sequence[str]) -> float | None:
     count = sum(sum(confusion[label].values()) for label in labels)
     return sum(confusion[label].get(label, 0) for label in labels) / count if count else None
-
-
-def provenance() -> Provenance:
-    """The machine, the packages that decide what comes out, and the commit that runs."""
-    return Provenance(
-        machine=_machine(),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        commit=_commit(),
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _machine() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "-"
-
-
-@cache
-def _commit() -> str:
-    git = shutil.which("git")
-    if git is None:
-        return "-"
-    command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "-"  # noqa: S603

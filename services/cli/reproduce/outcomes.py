@@ -14,15 +14,18 @@ from shared.training import parse_training
 FORMAT = 1
 """Of what is measured: a higher one makes all conditions new."""
 SelectorPart = Literal["llm", "light", "cascade"]
+Part = Literal["llm", "light", "cascade", "answers", "oracle", "routed"]
+"""What a figure is of: a selector's part or whole; or answers, by one model for all tasks, by the adapter of the row's
+own label, by that of the label the selector names."""
 
 
 class Measured(BaseModel):
-    """Test rows routed without rejection, as the paper does, by one part of a selector or by the whole."""
+    """Test rows routed without rejection, as the paper does, or answered."""
 
     model_config = ConfigDict(frozen=True)
 
     accuracy: float
-    """Joint accuracy: domain and task both right."""
+    """Joint accuracy: domain and task both right. Of answers: the mean of the labels' scores."""
     n: int
     clear: float | None
     """On the labels that do not overlap by nature."""
@@ -30,6 +33,7 @@ class Measured(BaseModel):
     """On those that do; None where the condition has none of one sort."""
     per_label: dict[str, float]
     confusion: dict[str, dict[str, int]]
+    """Empty for answers."""
 
 
 class Provenance(BaseModel):
@@ -56,10 +60,15 @@ class Outcome(BaseModel):
     """The base model as it was named."""
     base_id: str
     job: str
-    release: str
+    release: str = ""
+    """That the job made; of a comparison model nothing is left."""
+    adapter: str = ""
+    """Digest of the adapter that the job made."""
     body: dict[str, Any]
     """The training job, every setting written out."""
-    measured: dict[SelectorPart, Measured]
+    measured: dict[Part, Measured]
+    measures: dict[str, str] = {}
+    """How each label's answers were judged."""
     chosen: dict[str, int]
     """Rows of each label's representation set."""
     warnings: list[str] = []
@@ -78,6 +87,11 @@ class Outcome(BaseModel):
         """Of data selection and training."""
         return int(self.body["settings"]["seed"])
 
+    @property
+    def made(self) -> str:
+        """The release or adapter that the job made."""
+        return self.release or self.adapter
+
 
 class Failure(NamedTuple):
     """Why a condition has no outcome."""
@@ -87,6 +101,11 @@ class Failure(NamedTuple):
 
 
 Came = Outcome | Failure
+
+
+def made_by(result: Mapping[str, Any]) -> str:
+    """The release or adapter that a finished job names."""
+    return str(result.get("release") or result.get("adapter") or "")
 
 
 def training_key(base_id: str, body: Mapping[str, Any]) -> str:

@@ -7,7 +7,10 @@ from typing import Any
 from services.cli.reproduce.grid import Grid
 from services.cli.reproduce.lines import ACCURACY, PARTS, Line
 
-_COLOURS = {"paper": "#9e9e9e", "llm": "#1f77b4", "light": "#ff7f0e", "cascade": "#2ca02c"}
+_COLOURS = {
+    "paper": "#9e9e9e", "llm": "#1f77b4", "light": "#ff7f0e", "cascade": "#2ca02c",
+    "answers": "#9467bd", "oracle": "#8c564b", "routed": "#17becf",
+}  # fmt: skip
 _INCHES_A_CONDITION = 0.8
 
 
@@ -31,8 +34,7 @@ def draw(file: Path, grid: Grid, lines: Mapping[str, Sequence[Line]]) -> None:
 def _accuracies(axes: Any, lines: Sequence[Line]) -> None:
     paper = {line.condition: line.paper[ACCURACY] for line in lines}
     series = {"paper": paper} | {
-        part: {line.condition: line.ours(ACCURACY) for line in lines if line.part == part}
-        for part in ("llm", "light", "cascade")
+        part: {line.condition: line.ours(ACCURACY) for line in lines if line.part == part} for part in PARTS if part
     }
     _bars(axes, _conditions(lines), {name: own for name, own in series.items() if any(own.values())})
     axes.set(ylim=(0, 1.02), ylabel=ACCURACY)

@@ -79,6 +79,8 @@ class Report:
         failed = {name: came for name, came in self.came.items() if isinstance(came, Failure)}
         deleted = {o.condition: o.deleted for o in self._outcomes if o.deleted and o.text == "input"}
         warnings = sorted({warning for o in self._outcomes for warning in o.warnings})
+        judged = {f"{label}: {measure}" for o in self._outcomes for label, measure in o.measures.items()}
+        yield from _list("Answers judged by", sorted(judged))
         yield from _list("Failed", [f"{name}: {failure.code}: {failure.detail}" for name, failure in failed.items()])
         yield from _list("Texts of deleted labels", [f"{name}: {_fates(fates)}" for name, fates in deleted.items()])
         yield from _list("Warnings of the training jobs", warnings)
@@ -91,7 +93,7 @@ def _settings(outcome: Outcome) -> dict[str, object]:
     }
     selection = outcome.body.get("selection", {})
     stated |= {name: selection[name] for name in ("pooling", "max_tokens", "validation_share") if name in selection}
-    return stated | (outcome.body["settings"] if "llm" in outcome.measured else {"seed": outcome.seed})
+    return stated | (outcome.body["settings"] if outcome.tokens else {"seed": outcome.seed})
 
 
 def _flat(outcome: Outcome) -> list[str]:

@@ -1,7 +1,7 @@
 """The rows of the paper's tasks: files `<label>.train.jsonl.gz` to learn from, `<label>.test.jsonl.gz` to route."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,6 @@ from services.cli.labelled import read_plain
 from services.cli.reproduce.grid import Case
 from shared.datasets import Row, dataset_id, dump_rows
 from shared.errors import NotFound
-
-_BRINGING = ("selector.train", "selector.add")
 
 
 class HeldOutRows(NamedTuple):
@@ -36,35 +34,52 @@ class TaskRows:
 
     def need(self, cases: Iterable[Case]) -> None:
         """Raise `NotFound` that names every file the cases need and the folder lacks."""
-        stems = {stem for case in cases for stem in (*_train_stems(case), *(f"{label}.test" for label in case.labels))}
+        stems = {stem for case in cases for stem in _stems(case)}
         missing = sorted(stem for stem in stems if self._file(stem) is None)
         if missing:
             names = ", ".join(f"{stem}.jsonl.gz" for stem in missing)
             raise NotFound("data_missing", f"{self._folder} lacks {names}: name the folder of the 12 tasks with --data")
 
     def upload(self, client: Client, cases: Iterable[Case]) -> None:
-        """Upload what the cases train on, unless the system has these rows already."""
-        from services.cli.main import upload_dataset
-
+        """Upload what the cases' jobs name, unless the system has these rows already."""
         known = {manifest["id"] for manifest in client.get("/v1/datasets")["items"]}
-        for stem in sorted({stem for case in cases for stem in _train_stems(case)}):
-            if self.dataset(stem) not in known:
-                upload_dataset(client, self._existing(stem), stem)
+        wanted = {(stem, most) for case in cases for stem, most in _uploads(case)}
+        for stem, most in sorted(wanted, key=str):
+            if self.dataset(stem, most) not in known:
+                client.post(
+                    "/v1/datasets",
+                    content=dump_rows(self._rows(stem)[:most]),
+                    headers={"Content-Type": "application/x-ndjson"},
+                    params={"name": stem if most is None else f"{stem}-{most}"},
+                    timeout=300,
+                )
 
     def body(self, case: Case) -> dict[str, Any]:
         """The case's job with data sets in the place of the labels it brings."""
-        if case.condition.kind not in _BRINGING:
-            return dict(case.job)
-        return {**case.job, "labels": {label: self.dataset(f"{label}.train") for label in case.job["labels"]}}
+        job = dict(case.job)
+        train = {label: self.dataset(f"{label}.train", case.train_rows) for label in _brought(case)}
+        test = {label: self.dataset(f"{label}.test", case.test_rows) for label in _judged_on_test(case)}
+        if case.condition.kind == "adapter.train":
+            return {**job, "dataset": train[job["label"]], "validation": test[job["label"]]}
+        if case.condition.kind == "comparison.train":
+            return {**job, "labels": train, "evaluation": test, "evaluate_rows": max(map(len, self._tests(case)))}
+        return {**job, "labels": train} if train else job
 
     def test(self, case: Case) -> HeldOutRows:
         """The rows that the case is measured on."""
-        own = {label: self._rows(f"{label}.test")[: case.test_rows] for label in case.labels}
+        own = dict(zip(case.labels, self._tests(case), strict=True))
         return HeldOutRows([row for rows in own.values() for row in rows], [x for x, rows in own.items() for _ in rows])
 
-    def dataset(self, stem: str) -> str:
-        """The id that the API gives these rows: it is made of their content."""
-        return dataset_id(dump_rows(self._rows(stem)))
+    def outputs(self, case: Case) -> dict[str, list[str]]:
+        """All expected answers in the training rows of the labels that the case is measured on."""
+        return {label: [row.output for row in self._rows(f"{label}.train")] for label in case.labels}
+
+    def dataset(self, stem: str, most: int | None = None) -> str:
+        """The id that the API gives these rows, or the first of them: it is made of their content."""
+        return dataset_id(dump_rows(self._rows(stem)[:most]))
+
+    def _tests(self, case: Case) -> list[list[Row]]:
+        return [self._rows(f"{label}.test")[: case.test_rows] for label in case.labels]
 
     def _rows(self, stem: str) -> list[Row]:
         if stem not in self._read:
@@ -82,6 +97,29 @@ class TaskRows:
         return next((file for file in found if file.is_file()), None)
 
 
-def _train_stems(case: Case) -> list[str]:
-    """Files without their ending; an update that brings no labels trains on none."""
-    return [f"{label}.train" for label in case.job["labels"]] if case.condition.kind in _BRINGING else []
+def _brought(case: Case) -> list[str]:
+    """The labels that the job brings data of; an update that brings no labels trains on none."""
+    if case.condition.kind == "adapter.train":
+        return [case.job["label"]]
+    brings = case.condition.kind in ("selector.train", "selector.add", "comparison.train")
+    return list(case.job["labels"]) if brings else []
+
+
+def _judged_on_test(case: Case) -> list[str]:
+    """The labels whose test rows the job itself is given, so that it trains on all of the others."""
+    return _brought(case) if case.condition.kind in ("adapter.train", "comparison.train") else []
+
+
+def _uploads(case: Case) -> Iterator[tuple[str, int | None]]:
+    """Files without their ending, and how many rows of each."""
+    for label in _brought(case):
+        yield f"{label}.train", case.train_rows
+    for label in _judged_on_test(case):
+        yield f"{label}.test", case.test_rows
+
+
+def _stems(case: Case) -> Iterator[str]:
+    """All files that a case reads."""
+    yield from (stem for stem, _ in _uploads(case))
+    yield from (f"{label}.test" for label in case.labels)
+    yield from (f"{label}.train" for label in case.labels if case.condition.adapters)

@@ -10,8 +10,9 @@ from rich.progress import Progress
 
 from services.cli.reproduce.bench import Bench, open_bench
 from services.cli.reproduce.grid import Case, Grid, Name, cases_of, load_grid
-from services.cli.reproduce.measuring import measure_parts, provenance
-from services.cli.reproduce.outcomes import Came, Failure, Outcome, outcome_key, training_key
+from services.cli.reproduce.measuring import measure
+from services.cli.reproduce.outcomes import Came, Failure, Outcome, made_by, outcome_key, training_key
+from services.cli.reproduce.provenance import provenance
 from services.cli.reproduce.report import Report
 from services.cli.reproduce.rows import TaskRows
 from services.cli.show import err, follow_into, out, progress_bars
@@ -64,41 +65,51 @@ def reproduce(table: str, base: str, data: Path, folder: Path, *, quick: bool, o
     bench = open_bench(base, rows, folder)
     rows.upload(bench.client, cases)
     run = Run(table, grid, quick, cases, wanted, bench, folder)
-    for is_update in (False, True):  # an update starts from the release of a condition before it
-        generation = [case for case in cases if bool(case.condition.parent) is is_update]
+    for has_needs in (False, True):
+        generation = [case for case in cases if bool(case.needs) is has_needs]
         finish_all([asked for case in generation if (asked := recalled_or_asked(case, run))], run)
     return _tell(run)
 
 
 def recalled_or_asked(case: Case, run: Run) -> Asked | None:
-    """The case to run; None where it has an outcome already, was not asked for, or its parent has none."""
-    parent = run.came.get(case.parent_name)
-    if case.condition.parent and not isinstance(parent, Outcome):
-        if parent and case.name in run.wanted:
-            run.came[case.name] = Failure("parent_failed", f"condition {case.condition.parent} failed")
+    """The case to run; None where it has an outcome already, was not asked for, or what it needs has none."""
+    needed = [run.came.get(name) for name in case.needs]
+    made = [came for came in needed if isinstance(came, Outcome)]
+    if len(made) < len(needed):
+        failed = [name.condition for name in case.needs if isinstance(run.came.get(name), Failure)]
+        if failed and case.name in run.wanted:
+            run.came[case.name] = Failure("parent_failed", f"condition {', '.join(failed)} failed")
         return None
-    asked = _asked(case, run, parent.release if isinstance(parent, Outcome) else "")
+    asked = _asked(case, run, made)
     known = run.bench.outcomes.get(asked.key)
-    if known and not _is_missed(known.release, case, run):
+    if known and not _is_missed(known, case, run):
         run.came[case.name] = known
         return None
     return asked if case.name in run.wanted else None
 
 
-def _asked(case: Case, run: Run, parent: str) -> Asked:
-    """`parent` is the release that an update starts from."""
+def _asked(case: Case, run: Run, needed: Sequence[Outcome] = ()) -> Asked:
+    """The case's job, which names what the cases it needs have made."""
     body = run.bench.rows.body(case)
-    if parent:
-        body["parent"] = parent
+    for outcome in needed:
+        if outcome.adapter:
+            body["adapters"] = {**body.get("adapters", {}), outcome.body["label"]: outcome.adapter}
+        else:
+            body["parent"] = outcome.release
     training = training_key(run.bench.base_id, body)
     return Asked(case, body, training, outcome_key(run.table, training, run.bench.rows.test(case).digest))
 
 
-def _is_missed(release: str, case: Case, run: Run) -> bool:
-    """Whether an update that is still to run starts from this release of the case, and the system has it no more."""
-    updates = [other for other in run.cases if other.parent_name == case.name and other.name in run.wanted]
-    is_needed = any(run.bench.outcomes.get(_asked(update, run, release).key) is None for update in updates)
-    return is_needed and not run.bench.has_release(release)
+def _is_missed(known: Outcome, case: Case, run: Run) -> bool:
+    """Whether a case that is still to run needs what this outcome made, and the system has it no more."""
+    waiting = [other for other in run.cases if case.name in other.needs and other.name in run.wanted]
+    return any(_is_to_run(other, run) for other in waiting) and not run.bench.has(known)
+
+
+def _is_to_run(case: Case, run: Run) -> bool:
+    first = [run.bench.outcomes.get(_asked(other, run).key) for other in run.cases if other.name in case.needs]
+    needed = [outcome for outcome in first if outcome]
+    return len(needed) < len(first) or run.bench.outcomes.get(_asked(case, run, needed).key) is None
 
 
 def finish_all(asked: Sequence[Asked], run: Run) -> None:
@@ -135,7 +146,7 @@ def _finish(asked: Asked, job_id: str, run: Run, bars: Progress) -> Came:
         error = job["error"] or {}
         return Failure(error.get("code", job["state"]), error.get("detail", f"the job is {job['state']}"))
     known = run.bench.outcomes.get(asked.key)
-    if known and known.release == job["result"]["release"]:  # not what is known of a release the system lacks
+    if known and known.made == made_by(job["result"]):  # not what is known of a release the system lacks
         return known
     outcome = _outcome(asked, job, heard, run)
     run.bench.outcomes.keep(asked.key, outcome)
@@ -144,25 +155,24 @@ def _finish(asked: Asked, job_id: str, run: Run, bars: Progress) -> Came:
 
 def _outcome(asked: Asked, job: Mapping[str, Any], heard: Mapping[str, Any], run: Run) -> Outcome:
     """`heard` is everything that the job's progress events told, the last one's word counting."""
-    bench = run.bench
+    bench, case, result = run.bench, asked.case, job["result"]
     body = parse_training(asked.body)
-    release = bench.registry.release(DEFAULT_TENANT, job["result"]["release"])
-    assert release.selector is not None
-    measured = measure_parts(
-        release.selector, bench.rows.test(asked.case), run.grid.overlapping, bench.reader(body.settings.max_length)
-    )
-    report = release.report
+    release = bench.registry.release(DEFAULT_TENANT, result["release"]) if "release" in result else None
+    report = release.report if release else result
+    found = measure(case, result, release, body.settings.max_length, run.grid.overlapping, bench)
     return Outcome(
         table=run.table,
-        condition=asked.case.condition.id,
-        text=asked.case.text,
+        condition=case.condition.id,
+        text=case.text,
         quick=run.quick,
         base=bench.base,
         base_id=bench.base_id,
         job=job["id"],
-        release=release.id,
+        release=result.get("release", ""),
+        adapter=result.get("adapter", ""),
         body=body.model_dump(mode="json"),
-        measured=measured,
+        measured=found.by_part,
+        measures=dict(found.measures),
         chosen={label: own["chosen"] for label, own in report.get("data", {}).get("labels", {}).items()},
         warnings=report.get("warnings", []),
         deleted=report.get("deleted", {}),

@@ -1,11 +1,12 @@
-"""How near a generated text is to the expected one: BERTScore with a local encoder, otherwise ROUGE-L."""
+"""How good an answer is: exact match, or, of a generated text, BERTScore with a local encoder, otherwise ROUGE-L."""
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from services.trainer.domain.answers import TaskKind, exact_matches
 from services.trainer.domain.split import same_text
 from services.trainer.infra.sentence_encoder import load_token_encoder
 from shared.errors import Invalid
@@ -29,6 +30,15 @@ class TextScorer(Protocol):
         ...
 
 
+def scorers_of(kinds: Mapping[str, TaskKind], encoder: Path | None) -> dict[str, TextScorer]:
+    """What judges each label: exact match, or of generated texts BERTScore where there is an encoder, else ROUGE-L.
+
+    Raises `Invalid` where the encoder does not load or a package is missing.
+    """
+    texts = text_scorer(encoder) if "generation" in kinds.values() else None
+    return {label: texts if texts and kind == "generation" else ExactMatch() for label, kind in kinds.items()}
+
+
 def text_scorer(encoder: Path | None) -> TextScorer:
     """BERTScore where there is an encoder, otherwise ROUGE-L.
 
@@ -40,6 +50,16 @@ def text_scorer(encoder: Path | None) -> TextScorer:
         raise Invalid(
             "package_missing", f"{error.name} is not installed: pip install 'signalbox[metrics]', then try again"
         ) from error
+
+
+class ExactMatch:
+    """Whether an answer is the expected one, for tasks that choose among few."""
+
+    name = "exact_match"
+
+    def score(self, answers: Sequence[str], expected: Sequence[str]) -> list[float]:
+        """Return 1 or 0 for each answer."""
+        return exact_matches(answers, expected)
 
 
 class BertScore:

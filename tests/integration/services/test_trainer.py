@@ -285,5 +285,6 @@ def test_a_comparison_model_is_measured_label_by_label_and_leaves_nothing_behind
     assert job.result["validation_rows"][LABELS[0]] == 5
     assert job.result["train_rows"][LABELS[0]] == 24
     assert job.result["train_rows"][LABELS[1]] < 24
-    assert job.result["exact_match"].keys() == set(LABELS[:2])
+    assert job.result["exact_match"].keys() == job.result["score"].keys() == set(LABELS[:2])
+    assert set(job.result["measure"].values()) <= {"exact_match", "rouge_l_f1"}
     assert checkpoints_of(workshop, job_id) == []

@@ -18,14 +18,16 @@ conditions:
   - {id: "1", show: {distance: L2}, paper: [0.9, 0.95, null]}
   - {id: "2", show: {distance: COS}, job: {selection: {distance: cos}, settings: {rank: 8}}}
   - {id: gone, show: {ratio: 0.1}, parent: "1", job: {kind: selector.delete, retention: 0.1}, measure: [fin.sa]}
-not_run:
-  - {id: theirs, needs: another model, paper: [0.6, 0.5, 0.7]}
+  - {id: adapter, texts: [input], job: {kind: adapter.train, label: fin.sa}}
+  - {id: answering, texts: [input], adapters: [adapter]}
+  - {id: theirs, texts: [input], job: {kind: comparison.train, labels: [fin.sa, med.ie]}, paper: [0.6, 0.5, 0.7]}
 quick:
   about: One epoch.
   texts: [input]
   test_rows: 2
+  train_rows: 3
   jobs: {selector.train: {settings: {epochs: 1}}}
-  conditions: [{id: "1"}, {id: "2", job: {selector: light}}]
+  conditions: [{id: "1"}, {id: "2", job: {selector: light}}, {id: adapter}, {id: theirs}]
 """
 GRID = parse_grid(YAML, "sample")
 

@@ -7,14 +7,15 @@ from shared.errors import Invalid
 from shared.training import SelectorTrain, parse_training
 from tests.unit.cli.reproduce.samples import GRID, YAML, case_of
 
-TABLES = ["figure2", "figure4", "table1", "table2", "table3", "table4"]
+TABLES = ["figure2", "figure4", "goals", "table1", "table1-answers", "table2", "table3", "table4"]
 
 
 def body(case):
     """The case's job as the API would get it."""
-    brings = case.condition.kind in ("selector.train", "selector.add")
-    labels = {"labels": dict.fromkeys(case.job["labels"], "ds_1")} if brings else {}
-    return parse_training({**case.job, **labels})
+    kind = case.condition.kind
+    brings = kind in ("selector.train", "selector.add", "comparison.train")
+    more = {"labels": dict.fromkeys(case.job["labels"], "ds_1")} if brings else {}
+    return parse_training({**case.job, **more, **({"dataset": "ds_1"} if kind == "adapter.train" else {})})
 
 
 def test_every_table_and_figure_of_the_paper_has_a_grid():
@@ -46,11 +47,19 @@ def test_the_full_grids_have_the_papers_lines_and_settings(name, tasks, conditio
         assert (settings.dropout, settings.learning_rate, settings.epochs, settings.max_length) == (0.05, 4e-4, 5, 512)
 
 
-def test_table_1_tells_the_papers_best_line_and_names_what_it_cannot_run():
+def test_table_1_tells_the_papers_best_line_and_its_last_three_are_a_grid_of_their_own():
     grid = load_grid("table1")
     best = next(condition for condition in grid.conditions if condition.id == "14")
     assert best.paper == (0.989, 0.999, 1, 0.999, 0.999, 0.966, 0.973)
-    assert [line.id for line in grid.not_run] == ["MFTCoder", "MoE LoRA", "adapters behind selector 14"]
+    answers = [condition.id for condition in load_grid("table1-answers").conditions if condition.paper]
+    assert answers == ["MFTCoder", "MoE LoRA", "adapters behind selector 14"]
+
+
+def test_the_three_answering_models_learn_from_the_same_rows_with_the_same_lora():
+    for quick in (False, True):
+        cases = cases_of(load_grid("table1-answers"), quick=quick)
+        trained = [case for case in cases if case.condition.kind != "selector.train"]
+        assert len({(case.train_rows, str(body(case).settings)) for case in trained}) == 1
 
 
 def test_table_3_stands_under_the_right_labels():
@@ -84,6 +93,8 @@ def test_a_condition_takes_the_words_of_its_kind_then_its_own_then_quicks():
 def test_an_update_comes_after_its_parent_and_reads_what_that_reads():
     names = [case.name for case in cases_of(GRID, quick=False)]
     assert names.index(("gone", "input")) > names.index(("1", "input"))
+    assert names.index(("answering", "input")) > names.index(("adapter", "input"))
+    assert ("adapter", "instruction+input") not in names
     assert "text" not in case_of("gone").job
     assert case_of("gone").labels == ("fin.sa",)
 
@@ -97,7 +108,7 @@ def test_only_brings_the_parents_along_and_knows_every_name():
 
 
 def test_an_unknown_table_is_told_which_there_are():
-    with pytest.raises(Invalid, match="there are figure2, figure4, table1"):
+    with pytest.raises(Invalid, match="there are figure2, figure4, goals, table1,"):
         load_grid("table9")
     with pytest.raises(Invalid, match="there is no grid"):
         load_grid("../grids/table1")
@@ -109,7 +120,13 @@ def test_an_unknown_table_is_told_which_there_are():
         ("[0.9, 0.95, null]", "[0.9, 0.95]", "not 3 numbers of the paper: 1"),
         ('parent: "1"', "parent: nobody", "no condition is called nobody"),
         ('- {id: "2", show', '- {id: "1", show', "two conditions"),
-        ('[{id: "1"}, {id: "2", job: {selector: light}}]', "[{id: gone}]", "quick leaves out the parent of gone"),
+        (
+            '[{id: "1"}, {id: "2", job: {selector: light}}, {id: adapter}, {id: theirs}]',
+            "[{id: gone}]",
+            "quick leaves out what these need: gone",
+        ),
+        ("{id: adapter, texts: [input]", "{id: adapter, texts: [instruction+input]", "not run under all .*: answering"),
+        ("adapters: [adapter]", "adapters: [gone]", "may need none itself"),
         ("source: section 5", "origin: section 5", "source"),
         ("title: A table", "title: [", "no YAML"),
     ],

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from services.cli.reproduce.measuring import measure_parts, provenance
+from services.cli.reproduce.measuring import measure, measure_parts
+from services.cli.reproduce.provenance import provenance
 from services.cli.reproduce.rows import HeldOutRows
 from services.trainer.infra.select_scores import Opinions
 from shared.datasets import Row
 from shared.registry import ReleaseSelector
+from tests.unit.cli.reproduce.samples import case_of
 
 LABELS = ("fin.sa", "med.ie", "med.qa")
 ROWS = HeldOutRows([Row(input=str(n), instruction="say") for n in range(4)], ["fin.sa", "fin.sa", "med.ie", "med.qa"])
@@ -44,6 +46,19 @@ def test_rows_are_read_as_the_release_reads_them(text, read):
     found = measure_parts(selector(light="a", text=text), ROWS, [], reader)
     assert reader.texts[0] == read
     assert (found["light"].accuracy, found["light"].overlapping) == (1.0, None)
+
+
+def test_a_comparison_model_brings_its_scores_and_an_adapter_makes_no_line():
+    result = {
+        "score": {"fin.sa": 0.75, "med.ie": 0.25},
+        "measure": {"fin.sa": "exact_match", "med.ie": "rouge_l_f1"},
+        "validation_rows": {"fin.sa": 8, "med.ie": 4},
+    }
+    found = measure(case_of("theirs"), result, None, 512, ["med.ie"], None)
+    answers = found.by_part["answers"]
+    assert (answers.accuracy, answers.clear, answers.overlapping, answers.n) == (0.5, 0.75, 0.25, 12)
+    assert found.measures["med.ie"] == "rouge_l_f1"
+    assert measure(case_of("adapter"), {"adapter": "d1"}, None, 512, [], None).by_part == {}
 
 
 def test_figures_say_where_they_come_from():

@@ -7,7 +7,7 @@ import pytest
 from services.cli.reproduce.grid import Name, cases_of
 from services.cli.reproduce.outcomes import Failure
 from services.cli.reproduce.report import Report
-from tests.unit.cli.reproduce.samples import GRID, measured, outcome_of
+from tests.unit.cli.reproduce.samples import GRID, case_of, measured, outcome_of
 
 CAME = {
     Name("1", "input"): outcome_of(),
@@ -38,13 +38,13 @@ def tables(markdown):
 
 def test_the_summary_has_a_line_for_each_part_beside_the_papers_number(tmp_path):
     summary, by_task, *_ = tables(written(tmp_path)[".md"].read_text())
-    llm, words, failed, waiting, theirs = summary
+    llm, words, failed, gone, _, _, theirs = summary
     assert (llm["selector"], llm["paper"], llm["ours"], llm["distance"]) == ("language model", "0.900", "0.812", "L2")
     assert (llm["tokens seen"], llm["seconds"], llm["trained on"], llm["seed"]) == ("12,345", "62", "cpu", "0")
     assert (words["selector"], words["ours"], words["tokens seen"]) == ("words alone", "0.500", "-")
     assert (failed["selector"], failed["ours"]) == ("failed: encoder_missing", "-")
-    assert (waiting["condition"], waiting["selector"]) == ("gone", "not run yet")
-    assert (theirs["selector"], theirs["paper"], theirs["ours"]) == ("not run: needs another model", "0.600", "-")
+    assert (gone["condition"], gone["selector"]) == ("gone", "not run yet")
+    assert (theirs["selector"], theirs["paper"], theirs["ours"]) == ("not run yet", "0.600", "-")
     assert by_task[0]["fin.sa"] == "0.750 (0.950)"
     assert by_task[0]["med.ie"] == "0.875"
 
@@ -66,7 +66,7 @@ def test_the_report_says_what_it_was_measured_with_and_what_failed(tmp_path):
 def test_a_quick_report_has_names_of_its_own_and_says_what_it_leaves_out(tmp_path):
     files = written(tmp_path, quick=True, came={})
     assert files[".md"].name == "sample-quick.md"
-    assert "Quick: One epoch. Left out: gone." in files[".md"].read_text()
+    assert "Quick: One epoch. Left out: gone, answering." in files[".md"].read_text()
 
 
 def test_the_csv_has_a_record_for_every_column_of_the_paper(tmp_path):
@@ -89,9 +89,8 @@ def test_the_csv_has_a_record_for_every_column_of_the_paper(tmp_path):
         "",
         "failed: encoder_missing",
         "not run yet",
-        "not run: needs another model",
     }
-    assert len(records) == 3 * (2 + 1 + 1 + 1 + 2 + 1 + 1)
+    assert len(records) == 3 * (2 + 1 + 1 + 3 + 2 + 1 + 1)
 
 
 def test_other_base_models_are_lines_of_a_table_across_bases(tmp_path):
@@ -108,6 +107,17 @@ def test_other_base_models_are_lines_of_a_table_across_bases(tmp_path):
 def test_the_plot_is_a_picture_with_and_without_figures(tmp_path, value, came):
     picture = written(tmp_path, GRID.model_copy(update={"value": value}), came)[".png"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_papers_numbers_of_answers_stand_beside_answers_alone(tmp_path):
+    parts = {part: measured(0.5, **{"fin.sa": 0.5}) for part in ("light", "oracle", "routed")}
+    judged = {"fin.sa": "exact_match", "med.ie": "rouge_l_f1"}
+    conditions = [c.model_copy(update={"paper": (0.6, 0.5, 0.7)}) for c in GRID.conditions]
+    came = {case_of("answering").name: outcome_of("answering", measured=parts, measures=judged)}
+    text = written(tmp_path, GRID.model_copy(update={"conditions": tuple(conditions)}), came)[".md"].read_text()
+    lines = {line["selector"]: line["paper"] for line in tables(text)[0] if line["condition"] == "answering"}
+    assert lines == {"words alone": "-", "the right adapter": "0.600", "the selector's adapter": "0.600"}
+    assert "- med.ie: rouge_l_f1" in text
 
 
 def test_rows_chosen_are_a_table_of_their_own(tmp_path):

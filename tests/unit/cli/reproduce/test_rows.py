@@ -60,11 +60,25 @@ def test_a_body_names_data_sets_by_their_content_and_an_update_needs_none(folder
     assert rows.body(case_of("gone"))["labels"] == ["med.ie"]
 
 
+def test_what_answers_is_judged_on_the_test_rows_and_trains_on_all_of_the_others(folder):
+    rows = TaskRows(folder)
+    adapter, model = rows.body(case_of("adapter")), rows.body(case_of("theirs"))
+    assert (adapter["dataset"], adapter["validation"]) == (rows.dataset("fin.sa.train"), rows.dataset("fin.sa.test"))
+    assert model["labels"]["med.ie"] == rows.dataset("med.ie.train")
+    assert (model["evaluation"]["med.ie"], model["evaluate_rows"]) == (rows.dataset("med.ie.test"), 4)
+    few = rows.body(case_of("theirs", quick=True))
+    assert few["labels"]["med.ie"] == rows.dataset("med.ie.train", 3)
+    assert (few["evaluation"]["med.ie"], few["evaluate_rows"]) == (rows.dataset("med.ie.test", 2), 2)
+
+
 def test_rows_that_the_system_has_are_not_uploaded_again(folder):
     rows = TaskRows(folder)
     api = Api(rows.dataset("fin.sa.train"))
     rows.upload(api, cases_of(GRID, quick=False))
-    assert api.uploads == ["med.ie.train"]
+    assert api.uploads == ["fin.sa.test", "med.ie.test", "med.ie.train"]
+    few = Api()
+    rows.upload(few, cases_of(GRID, quick=True, only=["theirs"]))
+    assert few.uploads == ["fin.sa.test-2", "fin.sa.train-3", "med.ie.test-2", "med.ie.train-3"]
 
 
 def test_quick_routes_fewer_rows_which_names_another_outcome(folder):

@@ -20,6 +20,8 @@ class Rows:
     """Data sets by name, no test rows."""
 
     def body(self, case):
+        if case.condition.kind == "adapter.train":
+            return {**case.job, "dataset": "ds_1"}
         labels = case.job["labels"]
         return {**case.job, "labels": dict.fromkeys(labels, "ds_1") if case.condition.id != "gone" else labels}
 
@@ -52,7 +54,7 @@ class Api:
 
 
 class Releases:
-    """A registry that has some releases."""
+    """A registry that has some releases and adapters."""
 
     def __init__(self, *ids):
         self._ids = ids
@@ -60,6 +62,9 @@ class Releases:
     def release(self, tenant_id, release_id):
         if release_id not in self._ids:
             raise NotFound("release_not_found", "no such release")
+
+    def adapter(self, tenant_id, digest):
+        self.release(tenant_id, digest)
 
 
 @pytest.fixture
@@ -102,6 +107,24 @@ def test_a_parent_whose_release_the_system_lacks_is_run_again_for_the_updates_to
     keep(case_of("1"), run())
     assert recalled_or_asked(case_of("1"), run(releases=())).case == case_of("1")
     assert recalled_or_asked(case_of("1"), run(releases=(), wanted=["1"])) is None
+
+
+ADAPTER = {"body": {"label": "fin.sa", "settings": {"seed": 0}}, "measured": {}, "release": "", "adapter": "d1"}
+
+
+def test_a_release_takes_the_adapters_that_its_conditions_made(run):
+    made = run(wanted=["adapter", "answering"])
+    assert recalled_or_asked(case_of("answering"), made) is None
+    made.came[case_of("adapter").name] = outcome_of("adapter", **ADAPTER)
+    assert recalled_or_asked(case_of("answering"), made).body["adapters"] == {"fin.sa": "d1"}
+
+
+@pytest.mark.parametrize(("has", "is_asked"), [((), True), (("d1",), False)])
+def test_an_adapter_that_the_system_lacks_is_trained_again_for_the_release_to_come(run, has, is_asked):
+    keep(case_of("adapter"), run(wanted=["adapter"]), **ADAPTER)
+    asked = recalled_or_asked(case_of("adapter"), run(wanted=["adapter", "answering"], releases=has))
+    assert (asked is not None) == is_asked
+    assert recalled_or_asked(case_of("adapter"), run(wanted=["adapter"], releases=has)) is None
 
 
 def test_a_parent_whose_updates_are_finished_needs_no_release(run):
