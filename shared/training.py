@@ -120,6 +120,8 @@ class ComparisonTrain(_Training):
     """Rows to measure a label on; a share of its data set where it is missing."""
     evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
     """Of each label."""
+    classification: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
+    """Labels whose answers are judged by exact match, though nearly every row has one of its own."""
     experts: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=64)] = (
         2,
         4,
@@ -140,9 +142,9 @@ class ComparisonTrain(_Training):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        strangers = sorted(set(self.evaluation) - set(self.labels))
+        strangers = sorted({*self.evaluation, *self.classification} - set(self.labels))
         if strangers:
-            raise ValueError(f"evaluation names labels that are not trained: {', '.join(strangers)}")
+            raise ValueError(f"evaluation or classification names labels that are not trained: {', '.join(strangers)}")
         if self.model == "moe-lora" and self.settings.method not in ("lora", "rslora"):
             raise ValueError(f"a mixture's experts are lora or rslora, not {self.settings.method}")
         return self

@@ -21,7 +21,7 @@ def train_comparison(job: Job, held: Held, body: ComparisonTrain, workshop: Work
     from services.trainer.infra import fit
 
     tasks = {label: _rows(job, body, label, workshop) for label in body.labels}
-    scorers = _scorers(tasks, workshop)  # what is missing is told before the training
+    scorers = _scorers(body, tasks, workshop)  # what is missing is told before the training
     measured = {label: rows.validation[: body.evaluate_rows] for label, rows in tasks.items()}
     folder = workshop.folder(job)
     weights = fit.train_together(
@@ -62,11 +62,13 @@ def _rows(job: Job, body: ComparisonTrain, label: str, workshop: Workshop) -> Ta
     )
 
 
-def _scorers(tasks: Mapping[str, TaskRows], workshop: Workshop) -> dict[str, "TextScorer"]:
+def _scorers(body: ComparisonTrain, tasks: Mapping[str, TaskRows], workshop: Workshop) -> dict[str, "TextScorer"]:
     """What judges each label's answers; raises `Invalid` where a package for that is missing."""
     from services.trainer.infra.text_scores import scorers_of
 
-    kinds = task_kinds({label: [row.output for row in rows.train] for label, rows in tasks.items()})
+    kinds = task_kinds(
+        {label: [row.output for row in rows.train] for label, rows in tasks.items()}, body.classification
+    )
     return scorers_of(kinds, workshop.encoder_folder)
 
 

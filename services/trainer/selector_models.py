@@ -15,7 +15,7 @@ from services.trainer.selector_rows import Rows, texts_of
 from services.trainer.workshop import Workshop
 from shared.attempts import Held
 from shared.jobs import Job
-from shared.labels import Label, parse_label
+from shared.labels import REJECT, Label, parse_label
 from shared.model.head import has_head
 from shared.model.tokens import encode
 from shared.prompts import selector_prompt
@@ -123,6 +123,7 @@ def judge_selector(selector: ReleaseSelector, held: Held, body: SelectorBody, pl
         "threshold": threshold._asdict(),
         "before": before,
         "asked": _asked(final, opinions),
+        "parts": _accuracy_of_parts(final, opinions, validation),
         **plan.notes,
     }
     if plan.deleted:
@@ -163,6 +164,16 @@ def _routed(selector: ReleaseSelector, opinions: "Opinions", rows: Rows) -> list
     from services.trainer.infra.select_scores import route_rows
 
     return route_rows(selector, opinions, _gold(rows))
+
+
+def _accuracy_of_parts(selector: ReleaseSelector, opinions: "Opinions", rows: Rows) -> dict[str, float]:
+    """Accuracy of the selector and of each part alone on the rows that belong somewhere, where nothing is rejected."""
+    from services.trainer.infra.select_scores import parts_of
+
+    def accuracy(part: ReleaseSelector) -> float:
+        return measure([row for row in _routed(part, opinions, rows) if row.gold != REJECT]).accuracy
+
+    return {kind: accuracy(part) for kind, part in parts_of(selector).items()}
 
 
 def _asked(selector: ReleaseSelector, opinions: "Opinions") -> dict[str, float]:

@@ -83,6 +83,8 @@ class Grid(_Stated):
     """In the order of the paper's columns."""
     overlapping: tuple[LabelName, ...] = ()
     """Labels that cannot be told apart by nature; their accuracy stands apart."""
+    classification: tuple[LabelName, ...] = ()
+    """Labels whose answers are judged by exact match, though nearly every row has one of its own."""
     texts: tuple[Reading, ...]
     value: Literal["accuracy", "rows"] = "accuracy"
     """What its plot shows: accuracy, or how many rows were chosen for each label."""
@@ -233,6 +235,8 @@ def _case(
     job["kind"] = condition.kind
     if condition.kind == "selector.train":  # an update reads what its parent reads
         job["text"] = text
+    if condition.kind == "comparison.train":
+        job["classification"] = grid.classification
     return Case(condition, text, job, condition.measure or grid.labels, test_rows, train_rows)
 
 

@@ -5,8 +5,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from services.cli.labelled import LabelledRow
-from services.cli.reproduce.grid import Case
-from services.cli.reproduce.outcomes import Measured, Part, SelectorPart
+from services.cli.reproduce.grid import Case, Grid
+from services.cli.reproduce.outcomes import Measured, Part
 from services.cli.reproduce.rows import HeldOutRows
 from shared.registry import Release, ReleaseSelector
 from shared.selection import selection_text
@@ -30,32 +30,35 @@ def measure(
     result: Mapping[str, Any],
     release: Release | None,
     max_tokens: int,
-    overlapping: Collection[str],
+    grid: Grid,
     bench: "Bench",
 ) -> Found:
     """The figures of a job's result: a comparison model brings them, an adapter has none by itself."""
     if release is None:
-        return _answers_of_result(result, overlapping) if "score" in result else Found({}, {})
+        return _answers_of_result(result, grid.overlapping) if "score" in result else Found({}, {})
     assert release.selector is not None
     rows = bench.rows.test(case)
-    routed = measure_parts(release.selector, rows, overlapping, bench.reader(max_tokens))
+    routed = measure_parts(release.selector, rows, grid.overlapping, bench.reader(max_tokens))
     if not case.condition.adapters:
         return Found(routed, {})
-    answered = _answers_of_release(case, release, rows, overlapping, bench)
+    answered = _answers_of_release(case, release, rows, grid, bench)
     return Found({**routed, **answered.by_part}, answered.measures)
 
 
 def measure_parts(
     selector: ReleaseSelector, rows: HeldOutRows, overlapping: Collection[str], reader: "Reader"
 ) -> dict[Part, Measured]:
-    """Joint accuracy and confusion of the selector and of each of its parts alone, from one reading of the rows."""
+    """Joint accuracy and confusion of the selector and of each of its parts alone, from one reading of the rows.
+
+    Nothing is rejected, because the paper's selectors reject nothing.
+    """
     from services.trainer.domain import metrics
-    from services.trainer.infra.select_scores import route_rows
+    from services.trainer.infra.select_scores import parts_of, route_rows
 
     opinions = reader.read(selector, [selection_text(selector.text, row.input, row.instruction) for row in rows.rows])
     return {
         part: _measured(metrics.measure(route_rows(alone, opinions, rows.gold)).confusion, overlapping)
-        for part, alone in _parts(selector).items()
+        for part, alone in parts_of(selector).items()
     }
 
 
@@ -64,9 +67,7 @@ def _answers_of_result(result: Mapping[str, Any], overlapping: Collection[str]) 
     return Found({"answers": _scored(result["score"], rows, overlapping)}, result["measure"])
 
 
-def _answers_of_release(
-    case: Case, release: Release, rows: HeldOutRows, overlapping: Collection[str], bench: "Bench"
-) -> Found:
+def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: Grid, bench: "Bench") -> Found:
     """Every row answered by its own label's adapter, and by that of the label which the selector names."""
     from services.cli.evaluate_system import answer_rows, judge
     from services.trainer.domain.answers import lines, task_kinds
@@ -74,7 +75,7 @@ def _answers_of_release(
     from services.trainer.infra.text_scores import scorers_of
 
     settings = bench.settings
-    scorers = scorers_of(task_kinds(bench.rows.outputs(case)), settings.encoder)
+    scorers = scorers_of(task_kinds(bench.rows.outputs(case), grid.classification), settings.encoder)
     reference = Reference(release, bench.registry, bench.base_folder, max_prompt_tokens=settings.max_prompt_tokens)
     labelled = [LabelledRow(label, row) for row, label in zip(rows.rows, rows.gold, strict=True)]
     judged = judge(answer_rows(reference, labelled, MAX_NEW_TOKENS), scorers)
@@ -82,7 +83,7 @@ def _answers_of_release(
     parts: tuple[Literal["oracle", "routed"], ...] = ("oracle", "routed")
     return Found(
         {
-            part: _scored({label: fmean(own) for label, own in values[part].items()}, len(labelled), overlapping)
+            part: _scored({label: fmean(own) for label, own in values[part].items()}, len(labelled), grid.overlapping)
             for part in parts
         },
         {label: scorer.name for label, scorer in scorers.items()},
@@ -100,18 +101,6 @@ def _scored(per_label: Mapping[str, float], rows: int, overlapping: Collection[s
         per_label=dict(per_label),
         confusion={},
     )
-
-
-def _parts(selector: ReleaseSelector) -> dict[SelectorPart, ReleaseSelector]:
-    """A cascade is its parts as well; nothing is rejected, because the paper's selectors reject nothing."""
-    whole = selector.model_copy(update={"threshold": 0.0})
-    if whole.kind != "cascade":
-        return {whole.kind: whole}
-    return {
-        "llm": whole.model_copy(update={"light": ""}),
-        "light": whole.model_copy(update={"llm": ""}),
-        "cascade": whole,
-    }
 
 
 def _measured(confusion: Mapping[str, Mapping[str, int]], overlapping: Collection[str]) -> Measured:

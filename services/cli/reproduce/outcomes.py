@@ -13,7 +13,6 @@ from shared.training import parse_training
 
 FORMAT = 1
 """Of what is measured: a higher one makes all conditions new."""
-SelectorPart = Literal["llm", "light", "cascade"]
 Part = Literal["llm", "light", "cascade", "answers", "oracle", "routed"]
 """What a figure is of: a selector's part or whole; or answers, by one model for all tasks, by the adapter of the row's
 own label, by that of the label the selector names."""
@@ -69,6 +68,8 @@ class Outcome(BaseModel):
     measured: dict[Part, Measured]
     measures: dict[str, str] = {}
     """How each label's answers were judged."""
+    validation: dict[str, float] = {}
+    """Accuracy of a selector and of its parts on the job's own validation rows."""
     chosen: dict[str, int]
     """Rows of each label's representation set."""
     warnings: list[str] = []

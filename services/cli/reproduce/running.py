@@ -159,7 +159,7 @@ def _outcome(asked: Asked, job: Mapping[str, Any], heard: Mapping[str, Any], run
     body = parse_training(asked.body)
     release = bench.registry.release(DEFAULT_TENANT, result["release"]) if "release" in result else None
     report = release.report if release else result
-    found = measure(case, result, release, body.settings.max_length, run.grid.overlapping, bench)
+    found = measure(case, result, release, body.settings.max_length, run.grid, bench)
     return Outcome(
         table=run.table,
         condition=case.condition.id,
@@ -173,6 +173,7 @@ def _outcome(asked: Asked, job: Mapping[str, Any], heard: Mapping[str, Any], run
         body=body.model_dump(mode="json"),
         measured=found.by_part,
         measures=dict(found.measures),
+        validation=report.get("parts", {}),
         chosen={label: own["chosen"] for label, own in report.get("data", {}).get("labels", {}).items()},
         warnings=report.get("warnings", []),
         deleted=report.get("deleted", {}),

@@ -22,7 +22,7 @@ from services.trainer.domain.metrics import Routed
 from shared.labels import REJECT, parse_label
 from shared.model.light import LightSelector
 from shared.model.scoring import Scorer, load_scorer
-from shared.registry import Registry, ReleaseSelector
+from shared.registry import Registry, ReleaseSelector, SelectorKind
 from shared.selection import Asked, Selection, alone_probabilities, decide, read
 
 if TYPE_CHECKING:
@@ -154,6 +154,18 @@ def route_rows(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str
         Routed(right, said.label or REJECT, said.best.probability if said.label else 1 - said.best.probability)
         for right, said in zip(gold, selections(selector, opinions), strict=True)
     ]
+
+
+def parts_of(selector: ReleaseSelector) -> dict[SelectorKind, ReleaseSelector]:
+    """The selector, and of a cascade each part alone, too; all of them reject nothing."""
+    whole = selector.model_copy(update={"threshold": 0.0})
+    if whole.kind != "cascade":
+        return {whole.kind: whole}
+    return {
+        "llm": whole.model_copy(update={"light": ""}),
+        "light": whole.model_copy(update={"llm": ""}),
+        "cascade": whole,
+    }
 
 
 class Point(NamedTuple):

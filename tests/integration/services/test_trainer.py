@@ -172,6 +172,7 @@ def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(work
     release = workshop.registry.release("t", again.result["release"])
     assert release.parent == first.result["release"]
     assert release.report["before"] == first.result["per_label"]  # the same rows, the same selector
+    assert set(release.report["parts"]) == {"llm", "light", "cascade"}
     assert release.verdict.reasons == ("2 kept labels hold and 0 new labels reach the mark.",)
 
 

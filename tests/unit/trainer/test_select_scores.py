@@ -8,6 +8,7 @@ from services.trainer.infra.select_scores import (
     calibrated,
     curve,
     fit_weights,
+    parts_of,
     route_rows,
     score_rows,
     selections,
@@ -155,3 +156,13 @@ def test_the_curve_goes_from_never_asking_the_language_model_to_asking_it_always
 
     assert [(p.llm_share, p.accuracy) for p in (points[0], points[-1])] == [(0.0, 0.5), (1.0, 1.0)]
     assert [p.llm_share for p in points] == sorted(p.llm_share for p in points)
+
+
+def test_the_parts_of_a_cascade_are_its_selectors_alone_and_none_of_them_rejects():
+    whole = ReleaseSelector(labels=("fin.ha", "fin.sa"), light="a", llm="b", threshold=0.9)
+    parts = parts_of(whole)
+    assert {kind: (part.light, part.llm, part.threshold) for kind, part in parts.items()} == {
+        "llm": ("", "b", 0), "light": ("a", "", 0), "cascade": ("a", "b", 0),
+    }  # fmt: skip
+    assert {kind: part.kind for kind, part in parts.items()} == {kind: kind for kind in parts}
+    assert list(parts_of(whole.model_copy(update={"llm": ""}))) == ["light"]

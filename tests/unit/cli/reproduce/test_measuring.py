@@ -9,7 +9,7 @@ from services.cli.reproduce.rows import HeldOutRows
 from services.trainer.infra.select_scores import Opinions
 from shared.datasets import Row
 from shared.registry import ReleaseSelector
-from tests.unit.cli.reproduce.samples import case_of
+from tests.unit.cli.reproduce.samples import GRID, case_of
 
 LABELS = ("fin.sa", "med.ie", "med.qa")
 ROWS = HeldOutRows([Row(input=str(n), instruction="say") for n in range(4)], ["fin.sa", "fin.sa", "med.ie", "med.qa"])
@@ -54,11 +54,11 @@ def test_a_comparison_model_brings_its_scores_and_an_adapter_makes_no_line():
         "measure": {"fin.sa": "exact_match", "med.ie": "rouge_l_f1"},
         "validation_rows": {"fin.sa": 8, "med.ie": 4},
     }
-    found = measure(case_of("theirs"), result, None, 512, ["med.ie"], None)
+    found = measure(case_of("theirs"), result, None, 512, GRID, None)
     answers = found.by_part["answers"]
     assert (answers.accuracy, answers.clear, answers.overlapping, answers.n) == (0.5, 0.75, 0.25, 12)
     assert found.measures["med.ie"] == "rouge_l_f1"
-    assert measure(case_of("adapter"), {"adapter": "d1"}, None, 512, [], None).by_part == {}
+    assert measure(case_of("adapter"), {"adapter": "d1"}, None, 512, GRID, None).by_part == {}
 
 
 def test_figures_say_where_they_come_from():
