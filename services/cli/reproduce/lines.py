@@ -10,6 +10,7 @@ PARTS = {
     "llm": "language model",
     "light": "words alone",
     "cascade": "both",
+    "served": "both, rejecting",
     "answers": "no selector",
     "oracle": "the right adapter",
     "routed": "the selector's adapter",

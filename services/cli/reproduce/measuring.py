@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from services.cli.labelled import LabelledRow
@@ -22,7 +23,9 @@ class Found(NamedTuple):
     """Figures by part, and how each label's answers were judged where they were."""
 
     by_part: dict[Part, Measured]
-    measures: Mapping[str, str]
+    measures: Mapping[str, str] = MappingProxyType({})
+    deleted: Mapping[str, Any] = MappingProxyType({})
+    """What becomes of the texts of labels that the job took out."""
 
 
 def measure(
@@ -35,12 +38,14 @@ def measure(
 ) -> Found:
     """The figures of a job's result: a comparison model brings them, an adapter has none by itself."""
     if release is None:
-        return _answers_of_result(result, grid.overlapping) if "score" in result else Found({}, {})
+        return _answers_of_result(result, grid.overlapping) if "score" in result else Found({})
     assert release.selector is not None
-    rows = bench.rows.test(case)
-    routed = measure_parts(release.selector, rows, grid.overlapping, bench.reader(max_tokens))
+    rows, reader = bench.rows.test(case), bench.reader(max_tokens)
+    routed = measure_parts(release.selector, rows, grid.overlapping, reader)
+    if case.condition.kind == "selector.delete":
+        return Found(routed, deleted=_fates(release.selector, bench.rows.test_of(case.job["labels"], case), reader))
     if not case.condition.adapters:
-        return Found(routed, {})
+        return Found(routed)
     answered = _answers_of_release(case, release, rows, grid, bench)
     return Found({**routed, **answered.by_part}, answered.measures)
 
@@ -50,16 +55,31 @@ def measure_parts(
 ) -> dict[Part, Measured]:
     """Joint accuracy and confusion of the selector and of each of its parts alone, from one reading of the rows.
 
-    Nothing is rejected, because the paper's selectors reject nothing.
+    These reject nothing, as the paper's selectors do; `served` is a selector that rejects, as it does.
     """
     from services.trainer.domain import metrics
     from services.trainer.infra.select_scores import parts_of, route_rows
 
-    opinions = reader.read(selector, [selection_text(selector.text, row.input, row.instruction) for row in rows.rows])
+    parts: dict[Part, ReleaseSelector] = dict(parts_of(selector).items())
+    if selector.threshold:
+        parts["served"] = selector
+    opinions = reader.read(selector, _texts(selector, rows))
     return {
-        part: _measured(metrics.measure(route_rows(alone, opinions, rows.gold)).confusion, overlapping)
-        for part, alone in parts_of(selector).items()
+        part: _measured(metrics.measure(route_rows(own, opinions, rows.gold)).confusion, overlapping)
+        for part, own in parts.items()
     }
+
+
+def _fates(selector: ReleaseSelector, rows: HeldOutRows, reader: "Reader") -> dict[str, Any]:
+    from services.trainer.domain.metrics import fates
+    from services.trainer.infra.select_scores import route_rows
+
+    routed = route_rows(selector, reader.read(selector, _texts(selector, rows)), rows.gold)
+    return {label: fate._asdict() for label, fate in fates(routed).items()}
+
+
+def _texts(selector: ReleaseSelector, rows: HeldOutRows) -> list[str]:
+    return [selection_text(selector.text, row.input, row.instruction) for row in rows.rows]
 
 
 def _answers_of_result(result: Mapping[str, Any], overlapping: Collection[str]) -> Found:

@@ -13,13 +13,13 @@ from shared.training import parse_training
 
 FORMAT = 1
 """Of what is measured: a higher one makes all conditions new."""
-Part = Literal["llm", "light", "cascade", "answers", "oracle", "routed"]
-"""What a figure is of: a selector's part or whole; or answers, by one model for all tasks, by the adapter of the row's
-own label, by that of the label the selector names."""
+Part = Literal["llm", "light", "cascade", "served", "answers", "oracle", "routed"]
+"""What a figure is of: a selector's part, or the whole, or the whole as it is served, rejecting; or answers, by one
+model for all tasks, by the adapter of the row's own label, or by that of the label the selector names."""
 
 
 class Measured(BaseModel):
-    """Test rows routed without rejection, as the paper does, or answered."""
+    """Test rows routed, without rejection unless the part is `served`, or answered."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,7 +74,7 @@ class Outcome(BaseModel):
     """Rows of each label's representation set."""
     warnings: list[str] = []
     deleted: dict[str, Any] = {}
-    """What becomes of the validation texts of deleted labels under the release's own threshold."""
+    """What becomes of the test texts of deleted labels under the release's own threshold."""
     tokens: int | None
     """That the language model read in training; None where it was not trained."""
     device: str

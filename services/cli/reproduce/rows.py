@@ -1,7 +1,7 @@
 """The rows of the paper's tasks: files `<label>.train.jsonl.gz` to learn from, `<label>.test.jsonl.gz` to route."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,12 +62,16 @@ class TaskRows:
         if case.condition.kind == "adapter.train":
             return {**job, "dataset": train[job["label"]], "validation": test[job["label"]]}
         if case.condition.kind == "comparison.train":
-            return {**job, "labels": train, "evaluation": test, "evaluate_rows": max(map(len, self._tests(case)))}
+            return {**job, "labels": train, "evaluation": test, "evaluate_rows": len(self.test(case).rows)}
         return {**job, "labels": train} if train else job
 
     def test(self, case: Case) -> HeldOutRows:
         """The rows that the case is measured on."""
-        own = dict(zip(case.labels, self._tests(case), strict=True))
+        return self.test_of(case.labels, case)
+
+    def test_of(self, labels: Sequence[str], case: Case) -> HeldOutRows:
+        """The test rows of some labels, as many of each as the case takes."""
+        own = {label: self._rows(f"{label}.test")[: case.test_rows] for label in labels}
         return HeldOutRows([row for rows in own.values() for row in rows], [x for x, rows in own.items() for _ in rows])
 
     def outputs(self, case: Case) -> dict[str, list[str]]:
@@ -77,9 +81,6 @@ class TaskRows:
     def dataset(self, stem: str, most: int | None = None) -> str:
         """The id that the API gives these rows, or the first of them: it is made of their content."""
         return dataset_id(dump_rows(self._rows(stem)[:most]))
-
-    def _tests(self, case: Case) -> list[list[Row]]:
-        return [self._rows(f"{label}.test")[: case.test_rows] for label in case.labels]
 
     def _rows(self, stem: str) -> list[Row]:
         if stem not in self._read:
@@ -123,3 +124,4 @@ def _stems(case: Case) -> Iterator[str]:
     yield from (stem for stem, _ in _uploads(case))
     yield from (f"{label}.test" for label in case.labels)
     yield from (f"{label}.train" for label in case.labels if case.condition.adapters)
+    yield from (f"{label}.test" for label in (case.job["labels"] if case.condition.kind == "selector.delete" else ()))

@@ -176,7 +176,7 @@ def _outcome(asked: Asked, job: Mapping[str, Any], heard: Mapping[str, Any], run
         validation=report.get("parts", {}),
         chosen={label: own["chosen"] for label, own in report.get("data", {}).get("labels", {}).items()},
         warnings=report.get("warnings", []),
-        deleted=report.get("deleted", {}),
+        deleted=dict(found.deleted),
         tokens=heard.get("tokens"),
         device=heard.get("device", ""),
         seconds=job["stage_ms"]["running"] / 1000,

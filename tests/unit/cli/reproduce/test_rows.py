@@ -65,10 +65,10 @@ def test_what_answers_is_judged_on_the_test_rows_and_trains_on_all_of_the_others
     adapter, model = rows.body(case_of("adapter")), rows.body(case_of("theirs"))
     assert (adapter["dataset"], adapter["validation"]) == (rows.dataset("fin.sa.train"), rows.dataset("fin.sa.test"))
     assert model["labels"]["med.ie"] == rows.dataset("med.ie.train")
-    assert (model["evaluation"]["med.ie"], model["evaluate_rows"]) == (rows.dataset("med.ie.test"), 4)
+    assert (model["evaluation"]["med.ie"], model["evaluate_rows"]) == (rows.dataset("med.ie.test"), 8)
     few = rows.body(case_of("theirs", quick=True))
     assert few["labels"]["med.ie"] == rows.dataset("med.ie.train", 3)
-    assert (few["evaluation"]["med.ie"], few["evaluate_rows"]) == (rows.dataset("med.ie.test", 2), 2)
+    assert (few["evaluation"]["med.ie"], few["evaluate_rows"]) == (rows.dataset("med.ie.test", 2), 4)
 
 
 def test_rows_that_the_system_has_are_not_uploaded_again(folder):
