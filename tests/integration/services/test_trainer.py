@@ -1,7 +1,9 @@
 """Training jobs whose store, trainer or release goes away under them."""
 
 import json
+import resource
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,30 @@ def test_whatever_else_the_trainer_stores_waits_for_the_store(workshop, jobs, aw
         waiting.registry.put_rows("t", [Row(input="x")])
     with pytest.raises(Unavailable):
         replace(workshop, store=away).waiting(Held(job)).registry.put_rows("t", [Row(input="x")])
+
+
+@pytest.fixture
+def little_memory():
+    """This process may map 128 MiB more than it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**27, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_training_that_does_not_fit_in_memory_says_what_to_lower_and_the_trainer_goes_on(
+    workshop, jobs, run, request
+):
+    text = "a long story " * 400
+    workshop.registry.add_dataset("t", "long", [Row(input=f"{n} {text}", output="x") for n in range(256)])
+    body = {"kind": "adapter.train", "label": LABELS[0], "evaluate_rows": 0}
+    settings = TRAINING["settings"] | {"batch_size": 256, "max_length": 4096}
+    request.getfixturevalue("little_memory")
+    failed = run(jobs.train(**body, dataset="long", settings=settings))
+    assert failed.error["code"] == "out_of_memory"
+    assert all(name in failed.error["detail"] for name in ("batch_size", "max_length", "rank"))
+    assert run(jobs.train(**body, dataset=LABELS[0])).state is JobState.SUCCEEDED
 
 
 def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_behind(workshop, jobs, run, store):
