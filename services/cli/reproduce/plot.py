@@ -41,10 +41,12 @@ def _accuracies(axes: Any, lines: Sequence[Line]) -> None:
 
 
 def _rows_chosen(axes: Any, grid: Grid, lines: Sequence[Line]) -> None:
-    measured = [line for line in lines if line.outcome]
-    label = grid.labels[0]
-    chosen = {line.condition: float(line.outcome.chosen.get(label, 0)) for line in measured if line.outcome}
-    _bars(axes, _conditions(lines), {label: chosen} if chosen else {})
+    """A dot for each label, and a bar for their mean."""
+    measured = {line.condition: line.outcome.chosen for line in lines if line.outcome}
+    means = {condition: sum(own.values()) / max(len(own), 1) for condition, own in measured.items()}
+    _bars(axes, _conditions(lines), {"mean of the tasks": means} if means else {})
+    dots = [(place, own[label]) for place, own in enumerate(measured.values()) for label in grid.labels if label in own]
+    axes.scatter([place for place, _ in dots], [rows for _, rows in dots], s=9, color="black", label="a task", zorder=3)
     axes.set(ylabel="different rows chosen")
 
 
