@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from services.adapter_worker import metrics
 from services.adapter_worker.infra.engines.protocol import Engine, Generation, GenerationRequest
-from shared import metrics
 from shared.attempts import Attempts, EventWriter, Held
 from shared.errors import Invalid, NotFound
 from shared.jobs import Job, JobState
@@ -31,6 +31,7 @@ def generate(
     store_patience_seconds: float,
 ) -> None:
     """Generate with exactly the adapter that the job's release names for its label, streaming as tokens come."""
+    started = time.monotonic()
     entry = label_entry(job, release)
     request = generation_request(job, entry)
     held.on_stop(lambda: engine.cancel(job.id, job.attempt))
@@ -48,7 +49,7 @@ def generate(
     generation = unless_evicted(resident_generation)
     result = result_fields(job, release, entry, generation)
     if attempts.end(calls.finish(job, JobState.SUCCEEDED, events=events.take(job), result=result)):
-        count(job, generation)
+        count(job, generation, time.monotonic() - started)
 
 
 def unless_evicted(resident_generation: Callable[[], Generation]) -> Generation:
@@ -86,7 +87,7 @@ def make_resident(engine: Engine, digest: str, fetch: Fetch, held: Held, patienc
     except NotFound as error:
         raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
     engine.load_adapter(digest, folder)
-    metrics.RELOADS.labels("adapter").inc()
+    metrics.ADAPTER_LOADS.inc()
 
 
 def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationRequest:
@@ -136,9 +137,14 @@ def logprob_fields(job: Job, generation: Generation) -> dict[str, Any]:
     return {"token_ids": generation.token_ids, "logprobs": [round(value, 6) for value in generation.logprobs]}
 
 
-def count(job: Job, generation: Generation) -> None:
+def count(job: Job, generation: Generation, attempt_seconds: float) -> None:
     """Add the generation to the metrics."""
-    label = job.label or "base"
+    label, tokens = job.label or "base", len(generation.token_ids)
     metrics.PROMPT_TOKENS.labels(label).inc(generation.prompt_tokens)
-    metrics.GENERATED_TOKENS.labels(label).inc(len(generation.token_ids))
+    metrics.GENERATION_TOKENS.labels(label).inc(tokens)
     metrics.FIRST_TOKEN_SECONDS.observe(generation.first_token_ms / 1000)
+    if tokens > 1:
+        after_first_ms = generation.total_ms - generation.first_token_ms
+        metrics.OUTPUT_TOKEN_SECONDS.observe(after_first_ms / (tokens - 1) / 1000)
+    before_ms = job.timestamps["running"] - job.timestamps.get("queued", job.timestamps["running"])
+    metrics.REQUEST_SECONDS.observe(before_ms / 1000 + attempt_seconds)

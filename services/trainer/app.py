@@ -2,6 +2,7 @@
 
 import shutil
 
+from services.trainer import metrics
 from services.trainer.handlers import train
 from services.trainer.workshop import Workshop
 from shared.adapter_files import BaseShapes
@@ -45,6 +46,7 @@ def main(*, once: bool = False) -> None:
         try:
             train(job, held, workshop)
         finally:
+            metrics.clear()
             shutil.rmtree(workshop.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
 
     service.on(TaskName.TRAIN, work)

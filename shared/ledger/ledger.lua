@@ -116,6 +116,7 @@ end
 
 local function fail(job, code, detail, dead)
   local why = cjson.encode({ code = code, detail = detail, retryable = dead or false })
+  redis.call('HINCRBY', 'sb:given_up', code, 1)
   finish(job, 'failed', dead and { error = why, dead = '1' } or { error = why }, 0)
 end
 
@@ -399,6 +400,12 @@ function op.feedback(a)
   return {}
 end
 
+local function counts(key)
+  local found, flat = {}, redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do found[flat[i]] = tonumber(flat[i + 1]) end
+  return found
+end
+
 -- Depth of every queue and its live consumers; `states` counts jobs by state since the ledger began.
 function op.gauges(a)
   local queues = {}
@@ -406,9 +413,7 @@ function op.gauges(a)
     redis.call('ZREMRANGEBYSCORE', 'sb:consumers:' .. queue, '-inf', NOW_MS)
     queues[#queues + 1] = { queue, redis.call('ZCARD', waiting_key(queue)), redis.call('ZCARD', leased_key(queue)), redis.call('ZCARD', 'sb:consumers:' .. queue) }
   end
-  local states, flat = {}, redis.call('HGETALL', 'sb:states')
-  for i = 1, #flat, 2 do states[flat[i]] = tonumber(flat[i + 1]) end
-  return { queues = queues, states = states }
+  return { queues = queues, states = counts('sb:states'), given_up = counts('sb:given_up') }
 end
 
 -- The current release moves by compare-and-set; a move that was made already, its answer lost, is no conflict.

@@ -8,7 +8,7 @@ from services.adapter_worker.infra.engines.echo import EchoEngine
 
 
 def gauges():
-    names = ("signalbox_requests_running", "signalbox_adapters_resident")
+    names = ("signalbox_num_requests_running", "signalbox_adapters_resident")
     return tuple(REGISTRY.get_sample_value(name) for name in names)
 
 
