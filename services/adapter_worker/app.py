@@ -20,6 +20,7 @@ from shared.registry import Release, ReleaseWatch
 from shared.service import Service, end_on_sigterm, publish_base_model
 from shared.settings import Settings
 from shared.telemetry import configure_logging
+from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -28,6 +29,7 @@ def main() -> None:
     """Run until SIGTERM."""
     end_on_sigterm()
     configure_logging("adapter_worker")
+    configure_tracing("adapter_worker")
     settings = Settings()
     groups = [check_name(group.strip(), "group") for group in settings.groups.split(",")]
     service = Service(

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.adapter_worker import metrics
 from services.adapter_worker.infra.engines.protocol import Engine, Generation, GenerationRequest
+from shared import tracing
 from shared.attempts import Attempts, EventWriter, Held
 from shared.errors import Invalid, NotFound
 from shared.jobs import Job, JobState
@@ -44,7 +45,10 @@ def generate(
         if entry:
             make_resident(engine, entry.adapter, fetch, held, store_patience_seconds)
         held.check()
-        return engine.generate(request, on_text)
+        with tracing.span("engine"):
+            generation = engine.generate(request, on_text)
+            trace(generation)
+        return generation
 
     generation = unless_evicted(resident_generation)
     result = result_fields(job, release, entry, generation)
@@ -82,11 +86,12 @@ def make_resident(engine: Engine, digest: str, fetch: Fetch, held: Held, patienc
     """Load an adapter, waiting for the object store to come back; raises `Unavailable` when that takes too long."""
     if digest in engine.resident:
         return
-    try:
-        folder = patiently(lambda: fetch(digest), held, patience_seconds)
-    except NotFound as error:
-        raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
-    engine.load_adapter(digest, folder)
+    with tracing.span("load adapter", adapter=digest):
+        try:
+            folder = patiently(lambda: fetch(digest), held, patience_seconds)
+        except NotFound as error:
+            raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
+        engine.load_adapter(digest, folder)
     metrics.ADAPTER_LOADS.inc()
 
 
@@ -135,6 +140,17 @@ def logprob_fields(job: Job, generation: Generation) -> dict[str, Any]:
     if not (job.body.get("params") or {}).get("logprobs"):
         return {}
     return {"token_ids": generation.token_ids, "logprobs": [round(value, 6) for value in generation.logprobs]}
+
+
+def trace(generation: Generation) -> None:
+    """Note the generation in the current span."""
+    after_first_ms = generation.total_ms - generation.first_token_ms
+    tracing.event("first token", seconds_ago=after_first_ms / 1000)
+    tracing.note(
+        prompt_tokens=generation.prompt_tokens,
+        generated_tokens=len(generation.token_ids),
+        finish_reason=generation.finish_reason,
+    )
 
 
 def count(job: Job, generation: Generation, attempt_seconds: float) -> None:

@@ -19,6 +19,7 @@ from shared.registry import Release, ReleaseSelector, ReleaseWatch
 from shared.service import Service, end_on_sigterm
 from shared.settings import Settings
 from shared.telemetry import configure_logging
+from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -27,6 +28,7 @@ def main() -> None:
     """Run until SIGTERM."""
     end_on_sigterm()
     configure_logging("selector")
+    configure_tracing("selector")
     settings = Settings()
     # Twice the batch: one batch is scored while the next one gathers.
     service = Service(settings, "selector", [SELECT_QUEUE], concurrency=2 * settings.selector_batch)

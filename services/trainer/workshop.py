@@ -12,6 +12,7 @@ import structlog
 
 from services.trainer import metrics
 from services.trainer.infra.checkpoints import Checkpoints
+from shared import tracing
 from shared.attempts import Attempts, EventWriter, Held
 from shared.datasets import Row
 from shared.errors import Invalid, Unavailable
@@ -56,6 +57,8 @@ class Workshop:
     def report(self, job: Job, stage: str, **more: Any) -> None:
         """Tell the job's readers how far it is."""
         self.events.put(job, "progress", {"stage": stage, **more})
+        if stage != "training":  # each step's
+            tracing.event(stage)
 
     def rows(self, job: Job, dataset: str, label: str) -> list[Row]:
         """The rows of a data set for a label; raises `Invalid` where too few to learn from and be tested on."""

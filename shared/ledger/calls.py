@@ -114,6 +114,7 @@ def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
     args = {
         **job.model_dump(mode="json", exclude={"body", "deadline_seconds"}),
         "body": _dump(job.body),
+        "trace": _dump(job.trace) if job.trace else "",
         "deadline": job.deadline_seconds,
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,

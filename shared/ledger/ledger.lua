@@ -174,6 +174,7 @@ function op.create(a)
     'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0, 'lost_leases', 0,
     'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0,
     'at_queued', NOW_MS, 'at_' .. a.state, NOW_MS)
+  if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
   redis.call('ZADD', 'sb:jobs:' .. a.tenant_id, NOW_MS, a.id)
   redis.call('HINCRBY', 'sb:states', a.state, 1)
   if a.deadline > 0 then redis.call('ZADD', 'sb:deadlines', ms(NOW + a.deadline * 1000), a.id) end
@@ -260,7 +261,7 @@ end
 function op.route(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
-  return wait_again(job, a.queue, { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0 })
+  return wait_again(job, a.queue, { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0, first_attempt = a.attempt + 1 })
 end
 
 -- Where the answer was lost, the attempt that wrote the end hears so again; the reconciler sends what it set free.
