@@ -118,6 +118,15 @@ def test_promtool_accepts_rules_and_configurations(promtool):
     assert code == 0, said
 
 
+def test_promtool_reads_every_query_of_the_dashboard(promtool, tmp_path):
+    queries = [t["expr"].replace("$__rate_interval", "5m") for p in PANELS for t in p["targets"]]
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    code, said = promtool("check", "rules", str(file))
+    assert code == 0, said
+
+
 def test_every_alert_fires_when_it_should_and_only_then(promtool):
     code, said = promtool("test", "rules", "rules_test.yml")
     assert code == 0, said
