@@ -30,6 +30,7 @@ Attribute = str | bool | int | float
 Carrier = Mapping[str, str]
 """`traceparent` and, where there is one, `tracestate` (W3C trace context)."""
 
+MAX_TRACESTATE = 512
 _OURS = "signalbox"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -136,6 +137,9 @@ def carrier() -> dict[str, str]:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         TraceContextTextMapPropagator().inject(found)
+    # Callers write it, and every job keeps it: more than this W3C lets nobody rely on.
+    if len(found.get("tracestate", "")) > MAX_TRACESTATE:
+        del found["tracestate"]
     return found
 
 

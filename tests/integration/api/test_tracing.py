@@ -43,6 +43,13 @@ async def test_without_a_callers_trace_or_with_a_broken_one_the_job_has_its_own(
     assert len({span.context.trace_id for span in spans.named("POST /v1/jobs")}) == 3
 
 
+async def test_a_callers_state_beyond_what_w3c_promises_is_left_out(client, spans, ledger):
+    state = ",".join(f"vendor{n}={'x' * 200}" for n in range(4))
+    headers = {"traceparent": CALLER, "tracestate": state}
+    job_id = (await client.post("/v1/jobs", json={"input": "x"}, headers=headers)).json()["id"]
+    assert set(ledger.do(calls.get(job_id)).trace) == {"traceparent"}
+
+
 async def test_selections_and_training_carry_it_too(client, spans, ledger):
     headers = {"traceparent": CALLER}
     await client.post("/v1/select", json={"input": "x", "wait_seconds": 0.01}, headers=headers)
