@@ -57,9 +57,9 @@ k8s-check: install ## render every overlay and check it against the schemas of K
 	@command -v kubectl >/dev/null || { echo "k8s-check: kubectl is missing, and it renders the overlays: install it" >&2; exit 1; }
 	$(BIN)/pytest tests/k8s -rs
 
-monitoring-check: install ## test the alert rules (needs promtool, which comes with Prometheus)
+monitoring-check: install ## test rules and dashboard, alone and on a running system (needs promtool and prometheus)
 	@command -v promtool >/dev/null || { echo "monitoring-check: promtool is missing, and it runs the rules: install Prometheus" >&2; exit 1; }
-	$(BIN)/pytest tests/monitoring -rs
+	$(BIN)/pytest tests/monitoring tests/e2e/test_prometheus.py -rs
 
 test-vllm: install vllm ## the vllm engine against a real server
 	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm
