@@ -13,7 +13,7 @@ VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm test-compose k8s-check vllm bench peers reproduce lint types up up-compose down logs clean
+.PHONY: help install demo test test-slow test-vllm test-compose k8s-check monitoring-check vllm bench peers reproduce lint types up up-compose down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ test-compose: install ## the system in containers: needs Docker
 k8s-check: install ## render every overlay and check it against the schemas of Kubernetes 1.28 to 1.33 (needs kubectl)
 	@command -v kubectl >/dev/null || { echo "k8s-check: kubectl is missing, and it renders the overlays: install it" >&2; exit 1; }
 	$(BIN)/pytest tests/k8s -rs
+
+monitoring-check: install ## test rules and dashboard, alone and on a running system (needs promtool and prometheus)
+	@command -v promtool >/dev/null || { echo "monitoring-check: promtool is missing, and it runs the rules: install Prometheus" >&2; exit 1; }
+	$(BIN)/pytest tests/monitoring tests/e2e/test_prometheus.py -rs
 
 test-vllm: install vllm ## the vllm engine against a real server
 	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm

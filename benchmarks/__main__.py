@@ -23,6 +23,7 @@ ALL = (
     "adapter_bank",
     "prefill_stall",
     "worker_start",
+    "scale_sim",
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 import structlog
 
-from shared import metrics
+from shared import metrics, tracing
 from shared.bus import Bus
 from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
 from shared.jobs import Job
@@ -203,7 +203,7 @@ class Attempts:
             started = time.monotonic()
             _observe_wait(job)
             try:
-                with as_ledger_away():  # raw Redis calls of the work
+                with tracing.attempt(job), as_ledger_away():  # raw Redis calls of the work
                     work(job, held)
                 metrics.STAGE_SECONDS.labels(job.state).observe(time.monotonic() - started)
             except StaleAttempt:

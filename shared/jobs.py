@@ -81,6 +81,8 @@ class NewJob(BaseModel):
     """0 means no deadline."""
     after: tuple[str, ...] = ()
     """Ids of training jobs that must succeed first."""
+    trace: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """The trace context that the job goes on in (see `shared.tracing`); empty where nothing is traced."""
 
     @property
     def fingerprint(self) -> str:
@@ -101,9 +103,12 @@ class Job(BaseModel):
     queue: str
     body: dict[str, Any]
     attempt: int = 0
+    first_attempt: int = 1
+    """The first one in the queue that the job is in now."""
     lost_leases: int = 0
     release: str = ""
     label: str = ""
+    trace: dict[str, str] = {}
     deadline_ms: float = 0
     cancel_requested: bool = False
     owner: str = ""
@@ -121,7 +126,7 @@ class Job(BaseModel):
     def from_hash(cls, fields: Mapping[str, str]) -> "Job":
         """Read the ledger's hash, whose values are all text."""
         plain: dict[str, Any] = dict(fields)
-        for name in ("body", "selection", "progress", "result", "error", "feedback"):
+        for name in ("body", "selection", "progress", "result", "error", "feedback", "trace"):
             if name in plain:
                 plain[name] = json.loads(plain[name])
         plain["timestamps"] = {k[3:]: float(v) for k, v in fields.items() if k.startswith("at_")}

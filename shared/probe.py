@@ -11,10 +11,11 @@ def main() -> None:
     connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=_SECONDS)
     try:
         connection.request("GET", sys.argv[2])
-        status = connection.getresponse().status
+        response = connection.getresponse()
+        said = response.read().decode(errors="replace").strip()
     except OSError as error:
         sys.exit(str(error))
-    sys.exit(0 if status == 200 else f"HTTP {status}")
+    sys.exit(0 if response.status == 200 else f"HTTP {response.status}: {said}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import redis
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
@@ -13,6 +14,16 @@ from shared.settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+_PATIENCE_SECONDS = 1.0
+
+
+class Answer(NamedTuple):
+    """Yes or no, and each part that it hangs on in a line of its own."""
+
+    ok: bool
+    text: str
 
 
 class _Quiet(WSGIRequestHandler):
@@ -27,14 +38,37 @@ def serve(settings: Settings, leases: LeaseKeeper) -> None:
     server = make_server(
         settings.metrics_host,
         settings.metrics_port,
-        probe_app({"/livez": lambda: leases.is_turning, "/readyz": lambda: leases.is_present}),
+        probe_app({"/livez": lambda: liveness(leases), "/readyz": lambda: readiness(leases, settings.broker_url)}),
         ThreadingWSGIServer,
         handler_class=_Quiet,
     )
     Thread(target=server.serve_forever, name="probes", daemon=True).start()
 
 
-def probe_app(questions: dict[str, Callable[[], bool]]) -> "WSGIApplication":
+def liveness(leases: LeaseKeeper) -> Answer:
+    """Whether the process is stuck; a ledger that is away is no reason to start it again."""
+    return Answer(leases.is_turning, f"lease thread: {'turns' if leases.is_turning else 'got no turn for long'}\n")
+
+
+def readiness(leases: LeaseKeeper, broker_url: str) -> Answer:
+    """Whether the process is at work: present in the ledger; a broker that is away is named, its jobs come again."""
+    is_present = leases.is_present
+    ledger = "has noted this process" if is_present else "has not noted this process lately, or it is leaving"
+    return Answer(is_present, f"ledger: {ledger}\nbroker: {_broker(broker_url)}\n")
+
+
+def _broker(url: str) -> str:
+    try:
+        with redis.Redis.from_url(
+            url, socket_timeout=_PATIENCE_SECONDS, socket_connect_timeout=_PATIENCE_SECONDS
+        ) as client:
+            client.ping()
+    except redis.RedisError:
+        return "does not answer"
+    return "answers"
+
+
+def probe_app(questions: dict[str, Callable[[], Answer]]) -> "WSGIApplication":
     """The metrics, and a path for each question: 200 where the answer is yes, else 503."""
     metrics: WSGIApplication = make_wsgi_app()
 
@@ -42,8 +76,8 @@ def probe_app(questions: dict[str, Callable[[], bool]]) -> "WSGIApplication":
         question = questions.get(environ["PATH_INFO"])
         if question is None:
             return metrics(environ, start_response)
-        status, text = ("200 OK", b"yes\n") if question() else ("503 Service Unavailable", b"no\n")
-        start_response(status, [("Content-Type", "text/plain")])
-        return [text]
+        answer = question()
+        start_response("200 OK" if answer.ok else "503 Service Unavailable", [("Content-Type", "text/plain")])
+        return [answer.text.encode()]
 
     return app

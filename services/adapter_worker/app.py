@@ -4,12 +4,12 @@ from pathlib import Path
 
 import structlog
 
+from services.adapter_worker import metrics
 from services.adapter_worker.domain.residency import changes, wanted
 from services.adapter_worker.handlers import Fetch, generate, runners_up
 from services.adapter_worker.infra.disk_cache import DiskCache
 from services.adapter_worker.infra.engines import Engine, make_engine
 from services.adapter_worker.infra.prefetch import Prefetcher
-from shared import metrics
 from shared.adapter_files import BaseShapes
 from shared.attempts import Held
 from shared.errors import SignalboxError
@@ -20,6 +20,7 @@ from shared.registry import Release, ReleaseWatch
 from shared.service import Service, end_on_sigterm, publish_base_model
 from shared.settings import Settings
 from shared.telemetry import configure_logging
+from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -28,6 +29,7 @@ def main() -> None:
     """Run until SIGTERM."""
     end_on_sigterm()
     configure_logging("adapter_worker")
+    configure_tracing("adapter_worker")
     settings = Settings()
     groups = [check_name(group.strip(), "group") for group in settings.groups.split(",")]
     service = Service(
@@ -76,7 +78,8 @@ def build_engine(service: Service, settings: Settings) -> Engine:
 
 def measure(engine: Engine) -> None:
     """Show the engine in the metrics as it is whenever they are read."""
-    metrics.REQUESTS_RUNNING.set_function(lambda: engine.running_count)
+    metrics.REQUESTS_RUNNING.set_function(lambda: max(0, engine.running_count - engine.waiting_count))
+    metrics.REQUESTS_WAITING.set_function(lambda: engine.waiting_count)
     metrics.ADAPTERS_RESIDENT.set_function(lambda: len(engine.resident))
 
 
@@ -94,11 +97,12 @@ def follow_releases(service: Service, engine: Engine, groups: list[str], fetch: 
         for digest in todo.load:
             try:
                 engine.load_adapter(digest, fetch(digest))
-                metrics.RELOADS.labels("adapter").inc()
+                metrics.ADAPTER_LOADS.inc()
             except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
                 log.error("adapter_not_loaded", digest=digest, code=error.code, error=error.detail)
         for digest in todo.unload:
             engine.unload_adapter(digest)
+            metrics.EVICTED_WITH_RELEASE.inc()
         prefetcher.want(sorted(wanted(release, groups) - engine.resident))
         service.info.update(release=release.id, resident=sorted(engine.resident), groups=groups)
         log.info("release_loaded", release=release.id, resident=len(engine.resident))

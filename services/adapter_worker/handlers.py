@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from services.adapter_worker import metrics
 from services.adapter_worker.infra.engines.protocol import Engine, Generation, GenerationRequest
-from shared import metrics
+from shared import tracing
 from shared.attempts import Attempts, EventWriter, Held
 from shared.errors import Invalid, NotFound
 from shared.jobs import Job, JobState
@@ -31,6 +32,7 @@ def generate(
     store_patience_seconds: float,
 ) -> None:
     """Generate with exactly the adapter that the job's release names for its label, streaming as tokens come."""
+    started = time.monotonic()
     entry = label_entry(job, release)
     request = generation_request(job, entry)
     held.on_stop(lambda: engine.cancel(job.id, job.attempt))
@@ -43,12 +45,15 @@ def generate(
         if entry:
             make_resident(engine, entry.adapter, fetch, held, store_patience_seconds)
         held.check()
-        return engine.generate(request, on_text)
+        with tracing.span("engine"):
+            generation = engine.generate(request, on_text)
+            trace(generation)
+        return generation
 
     generation = unless_evicted(resident_generation)
     result = result_fields(job, release, entry, generation)
     if attempts.end(calls.finish(job, JobState.SUCCEEDED, events=events.take(job), result=result)):
-        count(job, generation)
+        count(job, generation, time.monotonic() - started)
 
 
 def unless_evicted(resident_generation: Callable[[], Generation]) -> Generation:
@@ -81,12 +86,13 @@ def make_resident(engine: Engine, digest: str, fetch: Fetch, held: Held, patienc
     """Load an adapter, waiting for the object store to come back; raises `Unavailable` when that takes too long."""
     if digest in engine.resident:
         return
-    try:
-        folder = patiently(lambda: fetch(digest), held, patience_seconds)
-    except NotFound as error:
-        raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
-    engine.load_adapter(digest, folder)
-    metrics.RELOADS.labels("adapter").inc()
+    with tracing.span("load adapter", adapter=digest):
+        try:
+            folder = patiently(lambda: fetch(digest), held, patience_seconds)
+        except NotFound as error:
+            raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
+        engine.load_adapter(digest, folder)
+    metrics.ADAPTER_LOADS.inc()
 
 
 def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationRequest:
@@ -136,9 +142,25 @@ def logprob_fields(job: Job, generation: Generation) -> dict[str, Any]:
     return {"token_ids": generation.token_ids, "logprobs": [round(value, 6) for value in generation.logprobs]}
 
 
-def count(job: Job, generation: Generation) -> None:
+def trace(generation: Generation) -> None:
+    """Note the generation in the current span."""
+    after_first_ms = generation.total_ms - generation.first_token_ms
+    tracing.event("first token", seconds_ago=after_first_ms / 1000)
+    tracing.note(
+        prompt_tokens=generation.prompt_tokens,
+        generated_tokens=len(generation.token_ids),
+        finish_reason=generation.finish_reason,
+    )
+
+
+def count(job: Job, generation: Generation, attempt_seconds: float) -> None:
     """Add the generation to the metrics."""
-    label = job.label or "base"
+    label, tokens = job.label or "base", len(generation.token_ids)
     metrics.PROMPT_TOKENS.labels(label).inc(generation.prompt_tokens)
-    metrics.GENERATED_TOKENS.labels(label).inc(len(generation.token_ids))
+    metrics.GENERATION_TOKENS.labels(label).inc(tokens)
     metrics.FIRST_TOKEN_SECONDS.observe(generation.first_token_ms / 1000)
+    if tokens > 1:
+        after_first_ms = generation.total_ms - generation.first_token_ms
+        metrics.OUTPUT_TOKEN_SECONDS.observe(after_first_ms / (tokens - 1) / 1000)
+    before_ms = job.timestamps["running"] - job.timestamps.get("queued", job.timestamps["running"])
+    metrics.REQUEST_SECONDS.observe(before_ms / 1000 + attempt_seconds)

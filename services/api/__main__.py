@@ -11,6 +11,7 @@ import uvicorn
 from services.api.app import create_app
 from shared.settings import Settings
 from shared.telemetry import configure_logging
+from shared.tracing import configure_tracing
 
 STOP_SECONDS = 10
 # The outbox thread publishes while the loop answers: with Python's 5 ms an accept could wait that long for the lock.
@@ -36,6 +37,7 @@ def main() -> None:
     """Read the settings and serve."""
     settings = Settings()
     configure_logging("api")
+    configure_tracing("api")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped gracefully
     sys.setswitchinterval(SWITCH_SECONDS)

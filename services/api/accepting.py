@@ -8,6 +8,7 @@ from services.api.parts import Parts
 from services.api.releases import Current
 from services.api.schemas import Accepted, JobRequest
 from services.api.views import accepted
+from shared import tracing
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.jobs import Job, JobKind, JobState, NewJob, new_job_id
 from shared.keys import Key
@@ -64,6 +65,8 @@ async def create_under_release(
 
 async def create(parts: Parts, job: NewJob) -> Created:
     """Write a job to the ledger, then leave its message to the outbox."""
+    if tracing.is_on():
+        job = job.model_copy(update={"trace": tracing.carrier()})
     created = await parts.ledger.do(calls.create(job, parts.settings.result_ttl_seconds))
     if created.send:
         parts.outbox.put(created.send)

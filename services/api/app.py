@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from services.api import problems
 from services.api.auth import Authenticator
@@ -11,10 +12,13 @@ from services.api.bodies import ExplainTooLarge
 from services.api.metrics import CountRequests, Metrics
 from services.api.parts import Parts
 from services.api.routers import adapters, datasets, jobs, models, releases, select, system, training
+from shared import tracing
 from shared.settings import Settings
 
 # Room for the form around an uploaded file.
 _FORM_BYTES = 64 << 10
+_UNTRACED = {"/healthz", "/readyz", "/metrics"}
+"""What supervisors ask all the time."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -29,7 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await parts.close()
 
-    app = FastAPI(title="Signalbox", version="1", lifespan=lifespan)
+    app = FastAPI(title="Signalbox", version="1", lifespan=lifespan, telemetry=request_spans())
     problems.install(app)
     for router in (jobs, select, training, releases, models, system):
         app.include_router(router.router, max_body_size=settings.max_body_bytes)
@@ -38,3 +42,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(ExplainTooLarge)
     app.add_middleware(CountRequests, metrics=metrics)
     return app
+
+
+def request_spans() -> TelemetryConfig:
+    """A span for each request where this process is traced; the framework's own metrics and logs stay off."""
+    return {
+        "tracing": tracing.is_on(),
+        "tracer_provider": tracing.provider(),
+        "exclude": lambda scope: scope["path"] in _UNTRACED,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "auto_configure": False,
+    }

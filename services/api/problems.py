@@ -10,11 +10,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from shared.errors import SignalboxError, Unavailable
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
+PROBLEM = "problem"
+"""Where a request's scope holds the code of the problem that it was answered with, for those outside to count."""
 _TITLES = {
     400: "Malformed request",
     401: "Not authenticated",
@@ -84,11 +87,24 @@ def problem_headers(error: SignalboxError) -> dict[str, str]:
     return headers
 
 
+class ProblemResponse(JSONResponse):
+    """An error as a response."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, error: SignalboxError, headers: Mapping[str, str], **more: Any) -> None:
+        super().__init__(problem(error, **more), error.status, {**headers, **problem_headers(error)})
+        self._code = error.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope[PROBLEM] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def respond(error: SignalboxError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
     """An error as a response."""
-    return JSONResponse(
-        problem(error, **more), error.status, {**(headers or {}), **problem_headers(error)}, media_type=MEDIA_TYPE
-    )
+    return ProblemResponse(error, headers or {}, **more)
 
 
 def as_unavailable(error: redis.RedisError) -> Unavailable | None:

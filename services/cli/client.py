@@ -38,6 +38,14 @@ class Client:
         """DELETE; answers the JSON."""
         return self._call("DELETE", path)
 
+    def readiness(self) -> dict[str, Any]:
+        """What `/readyz` answers, be it yes or no."""
+        try:
+            answer: dict[str, Any] = self._http.get("/readyz").json()
+        except (httpx.TransportError, json.JSONDecodeError) as error:
+            raise self._unreachable() from error
+        return answer
+
     def events(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Server-sent events (type, data) up to the final state; a cut stream is resumed after its last event.
 
@@ -70,13 +78,15 @@ class Client:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
-            raise Unavailable(
-                "api_unreachable",
-                f"no API answers at {self._http.base_url}: run `signalbox up`, or set SIGNALBOX_API_URL",
-            ) from error
+            raise self._unreachable() from error
         if response.is_error:
             raise _problem(response)
         return response.json() if response.content else None
+
+    def _unreachable(self) -> Unavailable:
+        return Unavailable(
+            "api_unreachable", f"no API answers at {self._http.base_url}: run `signalbox up`, or set SIGNALBOX_API_URL"
+        )
 
 
 def _problem(response: httpx.Response) -> ApiError:

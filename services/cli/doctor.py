@@ -1,7 +1,6 @@
 """`signalbox doctor`: every part that can be missing, and how to mend it."""
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,14 @@ from shared.errors import SignalboxError
 from shared.settings import Settings
 from shared.store import S3Store
 
+_MEND = {
+    "ledger": "bring that Redis back on its append-only file; the API goes on by itself",
+    "broker": "bring that Redis back; what waits is sent again by itself",
+    "store": "bring the object store back; what is in memory serves on meanwhile",
+    "release": "train a selector and promote its release (README, Use it)",
+    "consumers": "start a worker for those queues, or see in its log why it does not start",
+}
+"""How to mend what the API misses, by the parts of its `/readyz`."""
 _PACKAGES = {"fastapi": "api", "torch": "worker", "transformers": "worker", "peft": "worker", "faiss": "trainer"}
 
 
@@ -32,7 +39,7 @@ def examine() -> list[dict[str, Any]]:
         _look("ledger durability", lambda: _durable(settings.redis_url), "run that Redis with appendonly yes"),
         _look("broker", lambda: _redis(settings.broker_url), "run `signalbox up`, or set SIGNALBOX_BROKER_URL"),
         _look("object store", lambda: _store(settings), "run `signalbox up`, or set SIGNALBOX_S3_URL and its keys"),
-        _look("api", _api, "run `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY"),
+        *_api(),
     ]
 
 
@@ -88,6 +95,17 @@ def _store(settings: Settings) -> str:
     return "answers"
 
 
-def _api() -> str:
-    ready = current_client().get("/readyz")
-    return json.dumps(ready)
+def _api() -> list[dict[str, Any]]:
+    """Whether the API answers, and what it says of each part that it sees."""
+    parts: dict[str, dict[str, Any]] = {}
+
+    def answers() -> str:
+        parts.update(current_client().readiness()["parts"])
+        return "answers"
+
+    found = _look("api", answers, "run `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY")
+    seen = [
+        {"what": f"api: {name}", "ok": part["ok"], "says": part["detail"], "mend": "" if part["ok"] else _MEND[name]}
+        for name, part in parts.items()
+    ]
+    return [found, *seen]

@@ -51,7 +51,7 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
 
 def unserved(client: Client) -> str:
     """Which queues of the current release have no worker, in a sentence; empty where all have one."""
-    consumers = client.get("/readyz")["parts"]["consumers"]
+    consumers = client.readiness()["parts"]["consumers"]
     return "" if consumers["ok"] else str(consumers["detail"])
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import structlog
 
+from services.selector import metrics
 from services.selector.handlers import select
 from services.selector.infra.batcher import Batcher
 from services.selector.infra.light import LightSelectors
 from services.selector.infra.llm import LlmScorers
-from shared import metrics
 from shared.attempts import Held
 from shared.errors import SignalboxError
 from shared.jobs import Job
@@ -19,6 +19,7 @@ from shared.registry import Release, ReleaseSelector, ReleaseWatch
 from shared.service import Service, end_on_sigterm
 from shared.settings import Settings
 from shared.telemetry import configure_logging
+from shared.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -27,6 +28,7 @@ def main() -> None:
     """Run until SIGTERM."""
     end_on_sigterm()
     configure_logging("selector")
+    configure_tracing("selector")
     settings = Settings()
     # Twice the batch: one batch is scored while the next one gathers.
     service = Service(settings, "selector", [SELECT_QUEUE], concurrency=2 * settings.selector_batch)
@@ -36,7 +38,7 @@ def main() -> None:
         service.registry.fetch_weights,
         dtype=settings.dtype,
         max_tokens=settings.max_prompt_tokens,
-        on_load=metrics.RELOADS.labels("selector").inc,
+        on_load=metrics.LOADS.inc,
     )
     batcher = Batcher(scorers.score_many, max_batch=settings.selector_batch, max_wait_ms=settings.selector_wait_ms)
 
@@ -71,10 +73,7 @@ def main() -> None:
             attempts=service.attempts,
             store_patience_seconds=settings.store_patience_seconds,
         )
-        metrics.SELECTIONS.labels(selection.by).inc()
-        metrics.SELECTOR_PROBABILITY.observe(selection.best.probability)
-        if not selection.label:
-            metrics.REJECTS.labels("below_threshold").inc()
+        metrics.count(selection)
 
     watch = ReleaseWatch(
         service.registry, service.ledger.redis, DEFAULT_TENANT, warm, poll_seconds=settings.pointer_poll_seconds

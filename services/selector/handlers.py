@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from shared import tracing
 from shared.attempts import Attempts, Held
 from shared.errors import Invalid
 from shared.jobs import Job, JobKind, JobState
@@ -38,7 +39,9 @@ def select(
     held.check()
     started = time.perf_counter()
     text = selection_text(selector.text, str(job.body["input"]), job.body.get("instruction") or "")
-    selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
+    with tracing.span("score"):
+        selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
+        tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
     fields = selection.as_fields(selector) | {"release": job.release, "score_ms": score_ms}
     if job.kind == JobKind.SELECT:

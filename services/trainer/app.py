@@ -2,6 +2,7 @@
 
 import shutil
 
+from services.trainer import metrics
 from services.trainer.handlers import train
 from services.trainer.workshop import Workshop
 from shared.adapter_files import BaseShapes
@@ -13,6 +14,7 @@ from shared.names import TRAIN_QUEUE, TaskName
 from shared.service import Service, end_on_sigterm, publish_base_model
 from shared.settings import Settings
 from shared.telemetry import configure_logging
+from shared.tracing import configure_tracing
 
 IDLE_SECONDS = 120.0
 """How long a trainer that is to do one job waits for it: its message may be lost, and comes again."""
@@ -22,6 +24,7 @@ def main(*, once: bool = False) -> None:
     """Run until SIGTERM, or for one job; one training job at a time."""
     end_on_sigterm()
     configure_logging("trainer")
+    configure_tracing("trainer")
     settings = Settings()
     limit_threads(settings)
     service = Service(settings, "trainer", [TRAIN_QUEUE], concurrency=1)
@@ -45,6 +48,7 @@ def main(*, once: bool = False) -> None:
         try:
             train(job, held, workshop)
         finally:
+            metrics.clear()
             shutil.rmtree(workshop.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
 
     service.on(TaskName.TRAIN, work)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from services.trainer import metrics
 from services.trainer.infra.checkpoints import Checkpoints
-from shared import metrics
+from shared import tracing
 from shared.attempts import Attempts, EventWriter, Held
 from shared.datasets import Row
 from shared.errors import Invalid, Unavailable
@@ -56,6 +57,8 @@ class Workshop:
     def report(self, job: Job, stage: str, **more: Any) -> None:
         """Tell the job's readers how far it is."""
         self.events.put(job, "progress", {"stage": stage, **more})
+        if stage != "training":  # each step's
+            tracing.event(stage)
 
     def rows(self, job: Job, dataset: str, label: str) -> list[Row]:
         """The rows of a data set for a label; raises `Invalid` where too few to learn from and be tested on."""
@@ -81,15 +84,17 @@ class Workshop:
         from services.trainer.infra.loop import Hooks
 
         def on_progress(progress: "Progress") -> None:
-            metrics.TRAINING_LOSS.labels(kind).set(progress.loss)
+            metrics.show(kind, progress)
             self.report(job, "training", **progress._asdict())
 
         def on_checkpoint(folder: Path, step: int) -> None:
             try:
                 Checkpoints(self.store, job.id, run).save(folder, step)
             except Unavailable as error:  # a missed checkpoint costs nothing unless the trainer dies, too
+                metrics.CHECKPOINTS.labels("missed").inc()
                 log.warning("checkpoint_missed", step=step, error=error.detail)
                 return
+            metrics.CHECKPOINTS.labels("stored").inc()
             self.report(job, "checkpoint", step=step)
 
         return Hooks(on_progress, on_checkpoint, lambda: held.must_stop)

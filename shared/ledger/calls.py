@@ -49,10 +49,11 @@ class Gauge(NamedTuple):
 
 
 class Gauges(NamedTuple):
-    """All queues, and the number of jobs by state."""
+    """All queues, the number of jobs by state, and of those that the ledger ended itself, by the error's code."""
 
     queues: list[Gauge]
     states: dict[str, int]
+    given_up: dict[str, int]
 
 
 class NotAcquired(Conflict):
@@ -113,6 +114,7 @@ def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
     args = {
         **job.model_dump(mode="json", exclude={"body", "deadline_seconds"}),
         "body": _dump(job.body),
+        "trace": _dump(job.trace) if job.trace else "",
         "deadline": job.deadline_seconds,
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
@@ -294,7 +296,12 @@ def feedback(job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, 
 
 def gauges() -> Call[Gauges]:
     """Depth, running and live consumers of every queue; jobs by state."""
-    return Call("gauges", {}, lambda r: Gauges([Gauge(*row) for row in r["queues"] or []], dict(r["states"])), _never)
+
+    def read(reply: Reply) -> Gauges:
+        queues = [Gauge(*row) for row in reply["queues"] or []]
+        return Gauges(queues, dict(reply["states"]), dict(reply["given_up"]))
+
+    return Call("gauges", {}, read, _never)
 
 
 def move_release(

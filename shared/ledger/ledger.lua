@@ -116,6 +116,7 @@ end
 
 local function fail(job, code, detail, dead)
   local why = cjson.encode({ code = code, detail = detail, retryable = dead or false })
+  redis.call('HINCRBY', 'sb:given_up', code, 1)
   finish(job, 'failed', dead and { error = why, dead = '1' } or { error = why }, 0)
 end
 
@@ -173,6 +174,7 @@ function op.create(a)
     'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0, 'lost_leases', 0,
     'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0,
     'at_queued', NOW_MS, 'at_' .. a.state, NOW_MS)
+  if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
   redis.call('ZADD', 'sb:jobs:' .. a.tenant_id, NOW_MS, a.id)
   redis.call('HINCRBY', 'sb:states', a.state, 1)
   if a.deadline > 0 then redis.call('ZADD', 'sb:deadlines', ms(NOW + a.deadline * 1000), a.id) end
@@ -259,7 +261,7 @@ end
 function op.route(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
-  return wait_again(job, a.queue, { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0 })
+  return wait_again(job, a.queue, { queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0, first_attempt = a.attempt + 1 })
 end
 
 -- Where the answer was lost, the attempt that wrote the end hears so again; the reconciler sends what it set free.
@@ -399,6 +401,12 @@ function op.feedback(a)
   return {}
 end
 
+local function counts(key)
+  local found, flat = {}, redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do found[flat[i]] = tonumber(flat[i + 1]) end
+  return found
+end
+
 -- Depth of every queue and its live consumers; `states` counts jobs by state since the ledger began.
 function op.gauges(a)
   local queues = {}
@@ -406,9 +414,7 @@ function op.gauges(a)
     redis.call('ZREMRANGEBYSCORE', 'sb:consumers:' .. queue, '-inf', NOW_MS)
     queues[#queues + 1] = { queue, redis.call('ZCARD', waiting_key(queue)), redis.call('ZCARD', leased_key(queue)), redis.call('ZCARD', 'sb:consumers:' .. queue) }
   end
-  local states, flat = {}, redis.call('HGETALL', 'sb:states')
-  for i = 1, #flat, 2 do states[flat[i]] = tonumber(flat[i + 1]) end
-  return { queues = queues, states = states }
+  return { queues = queues, states = counts('sb:states'), given_up = counts('sb:given_up') }
 end
 
 -- The current release moves by compare-and-set; a move that was made already, its answer lost, is no conflict.

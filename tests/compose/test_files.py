@@ -104,6 +104,6 @@ def test_the_gpu_file_reaches_every_service_with_torch():
 def test_each_image_holds_one_service_and_its_own_extra(folder):
     lines = (ROOT / "services" / folder / "Dockerfile").read_text()
     copied = re.findall(r"^COPY services/(\w+) ", lines, re.MULTILINE)
-    extras = set(re.findall(r"\[(\w+)\]['\"]", lines)) - {"model"}
-    assert (copied, extras) == ([folder], {folder.removeprefix("adapter_")})
+    extras = set(re.findall(r"\[([\w,]+)\]['\"]", lines)) - {"model"}
+    assert (copied, extras) == ([folder], {f"{folder.removeprefix('adapter_')},tracing"})
     assert "\nUSER 10001:10001\n" in lines

@@ -110,6 +110,7 @@ def test_an_expired_lease_sends_the_job_again_and_the_third_one_is_the_last(ledg
 def test_a_dead_letter_is_replayed_as_the_same_job(ledger):
     job_id = make(ledger)
     kill(ledger, job_id)
+    assert ledger.do(calls.gauges()).given_up == {"attempts_exhausted": 1}
     with pytest.raises(NotFound):
         ledger.do(calls.replay(job_id, "other"))
     assert ledger.do(calls.replay(job_id, "t")).queue == "select"
@@ -160,6 +161,7 @@ def test_a_deadline_that_passes_in_the_queue_ends_the_job(ledger):
     job_id = make(ledger, deadline_seconds=1e-6)
     ledger.do(calls.expire("select"))
     assert ledger.do(calls.get(job_id)).error["code"] == "deadline_exceeded"
+    assert ledger.do(calls.gauges()).given_up == {"deadline_exceeded": 1}
 
 
 def test_the_same_id_makes_one_job_and_another_body_is_refused(ledger):

@@ -1,6 +1,5 @@
 """What an orchestrator is told about a service."""
 
-import math
 import subprocess
 import sys
 import threading
@@ -11,7 +10,7 @@ import pytest
 
 from shared.attempts import STUCK_SECONDS, LeaseKeeper
 from shared.errors import Unavailable
-from shared.probes import probe_app
+from shared.probes import Answer, probe_app
 from shared.settings import Settings
 
 
@@ -61,7 +60,7 @@ def test_a_service_that_leaves_its_queues_is_absent_at_once(leases):
 
 @pytest.fixture
 def port():
-    answers = {"/livez": lambda: True, "/readyz": lambda: math.inf < 0}
+    answers = {"/livez": lambda: Answer(True, "yes"), "/readyz": lambda: Answer(False, "ledger: is away")}
     server = make_server("127.0.0.1", 0, probe_app(answers))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
@@ -73,6 +72,7 @@ def port():
 def test_a_health_check_ends_well_where_the_answer_is_200(port, path, code):
     done = subprocess.run([sys.executable, "-m", "shared.probe", str(port), path], capture_output=True, check=False)
     assert done.returncode == code, done.stderr
+    assert (b"ledger: is away" in done.stderr) == (path == "/readyz")
 
 
 def test_a_health_check_of_nobody_is_one_sentence():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from services.selector import metrics
 from shared.registry import ReleaseSelector
 
 ScoreMany = Callable[[ReleaseSelector, Sequence[str]], Sequence[Sequence[float]]]
@@ -52,6 +53,7 @@ class Batcher:
         return batch
 
     def _score(self, part: list[_Waiting]) -> None:
+        metrics.BATCH_SIZE.observe(len(part))
         try:
             rows = self._score_many(part[0].selector, [w.text for w in part])
         except Exception as error:  # noqa: BLE001 - handed to the threads that wait, which fail their jobs

@@ -60,6 +60,23 @@ async def test_while_the_ledger_is_down_nothing_is_accepted_and_afterwards_every
         assert len((await client.get("/v1/jobs")).json()["items"]) == 2
 
 
+async def test_a_ledger_that_hangs_is_told_before_a_scrape_gives_up(settings, own_redis):
+    server, url = own_redis
+    token = seed(url)
+    own = settings.model_copy(update={"redis_url": url})
+    async with serving(own) as (_, base_url), client_of(base_url, token) as client:
+        assert "signalbox_ledger_up 1.0" in (await client.get("/metrics")).text
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            answer = await client.get("/metrics", timeout=4)  # of the 5 s that the shortest configuration has
+            ready = await client.get("/readyz", timeout=5)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        assert "signalbox_ledger_up 0.0" in answer.text
+        assert (ready.status_code, ready.json()["parts"]["ledger"]["ok"]) == (503, False)
+        assert "signalbox_ledger_up 1.0" in (await client.get("/metrics")).text
+
+
 async def test_a_process_that_starts_without_its_ledger_serves_when_it_comes(settings, own_redis):
     server, url = own_redis
     token = seed(url)

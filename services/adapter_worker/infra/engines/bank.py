@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from services.adapter_worker import metrics
 from services.adapter_worker.infra.engines.adapter_weights import AdapterWeights, LowRank
 from services.adapter_worker.infra.engines.lora import RANK, Delta, SharedInput
 from services.adapter_worker.infra.engines.routing import Run
@@ -90,6 +91,7 @@ class AdapterBank:
             if victim is None:
                 raise BankFull
             self.unload(victim)
+            metrics.EVICTED_FOR_ROOM.inc()
         self._mark(run, is_taken=True)
         return run
 

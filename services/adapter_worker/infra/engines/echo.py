@@ -40,6 +40,11 @@ class EchoEngine:
         """Requests accepted and not ended."""
         return len(self._running)
 
+    @property
+    def waiting_count(self) -> int:
+        """Nothing waits."""
+        return 0
+
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Remember the digest; raises `Invalid` where there is no such folder."""
         if not folder.is_dir():

@@ -91,6 +91,11 @@ class Engine(Protocol):
         """Requests accepted and not ended, waiting ones included."""
         ...
 
+    @property
+    def waiting_count(self) -> int:
+        """Those of them that have not begun, as far as the engine knows."""
+        ...
+
     def close(self) -> None:
         """Fail what still runs with `engine_stopped` and end the engine's thread."""
         ...

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 
+from services.adapter_worker import metrics
 from services.adapter_worker.domain.admission import WaitingLine
 from services.adapter_worker.infra.engines.adapter_weights import AdapterWeights, map_adapter
 from services.adapter_worker.infra.engines.bank import BankFull
@@ -102,6 +103,12 @@ class TransformersEngine:
         with self._work:
             return sum(not sequence.is_done for sequence in self._accepted)
 
+    @property
+    def waiting_count(self) -> int:
+        """Requests that have not joined the running batch."""
+        with self._work:
+            return len(self._waiting)
+
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Load between two steps, without draining; see `Engine.load_adapter`."""
         self._on_engine_thread(lambda: self._load(digest, folder))
@@ -191,6 +198,8 @@ class TransformersEngine:
         self._make_calls()
         self._interrupt()
         self._admit()
+        if self._runner.rows:
+            metrics.BATCH_SIZE.observe(len(self._runner.rows))
         self._runner.step()
         self._settle()
 

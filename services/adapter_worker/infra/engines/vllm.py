@@ -107,6 +107,11 @@ class VllmEngine:
         with self._lock:
             return sum(not sequence.is_done for sequence in self._accepted)
 
+    @property
+    def waiting_count(self) -> int:
+        """0: what waits does so at the server, whose own metrics tell."""
+        return 0
+
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Have the server load the folder, which it must see too; see `Engine.load_adapter`."""
         if not (folder / WEIGHTS_NAME).is_file():

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePath
 
+from services.adapter_worker import metrics
 from services.adapter_worker.infra.engines.protocol import adapter_not_loaded
 from services.adapter_worker.infra.engines.vllm_server import Tokens, VllmServer
 from shared.errors import Invalid
@@ -97,6 +98,7 @@ class ServedAdapters:
         while len(self._resident) >= self._slots:
             unused = self._evict()
             if unused is not None:
+                metrics.EVICTED_FOR_ROOM.inc()
                 await self._server.unload(unused)
                 continue
             self._freed.clear()
