@@ -126,6 +126,8 @@ class S3Store:
             secure=url.scheme == "https",
             region="us-east-1",
             http_client=urllib3.PoolManager(
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=str(settings.s3_ca_file) if settings.s3_ca_file else None,
                 timeout=urllib3.Timeout(connect=3, read=60),
                 retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
                 maxsize=16,
