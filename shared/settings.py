@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
+    requests_per_minute: Annotated[int, Field(ge=0)] = 0
+    """Of an API key that has no limit of its own; 0 means none."""
+    tokens_per_minute: Annotated[int, Field(ge=0)] = 0
+    """Likewise, of prompts and answers together."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
