@@ -30,7 +30,7 @@ class Quotas:
             key_prefix="sb:limits",
             connection_pool=client.connection_pool,  # type: ignore[arg-type] # the library types all options as plain values
         )
-        self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self.limiter = SlidingWindowCounterRateLimiter(storage)
         self._requests = settings.requests_per_minute
         self._tokens = settings.tokens_per_minute
 
@@ -56,9 +56,9 @@ class Quotas:
         if not limit:
             return
         item = RateLimitItemPerMinute(limit, namespace=what)
-        if await self._limiter.hit(item, key.id, cost=count):
+        if await self.limiter.hit(item, key.id, cost=count):
             return
-        until = (await self._limiter.get_window_stats(item, key.id)).reset_time
+        until = (await self.limiter.get_window_stats(item, key.id)).reset_time
         seconds = max(1, math.ceil(until - time.time()))
         raise TooMany(
             f"too_many_{what}",

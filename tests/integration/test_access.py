@@ -1,15 +1,19 @@
 """The users of both Redis servers: what each may not do; that it may do its work, `tests/e2e/test_access.py` shows."""
 
+import time
 from urllib.parse import urlsplit
 
 import pytest
-import redis
+import redis.asyncio
+from limits import RateLimitItemPerSecond
 
+from services.api.quotas import Quotas
 from services.cli.access import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
 from services.cli.passwords import new_passwords
 from services.cli.servers import free_ports, redis_server
 from shared import keys
 from shared.keys import Scope
+from shared.settings import Settings
 
 NOBODY_MAY = [
     ("FLUSHALL",),
@@ -121,3 +125,18 @@ def test_an_operator_makes_keys_which_the_api_can_only_read(urls):
         assert keys.authenticate(api, token) == key
         with pytest.raises(redis.exceptions.NoPermissionError):
             keys.revoke(api, key.id)
+
+
+async def test_the_api_may_count_requests_from_one_window_into_the_next(urls):
+    """The counters of `limits`, of a second instead of a minute: where one ends, its key is renamed."""
+    client = redis.asyncio.Redis.from_url(urls["ledger", "api"], decode_responses=True)
+    limiter = Quotas(client, Settings()).limiter
+    item = RateLimitItemPerSecond(2)
+    until = time.monotonic() + 10
+    for _ in range(3):  # windows
+        while not await limiter.hit(item, "key_x"):
+            assert (await limiter.get_window_stats(item, "key_x")).remaining >= 0
+            assert time.monotonic() < until
+        while await limiter.hit(item, "key_x"):
+            pass
+    await client.aclose()
