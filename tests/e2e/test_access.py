@@ -1,9 +1,13 @@
 """The whole road under users that may do nothing but their work: neither Redis refused anybody anything."""
 
+from urllib.parse import urlsplit
+
+import psutil
 import pytest
 import redis
 
 from services.cli.client import ApiError, Client
+from services.cli.place import Place
 from shared import keys
 from tests.e2e.conftest import eventually
 
@@ -50,3 +54,19 @@ def test_nobody_was_refused_what_the_road_needs(released):
     settings = released.supervisor.settings
     assert refusals(settings.redis_url) == []
     assert refusals(settings.broker_url) == []
+
+
+def test_no_password_and_no_key_stands_in_a_log_or_a_command_line(released):
+    supervisor = released.supervisor
+    environments = [child.env for child in supervisor.children]
+    secrets = {urlsplit(env[f"SIGNALBOX_{name}_URL"]).password for env in environments for name in ("REDIS", "BROKER")}
+    secrets |= {
+        supervisor.settings.s3_secret_key.get_secret_value(),
+        Place(supervisor.settings.data_dir).read()["api_key"],
+    }
+    assert len(secrets) == 10  # four services at two servers, the store, the API
+    data = supervisor.settings.data_dir
+    told = [file.read_text(errors="replace") for file in data.rglob("*.log")]
+    told += [" ".join(psutil.Process(pid).cmdline()) for pid in supervisor.pids]
+    assert len(told) > 12
+    assert [secret for secret in secrets for text in told if secret in text] == []
