@@ -9,7 +9,7 @@ from limits import RateLimitItemPerSecond
 
 from services.api.quotas import Quotas
 from services.cli.access import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
-from services.cli.passwords import new_passwords
+from services.cli.passwords import new_passwords, write_secret
 from services.cli.servers import free_ports, redis_server
 from shared import keys
 from shared.keys import Scope
@@ -125,6 +125,29 @@ def test_an_operator_makes_keys_which_the_api_can_only_read(urls):
         assert keys.authenticate(api, token) == key
         with pytest.raises(redis.exceptions.NoPermissionError):
             keys.revoke(api, key.id)
+
+
+def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stored(tmp_path):
+    """The runbook's steps: new files in the old ones' place, read by the server while it runs."""
+    (port,) = free_ports(1)
+    old, new = new_passwords(), new_passwords()
+    server = redis_server("ledger", port, tmp_path, fsync="everysec", users=acl_file("ledger", old))
+    server.start()
+
+    def client(account, passwords):
+        return redis.Redis.from_url(url_of(account, passwords[account], f"127.0.0.1:{port}"), decode_responses=True)
+
+    try:
+        with client("worker", old) as leaked, client(OPERATOR, old) as operator, client("worker", new) as renewed:
+            leaked.set("sb:base_model", "kept")
+            write_secret(tmp_path / "users.acl", acl_file("ledger", new))
+            operator.acl_load()
+            operator.execute_command("CLIENT", "KILL", "USER", "worker")  # who is connected would stay so
+            with pytest.raises(redis.AuthenticationError):
+                leaked.get("sb:base_model")
+            assert renewed.get("sb:base_model") == "kept"
+    finally:
+        server.kill()
 
 
 async def test_the_api_may_count_requests_from_one_window_into_the_next(urls):
