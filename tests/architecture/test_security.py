@@ -123,3 +123,12 @@ def test_celery_takes_and_sends_json_alone():
     assert list(conf.accept_content) == ["json"]
     assert (conf.task_serializer, conf.task_ignore_result, conf.result_backend) == ("json", True, None)
     assert conf.worker_enable_remote_control is False
+
+
+def test_every_proof_that_the_threat_table_names_is_there_and_no_threat_is_without_one():
+    rows = [line.split("|") for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 15
+    for _, threat, _who, _safeguard, proofs, _left, _ in rows:
+        named = re.findall(r"`(tests/[\w/.]+)`", proofs)
+        assert named, threat
+        assert [path for path in named if not (ROOT / path).is_file()] == [], threat

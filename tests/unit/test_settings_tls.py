@@ -45,10 +45,17 @@ def test_no_password_is_shown_by_settings_or_by_a_refusal_of_them(file):
         ({"s3_ca_file": "FILE"}, "is not https://"),
         ({"redis_url": "rediss://h", "redis_cert_file": "FILE"}, "come together"),
         ({"redis_url": "rediss://h", "redis_ca_file": "/does/not/exist"}, "cannot be read"),
-        ({"redis_url": "rediss://h?ssl_cert_reqs=none"}, "may not turn the check of its server off"),
-        ({"redis_url": "rediss://h?ssl_cert_reqs=required&ssl_check_hostname=false"}, "may not turn the check"),
+        ({"redis_url": "rediss://h?ssl_cert_reqs=none"}, "may not turn its server's check off"),
+        ({"redis_url": "rediss://h?ssl_cert_reqs=required&ssl_check_hostname=false"}, "may not turn its server's check off"),
     ],
 )
 def test_a_mistake_is_named(given, says, file):
     with pytest.raises(ValidationError, match=says):
         Settings(**{name: str(file) if value == "FILE" else value for name, value in given.items()})
+
+
+def test_certificates_may_be_named_by_files_beside_the_other_secrets(tmp_path, file):
+    (tmp_path / "signalbox_redis_url").write_text("rediss://api:pw@ledger/0\n")
+    (tmp_path / "signalbox_redis_ca_file").write_text(f"{file}\n")
+    made = Settings(_secrets_dir=tmp_path)
+    assert dict(parse_qsl(urlsplit(made.redis_url).query))["ssl_ca_certs"] == str(file)
