@@ -1,5 +1,6 @@
 """The users of both Redis servers: what each may not do; that it may do its work, `tests/e2e/test_access.py` shows."""
 
+import json
 import time
 from urllib.parse import urlsplit
 
@@ -12,8 +13,14 @@ from services.cli.access import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
 from services.cli.passwords import new_passwords, write_secret
 from services.cli.servers import free_ports, redis_server
 from shared import keys
+from shared.datasets import Row
+from shared.errors import Invalid
+from shared.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.keys import Scope
+from shared.ledger import Ledger, calls
+from shared.registry import AdapterManifest, Registry
 from shared.settings import Settings
+from shared.store import FolderStore
 
 NOBODY_MAY = [
     ("FLUSHALL",),
@@ -125,6 +132,98 @@ def test_an_operator_makes_keys_which_the_api_can_only_read(urls):
         assert keys.authenticate(api, token) == key
         with pytest.raises(redis.exceptions.NoPermissionError):
             keys.revoke(api, key.id)
+
+
+@pytest.fixture
+def as_user(urls):
+    """A ledger client of each account, on an empty server; in the end nobody may have been refused anything."""
+    with redis.Redis.from_url(urls["ledger", OPERATOR], decode_responses=True) as operator:
+        operator.flushall()
+        operator.acl_log_reset()
+        clients = {account: Ledger(urls["ledger", account]) for account in ACCOUNTS}
+        yield clients
+        refusals = operator.acl_log()
+        for client in clients.values():
+            client.close()
+        assert refusals == []
+
+
+def create(ledger, queue="select", **fields):
+    job_id = new_job_id("t")
+    kind = JobKind.TRAIN if queue == "train" else JobKind.GENERATE
+    state = JobState.ROUTED if queue.startswith("generate") else JobState.QUEUED
+    job = NewJob(id=job_id, tenant_id="t", kind=kind, queue=queue, state=state, body={"input": "x"}, **fields)
+    ledger.do(calls.create(job, 60))
+    return job_id
+
+
+def test_the_api_may_make_every_call_of_the_ledger_that_it_makes(as_user):
+    api, worker = as_user["api"], as_user["worker"]
+    first = create(api, "train")
+    waiting = create(api, "train", after=(first,), deadline_seconds=60)
+    assert api.do(calls.cancel(first, "t")) == "cancelled"
+    assert api.do(calls.get(waiting, "t")).state == "failed"
+    api.do(calls.feedback(waiting, "t", {"rating": 1}, {"input": "x"}))
+    running, dead = create(api, "generate.g"), create(api, "generate.g")
+    worker.do(calls.acquire(running, "generate.g", "w", 60))
+    api.do(calls.cancel(running, "t"))
+    for again in (api.do, lambda call: api.do(calls.drop(call.args["id"], "t"))):
+        for _ in range(3):
+            worker.do(calls.acquire(dead, "generate.g", "w", 0))
+            worker.do(calls.expire("generate.g"))
+        assert [job.id for job in api.do(calls.list_jobs("t", dead=True)).jobs] == [dead]
+        again(calls.replay(dead, "t"))
+    assert len(api.do(calls.list_jobs("t", state=JobState.FAILED, kind=JobKind.TRAIN)).jobs) == 1
+    assert api.do(calls.gauges()).queues
+    api.do(calls.move_release("t", "rel_1", expected="", queues=[], by="k"))
+    api.do(calls.move_release("t", "rel_2", expected="rel_1", queues=[], by="k"))
+
+
+@pytest.mark.parametrize(("account", "queue"), [("selector", "select"), ("worker", "generate.g"), ("trainer", "train")])
+def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_user, account, queue):
+    own = as_user[account]
+    own.do(calls.heartbeat(account, [queue], [], {"pid": 1}, 60))
+    jobs = [create(as_user["api"], queue, deadline_seconds=60) for _ in range(5)]
+    held = [own.do(calls.acquire(job_id, queue, account, 60)) for job_id in jobs[:4]]
+    own.do(calls.heartbeat(account, [queue], [(job.id, job.attempt) for job in held], {}, 60))
+    own.do(calls.append([(held[0].id, 1, "progress", {"step": 1})], writer="x", batch=1))
+    own.do(calls.give_back(held[0]))
+    own.do(calls.finish(held[1], JobState.SUCCEEDED, events=[(held[1].id, 1, "token", {"text": "a"})], result={}))
+    own.do(calls.fail(held[2], Invalid("x", "y")))
+    if account == "selector":
+        own.do(calls.route(held[3], queue="generate.g", label="a.b", selection={}))
+    if account == "trainer":
+        own.do(calls.move_release("t", "rel_1", expected="", queues=[queue], by="x", attempt=held[3]))
+    for _ in range(3):  # the reconciler's part: what went silent is given up in the end
+        own.do(calls.acquire(jobs[4], queue, "gone", 0))
+        own.do(calls.expire(queue))
+    assert own.do(calls.get(jobs[4])).error["code"] == "attempts_exhausted"
+    waiting = own.do(calls.waiting_before(queue, "", 0))
+    assert [sent.job_id for sent in own.do(calls.mark_sent(queue, waiting))] == waiting
+    own.redis.set("sb:reconciler", "me", nx=True, px=1000)
+    own.redis.pexpire("sb:reconciler", 1000)
+    own.do(calls.gauges())
+    own.do(calls.leave_queues(account, [queue]))
+
+
+@pytest.mark.parametrize("account", ["api", "trainer"])
+def test_who_keeps_manifests_may_keep_all_of_them(as_user, account, tmp_path):
+    own, store = as_user[account], FolderStore(tmp_path / "store")
+    registry = Registry(own, store, tmp_path / "cache")
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    (folder / "adapter_model.safetensors").write_bytes(b"x")
+    manifest = AdapterManifest(tenant_id="t", label="fin.sa", version=0, digest="", base_model="b")
+    assert registry.add_adapter(folder, manifest).version == 1
+    assert registry.adapter("t", "fin.sa").ref == "fin.sa@1"
+    found = registry.add_dataset("t", "rows", [Row(input="x"), Row(input="y")])
+    assert registry.dataset("t", "rows").id == found.id
+    assert registry.releases("t") == []
+    assert registry.current_id("t") == ""
+    assert registry.promotions("t") == []
+    own.redis.get("sb:base_model")
+    own.redis.hgetall("sb:feedback:t")
 
 
 def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stored(tmp_path):

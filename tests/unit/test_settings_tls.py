@@ -46,7 +46,10 @@ def test_no_password_is_shown_by_settings_or_by_a_refusal_of_them(file):
         ({"redis_url": "rediss://h", "redis_cert_file": "FILE"}, "come together"),
         ({"redis_url": "rediss://h", "redis_ca_file": "/does/not/exist"}, "cannot be read"),
         ({"redis_url": "rediss://h?ssl_cert_reqs=none"}, "may not turn its server's check off"),
-        ({"redis_url": "rediss://h?ssl_cert_reqs=required&ssl_check_hostname=false"}, "may not turn its server's check off"),
+        (
+            {"redis_url": "rediss://h?ssl_cert_reqs=required&ssl_check_hostname=false"},
+            "may not turn its server's check off",
+        ),
     ],
 )
 def test_a_mistake_is_named(given, says, file):
