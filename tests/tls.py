@@ -52,8 +52,16 @@ class TlsFront:
         return self
 
     def __exit__(self, *_):
+        asyncio.run_coroutine_threadsafe(self._cut_all(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
+
+    async def _cut_all(self):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader, writer):
         behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self._behind)
