@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli import show
-from shared.errors import SignalboxError
+from shared.errors import Invalid, SignalboxError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Many LoRA adapters, one base model, no hand picking."
@@ -49,6 +49,21 @@ def main() -> None:
     except SignalboxError as error:
         show.error(error)
         sys.exit(1)
+    except ValueError as error:
+        show.error(_wrong_settings(error))
+        sys.exit(1)
+
+
+def _wrong_settings(error: ValueError) -> SignalboxError:
+    """What is wrong with the settings, variable by variable; raises the error anew where it is about something else."""
+    from pydantic import ValidationError
+
+    if not (isinstance(error, ValidationError) and error.title == "Settings"):
+        raise error
+    wrong = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    return Invalid(
+        "settings_invalid", "; ".join(f"SIGNALBOX_{name.upper()}: {why}" if name else why for name, why in wrong)
+    )
 
 
 def _settings() -> Any:

@@ -17,7 +17,7 @@ from shared.datasets import Row
 from shared.errors import Invalid
 from shared.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.keys import Scope
-from shared.ledger import Ledger, calls
+from shared.ledger import Ledger, LedgerAway, calls
 from shared.registry import AdapterManifest, Registry
 from shared.settings import Settings
 from shared.store import FolderStore
@@ -114,6 +114,8 @@ def test_without_a_name_and_a_password_there_is_nothing(urls, server):
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()
+    with pytest.raises(LedgerAway, match="refuses user or password"):
+        Ledger(f"redis://api:wrong@127.0.0.1:{port}/0").do(calls.gauges())
     with redis.Redis(port=port, username="probe", password="any") as probe:
         assert probe.ping()
         with pytest.raises(redis.exceptions.NoPermissionError):

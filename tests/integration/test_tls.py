@@ -134,14 +134,14 @@ def test_a_server_that_shows_another_name_or_another_authority_is_not_believed(
             broker_url=f"rediss://{LOCAL}:{broker.port}/0",
             s3_url=f"https://{LOCAL}:{s3.port}",
         )
-        with pytest.raises(LedgerAway):
+        with pytest.raises(LedgerAway, match="is not believed: check SIGNALBOX_REDIS_CA_FILE"):
             Ledger(fooled.redis_url, timeout_seconds=2).do(calls.gauges())
         app = make_celery(fooled, "test")
         with pytest.raises(Unavailable):
             Bus(app).send(Sent("job_x", "select", 1.0))
         with pytest.raises(OperationalError, match="certificate verify failed"):
             app.connection_for_read().ensure_connection(max_retries=1, interval_start=0, timeout=5)
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="is not believed: check SIGNALBOX_S3_CA_FILE"):
             S3Store(fooled).exists("ready")
 
 
