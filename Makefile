@@ -13,7 +13,7 @@ VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm test-compose k8s-check monitoring-check vllm bench peers reproduce lint types up up-compose down logs clean
+.PHONY: help install demo test test-slow test-vllm test-compose k8s-check monitoring-check audit sbom vllm bench peers reproduce lint types up up-compose down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,20 @@ monitoring-check: install ## test rules and dashboard, alone and on a running sy
 	@command -v promtool >/dev/null || { echo "monitoring-check: promtool is missing, and it runs the rules: install Prometheus" >&2; exit 1; }
 	$(BIN)/pytest tests/monitoring tests/e2e/test_prometheus.py -rs
 
+# The tools bring forty packages that nothing else needs: an environment of their own.
+AUDIT_VENV := .venv-audit
+AUDIT_SERVICE ?= pypi
+$(AUDIT_VENV)/.installed:
+	$(PYTHON) -m venv $(AUDIT_VENV)
+	$(AUDIT_VENV)/bin/pip install -q --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@touch $@
+
+audit: $(AUDIT_VENV)/.installed ## known vulnerabilities of every pinned package; fails where they cannot be asked for
+	$(AUDIT_VENV)/bin/python .ci/audit.py constraints.txt --pip-audit $(AUDIT_VENV)/bin/pip-audit --service $(AUDIT_SERVICE)
+
+sbom: install $(AUDIT_VENV)/.installed ## what is installed, with licences, as CycloneDX: sbom.cdx.json
+	$(AUDIT_VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json
+
 test-vllm: install vllm ## the vllm engine against a real server
 	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm
 
@@ -99,4 +113,4 @@ logs: ## follow the logs of the running system
 	tail -F .data/logs/*.log
 
 clean: ## remove the environment and all local data
-	rm -rf $(VENV) $(VLLM_VENV) .data
+	rm -rf $(VENV) $(VLLM_VENV) $(AUDIT_VENV) .data

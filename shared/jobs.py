@@ -11,6 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+DEFAULT_NEW_TOKENS = 64
+"""How long an answer may get where its job does not say."""
+
 
 class JobKind(StrEnum):
     """What a job asks for."""

@@ -1,20 +1,25 @@
-"""API keys: 256 random bits that are shown once; the ledger holds only their SHA-256, a tenant and scopes."""
+"""API keys: 256 random bits that are shown once; the ledger holds only their SHA-256, a tenant, scopes and limits."""
 
 import hashlib
 import hmac
 import secrets
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.errors import Denied, NotFound
+from shared.errors import Conflict, Denied, NotFound
 from shared.labels import check_name
 from shared.names import DEFAULT_TENANT
 from shared.registry.manifests import utc_now
 
 KEYS_HASH = "sb:keys"
 _PREFIX = "sbk_"
+
+
+PerMinute = Annotated[int, Field(ge=0, le=1_000_000_000)]
+"""A limit; 0 means none."""
 
 
 class Scope(StrEnum):
@@ -38,6 +43,21 @@ class Key(BaseModel):
     scopes: frozenset[Scope]
     created_at: str = Field(default_factory=utc_now)
     revoked_at: str = ""
+    expires_at: str = ""
+    """Empty: never."""
+    requests_per_minute: PerMinute | None = None
+    """None: what the settings say for keys without a limit of their own."""
+    tokens_per_minute: PerMinute | None = None
+    """Of prompts and answers together, as they are asked for."""
+    replaces: str = ""
+    """The id of the key that this one was made instead of."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it expires; infinite where it never does."""
+        if not self.expires_at:
+            return float("inf")
+        return (datetime.fromisoformat(self.expires_at) - datetime.now(UTC)).total_seconds()
 
     def may(self, scope: Scope) -> bool:
         """Whether the key has this scope."""
@@ -56,19 +76,43 @@ def key_id(token: str) -> str:
 
 
 def create(
-    client: Any, scopes: frozenset[Scope], *, tenant_id: str = DEFAULT_TENANT, name: str = ""
+    client: Any,
+    scopes: frozenset[Scope],
+    *,
+    tenant_id: str = DEFAULT_TENANT,
+    name: str = "",
+    lifetime: timedelta | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
 ) -> tuple[Key, str]:
     """Make a key and store its hash; answers the record, and the key, which is shown this once."""
-    token = _PREFIX + secrets.token_urlsafe(32)
-    key = Key(
-        id=key_id(token),
-        sha256=_sha256(token),
+    return _store_new(
+        client,
         tenant_id=check_name(tenant_id, "tenant"),
         name=name,
         scopes=scopes,
+        expires_at=_after(lifetime) if lifetime else "",
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
     )
-    client.hset(KEYS_HASH, key.id, key.model_dump_json())
-    return key, token
+
+
+def rotate(client: Any, old_id: str, overlap: timedelta) -> tuple[Key, str]:
+    """Make a key that may do the same, for as long; the old one opens nothing any more once `overlap` has passed.
+
+    Raises `NotFound`, and `Conflict` where the old one is revoked or has expired.
+    """
+    old = _find(client, old_id)
+    if old.revoked_at or old.seconds_left <= 0:
+        raise Conflict("key_ended", f"key {old_id!r} is revoked or has expired; make a new one: signalbox keys create")
+    lifetime = (
+        datetime.fromisoformat(old.expires_at) - datetime.fromisoformat(old.created_at) if old.expires_at else None
+    )
+    kept = old.model_dump(include={"tenant_id", "name", "scopes", "requests_per_minute", "tokens_per_minute"})
+    new = _store_new(client, **kept, expires_at=_after(lifetime) if lifetime else "", replaces=old.id)
+    if overlap.total_seconds() < old.seconds_left:
+        _write(client, old.model_copy(update={"expires_at": _after(overlap)}))
+    return new
 
 
 def list_all(client: Any) -> list[Key]:
@@ -78,12 +122,9 @@ def list_all(client: Any) -> list[Key]:
 
 def revoke(client: Any, wanted_id: str) -> Key:
     """Revoke a key; API processes forget it within `auth.REMEMBER_SECONDS`; raises `NotFound`."""
-    raw = client.hget(KEYS_HASH, wanted_id)
-    if raw is None:
-        raise NotFound("key_not_found", f"no key {wanted_id!r}; `signalbox keys list` shows them")
-    key = Key.model_validate_json(raw)
+    key = _find(client, wanted_id)
     key = key.model_copy(update={"revoked_at": key.revoked_at or utc_now()})
-    client.hset(KEYS_HASH, key.id, key.model_dump_json())
+    _write(client, key)
     return key
 
 
@@ -97,9 +138,33 @@ def check(raw: str | bytes | None, token: str) -> Key:
     if raw is not None:
         key = Key.model_validate_json(raw)
         if hmac.compare_digest(key.sha256, _sha256(token)) and not key.revoked_at:
+            if key.seconds_left <= 0:
+                raise Unauthenticated("key_expired", "this API key has expired; ask an operator for a new one")
             return key
     raise Unauthenticated("key_unknown", "this API key is unknown or revoked; `signalbox keys create` makes a new one")
 
 
-def _sha256(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+def _store_new(client: Any, **fields: Any) -> tuple[Key, str]:
+    token = _PREFIX + secrets.token_urlsafe(32)
+    key = Key(id=key_id(token), sha256=_sha256(token), **fields)
+    _write(client, key)
+    return key, token
+
+
+def _find(client: Any, wanted_id: str) -> Key:
+    raw = client.hget(KEYS_HASH, wanted_id)
+    if raw is None:
+        raise NotFound("key_not_found", f"no key {wanted_id!r}; `signalbox keys list` shows them")
+    return Key.model_validate_json(raw)
+
+
+def _write(client: Any, key: Key) -> None:
+    client.hset(KEYS_HASH, key.id, key.model_dump_json())
+
+
+def _after(time: timedelta) -> str:
+    return (datetime.now(UTC) + time).isoformat(timespec="microseconds")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,9 +7,10 @@ files: `signalbox_s3_secret_key` and so on. What both hold, the environment deci
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,13 +18,25 @@ class Settings(BaseSettings):
     """Everything that can be set; units are in the names."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SIGNALBOX_", frozen=True, extra="ignore", secrets_dir=os.environ.get("SIGNALBOX_SECRETS_DIR")
+        env_prefix="SIGNALBOX_",
+        frozen=True,
+        extra="ignore",
+        secrets_dir=os.environ.get("SIGNALBOX_SECRETS_DIR"),
+        hide_input_in_errors=True,  # it may be a URL with a password
     )
 
     # Where things are. `broker_url` may name the same server as `redis_url`; two servers keep accepting fast.
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    broker_url: str = "redis://127.0.0.1:6380/0"
+    # With `rediss://` they are reached by TLS: certificate and host name of the server are checked, always.
+    redis_ca_file: Path | None = None
+    """Who vouches for the certificates of ledger and broker; the system's own authorities where it is missing."""
+    redis_cert_file: Path | None = None
+    """What this process shows to ledger and broker where they ask for a certificate."""
+    redis_key_file: Path | None = None
+    redis_url: Annotated[str, Field(repr=False, validate_default=True)] = "redis://127.0.0.1:6379/0"
+    broker_url: Annotated[str, Field(repr=False, validate_default=True)] = "redis://127.0.0.1:6380/0"
     s3_url: str = "http://127.0.0.1:8333"
+    s3_ca_file: Path | None = None
+    """Who vouches for the certificate of an object store at `https://`; the system's own authorities where missing."""
     s3_access_key: str = "signalbox"
     s3_secret_key: SecretStr = SecretStr("signalbox-local")
     s3_bucket: str = "signalbox"
@@ -54,6 +67,10 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
+    requests_per_minute: Annotated[int, Field(ge=0)] = 0
+    """Of an API key that has no limit of its own; 0 means none."""
+    tokens_per_minute: Annotated[int, Field(ge=0)] = 0
+    """Likewise, of prompts and answers together."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
@@ -92,7 +109,56 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
+    @field_validator("redis_ca_file", "redis_cert_file", "redis_key_file", "s3_ca_file")
+    @classmethod
+    def _is_readable(cls, file: Path | None) -> Path | None:
+        if file is not None and not os.access(file, os.R_OK):
+            raise ValueError(f"{file} cannot be read; mount it, or name the right file")
+        return file
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _with_certificates(cls, url: str, info: ValidationInfo) -> str:
+        """The URL with its TLS options in it: whoever connects by it, in any library, checks the server."""
+        if not url.startswith("rediss://"):
+            return url
+        if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
+            known = dict(parse_qsl(urlsplit(url).query))
+            if known.get("ssl_cert_reqs") != "required" or known.get("ssl_check_hostname") != "true":
+                raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
+        return _with_query(url, _tls_options(info.data))
+
+    @model_validator(mode="after")
+    def _certificates_are_used(self) -> Self:
+        if bool(self.redis_cert_file) != bool(self.redis_key_file):
+            raise ValueError("SIGNALBOX_REDIS_CERT_FILE and _KEY_FILE come together; set both or neither")
+        is_tls = any(url.startswith("rediss://") for url in (self.redis_url, self.broker_url))
+        if (self.redis_ca_file or self.redis_cert_file) and not is_tls:
+            raise ValueError("files for TLS to Redis are set, but no URL begins with rediss://; change the URLs")
+        if self.s3_ca_file and not self.s3_url.startswith("https://"):
+            raise ValueError("SIGNALBOX_S3_CA_FILE is set, but SIGNALBOX_S3_URL is not https://; change the URL")
+        return self
+
     @cached_property
     def cache_dir(self) -> Path:
         """Where downloaded and converted files live; safe to delete while nothing runs."""
         return self.data_dir / "cache"
+
+
+def _tls_options(files: dict[str, Any]) -> dict[str, str]:
+    """What redis-py and kombu read from a URL's query to check the server, and to show who they are."""
+    named = {
+        "ssl_ca_certs": files.get("redis_ca_file"),
+        "ssl_certfile": files.get("redis_cert_file"),
+        "ssl_keyfile": files.get("redis_key_file"),
+    }
+    return {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": "true",
+        **{name: str(file) for name, file in named.items() if file},
+    }
+
+
+def _with_query(url: str, options: dict[str, str]) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | options)))

@@ -110,6 +110,11 @@ def _as_store_error(key: str) -> Iterator[None]:
             raise NotFound("object_not_found", f"no object {key!r} in the store") from error
         raise Unavailable("store_unavailable", f"the object store refused {key!r}: {error.code}") from error
     except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise Unavailable(
+                "store_not_believed",
+                "the certificate of the object store (S3) is not believed: check SIGNALBOX_S3_CA_FILE and the name",
+            ) from error
         raise Unavailable("store_unavailable", "the object store (S3) does not answer; try again shortly") from error
 
 
@@ -126,6 +131,8 @@ class S3Store:
             secure=url.scheme == "https",
             region="us-east-1",
             http_client=urllib3.PoolManager(
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=str(settings.s3_ca_file) if settings.s3_ca_file else None,
                 timeout=urllib3.Timeout(connect=3, read=60),
                 retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
                 maxsize=16,

@@ -9,8 +9,11 @@ from shared.errors import Conflict, Invalid
 from shared.labels import REJECT, parse_label
 from shared.registry.manifests import Reading, Release, SelectorKind
 
-LabelName = Annotated[str, AfterValidator(lambda text: str(parse_label(text)))]
+LabelName = Annotated[str, Field(max_length=65), AfterValidator(lambda text: str(parse_label(text)))]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
+AdapterRef = Annotated[str, Field(min_length=1, max_length=100)]
+GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+ModuleName = Annotated[str, Field(min_length=1, max_length=128)]
 Readout = Literal["auto", "names", "head"]
 Embedder = Literal["embedding-layer", "hidden-state", "sentence-transformers"]
 Pooling = Literal["sum", "mean"]
@@ -33,8 +36,13 @@ class LoraSettings(BaseModel):
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Annotated[float, Field(gt=0, le=1024)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    target_modules: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    top_layers: Annotated[int, Field(ge=1)] | None = None
+    target_modules: Annotated[tuple[ModuleName, ...], Field(max_length=256)] | Literal["all-linear"] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    )
+    top_layers: Annotated[int, Field(ge=1, le=1000)] | None = None
     """LoRA in the last so many layers alone: the backward pass ends there, too. None means every layer."""
 
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 4e-4
@@ -53,7 +61,7 @@ class LoraSettings(BaseModel):
     """What the forward pass computes in (autocast); LoRA weights and the optimizer stay in float32."""
 
     template: Literal["chatml", "plain"] = "chatml"
-    checkpoint_steps: Annotated[int, Field(ge=1)] = 50
+    checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
@@ -178,11 +186,9 @@ class _NewLabels(_SelectorTraining):
     """Data set of each label."""
     background: DatasetRef | None = None
     """Texts that belong to no label, to learn to reject by."""
-    adapters: dict[LabelName, str] = Field(default_factory=dict, max_length=1000)
+    adapters: dict[LabelName, AdapterRef] = Field(default_factory=dict, max_length=1000)
     """Adapter of a label as `label@n` or digest; the newest where it is missing."""
-    groups: dict[LabelName, Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]] = Field(
-        default_factory=dict, max_length=1000
-    )
+    groups: dict[LabelName, GroupName] = Field(default_factory=dict, max_length=1000)
     """Group of a label; its domain where it is missing."""
     missing_adapters: MissingAdapters = "refuse"
     """A label without an adapter ends the job, or, with `allow`, stands in the candidate without one: that can be

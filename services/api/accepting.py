@@ -10,7 +10,7 @@ from services.api.schemas import Accepted, JobRequest
 from services.api.views import accepted
 from shared import tracing
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
-from shared.jobs import Job, JobKind, JobState, NewJob, new_job_id
+from shared.jobs import DEFAULT_NEW_TOKENS, Job, JobKind, JobState, NewJob, new_job_id
 from shared.keys import Key
 from shared.ledger import calls
 from shared.ledger.calls import Created
@@ -26,9 +26,12 @@ _SHOWN_LABELS = 20
 async def accept(parts: Parts, caller: Key, ask: JobRequest, idempotency_key: str | None) -> tuple[Accepted, bool]:
     """Write a generation job; answers it, and whether an earlier request with this key had made it.
 
-    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`; `Conflict` `no_release`; `Unavailable`.
+    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `above_token_limit`; `Conflict` `no_release`;
+    `TooMany`; `Unavailable`.
     """
     check_sizes(parts.settings, ask.input, ask.params.max_new_tokens)
+    new_tokens = ask.params.max_new_tokens or DEFAULT_NEW_TOKENS
+    await parts.quotas.count_tokens(caller, ask.instruction, ask.input, new_tokens=new_tokens)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
 
     def build(current: Current) -> NewJob:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from services.api import problems
+from services.api import pages, problems
 from services.api.auth import Authenticator
 from services.api.bodies import ExplainTooLarge
+from services.api.headers import SecurityHeaders
 from services.api.metrics import CountRequests, Metrics
 from services.api.parts import Parts
 from services.api.routers import adapters, datasets, jobs, models, releases, select, system, training
@@ -33,14 +34,23 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await parts.close()
 
-    app = FastAPI(title="Signalbox", version="1", lifespan=lifespan, telemetry=request_spans())
+    app = FastAPI(
+        title="Signalbox",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=request_spans(),
+    )
     problems.install(app)
+    pages.install(app)
     for router in (jobs, select, training, releases, models, system):
         app.include_router(router.router, max_body_size=settings.max_body_bytes)
     for router in (adapters, datasets):
         app.include_router(router.router, max_body_size=settings.max_upload_bytes + _FORM_BYTES)
     app.add_middleware(ExplainTooLarge)
     app.add_middleware(CountRequests, metrics=metrics)
+    app.add_middleware(SecurityHeaders)
     return app
 
 

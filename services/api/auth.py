@@ -37,7 +37,7 @@ class Authenticator:
         key = keys.check(raw, token)
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
-        self._known[digest] = (time.monotonic() + REMEMBER_SECONDS, key)
+        self._known[digest] = (time.monotonic() + min(REMEMBER_SECONDS, key.seconds_left), key)
         return key
 
 
@@ -52,7 +52,7 @@ class Needs(SecurityBase):
     """A dependency that answers the request's key where it is valid and has the scope (None: any will do).
 
     One class instead of a chain of dependencies: the framework's cost per dependency shows in the accept latency.
-    Raises `Unauthenticated`, `Denied`.
+    The request counts against the key's limit. Raises `Unauthenticated`, `Denied`, `TooMany`.
     """
 
     model = HTTPBearerModel(description="An API key: `signalbox keys create` makes one")
@@ -71,6 +71,7 @@ class Needs(SecurityBase):
         key = await authenticator.key_of(token)
         if self._scope and not key.may(self._scope):
             raise Denied("scope_missing", f"this API key lacks the scope {self._scope.value!r}; use one that has it")
+        await (await parts_of(request)).quotas.count_request(key)
         return key
 
 

@@ -8,6 +8,7 @@ from fastapi import Header
 
 from services.api.auth import PartsDep, Submitter, Trainer
 from services.api.parts import Parts
+from services.api.schemas import PathId
 from services.api.streaming import START, Event
 from services.api.training import training
 from shared.jobs import Job
@@ -18,6 +19,7 @@ LastEventId = Annotated[
     str,
     Header(
         alias="Last-Event-ID",
+        max_length=37,
         pattern=r"^\d{1,18}-\d{1,18}$",
         description="Go on after this event",
     ),
@@ -25,7 +27,7 @@ LastEventId = Annotated[
 
 
 async def job_events(
-    job_id: str, parts: PartsDep, caller: Submitter, last_event_id: LastEventId = START
+    job_id: PathId, parts: PartsDep, caller: Submitter, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
     """The events of a job; raises `NotFound`, `TooMany`."""
     job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
@@ -34,7 +36,7 @@ async def job_events(
 
 
 async def training_events(
-    job_id: str, parts: PartsDep, caller: Trainer, last_event_id: LastEventId = START
+    job_id: PathId, parts: PartsDep, caller: Trainer, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
     """The events of a training job; raises `NotFound`, `TooMany`."""
     job = await training(parts, caller, job_id)

@@ -7,6 +7,7 @@ import redis.asyncio
 import structlog
 
 from services.api.metrics import Metrics
+from services.api.quotas import Quotas
 from services.api.releases import Releases
 from services.api.streaming import Feed
 from shared.bus import Bus, Outbox, make_celery
@@ -35,6 +36,7 @@ class Parts:
     feed: Feed
     metrics: Metrics
     uploads: asyncio.Semaphore
+    quotas: Quotas
 
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> "Parts":
@@ -52,6 +54,7 @@ class Parts:
             feed=Feed(settings.redis_url, settings.max_event_readers),
             metrics=metrics,
             uploads=asyncio.Semaphore(UPLOADS_AT_ONCE),
+            quotas=Quotas(ledger.redis, settings),
         )
 
     async def close(self) -> None:

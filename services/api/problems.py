@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from services.api.headers import SECURITY_HEADERS
 from shared.errors import SignalboxError, Unavailable
 
 log = structlog.get_logger()
@@ -175,7 +176,8 @@ def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
     instance = f"urn:uuid:{uuid.uuid4()}"
     log.error("request_crashed", instance=instance, exc_info=error)
     detail = "the server failed on this request; its log has the cause under this problem's instance"
-    return respond(SignalboxError("internal_error", detail), instance=instance)
+    # The framework answers this outside of all middleware.
+    return respond(SignalboxError("internal_error", detail), SECURITY_HEADERS, instance=instance)
 
 
 def install(app: FastAPI) -> None:

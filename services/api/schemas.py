@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
+from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.jobs import JobKind, JobState
@@ -27,6 +28,8 @@ Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidat
 LabelText = Annotated[str, StringConstraints(min_length=3, max_length=65)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+PathId = Annotated[str, Path(max_length=64)]
+PathRef = Annotated[str, Path(max_length=100)]
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=16),

@@ -21,6 +21,7 @@ async def select(
 ) -> tuple[Selection | Accepted, bool]:
     """The selection, or the job where it takes longer than `wait_seconds`; and whether the key was used before."""
     check_sizes(parts.settings, ask.input)
+    await parts.quotas.count_tokens(caller, ask.instruction, ask.input)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
 
     def build(current: Current) -> NewJob:

@@ -37,7 +37,7 @@ class AdapterForm(BaseModel):
     template: Annotated[str, Field(max_length=32)] = "chatml"
     instruction: Annotated[str, Field(max_length=20_000)] = ""
     """Used where a request brings none."""
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    sha256: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
     """Of the archive's bytes, or the adapter's digest."""
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli import show
-from shared.errors import SignalboxError
+from shared.errors import Invalid, SignalboxError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Many LoRA adapters, one base model, no hand picking."
@@ -19,7 +19,7 @@ datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list.")
 train = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 evaluate = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
 releases = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back.")
-keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke.")
+keys = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, revoke.")
 k8s = typer.Typer(no_args_is_help=True, help="Kubernetes: the files of one more group.")
 k8s_group = typer.Typer(no_args_is_help=True)
 k8s.add_typer(k8s_group, name="group", help="Groups of adapters.")
@@ -49,6 +49,21 @@ def main() -> None:
     except SignalboxError as error:
         show.error(error)
         sys.exit(1)
+    except ValueError as error:
+        show.error(_wrong_settings(error))
+        sys.exit(1)
+
+
+def _wrong_settings(error: ValueError) -> SignalboxError:
+    """What is wrong with the settings, variable by variable; raises the error anew where it is about something else."""
+    from pydantic import ValidationError
+
+    if not (isinstance(error, ValidationError) and error.title == "Settings"):
+        raise error
+    wrong = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    return Invalid(
+        "settings_invalid", "; ".join(f"SIGNALBOX_{name.upper()}: {why}" if name else why for name, why in wrong)
+    )
 
 
 def _settings() -> Any:
@@ -509,14 +524,47 @@ def _redis() -> Any:
 def keys_create(
     scope: Annotated[list[str], typer.Option(help="submit, train or admin; repeat for more.")] = ["submit"],  # noqa: B006
     tenant: str = "default",
-    name: str = "",
+    name: Annotated[str, typer.Option(help="What it is for, or whose it is.")] = "",
+    expires_days: Annotated[float, typer.Option(help="Days until it opens nothing any more; 0: never.", min=0)] = 0,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="0: no limit; the settings' where it is missing.", min=0)
+    ] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Likewise, of prompts and answers.", min=0)] = None,
     json: Json = False,
 ) -> None:
     """Make a key; it is shown this once."""
+    from datetime import timedelta
+
     from shared import keys as store
 
-    key, token = store.create(_redis(), frozenset(map(store.Scope, scope)), tenant_id=tenant, name=name)
-    show.record({"key": token, **key.model_dump(mode="json", exclude={"sha256"})}, as_json=json)
+    made = store.create(
+        _redis(),
+        frozenset(map(store.Scope, scope)),
+        tenant_id=tenant,
+        name=name,
+        lifetime=timedelta(days=expires_days) if expires_days else None,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+    )
+    _show_new_key(*made, as_json=json)
+
+
+@keys.command("rotate")
+def keys_rotate(
+    key_id: str,
+    overlap_hours: Annotated[float, typer.Option(help="How long the old key still opens; 0: no longer.", min=0)] = 24,
+    json: Json = False,
+) -> None:
+    """Make a key in an old one's place, with the same rights and limits; it is shown this once."""
+    from datetime import timedelta
+
+    from shared import keys as store
+
+    _show_new_key(*store.rotate(_redis(), key_id, timedelta(hours=overlap_hours)), as_json=json)
+
+
+def _show_new_key(key: Any, token: str, *, as_json: bool) -> None:
+    show.record({"key": token, **key.model_dump(mode="json", exclude={"sha256"})}, as_json=as_json)
 
 
 @keys.command("list")
@@ -525,7 +573,7 @@ def keys_list(json: Json = False) -> None:
     from shared import keys as store
 
     rows = [key.model_dump(mode="json", exclude={"sha256"}) for key in store.list_all(_redis())]
-    show.table(rows, ["id", "name", "tenant_id", "scopes", "created_at", "revoked_at"], as_json=json)
+    show.table(rows, ["id", "name", "tenant_id", "scopes", "created_at", "expires_at", "revoked_at"], as_json=json)
 
 
 @keys.command("revoke")

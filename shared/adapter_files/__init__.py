@@ -2,7 +2,14 @@
 
 from shared.adapter_files.archive import unpack_adapter
 from shared.adapter_files.check import AdapterInfo, AdapterLimits, check_adapter
-from shared.adapter_files.folder import CONFIG_NAME, WEIGHTS_NAME, adapter_digest, check_digest, pack_adapter
+from shared.adapter_files.folder import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    adapter_digest,
+    check_digest,
+    check_loadable,
+    pack_adapter,
+)
 from shared.adapter_files.shapes import BaseShapes
 
 __all__ = [
@@ -14,6 +21,7 @@ __all__ = [
     "adapter_digest",
     "check_adapter",
     "check_digest",
+    "check_loadable",
     "pack_adapter",
     "unpack_adapter",
 ]

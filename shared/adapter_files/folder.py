@@ -44,6 +44,15 @@ def check_folder(folder: Path) -> None:
     check_complete({entry.name for entry in entries})
 
 
+def check_loadable(folder: Path) -> None:
+    """Raise `Invalid` where PEFT would find no safetensors and take a pickle instead, or one lies beside them."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    for name in sorted(names):
+        if PurePosixPath(name.lower()).suffix in _PICKLES:
+            check_file_name(name)
+    check_complete(names)
+
+
 def check_complete(names: set[str]) -> None:
     """Raise `Invalid` unless config and weights are both among `names`."""
     missing = sorted({CONFIG_NAME, WEIGHTS_NAME} - names)

@@ -38,6 +38,15 @@ def as_ledger_away() -> Iterator[None]:
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise LedgerAway(
+                "ledger_not_believed",
+                "the certificate of the job ledger (Redis) is not believed: check SIGNALBOX_REDIS_CA_FILE and the name",
+            ) from error
+        if isinstance(error, redis.AuthenticationError):
+            raise LedgerAway(
+                "ledger_refuses_us", "the job ledger (Redis) refuses user or password: check SIGNALBOX_REDIS_URL"
+            ) from error
         raise LedgerAway("ledger_unavailable", "the job ledger (Redis) does not answer; try again shortly") from error
     except redis.ResponseError as error:
         if isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS")):

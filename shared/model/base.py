@@ -134,7 +134,12 @@ def load_model(
     disable_progress_bar()  # services log JSON lines
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), quantization_config=quantization, local_files_only=True
+            folder,
+            dtype=getattr(torch, dtype),
+            quantization_config=quantization,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
     except (OSError, ValueError) as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
@@ -147,6 +152,6 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise Invalid("base_model_invalid", f"the tokenizer in {folder.name!r} does not load: {error}") from error

@@ -67,7 +67,13 @@ def load_classifier(
     logging.disable_progress_bar()
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            base_folder, dtype=torch.float32, num_labels=labels, quantization_config=quantization, local_files_only=True
+            base_folder,
+            dtype=torch.float32,
+            num_labels=labels,
+            quantization_config=quantization,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
     except (OSError, ValueError) as error:
         raise Invalid("base_model_invalid", f"{base_folder.name!r} does not load with a head: {error}") from error

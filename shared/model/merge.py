@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.adapter_files import check_loadable
 from shared.errors import Invalid
 from shared.model.base import load_model
 from shared.model.head import has_head, head_rows, load_classifier
@@ -38,6 +39,7 @@ def with_adapter(model: "PreTrainedModel | PeftModel", adapter_folder: Path, nam
     """
     from peft import PeftModel
 
+    check_loadable(adapter_folder)
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(adapter_folder, adapter_name=name, is_trainable=False)

@@ -65,10 +65,12 @@ def _convert(source: Path, target: Path) -> None:
     disable_progress_bar()  # services log JSON lines
     part = Path(tempfile.mkdtemp(prefix=f"{target.name}.part-", dir=target.parent))
     try:
-        model = _without_quantizer_marks(AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE))
+        model = _without_quantizer_marks(
+            AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF_FILE, trust_remote_code=False)
+        )
         model.save_pretrained(part)
-        AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE).save_pretrained(part)
-        _check_equal(model, AutoModelForCausalLM.from_pretrained(part))
+        AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE, trust_remote_code=False).save_pretrained(part)
+        _check_equal(model, AutoModelForCausalLM.from_pretrained(part, trust_remote_code=False, use_safetensors=True))
         _make_readable(part)
         part.rename(target)  # a folder of this name is always complete
     finally:

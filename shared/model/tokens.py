@@ -1,5 +1,8 @@
 """Prompts to token ids: user text stays text, and only the input is ever shortened."""
 
+import functools
+import itertools
+import re
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
 
 # `split_special_tokens` is a switch inside the Rust tokenizer: another thread could turn it between set and use.
 _TOKENIZER = threading.Lock()
+# That switch does not hold for tokens that a vocabulary adds without calling them special, as many do with `<think>`.
+_CONTROL = re.compile(r"[<\[]\S+[>\]]")
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", segments: Sequence[Segment], max_tokens: int) -> list[int]:
@@ -31,7 +36,32 @@ def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str, *, allow_specia
     """Return the ids of plain text, without start or end tokens; a control token's name in it stays text by default."""
     with _TOKENIZER:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not allow_special)
-    return ids
+    if allow_special or control_ids(tokenizer).isdisjoint(ids):
+        return ids
+    pieces = _cut_controls(tokenizer, text)
+    if len(pieces) == 1:  # a single sign that is a control token is the sign itself
+        return ids
+    return [token for piece in pieces for token in encode_text(tokenizer, piece)]
+
+
+@functools.lru_cache(maxsize=8)
+def control_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """Return the ids of tokens that steer a model: all that are marked as special, and added ones like `<think>`.
+
+    The unknown token is none of them: plain text has it where the vocabulary lacks a sign.
+    """
+    added = {number for number, token in tokenizer.added_tokens_decoder.items() if _CONTROL.fullmatch(token.content)}
+    return frozenset({*tokenizer.all_special_ids, *added} - {tokenizer.unk_token_id})
+
+
+def _cut_controls(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[str]:
+    """Return the text in pieces, the name of each control token that was found in it cut in two."""
+    with _TOKENIZER:
+        found = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    controls = control_ids(tokenizer)
+    spans = zip(found["input_ids"], found["offset_mapping"], strict=True)
+    cuts = [(start + end) // 2 for token, (start, end) in spans if token in controls and end - start > 1]
+    return [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
 
 
 def _segment_ids(tokenizer: "PreTrainedTokenizerBase", segment: Segment) -> list[int]:

@@ -41,6 +41,14 @@ def test_both_redis_write_every_job_down_and_throw_none_away(services):
         command = services[name]["command"]
         assert f"--appendonly yes --appendfsync {fsync} " in command
         assert "--maxmemory-policy noeviction" in command
+        assert "--aclfile /run/secrets/users.acl " in command
+
+
+def test_each_service_gets_the_secrets_of_its_own_user_alone(services):
+    for name, service in services.items():
+        mounted = [str(volume).partition(":")[0] for volume in service.get("volumes", []) if "-secrets:" in str(volume)]
+        account = {"bucket": "operator", "cli": "operator"}.get(name, name.partition("-")[0])
+        assert name == "secrets" or set(mounted) <= {f"{account}-secrets"}, name
 
 
 def test_each_group_has_one_worker(services):

@@ -2,10 +2,15 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+
+import pytest
+import redis
 
 from shared.bus import Bus, make_celery
 from shared.errors import Unavailable
@@ -88,3 +93,38 @@ def test_a_service_told_to_end_while_it_loads_ends(tmp_path):
         loading.stdout.readline()
         loading.terminate()
         assert loading.wait(10) == 0
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, mark):
+        self._mark = mark
+
+    def __reduce__(self):
+        return Path.write_text, (self._mark, "boom")
+
+
+@pytest.mark.parametrize("content_type", ["application/x-python-serialize", "application/x-yaml"])
+def test_a_message_that_is_no_json_is_thrown_away_unread_and_the_next_one_is_served(
+    settings, ledger, tmp_path, content_type
+):
+    celery = make_celery(settings, "test")
+    with celery.connection_for_write() as connection:
+        connection.SimpleQueue("train").producer.publish(
+            pickle.dumps(Bomb(tmp_path / "mark")),
+            routing_key="train",
+            exchange="train",
+            declare=[],
+            content_type=content_type,
+            content_encoding="binary",
+            headers={"task": "signalbox.train", "id": "x"},
+        )
+    job_id = new_job_id("t")
+    job = NewJob(id=job_id, tenant_id="t", kind=JobKind.TRAIN, queue="train", body={})
+    Bus(celery).send(ledger.do(calls.create(job, 60)).send)
+    with redis.Redis.from_url(settings.broker_url) as broker:
+        assert broker.llen("train") == 2
+    assert run_once(settings, 30) == 0
+    assert ledger.do(calls.get(job_id)).state == "succeeded"
+    assert not (tmp_path / "mark").exists()

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from services.cli.access import ACCOUNTS
 from services.cli.passwords import write_passwords
 from shared.names import TRAIN_QUEUE, generate_queue
 from shared.settings import Settings
@@ -216,7 +217,16 @@ def test_the_addresses_in_the_secrets_are_services(objects, tmp_path):
     services = {one["metadata"]["name"]: one["spec"]["ports"][0]["port"] for one in objects.of("Service")}
     for name in ("ledger", "broker"):
         setting = {"ledger": "redis_url"}.get(name, f"{name}_url")
-        assert f"@{name}:{services[name]}/" in (tmp_path / "services" / f"signalbox_{setting}").read_text()
+        for account in ACCOUNTS:
+            assert f"@{name}:{services[name]}/" in (tmp_path / account / f"signalbox_{setting}").read_text()
+
+
+def test_each_service_gets_the_secrets_of_its_own_user_alone(objects):
+    for kind, name, template in objects.pods():
+        mounted = {v["secret"]["secretName"] for v in template["spec"].get("volumes", []) if "secret" in v}
+        component = template["metadata"]["labels"]["app.kubernetes.io/component"]
+        own = {"bucket": "operator", "adapter-worker": "worker"}.get(component, component)
+        assert mounted <= {f"{own}-secrets"}, (kind, name)
 
 
 def selects(selector, labels):
@@ -251,7 +261,7 @@ def test_only_pods_that_need_the_servers_reach_them_and_only_models_leave_the_cl
     assert open_ended == ["models-from-hub"]
     for kind, name, template in objects.pods():
         secrets = [volume.get("secret", {}).get("secretName") for volume in template["spec"].get("volumes", [])]
-        uses = "services-secrets" in secrets
+        uses = any(f"{account}-secrets" in secrets for account in ACCOUNTS)
         assert uses == ("signalbox.dev/uses-servers" in template["metadata"]["labels"]), (kind, name)
 
 
@@ -259,7 +269,8 @@ def test_both_redis_write_every_job_down_and_throw_none_away(objects):
     for name, fsync in (("ledger", "always"), ("broker", "everysec")):
         (one,) = [one for one in objects.of("StatefulSet") if one["metadata"]["name"] == name]
         (container,) = one["spec"]["template"]["spec"]["containers"]
-        options = dict(zip(container["args"][2::2], container["args"][3::2], strict=True))
+        options = dict(zip(container["args"][1::2], container["args"][2::2], strict=True))
+        assert options["--aclfile"].endswith("/users.acl")
         assert (options["--appendonly"], options["--appendfsync"]) == ("yes", fsync)
         assert options["--maxmemory-policy"] == "noeviction"
 

@@ -14,8 +14,10 @@ thread = threading.Thread(target=lambda: structlog.get_logger().warning("from_a_
 thread.start()
 thread.join()
 logging.getLogger("library").warning("careful %s", "now")
+def fail(token="local-s3cret"):
+    return 1 / 0
 try:
-    1 / 0
+    fail()
 except ZeroDivisionError:
     structlog.get_logger().exception("crashed")
 structlog.get_logger().debug("not shown")
@@ -29,4 +31,6 @@ def test_every_line_is_json_with_service_and_context():
     assert {line["service"] for line in lines} == {"api"}
     assert (lines[0]["job_id"], lines[0]["release"], lines[0]["level"]) == ("job_1", "rel_1", "info")
     assert lines[3]["exception"][0]["exc_type"] == "ZeroDivisionError"
+    assert lines[3]["exception"][0]["frames"][-1]["name"] == "fail"
+    assert "local-s3cret" not in done.stderr  # locals hold passwords and what users write
     assert done.stdout == ""

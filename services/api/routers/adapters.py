@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from services.api import uploads
 from services.api.auth import Caller, PartsDep, Trainer
 from services.api.idempotency import Answer, OnceDep
+from services.api.schemas import PathRef
 from shared.registry import AdapterManifest
 
 router = APIRouter(prefix="/v1/adapters", tags=["adapters"])
@@ -54,7 +55,7 @@ async def list_adapters(
 
 
 @router.get("/{ref}")
-async def show(ref: str, parts: PartsDep, caller: Caller) -> dict[str, Any]:
+async def show(ref: PathRef, parts: PartsDep, caller: Caller) -> dict[str, Any]:
     """One adapter by `label@n`, by label (its newest) or by digest."""
     return view(await asyncio.to_thread(parts.registry.adapter, caller.tenant_id, ref))
 

@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from services.api import uploads
 from services.api.auth import PartsDep, Trainer
 from services.api.idempotency import Answer, OnceDep
+from services.api.schemas import PathId
 from shared.errors import Invalid
 from shared.registry import DatasetManifest
 
@@ -20,9 +21,13 @@ _BODY = {
         "required": True,
         "description": "JSON lines of {input, instruction?, output?, label?}, as they are or as the form field `file`",
         "content": {
-            "application/jsonl": {"schema": {"type": "string"}},
+            "application/jsonl": {"schema": {"type": "string", "format": "binary"}},
             "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "additionalProperties": False,
+                }
             },
         },
     }
@@ -66,6 +71,6 @@ async def list_datasets(parts: PartsDep, caller: Trainer) -> dict[str, Any]:
 
 
 @router.get("/{dataset_id}")
-async def show(dataset_id: str, parts: PartsDep, caller: Trainer) -> DatasetManifest:
+async def show(dataset_id: PathId, parts: PartsDep, caller: Trainer) -> DatasetManifest:
     """One data set by id, or the newest of a name."""
     return await asyncio.to_thread(parts.registry.dataset, caller.tenant_id, dataset_id)

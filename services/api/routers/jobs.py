@@ -11,12 +11,14 @@ from services.api import accepting, jobs
 from services.api.auth import Admin, PartsDep, Submitter
 from services.api.events import Events, job_events
 from services.api.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
-from services.api.schemas import Accepted, FeedbackRequest, JobPage, JobRequest, JobView
+from services.api.schemas import Accepted, FeedbackRequest, JobPage, JobRequest, JobView, PathId
 from services.api.views import job_view, page_view
 from shared.jobs import JobKind, JobState
 from shared.ledger import calls
 
-Cursor = Annotated[str, Query(pattern=r"^(\d{1,16}(\.\d{1,9})?)?$", description="`next` of the page before")]
+Cursor = Annotated[
+    str, Query(max_length=26, pattern=r"^(\d{1,16}(\.\d{1,9})?)?$", description="`next` of the page before")
+]
 Limit = Annotated[int, Query(ge=1, le=200)]
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -56,7 +58,7 @@ async def list_dead(parts: PartsDep, caller: Admin, before: Cursor = "", limit: 
 
 
 @router.delete("/dead/{job_id}", status_code=204)
-async def drop(job_id: str, parts: PartsDep, caller: Admin) -> None:
+async def drop(job_id: PathId, parts: PartsDep, caller: Admin) -> None:
     """Give a dead letter up: from now on it is kept no longer than any job that ended."""
     await jobs.drop(parts, caller, job_id)
 
@@ -67,13 +69,13 @@ def page(before: str, limit: int) -> dict[str, Any]:
 
 
 @router.get("/{job_id}")
-async def show(job_id: str, parts: PartsDep, caller: Submitter) -> JobView:
+async def show(job_id: PathId, parts: PartsDep, caller: Submitter) -> JobView:
     """One job: state, selection, result, times."""
     return job_view(await parts.ledger.do(calls.get(job_id, caller.tenant_id)))
 
 
 @router.delete("/{job_id}")
-async def cancel(job_id: str, parts: PartsDep, caller: Submitter) -> dict[str, str]:
+async def cancel(job_id: PathId, parts: PartsDep, caller: Submitter) -> dict[str, str]:
     """Cancel a job; one that runs ends within its next step, one that ended stays as it is."""
     return {"id": job_id, "state": await jobs.cancel(parts, caller, job_id)}
 
@@ -87,7 +89,7 @@ async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterato
 
 @router.post("/{job_id}/feedback")
 async def feedback(
-    job_id: str, said: FeedbackRequest, parts: PartsDep, caller: Submitter, once: OnceDep
+    job_id: PathId, said: FeedbackRequest, parts: PartsDep, caller: Submitter, once: OnceDep
 ) -> JSONResponse:
     """Say what was right; training jobs can take it as the data set `feedback`."""
 
@@ -99,7 +101,7 @@ async def feedback(
 
 
 @router.post("/{job_id}/replay", status_code=202)
-async def replay(job_id: str, parts: PartsDep, caller: Admin, once: OnceDep) -> JSONResponse:
+async def replay(job_id: PathId, parts: PartsDep, caller: Admin, once: OnceDep) -> JSONResponse:
     """Start a dead letter anew, as the same job."""
 
     async def work() -> Answer:

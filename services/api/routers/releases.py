@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from services.api import promoting
 from services.api.auth import Admin, Caller, PartsDep
 from services.api.idempotency import Answer, OnceDep
-from services.api.schemas import PromoteRequest, RollbackRequest
+from services.api.schemas import PathId, PromoteRequest, RollbackRequest
 from services.api.views import release_line, release_view
 
 router = APIRouter(prefix="/v1/releases", tags=["releases"])
@@ -31,7 +31,7 @@ async def current(parts: PartsDep, caller: Caller) -> dict[str, Any]:
 
 
 @router.get("/{release_id}")
-async def show(release_id: str, parts: PartsDep, caller: Caller) -> dict[str, Any]:
+async def show(release_id: PathId, parts: PartsDep, caller: Caller) -> dict[str, Any]:
     """One release, whole."""
     release, current_id = await asyncio.to_thread(promoting.release, parts, caller.tenant_id, release_id)
     return release_view(release, current_id)
@@ -50,7 +50,7 @@ async def rollback(parts: PartsDep, caller: Admin, once: OnceDep, ask: RollbackR
 
 @router.post("/{release_id}/promote")
 async def promote(
-    release_id: str, parts: PartsDep, caller: Admin, once: OnceDep, ask: PromoteRequest | None = None
+    release_id: PathId, parts: PartsDep, caller: Admin, once: OnceDep, ask: PromoteRequest | None = None
 ) -> JSONResponse:
     """Make a candidate current in one step."""
     force = bool(ask and ask.force)

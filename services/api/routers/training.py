@@ -11,7 +11,7 @@ from services.api.auth import PartsDep, Trainer
 from services.api.events import Events, training_events
 from services.api.idempotency import REPLAYED, IdempotencyKey
 from services.api.routers.jobs import Cursor, Limit, page
-from services.api.schemas import Accepted, JobPage, JobView
+from services.api.schemas import Accepted, JobPage, JobView, PathId
 from services.api.training import TrainingRequest
 from services.api.views import job_view, page_view
 from shared.jobs import JobKind, JobState
@@ -42,13 +42,13 @@ async def list_training(
 
 
 @router.get("/{job_id}")
-async def show(job_id: str, parts: PartsDep, caller: Trainer) -> JobView:
+async def show(job_id: PathId, parts: PartsDep, caller: Trainer) -> JobView:
     """One training job, with its progress."""
     return job_view(await training.training(parts, caller, job_id))
 
 
 @router.delete("/{job_id}")
-async def cancel(job_id: str, parts: PartsDep, caller: Trainer) -> dict[str, str]:
+async def cancel(job_id: PathId, parts: PartsDep, caller: Trainer) -> dict[str, str]:
     """Cancel a training job; jobs that wait for it fail."""
     await training.training(parts, caller, job_id)
     return {"id": job_id, "state": await jobs.cancel(parts, caller, job_id)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.trainer.infra.config import LoraConfigSettings
+from shared.adapter_files import check_loadable
 from shared.errors import Invalid
 from shared.labels import Label
 from shared.model.head import HEAD_TASK, HEAD_WEIGHT
@@ -34,6 +35,7 @@ def with_lora(model: "PreTrainedModel", config: LoraConfigSettings, start_from: 
     torch.manual_seed(config.seed)
     for_training(model, config.precision)
     if start_from is not None:
+        check_loadable(start_from)
         return PeftModel.from_pretrained(model, start_from, is_trainable=True).train()
     targets: Any = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
     lora = LoraConfig(

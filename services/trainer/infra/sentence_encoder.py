@@ -24,7 +24,9 @@ class SentenceEncoder:
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, its end cut off where it is too long."""
-        return [self.tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"] for text in texts]
+        # A control token's name in a text stays text, as everywhere.
+        how = {"truncation": True, "max_length": self.max_tokens, "split_special_tokens": True}
+        return [self.tokenizer(text, **how)["input_ids"] for text in texts]
 
     def finish(self, means: Floats) -> Floats:
         """The vectors as the encoder's own modules leave them."""
@@ -46,8 +48,10 @@ def load_token_encoder(folder: Path, max_tokens: int) -> SentenceEncoder:
 
     disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        ).eval()
     except (OSError, ValueError) as error:
         raise Invalid("encoder_invalid", f"the sentence encoder in {folder.name!r} does not load: {error}") from error
     own = _read(folder / "sentence_bert_config.json", {}).get("max_seq_length") or max_tokens

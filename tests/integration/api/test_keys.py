@@ -1,10 +1,14 @@
 """Who may do what: keys, scopes, tenants."""
 
+import asyncio
 import re
+import time
+from datetime import timedelta
 
 import pytest
 
 from shared import keys
+from shared.errors import Conflict, NotFound
 from tests.integration.api.conftest import code
 
 ROUTES = [
@@ -115,3 +119,57 @@ def test_a_revoked_key_stays_in_the_list_and_opens_nothing(ledger):
     assert keys.list_all(ledger.redis)[0].revoked_at == first
     with pytest.raises(keys.Unauthenticated):
         keys.authenticate(ledger.redis, token)
+
+
+async def status_with(api, token):
+    return await api["anonymous"].get("/v1/models", headers={"Authorization": f"Bearer {token}"})
+
+
+async def test_a_key_opens_nothing_once_it_has_expired_even_where_it_is_remembered(api, ledger):
+    key, token = keys.create(ledger.redis, frozenset({keys.Scope.SUBMIT}), lifetime=timedelta(seconds=2))
+    assert (await status_with(api, token)).status_code == 200
+    ended = await eventually_not(api, token)
+    assert code(ended, 401) == "key_expired"
+    assert key.seconds_left <= 0
+
+
+async def eventually_not(api, token):
+    """The first refusal; a key is remembered for five seconds, this one no longer than it lives."""
+    until = time.monotonic() + 4
+    while (answer := await status_with(api, token)).status_code == 200:
+        assert time.monotonic() < until
+        await asyncio.sleep(0.05)
+    return answer
+
+
+async def test_a_rotated_key_works_beside_its_successor_for_the_overlap(api, ledger):
+    scopes = frozenset({keys.Scope.SUBMIT, keys.Scope.TRAIN})
+    old, old_token = keys.create(ledger.redis, scopes, tenant_id="acme", name="ci", tokens_per_minute=5)
+    new, new_token = keys.rotate(ledger.redis, old.id, timedelta(hours=1))
+    same = {"tenant_id", "name", "scopes", "requests_per_minute", "tokens_per_minute", "expires_at"}
+    assert new.model_dump(include=same) == old.model_dump(include=same)
+    assert (new.replaces, new_token != old_token) == (old.id, True)
+    for token in (old_token, new_token):
+        assert (await status_with(api, token)).status_code == 200
+    known = {key.id: key for key in keys.list_all(ledger.redis)}
+    assert 3590 < known[old.id].seconds_left <= 3600
+
+
+async def test_a_key_rotated_without_overlap_is_refused_at_once(api, ledger):
+    old, old_token = keys.create(ledger.redis, frozenset({keys.Scope.SUBMIT}), lifetime=timedelta(days=30))
+    new, new_token = keys.rotate(ledger.redis, old.id, timedelta())
+    assert code(await status_with(api, old_token), 401) == "key_expired"
+    assert (await status_with(api, new_token)).status_code == 200
+    assert 29.9 * 86_400 < new.seconds_left <= 30 * 86_400  # as long as the old one was made for
+
+
+def test_a_rotation_never_lengthens_a_keys_life_and_an_ended_key_has_no_successor(ledger):
+    old, _ = keys.create(ledger.redis, frozenset({keys.Scope.SUBMIT}), lifetime=timedelta(minutes=1))
+    keys.rotate(ledger.redis, old.id, timedelta(days=1))
+    known = {key.id: key for key in keys.list_all(ledger.redis)}
+    assert known[old.id].expires_at == old.expires_at
+    keys.revoke(ledger.redis, old.id)
+    with pytest.raises(Conflict, match="revoked or has expired"):
+        keys.rotate(ledger.redis, old.id, timedelta())
+    with pytest.raises(NotFound):
+        keys.rotate(ledger.redis, "key_none", timedelta())

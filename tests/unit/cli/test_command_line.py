@@ -98,3 +98,18 @@ def test_a_confusion_matrix_is_drawn_into_a_png_alone(tmp_path):
     done = run("evaluate", "selector", "--data", "examples/data", "--confusion", "out.json", data_dir=tmp_path)
     assert done.returncode == 2
     assert "confusion.png" in done.stderr
+
+
+def test_a_setting_that_is_wrong_is_one_sentence_that_names_it(tmp_path):
+    wrong = {
+        "SIGNALBOX_REDIS_URL": "rediss://u:s3cret@h/0",
+        "SIGNALBOX_REDIS_CA_FILE": "/nope",
+        "SIGNALBOX_WORKER_SLOTS": "0",
+    }
+    done = run("doctor", data_dir=tmp_path, **wrong)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1
+    assert "SIGNALBOX_REDIS_CA_FILE: /nope cannot be read; mount it" in said
+    assert "SIGNALBOX_WORKER_SLOTS: " in said
+    assert "Traceback" not in said
+    assert "s3cret" not in done.stdout + done.stderr

@@ -1,9 +1,12 @@
 """The passwords of a deployment's own servers."""
 
+import hashlib
 import json
+from urllib.parse import urlsplit
 
 import pytest
 
+from services.cli.access import ACCOUNTS
 from services.cli.passwords import write_passwords
 from shared.errors import Conflict
 
@@ -15,16 +18,32 @@ def read(folder):
 def test_servers_and_services_get_the_same_passwords_in_files_of_their_own(tmp_path):
     write_passwords(tmp_path, ledger="ledger:6379", broker="broker:6379")
     files = read(tmp_path)
-    ledger_password = files["ledger/redis.conf"].split()[1]
-    assert files["services/signalbox_redis_url"] == f"redis://:{ledger_password}@ledger:6379/0"
-    assert ledger_password not in files["broker/redis.conf"] + files["services/signalbox_broker_url"]
-    (identity,) = json.loads(files["s3/seaweedfs.json"])["identities"]
-    (pair,) = identity["credentials"]
-    for user, password in (
-        (files["s3/user"], files["s3/password"]),
-        (files["services/signalbox_s3_access_key"], files["services/signalbox_s3_secret_key"]),
-    ):
-        assert (user, password) == (pair["accessKey"], pair["secretKey"])
+    for account in ACCOUNTS:
+        for server, setting in (("ledger", "redis_url"), ("broker", "broker_url")):
+            url = urlsplit(files[f"{account}/signalbox_{setting}"])
+            assert (url.username, url.hostname, url.port, url.path) == (account, server, 6379, "/0")
+            hashed = hashlib.sha256(url.password.encode()).hexdigest()
+            (line,) = [
+                user for user in files[f"{server}/users.acl"].splitlines() if user.startswith(f"user {account} ")
+            ]
+            assert f" #{hashed} " in line
+        (identity,) = json.loads(files["s3/seaweedfs.json"])["identities"]
+        (pair,) = identity["credentials"]
+        for user, password in (
+            (files["s3/user"], files["s3/password"]),
+            (files[f"{account}/signalbox_s3_access_key"], files[f"{account}/signalbox_s3_secret_key"]),
+        ):
+            assert (user, password) == (pair["accessKey"], pair["secretKey"])
+
+
+def test_no_password_of_redis_stands_twice_and_none_at_the_server(tmp_path):
+    write_passwords(tmp_path, ledger="ledger:6379", broker="broker:6379")
+    files = read(tmp_path)
+    passwords = [urlsplit(text).password for name, text in files.items() if name.endswith("_url")]
+    assert len(set(passwords)) == 2 * len(ACCOUNTS)
+    assert not any(
+        password in files[f"{server}/users.acl"] for password in passwords for server in ("ledger", "broker")
+    )
 
 
 def test_the_files_are_for_their_owner_alone(tmp_path):
@@ -41,11 +60,11 @@ def test_what_was_written_once_stays(tmp_path):
 
 def test_where_some_files_are_missing_nothing_is_written_and_they_are_named(tmp_path):
     write_passwords(tmp_path, ledger="l:1", broker="b:1")
-    (tmp_path / "broker" / "redis.conf").unlink()
+    (tmp_path / "broker" / "users.acl").unlink()
     (tmp_path / "s3" / "user").unlink()
     before = read(tmp_path)
 
-    with pytest.raises(Conflict, match=r"lacks broker/redis\.conf, s3/user but") as raised:
+    with pytest.raises(Conflict, match=r"lacks broker/users\.acl, s3/user but") as raised:
         write_passwords(tmp_path, ledger="l:1", broker="b:1")
 
     assert "put these back" in raised.value.detail

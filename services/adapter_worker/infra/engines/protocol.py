@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from shared.errors import NotFound, SignalboxError, Unavailable
+from shared.jobs import DEFAULT_NEW_TOKENS
 from shared.prompts import Segment
 
 CANARY = "Signalbox sets the points: one request, one track."
@@ -29,7 +30,7 @@ class GenerationRequest:
     attempt: int
     prompt: list[Segment]
     adapter: str | None
-    max_new_tokens: int = 64
+    max_new_tokens: int = DEFAULT_NEW_TOKENS
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0
     top_k: int = 0  # 0 is all

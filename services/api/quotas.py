@@ -1,0 +1,72 @@
+"""How much a key may ask for in a minute: requests, and tokens of prompts and answers; counted in the ledger.
+
+What an answer will take is known only when it is there, so a job is charged for what it asks for when it comes: its
+`max_new_tokens`, and a token for every four bytes of its text.
+"""
+
+import math
+import time
+
+import redis.asyncio
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from services.api.problems import TooMany
+from shared.errors import Invalid
+from shared.keys import Key
+from shared.settings import Settings
+
+BYTES_PER_TOKEN = 4
+
+
+class Quotas:
+    """Every key's count, the same for all API processes; a key without a limit costs no call."""
+
+    def __init__(self, client: "redis.asyncio.Redis", settings: Settings) -> None:
+        storage = RedisStorage(
+            "async+redis://",
+            implementation="redispy",
+            key_prefix="sb:limits",
+            connection_pool=client.connection_pool,  # type: ignore[arg-type] # the library types all options as plain values
+        )
+        self.limiter = SlidingWindowCounterRateLimiter(storage)
+        self._requests = settings.requests_per_minute
+        self._tokens = settings.tokens_per_minute
+
+    async def count_request(self, key: Key) -> None:
+        """Count one request of this key; raises `TooMany`."""
+        limit = self._requests if key.requests_per_minute is None else key.requests_per_minute
+        await self._take(key, "requests", limit, 1)
+
+    async def count_tokens(self, key: Key, *texts: str, new_tokens: int = 0) -> None:
+        """Count what a job may take; raises `TooMany`, and `Invalid` where that is more than a whole minute's."""
+        limit = self._tokens if key.tokens_per_minute is None else key.tokens_per_minute
+        if not limit:
+            return
+        count = estimated_tokens(*texts) + new_tokens
+        if count > limit:
+            raise Invalid(
+                "above_token_limit",
+                f"this job may take {count} tokens, this API key {limit} a minute; shorten its text or its answer",
+            )
+        await self._take(key, "tokens", limit, count)
+
+    async def _take(self, key: Key, what: str, limit: int, count: int) -> None:
+        if not limit:
+            return
+        item = RateLimitItemPerMinute(limit, namespace=what)
+        if await self.limiter.hit(item, key.id, cost=count):
+            return
+        until = (await self.limiter.get_window_stats(item, key.id)).reset_time
+        seconds = max(1, math.ceil(until - time.time()))
+        raise TooMany(
+            f"too_many_{what}",
+            f"this API key may ask for {limit} {what} a minute; try again in {seconds} s",
+            retry_after_seconds=seconds,
+        )
+
+
+def estimated_tokens(*texts: str) -> int:
+    """About how many tokens texts have, no tokenizer at hand; never none for a text."""
+    return sum(math.ceil(len(text.encode()) / BYTES_PER_TOKEN) for text in texts)

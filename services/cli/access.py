@@ -1,0 +1,82 @@
+"""Who may do what at the two Redis servers: one user a service, with the commands and keys that its code uses.
+
+The reconciler is a thread in every Celery service: each of them may send to every queue, but take from its own alone.
+An operator may do everything and is for people (`signalbox keys`, `doctor`, rotating passwords), never for a service.
+`probe` may ask whether the server answers, with any password: health checks need no secret.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+RedisName = Literal["ledger", "broker"]
+SERVICES = ("api", "selector", "worker", "trainer")
+OPERATOR = "operator"
+PROBE = "probe"
+ACCOUNTS = (*SERVICES, OPERATOR)
+"""Users that have a password."""
+
+# Saying hello. Clients also tell their version (CLIENT SETINFO), and do without where they may not: a rule that names
+# it would keep a Redis before 7.2 from starting.
+_HELLO = "+ping"
+# A script is loaded and called by its digest; what it does is checked command by command as well.
+_SCRIPTS = "+evalsha +script|load +time"
+
+# What the transitions of a job touch, whoever makes them (shared/ledger/ledger.lua).
+_JOBS = (
+    _HELLO
+    + " "
+    + _SCRIPTS
+    + (
+        " +hget +hmget +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
+        " +sadd +srem +smembers +scard"
+        " +zadd +zrem +zscore +zcard +zcount +zrangebyscore +zrevrangebyscore +zremrangebyscore"
+        " ~sb:job:* ~sb:events:* ~sb:feed ~sb:states ~sb:queues ~sb:waiting:* ~sb:leased:* ~sb:consumers:* ~sb:ends"
+        " ~sb:deadlines ~sb:after:* ~sb:blockers:* ~sb:jobs:* ~sb:dead:* ~sb:given_up %R~sb:release:* %R~sb:releases:*"
+    )
+)
+# What every Celery service does beside: its presence, its batches of events, the reconciler's lock, following releases.
+_CELERY = _JOBS + " +subscribe +unsubscribe +pexpire ~sb:process:* ~sb:writer:* ~sb:reconciler &sb:hint:*"
+_MANIFESTS = "~sb:adapters:* ~sb:datasets:* ~sb:releases:* ~sb:versions:* +hvals"
+_POINTER = "~sb:release:* ~sb:promotions:* +lindex +lrange +rpush"
+
+_LEDGER: Mapping[str, str] = {
+    "api": (
+        f"{_JOBS} {_MANIFESTS} {_POINTER} %R~sb:keys %R~sb:base_model ~sb:feedback:* ~sb:idem:* ~sb:limits:*"
+        " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename"
+    ),
+    "selector": _CELERY,
+    "worker": f"{_CELERY} ~sb:base_model",
+    "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} ~sb:base_model %R~sb:feedback:* +publish",
+    OPERATOR: "~* &* +@all",
+    PROBE: _HELLO,
+}
+
+# Sending a job anywhere, and the reconciler's look at the oldest message; where a queue's consumer says that it is one.
+_SEND = f"{_HELLO} (+lpush ~select* ~train* ~generate.*)"
+_SEND_AGAIN = f"{_HELLO} (+lpush +lindex ~select* ~train* ~generate.*)"
+_BROKER: Mapping[str, str] = {
+    "api": _SEND,
+    "selector": f"{_SEND_AGAIN} +brpop +llen +multi +exec +sadd ~select* ~_kombu.binding*.select",
+    "worker": f"{_SEND_AGAIN} +brpop +llen +multi +exec +sadd ~generate.* ~_kombu.binding*.generate.*",
+    "trainer": f"{_SEND_AGAIN} +brpop +llen +multi +exec +sadd ~train* ~_kombu.binding*.train",
+    OPERATOR: "~* &* +@all",
+    PROBE: _HELLO,
+}
+_RULES: Mapping[RedisName, Mapping[str, str]] = {"ledger": _LEDGER, "broker": _BROKER}
+
+
+def acl_file(server: RedisName, passwords: Mapping[str, str]) -> str:
+    """The users of one server as its `aclfile` holds them: passwords as their SHA-256, nobody without a name."""
+    rules = _RULES[server]
+    lines = (f"user {name} on {_password(name, passwords)} resetchannels {rules[name]}" for name in rules)
+    return "\n".join(["user default off resetkeys resetchannels -@all", *lines, ""])
+
+
+def url_of(account: str, password: str, address: str) -> str:
+    """Where an account finds a server."""
+    return f"redis://{account}:{password}@{address}/0"
+
+
+def _password(name: str, passwords: Mapping[str, str]) -> str:
+    return "nopass" if name == PROBE else f"#{hashlib.sha256(passwords[name].encode()).hexdigest()}"

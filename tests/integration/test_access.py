@@ -1,0 +1,269 @@
+"""The users of both Redis servers: what each may not do; that it may do its work, `tests/e2e/test_access.py` shows."""
+
+import json
+import time
+from urllib.parse import urlsplit
+
+import pytest
+import redis.asyncio
+from limits import RateLimitItemPerSecond
+
+from services.api.quotas import Quotas
+from services.cli.access import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
+from services.cli.passwords import new_passwords, write_secret
+from services.cli.servers import free_ports, redis_server
+from shared import keys
+from shared.datasets import Row
+from shared.errors import Invalid
+from shared.jobs import JobKind, JobState, NewJob, new_job_id
+from shared.keys import Scope
+from shared.ledger import Ledger, LedgerAway, calls
+from shared.registry import AdapterManifest, Registry
+from shared.settings import Settings
+from shared.store import FolderStore
+
+NOBODY_MAY = [
+    ("FLUSHALL",),
+    ("CONFIG", "GET", "*"),
+    ("ACL", "LIST"),
+    ("KEYS", "*"),
+    ("MONITOR",),
+    ("SHUTDOWN", "NOSAVE"),
+    ("EVAL", "return 1", "0"),
+    ("SCRIPT", "FLUSH"),
+    ("REPLICAOF", "NO", "ONE"),
+    ("MODULE", "LIST"),
+    ("CLIENT", "LIST"),
+    ("GET", "not:ours"),
+]
+OTHERS_MAY = {
+    # A forged key, a moved pointer, another service's records.
+    ("ledger", "api"): [
+        ("HSET", "sb:keys", "key_x", "{}"),
+        ("SET", "sb:base_model", "mine"),
+        ("SET", "sb:process:x", "{}"),
+        ("SET", "sb:reconciler", "mine"),
+    ],
+    ("ledger", "selector"): [
+        ("HGETALL", "sb:keys"),
+        ("SET", "sb:release:default", "rel_x"),
+        ("HSET", "sb:releases:default", "rel_x", "{}"),
+        ("HGETALL", "sb:datasets:default"),
+        ("SET", "sb:base_model", "mine"),
+        ("PUBLISH", "sb:hint:release", "default"),
+    ],
+    ("ledger", "worker"): [
+        ("HGETALL", "sb:keys"),
+        ("SET", "sb:release:default", "rel_x"),
+        ("HSET", "sb:adapters:default", "a@1", "{}"),
+        ("HGETALL", "sb:feedback:default"),
+        ("PUBLISH", "sb:hint:cancel", "job_x"),
+    ],
+    ("ledger", "trainer"): [
+        ("HGETALL", "sb:keys"),
+        ("HSET", "sb:feedback:default", "job_x", "{}"),
+        ("GET", "sb:idem:default:x"),
+    ],
+    ("broker", "api"): [("BRPOP", "select", "1"), ("LINDEX", "train", "0"), ("DEL", "select")],
+    ("broker", "selector"): [("BRPOP", "train", "1"), ("BRPOP", "generate.x", "1"), ("DEL", "select")],
+    ("broker", "worker"): [("BRPOP", "select", "1"), ("LRANGE", "generate.x", "0", "-1")],
+    ("broker", "trainer"): [("BRPOP", "generate.x", "1"), ("LPUSH", "other", "x")],
+}
+
+
+@pytest.fixture(scope="module")
+def urls(tmp_path_factory):
+    """A server of each kind, and where each account finds it."""
+    folder, found, started = tmp_path_factory.mktemp("guarded"), {}, []
+    for name, port in zip(("ledger", "broker"), free_ports(2), strict=True):
+        passwords = new_passwords()
+        server = redis_server(name, port, folder / name, fsync="everysec", users=acl_file(name, passwords))
+        server.start()
+        started.append(server)
+        found |= {(name, who): url_of(who, passwords[who], f"127.0.0.1:{port}") for who in ACCOUNTS}
+    yield found
+    for server in started:
+        server.kill()
+
+
+def refused(url, command):
+    with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.NoPermissionError):
+        client.execute_command(*command)
+
+
+@pytest.mark.parametrize("account", SERVICES)
+@pytest.mark.parametrize("server", ["ledger", "broker"])
+def test_a_service_has_no_command_over_the_server_and_no_key_that_is_not_signalboxs(urls, server, account):
+    for command in NOBODY_MAY:
+        refused(urls[server, account], command)
+
+
+@pytest.mark.parametrize("who", OTHERS_MAY, ids=" ".join)
+def test_a_service_is_refused_what_only_others_need(urls, who):
+    for command in OTHERS_MAY[who]:
+        refused(urls[who], command)
+
+
+@pytest.mark.parametrize("server", ["ledger", "broker"])
+def test_without_a_name_and_a_password_there_is_nothing(urls, server):
+    port = urlsplit(urls[server, "api"]).port
+    with redis.Redis(port=port) as nobody, pytest.raises(redis.AuthenticationError):
+        nobody.ping()
+    with (
+        redis.Redis(port=port, username="api", password="wrong") as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+    with pytest.raises(LedgerAway, match="refuses user or password"):
+        Ledger(f"redis://api:wrong@127.0.0.1:{port}/0").do(calls.gauges())
+    with redis.Redis(port=port, username="probe", password="any") as probe:
+        assert probe.ping()
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            probe.get("sb:keys")
+
+
+def test_passwords_of_one_server_or_service_open_nothing_else(urls):
+    passwords = [urlsplit(url).password for url in urls.values()]
+    assert len(set(passwords)) == len(passwords)
+
+
+def test_an_operator_makes_keys_which_the_api_can_only_read(urls):
+    with redis.Redis.from_url(urls["ledger", OPERATOR], decode_responses=True) as operator:
+        key, token = keys.create(operator, frozenset({Scope.SUBMIT}))
+    with redis.Redis.from_url(urls["ledger", "api"], decode_responses=True) as api:
+        assert keys.authenticate(api, token) == key
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            keys.revoke(api, key.id)
+
+
+@pytest.fixture
+def as_user(urls):
+    """A ledger client of each account, on an empty server; in the end nobody may have been refused anything."""
+    with redis.Redis.from_url(urls["ledger", OPERATOR], decode_responses=True) as operator:
+        operator.flushall()
+        operator.acl_log_reset()
+        clients = {account: Ledger(urls["ledger", account]) for account in ACCOUNTS}
+        yield clients
+        refusals = [entry for entry in operator.acl_log() if entry["object"] != "client|setinfo"]
+        for client in clients.values():
+            client.close()
+        assert refusals == []
+
+
+def create(ledger, queue="select", **fields):
+    job_id = new_job_id("t")
+    kind = JobKind.TRAIN if queue == "train" else JobKind.GENERATE
+    state = JobState.ROUTED if queue.startswith("generate") else JobState.QUEUED
+    job = NewJob(id=job_id, tenant_id="t", kind=kind, queue=queue, state=state, body={"input": "x"}, **fields)
+    ledger.do(calls.create(job, 60))
+    return job_id
+
+
+def test_the_api_may_make_every_call_of_the_ledger_that_it_makes(as_user):
+    api, worker = as_user["api"], as_user["worker"]
+    first = create(api, "train")
+    waiting = create(api, "train", after=(first,), deadline_seconds=60)
+    assert api.do(calls.cancel(first, "t")) == "cancelled"
+    assert api.do(calls.get(waiting, "t")).state == "failed"
+    api.do(calls.feedback(waiting, "t", {"rating": 1}, {"input": "x"}))
+    running, dead = create(api, "generate.g"), create(api, "generate.g")
+    worker.do(calls.acquire(running, "generate.g", "w", 60))
+    api.do(calls.cancel(running, "t"))
+    for again in (api.do, lambda call: api.do(calls.drop(call.args["id"], "t"))):
+        for _ in range(3):
+            worker.do(calls.acquire(dead, "generate.g", "w", 0))
+            worker.do(calls.expire("generate.g"))
+        assert [job.id for job in api.do(calls.list_jobs("t", dead=True)).jobs] == [dead]
+        again(calls.replay(dead, "t"))
+    assert len(api.do(calls.list_jobs("t", state=JobState.FAILED, kind=JobKind.TRAIN)).jobs) == 1
+    assert api.do(calls.gauges()).queues
+    api.do(calls.move_release("t", "rel_1", expected="", queues=[], by="k"))
+    api.do(calls.move_release("t", "rel_2", expected="rel_1", queues=[], by="k"))
+
+
+@pytest.mark.parametrize(("account", "queue"), [("selector", "select"), ("worker", "generate.g"), ("trainer", "train")])
+def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_user, account, queue):
+    own = as_user[account]
+    own.do(calls.heartbeat(account, [queue], [], {"pid": 1}, 60))
+    jobs = [create(as_user["api"], queue, deadline_seconds=60) for _ in range(5)]
+    held = [own.do(calls.acquire(job_id, queue, account, 60)) for job_id in jobs[:4]]
+    own.do(calls.heartbeat(account, [queue], [(job.id, job.attempt) for job in held], {}, 60))
+    own.do(calls.append([(held[0].id, 1, "progress", {"step": 1})], writer="x", batch=1))
+    own.do(calls.give_back(held[0]))
+    own.do(calls.finish(held[1], JobState.SUCCEEDED, events=[(held[1].id, 1, "token", {"text": "a"})], result={}))
+    own.do(calls.fail(held[2], Invalid("x", "y")))
+    if account == "selector":
+        own.do(calls.route(held[3], queue="generate.g", label="a.b", selection={}))
+    if account == "trainer":
+        own.do(calls.move_release("t", "rel_1", expected="", queues=[queue], by="x", attempt=held[3]))
+    for _ in range(3):  # the reconciler's part: what went silent is given up in the end
+        own.do(calls.acquire(jobs[4], queue, "gone", 0))
+        own.do(calls.expire(queue))
+    assert own.do(calls.get(jobs[4])).error["code"] == "attempts_exhausted"
+    waiting = own.do(calls.waiting_before(queue, "", 0))
+    assert [sent.job_id for sent in own.do(calls.mark_sent(queue, waiting))] == waiting
+    own.redis.set("sb:reconciler", "me", nx=True, px=1000)
+    own.redis.pexpire("sb:reconciler", 1000)
+    own.do(calls.gauges())
+    own.do(calls.leave_queues(account, [queue]))
+
+
+@pytest.mark.parametrize("account", ["api", "trainer"])
+def test_who_keeps_manifests_may_keep_all_of_them(as_user, account, tmp_path):
+    own, store = as_user[account], FolderStore(tmp_path / "store")
+    registry = Registry(own, store, tmp_path / "cache")
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    (folder / "adapter_model.safetensors").write_bytes(b"x")
+    manifest = AdapterManifest(tenant_id="t", label="fin.sa", version=0, digest="", base_model="b")
+    assert registry.add_adapter(folder, manifest).version == 1
+    assert registry.adapter("t", "fin.sa").ref == "fin.sa@1"
+    found = registry.add_dataset("t", "rows", [Row(input="x"), Row(input="y")])
+    assert registry.dataset("t", "rows").id == found.id
+    assert registry.releases("t") == []
+    assert registry.current_id("t") == ""
+    assert registry.promotions("t") == []
+    own.redis.get("sb:base_model")
+    own.redis.hgetall("sb:feedback:t")
+
+
+def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stored(tmp_path):
+    """The runbook's steps: new files in the old ones' place, read by the server while it runs."""
+    (port,) = free_ports(1)
+    old, new = new_passwords(), new_passwords()
+    server = redis_server("ledger", port, tmp_path, fsync="everysec", users=acl_file("ledger", old))
+    server.start()
+
+    def client(account, passwords):
+        return redis.Redis.from_url(url_of(account, passwords[account], f"127.0.0.1:{port}"), decode_responses=True)
+
+    try:
+        with client("worker", old) as leaked, client("worker", new) as renewed:
+            leaked.set("sb:base_model", "kept")
+            write_secret(tmp_path / "users.acl", acl_file("ledger", new))
+            with client(OPERATOR, old) as operator:
+                operator.acl_load()
+            # Who is connected would stay so, with some servers.
+            with client(OPERATOR, new) as operator:
+                operator.execute_command("CLIENT", "KILL", "USER", "worker")
+            with pytest.raises(redis.AuthenticationError):
+                leaked.get("sb:base_model")
+            assert renewed.get("sb:base_model") == "kept"
+    finally:
+        server.kill()
+
+
+async def test_the_api_may_count_requests_from_one_window_into_the_next(urls):
+    """The counters of `limits`, of a second instead of a minute: where one ends, its key is renamed."""
+    client = redis.asyncio.Redis.from_url(urls["ledger", "api"], decode_responses=True)
+    limiter = Quotas(client, Settings()).limiter
+    item = RateLimitItemPerSecond(2)
+    until = time.monotonic() + 10
+    for _ in range(3):  # windows
+        while not await limiter.hit(item, "key_x"):
+            assert (await limiter.get_window_stats(item, "key_x")).remaining >= 0
+            assert time.monotonic() < until
+        while await limiter.hit(item, "key_x"):
+            pass
+    await client.aclose()

@@ -1,0 +1,47 @@
+"""`signalbox keys`, as the runbook of a leaked key uses it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from services.cli.main import app
+from shared import keys
+
+
+@pytest.fixture
+def run(settings, monkeypatch):
+    monkeypatch.setenv("SIGNALBOX_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("SIGNALBOX_DATA_DIR", str(settings.data_dir))
+
+    def invoke(*arguments):
+        done = CliRunner().invoke(app, ["keys", *arguments])
+        return done, json.loads(done.stdout) if done.exit_code == 0 and "--json" in arguments else None
+
+    return invoke
+
+
+def test_a_key_is_made_with_its_limits_rotated_and_revoked(run, ledger):
+    limits = ("--expires-days", "30", "--requests-per-minute", "60", "--tokens-per-minute", "0")
+    _, made = run("create", "--scope", "submit", "--tenant", "acme", "--name", "ci", *limits, "--json")
+    assert (made["requests_per_minute"], made["tokens_per_minute"], made["tenant_id"]) == (60, 0, "acme")
+    assert made["expires_at"] > made["created_at"]
+
+    _, successor = run("rotate", made["id"], "--overlap-hours", "0", "--json")
+    assert successor["replaces"] == made["id"]
+    assert (successor["requests_per_minute"], successor["tenant_id"]) == (60, "acme")
+    with pytest.raises(keys.Unauthenticated, match="expired"):
+        keys.authenticate(ledger.redis, made["key"])
+    assert keys.authenticate(ledger.redis, successor["key"]).id == successor["id"]
+
+    run("revoke", successor["id"])
+    with pytest.raises(keys.Unauthenticated, match="revoked"):
+        keys.authenticate(ledger.redis, successor["key"])
+    _, listed = run("list", "--json")
+    assert {one["id"] for one in listed} == {made["id"], successor["id"]}
+    assert made["key"] not in json.dumps(listed)
+
+
+def test_a_number_that_makes_no_sense_is_refused(run):
+    for wrong in (("--expires-days", "-1"), ("--requests-per-minute", "-5"), ("--tokens-per-minute", "many")):
+        assert run("create", *wrong)[0].exit_code == 2
