@@ -16,6 +16,7 @@ ALL = (
     "defects",
     "selector_score",
     "selectors",
+    "selector_goals",
     "selector_outside",
     "selector_peers",
     "mixed_batch",
