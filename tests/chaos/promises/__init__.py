@@ -1,0 +1,25 @@
+"""All promises by number."""
+
+from tests.chaos.outcome import Promise
+from tests.chaos.promises import (
+    accepted_is_never_lost,
+    duplicates_make_one_job,
+    killed_runs_again_soon,
+    poison_stops_no_group,
+    redis_restarts_lose_nothing,
+    releases_change_in_one_step,
+    stale_writes_are_refused,
+    stopping_loses_nothing,
+)
+
+_MODULES = (
+    accepted_is_never_lost,
+    stale_writes_are_refused,
+    killed_runs_again_soon,
+    redis_restarts_lose_nothing,
+    poison_stops_no_group,
+    stopping_loses_nothing,
+    duplicates_make_one_job,
+    releases_change_in_one_step,
+)
+PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}
