@@ -59,6 +59,10 @@ class NotAcquired(Conflict):
     """The message is not work for this worker: the job ended, moved on, or is held by a live lease."""
 
 
+class MustRunAlone(NotAcquired):
+    """It is this job's last try after lost leases: it may be what ended its workers, so nothing may run beside it."""
+
+
 class CancelledMeanwhile(Cancelled):
     """Instead of waiting again the job ended, because it was cancelled: there is nothing left to write."""
 
@@ -120,15 +124,27 @@ def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
     return Call("create", args, read, refused)
 
 
-def acquire(job_id: str, queue: str, owner: str, lease_seconds: float) -> Call[Job]:
-    """Start an attempt; raises `NotAcquired` where there is nothing to do. Run again it answers the same attempt."""
-    lease_ms = lease_seconds * 1000
-    return Call(
-        "acquire",
-        {"id": job_id, "queue": queue, "owner": owner, "lease_ms": lease_ms, "try": secrets.token_hex(8)},
-        lambda reply: Job.from_hash(reply["job"]),
-        lambda reply: NotAcquired(f"job_{reply['refused']}", f"job {job_id} is {reply['refused']}"),
-    )
+def acquire(job_id: str, queue: str, owner: str, lease_seconds: float, *, beside_others: bool = False) -> Call[Job]:
+    """Start an attempt; raises `NotAcquired` where there is nothing to do. Run again it answers the same attempt.
+
+    For a process that runs other jobs beside it, raises `MustRunAlone` where it is the last one before the job is
+    given up.
+    """
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "last_try":
+            return MustRunAlone("job_last_try", f"job {job_id} has lost its workers before and must run alone")
+        return NotAcquired(f"job_{reply['refused']}", f"job {job_id} is {reply['refused']}")
+
+    args = {
+        "id": job_id,
+        "queue": queue,
+        "owner": owner,
+        "lease_ms": lease_seconds * 1000,
+        "try": secrets.token_hex(8),
+        "beside_others": beside_others,
+    }
+    return Call("acquire", args, lambda reply: Job.from_hash(reply["job"]), refused)
 
 
 def heartbeat(

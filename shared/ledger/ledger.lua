@@ -190,6 +190,7 @@ function op.create(a)
 end
 
 -- `try` names this call: a client that lost the answer sends it once more, and gets the same attempt.
+-- Whoever works beside others is refused a job's last try: should it end its process again, they would go with it.
 function op.acquire(a)
   local job = load(a.id)
   if not job.state then return refuse('gone') end
@@ -204,6 +205,8 @@ function op.acquire(a)
     fail(job, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
     return refuse('finished')
   end
+  local lost = tonumber(job.lost_leases)
+  if a.beside_others and lost > 0 and lost + 1 >= MAX_LOST then return refuse('last_try') end
   local lease_until = ms(NOW + a.lease_ms)
   leave_queue(job)
   redis.call('ZADD', leased_key(job.queue), lease_until, job.id)

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from shared.errors import NotFound, StaleAttempt
 from shared.jobs import JobKind, JobState, NewJob
 from shared.ledger import calls
-from shared.ledger.calls import CancelledMeanwhile, NotAcquired
+from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired
 
 ENDS = [JobState.SUCCEEDED, JobState.FAILED]
 
@@ -71,12 +71,15 @@ class Machine(RuleBasedStateMachine):
         self.twins.append(twin)
 
     @precondition(lambda self: self.twins)
-    @rule(draw=st.data(), repeats=st.booleans())
-    def acquire(self, draw, repeats):
+    @rule(draw=st.data(), repeats=st.booleans(), beside_others=st.booleans())
+    def acquire(self, draw, repeats, beside_others):
         twin = draw.draw(st.sampled_from(self.twins))
-        call = calls.acquire(twin.id, twin.queue, "w", 60)
+        call = calls.acquire(twin.id, twin.queue, "w", 60, beside_others=beside_others)
         if not twin.waits:
             assert self.outcome(call) is NotAcquired
+            return
+        if beside_others and twin.lost == 2:
+            assert self.outcome(call) is MustRunAlone
             return
         job = self.ledger.do(call)
         assert not repeats or self.ledger.do(call) == job

@@ -76,7 +76,8 @@ def no_last_try_alone():
     """A job that killed its workers before goes on running beside others."""
     from shared.attempts import Attempts
 
-    Attempts._acquire = lambda self, job_id, queue: self._acquire_as(job_id, queue, is_alone=True)
+    real = Attempts._acquire
+    Attempts._acquire = lambda self, job_id, queue, beside_others: real(self, job_id, queue, beside_others=False)
 
 
 def replaced(text, old, new):
