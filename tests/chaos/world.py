@@ -30,6 +30,8 @@ from tests.e2e.conftest import WORDS
 LABELS = tuple(WORDS)
 GROUPS = ("bank", "travel", "base")
 FINAL = {str(state) for state in JobState if state.is_final}
+SECONDS_PER_WORD = 0.05
+"""How long the echo engine takes for each."""
 _LOOK_SECONDS = 0.05
 _READY_SECONDS = 180
 
@@ -42,9 +44,10 @@ class Plan:
     models: int = 0
     trainers: int = 0
     lease_seconds: float = 5.0
-    seconds_per_word: float = 0.0
+    max_lost_leases: int = 3
     settings: tuple[tuple[str, Any], ...] = ()
-    sabotage: tuple[str, ...] = ()
+    has_poison: bool = False
+    """Whether jobs with the word `sabotage.POISON` kill their workers."""
 
 
 class Event(NamedTuple):
@@ -93,7 +96,8 @@ class World:
             "drain_seconds": 20.0,
             "pointer_poll_seconds": 1.0,
             "engine_dtype": "float32",
-            "echo_seconds_per_token": plan.seconds_per_word,
+            "max_lost_leases": plan.max_lost_leases,
+            "echo_seconds_per_token": SECONDS_PER_WORD,
             "default_deadline_seconds": 3600.0,
         }
         self.supervisor = Supervisor(
@@ -102,8 +106,9 @@ class World:
         for number, worker in enumerate(self.workers):
             engine = "transformers" if number < plan.models else "echo"
             worker.env = worker.env | {"SIGNALBOX_ENGINE": engine}
+        names = (*sabotage, "poison") if plan.has_poison else sabotage
         for child in self.supervisor.children:
-            child.env = child.env | environment((*plan.sabotage, *sabotage))
+            child.env = child.env | environment(names)
         self.redis = self.supervisor.ledger.redis
         self.settings = self.supervisor.settings
         self.store = S3Store(self.settings)

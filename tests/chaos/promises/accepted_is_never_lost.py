@@ -14,7 +14,6 @@ def plan(size: Size) -> Plan:
         workers=("bank,travel,base",) * size.workers,
         models=size.models,
         lease_seconds=size.lease_seconds,
-        seconds_per_word=0.02,
     )
 
 

@@ -12,9 +12,9 @@ from tests.chaos.sizes import Size
 from tests.chaos.world import LABELS, Plan, World
 
 
-def plan(_: Size) -> Plan:
+def plan(size: Size) -> Plan:
     """Any system will do."""
-    return Plan()
+    return Plan(lease_seconds=size.lease_seconds)
 
 
 def prove(world: World, size: Size) -> Outcome:
@@ -28,7 +28,9 @@ def prove(world: World, size: Size) -> Outcome:
     outcome.at_most("answers_of_a_key", max(answers), 1)
     outcome.at_most("posts_not_accepted", sum(count for _, count in jobs), 0)
     outcome.at_least("other_bodies_refused_422", others[422], size.keys, spread=_told(others))
-    outcome.at_most("parallel_uploads_beside_201_and_409", uploads.total() - uploads[201] - uploads[409], 0, spread=_told(uploads))
+    outcome.at_most(
+        "parallel_uploads_beside_201_and_409", uploads.total() - uploads[201] - uploads[409], 0, spread=_told(uploads)
+    )
     outcome.at_least("parallel_uploads_in_flight_409", uploads[409], 1)
     return outcome
 
@@ -36,9 +38,7 @@ def prove(world: World, size: Size) -> Outcome:
 async def _all(world: World, size: Size) -> tuple[list[tuple[list[str], int]], Counter[int], Counter[int]]:
     headers = {"Authorization": f"Bearer {world.key}"}
     limits = httpx.Limits(max_connections=size.posts)
-    async with httpx.AsyncClient(
-        base_url=world.supervisor.api_url, headers=headers, timeout=60, limits=limits
-    ) as http:
+    async with httpx.AsyncClient(base_url=world.supervisor.api_url, headers=headers, timeout=60, limits=limits) as http:
         run = secrets.token_hex(4)
         jobs = [await _one_key(http, f"{run}-{number}", number, size) for number in range(size.keys)]
         others = Counter([await _other_body(http, f"{run}-{number}") for number in range(size.keys)])

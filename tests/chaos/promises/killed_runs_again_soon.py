@@ -7,10 +7,9 @@ from tests.chaos.load import Load, outcomes, spread
 from tests.chaos.material import text_for
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.sizes import Size
-from tests.chaos.world import LABELS, Plan, World
+from tests.chaos.world import LABELS, SECONDS_PER_WORD, Plan, World
 
-_SECONDS_PER_WORD = 0.1
-_SLOTS = 4
+_JOBS_PER_WORKER = 2
 _GOAL_P99_SECONDS, _GOAL_MAX_SECONDS = 30.0, 45.0
 
 
@@ -19,9 +18,7 @@ def plan(size: Size) -> Plan:
     return Plan(
         workers=("bank,travel,base",) * size.workers,
         lease_seconds=size.lease_seconds,
-        seconds_per_word=_SECONDS_PER_WORD,
-        # Giving a job up after three deaths is row 5.
-        settings=(("worker_slots", _SLOTS), ("worker_ahead", 0), ("max_lost_leases", 100)),
+        max_lost_leases=size.max_lost_leases,
     )
 
 
@@ -41,12 +38,16 @@ def prove(world: World, size: Size) -> Outcome:
             killed.extend((job_id, time.time() * 1000) for job_id in hit[1])  # the ledger's clock is this machine's
         return hit is not None
 
-    per_second = size.workers * _SLOTS / (size.words * _SECONDS_PER_WORD) / 3
-    with Load(world, body, per_second=per_second) as load:
-        with Faults({"kills": kill}, {"kills": size.kills}, size.seconds * 0.8, world.random) as faults:
-            faults.join(size.seconds)
+    per_second = size.workers * _JOBS_PER_WORKER / (size.words * SECONDS_PER_WORD)
+    with (
+        Load(world, body, per_second=per_second) as load,
+        Faults({"kills": kill}, {"kills": size.kills}, size.seconds * 0.8, world.random) as faults,
+    ):
+        faults.join(size.seconds)
     found = outcomes(world, load.ids, size.patience_seconds)
-    waits = [(wait, job_id) for job_id, at_ms in killed if (wait := _seconds_until_again(world, job_id, at_ms)) is not None]
+    waits = [
+        (wait, job_id) for job_id, at_ms in killed if (wait := _seconds_until_again(world, job_id, at_ms)) is not None
+    ]
     seconds = sorted(wait for wait, _ in waits)
     outcome = Outcome({"worker_kills": faults.injected["kills"], "jobs_killed": len(killed)})
     outcome.at_least("kills_of_busy_workers", faults.injected["kills"], size.kills)

@@ -15,8 +15,7 @@ def plan(size: Size) -> Plan:
     return Plan(
         workers=("bank,travel,base",) * size.workers,
         lease_seconds=size.lease_seconds,
-        seconds_per_word=0.05,
-        sabotage=("poison",),
+        has_poison=True,
     )
 
 
@@ -42,7 +41,9 @@ def prove(world: World, size: Size) -> Outcome:
     at_third = sum(job["attempt"] == _ATTEMPTS for job in dead)
     outcome = Outcome({"poison_jobs": len(poison), "good_jobs": len(good), "workers_crashed": _crashes(world)})
     outcome.at_least("good_jobs_done", found["succeeded"], len(good), spread=spread(found))
-    outcome.at_least("poison_jobs_dead_at_attempt_3", at_third, size.poison, spread=f"{len(dead)} dead, {len(left)} left")
+    outcome.at_least(
+        "poison_jobs_dead_at_attempt_3", at_third, size.poison, spread=f"{len(dead)} dead, {len(left)} left"
+    )
     outcome.at_least("poison_jobs", len(poison), size.poison)
     return outcome
 

@@ -16,12 +16,8 @@ _NAMES = (("ledger",), ("broker",), ("ledger", "broker"))
 
 
 def plan(size: Size) -> Plan:
-    """A worker for each group and one that serves all."""
-    return Plan(
-        workers=("bank,base", "travel,base", "bank,travel,base"),
-        lease_seconds=size.lease_seconds,
-        seconds_per_word=0.02,
-    )
+    """All workers serve all groups."""
+    return Plan(lease_seconds=size.lease_seconds)
 
 
 def prove(world: World, size: Size) -> Outcome:
@@ -47,14 +43,14 @@ def prove(world: World, size: Size) -> Outcome:
     outcome.at_most("jobs_lost_by_restarts", lost(found), 0, spread=spread(found))
     outcome.at_least("restarts_after_which_all_groups_serve", in_time, size.restarts)
     worst = max(recoveries)
-    outcome.at_most("all_groups_serve_again_max_s", worst, size.goal_seconds, unit="s", spread=f"min {min(recoveries):.1f}")
+    outcome.at_most(
+        "all_groups_serve_again_max_s", worst, size.goal_seconds, unit="s", spread=f"min {min(recoveries):.1f}"
+    )
     return outcome
 
 
 def _are_new(world: World, before: dict[str, int]) -> bool:
-    return all(
-        world.server(name).is_alive and world.server(name).process.pid != pid for name, pid in before.items()
-    )
+    return all(world.server(name).is_alive and world.server(name).process.pid != pid for name, pid in before.items())
 
 
 def _seconds_until_all_serve(world: World, began: float, limit_seconds: float) -> float:

@@ -15,8 +15,7 @@ _PREFIX = 8
 
 def plan(size: Size) -> Plan:
     """The echo engine names in its text the adapter that was used."""
-    return Plan(workers=("bank,base", "travel,base", "bank,travel"), lease_seconds=size.lease_seconds,
-                seconds_per_word=0.03, settings=(("heartbeat_seconds", 0.25),))  # fmt: skip
+    return Plan(lease_seconds=size.lease_seconds)
 
 
 def prove(world: World, size: Size) -> Outcome:

@@ -12,10 +12,9 @@ from tests.chaos.load import Load, lost, outcomes, spread
 from tests.chaos.material import text_for
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.sizes import Size
-from tests.chaos.world import LABELS, Plan, World, until
+from tests.chaos.world import LABELS, SECONDS_PER_WORD, Plan, World, until
 
-_SECONDS_PER_WORD = 0.1
-_SLOTS = 3
+_JOBS_PER_WORKER = 3
 _TAKEN_SECONDS = 3.0
 """How long after the lease another worker may take to have the jobs; the supervisor kills what is silent longer."""
 
@@ -26,9 +25,7 @@ def plan(size: Size) -> Plan:
         workers=("bank,travel,base",) * size.workers,
         models=size.models,
         lease_seconds=size.lease_seconds,
-        seconds_per_word=_SECONDS_PER_WORD,
-        # A job may meet many freezes here; giving it up is row 5.
-        settings=(("worker_slots", _SLOTS), ("worker_ahead", 0), ("max_lost_leases", 100)),
+        max_lost_leases=size.max_lost_leases,
     )
 
 
@@ -40,10 +37,10 @@ def prove(world: World, size: Size) -> Outcome:
         params = {"max_new_tokens": 2 * size.words, "temperature": 0.7, "seed": number}
         return {"input": text_for(label, number, size.words), "label": label, "params": params}
 
-    # Half of what the workers that are awake can do: what was lost finds a worker at once.
+    # Far less than the workers that are awake can do: what was lost finds one at once.
     awake = max(1, size.workers - size.at_once)
     freezer = Freezer(world, size)
-    with Load(world, body, per_second=awake * _SLOTS / (size.words * _SECONDS_PER_WORD) / 2) as load:
+    with Load(world, body, per_second=awake * _JOBS_PER_WORKER / (size.words * SECONDS_PER_WORD)) as load:
         freezer.run()
     found = outcomes(world, load.ids, size.patience_seconds)
     wrong = [

@@ -9,7 +9,6 @@ from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.sizes import Size
 from tests.chaos.world import LABELS, Plan, World, until
 
-_SECONDS_PER_WORD = 0.05
 _STOP_SECONDS = 60.0
 
 
@@ -18,7 +17,6 @@ def plan(size: Size) -> Plan:
     return Plan(
         workers=("bank,travel,base",) * size.workers,
         lease_seconds=size.lease_seconds,
-        seconds_per_word=_SECONDS_PER_WORD,
     )
 
 
@@ -53,7 +51,9 @@ def _roll(world: World) -> int:
     for child in [c for c in world.supervisor.children if c.name != "api"]:
         pid = child.process.pid
         child.end(signal.SIGTERM)
-        rolled += bool(until(lambda child=child, pid=pid: child.process.pid != pid and world.present([child]), _STOP_SECONDS))
+        rolled += bool(
+            until(lambda child=child, pid=pid: child.process.pid != pid and world.present([child]), _STOP_SECONDS)
+        )
     return rolled
 
 

@@ -1,0 +1,13 @@
+"""The suite itself, proved by mutation: with one safeguard taken away, the row that is about it goes red."""
+
+
+def test_without_fencing_stale_writes_are_seen(broken):
+    assert "stale_or_doubled_writes" in broken(2, "no_fencing", freezes=4, patience_seconds=20)
+
+
+def test_without_the_reconciler_accepted_jobs_are_lost(broken):
+    assert "accepted_jobs_lost" in broken(1, "no_reconciler", patience_seconds=8)
+
+
+def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
+    assert "good_jobs_done" in broken(5, "no_last_try_alone")
