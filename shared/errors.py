@@ -48,6 +48,13 @@ class Unavailable(SignalboxError):
         super().__init__(code, detail, retry_after_seconds=retry_after_seconds)
 
 
+class Overloaded(SignalboxError):
+    """More waits already than this deployment takes: the same call may succeed later."""
+
+    status = 429
+    retryable = True
+
+
 class Cancelled(SignalboxError):
     """Somebody cancelled the job while it ran."""
 

@@ -25,7 +25,8 @@ _SHOWN_LABELS = 20
 async def accept(parts: Parts, caller: Key, ask: JobRequest, idempotency_key: str | None) -> tuple[Accepted, bool]:
     """Write a generation job; answers it, and whether an earlier request with this key had made it.
 
-    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`; `Conflict` `no_release`; `Unavailable`.
+    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`; `Conflict` `no_release`; `Overloaded`;
+    `Unavailable`.
     """
     check_sizes(parts.settings, ask.input, ask.params.max_new_tokens)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
@@ -64,7 +65,10 @@ async def create_under_release(
 
 async def create(parts: Parts, job: NewJob) -> Created:
     """Write a job to the ledger, then leave its message to the outbox."""
-    created = await parts.ledger.do(calls.create(job, parts.settings.result_ttl_seconds))
+    settings = parts.settings
+    created = await parts.ledger.do(
+        calls.create(job, settings.result_ttl_seconds, max_waiting=settings.max_waiting_jobs)
+    )
     if created.send:
         parts.outbox.put(created.send)
     return created

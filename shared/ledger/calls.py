@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from shared.errors import Cancelled, Conflict, Invalid, NotFound, SignalboxError, StaleAttempt
+from shared.errors import Cancelled, Conflict, Invalid, NotFound, Overloaded, SignalboxError, StaleAttempt
 from shared.jobs import Job, JobKind, JobState, NewJob
 
 T = TypeVar("T")
@@ -93,10 +93,11 @@ def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
+def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Created]:
     """Enter a job; under an id that exists nothing is written, and another body is refused.
 
-    Raises `Conflict` `release_moved` where the pointer is not at `job.release` any more.
+    Raises `Conflict` `release_moved` where the pointer is not at `job.release` any more, and `Overloaded` where
+    `max_waiting` jobs wait (0: no limit).
     """
 
     def read(reply: Reply) -> Created:
@@ -112,6 +113,8 @@ def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "release_moved":
             return Conflict("release_moved", "the current release changed while the job was accepted; try again")
+        if reply["refused"] == "overloaded":
+            return Overloaded("too_many_waiting", f"{max_waiting} jobs wait already; try again later, or add workers")
         return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
 
     args = {
@@ -120,6 +123,7 @@ def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
         "deadline": job.deadline_seconds,
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
+        "max_waiting": max_waiting,
     }
     return Call("create", args, read, refused)
 

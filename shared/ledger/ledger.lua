@@ -157,11 +157,19 @@ local function owned(id, attempt)
   return is_owner(job, attempt) and job or nil
 end
 
+-- Jobs of all queues that wait for a worker, or for other jobs.
+local function waiting_count()
+  local count = 0
+  for _, number in ipairs(redis.call('HMGET', 'sb:states', 'queued', 'routed')) do count = count + tonumber(number or 0) end
+  return count
+end
+
 local op = {}
 
 function op.create(a)
   local known = redis.call('HGET', job_key(a.id), 'fingerprint')
   if known then return { existing = true, same = known == a.fingerprint } end
+  if a.max_waiting > 0 and waiting_count() >= a.max_waiting then return refuse('overloaded') end
   if a.release ~= '' and redis.call('GET', 'sb:release:' .. a.tenant_id) ~= a.release then return refuse('release_moved') end
   for _, other in ipairs(a.after) do
     local state, tenant = unpack(read(other, 'state', 'tenant_id'))

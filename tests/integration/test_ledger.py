@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.errors import Cancelled, Conflict, Invalid, NotFound, StaleAttempt, Unavailable
+from shared.errors import Cancelled, Conflict, Invalid, NotFound, Overloaded, StaleAttempt, Unavailable
 from shared.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import MustRunAlone, NotAcquired
@@ -189,6 +189,21 @@ def test_the_same_id_makes_one_job_and_another_body_is_refused(ledger):
         ledger.do(calls.create(job.model_copy(update={"body": {"input": "y"}}), 60))
     assert refusal.value.code == "idempotency_key_reused"
     assert ledger.redis.zcard("sb:waiting:select") == 1
+
+
+def test_beyond_the_jobs_that_may_wait_new_ones_are_refused_and_known_ones_are_not(ledger):
+    def create(job_id):
+        job = NewJob(id=job_id, tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": "x"})
+        return ledger.do(calls.create(job, 60, max_waiting=2))
+
+    create("job_1")
+    create("job_2")
+    with pytest.raises(Overloaded) as refusal:
+        create("job_3")
+    assert (refusal.value.status, refusal.value.retryable) == (429, True)
+    assert create("job_2").existing
+    take(ledger, "job_1")  # what a worker has does not wait any more
+    assert not create("job_3").existing
 
 
 def test_a_job_is_refused_when_the_release_moved_meanwhile(ledger):
