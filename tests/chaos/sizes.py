@@ -78,7 +78,7 @@ LONG: dict[int, Counts] = {
     13: {"resources": 3, "lease_seconds": 5.0},
     16: {
         "times": 10,
-        "backlog": 200,
+        "backlog": 100,
         "huge_bodies": 3,
         "huge_bytes": 1 << 30,
         "readers": 1000,

@@ -9,5 +9,9 @@ def test_without_the_reconciler_accepted_jobs_are_lost(broken):
     assert "accepted_jobs_lost" in broken(1, "no_reconciler", patience_seconds=8)
 
 
+def test_without_the_tenant_check_one_tenant_reads_anothers_jobs(broken):
+    assert "leaks_to_another_tenant" in broken(13, "no_tenants")
+
+
 def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
     assert "good_jobs_done" in broken(5, "no_last_try_alone")

@@ -34,6 +34,7 @@ SECONDS_PER_WORD = 0.05
 """How long the echo engine takes for each."""
 _LOOK_SECONDS = 0.05
 _READY_SECONDS = 180
+_KERNELS = Path(__file__).parents[2] / ".data" / "cache" / "kernels"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class World:
             "engine_dtype": "float32",
             "max_lost_leases": plan.max_lost_leases,
             "echo_seconds_per_token": SECONDS_PER_WORD,
+            "worker_slots": 8,
             "default_deadline_seconds": 3600.0,
         }
         self.supervisor = Supervisor(
@@ -278,6 +280,10 @@ class World:
             from tests.unit.model.tiny import save_tiny_model
 
             save_tiny_model(folder)
+            _KERNELS.mkdir(parents=True, exist_ok=True)  # one for all: compiling them takes longer than a row
+            cache = self.folder / "data" / "cache"
+            cache.mkdir(parents=True)
+            (cache / "kernels").symlink_to(_KERNELS)
         return folder
 
     def _leased(self) -> dict[str, str]:

@@ -5,11 +5,14 @@ from tests.chaos.promises import (
     accepted_is_never_lost,
     duplicates_make_one_job,
     killed_runs_again_soon,
+    overload_is_refused,
     poison_stops_no_group,
     redis_restarts_lose_nothing,
     releases_change_in_one_step,
     stale_writes_are_refused,
     stopping_loses_nothing,
+    tenants_are_apart,
+    training_never_starts_over,
 )
 
 _MODULES = (
@@ -18,8 +21,11 @@ _MODULES = (
     killed_runs_again_soon,
     redis_restarts_lose_nothing,
     poison_stops_no_group,
+    training_never_starts_over,
     stopping_loses_nothing,
     duplicates_make_one_job,
     releases_change_in_one_step,
+    tenants_are_apart,
+    overload_is_refused,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

@@ -80,6 +80,14 @@ def no_last_try_alone():
     Attempts._acquire = lambda self, job_id, queue, beside_others: real(self, job_id, queue, beside_others=False)
 
 
+def no_tenants():
+    """Any tenant may read any job whose id it knows."""
+    from shared.ledger import client
+
+    guard = "if not job.state or (a.tenant_id ~= '' and job.tenant_id ~= a.tenant_id) then"
+    client._SCRIPT = replaced(client._SCRIPT, guard, "if not job.state then")
+
+
 def replaced(text, old, new):
     """The text changed; a safeguard that is not found any more must not look like one that was taken away."""
     if text.count(old) != 1:
@@ -94,4 +102,5 @@ PATCHES = {
     "no_upload_digest": no_upload_digest,
     "no_fetch_digest": no_fetch_digest,
     "no_last_try_alone": no_last_try_alone,
+    "no_tenants": no_tenants,
 }

@@ -1,0 +1,15 @@
+"""The plan of rows that need the model itself: the tests' tiny one, in workers and trainers."""
+
+from tests.chaos.sizes import Size
+from tests.chaos.world import Plan
+
+
+def with_models(size: Size) -> Plan:
+    """Two workers whose slots are fewer than the adapters of row 11, and two trainers."""
+    return Plan(
+        workers=("bank,travel,base",) * 2,
+        models=2,
+        trainers=2,
+        lease_seconds=size.lease_seconds,
+        settings=(("adapter_slots", 4),),
+    )
