@@ -79,3 +79,9 @@ def text_for(label: str, number: int, words: int = 6) -> str:
     """A text of this label: every job's own, so that answers cannot be mistaken for each other's."""
     own = WORDS[label]
     return " ".join([f"n{number}", *(own[(number + n) % len(own)] for n in range(words - 1))])
+
+
+def base_shapes() -> dict[str, list[int]]:
+    """The changed layers of the tiny model, as a worker publishes all of them."""
+    layers = [(layer, name) for layer in range(LAYERS) for name in SHAPES]
+    return {f"model.layers.{layer}.self_attn.{name}": list(SHAPES[name]) for layer, name in layers}

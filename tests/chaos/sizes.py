@@ -63,7 +63,7 @@ LONG: dict[int, Counts] = {
         "lease_seconds": 5.0,
     },
     8: {"keys": 200, "posts": 50, "lease_seconds": 5.0},
-    9: {"mutants": 240, "patience_seconds": 60, "lease_seconds": 5.0},
+    9: {"mutants": 240, "models": 2, "patience_seconds": 60, "lease_seconds": 5.0},
     10: {"moves": 100, "jobs_per_second": 15.0, "goal_seconds": 5.0, "patience_seconds": 120, "lease_seconds": 5.0},
     11: {
         "requests": 2000,
@@ -74,7 +74,7 @@ LONG: dict[int, Counts] = {
         "patience_seconds": 600,
         "lease_seconds": 5.0,
     },
-    12: {"kills": 10, "slow": 10, "wrong": 30, "full": 10, "patience_seconds": 90, "lease_seconds": 5.0},
+    12: {"models": 2, "kills": 10, "slow": 10, "wrong": 30, "full": 10, "patience_seconds": 90, "lease_seconds": 5.0},
     13: {"resources": 3, "lease_seconds": 5.0},
     16: {
         "times": 10,
@@ -98,10 +98,10 @@ _SMALL: dict[int, Counts] = {
     6: {"trainings": 1, "kills": 1, "epochs": 20, "checkpoint_steps": 5, "times_the_lease": 1, "lease_seconds": 4.0},
     7: {"workers": 3, "rounds": 1, "jobs_per_second": 6.0, "words": 12, "patience_seconds": 60},
     8: {"keys": 3, "posts": 12},
-    9: {"mutants": 40, "lease_seconds": 4.0},
+    9: {"mutants": 40, "models": 0},
     10: {"moves": 4, "jobs_per_second": 8.0},
     11: {"requests": 60, "adapters": 6, "prompts": 2, "slots": 4, "clients": 8, "lease_seconds": 4.0},
-    12: {"kills": 1, "slow": 1, "wrong": 2, "full": 1, "lease_seconds": 4.0},
+    12: {"models": 0, "kills": 1, "slow": 1, "wrong": 1, "full": 1},
     13: {"resources": 1},
     16: {"backlog": 10, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
 }

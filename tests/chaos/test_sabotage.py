@@ -13,5 +13,9 @@ def test_without_the_tenant_check_one_tenant_reads_anothers_jobs(broken):
     assert "leaks_to_another_tenant" in broken(13, "no_tenants")
 
 
+def test_without_the_digest_check_damaged_uploads_come_in(broken):
+    assert "mutants_not_refused" in broken(9, "no_upload_digest")
+
+
 def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
     assert "good_jobs_done" in broken(5, "no_last_try_alone")

@@ -23,7 +23,7 @@ from shared.jobs import JobState
 from shared.registry import Registry
 from shared.settings import Settings
 from shared.store import S3Store
-from tests.chaos.material import BASE_MODEL, TENANT, add_adapters, add_release, add_selector
+from tests.chaos.material import BASE_MODEL, TENANT, add_adapters, add_release, add_selector, base_shapes
 from tests.chaos.sabotage import environment
 from tests.e2e.conftest import WORDS
 
@@ -230,6 +230,12 @@ class World:
         """The job's own stream."""
         stored = self.redis.xrange(f"sb:events:{job_id}")
         return [Event(int(key.partition("-")[0]), e["type"], json.loads(e["data"])) for key, e in stored]
+
+    def know_base_model(self) -> None:
+        """Publish the tiny model's layers, where no worker with the model has: uploads are checked against them."""
+        if not self.plan.models:
+            self.store.put(f"base/{BASE_MODEL}.json", json.dumps({"id": BASE_MODEL, "shapes": base_shapes()}).encode())
+            self.redis.set("sb:base_model", BASE_MODEL)
 
     # Faults.
 

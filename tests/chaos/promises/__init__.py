@@ -4,6 +4,7 @@ from tests.chaos.outcome import Promise
 from tests.chaos.promises import (
     accepted_is_never_lost,
     duplicates_make_one_job,
+    hostile_adapters_are_refused,
     killed_runs_again_soon,
     overload_is_refused,
     poison_stops_no_group,
@@ -24,6 +25,7 @@ _MODULES = (
     training_never_starts_over,
     stopping_loses_nothing,
     duplicates_make_one_job,
+    hostile_adapters_are_refused,
     releases_change_in_one_step,
     tenants_are_apart,
     overload_is_refused,
