@@ -101,7 +101,7 @@ _SMALL: dict[int, Counts] = {
     9: {"mutants": 40, "models": 0},
     10: {"moves": 4, "jobs_per_second": 8.0},
     11: {"requests": 60, "adapters": 6, "prompts": 2, "slots": 4, "clients": 8, "lease_seconds": 4.0},
-    12: {"models": 0, "kills": 1, "slow": 1, "wrong": 1, "full": 1},
+    12: {"models": 0, "kills": 1, "slow": 1, "wrong": 2, "full": 1},
     13: {"resources": 1},
     16: {"backlog": 10, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
 }

@@ -24,6 +24,7 @@ from shared.registry import Registry
 from shared.settings import Settings
 from shared.store import S3Store
 from tests.chaos.material import BASE_MODEL, TENANT, add_adapters, add_release, add_selector, base_shapes
+from tests.chaos.proxy import Proxy
 from tests.chaos.sabotage import environment
 from tests.e2e.conftest import WORDS
 
@@ -47,6 +48,8 @@ class Plan:
     lease_seconds: float = 5.0
     max_lost_leases: int = 3
     settings: tuple[tuple[str, Any], ...] = ()
+    has_proxy: bool = False
+    """Whether the workers reach the object store by a proxy; their logs then go nowhere, for a full disk takes none."""
     has_poison: bool = False
     """Whether jobs with the word `sabotage.POISON` kill their workers."""
 
@@ -108,6 +111,13 @@ class World:
         for number, worker in enumerate(self.workers):
             engine = "transformers" if number < plan.models else "echo"
             worker.env = worker.env | {"SIGNALBOX_ENGINE": engine}
+        self.proxy: Proxy | None = None
+        if plan.has_proxy:
+            self.proxy = Proxy(int(self.supervisor.settings.s3_url.rsplit(":", 1)[1]))
+            for worker in self.workers:
+                worker.env = worker.env | {"SIGNALBOX_S3_URL": self.proxy.url}
+                worker.log_path.parent.mkdir(exist_ok=True)
+                worker.log_path.symlink_to("/dev/null")
         names = (*sabotage, "poison") if plan.has_poison else sabotage
         for child in self.supervisor.children:
             child.env = child.env | environment(names)
@@ -133,6 +143,8 @@ class World:
         for worker in self.workers:
             worker.end(signal.SIGCONT)
         self.supervisor.stop()
+        if self.proxy:
+            self.proxy.close()
 
     # What there is.
 

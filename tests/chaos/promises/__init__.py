@@ -12,6 +12,7 @@ from tests.chaos.promises import (
     releases_change_in_one_step,
     stale_writes_are_refused,
     stopping_loses_nothing,
+    store_faults_tear_nothing,
     tenants_are_apart,
     training_never_starts_over,
 )
@@ -27,6 +28,7 @@ _MODULES = (
     duplicates_make_one_job,
     hostile_adapters_are_refused,
     releases_change_in_one_step,
+    store_faults_tear_nothing,
     tenants_are_apart,
     overload_is_refused,
 )
