@@ -14,6 +14,7 @@ from tests.chaos.promises import (
     stopping_loses_nothing,
     store_faults_tear_nothing,
     tenants_are_apart,
+    the_right_adapter_answered,
     training_never_starts_over,
 )
 
@@ -28,6 +29,7 @@ _MODULES = (
     duplicates_make_one_job,
     hostile_adapters_are_refused,
     releases_change_in_one_step,
+    the_right_adapter_answered,
     store_faults_tear_nothing,
     tenants_are_apart,
     overload_is_refused,
