@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from services.api import problems
 from services.api.auth import Authenticator
 from services.api.bodies import ExplainTooLarge
+from services.api.documented import PROBLEMS, UNREADY
 from services.api.metrics import CountRequests, Metrics
 from services.api.parts import Parts
 from services.api.routers import adapters, datasets, jobs, models, releases, select, system, training
@@ -31,10 +32,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Signalbox", version="1", lifespan=lifespan)
     problems.install(app)
-    for router in (jobs, select, training, releases, models, system):
-        app.include_router(router.router, max_body_size=settings.max_body_bytes)
+    for router in (jobs, select, training, releases, models):
+        app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for router in (adapters, datasets):
-        app.include_router(router.router, max_body_size=settings.max_upload_bytes + _FORM_BYTES)
+        upload_bytes = settings.max_upload_bytes + _FORM_BYTES
+        app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)
+    app.include_router(system.router, max_body_size=settings.max_body_bytes, responses=UNREADY)
     app.add_middleware(ExplainTooLarge)
     app.add_middleware(CountRequests, metrics=metrics)
     return app
