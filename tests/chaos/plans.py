@@ -5,11 +5,11 @@ from tests.chaos.world import Plan
 
 
 def with_models(size: Size) -> Plan:
-    """Two workers whose slots are fewer than the adapters of row 11, and two trainers."""
+    """Workers whose slots are fewer than the adapters of row 11, and as many trainers."""
     return Plan(
-        workers=("bank,travel,base",) * 2,
-        models=2,
-        trainers=2,
+        workers=("bank,travel,base",) * size.models,
+        models=size.models,
+        trainers=size.models,
         lease_seconds=size.lease_seconds,
         settings=(("adapter_slots", 4),),
     )

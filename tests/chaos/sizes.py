@@ -47,6 +47,7 @@ LONG: dict[int, Counts] = {
     5: {"jobs": 5000, "poison": 100, "workers": 12, "patience_seconds": 1680, "lease_seconds": 3.0},
     6: {
         "trainings": 5,
+        "models": 2,
         "kills": 2,
         "epochs": 120,
         "checkpoint_steps": 20,
@@ -67,6 +68,7 @@ LONG: dict[int, Counts] = {
     10: {"moves": 100, "jobs_per_second": 15.0, "goal_seconds": 5.0, "patience_seconds": 120, "lease_seconds": 5.0},
     11: {
         "requests": 2000,
+        "models": 2,
         "adapters": 12,
         "prompts": 6,
         "slots": 4,
@@ -76,6 +78,13 @@ LONG: dict[int, Counts] = {
     },
     12: {"models": 2, "kills": 10, "slow": 10, "wrong": 30, "full": 10, "patience_seconds": 90, "lease_seconds": 5.0},
     13: {"resources": 3, "lease_seconds": 5.0},
+    14: {
+        "cases": 10_000,
+        "phases": "coverage,fuzzing,stateful",
+        "examples": 100,
+        "seconds": 1620,
+        "lease_seconds": 5.0,
+    },
     16: {
         "times": 10,
         "backlog": 100,
@@ -95,14 +104,23 @@ _SMALL: dict[int, Counts] = {
     3: {"kills": 2, "workers": 3, "words": 40, "max_lost_leases": 3, "seconds": 4, "patience_seconds": 60},
     4: {"restarts": 2},
     5: {"jobs": 40, "poison": 1, "workers": 3, "patience_seconds": 90},
-    6: {"trainings": 1, "kills": 1, "epochs": 20, "checkpoint_steps": 5, "times_the_lease": 1, "lease_seconds": 4.0},
+    6: {
+        "models": 1,
+        "trainings": 1,
+        "kills": 1,
+        "epochs": 20,
+        "checkpoint_steps": 5,
+        "times_the_lease": 1,
+        "lease_seconds": 4.0,
+    },
     7: {"workers": 3, "rounds": 1, "jobs_per_second": 6.0, "words": 12, "patience_seconds": 60},
     8: {"keys": 3, "posts": 12},
     9: {"mutants": 40, "models": 0},
     10: {"moves": 4, "jobs_per_second": 8.0},
-    11: {"requests": 60, "adapters": 6, "prompts": 2, "slots": 4, "clients": 8, "lease_seconds": 4.0},
+    11: {"models": 1, "requests": 60, "adapters": 6, "prompts": 2, "slots": 4, "clients": 8, "lease_seconds": 4.0},
     12: {"models": 0, "kills": 1, "slow": 1, "wrong": 2, "full": 1},
     13: {"resources": 1},
+    14: {"cases": 100, "phases": "fuzzing,stateful", "examples": 3, "seconds": 20},
     16: {"backlog": 10, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}

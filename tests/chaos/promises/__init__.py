@@ -6,6 +6,7 @@ from tests.chaos.promises import (
     duplicates_make_one_job,
     hostile_adapters_are_refused,
     killed_runs_again_soon,
+    no_input_crashes,
     overload_is_refused,
     poison_stops_no_group,
     redis_restarts_lose_nothing,
@@ -32,6 +33,7 @@ _MODULES = (
     the_right_adapter_answered,
     store_faults_tear_nothing,
     tenants_are_apart,
+    no_input_crashes,
     overload_is_refused,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}
