@@ -85,6 +85,7 @@ LONG: dict[int, Counts] = {
         "seconds": 1620,
         "lease_seconds": 5.0,
     },
+    15: {"urls": 60, "lease_seconds": 5.0},
     16: {
         "times": 10,
         "backlog": 100,
@@ -121,6 +122,7 @@ _SMALL: dict[int, Counts] = {
     12: {"models": 0, "kills": 1, "slow": 1, "wrong": 2, "full": 1},
     13: {"resources": 1},
     14: {"cases": 100, "phases": "fuzzing,stateful", "examples": 3, "seconds": 20},
+    15: {},
     16: {"backlog": 10, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}

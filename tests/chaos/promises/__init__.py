@@ -17,6 +17,7 @@ from tests.chaos.promises import (
     tenants_are_apart,
     the_right_adapter_answered,
     training_never_starts_over,
+    webhooks_stay_outside,
 )
 
 _MODULES = (
@@ -34,6 +35,7 @@ _MODULES = (
     store_faults_tear_nothing,
     tenants_are_apart,
     no_input_crashes,
+    webhooks_stay_outside,
     overload_is_refused,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

@@ -33,7 +33,7 @@ class Story(NamedTuple):
 
 
 def prove(world: World, size: Size) -> Outcome:
-    """Trainings one after the other, each killed at random steps; another one, or the next life of this one, goes on."""
+    """Trainings one after the other, each killed at random steps; another trainer goes on, or its next life."""
     stories = [_train(world, size, number) for number in range(size.trainings)]
     redone = [steps for story in stories for steps in story.redone]
     kills = sum(len(story.kills) for story in stories)
