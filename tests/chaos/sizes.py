@@ -121,9 +121,9 @@ _SMALL: dict[int, Counts] = {
     11: {"models": 1, "requests": 60, "adapters": 6, "prompts": 2, "slots": 4, "clients": 8, "lease_seconds": 4.0},
     12: {"models": 0, "kills": 1, "slow": 1, "wrong": 2, "full": 1},
     13: {"resources": 1},
-    14: {"cases": 100, "phases": "fuzzing,stateful", "examples": 3, "seconds": 20},
+    14: {"cases": 30, "phases": "fuzzing,stateful", "examples": 2, "seconds": 60},
     15: {},
-    16: {"backlog": 10, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
+    16: {"times": 3, "backlog": 10, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 

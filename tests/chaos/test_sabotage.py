@@ -1,5 +1,9 @@
 """The suite itself, proved by mutation: with one safeguard taken away, the row that is about it goes red."""
 
+import pytest
+
+pytestmark = pytest.mark.timeout(600)  # rows bound themselves
+
 
 def test_without_fencing_stale_writes_are_seen(broken):
     assert "stale_or_doubled_writes" in broken(2, "no_fencing", freezes=4, patience_seconds=20)

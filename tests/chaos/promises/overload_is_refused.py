@@ -49,7 +49,7 @@ async def _prove(world: World, size: Size) -> Outcome:
                 over = [await _status(http, f"/v1/training/jobs/{waiting}/events") for _ in range(size.over)]
                 readers_mib = memory.restart()
                 began = time.monotonic()
-                accepted, statuses = await _flood(http, size.backlog * size.times, _WORDS)
+                accepted, statuses = await _flood(http, size.times * (size.backlog + _held_count(world)), _WORDS)
                 offered_per_s = statuses.total() / (time.monotonic() - began)
                 huge = [await _post_huge(http, size.huge_bytes, is_told=n % 2 == 0) for n in range(size.huge_bodies)]
                 growth_mib = memory.restart()
@@ -120,6 +120,11 @@ async def _flood(http: httpx.AsyncClient, count: int, words: int) -> tuple[list[
 
     await asyncio.gather(*(client() for _ in range(_CLIENTS)))
     return accepted, statuses
+
+
+def _held_count(world: World) -> int:
+    """Jobs that all workers together have at once."""
+    return len(world.workers) * (world.settings.worker_slots + world.settings.worker_ahead)
 
 
 async def _waiting_job(http: httpx.AsyncClient) -> str:
