@@ -12,8 +12,6 @@ from benchmarks.common import Row, row
 from tests.chaos.sizes import Counts, Size
 from tests.chaos.world import Plan, World
 
-RESULTS = common.RESULTS / "chaos.json"
-
 
 @dataclass
 class Outcome:
@@ -47,9 +45,9 @@ class Promise:
 
 
 def finished(promise: Promise, counts: Counts) -> bool:
-    """Whether the results hold this row already, from this commit and with these counts."""
+    """Whether the results hold this row already, kept, from this commit and with these counts."""
     known = [row for row in _known() if row["promise"] == promise.number]
-    return bool(known) and all((row["commit"], row["counts"]) == (commit(), counts) for row in known)
+    return bool(known) and all((row["commit"], row["counts"], row["met"]) == (commit(), counts, True) for row in known)
 
 
 def keep(promise: Promise, counts: Counts, outcome: Outcome) -> None:
@@ -74,4 +72,5 @@ def commit() -> str:
 
 
 def _known() -> list[dict[str, Any]]:
-    return json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
+    file = common.RESULTS / "chaos.json"
+    return json.loads(file.read_text())["rows"] if file.is_file() else []

@@ -19,7 +19,7 @@ LONG: dict[int, Counts] = {
         "flushes": 5,
         "workers": 6,
         "models": 2,
-        "seconds": 1380,
+        "seconds": 1150,
         "patience_seconds": 300,
         "lease_seconds": 5.0,
     },
@@ -44,7 +44,7 @@ LONG: dict[int, Counts] = {
         "lease_seconds": 15.0,
     },
     4: {"restarts": 20, "goal_seconds": 60.0, "patience_seconds": 120, "lease_seconds": 5.0},
-    5: {"jobs": 5000, "poison": 100, "workers": 12, "patience_seconds": 1680, "lease_seconds": 3.0},
+    5: {"jobs": 5000, "poison": 100, "workers": 12, "patience_seconds": 1300, "lease_seconds": 3.0},
     6: {
         "trainings": 5,
         "models": 2,

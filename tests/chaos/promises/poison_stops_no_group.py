@@ -32,11 +32,11 @@ def prove(world: World, size: Size) -> Outcome:
         return {"input": f"{POISON} {text}" if is_poison(number) else text, "label": label}
 
     with Load(world, body, count=size.jobs) as load:
-        load.join(size.patience_seconds / 2)
+        load.join(size.patience_seconds / 10)
     poison = [job_id for number, job_id in load.accepted.items() if is_poison(number)]
     good = [job_id for number, job_id in load.accepted.items() if not is_poison(number)]
     found = outcomes(world, good, size.patience_seconds)
-    left = world.wait_ended(poison, size.patience_seconds)
+    left = world.wait_ended(poison, size.patience_seconds / 5)
     dead = [job for job in world.jobs(poison) if job and (job["error"] or {}).get("code") == "attempts_exhausted"]
     at_third = sum(job["attempt"] == _ATTEMPTS for job in dead)
     outcome = Outcome({"poison_jobs": len(poison), "good_jobs": len(good), "workers_crashed": _crashes(world)})
