@@ -89,6 +89,7 @@ LONG: dict[int, Counts] = {
     16: {
         "times": 10,
         "backlog": 100,
+        "words": 60,
         "huge_bodies": 3,
         "huge_bytes": 1 << 30,
         "readers": 1000,
@@ -123,7 +124,7 @@ _SMALL: dict[int, Counts] = {
     13: {"resources": 1},
     14: {"cases": 30, "phases": "fuzzing,stateful", "examples": 2, "seconds": 60},
     15: {},
-    16: {"times": 3, "backlog": 10, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
+    16: {"times": 3, "backlog": 10, "words": 150, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 

@@ -18,7 +18,6 @@ from tests.chaos.world import LABELS, SECONDS_PER_WORD, Plan, World
 
 _GROWTH_MIB = 50.0
 _WARM_UP = 50
-_WORDS = 60
 _CLIENTS = 32
 _PIECE = b"x" * (1 << 16)
 _SAMPLE_SECONDS = 0.1
@@ -49,7 +48,7 @@ async def _prove(world: World, size: Size) -> Outcome:
                 over = [await _status(http, f"/v1/training/jobs/{waiting}/events") for _ in range(size.over)]
                 readers_mib = memory.restart()
                 began = time.monotonic()
-                accepted, statuses = await _flood(http, size.times * (size.backlog + _held_count(world)), _WORDS)
+                accepted, statuses = await _flood(http, size.times * (size.backlog + _held_count(world)), size.words)
                 offered_per_s = statuses.total() / (time.monotonic() - began)
                 huge = [await _post_huge(http, size.huge_bytes, is_told=n % 2 == 0) for n in range(size.huge_bodies)]
                 growth_mib = memory.restart()
@@ -62,7 +61,7 @@ async def _prove(world: World, size: Size) -> Outcome:
         "readers": opened,
         "readers_over": size.over,
     }
-    done_per_s = len(world.workers) * world.settings.worker_slots / (_WORDS * SECONDS_PER_WORD)
+    done_per_s = len(world.workers) * world.settings.worker_slots / (size.words * SECONDS_PER_WORD)
     outcome.at_least("offered_load_x", offered_per_s / done_per_s, size.times, spread=f"{offered_per_s:.0f} posts/s")
     outcome.at_least("posts_refused_429_with_retry_after", statuses[429, True], 1, spread=_told(statuses))
     outcome.at_most("posts_answered_otherwise", sum(refused.values()) - statuses[429, True], 0)
