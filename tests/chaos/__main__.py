@@ -4,6 +4,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from benchmarks.common import print_table
@@ -24,7 +25,12 @@ def main() -> None:
             print(f"== {number}: {promise.sentence}: in the results already", flush=True)
             continue
         print(f"== {number}: {promise.sentence}", flush=True)
-        outcome = prove(promise, counts)
+        try:
+            outcome = prove(promise, counts)
+        except Exception:  # noqa: BLE001 - the rows after it are worth their hours
+            traceback.print_exc()
+            broken.append(f"{number} did not end")
+            continue
         if not options.short:
             keep(promise, counts, outcome)
         broken += [f"{number} {key}" for key in outcome.broken]

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.world import FINAL, World
+from tests.chaos.world import FINAL, World, until
 
 RETRY_SECONDS = 0.2
 AGAIN = {409, 429, 503}
@@ -104,6 +104,7 @@ def outcomes(world: World, job_ids: list[str], patience_seconds: float) -> Count
     Beside the states: `missing` for a job that the API does not know, `unended` for one that still waits or runs.
     """
     world.wait_ended(job_ids, patience_seconds)
+    until(world.is_serving_http, patience_seconds)  # it may have been the last to be killed
     shown = world.jobs(job_ids)
     found = Counter("missing" if job is None else job["state"] for job in shown)
     ended = Counter({state: count for state, count in found.items() if state in FINAL or state == "missing"})
