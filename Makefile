@@ -13,7 +13,7 @@ VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm test-compose k8s-check monitoring-check audit sbom vllm bench peers reproduce lint types up up-compose down logs clean
+.PHONY: help install demo test test-slow test-vllm test-compose k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ reproduce: install ## the quick grids of the paper's tables, on a system that `m
 	failed=0; for table in figure2 table1 table1-answers table2 table3 table4 figure4; do \
 		$(BIN)/signalbox reproduce $$table --quick --base $(BASE) --data $(DATA) --out docs/reproduction || failed=1; \
 	done; exit $$failed
+
+chaos: install ## inject faults until every promise is proved, row by row; resumes where it stopped
+	$(BIN)/python -m tests.chaos
 
 lint: install ## ruff
 	$(BIN)/ruff check .

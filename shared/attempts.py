@@ -13,10 +13,11 @@ import structlog
 
 from shared import metrics, tracing
 from shared.bus import Bus
+from shared.company import Company
 from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
 from shared.jobs import Job
 from shared.ledger import Ledger, LedgerAway, as_ledger_away, calls
-from shared.ledger.calls import CancelledMeanwhile, NotAcquired, Sent
+from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired, Sent
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -97,7 +98,8 @@ class LeaseKeeper:
         self.lease_seconds = settings.lease_seconds
         self._turned_at = self._noted_at = -math.inf
         self._held: dict[str, Held] = {}
-        self._lock = threading.Lock()
+        self._is_draining = False
+        self._lock = threading.Lock()  # guards the two above
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -128,8 +130,11 @@ class LeaseKeeper:
         with self._lock:
             older = self._held.get(job.id)
             self._held[job.id] = held
+            is_draining = self._is_draining
         if older:
             older.stop("stale")
+        if is_draining:  # it waited for its turn, and the time is over
+            held.stop("drain")
         try:
             yield held
         finally:
@@ -150,8 +155,9 @@ class LeaseKeeper:
             held.stop(reason)
 
     def drain(self) -> None:
-        """Stop everything held, to be given back."""
+        """Stop everything held, and what is acquired from now on, to be given back."""
         with self._lock:
+            self._is_draining = True
             all_held = list(self._held.values())
         for held in all_held:
             held.stop("drain")
@@ -178,7 +184,7 @@ class LeaseKeeper:
 
 
 class Attempts:
-    """Runs one attempt at a time in each thread that calls it."""
+    """Runs one attempt at a time in each thread that calls it; the last try at a job runs while no other does."""
 
     def __init__(
         self, ledger: Ledger, bus: Bus, leases: LeaseKeeper, owner: str, *, patience_seconds: float = 60
@@ -188,14 +194,28 @@ class Attempts:
         self._leases = leases
         self._owner = owner
         self._patience_seconds = patience_seconds
+        self._company = Company()
 
     def run(self, job_id: str, queue: str, work: Callable[[Job, Held], None]) -> None:
         """Acquire the job and do the work; whatever happens, the ledger says how it ended, or who has it now."""
         try:
-            job = self._ledger.do(calls.acquire(job_id, queue, self._owner, self._leases.lease_seconds))
+            self._run_in_company(job_id, queue, work)
         except NotAcquired as refusal:
             log.info("message_ignored", job_id=job_id, why=refusal.code)
-            return
+
+    def _run_in_company(self, job_id: str, queue: str, work: Callable[[Job, Held], None]) -> None:
+        try:
+            with self._company.beside_others():
+                self._work(self._acquire(job_id, queue, beside_others=True), work)
+        except MustRunAlone:  # nothing is acquired while it waits: what ends this process now must not cost it its try
+            with self._company.alone():
+                self._work(self._acquire(job_id, queue, beside_others=False), work)
+
+    def _acquire(self, job_id: str, queue: str, *, beside_others: bool) -> Job:
+        lease_seconds = self._leases.lease_seconds
+        return self._ledger.do(calls.acquire(job_id, queue, self._owner, lease_seconds, beside_others=beside_others))
+
+    def _work(self, job: Job, work: Callable[[Job, Held], None]) -> None:
         with (
             structlog.contextvars.bound_contextvars(job_id=job.id, release=job.release, attempt=job.attempt),
             self._leases.hold(job) as held,

@@ -48,6 +48,13 @@ class Unavailable(SignalboxError):
         super().__init__(code, detail, retry_after_seconds=retry_after_seconds)
 
 
+class TooMany(SignalboxError):
+    """A limit on how much may wait or go on at once is reached: the same call may succeed later."""
+
+    status = 429
+    retryable = True
+
+
 class Cancelled(SignalboxError):
     """Somebody cancelled the job while it ran."""
 

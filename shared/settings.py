@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     reconcile_seconds: Annotated[float, Field(gt=0)] = 5.0
     lost_after_seconds: Annotated[float, Field(gt=0)] = 10.0
     default_deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
+    max_waiting_jobs: Annotated[int, Field(ge=1)] = 100_000
+    """How many jobs may wait, over all queues, in the ledger's memory: beyond that new ones are refused (429)."""
 
     # Services.
     api_host: str = "127.0.0.1"

@@ -1,7 +1,9 @@
 """The object store: adapters, selectors, data sets, manifests; any S3 endpoint, or a folder for unit tests."""
 
 import contextlib
+import errno
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from shared.errors import NotFound, Unavailable
 from shared.settings import Settings
 
 _PIECE_BYTES = 1 << 20
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ObjectStore(Protocol):
@@ -102,9 +105,24 @@ class FolderStore:
 
 
 @contextlib.contextmanager
-def _as_store_error(key: str) -> Iterator[None]:
+def as_disk_error() -> Iterator[None]:
+    """Raise `Unavailable` `disk_full` where the local disk takes no more: it may, once there is room again."""
     try:
         yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        why = os.strerror(error.errno)
+        raise Unavailable(
+            "disk_full", f"the local disk takes no more ({why}): make room, or lower SIGNALBOX_ADAPTER_CACHE_MIB"
+        ) from error
+
+
+@contextlib.contextmanager
+def _as_store_error(key: str) -> Iterator[None]:
+    try:
+        with as_disk_error():
+            yield
     except S3Error as error:
         if error.code in ("NoSuchKey", "NoSuchBucket", "NoSuchObject"):
             raise NotFound("object_not_found", f"no object {key!r} in the store") from error

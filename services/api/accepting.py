@@ -68,9 +68,12 @@ async def create_under_release(
 
 async def create(parts: Parts, job: NewJob) -> Created:
     """Write a job to the ledger, then leave its message to the outbox."""
+    settings = parts.settings
     if tracing.is_on():
         job = job.model_copy(update={"trace": tracing.carrier()})
-    created = await parts.ledger.do(calls.create(job, parts.settings.result_ttl_seconds))
+    created = await parts.ledger.do(
+        calls.create(job, settings.result_ttl_seconds, max_waiting=settings.max_waiting_jobs)
+    )
     if created.send:
         parts.outbox.put(created.send)
     return created

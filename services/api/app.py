@@ -9,6 +9,7 @@ from fastapi.telemetry import TelemetryConfig
 from services.api import pages, problems
 from services.api.auth import Authenticator
 from services.api.bodies import ExplainTooLarge
+from services.api.documented import PROBLEMS, UNREADY
 from services.api.headers import SecurityHeaders
 from services.api.metrics import CountRequests, Metrics
 from services.api.parts import Parts
@@ -44,10 +45,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     pages.install(app)
-    for router in (jobs, select, training, releases, models, system):
-        app.include_router(router.router, max_body_size=settings.max_body_bytes)
+    for router in (jobs, select, training, releases, models):
+        app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for router in (adapters, datasets):
-        app.include_router(router.router, max_body_size=settings.max_upload_bytes + _FORM_BYTES)
+        upload_bytes = settings.max_upload_bytes + _FORM_BYTES
+        app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)
+    app.include_router(system.router, max_body_size=settings.max_body_bytes, responses=UNREADY)
     app.add_middleware(ExplainTooLarge)
     app.add_middleware(CountRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)

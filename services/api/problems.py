@@ -58,13 +58,6 @@ class TooLarge(SignalboxError):
     status = 413
 
 
-class TooMany(SignalboxError):
-    """A limit on how much goes on at once is reached."""
-
-    status = 429
-    retryable = True
-
-
 def problem(error: SignalboxError, **more: Any) -> dict[str, Any]:
     """The members of a problem: the standard ones, `code`, `retryable`, and what else is known."""
     return {

@@ -12,8 +12,7 @@ from limits import RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from services.api.problems import TooMany
-from shared.errors import Invalid
+from shared.errors import Invalid, TooMany
 from shared.keys import Key
 from shared.settings import Settings
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import redis.asyncio
 import structlog
 
-from services.api.problems import TooMany
+from shared.errors import TooMany
 from shared.jobs import JobState
 
 log = structlog.get_logger()

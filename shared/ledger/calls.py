@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from shared.errors import Cancelled, Conflict, Invalid, NotFound, SignalboxError, StaleAttempt
+from shared.errors import Cancelled, Conflict, Invalid, NotFound, SignalboxError, StaleAttempt, TooMany
 from shared.jobs import Job, JobKind, JobState, NewJob
 
 T = TypeVar("T")
@@ -60,6 +60,10 @@ class NotAcquired(Conflict):
     """The message is not work for this worker: the job ended, moved on, or is held by a live lease."""
 
 
+class MustRunAlone(NotAcquired):
+    """It is this job's last try after lost leases: it may be what ended its workers, so nothing may run beside it."""
+
+
 class CancelledMeanwhile(Cancelled):
     """Instead of waiting again the job ended, because it was cancelled: there is nothing left to write."""
 
@@ -90,10 +94,11 @@ def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
+def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Created]:
     """Enter a job; under an id that exists nothing is written, and another body is refused.
 
-    Raises `Conflict` `release_moved` where the pointer is not at `job.release` any more.
+    Raises `Conflict` `release_moved` where the pointer is not at `job.release` any more, and `TooMany` where
+    `max_waiting` jobs wait (0: no limit).
     """
 
     def read(reply: Reply) -> Created:
@@ -109,6 +114,8 @@ def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "release_moved":
             return Conflict("release_moved", "the current release changed while the job was accepted; try again")
+        if reply["refused"] == "overloaded":
+            return TooMany("too_many_waiting", f"{max_waiting} jobs wait already; try again later, or add workers")
         return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
 
     args = {
@@ -118,19 +125,32 @@ def create(job: NewJob, ttl_seconds: int) -> Call[Created]:
         "deadline": job.deadline_seconds,
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
+        "max_waiting": max_waiting,
     }
     return Call("create", args, read, refused)
 
 
-def acquire(job_id: str, queue: str, owner: str, lease_seconds: float) -> Call[Job]:
-    """Start an attempt; raises `NotAcquired` where there is nothing to do. Run again it answers the same attempt."""
-    lease_ms = lease_seconds * 1000
-    return Call(
-        "acquire",
-        {"id": job_id, "queue": queue, "owner": owner, "lease_ms": lease_ms, "try": secrets.token_hex(8)},
-        lambda reply: Job.from_hash(reply["job"]),
-        lambda reply: NotAcquired(f"job_{reply['refused']}", f"job {job_id} is {reply['refused']}"),
-    )
+def acquire(job_id: str, queue: str, owner: str, lease_seconds: float, *, beside_others: bool = False) -> Call[Job]:
+    """Start an attempt; raises `NotAcquired` where there is nothing to do. Run again it answers the same attempt.
+
+    For a process that runs other jobs beside it, raises `MustRunAlone` where it is the last one before the job is
+    given up.
+    """
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "last_try":
+            return MustRunAlone("job_last_try", f"job {job_id} has lost its workers before and must run alone")
+        return NotAcquired(f"job_{reply['refused']}", f"job {job_id} is {reply['refused']}")
+
+    args = {
+        "id": job_id,
+        "queue": queue,
+        "owner": owner,
+        "lease_ms": lease_seconds * 1000,
+        "try": secrets.token_hex(8),
+        "beside_others": beside_others,
+    }
+    return Call("acquire", args, lambda reply: Job.from_hash(reply["job"]), refused)
 
 
 def heartbeat(

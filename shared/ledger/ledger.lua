@@ -158,11 +158,19 @@ local function owned(id, attempt)
   return is_owner(job, attempt) and job or nil
 end
 
+-- Jobs of all queues that wait for a worker, or for other jobs.
+local function waiting_count()
+  local count = 0
+  for _, number in ipairs(redis.call('HMGET', 'sb:states', 'queued', 'routed')) do count = count + tonumber(number or 0) end
+  return count
+end
+
 local op = {}
 
 function op.create(a)
   local known = redis.call('HGET', job_key(a.id), 'fingerprint')
   if known then return { existing = true, same = known == a.fingerprint } end
+  if a.max_waiting > 0 and waiting_count() >= a.max_waiting then return refuse('overloaded') end
   if a.release ~= '' and redis.call('GET', 'sb:release:' .. a.tenant_id) ~= a.release then return refuse('release_moved') end
   for _, other in ipairs(a.after) do
     local state, tenant = unpack(read(other, 'state', 'tenant_id'))
@@ -192,6 +200,7 @@ function op.create(a)
 end
 
 -- `try` names this call: a client that lost the answer sends it once more, and gets the same attempt.
+-- Whoever works beside others is refused a job's last try: should it end its process again, they would go with it.
 function op.acquire(a)
   local job = load(a.id)
   if not job.state then return refuse('gone') end
@@ -206,6 +215,8 @@ function op.acquire(a)
     fail(job, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
     return refuse('finished')
   end
+  local lost = tonumber(job.lost_leases)
+  if a.beside_others and lost > 0 and lost + 1 >= MAX_LOST then return refuse('last_try') end
   local lease_until = ms(NOW + a.lease_ms)
   leave_queue(job)
   redis.call('ZADD', leased_key(job.queue), lease_until, job.id)

@@ -15,7 +15,7 @@ from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.jobs import Job
 from shared.ledger import Ledger, calls
 from shared.registry.manifests import AdapterManifest, DatasetManifest, Release
-from shared.store import ObjectStore
+from shared.store import ObjectStore, as_disk_error
 
 FEEDBACK_DATASET = "feedback"
 
@@ -51,8 +51,9 @@ class Registry:
         folder = self._cache_dir / "adapters" / digest
         if folder.is_dir():
             return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+        with as_disk_error():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
         try:
             for name in (CONFIG_NAME, WEIGHTS_NAME):
                 self.store.get_file(f"adapters/{digest}/{name}", part / name)
@@ -79,8 +80,9 @@ class Registry:
         file = self._cache_dir / "light" / f"{digest}.safetensors"
         if file.is_file():
             return file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".part-") as folder:
+        with as_disk_error():
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with as_disk_error(), tempfile.TemporaryDirectory(dir=file.parent, prefix=".part-") as folder:
             part = Path(folder) / file.name
             self.store.get_file(_light_key(digest), part)
             if hashlib.sha256(part.read_bytes()).hexdigest() != digest:

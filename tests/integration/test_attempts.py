@@ -103,6 +103,44 @@ def test_a_message_for_a_job_that_another_holds_is_ignored(desk):
     assert desk.run(job_id, lambda *_: pytest.fail("worked")).owner == "another"
 
 
+def test_the_last_try_at_a_job_runs_while_no_other_does(desk):
+    suspect, other = desk.submit(), desk.submit()
+    for _ in range(2):
+        take_over(desk, suspect)
+        desk.ledger.redis.zadd(f"sb:leased:{QUEUE}", {suspect: 1})
+        desk.ledger.do(calls.expire(QUEUE))
+    others_runs, other_may_end, order = threading.Event(), threading.Event(), []
+
+    def slow_work(job, _):
+        others_runs.set()
+        other_may_end.wait(10)
+        order.append("other")
+        desk.succeed(job)
+
+    def last_try(job, _):
+        order.append("suspect")
+        desk.succeed(job)
+
+    threads = [threading.Thread(target=desk.run, args=(other, slow_work))]
+    threads[0].start()
+    assert others_runs.wait(10)
+    threads.append(threading.Thread(target=desk.run, args=(suspect, last_try)))
+    threads[1].start()
+    threads[1].join(0.2)
+    assert desk.ledger.do(calls.get(suspect)).state is JobState.ROUTED  # it holds no lease while it waits
+    other_may_end.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["other", "suspect"]
+
+
+def test_what_begins_after_the_drain_is_given_back_at_once(desk):
+    desk.leases.drain()
+    job_id = desk.submit()
+    job = desk.run(job_id, lambda _, held: held.check())
+    assert (job.state, job.lost_leases, desk.sent()) == (JobState.ROUTED, 0, [job_id])
+
+
 def test_a_drain_gives_the_job_back_without_counting_a_lost_lease(desk):
     def work(_, held):
         desk.leases.drain()

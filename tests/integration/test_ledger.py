@@ -2,10 +2,10 @@
 
 import pytest
 
-from shared.errors import Cancelled, Conflict, Invalid, NotFound, StaleAttempt, Unavailable
+from shared.errors import Cancelled, Conflict, Invalid, NotFound, StaleAttempt, TooMany, Unavailable
 from shared.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.ledger import Ledger, calls
-from shared.ledger.calls import NotAcquired
+from shared.ledger.calls import MustRunAlone, NotAcquired
 
 
 def make(ledger, *, queue="select", kind=JobKind.GENERATE, **fields):
@@ -107,6 +107,25 @@ def test_an_expired_lease_sends_the_job_again_and_the_third_one_is_the_last(ledg
     assert ledger.redis.ttl(f"sb:job:{job_id}") == -1
 
 
+def test_the_last_try_is_refused_to_whoever_works_beside_others(ledger):
+    job_id = make(ledger)
+    for _ in range(2):
+        assert ledger.do(calls.acquire(job_id, "select", "w1", 15, beside_others=True)).id == job_id
+        expire_lease(ledger, job_id)
+        ledger.do(calls.expire("select"))
+    with pytest.raises(MustRunAlone):
+        ledger.do(calls.acquire(job_id, "select", "w1", 15, beside_others=True))
+    assert ledger.do(calls.get(job_id)).attempt == 2  # a refusal is no attempt
+    assert take(ledger, job_id).attempt == 3
+
+
+def test_where_one_lost_lease_is_the_end_the_first_try_needs_no_solitude(settings):
+    ledger = Ledger(settings.redis_url, max_lost_leases=1)
+    job_id = make(ledger)
+    assert ledger.do(calls.acquire(job_id, "select", "w1", 15, beside_others=True)).attempt == 1
+    ledger.close()
+
+
 def test_a_dead_letter_is_replayed_as_the_same_job(ledger):
     job_id = make(ledger)
     kill(ledger, job_id)
@@ -172,6 +191,21 @@ def test_the_same_id_makes_one_job_and_another_body_is_refused(ledger):
         ledger.do(calls.create(job.model_copy(update={"body": {"input": "y"}}), 60))
     assert refusal.value.code == "idempotency_key_reused"
     assert ledger.redis.zcard("sb:waiting:select") == 1
+
+
+def test_beyond_the_jobs_that_may_wait_new_ones_are_refused_and_known_ones_are_not(ledger):
+    def create(job_id):
+        job = NewJob(id=job_id, tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": "x"})
+        return ledger.do(calls.create(job, 60, max_waiting=2))
+
+    create("job_1")
+    create("job_2")
+    with pytest.raises(TooMany) as refusal:
+        create("job_3")
+    assert (refusal.value.status, refusal.value.retryable) == (429, True)
+    assert create("job_2").existing
+    take(ledger, "job_1")  # what a worker has does not wait any more
+    assert not create("job_3").existing
 
 
 def test_a_job_is_refused_when_the_release_moved_meanwhile(ledger):

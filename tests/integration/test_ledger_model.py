@@ -1,15 +1,16 @@
 """The ledger against a model of it in plain Python, through any sequence of operations that hypothesis can think of."""
 
+import json
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from shared.errors import NotFound, StaleAttempt
+from shared.errors import Invalid, NotFound, StaleAttempt
 from shared.jobs import JobKind, JobState, NewJob
 from shared.ledger import calls
-from shared.ledger.calls import CancelledMeanwhile, NotAcquired
+from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired
 
 ENDS = [JobState.SUCCEEDED, JobState.FAILED]
 
@@ -27,6 +28,8 @@ class Twin:
     is_dead: bool = False
     ended_by: int = 0
     tries: list = field(default_factory=list)
+    told: list = field(default_factory=lambda: ["queued"])
+    """What readers of its events see: each state that was entered, and what attempts that had the job wrote."""
 
     @property
     def waits(self):
@@ -39,8 +42,12 @@ class Twin:
     def owns(self, job):
         return self.works and self.attempt == job.attempt
 
+    def go(self, state):
+        self.state = str(state)
+        self.told.append(self.state)
+
     def wait(self):
-        self.state = "cancelled" if self.is_cancelled else "queued" if self.queue == "select" else "routed"
+        self.go("cancelled" if self.is_cancelled else "queued" if self.queue == "select" else "routed")
 
 
 class Machine(RuleBasedStateMachine):
@@ -50,6 +57,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.ledger.redis.flushall()
         self.twins = []
+        self.batches = 0
 
     def attempt(self, draw):
         twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.tries]))
@@ -58,7 +66,7 @@ class Machine(RuleBasedStateMachine):
     def outcome(self, call):
         try:
             self.ledger.do(call)
-        except (NotAcquired, StaleAttempt, CancelledMeanwhile, NotFound) as refusal:
+        except (NotAcquired, StaleAttempt, CancelledMeanwhile, NotFound, Invalid) as refusal:
             return type(refusal)
         return None
 
@@ -71,17 +79,48 @@ class Machine(RuleBasedStateMachine):
         self.twins.append(twin)
 
     @precondition(lambda self: self.twins)
-    @rule(draw=st.data(), repeats=st.booleans())
-    def acquire(self, draw, repeats):
+    @rule(draw=st.data(), text=st.sampled_from(["x", "y"]))
+    def create_again(self, draw, text):
         twin = draw.draw(st.sampled_from(self.twins))
-        call = calls.acquire(twin.id, twin.queue, "w", 60)
+        job = NewJob(id=twin.id, tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": text})
+        if text == "x":
+            assert self.ledger.do(calls.create(job, 60)).existing
+        else:
+            assert self.outcome(calls.create(job, 60)) is Invalid
+
+    @precondition(lambda self: any(twin.tries for twin in self.twins))
+    @rule(draw=st.data(), text=st.text("ab", min_size=1, max_size=2), repeats=st.booleans())
+    def append(self, draw, text, repeats):
+        twin, job = self.attempt(draw)
+        self.batches += 1
+        call = calls.append([(job.id, job.attempt, "token", {"text": text})], writer="w", batch=self.batches)
+        for _ in range(1 + repeats):
+            assert self.ledger.do(call) == ["held" if twin.owns(job) else "stale"]
+        if twin.owns(job):
+            twin.told.append(text)
+
+    @precondition(lambda self: self.twins)
+    @rule(draw=st.data())
+    def send_again(self, draw):
+        twin = draw.draw(st.sampled_from(self.twins))
+        sent = self.ledger.do(calls.mark_sent(twin.queue, [twin.id]))
+        assert [one.job_id for one in sent] == [twin.id] * twin.waits
+
+    @precondition(lambda self: self.twins)
+    @rule(draw=st.data(), repeats=st.booleans(), beside_others=st.booleans())
+    def acquire(self, draw, repeats, beside_others):
+        twin = draw.draw(st.sampled_from(self.twins))
+        call = calls.acquire(twin.id, twin.queue, "w", 60, beside_others=beside_others)
         if not twin.waits:
             assert self.outcome(call) is NotAcquired
+            return
+        if beside_others and twin.lost == 2:
+            assert self.outcome(call) is MustRunAlone
             return
         job = self.ledger.do(call)
         assert not repeats or self.ledger.do(call) == job
         twin.attempt += 1
-        twin.state = "selecting" if twin.queue == "select" else "running"
+        twin.go("selecting" if twin.queue == "select" else "running")
         twin.tries.append(job)
 
     @precondition(lambda self: any(twin.works for twin in self.twins))
@@ -93,7 +132,7 @@ class Machine(RuleBasedStateMachine):
         twin.lost += 1
         twin.is_dead = twin.lost == 3 and not twin.is_cancelled
         if twin.is_dead:
-            twin.state = "failed"
+            twin.go("failed")
         else:
             twin.wait()
         assert again == [twin.id] * twin.waits
@@ -104,7 +143,8 @@ class Machine(RuleBasedStateMachine):
         twin, job = self.attempt(draw)
         is_done = twin.owns(job) or twin.ended_by == job.attempt
         if twin.owns(job):
-            twin.state, twin.ended_by = state, job.attempt
+            twin.go(state)
+            twin.ended_by = job.attempt
         assert self.outcome(calls.finish(job, state)) is (None if is_done else StaleAttempt)
 
     @precondition(lambda self: any(twin.tries for twin in self.twins))
@@ -133,7 +173,8 @@ class Machine(RuleBasedStateMachine):
     def cancel(self, draw):
         twin = draw.draw(st.sampled_from(self.twins))
         twin.is_cancelled = twin.is_cancelled or twin.works
-        twin.state = "cancelled" if twin.waits else twin.state
+        if twin.waits:
+            twin.go("cancelled")
         assert self.ledger.do(calls.cancel(twin.id, "t")) == twin.state
 
     @precondition(lambda self: self.twins)
@@ -164,6 +205,12 @@ class Machine(RuleBasedStateMachine):
         stands = ["stale" if not t.owns(job) else "cancel" if t.is_cancelled else "held" for t, job in tries]
         beat = calls.heartbeat("w", [], [(job.id, job.attempt) for _, job in tries], {}, 60)
         assert self.ledger.do(beat) == stands
+
+    @invariant()
+    def readers_see_each_state_and_what_the_holders_wrote_once_and_in_order(self):
+        for twin in self.twins:
+            stream = [json.loads(event["data"]) for _, event in self.ledger.redis.xrange(f"sb:events:{twin.id}")]
+            assert [data.get("state") or data["text"] for data in stream] == twin.told
 
     def members(self, key):
         return set(self.ledger.redis.zrange(key, 0, -1))

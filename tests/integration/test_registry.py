@@ -1,6 +1,9 @@
 """Registry and stores: content addressing, immutable versions, a pointer that moves by compare-and-set."""
 
+import contextlib
 import json
+import resource
+import shutil
 import threading
 
 import numpy as np
@@ -99,6 +102,26 @@ def test_weights_are_verified_on_every_download(registry, digest):
     with pytest.raises(Unavailable, match="does not match"):
         registry.fetch_weights(digest)
     assert not (registry._cache_dir / "adapters" / digest).exists()
+
+
+@contextlib.contextmanager
+def no_room():
+    """No file of this process may grow: what a full disk says, without filling one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_called_so_and_leaves_nothing_behind(registry, digest, settings):
+    shutil.rmtree(settings.cache_dir, ignore_errors=True)
+    with pytest.raises(Unavailable) as refusal, no_room():
+        registry.fetch_weights(digest)
+    assert (refusal.value.code, refusal.value.retryable) == ("disk_full", True)
+    assert list((settings.cache_dir / "adapters").iterdir()) == []
+    assert registry.fetch_weights(digest).is_dir()
 
 
 def test_the_same_rows_are_one_data_set(registry):

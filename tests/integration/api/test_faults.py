@@ -102,6 +102,16 @@ async def test_a_full_ledger_takes_nothing(settings, own_redis):
         assert len((await client.get("/v1/jobs")).json()["items"]) == 1
 
 
+async def test_with_too_many_jobs_waiting_new_ones_are_told_when_to_come_again(settings, tokens, release):
+    own = settings.model_copy(update={"max_waiting_jobs": 1})
+    async with serving(own) as (_, url), client_of(url, tokens["submit"]) as client:
+        assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
+        answer = await client.post("/v1/jobs", json={"input": "x"})
+        assert code(answer, 429) == "too_many_waiting"
+        assert answer.json()["retryable"] is True
+        assert int(answer.headers["retry-after"]) > 0
+
+
 async def test_without_a_broker_jobs_are_accepted_and_wait_in_the_ledger(settings, tokens, release, ledger):
     (nobody,) = free_ports(1)
     own = settings.model_copy(update={"broker_url": f"redis://127.0.0.1:{nobody}/0"})

@@ -47,3 +47,16 @@ async def test_the_api_describes_itself(api):
     paths = (await api["anonymous"].get("/openapi.json")).json()["paths"]
     assert paths["/v1/adapters"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert paths["/v1/jobs"]["post"]["security"]
+
+
+async def test_every_route_documents_what_else_it_may_answer(api):
+    document = (await api["anonymous"].get("/openapi.json")).json()
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            statuses = set(operation["responses"])
+            assert statuses >= (
+                {"401", "403", "404", "409", "422", "429", "503"} if path.startswith("/v1/") else {"503"}
+            )
+            assert all(
+                "application/problem+json" in operation["responses"][s]["content"] for s in statuses & {"401", "503"}
+            )

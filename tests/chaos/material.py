@@ -1,0 +1,87 @@
+"""Real adapters for the tests' tiny model and a release of them, made in milliseconds and without torch."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.registry import AdapterManifest, Registry, Release, ReleaseLabel, ReleaseSelector, Verdict
+from tests.e2e.conftest import WORDS
+from tests.unit.adapter_samples import CONFIG
+
+TENANT = "default"
+BASE_MODEL = "tiny"
+RANK = 2
+SHAPES = {"q_proj": (32, 32), "v_proj": (16, 32)}
+"""[out, in] of the two layers that the adapters change, in `tests.unit.model.tiny`."""
+LAYERS = 2
+
+
+def write_adapter(folder: Path, seed: int) -> Path:
+    """A PEFT folder with random weights, large enough that every adapter answers otherwise than the base model."""
+    from safetensors.numpy import save_file
+
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for layer in range(LAYERS):
+        for name, (out, into) in SHAPES.items():
+            path = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            tensors[f"{path}.lora_A.weight"] = random.normal(0, 0.7, (RANK, into)).astype(np.float32)
+            tensors[f"{path}.lora_B.weight"] = random.normal(0, 0.7, (out, RANK)).astype(np.float32)
+    folder.mkdir(parents=True)
+    (folder / CONFIG_NAME).write_text(json.dumps(CONFIG | {"r": RANK}))
+    save_file(tensors, folder / WEIGHTS_NAME)
+    return folder
+
+
+def add_adapters(registry: Registry, folder: Path, labels, seed: int = 0, base_model: str = BASE_MODEL):
+    """A registered adapter for each label, other ones for another seed."""
+    made = {}
+    for number, label in enumerate(labels):
+        adapter = write_adapter(folder / f"{label}-{seed}", 1000 * seed + number)
+        manifest = AdapterManifest(tenant_id=TENANT, label=label, version=0, digest="", base_model=base_model)
+        made[label] = registry.add_adapter(adapter, manifest)
+    return made
+
+
+def add_release(registry: Registry, adapters, selector: ReleaseSelector | None, parent: str = "", made_by: str = ""):
+    """A candidate in which each label's group is its domain."""
+    labels = {
+        label: ReleaseLabel(
+            adapter=manifest.digest, ref=manifest.ref, group=label.partition(".")[0], template="chatml", instruction=""
+        )
+        for label, manifest in adapters.items()
+    }
+    release = Release(
+        tenant_id=TENANT,
+        parent=parent,
+        base_model=next(iter(adapters.values())).base_model,
+        labels=labels,
+        selector=selector,
+        verdict=Verdict(passed=True, reasons=()),
+        made_by=made_by,
+    )
+    registry.add_release(release)
+    return release
+
+
+def add_selector(registry: Registry, file: Path, labels, threshold: float = 0.0) -> ReleaseSelector:
+    """A light selector that tells the labels apart by their words."""
+    from services.trainer.infra.fit_light import fit_light
+
+    texts = {label: [" ".join(WORDS[label][n:] + WORDS[label][:n]) for n in range(4)] for label in labels}
+    digest = registry.put_light(fit_light(texts).save(file))
+    return ReleaseSelector(light=digest, labels=tuple(sorted(labels)), threshold=threshold)
+
+
+def text_for(label: str, number: int, words: int = 6) -> str:
+    """A text of this label: every job's own, so that answers cannot be mistaken for each other's."""
+    own = WORDS[label]
+    return " ".join([f"n{number}", *(own[(number + n) % len(own)] for n in range(words - 1))])
+
+
+def base_shapes() -> dict[str, list[int]]:
+    """The changed layers of the tiny model, as a worker publishes all of them."""
+    layers = [(layer, name) for layer in range(LAYERS) for name in SHAPES]
+    return {f"model.layers.{layer}.self_attn.{name}": list(SHAPES[name]) for layer, name in layers}
