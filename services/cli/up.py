@@ -50,9 +50,9 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
 
 
 def unserved(client: Client) -> str:
-    """Which queues of the current release have no worker, in a sentence; empty where all have one."""
-    consumers = client.readiness()["parts"]["consumers"]
-    return "" if consumers["ok"] else str(consumers["detail"])
+    """Which queues of the current release have no worker, in a sentence; empty where all have one, or there is none."""
+    parts = client.readiness()["parts"]
+    return "" if parts["consumers"]["ok"] or not parts["release"]["ok"] else str(parts["consumers"]["detail"])
 
 
 def announce(system: Supervisor) -> str:

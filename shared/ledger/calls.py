@@ -325,12 +325,19 @@ def gauges() -> Call[Gauges]:
 
 
 def move_release(
-    tenant_id: str, release: str, *, expected: str, queues: Sequence[str], by: str, attempt: Job | None = None
+    tenant_id: str,
+    release: str,
+    *,
+    expected: str,
+    queues: Sequence[str],
+    force: bool = False,
+    by: str,
+    attempt: Job | None = None,
 ) -> Call[None]:
     """Move the pointer from `expected` to `release`, each of `queues` having a live consumer; raises `Conflict`.
 
-    A move made for a job fails as `StaleAttempt` where `attempt` does not own it any more. Run again by the same
-    caller, the last move is no conflict.
+    By `force` they need none. A move made for a job fails as `StaleAttempt` where `attempt` does not own it any more.
+    Run again by the same caller, the last move is no conflict.
     """
 
     def refused(reply: Reply) -> SignalboxError:
@@ -351,6 +358,7 @@ def move_release(
         "release": release,
         "expected": expected,
         "queues": list(queues),
+        "force": force,
         "by": by,
         "job": attempt.id if attempt else "",
         "attempt": attempt.attempt if attempt else 0,

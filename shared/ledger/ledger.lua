@@ -228,7 +228,10 @@ end
 -- One call a beat and process: its leases live on, and its presence in the queues it serves.
 function op.heartbeat(a)
   redis.call('SET', 'sb:process:' .. a.owner, a.info, 'PX', math.ceil(a.lease_ms))
-  for _, queue in ipairs(a.queues) do redis.call('ZADD', 'sb:consumers:' .. queue, ms(NOW + a.lease_ms), a.owner) end
+  for _, queue in ipairs(a.queues) do
+    redis.call('SADD', 'sb:queues', queue)
+    redis.call('ZADD', 'sb:consumers:' .. queue, ms(NOW + a.lease_ms), a.owner)
+  end
   local standing = {}
   for i, item in ipairs(a.items) do
     local id, attempt = item[1], item[2]
@@ -439,8 +442,11 @@ function op.move_release(a)
   end
   if current ~= a.expected then return refuse('stale_parent', { current = current }) end
   for _, queue in ipairs(a.queues) do
-    if redis.call('ZCOUNT', 'sb:consumers:' .. queue, NOW_MS, '+inf') == 0 then return refuse('no_consumer', { queue = queue }) end
+    local served = redis.call('ZCOUNT', 'sb:consumers:' .. queue, NOW_MS, '+inf') > 0
+    if not (served or a.force) then return refuse('no_consumer', { queue = queue }) end
   end
+  -- A queue that nobody serves is seen as such from here on, not only once a job waits in it.
+  for _, queue in ipairs(a.queues) do redis.call('SADD', 'sb:queues', queue) end
   redis.call('SET', pointer, a.release)
   redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = NOW_MS, by = a.by }))
   redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)

@@ -239,9 +239,16 @@ class Registry:
     def _move(self, release: Release, *, expected: str, force: bool, by: str, attempt: Job | None = None) -> None:
         self._check_whole(release)
         check_servable(release)
-        queues = [] if force else release.queues
         self._ledger.do(
-            calls.move_release(release.tenant_id, release.id, expected=expected, queues=queues, by=by, attempt=attempt)
+            calls.move_release(
+                release.tenant_id,
+                release.id,
+                expected=expected,
+                queues=release.queues,
+                force=force,
+                by=by,
+                attempt=attempt,
+            )
         )
         # The log in the store is what `releases restore` reads when Redis was lost.
         key = f"tenants/{release.tenant_id}/promotions/{time.time_ns()}-{release.id}.json"

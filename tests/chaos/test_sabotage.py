@@ -26,4 +26,4 @@ def test_without_the_digest_check_torn_adapters_are_loaded(broken):
 
 
 def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
-    assert "good_jobs_done" in broken(5, "no_last_try_alone")
+    assert "good_jobs_done" in broken(5, "no_last_try_alone", poison=4)

@@ -11,6 +11,7 @@ from tests.k8s.conftest import ROOT, render
 
 @pytest.fixture
 def k8s(tmp_path):
+    shutil.copytree(ROOT / "monitoring", tmp_path / "monitoring")  # the overlay `keda` reads its rules
     return shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
 
 

@@ -41,8 +41,9 @@ def measure(
         return _answers_of_result(result, grid.overlapping) if "score" in result else Found({})
     assert release.selector is not None
     rows, reader = bench.rows.test(case), bench.reader(max_tokens)
-    routed = measure_parts(release.selector, rows, grid.overlapping, reader)
-    if case.condition.kind == "selector.delete":
+    is_deletion = case.condition.kind == "selector.delete"
+    routed = measure_parts(release.selector, rows, grid.overlapping, reader, as_served=is_deletion)
+    if is_deletion:
         return Found(routed, deleted=_fates(release.selector, bench.rows.test_of(case.job["labels"], case), reader))
     if not case.condition.adapters:
         return Found(routed)
@@ -51,17 +52,22 @@ def measure(
 
 
 def measure_parts(
-    selector: ReleaseSelector, rows: HeldOutRows, overlapping: Collection[str], reader: "Reader"
+    selector: ReleaseSelector,
+    rows: HeldOutRows,
+    overlapping: Collection[str],
+    reader: "Reader",
+    *,
+    as_served: bool = False,
 ) -> dict[Part, Measured]:
     """Joint accuracy and confusion of the selector and of each of its parts alone, from one reading of the rows.
 
-    These reject nothing, as the paper's selectors do; `served` is a selector that rejects, as it does.
+    These reject nothing, as the paper's selectors do; `served` is the selector with the line that it draws.
     """
     from services.trainer.domain import metrics
     from services.trainer.infra.select_scores import parts_of, route_rows
 
     parts: dict[Part, ReleaseSelector] = dict(parts_of(selector).items())
-    if selector.threshold:
+    if as_served:
         parts["served"] = selector
     opinions = reader.read(selector, _texts(selector, rows))
     return {

@@ -25,7 +25,7 @@ _TIE = 1e-3
 """Logits nearer to each other than this may be taken in either order: batches add up in another order."""
 _INACTIVE = "bank.zero"
 _BASE = ""
-_RELOADS = re.compile(r'^signalbox_reloads_total\{what="adapter"\} ([\d.e+]+)$', re.MULTILINE)
+_LOADS = re.compile(r"^signalbox_adapter_loads_total ([\d.e+]+)$", re.MULTILINE)
 
 
 class Solo(NamedTuple):
@@ -53,7 +53,7 @@ def prove(world: World, size: Size) -> Outcome:
         label, prompt = asked[number % len(asked)]
         return {"input": prompt, "label": label, "params": _PARAMS}
 
-    before = _reloads(world)
+    before = _loads(world)
     with Load(world, body, count=size.requests, threads=size.clients) as load:
         inactive = world.client.post("/v1/jobs", body(0) | {"label": _INACTIVE})["id"]
         load.join(size.patience_seconds)
@@ -75,12 +75,12 @@ def prove(world: World, size: Size) -> Outcome:
     (silent,) = world.jobs([inactive])
     assert silent is not None
     alike = sum(solos[label, prompt].tokens == solos[_BASE, prompt].tokens for label, prompt in asked)
-    outcome = Outcome({"requests": len(load.ids), "adapters": len(labels), "loads": _reloads(world) - before})
+    outcome = Outcome({"requests": len(load.ids), "adapters": len(labels), "loads": _loads(world) - before})
     outcome.at_least("greedy_answers", found["succeeded"], size.requests, spread=spread(found))
     outcome.at_most("wrong_adapter_answers", len(wrong), 0, spread=f"{ties} ties of logits; {sorted(set(wrong))}")
     outcome.at_most("silent_base_answers", wrong.count(_BASE) + (silent["state"] == "succeeded"), 0)
     outcome.at_least("inactive_adapter_refused", (silent["error"] or {}).get("code") == "adapter_inactive", 1)
-    outcome.at_least("adapters_loaded_meanwhile", _reloads(world) - before, size.adapters)
+    outcome.at_least("adapters_loaded_meanwhile", _loads(world) - before, size.adapters)
     outcome.at_most("solo_answers_like_the_base_models", alike, len(asked) // 10)
     return outcome
 
@@ -151,12 +151,12 @@ def _solo(model: Any, tokenizer: Any, prompt: str) -> Solo:
     return Solo(tokens, (best[:, 0] - best[:, 1]).tolist())
 
 
-def _reloads(world: World) -> int:
+def _loads(world: World) -> int:
     """How often the workers have loaded an adapter."""
     count = 0
     for worker in world.workers:
         text = httpx.get(f"http://127.0.0.1:{worker.metrics_port}/metrics", timeout=10).text
-        count += sum(int(float(number)) for number in _RELOADS.findall(text))
+        count += sum(int(float(number)) for number in _LOADS.findall(text))
     return count
 
 

@@ -40,18 +40,19 @@ def own(tmp_path):
 
 
 def seed(settings):
-    """A release, a job in a queue of it, and a key; answers the key and the worker of that queue."""
+    """A release, a job, and a key; answers the key and the worker of all queues."""
     ledger, store = Ledger(settings.redis_url), S3Store(settings)
     registry = Registry(ledger, store, settings.cache_dir)
     store.ensure_bucket()
     for digest in (*ADAPTERS.values(), SELECTOR):
         store.put(f"adapters/{digest}/adapter_model.safetensors", b"x")
-    registry.promote("default", registry.add_release(make_release()), force=True)
+    release = make_release()
+    registry.promote("default", registry.add_release(release), force=True)
     job = NewJob(
         id=new_job_id("default"), tenant_id="default", kind=JobKind.SELECT, queue="select", body={"input": "x"}
     )
     ledger.do(calls.create(job, 60))
-    worker = LeaseKeeper(ledger, settings, owner="w", queues=["select"], info=dict)
+    worker = LeaseKeeper(ledger, settings, owner="w", queues=["select", *release.queues], info=dict)
     worker.start()
     return keys.create(ledger.redis, frozenset({keys.Scope.ADMIN}))[1], worker
 

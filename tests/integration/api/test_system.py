@@ -10,10 +10,9 @@ async def test_readiness_names_every_part(api, release, ledger, store):
     assert set(parts) == {"ledger", "broker", "store", "release", "consumers"}
     assert {name for name, part in parts.items() if part["needed"]} == {"ledger"}
     assert parts["release"] == {"ok": True, "detail": release.id, "needed": False}
-    await api["submit"].post("/v1/jobs", json={"input": "x"})
     consumers = (await api["anonymous"].get("/readyz")).json()["parts"]["consumers"]
-    assert (consumers["ok"], "select" in consumers["detail"]) == (False, True)
-    ledger.do(calls.heartbeat("worker", ["select"], [], {}, 15))
+    assert (consumers["ok"], "generate.fin" in consumers["detail"]) == (False, True)
+    ledger.do(calls.heartbeat("worker", release.queues, [], {}, 15))
     assert (await api["anonymous"].get("/readyz")).json()["parts"]["consumers"]["ok"]
 
 

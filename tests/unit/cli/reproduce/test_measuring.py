@@ -33,17 +33,17 @@ def selector(**fields):
 def test_a_cascade_is_measured_whole_and_in_parts_and_nothing_is_rejected():
     reader = Reader(light=[0, 1, 1, 1], llm=[0, 0, 2, 2])
     found = measure_parts(selector(light="a", llm="b"), ROWS, ["med.ie", "med.qa"], reader)
-    assert set(found) == {"light", "llm", "cascade", "served"}
+    assert set(found) == {"light", "llm", "cascade"}
     assert (found["light"].accuracy, found["llm"].accuracy) == (0.5, 0.75)
     assert (found["llm"].clear, found["llm"].overlapping) == (1.0, 0.5)
     assert found["llm"].per_label == {"fin.sa": 1.0, "med.ie": 0.0, "med.qa": 1.0}
     assert found["light"].confusion["fin.sa"] == {"fin.sa": 1, "med.ie": 1}
 
 
-def test_a_selector_that_rejects_is_measured_as_it_is_served_too():
+def test_a_selector_is_measured_as_it_is_served_where_that_is_asked():
     opinions = Reader(light=[0, 0, 1, 2])
     rejecting = ReleaseSelector(labels=LABELS, threshold=1.0, light="a")
-    found = measure_parts(rejecting, ROWS, [], opinions)
+    found = measure_parts(rejecting, ROWS, [], opinions, as_served=True)
     assert (found["light"].accuracy, found["served"].accuracy) == (1.0, 0.0)
     assert found["served"].confusion["med.ie"] == {"none.none": 1}
 
