@@ -467,7 +467,7 @@ def evaluate_adapter(
 
 @app.command()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table1, table2, table3, table4, figure2 or figure4.")],
+    table: Annotated[str, typer.Argument(help="table1, table1-answers, table2 to table4, figure2, figure4, or goals.")],
     base: Annotated[str, typer.Option(help="Base model of the running system: a folder, a hub name, or smollm2.")],
     data: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Folder of <domain>.<task>.train.jsonl.gz and .test.")
