@@ -11,6 +11,7 @@ from shared.registry.manifests import (
     Verdict,
 )
 from shared.registry.registry import Registry
+from shared.registry.restore import Restored, restore
 from shared.registry.watch import ReleaseWatch
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "ReleaseLabel",
     "ReleaseSelector",
     "ReleaseWatch",
+    "Restored",
     "SelectorKind",
     "Verdict",
+    "restore",
 ]

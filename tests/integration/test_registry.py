@@ -14,7 +14,7 @@ from shared.datasets import Row
 from shared.errors import Conflict, NotFound, StaleAttempt, Unavailable
 from shared.jobs import JobKind, NewJob
 from shared.ledger import calls
-from shared.registry import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, ReleaseWatch, Verdict
+from shared.registry import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, ReleaseWatch, Verdict, restore
 from shared.store import FolderStore, S3Store
 
 
@@ -314,3 +314,75 @@ def test_a_field_that_a_later_version_adds_does_not_rename_stored_releases(regis
     stored = now.model_dump_json()
     assert Later.model_validate_json(stored).id == Release.model_validate_json(stored).id == now.id
     assert Later.model_validate_json(stored).model_copy(update={"note": "new"}).id != now.id
+
+
+def held(registry, tenant_id="t"):
+    return (
+        registry.adapters(tenant_id),
+        registry.datasets(tenant_id),
+        registry.releases(tenant_id),
+        registry.current_id(tenant_id),
+        [(move["release"], move["from"], move["by"]) for move in registry.promotions(tenant_id)],
+    )
+
+
+@pytest.fixture
+def registry_alone(registry, tmp_path):
+    """Over a store that no other test writes to."""
+    return registry.with_store(FolderStore(tmp_path / "own"))
+
+
+@pytest.fixture
+def history(registry_alone, tmp_path, consumers):
+    """Two adapters of one label, data sets, three releases, of which the second is current again; and all of it."""
+    adapter = registry_alone.add_adapter(make_folder(tmp_path / "a"), manifest())
+    registry_alone.add_adapter(make_folder(tmp_path / "b", seed=1), manifest())
+    registry_alone.add_dataset("t", "news", [Row(input="x", output="y")])
+    registry_alone.add_dataset("t", "news", [Row(input="x", output="z")])
+    parent = ""
+    for note in "123":
+        parent = registry_alone.add_release(release(registry_alone, digest=adapter.digest, parent=parent, note=note))
+        registry_alone.promote("t", parent, by="key_1")
+    registry_alone.rollback("t", by="key_2")
+    return held(registry_alone)
+
+
+def test_a_lost_ledger_is_made_anew_from_the_store(registry_alone, ledger, history, tmp_path):
+    ledger.redis.flushall()
+    assert held(registry_alone) == ([], [], [], "", [])
+    (restored,) = restore(ledger.redis, registry_alone.store)
+    assert restored == ("t", 2, 2, 3, history[3], [])
+    assert held(registry_alone) == history
+    assert ledger.redis.smembers("sb:queues") == {"generate.fin", "generate.base"}
+    assert registry_alone.add_adapter(make_folder(tmp_path / "c", seed=2), manifest()).ref == "fin.sa@3"
+
+
+def test_restoring_again_changes_nothing(registry_alone, ledger, history, consumers):
+    registry_alone.rollback("t")
+    before = held(registry_alone)
+    (restored,) = restore(ledger.redis, registry_alone.store)
+    assert (restored.adapters, restored.datasets, restored.releases) == (0, 0, 0)
+    assert held(registry_alone) == before
+
+
+def test_restoring_leaves_what_was_promoted_since(registry_alone, ledger, history, tmp_path):
+    ledger.redis.flushall()
+    ledger.do(calls.heartbeat("w", ["generate.fin", "generate.base"], [], {}, 60))
+    digest = registry_alone.put_weights(make_folder(tmp_path / "anew"))
+    anew = registry_alone.add_release(release(registry_alone, digest=digest, note="anew"))
+    registry_alone.promote("t", anew)
+    restore(ledger.redis, registry_alone.store)
+    assert registry_alone.current_id("t") == anew
+    assert len(registry_alone.releases("t")) == 4
+
+
+def test_a_damaged_manifest_is_named_and_the_others_come_back(registry_alone, ledger, history):
+    key = f"tenants/t/releases/{history[3]}.json"
+    whole = registry_alone.store.get(key)
+    registry_alone.store.put(key, b"{")
+    ledger.redis.flushall()
+    (restored,) = restore(ledger.redis, registry_alone.store)
+    assert (restored.releases, restored.current, restored.unreadable) == (2, "", [key])
+    registry_alone.store.put(key, whole)
+    restore(ledger.redis, registry_alone.store)
+    assert registry_alone.current_id("t") == history[3]
