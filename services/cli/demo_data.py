@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.cli.client import Client
-from services.cli.main import upload_dataset
+from services.cli.commands.uploads import upload_dataset
 from shared.errors import NotFound
 from shared.labels import REJECT
 

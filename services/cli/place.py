@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+
 from services.cli.client import Client
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger, LedgerAway, as_ledger_away
@@ -62,15 +64,26 @@ def current_client() -> Client:
 
 def current_registry(settings: Settings) -> Registry:
     """The registry of the running system; raises `Unavailable` where its ledger does not answer."""
+    return Registry(_ledger(settings), S3Store(settings), settings.cache_dir)
+
+
+def current_redis() -> Redis:
+    """The ledger's server, for what an operator does there; raises `Unavailable` where it does not answer."""
+    return _ledger(current_settings()).redis
+
+
+def _ledger(settings: Settings) -> Ledger:
     ledger = Ledger(settings.redis_url)
     try:
         with as_ledger_away():
             ledger.redis.ping()
     except LedgerAway as error:
+        if error.code != "ledger_unavailable":
+            raise  # it says better what is wrong
         raise Unavailable(
             "nothing_runs", "no ledger answers: start `signalbox up`, or set SIGNALBOX_REDIS_URL and SIGNALBOX_S3_URL"
         ) from error
-    return Registry(ledger, S3Store(settings), settings.cache_dir)
+    return ledger
 
 
 def find_release(registry: Registry, release_id: str = "") -> Release:

@@ -45,3 +45,9 @@ def test_a_key_is_made_with_its_limits_rotated_and_revoked(run, ledger):
 def test_a_number_that_makes_no_sense_is_refused(run):
     for wrong in (("--expires-days", "-1"), ("--requests-per-minute", "-5"), ("--tokens-per-minute", "many")):
         assert run("create", *wrong)[0].exit_code == 2
+
+
+def test_a_ledger_that_does_not_answer_is_named(run, monkeypatch):
+    monkeypatch.setenv("SIGNALBOX_REDIS_URL", "redis://127.0.0.1:1")
+    done, _ = run("list")
+    assert (done.exit_code, done.exception.code) == (1, "nothing_runs")

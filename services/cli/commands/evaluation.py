@@ -1,0 +1,84 @@
+"""Commands that measure on labelled rows."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli import show
+from services.cli.commands.common import Json
+
+app = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
+
+
+@app.command("selector")
+def evaluate_selector(
+    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    text: Annotated[
+        str, typer.Option(help="input or instruction+input; what the release's selector reads where it is missing.")
+    ] = "",
+    release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="Draw a cascade's accuracy against cost into this PNG.")] = None,
+    confusion: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw the confusion matrix into this PNG; JSON and a table go beside it."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a release's selector: accuracy of domain and task together and apart, per label, confusion, calibration.
+
+    Intervals are those of a bootstrap over rows, 95 %.
+    """
+    from services.cli.evaluate import evaluate_selector as run
+    from services.cli.plots import plot_curve, write_confusion
+
+    if confusion and confusion.suffix != ".png":
+        raise typer.BadParameter("--confusion names a picture: confusion.png")
+    found = run(data, text, release)
+    if plot:
+        plot_curve(found, plot)
+    if confusion:
+        write_confusion(found, confusion)
+    show.evaluation(found, as_json=json)
+
+
+@app.command("system")
+def evaluate_system(
+    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
+    classification: Annotated[
+        list[str], typer.Option(help="domain.task whose answers are right or wrong; repeat for more.")
+    ] = [],  # noqa: B006
+    generation: Annotated[
+        list[str], typer.Option(help="domain.task whose answers are more or less near; repeat for more.")
+    ] = [],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each label; all where it is missing.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 128,
+    rows: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write each row with its answers into this file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a release end to end: the selector alone, the right adapter's answers, the routed answers.
+
+    A task is classification (exact match) where its data has at least five rows per distinct answer; otherwise its
+    answers are compared by BERTScore, where SIGNALBOX_ENCODER names an encoder, or by ROUGE-L. All runs in this
+    process, one row at a time, as `run-reference` does.
+    """
+    from services.cli.evaluate_system import Ask
+    from services.cli.evaluate_system import evaluate_system as run
+
+    show.system(run(Ask(data, release, classification, generation, limit, max_new_tokens, rows)), as_json=json)
+
+
+@app.command("adapter")
+def evaluate_adapter(
+    label: Annotated[str, typer.Option(help="domain.task of the current release, or label@n")],
+    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    limit: Annotated[int, typer.Option(min=1)] = 200,
+    json: Json = False,
+) -> None:
+    """Print the exact match of an adapter and of the base model alone."""
+    from services.cli.evaluate import evaluate_adapter as run
+
+    show.record(run(label, data, limit), as_json=json)

@@ -1,0 +1,74 @@
+"""Commands about API keys; they talk to the ledger, not to the API."""
+
+from typing import Annotated, Any
+
+import typer
+
+from services.cli import show
+from services.cli.commands.common import Json, redis
+
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, revoke.")
+
+
+@app.command("create")
+def keys_create(
+    scope: Annotated[list[str], typer.Option(help="submit, train or admin; repeat for more.")] = ["submit"],  # noqa: B006
+    tenant: str = "default",
+    name: Annotated[str, typer.Option(help="What it is for, or whose it is.")] = "",
+    expires_days: Annotated[float, typer.Option(help="Days until it opens nothing any more; 0: never.", min=0)] = 0,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="0: no limit; the settings' where it is missing.", min=0)
+    ] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Likewise, of prompts and answers.", min=0)] = None,
+    json: Json = False,
+) -> None:
+    """Make a key; it is shown this once."""
+    from datetime import timedelta
+
+    from shared import keys as store
+
+    made = store.create(
+        redis(),
+        frozenset(map(store.Scope, scope)),
+        tenant_id=tenant,
+        name=name,
+        lifetime=timedelta(days=expires_days) if expires_days else None,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+    )
+    _show_new_key(*made, as_json=json)
+
+
+@app.command("rotate")
+def keys_rotate(
+    key_id: str,
+    overlap_hours: Annotated[float, typer.Option(help="How long the old key still opens; 0: no longer.", min=0)] = 24,
+    json: Json = False,
+) -> None:
+    """Make a key in an old one's place, with the same rights and limits; it is shown this once."""
+    from datetime import timedelta
+
+    from shared import keys as store
+
+    _show_new_key(*store.rotate(redis(), key_id, timedelta(hours=overlap_hours)), as_json=json)
+
+
+def _show_new_key(key: Any, token: str, *, as_json: bool) -> None:
+    show.record({"key": token, **key.model_dump(mode="json", exclude={"sha256"})}, as_json=as_json)
+
+
+@app.command("list")
+def keys_list(json: Json = False) -> None:
+    """List keys; never the keys themselves."""
+    from shared import keys as store
+
+    rows = [key.model_dump(mode="json", exclude={"sha256"}) for key in store.list_all(redis())]
+    show.table(rows, ["id", "name", "tenant_id", "scopes", "created_at", "expires_at", "revoked_at"], as_json=json)
+
+
+@app.command("revoke")
+def keys_revoke(key_id: str) -> None:
+    """Revoke a key."""
+    from shared import keys as store
+
+    show.record(store.revoke(redis(), key_id).model_dump(mode="json", exclude={"sha256"}), as_json=False)

@@ -1,0 +1,50 @@
+"""Commands about releases."""
+
+from typing import Annotated
+
+import typer
+
+from services.cli import show
+from services.cli.commands.common import Json, client, redis
+
+app = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back, restore.")
+
+
+@app.command("list")
+def releases_list(json: Json = False) -> None:
+    """List releases, oldest first."""
+    show.releases(client().get("/v1/releases")["items"], as_json=json)
+
+
+@app.command("show")
+def releases_show(
+    release_id: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
+) -> None:
+    """Show one release with its report."""
+    show.record(client().get(f"/v1/releases/{release_id}"), as_json=json)
+
+
+@app.command("promote")
+def releases_promote(release_id: str, force: bool = False) -> None:
+    """Make a candidate the current release."""
+    show.record(client().post(f"/v1/releases/{release_id}/promote", {"force": force}), as_json=False)
+
+
+@app.command("rollback")
+def releases_rollback(
+    to: Annotated[str, typer.Option(help="Release id; the parent where it is missing.")] = "",
+) -> None:
+    """Go back to the parent of the current release."""
+    show.record(client().post("/v1/releases/rollback", {"to": to} if to else {}), as_json=False)
+
+
+@app.command("restore")
+def releases_restore(json: Json = False) -> None:
+    """Make the index of adapters, data sets and releases anew from the object store, after a ledger was lost."""
+    from services.cli.place import current_settings
+    from shared.registry import restore
+    from shared.store import S3Store
+
+    found = restore(redis(), S3Store(current_settings()))
+    columns = ["tenant_id", "adapters", "datasets", "releases", "current", "unreadable"]
+    show.table([one._asdict() for one in found], columns, as_json=json)

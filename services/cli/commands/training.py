@@ -1,0 +1,98 @@
+"""Commands that queue training jobs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from services.cli import show
+from services.cli.commands.common import Json, Wait, client
+
+app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
+
+
+def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool, as_json: bool) -> None:
+    import json as jsonlib
+
+    api = client()
+    if settings:
+        body |= jsonlib.loads(settings.read_text())
+    job = api.post("/v1/training/jobs", body)
+    if wait:
+        job = show.follow_training(api, job["id"], quiet=as_json)
+    show.job(job, as_json=as_json)
+
+
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", exists=True, dir_okay=False, help="JSON merged into the job's body.")
+]
+
+
+@app.command("adapter")
+def train_adapter(
+    label: Annotated[str, typer.Option(help="domain.task")],
+    dataset: Annotated[str, typer.Option(help="Id or name.")],
+    settings: SettingsFile = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Train one label's adapter on a data set."""
+    _submit_training({"kind": "adapter.train", "label": label, "dataset": dataset}, settings, wait=wait, as_json=json)
+
+
+@app.command("selector")
+def train_selector(
+    label: Annotated[
+        list[str], typer.Option(help="domain.task=data set; repeat for every label. With --balance: the hard ones.")
+    ] = [],  # noqa: B006
+    background: Annotated[str | None, typer.Option(help="Data set of texts that belong to no label.")] = None,
+    add: Annotated[bool, typer.Option("--add", help="Add to the current release instead of training anew.")] = False,
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Fewer rows for the current release's easy labels, more for hard ones.")
+    ] = False,
+    delete: Annotated[
+        list[str], typer.Option(help="Take domain.task out of the current release; repeat for more.")
+    ] = [],  # noqa: B006
+    retention: Annotated[
+        str, typer.Option(help="Share of old rows that --add, --balance and --delete show again: 0 to 1, or auto.")
+    ] = "",
+    kind: Annotated[str, typer.Option(help="cascade, llm or light; cascade where it is missing.")] = "",
+    readout: Annotated[str, typer.Option(help="The language model's answer: auto, names or head.")] = "",
+    promote: Annotated[bool, typer.Option(help="Make it current where the gate passes.")] = False,
+    settings: SettingsFile = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Train a selector over labels; or add labels to the current one, balance it, delete labels from it."""
+    if add + balance + bool(delete) > 1 or (delete and label):
+        raise typer.BadParameter("one of --add, --balance and --delete at a time; --delete takes no --label")
+    if not (label or balance or delete):
+        raise typer.BadParameter("name labels: --label domain.task=dataset")
+    body: dict[str, Any] = {
+        "kind": "selector." + ("add" if add else "balance" if balance else "delete" if delete else "train"),
+        "labels": delete or _label_datasets(label),
+        "promote": promote,
+    }
+    asked = {"background": background, "selector": kind, "readout": readout, "retention": retention}
+    body |= {name: value for name, value in asked.items() if value not in ("", None)}
+    _submit_training(body, settings, wait=wait, as_json=json)
+
+
+@app.command("comparison")
+def train_comparison(
+    label: Annotated[list[str], typer.Option(help="domain.task=data set; repeat for every label.")],
+    model: Annotated[str, typer.Option(help="multi-task-lora or moe-lora.")] = "multi-task-lora",
+    settings: SettingsFile = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Train one model on all labels at once, without a selector, and measure it: what routing has to beat."""
+    body = {"kind": "comparison.train", "model": model, "labels": _label_datasets(label)}
+    _submit_training(body, settings, wait=wait, as_json=json)
+
+
+def _label_datasets(pairs: list[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise typer.BadParameter(f"write --label domain.task=dataset, not {wrong[0]!r}")
+    return dict(pair.split("=", 1) for pair in pairs)
