@@ -72,8 +72,8 @@ class Stack:
         return json.loads(self("run", "--rm", "-T", "cli", *args, "--json"))
 
     def lose(self, service):
-        """Take a server away with its disk."""
-        self("rm", "--stop", "--force", service)
+        """Take a server away with its disk, which `secrets` once gave its owner and does again."""
+        self("rm", "--stop", "--force", service, "secrets")
         docker("volume", "rm", f"{self.project}_{service}")
 
     def inspect(self, *args):

@@ -51,6 +51,14 @@ def test_each_service_gets_the_secrets_of_its_own_user_alone(services):
         assert name == "secrets" or set(mounted) <= {f"{account}-secrets"}, name
 
 
+def test_the_image_of_the_command_line_has_a_folder_for_each_volume_it_gives_an_owner(services):
+    folders = re.search(r"install -d (.*?)\n(?!  )", (ROOT / "services/cli/Dockerfile").read_text(), re.DOTALL)[
+        1
+    ].split()
+    for volume in services["secrets"]["volumes"]:
+        assert volume.split(":")[1].removeprefix("/") in folders, volume
+
+
 def test_each_group_has_one_worker(services):
     named = [s["environment"].get("SIGNALBOX_GROUPS", "") for s in services.values() if "environment" in s]
     groups = [group for names in named for group in names.split(",") if group]

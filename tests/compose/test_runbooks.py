@@ -34,9 +34,7 @@ def operator(stack, released, port):
 
 def held(client):
     kinds = ("adapters", "datasets", "releases")
-    return {
-        kind: sorted(map(repr, client.get(f"/v1/{kind}")["items"])) for kind in kinds
-    }
+    return {kind: sorted(map(repr, client.get(f"/v1/{kind}")["items"])) for kind in kinds}
 
 
 def current(client):
