@@ -67,10 +67,14 @@ _RULES: Mapping[RedisName, Mapping[str, str]] = {"ledger": _LEDGER, "broker": _B
 
 
 def acl_file(server: RedisName, passwords: Mapping[str, str]) -> str:
-    """The users of one server as its `aclfile` holds them: passwords as their SHA-256, nobody without a name."""
+    """The users of one server as its `aclfile` holds them: passwords as their SHA-256, nobody without a name.
+
+    Nobody can be the default user, and yet it has all rights: Redis 7 replays its append-only file as that user, and
+    silently throws away what a script had written where those rights do not suffice (redis/redis#14541).
+    """
     rules = _RULES[server]
     lines = (f"user {name} on {_password(name, passwords)} resetchannels {rules[name]}" for name in rules)
-    return "\n".join(["user default off resetkeys resetchannels -@all", *lines, ""])
+    return "\n".join(["user default off resetpass ~* &* +@all", *lines, ""])
 
 
 def url_of(account: str, password: str, address: str) -> str:

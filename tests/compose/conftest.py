@@ -3,11 +3,13 @@
 `SIGNALBOX_TEST_COMPOSE_FILES` names further Compose files, separated by colons: a mirror, certificates, wheels.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import yaml
 
 from services.cli.client import Client
 from services.cli.servers import free_ports
+from shared.errors import SignalboxError
 from tests.e2e.conftest import TRAINING, upload
 from tests.unit.model.tiny import save_tiny_model
 
@@ -27,6 +30,7 @@ QUICK = {
 SERVICES = ("api", "selector", "worker-bank", "worker-travel", "trainer")
 BUILD_SECONDS = 1800
 LABELS = ("bank.cards", "travel.trips")
+CARDS, TRIPS = "card limit declined apr", "flight hotel visa passport"
 
 
 def docker(*args, check=True, env=None, seconds=120):
@@ -161,3 +165,32 @@ def train_selector(client, **settings):
 def answered(client, text, **more):
     job = client.post("/v1/jobs", {"input": text, "params": {"max_new_tokens": 8}, **more})
     return ended(client, f"/v1/jobs/{job['id']}")
+
+
+def submitted(client, text):
+    return client.post("/v1/jobs", {"input": text, "params": {"max_new_tokens": 8}})["id"]
+
+
+class Traffic:
+    """Somebody who sends a job every now and then, and comes back where the API is away."""
+
+    def __init__(self, client, pause_seconds=0.3):
+        self._client = client
+        self._pause_seconds = pause_seconds
+        self._over = threading.Event()
+        self.accepted = []
+
+    @contextlib.contextmanager
+    def flowing(self):
+        sender = threading.Thread(target=self._send)
+        sender.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            sender.join()
+
+    def _send(self):
+        while not self._over.wait(self._pause_seconds):
+            with contextlib.suppress(SignalboxError):  # an API that is being replaced
+                self.accepted.append(submitted(self._client, (CARDS, TRIPS)[len(self.accepted) % 2]))

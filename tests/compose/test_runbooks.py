@@ -1,28 +1,27 @@
 """Every runbook of docs/operations.md, done in containers as it is written there."""
 
-import contextlib
-import threading
-
 import httpx
 import pytest
 
 from shared.errors import SignalboxError
 from tests.compose.conftest import (
+    CARDS,
     LABELS,
     SERVICES,
+    TRIPS,
+    Traffic,
     answered,
     docker,
     ended,
     needs_docker,
     new_client,
+    submitted,
     train_adapter,
     train_selector,
 )
 from tests.e2e.conftest import eventually, upload
 
 pytestmark = needs_docker
-
-CARDS, TRIPS = "card limit declined apr", "flight hotel visa passport"
 
 
 @pytest.fixture
@@ -39,34 +38,6 @@ def held(client):
 
 def current(client):
     return client.get("/v1/releases/current")["id"]
-
-
-def submitted(client, text):
-    return client.post("/v1/jobs", {"input": text, "params": {"max_new_tokens": 8}})["id"]
-
-
-class Traffic:
-    """Somebody who sends a job every now and then, and comes back where the API is away."""
-
-    def __init__(self, client):
-        self._client = client
-        self._over = threading.Event()
-        self.accepted = []
-
-    @contextlib.contextmanager
-    def flowing(self):
-        sender = threading.Thread(target=self._send)
-        sender.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            sender.join()
-
-    def _send(self):
-        while not self._over.wait(0.3):
-            with contextlib.suppress(SignalboxError):  # an API that is being replaced
-                self.accepted.append(submitted(self._client, (CARDS, TRIPS)[len(self.accepted) % 2]))
 
 
 def test_the_broker_is_lost_with_its_disk(stack, operator):

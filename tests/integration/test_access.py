@@ -122,6 +122,23 @@ def test_without_a_name_and_a_password_there_is_nothing(urls, server):
             probe.get("sb:keys")
 
 
+def test_a_restart_brings_back_what_a_service_wrote(tmp_path):
+    """Some servers replay their file as the default user (redis/redis#14541; tests/compose runs such a one)."""
+    passwords, (port,) = new_passwords(), free_ports(1)
+    server = redis_server("ledger", port, tmp_path, fsync="always", users=acl_file("ledger", passwords))
+    server.start()
+    try:
+        ledger = Ledger(url_of("api", passwords["api"], f"127.0.0.1:{port}"))
+        job_id, asked = new_job_id("t"), {"input": "x"}
+        job = NewJob(id=job_id, tenant_id="t", kind=JobKind.GENERATE, queue="generate.base", body=asked)
+        ledger.do(calls.create(job, 60))
+        server.kill()
+        server.start()
+        assert ledger.do_patiently(calls.get(job.id), 10).id == job.id
+    finally:
+        server.kill()
+
+
 def test_passwords_of_one_server_or_service_open_nothing_else(urls):
     passwords = [urlsplit(url).password for url in urls.values()]
     assert len(set(passwords)) == len(passwords)

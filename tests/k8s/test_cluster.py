@@ -1,0 +1,157 @@
+"""The overlay `kube-here` in a real cluster: a group is scaled up and down under load, and nothing is lost.
+
+`SIGNALBOX_TEST_CONTEXT` names kubectl's context of a node that has no more than this test may spoil: it makes the
+namespace `signalbox` there and takes it away. The node has to see the images of this machine's Docker.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.cli.client import Client
+from services.cli.passwords import write_passwords
+from services.cli.servers import free_ports
+from tests.compose.conftest import CARDS, LABELS, Traffic, answered, ended, train_adapter, train_selector
+from tests.e2e.conftest import eventually
+from tests.unit.model.tiny import save_tiny_model
+
+ROOT = Path(__file__).parents[2]
+CONTEXT = os.environ.get("SIGNALBOX_TEST_CONTEXT", "")
+TAG = os.environ.get("SIGNALBOX_TEST_TAG", "test")
+SERVICES = ("api", "cli", "models", "selector", "worker", "trainer")
+BANK = "deployment/adapter-worker-bank"
+SECONDS = 600
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(not CONTEXT, reason="SIGNALBOX_TEST_CONTEXT names no cluster to try this in"),
+]
+
+
+def kubectl(*args, check=True, text=None):
+    done = subprocess.run(
+        ["kubectl", "--context", CONTEXT, "-n", "signalbox", *args],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS + 60,
+    )
+    assert done.returncode == 0 or not check, f"kubectl {' '.join(args)}: {done.stderr[-3000:]}"
+    return done.stdout
+
+
+def overlay(folder, models):
+    """`kube-here` with a tiny model that is there already, and the images under the test's tag."""
+    shutil.copytree(ROOT / "k8s", folder)
+    own = folder / "overlays" / "trial"
+    own.mkdir()
+    images = "".join(f"  - {{name: signalbox/{service}, newTag: {TAG}}}\n" for service in SERVICES)
+    (own / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../kube-here]\n"
+        f"images:\n{images}"
+        "patches:\n  - patch: |-\n      $patch: delete\n      apiVersion: batch/v1\n      kind: Job\n"
+        "      metadata: {name: models, namespace: signalbox}\n"
+    )
+    volume = folder / "overlays" / "kube-here" / "models-volume.yaml"
+    volume.write_text(volume.read_text().replace("/var/lib/signalbox-models", str(models)))
+    settings = folder / "base" / "settings.env"
+    settings.write_text(settings.read_text().replace("/models/smollm2", "/models/tiny"))
+    cli = folder / "cli.yaml"
+    cli.write_text(cli.read_text().replace("signalbox/cli:dev", f"signalbox/cli:{TAG}"))
+    return own
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    save_tiny_model(folder / "tiny")
+    for path in (*folder.parents[:3], folder, *folder.rglob("*")):
+        path.chmod(0o777)  # the pods' user is not the test's
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, models):
+    folder = tmp_path_factory.mktemp("cluster")
+    secrets = folder / "secrets"
+    write_passwords(secrets, ledger="ledger:6379", broker="broker:6379")
+    rendered = overlay(folder / "k8s", models)
+    try:
+        kubectl("create", "namespace", "signalbox")
+        for part in sorted(secrets.iterdir()):
+            kubectl("create", "secret", "generic", f"{part.name}-secrets", f"--from-file={part}")
+        kubectl("apply", "-k", str(rendered))
+        kubectl("apply", "-f", str(folder / "k8s" / "cli.yaml"))
+        for what in ("statefulset/ledger", "statefulset/broker", "statefulset/s3"):
+            kubectl("rollout", "status", what, f"--timeout={SECONDS}s")
+        kubectl("wait", "--for=condition=Available", "deployment", "--all", f"--timeout={SECONDS}s")
+        kubectl("wait", "--for=condition=Ready", "pod/cli", f"--timeout={SECONDS}s")
+        yield
+    finally:
+        sys.stdout.write(
+            kubectl("get", "pods,hpa,pdb", "-o", "wide", check=False)
+        )  # shown by pytest where a test fails
+        kubectl("delete", "namespace", "signalbox", "--wait=true", check=False)
+        kubectl("delete", "persistentvolume", "signalbox-models", check=False)
+
+
+@pytest.fixture(scope="module")
+def client(cluster):
+    port = free_ports(1)[0]
+    forward = subprocess.Popen(
+        ["kubectl", "--context", CONTEXT, "-n", "signalbox", "port-forward", "service/api", f"{port}:80"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+
+        def alive():
+            with contextlib.suppress(httpx.TransportError):
+                return httpx.get(f"http://127.0.0.1:{port}/livez").is_success
+
+        eventually(alive, "the API answers")
+        made = json.loads(kubectl("exec", "cli", "--", "signalbox", "keys", "create", "--scope", "admin", "--json"))
+        client = Client(f"http://127.0.0.1:{port}", made["key"])
+        for label in LABELS:
+            train_adapter(client, label)
+        train_selector(client)
+        yield client
+    finally:
+        forward.kill()
+        forward.wait()
+
+
+def bank_pods():
+    listed = json.loads(kubectl("get", "pods", "-l", "signalbox.dev/group=bank", "-o", "json"))["items"]
+    return [pod["metadata"]["name"] for pod in listed]
+
+
+def test_a_job_is_routed_in_the_cluster(client):
+    job = answered(client, CARDS)
+    assert (job["state"], job["label"]) == ("succeeded", LABELS[0])
+
+
+def test_a_group_goes_from_one_to_three_and_back_under_load_and_loses_nothing(client, record_property):
+    traffic = Traffic(client, pause_seconds=0.05)
+    assert len(bank_pods()) == 1
+    with traffic.flowing():
+        kubectl("scale", BANK, "--replicas=3")
+        kubectl("rollout", "status", BANK, f"--timeout={SECONDS}s")
+        assert len(bank_pods()) == 3
+        three = len(traffic.accepted)
+        eventually(lambda: len(traffic.accepted) > three + 100, "three have worked")
+        kubectl("scale", BANK, "--replicas=1")
+        eventually(lambda: len(bank_pods()) == 1, "two have drained and ended", SECONDS)
+        one = len(traffic.accepted)
+        eventually(lambda: len(traffic.accepted) > one + 100, "one works on")
+    ends = [ended(client, f"/v1/jobs/{job}") for job in traffic.accepted]
+    record_property("jobs", len(ends))
+    assert {job["state"] for job in ends} == {"succeeded"}
