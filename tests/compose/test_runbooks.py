@@ -61,7 +61,7 @@ def test_the_ledger_is_lost_with_its_disk(stack, operator, port):
 
 
 def test_a_group_is_stuck(stack, operator, port):
-    stack("kill", "--signal", "STOP", "worker-bank")
+    stack("exec", "-T", "worker-bank", "sh", "-c", "kill -STOP -1")  # all but the container's init
     waiting = submitted(operator, CARDS)
 
     def without_consumer():
