@@ -13,7 +13,7 @@ VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm test-compose k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean
+.PHONY: help install demo test test-slow test-vllm test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ vllm: $(VLLM_VENV)/.installed ## make the environment of the vLLM server that te
 
 test-compose: install ## the system in containers: needs Docker
 	$(BIN)/pytest -m slow tests/compose -rs
+
+test-cluster: install ## scale a group from 1 to 3 and back under load (SIGNALBOX_TEST_CONTEXT: kubectl's context)
+	@test -n "$(SIGNALBOX_TEST_CONTEXT)" || { echo "test-cluster: SIGNALBOX_TEST_CONTEXT names no cluster; docs/operations.md says which kind it takes" >&2; exit 1; }
+	$(BIN)/pytest tests/k8s/test_cluster.py -m slow -rs
 
 k8s-check: install ## render every overlay and check it against the schemas of Kubernetes 1.28 to 1.33 (needs kubectl)
 	@command -v kubectl >/dev/null || { echo "k8s-check: kubectl is missing, and it renders the overlays: install it" >&2; exit 1; }

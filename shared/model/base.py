@@ -1,5 +1,6 @@
 """The base model: find it, convert it once, name it by its contents, load it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -116,8 +117,9 @@ def _write_quietly(file: Path, text: str) -> None:
     try:
         part.write_text(text)
         part.replace(file)
-    except OSError:  # a read-only model folder only costs the digest again
-        part.unlink(missing_ok=True)
+    except OSError:  # a read-only model folder only costs the digest again, and there is nothing to take away either
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def load_model(

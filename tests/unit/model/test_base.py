@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -78,6 +79,16 @@ def test_a_damaged_digest_cache_is_made_anew(copy):
     (copy / ".signalbox-digest.json").write_text("{")
 
     assert base_model_id(copy) == before
+
+
+def test_a_folder_that_takes_no_digest_costs_only_the_digest_again(copy):
+    """As on a volume that is mounted read-only: the cache can neither be written nor taken away."""
+    before = base_model_id(copy)
+    (copy / ".signalbox-digest.json").unlink()
+    (copy / f".signalbox-digest.json.{os.getpid()}").mkdir()
+
+    assert base_model_id(copy) == before
+    assert not (copy / ".signalbox-digest.json").exists()
 
 
 def test_a_model_loads_frozen_in_eval_mode_and_in_the_asked_type(tiny_folder):
