@@ -115,7 +115,7 @@ def client(cluster):
 
         def alive():
             with contextlib.suppress(httpx.TransportError):
-                return httpx.get(f"http://127.0.0.1:{port}/livez").is_success
+                return httpx.get(f"http://127.0.0.1:{port}/healthz").is_success
 
         eventually(alive, "the API answers")
         made = json.loads(kubectl("exec", "cli", "--", "signalbox", "keys", "create", "--scope", "admin", "--json"))
