@@ -49,7 +49,7 @@ LONG: dict[int, Counts] = {
         "trainings": 5,
         "models": 2,
         "kills": 2,
-        "epochs": 120,
+        "epochs": 100,
         "checkpoint_steps": 20,
         "times_the_lease": 3,
         "patience_seconds": 300,
