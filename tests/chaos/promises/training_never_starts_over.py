@@ -1,6 +1,7 @@
 """6: a long training runs once at a time, and goes on from its last checkpoint when its trainer is killed."""
 
 import json
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -97,16 +98,17 @@ def _is_step(event: Event) -> bool:
 
 def _story(events: list[Event], job: dict[str, Any], kills: list[Kill]) -> Story:
     starts = [event.at_ms for event in events if event.state == "running"]
-    redone = [kill.step - _resumed_at(events, kill) for kill in kills]
+    lives = zip(kills, [*(kill.at_ms for kill in kills[1:]), math.inf], strict=True)
+    redone = [kill.step - _resumed_at(events, kill, until_ms) for kill, until_ms in lives]
     parallel = sum(start < kill.at_ms for start, kill in zip(starts[1:], kills, strict=False))
     ends = [event.at_ms for event in events if event.state in FINAL]
     seconds = (ends[-1] - starts[0]) / 1000 if ends and starts else 0.0
     return Story(job["state"], seconds, len(starts), kills, redone, parallel)
 
 
-def _resumed_at(events: list[Event], kill: Kill) -> int:
-    """The step that the next attempt went on from; 0 where it began anew."""
-    later = [event for event in events if event.at_ms > kill.at_ms and event.type == "progress"]
+def _resumed_at(events: list[Event], kill: Kill, until_ms: float) -> int:
+    """The step that the next attempt, which ended at `until_ms`, went on from; 0 where it began anew."""
+    later = [event for event in events if kill.at_ms < event.at_ms < until_ms and event.type == "progress"]
     return next((event.data["step"] for event in later if event.data["stage"] == "resuming"), 0)
 
 
