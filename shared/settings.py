@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import Invalid, SignalboxError
 
 
 class Settings(BaseSettings):
@@ -145,6 +147,16 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         """Where downloaded and converted files live; safe to delete while nothing runs."""
         return self.data_dir / "cache"
+
+
+def settings_error(error: ValueError) -> SignalboxError:
+    """What is wrong with the settings, variable by variable; raises the error anew where it is about something else."""
+    if not (isinstance(error, ValidationError) and error.title == "Settings"):
+        raise error
+    wrong = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    return Invalid(
+        "settings_invalid", "; ".join(f"SIGNALBOX_{name.upper()}: {why}" if name else why for name, why in wrong)
+    )
 
 
 def _tls_options(files: dict[str, Any]) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Logs, the same in every service: one JSON object a line to stderr."""
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -30,6 +32,21 @@ def configure_logging(service: str, level: int = logging.INFO) -> None:
         cache_logger_on_first_use=True,
     )
     _pass_on_library_logs(name_service)
+
+
+@contextlib.contextmanager
+def ends_with_a_sentence(service: str) -> Iterator[None]:
+    """Log what a service cannot start or go on with as one line, and end with status 1."""
+    from shared.errors import SignalboxError
+    from shared.settings import settings_error
+
+    try:
+        yield
+    except (SignalboxError, ValueError) as error:
+        known = error if isinstance(error, SignalboxError) else settings_error(error)
+        configure_logging(service)
+        structlog.get_logger().critical("service_ends", code=known.code, error=known.detail)
+        sys.exit(1)
 
 
 def _pass_on_library_logs(name_service: Processor) -> None:

@@ -1,5 +1,7 @@
 """`python -m services.adapter_worker` runs the service."""
 
 from services.adapter_worker.app import main
+from shared.telemetry import ends_with_a_sentence
 
-main()
+with ends_with_a_sentence("adapter_worker"):
+    main()

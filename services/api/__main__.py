@@ -10,7 +10,7 @@ import uvicorn
 
 from services.api.app import create_app
 from shared.settings import Settings
-from shared.telemetry import configure_logging
+from shared.telemetry import configure_logging, ends_with_a_sentence
 from shared.tracing import configure_tracing
 
 STOP_SECONDS = 10
@@ -58,4 +58,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ends_with_a_sentence("api"):
+        main()

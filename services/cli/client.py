@@ -19,12 +19,11 @@ class ApiError(SignalboxError):
 
 
 class Client:
-    """One API, one key."""
+    """One API, one key; without a key it may ask how the API is."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(60, connect=5)
-        )
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(60, connect=5))
 
     def get(self, path: str, **params: Any) -> Any:
         """GET; answers the JSON."""

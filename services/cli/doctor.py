@@ -1,6 +1,7 @@
 """`signalbox doctor`: every part that can be missing, and how to mend it."""
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,15 @@ _PACKAGES = {"fastapi": "api", "torch": "worker", "transformers": "worker", "pef
 def examine() -> list[dict[str, Any]]:
     """Look at every part; each finding has `what`, `ok`, `says`, `mend`."""
     settings = current_settings()
+    # Where an API is named the system runs elsewhere: what is not told of it is not looked for.
+    elsewhere = "SIGNALBOX_API_URL" in os.environ
+    found = [] if elsewhere else _machine(settings)
+    if not elsewhere or "redis_url" in settings.model_fields_set:
+        found += _servers(settings)
+    return [*found, *_api()]
+
+
+def _machine(settings: Settings) -> list[dict[str, Any]]:
     return [
         *(
             _look(f"package {name}", _package(name), f"pip install 'signalbox[{extra}]'")
@@ -35,11 +45,15 @@ def examine() -> list[dict[str, Any]]:
             "base model", lambda: _base_model(settings), "run `make install`, or set SIGNALBOX_BASE_MODEL to a folder"
         ),
         _look("disk", lambda: _disk(settings), "free some space, or set SIGNALBOX_DATA_DIR to a larger disk"),
+    ]
+
+
+def _servers(settings: Settings) -> list[dict[str, Any]]:
+    return [
         _look("ledger", lambda: _redis(settings.redis_url), "run `signalbox up`, or set SIGNALBOX_REDIS_URL"),
         _look("ledger durability", lambda: _durable(settings.redis_url), "run that Redis with appendonly yes"),
         _look("broker", lambda: _redis(settings.broker_url), "run `signalbox up`, or set SIGNALBOX_BROKER_URL"),
         _look("object store", lambda: _store(settings), "run `signalbox up`, or set SIGNALBOX_S3_URL and its keys"),
-        *_api(),
     ]
 
 
@@ -100,7 +114,7 @@ def _api() -> list[dict[str, Any]]:
     parts: dict[str, dict[str, Any]] = {}
 
     def answers() -> str:
-        parts.update(current_client().readiness()["parts"])
+        parts.update(current_client(needs_key=False).readiness()["parts"])
         return "answers"
 
     found = _look("api", answers, "run `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY")

@@ -9,7 +9,7 @@ import typer
 from services.cli import show
 from services.cli.commands import evaluation, jobs, keys, releases, training, uploads
 from services.cli.commands.common import Json
-from shared.errors import Invalid, SignalboxError
+from shared.errors import SignalboxError, Unavailable
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Many LoRA adapters, one base model, no hand picking."
@@ -42,19 +42,19 @@ def main() -> None:
         show.error(error)
         sys.exit(1)
     except ValueError as error:
-        show.error(_wrong_settings(error))
+        from shared.settings import settings_error
+
+        show.error(settings_error(error))
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        show.error(_missing_package(error))
         sys.exit(1)
 
 
-def _wrong_settings(error: ValueError) -> SignalboxError:
-    """What is wrong with the settings, variable by variable; raises the error anew where it is about something else."""
-    from pydantic import ValidationError
-
-    if not (isinstance(error, ValidationError) and error.title == "Settings"):
-        raise error
-    wrong = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
-    return Invalid(
-        "settings_invalid", "; ".join(f"SIGNALBOX_{name.upper()}: {why}" if name else why for name, why in wrong)
+def _missing_package(error: ModuleNotFoundError) -> SignalboxError:
+    """A command that needs more than is installed here, as in an image of one service."""
+    return Unavailable(
+        "package_missing", f"this command needs {error.name}, which is not here: run it where `make install` was run"
     )
 
 

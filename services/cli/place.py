@@ -50,16 +50,19 @@ def current_settings() -> Settings:
     return Settings(**found) if found else settings
 
 
-def current_client() -> Client:
+def current_client(*, needs_key: bool = True) -> Client:
     """A client of the API of the environment, or of what `signalbox up` started; raises `Unavailable`."""
     known = Place(Settings().data_dir).read()
     url = os.environ.get("SIGNALBOX_API_URL") or known.get("api_url")
     key = os.environ.get("SIGNALBOX_API_KEY") or known.get("api_key")
-    if not url or not key:
+    if not url:
         raise Unavailable(
-            "nothing_runs", "no system runs here: start `signalbox up`, or set SIGNALBOX_API_URL and _API_KEY"
+            "nothing_runs",
+            "no system runs here: start `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY",
         )
-    return Client(url, key)
+    if needs_key and not key:
+        raise Unavailable("key_missing", f"the API at {url} asks for a key: set SIGNALBOX_API_KEY")
+    return Client(url, key or "")
 
 
 def current_registry(settings: Settings) -> Registry:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
 from rich.table import Table
 
@@ -103,7 +104,7 @@ def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         return
     for row in rows:
         mark = "[green]ok[/green]  " if row["ok"] else "[red]no[/red]  "
-        out.print(f"{mark}{row['what']}: {row['says']}" + ("" if row["ok"] else f"\n    → {row['mend']}"))
+        out.print(mark + escape(f"{row['what']}: {row['says']}" + ("" if row["ok"] else f"\n    → {row['mend']}")))
 
 
 def evaluation(found: dict[str, Any], *, as_json: bool) -> None:

@@ -3,5 +3,7 @@
 import sys
 
 from services.trainer.app import main
+from shared.telemetry import ends_with_a_sentence
 
-main(once="--once" in sys.argv[1:])
+with ends_with_a_sentence("trainer"):
+    main(once="--once" in sys.argv[1:])

@@ -57,6 +57,15 @@ def test_a_named_adapter_answers_as_on_the_reference_path(released, reference, l
     assert job["result"]["text"] == reference.generate(entry, "card limit", max_new_tokens=24)
 
 
+def test_waiting_for_a_training_that_fails_ends_with_status_1(released, monkeypatch):
+    monkeypatch.setenv("SIGNALBOX_DATA_DIR", str(released.supervisor.settings.data_dir))
+    content = "\n".join(json.dumps({"input": f"text {number}"}) for number in range(8))
+    released.client.post("/v1/datasets", content=content.encode(), params={"name": "unanswered"})
+    asked = ["train", "adapter", "--label", "bank.cards", "--dataset", "unanswered", "--wait", "--json"]
+    done = CliRunner().invoke(app, asked)
+    assert (done.exit_code, json.loads(done.stdout)["state"]) == (1, "failed")
+
+
 def test_the_command_line_measures_the_running_release(released, tmp_path, monkeypatch):
     settings = released.supervisor.settings
     monkeypatch.setenv("SIGNALBOX_DATA_DIR", str(settings.data_dir))

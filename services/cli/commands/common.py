@@ -1,11 +1,20 @@
-"""What many commands need: two options, and doors to the API and the ledger that import nothing before they open."""
+"""What many commands need: two options, how a wait ends, and doors that import nothing before they open."""
 
 from typing import Annotated, Any
 
 import typer
 
+from services.cli import show
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end, with progress.")]
+
+
+def end_of(job: dict[str, Any], *, as_json: bool) -> None:
+    """Show a job that was waited for; ends with status 1 where it did not succeed, so that a script stops."""
+    show.job(job, as_json=as_json)
+    if job["state"] != "succeeded":
+        raise typer.Exit(1)
 
 
 def client() -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli import show
-from services.cli.commands.common import Json, Wait, client
+from services.cli.commands.common import Json, Wait, client, end_of
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, replay.")
 
@@ -28,8 +28,9 @@ def submit(
     api = client()
     job = api.post("/v1/jobs", body | chosen)
     if wait:
-        job = show.follow_generation(api, job["id"], quiet=json)
-    show.job(job, as_json=json)
+        end_of(show.follow_generation(api, job["id"], quiet=json), as_json=json)
+    else:
+        show.job(job, as_json=json)
 
 
 def run_reference(

@@ -27,6 +27,9 @@ def keys_create(
 
     from shared import keys as store
 
+    known = [one.value for one in store.Scope]
+    if unknown := set(scope) - set(known):
+        raise typer.BadParameter(f"no scope {', '.join(unknown)}: there are {', '.join(known)}")
     made = store.create(
         redis(),
         frozenset(map(store.Scope, scope)),

@@ -1,6 +1,6 @@
 """Commands about releases."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ def releases_show(
 @app.command("promote")
 def releases_promote(release_id: str, force: bool = False) -> None:
     """Make a candidate the current release."""
-    show.record(client().post(f"/v1/releases/{release_id}/promote", {"force": force}), as_json=False)
+    _show_current(client().post(f"/v1/releases/{release_id}/promote", {"force": force}))
 
 
 @app.command("rollback")
@@ -35,7 +35,11 @@ def releases_rollback(
     to: Annotated[str, typer.Option(help="Release id; the parent where it is missing.")] = "",
 ) -> None:
     """Go back to the parent of the current release."""
-    show.record(client().post("/v1/releases/rollback", {"to": to} if to else {}), as_json=False)
+    _show_current(client().post("/v1/releases/rollback", {"to": to} if to else {}))
+
+
+def _show_current(release: dict[str, Any]) -> None:
+    show.record({"current": release["id"], "labels": sorted(release["labels"])}, as_json=False)
 
 
 @app.command("restore")

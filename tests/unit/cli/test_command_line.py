@@ -113,3 +113,42 @@ def test_a_setting_that_is_wrong_is_one_sentence_that_names_it(tmp_path):
     assert "SIGNALBOX_WORKER_SLOTS: " in said
     assert "Traceback" not in said
     assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_an_api_without_a_key_is_said_to_ask_for_one(tmp_path):
+    done = run("jobs", "list", data_dir=tmp_path, SIGNALBOX_API_URL="http://127.0.0.1:1")
+    assert (done.returncode, "key_missing" in done.stderr, "SIGNALBOX_API_KEY" in done.stderr) == (1, True, True)
+
+
+def test_the_doctor_of_a_system_elsewhere_looks_for_nothing_here(tmp_path):
+    done = run("doctor", "--json", data_dir=tmp_path, SIGNALBOX_API_URL="http://127.0.0.1:1")
+    assert [finding["what"] for finding in json.loads(done.stdout)] == ["api"]
+
+
+def test_what_the_doctor_advises_is_printed_whole(tmp_path):
+    from services.cli import show
+
+    with show.out.capture() as captured:
+        show.findings(
+            [{"what": "x", "ok": False, "says": "[a]", "mend": "pip install 'signalbox[worker]'"}], as_json=False
+        )
+    assert "'signalbox[worker]'" in captured.get()
+
+
+@pytest.mark.parametrize("content", ["{", "3"])
+def test_settings_that_are_no_json_object_are_refused(tmp_path, content):
+    file = tmp_path / "settings.json"
+    file.write_text(content)
+    away = {"SIGNALBOX_API_URL": "http://127.0.0.1:1", "SIGNALBOX_API_KEY": "x"}
+    done = run("train", "adapter", "--label", "a.b", "--dataset", "d", "--settings", file, data_dir=tmp_path, **away)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+
+
+@pytest.mark.parametrize("service", ["selector", "adapter_worker", "trainer", "api"])
+def test_a_service_with_a_wrong_setting_ends_with_one_line(tmp_path, service):
+    environment = {"PATH": "/usr/bin:/bin", "SIGNALBOX_DATA_DIR": str(tmp_path), "SIGNALBOX_LEASE_SECONDS": "abc"}
+    command = [sys.executable, "-m", f"services.{service}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (done.returncode, line["code"], line["service"]) == (1, "settings_invalid", service)
+    assert "SIGNALBOX_LEASE_SECONDS" in line["error"]
