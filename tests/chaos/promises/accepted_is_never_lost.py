@@ -14,6 +14,7 @@ def plan(size: Size) -> Plan:
         workers=("bank,travel,base",) * size.workers,
         models=size.models,
         lease_seconds=size.lease_seconds,
+        max_lost_leases=size.max_lost_leases,
     )
 
 
