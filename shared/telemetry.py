@@ -9,6 +9,9 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from shared.errors import SignalboxError
+from shared.settings import settings_error
+
 
 def configure_logging(service: str, level: int = logging.INFO) -> None:
     """Write one JSON object a line to stderr, with what `structlog.contextvars` holds (job_id, release, ...)."""
@@ -37,9 +40,6 @@ def configure_logging(service: str, level: int = logging.INFO) -> None:
 @contextlib.contextmanager
 def ends_with_a_sentence(service: str) -> Iterator[None]:
     """Log what a service cannot start or go on with as one line, and end with status 1."""
-    from shared.errors import SignalboxError
-    from shared.settings import settings_error
-
     try:
         yield
     except (SignalboxError, ValueError) as error:

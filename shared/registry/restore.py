@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from redis import Redis
+from redis.client import Pipeline
 
 from shared.registry.manifests import AdapterManifest, DatasetManifest, Release
 from shared.store import ObjectStore
@@ -46,15 +47,25 @@ def _restore_tenant(redis: Redis, store: ObjectStore, tenant_id: str, keys: list
     for kind, model in _MANIFESTS.items():
         made[kind] = 0
         for key, name in _named(keys, f"tenants/{tenant_id}/{kind}/"):
+            stored = store.get(key)
             try:
-                manifest = model.model_validate_json(store.get(key))
+                manifest = model.model_validate_json(stored)
             except ValidationError:
                 unreadable.append(key)
                 continue
-            made[kind] += redis.hsetnx(f"sb:{kind}:{tenant_id}", name, manifest.model_dump_json())
+            made[kind] += redis.hsetnx(
+                f"sb:{kind}:{tenant_id}", name, stored
+            )  # as it is: a later version may know more
             if isinstance(manifest, AdapterManifest):
                 _count_version(redis, manifest)
-    _restore_pointer(redis, store, tenant_id, _named(keys, f"tenants/{tenant_id}/promotions/"))
+    log = []
+    for key, name in _named(keys, f"tenants/{tenant_id}/promotions/"):
+        try:
+            log.append(_move(store.get(key), name))
+        except (ValueError, KeyError, TypeError):
+            unreadable.append(key)
+    if log:
+        _restore_pointer(redis, tenant_id, sorted(log, key=lambda move: move["at_ms"]))
     current = str(redis.get(f"sb:release:{tenant_id}") or "")
     return Restored(tenant_id, made["adapters"], made["datasets"], made["releases"], current, unreadable)
 
@@ -72,25 +83,29 @@ def _count_version(redis: Redis, manifest: AdapterManifest) -> None:
         redis.hincrby(key, manifest.label, behind)
 
 
-def _restore_pointer(redis: Redis, store: ObjectStore, tenant_id: str, moves: list[tuple[str, str]]) -> None:
+def _restore_pointer(redis: Redis, tenant_id: str, log: list[dict[str, Any]]) -> None:
     """Log and pointer, where the ledger has neither: a release that was promoted since then stays."""
-    log = [_move(store.get(key), name) for key, name in sorted(moves, key=lambda move: _nanoseconds(move[1]))]
-    if not log or redis.exists(f"sb:release:{tenant_id}"):
-        return
-    raw = redis.hget(f"sb:releases:{tenant_id}", log[-1]["release"])
+    pointer, promotions = f"sb:release:{tenant_id}", f"sb:promotions:{tenant_id}"
+    current = log[-1]["release"]
+    raw = redis.hget(f"sb:releases:{tenant_id}", current)
     if raw is None:
         return  # its manifest is unreadable, and is named
-    pipe = redis.pipeline()
-    pipe.delete(f"sb:promotions:{tenant_id}")
-    pipe.rpush(f"sb:promotions:{tenant_id}", *map(json.dumps, log))
-    pipe.set(f"sb:release:{tenant_id}", log[-1]["release"])
-    pipe.sadd("sb:queues", *Release.model_validate_json(raw).queues)
-    pipe.execute()
+    queues = Release.model_validate_json(raw).queues
 
+    def move(pipe: Pipeline) -> None:
+        if pipe.exists(pointer):
+            return
+        pipe.multi()
+        pipe.delete(promotions)
+        pipe.rpush(promotions, *map(json.dumps, log))
+        pipe.set(pointer, current)
+        pipe.sadd("sb:queues", *queues)
 
-def _nanoseconds(name: str) -> int:
-    return int(name.split("-", maxsplit=1)[0])
+    redis.transaction(move, pointer)  # anew where somebody promotes meanwhile
 
 
 def _move(stored: bytes, name: str) -> dict[str, Any]:
-    return dict(json.loads(stored)) | {"at_ms": _nanoseconds(name) // 1_000_000}
+    """A move as the ledger logs it; raises where the object is none."""
+    move = json.loads(stored)
+    at_ms = int(name.split("-", maxsplit=1)[0]) / 1e6  # the name begins with nanoseconds
+    return {"release": move["release"], "from": move["from"], "at_ms": at_ms, "by": move["by"]}

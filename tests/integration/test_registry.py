@@ -376,6 +376,15 @@ def test_restoring_leaves_what_was_promoted_since(registry_alone, ledger, histor
     assert len(registry_alone.releases("t")) == 4
 
 
+def test_a_damaged_move_is_named_and_the_one_before_it_counts(registry_alone, ledger, history):
+    keys = registry_alone.store.keys("tenants/t/promotions/")
+    registry_alone.store.put(keys[-1], b"{}")
+    ledger.redis.flushall()
+    (restored,) = restore(ledger.redis, registry_alone.store)
+    assert restored.unreadable == [keys[-1]]
+    assert registry_alone.current_id("t") == history[4][-2][0]
+
+
 def test_a_damaged_manifest_is_named_and_the_others_come_back(registry_alone, ledger, history):
     key = f"tenants/t/releases/{history[3]}.json"
     whole = registry_alone.store.get(key)

@@ -74,7 +74,7 @@ def overlay(folder, models):
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     save_tiny_model(folder / "tiny")
-    for path in (*folder.parents[:3], folder, *folder.rglob("*")):
+    for path in (folder, *folder.rglob("*")):
         path.chmod(0o777)  # the pods' user is not the test's
     return folder
 
