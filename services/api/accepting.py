@@ -30,21 +30,18 @@ async def accept(parts: Parts, caller: Key, ask: JobRequest, idempotency_key: st
     `TooMany`; `Unavailable`.
     """
     check_sizes(parts.settings, ask.input, ask.params.max_new_tokens)
+    job_id = new_job_id(caller.tenant_id, idempotency_key)
+    # A repeated request is answered as before and costs no tokens, even where its label has left the release meanwhile.
+    earlier = await earlier_job(parts, caller, idempotency_key)
+    if earlier and earlier.body == ask.model_dump(mode="json", exclude_none=True):
+        return _answer_of(earlier), True
     new_tokens = ask.params.max_new_tokens or DEFAULT_NEW_TOKENS
     await parts.quotas.count_tokens(caller, ask.instruction, ask.input, new_tokens=new_tokens)
-    job_id = new_job_id(caller.tenant_id, idempotency_key)
 
     def build(current: Current) -> NewJob:
         return generation_job(job_id, caller.tenant_id, ask, current, parts.settings)
 
-    try:
-        job, created = await create_under_release(parts, caller.tenant_id, build)
-    except (Invalid, Conflict):
-        # A repeated request is answered as before, even where its label has left the release meanwhile.
-        earlier = await _earlier(parts, caller, job_id, ask) if idempotency_key else None
-        if earlier is None:
-            raise
-        return _answer_of(earlier), True
+    job, created = await create_under_release(parts, caller.tenant_id, build)
     if created.existing:
         return _answer_of(await parts.ledger.do(calls.get(job_id, caller.tenant_id))), True
     log.debug("job_accepted", job_id=job_id, release=job.release, queue=job.queue)
@@ -128,12 +125,14 @@ def _known(release: Release) -> str:
     return ", ".join(labels[:_SHOWN_LABELS]) + more
 
 
-async def _earlier(parts: Parts, caller: Key, job_id: str, ask: JobRequest) -> Job | None:
+async def earlier_job(parts: Parts, caller: Key, idempotency_key: str | None) -> Job | None:
+    """The job that an earlier request with this key made."""
+    if idempotency_key is None:
+        return None
     try:
-        job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
+        return await parts.ledger.do(calls.get(new_job_id(caller.tenant_id, idempotency_key), caller.tenant_id))
     except NotFound:
         return None
-    return job if job.body == ask.model_dump(mode="json", exclude_none=True) else None
 
 
 def _answer_of(job: Job) -> Accepted:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from services.api.accepting import check_sizes, create_under_release
+from services.api.accepting import check_sizes, create_under_release, earlier_job
 from services.api.parts import Parts
 from services.api.releases import Current
 from services.api.schemas import Accepted, Selection, SelectRequest
@@ -21,7 +21,8 @@ async def select(
 ) -> tuple[Selection | Accepted, bool]:
     """The selection, or the job where it takes longer than `wait_seconds`; and whether the key was used before."""
     check_sizes(parts.settings, ask.input)
-    await parts.quotas.count_tokens(caller, ask.instruction, ask.input)
+    if not await earlier_job(parts, caller, idempotency_key):
+        await parts.quotas.count_tokens(caller, ask.instruction, ask.input)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
 
     def build(current: Current) -> NewJob:

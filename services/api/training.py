@@ -6,7 +6,7 @@ from typing import Annotated, Self
 import structlog
 from pydantic import Field, model_validator
 
-from services.api.accepting import create
+from services.api.accepting import create, earlier_job
 from services.api.parts import Parts
 from services.api.schemas import Accepted
 from services.api.views import accepted
@@ -76,7 +76,7 @@ async def submit(parts: Parts, caller: Key, ask: AnyTraining, idempotency_key: s
     `labels_too_few` and those of `after`; `Conflict` `label_exists`.
     """
     job_id = new_job_id(caller.tenant_id, idempotency_key)
-    is_known = bool(idempotency_key) and await _exists(parts, caller, job_id)
+    is_known = await earlier_job(parts, caller, idempotency_key)
     pinned = ask if is_known else await asyncio.to_thread(pin, parts, caller.tenant_id, ask)
     job = training_job(job_id, caller.tenant_id, ask, pinned)
     created = await create(parts, job)
@@ -130,11 +130,3 @@ async def training(parts: Parts, caller: Key, job_id: str) -> Job:
     if job.kind is not JobKind.TRAIN:
         raise NotFound("job_not_found", f"job {job_id} is no training job; look at /v1/jobs/{job_id}")
     return job
-
-
-async def _exists(parts: Parts, caller: Key, job_id: str) -> bool:
-    try:
-        await parts.ledger.do(calls.get(job_id, caller.tenant_id))
-    except NotFound:
-        return False
-    return True

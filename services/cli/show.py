@@ -44,7 +44,9 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
     if as_json:
         json_line(list(rows))
         return
-    view = Table(*columns)
+    view = Table()
+    for column in columns:  # an id cut short cannot be copied into the next command: the others fold first
+        view.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
         view.add_row(*(_short(row.get(column)) for column in columns))
     out.print(view)
@@ -77,7 +79,7 @@ def job(value: dict[str, Any], *, as_json: bool) -> None:
     if value.get("stage_ms"):
         fields["stage_ms"] = value["stage_ms"]
     if value.get("waiting_for_group"):
-        fields["waiting_for_group"] = f"no live worker serves {value.get('queue')}; start one"
+        fields["waiting_for_group"] = _no_worker(value)
     if value.get("error"):
         fields["error"] = value["error"]
     record(fields, as_json=False)
@@ -182,13 +184,21 @@ def event(kind: str, data: dict[str, Any]) -> None:
 
 
 def follow_generation(client: Any, job_id: str, *, quiet: bool) -> dict[str, Any]:
-    """Print a job's text as it comes; answers the ended job."""
+    """Print a job's text as it comes, and where it waits for a worker that is not there; answers the ended job."""
     for kind, data in client.events(f"/v1/jobs/{job_id}/events"):
         if kind == "token" and not quiet:
             out.print(data["text"], end="", markup=False, highlight=False)
+        elif kind == "state" and data["state"] in ("queued", "routed"):
+            job = client.get(f"/v1/jobs/{job_id}")
+            if job["waiting_for_group"]:
+                err.print(_no_worker(job), markup=False)
     if not quiet:
         out.print()
     return dict(client.get(f"/v1/jobs/{job_id}"))
+
+
+def _no_worker(job: Mapping[str, Any]) -> str:
+    return f"no live worker serves {job['queue']}; start one"
 
 
 def follow_training(client: Any, job_id: str, *, quiet: bool) -> dict[str, Any]:

@@ -89,7 +89,10 @@ def jobs_tail(job_id: str) -> None:
 @app.command("cancel")
 def jobs_cancel(job_id: str) -> None:
     """Cancel a job: at once where it waits, within a step where it runs."""
-    show.job(client().delete(f"/v1/jobs/{job_id}"), as_json=False)
+    job = client().delete(f"/v1/jobs/{job_id}")
+    if job["state"] in ("succeeded", "failed", "rejected"):
+        show.err.print("it had ended before; nothing is cancelled")
+    show.job(job, as_json=False)
 
 
 @app.command("dead")

@@ -66,6 +66,18 @@ async def test_a_job_counts_its_text_and_the_answer_it_asks_for(limited, release
     assert ledger.redis.zcard("sb:jobs:default") == 2
 
 
+async def test_a_repeated_request_costs_no_tokens_and_another_one_does(limited, release):
+    client = limited(tokens_per_minute=100)
+    body = {"input": "x" * 80, "label": "fin.sa", "params": {"max_new_tokens": 40}}  # 20 + 40
+    same = {"headers": {"Idempotency-Key": "k1"}, "json": body}
+    answers = [await client.post("/v1/jobs", **same) for _ in range(3)]
+    assert [(a.status_code, a.json()["id"]) for a in answers] == [(202, answers[0].json()["id"])] * 3
+    assert answers[1].headers["Idempotent-Replayed"] == "true"
+    named = {"headers": {"Idempotency-Key": "k3"}, "json": {"input": "x" * 80, "wait_seconds": 0}}  # 20
+    assert [(await client.post("/v1/select", **named)).status_code for _ in range(3)] == [202] * 3
+    refused(await client.post("/v1/jobs", headers={"Idempotency-Key": "k2"}, json=body), "too_many_tokens")
+
+
 async def test_a_job_above_a_whole_minutes_tokens_is_told_so_and_not_to_wait(limited, release):
     client = limited(tokens_per_minute=100)
     body = {"input": "x", "params": {"max_new_tokens": 200}}

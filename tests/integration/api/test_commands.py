@@ -1,0 +1,47 @@
+"""What the command line says of jobs, against a real API."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).parent / "signalbox"
+
+
+@pytest.fixture
+def command(api, tokens, tmp_path):
+    """Starts a command of the command line with the administrator's key."""
+    env = {"SIGNALBOX_API_URL": api["url"], "SIGNALBOX_API_KEY": tokens["admin"], "SIGNALBOX_DATA_DIR": str(tmp_path)}
+
+    def start(*words):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([PROGRAM, *words], env=env, text=True, cwd=tmp_path, **pipes)
+
+    return start
+
+
+async def output(process):
+    return await asyncio.to_thread(process.communicate)
+
+
+async def test_a_wait_for_a_worker_that_is_not_there_is_told_of_and_ends_with_the_job(command, admin, release):
+    waiting = command("submit", "my card", "--label", "fin.sa", "--wait")
+    assert "no live worker serves generate.fin" in await asyncio.to_thread(waiting.stderr.readline)
+    (job,) = (await admin.get("/v1/jobs")).json()["items"]
+    await admin.delete(f"/v1/jobs/{job['id']}")
+    out, _ = await output(waiting)
+    assert (waiting.returncode, "cancelled" in out) == (1, True)
+
+
+async def test_cancelling_is_silent_unless_the_job_had_ended(command, admin, release, worker):
+    ids = [(await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"] for _ in range(2)]
+    worker.run(ids[1], "generate.fin")
+    assert ((await output(command("jobs", "cancel", ids[0])))[1]) == ""
+    assert "had ended before" in (await output(command("jobs", "cancel", ids[1])))[1]
+
+
+async def test_a_table_on_a_narrow_terminal_shows_ids_whole(command, admin, release):
+    job = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()
+    assert job["id"] in (await output(command("jobs", "list")))[0]
