@@ -8,7 +8,7 @@ from typing import IO
 
 FIRST_PAUSE_SECONDS = 0.5
 LAST_PAUSE_SECONDS = 30.0
-STABLE_SECONDS = 30.0
+STABLE_SECONDS = 10.0
 
 
 class Backoff:
