@@ -5,6 +5,7 @@ import shutil
 from services.trainer import metrics
 from services.trainer.handlers import train
 from services.trainer.workshop import Workshop
+from shared import memory
 from shared.adapter_files import BaseShapes
 from shared.attempts import Held
 from shared.jobs import Job
@@ -50,6 +51,7 @@ def main(*, once: bool = False) -> None:
         finally:
             metrics.clear()
             shutil.rmtree(workshop.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
+            memory.give_back()
 
     service.on(TaskName.TRAIN, work)
     if once:
