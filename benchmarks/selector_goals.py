@@ -46,8 +46,9 @@ def figures(found: Mapping[str, Outcome]) -> list[Row]:
             accuracy_row("acc12_words", best, "light", None),
             accuracy_row("acc9_clear", best, kind, 0.985, clear),
         ]
-    if "instructions" in found:
-        rows += [accuracy_row("acc12_both", found["instructions"], best_kind(found["instructions"]), 0.95)]
+    if both := [found[name] for name in ("instructions", "instructions-words") if name in found]:
+        best = max(both, key=promise)
+        rows += [accuracy_row("acc12_both", best, best_kind(best), 0.95)]
     if {"add", "twelve", "six"} <= found.keys():
         rows += add_rows(found["six"], found["add"], found["twelve"])
     if "delete" in found:
