@@ -42,7 +42,7 @@ MEAN = SelectionSettings(rows_per_label=ROWS_PER_LABEL, pooling="mean")
 SUM = SelectionSettings(rows_per_label=ROWS_PER_LABEL)
 PUBLISHED = ("fin.ha", "fin.sa")
 CUT = LoraSettings(learning_rate=1e-3, epochs=2, max_length=512, precision="bfloat16", checkpoint_steps=10_000)
-CUT_ROWS, CUT_TEST_ROWS = 24, 25
+CUT_ROWS, CUT_TEST_ROWS = 12, 25
 """Of each task."""
 
 
@@ -148,7 +148,7 @@ def trained(bench: Benchmark, make: Callable[..., list[Example]], folder: Path) 
         examples = make(load_tokenizer(base), mixed(texts, CUT.seed), labels, CUT.max_length)
         print(f"{folder.name}: {len(examples)} of {CUT_ROWS * len(texts)} rows have an answer", flush=True)
         model = with_lora(load_model(base, "float32"), CUT)
-        run(model, examples, CUT, folder / "run", base_id=base_model_id(base), hooks=Hooks(), resume_from=None)
+        run(model, examples, CUT, folder / "run", hooks=Hooks(), resume_from=None)
         save_adapter(model, folder / "adapter", base_model_id(base))
     return folder / "adapter"
 

@@ -14,6 +14,7 @@ def resident():
 
 @pytest.mark.skipif(not hasattr(__import__("ctypes").CDLL(None), "malloc_trim"), reason="no glibc")
 def test_what_was_freed_below_a_block_in_use_goes_back():
+    give_back()
     before = resident()
     blocks = [bytearray(4096) for _ in range(40_000)]
     pin = blocks[-1]  # the heap cannot shrink below it
