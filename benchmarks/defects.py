@@ -21,7 +21,7 @@ from benchmarks.common import Row, median_row, print_table, write_results
 from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, need_data, read
 from services.trainer.infra.embedders import Embed, Floats, embedder
 from services.trainer.infra.fit_light import fit_light
-from services.trainer.infra.loop import Hooks, run
+from services.trainer.infra.loop import Hooks, Trainable, run
 from services.trainer.infra.peft_folder import save_adapter, with_lora
 from services.trainer.infra.representation import mixed, representation_set
 from services.trainer.infra.select_scores import score_rows
@@ -42,7 +42,7 @@ MEAN = SelectionSettings(rows_per_label=ROWS_PER_LABEL, pooling="mean")
 SUM = SelectionSettings(rows_per_label=ROWS_PER_LABEL)
 PUBLISHED = ("fin.ha", "fin.sa")
 CUT = LoraSettings(learning_rate=1e-3, epochs=2, max_length=512, precision="bfloat16", checkpoint_steps=10_000)
-CUT_ROWS, CUT_TEST_ROWS = 12, 25
+CUT_ROWS, CUT_TEST_ROWS = 8, 15
 """Of each task."""
 
 
@@ -148,8 +148,9 @@ def trained(bench: Benchmark, make: Callable[..., list[Example]], folder: Path) 
         examples = make(load_tokenizer(base), mixed(texts, CUT.seed), labels, CUT.max_length)
         print(f"{folder.name}: {len(examples)} of {CUT_ROWS * len(texts)} rows have an answer", flush=True)
         model = with_lora(load_model(base, "float32"), CUT)
-        run(model, examples, CUT, folder / "run", hooks=Hooks(), resume_from=None)
-        save_adapter(model, folder / "adapter", base_model_id(base))
+        trainable = Trainable(model, lambda into: save_adapter(model, into, base_model_id(base)))
+        run(trainable, examples, CUT, folder / "run", hooks=Hooks(), resume_from=None)
+        trainable.save(folder / "adapter")
     return folder / "adapter"
 
 
