@@ -5,7 +5,7 @@
 - cut: a training prompt that is too long loses its end, where the list of tasks and the label are, not its input.
 
 The first two are measured with words alone, over seeds. The last needs the language model, since only its prompt has
-an end to lose: `--cut` trains two of them, an hour of one core, kept in `--folder`. The faults live here alone. Figures
+an end to lose: `--cut` trains two of them, some minutes each, kept in `--folder`. The faults live here alone. Figures
 are points of accuracy on test rows, right minus faulty; input only.
 """
 
