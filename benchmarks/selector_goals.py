@@ -46,9 +46,8 @@ def figures(found: Mapping[str, Outcome]) -> list[Row]:
             accuracy_row("acc12_words", best, "light", None),
             accuracy_row("acc9_clear", best, kind, 0.985, clear),
         ]
-    if both := [found[name] for name in ("instructions", "instructions-words") if name in found]:
-        best = max(both, key=promise)
-        rows += [accuracy_row("acc12_both", best, best_kind(best), 0.95)]
+    if both := found.get("instructions"):
+        rows += [accuracy_row("acc12_both", both, best_kind(both), 0.95)]
     if {"add", "twelve", "six"} <= found.keys():
         rows += add_rows(found["six"], found["add"], found["twelve"])
     if "delete" in found:
