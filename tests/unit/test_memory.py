@@ -1,5 +1,7 @@
 """What a process holds after work that needed much."""
 
+import ctypes
+
 import psutil
 import pytest
 
@@ -12,7 +14,7 @@ def resident():
     return psutil.Process().memory_info().rss
 
 
-@pytest.mark.skipif(not hasattr(__import__("ctypes").CDLL(None), "malloc_trim"), reason="no glibc")
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="no glibc")
 def test_what_was_freed_below_a_block_in_use_goes_back():
     give_back()
     before = resident()

@@ -1,9 +1,10 @@
 """Train an adapter or a selector: rows in, a PEFT folder out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec
 
 from services.trainer.domain.rows import Row, SelectorRow
 from services.trainer.infra.config import LoraConfigSettings
@@ -18,6 +19,7 @@ from services.trainer.infra.peft_folder import (
 from services.trainer.infra.sequences import Example, adapter_examples, balanced, head_examples, selector_examples
 from shared.errors import Invalid
 from shared.labels import Label
+from shared.memory import give_back
 from shared.model.base import base_model_id, load_model
 from shared.model.head import has_head, load_classifier
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from services.trainer.infra.loop import Hooks, Trainable
 
+_Asked = ParamSpec("_Asked")
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -41,6 +44,18 @@ class Start(NamedTuple):
 
     weights: Path
     labels: Sequence[Label]
+
+
+def _leaving_memory(training: Callable[_Asked, Path]) -> Callable[_Asked, Path]:
+    """Give back what a training held before its result is judged: that loads the base model a second time."""
+
+    @wraps(training)
+    def train(*args: _Asked.args, **kwargs: _Asked.kwargs) -> Path:
+        folder = training(*args, **kwargs)
+        give_back()  # Trainer, callbacks and model hold each other: they would stay until some later collection
+        return folder
+
+    return train
 
 
 def train_adapter(
@@ -98,6 +113,7 @@ def train_selector(
     )  # fmt: skip
 
 
+@_leaving_memory
 def train_together(
     model_folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
@@ -128,6 +144,7 @@ def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
     return rearrange_head(start.weights, start.labels, labels, folder) if has_head(start.weights) else start.weights
 
 
+@_leaving_memory
 def _train(
     model_folder: Path,
     examples: list[Example],

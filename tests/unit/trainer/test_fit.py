@@ -1,9 +1,11 @@
+import gc
 import json
 import shutil
 from importlib.util import find_spec
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 
 from services.trainer.domain.rows import Row, SelectorRow
@@ -67,6 +69,16 @@ def test_an_adapter_is_two_files_without_a_path_of_this_machine(train, tiny_fold
     assert json.loads(text)["base_model_name_or_path"] == base_model_id(tiny_folder)
     assert str(tmp_path.parent) not in text
     assert str(tiny_folder) not in text
+
+
+def test_the_model_has_left_memory_when_its_adapter_is_there(train):
+    gc.collect()
+    gc.disable()  # what the process would collect sooner or later must be gone at once
+    try:
+        train()
+        assert not [thing for thing in gc.get_objects() if issubclass(type(thing), PeftModel)]
+    finally:
+        gc.enable()
 
 
 def test_training_lowers_the_loss_of_the_answers(train, tiny_folder, tiny_tokenizer):
