@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,8 @@ def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system
     found = ours(tmp_path)
     assert {part for condition, part, _ in found if condition == "both"} == {"llm", "light", "cascade"}
     assert found["both", "light", "accuracy"]["paper"] == "0.9"
+    folder = Path(system.supervisor.settings.base_model)
+    assert {line["base"] for line in found.values()} - {""} == {folder.name}  # not where it lies
     assert int(found["both", "llm", "accuracy"]["tokens_seen"]) > 0
     assert found["added", "light", "accuracy"]["rows"] == "18"
     assert {part for condition, part, _ in found if condition == "balanced"} == {"llm"}

@@ -25,7 +25,7 @@ class Bench:
     registry: Registry
     settings: Settings
     base: str
-    """The base model as it was named."""
+    """The base model as reports name it: a folder by its last part, so that no report tells where it lies."""
     base_folder: Path
     base_id: str
     rows: TaskRows
@@ -66,7 +66,8 @@ def open_bench(base: str, rows: TaskRows, folder: Path) -> Bench:
     base_folder = resolve_base_model(settings.model_copy(update={"base_model": base}))
     base_id = base_model_id(base_folder)
     _check_base(client, base, base_id)
-    return Bench(client, registry, settings, base, base_folder, base_id, rows, Outcomes(folder))
+    named = base_folder.name if Path(base).expanduser().is_dir() else base
+    return Bench(client, registry, settings, named, base_folder, base_id, rows, Outcomes(folder))
 
 
 def _check_base(client: Client, base: str, base_id: str) -> None:

@@ -17,6 +17,7 @@ PARTS = {
     "": "",
 }
 ACCURACY = "accuracy"
+BASE_MODEL = "base model"
 
 
 class Line(NamedTuple):
@@ -31,6 +32,11 @@ class Line(NamedTuple):
     """By column: `accuracy` and the labels."""
     outcome: Outcome | None = None
     status: str = ""
+
+    @property
+    def name(self) -> str:
+        """The condition, with the base model where several are compared."""
+        return ", ".join([self.condition, *([str(self.show[BASE_MODEL])] if BASE_MODEL in self.show else [])])
 
     @property
     def measured(self) -> Measured | None:
@@ -72,7 +78,7 @@ def _lines_of_case(grid: Grid, case: Case, came: Came | None) -> Iterator[Line]:
 
 
 def _lines_of_outcome(grid: Grid, condition: Condition, outcome: Outcome) -> Iterator[Line]:
-    show = {**condition.show, **({"base model": outcome.base} if grid.across_bases else {})}
+    show = {**condition.show, **({BASE_MODEL: outcome.base} if grid.across_bases else {})}
     for part in outcome.measured:
         # Where adapters answer, the paper's numbers are of the answers, not of the selector before them.
         is_papers = bool(condition.adapters) == (part in ("oracle", "routed"))

@@ -56,7 +56,7 @@ class Outcome(BaseModel):
     text: str
     quick: bool
     base: str
-    """The base model as it was named."""
+    """The base model's name; of a folder the last part."""
     base_id: str
     job: str
     release: str = ""

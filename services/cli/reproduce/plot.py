@@ -16,9 +16,14 @@ _INCHES_A_CONDITION = 0.8
 
 def draw(file: Path, grid: Grid, lines: Mapping[str, Sequence[Line]]) -> None:
     """Draw one picture for each reading, below each other."""
+    figure_of(grid, lines).savefig(file, dpi=120)
+
+
+def figure_of(grid: Grid, lines: Mapping[str, Sequence[Line]]) -> Any:
+    """What `draw` draws, as matplotlib's figure."""
     from matplotlib.figure import Figure
 
-    widest = max((len(_conditions(own)) for own in lines.values()), default=1)
+    widest = max((len(_names(own)) for own in lines.values()), default=1)
     size = (max(6.0, 2 + _INCHES_A_CONDITION * widest), 3.2 * max(len(lines), 1))
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(grid.title)
@@ -28,37 +33,37 @@ def draw(file: Path, grid: Grid, lines: Mapping[str, Sequence[Line]]) -> None:
         axes.grid(axis="y", alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-    figure.savefig(file, dpi=120)
+    return figure
 
 
 def _accuracies(axes: Any, lines: Sequence[Line]) -> None:
-    paper = {line.condition: line.paper[ACCURACY] for line in lines}
+    paper = {line.name: line.paper[ACCURACY] for line in lines}
     series = {"paper": paper} | {
-        part: {line.condition: line.ours(ACCURACY) for line in lines if line.part == part} for part in PARTS if part
+        part: {line.name: line.ours(ACCURACY) for line in lines if line.part == part} for part in PARTS if part
     }
-    _bars(axes, _conditions(lines), {name: own for name, own in series.items() if any(own.values())})
+    _bars(axes, _names(lines), {name: own for name, own in series.items() if any(own.values())})
     axes.set(ylim=(0, 1.02), ylabel=ACCURACY)
 
 
 def _rows_chosen(axes: Any, grid: Grid, lines: Sequence[Line]) -> None:
     """A dot for each label, and a bar for their mean."""
-    measured = {line.condition: line.outcome.chosen for line in lines if line.outcome}
-    means = {condition: sum(own.values()) / max(len(own), 1) for condition, own in measured.items()}
-    _bars(axes, _conditions(lines), {"mean of the tasks": means} if means else {})
+    measured = {line.name: line.outcome.chosen for line in lines if line.outcome}
+    means = {name: sum(own.values()) / max(len(own), 1) for name, own in measured.items()}
+    _bars(axes, _names(lines), {"mean of the tasks": means} if means else {})
     dots = [(place, own[label]) for place, own in enumerate(measured.values()) for label in grid.labels if label in own]
     axes.scatter([place for place, _ in dots], [rows for _, rows in dots], s=9, color="black", label="a task", zorder=3)
     axes.set(ylabel="different rows chosen")
 
 
-def _bars(axes: Any, conditions: Sequence[str], series: Mapping[str, Mapping[str, float | None]]) -> None:
+def _bars(axes: Any, names: Sequence[str], series: Mapping[str, Mapping[str, float | None]]) -> None:
     width = 0.8 / max(len(series), 1)
-    for at, (name, own) in enumerate(series.items()):
-        places = [place + at * width for place, condition in enumerate(conditions) if own.get(condition) is not None]
-        heights = [own[condition] for condition in conditions if own.get(condition) is not None]
-        axes.bar(places, heights, width, label=PARTS.get(name, name), color=_COLOURS.get(name))
+    for at, (part, own) in enumerate(series.items()):
+        places = [place + at * width for place, name in enumerate(names) if own.get(name) is not None]
+        heights = [own[name] for name in names if own.get(name) is not None]
+        axes.bar(places, heights, width, label=PARTS.get(part, part), color=_COLOURS.get(part))
     middle = (len(series) - 1) * width / 2
-    axes.set_xticks([place + middle for place in range(len(conditions))], conditions, rotation=30, ha="right")
+    axes.set_xticks([place + middle for place in range(len(names))], names, rotation=30, ha="right")
 
 
-def _conditions(lines: Sequence[Line]) -> list[str]:
-    return list(dict.fromkeys(line.condition for line in lines))
+def _names(lines: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(line.name for line in lines))

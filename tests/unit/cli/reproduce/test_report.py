@@ -5,7 +5,9 @@ import csv
 import pytest
 
 from services.cli.reproduce.grid import Name, cases_of
+from services.cli.reproduce.lines import lines_of
 from services.cli.reproduce.outcomes import Failure
+from services.cli.reproduce.plot import figure_of
 from services.cli.reproduce.report import Report
 from tests.unit.cli.reproduce.samples import GRID, case_of, measured, outcome_of
 
@@ -100,6 +102,16 @@ def test_other_base_models_are_lines_of_a_table_across_bases(tmp_path):
     assert {(line["base model"], line["ours"]) for line in summary if line["ours"] != "-"} == {
         ("smollm2", "0.812"), ("smollm2", "0.500"), ("qwen", "0.950"),
     }  # fmt: skip
+
+
+def test_each_base_model_has_bars_of_its_own():
+    grid = GRID.model_copy(update={"across_bases": True})
+    other = outcome_of(base="qwen", base_id="b", measured={"llm": measured(0.95)})
+    figure = figure_of(grid, lines_of(grid, cases_of(grid, quick=False), {Name("1", "input"): outcome_of()}, [other]))
+    bars = figure.axes[0]
+    names = [label.get_text() for label in bars.get_xticklabels()]
+    assert [name for name in names if "," in name] == ["1, smollm2", "1, qwen"]
+    assert 0.95 in [bar.get_height() for bar in bars.patches]
 
 
 @pytest.mark.parametrize("value", ["accuracy", "rows"])
