@@ -36,7 +36,7 @@ class Line(NamedTuple):
     @property
     def name(self) -> str:
         """The condition, with the base model where several are compared."""
-        return ", ".join([self.condition, *([str(self.show[BASE_MODEL])] if BASE_MODEL in self.show else [])])
+        return f"{self.condition}, {self.show[BASE_MODEL]}" if BASE_MODEL in self.show else self.condition
 
     @property
     def measured(self) -> Measured | None:

@@ -58,6 +58,7 @@ def _leaving_memory(training: Callable[_Asked, Path]) -> Callable[_Asked, Path]:
     return train
 
 
+@_leaving_memory
 def train_adapter(
     model_folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
@@ -77,6 +78,7 @@ def train_adapter(
     return _train(model_folder, examples, config, work_dir, hooks=hooks, resume_from=resume_from)
 
 
+@_leaving_memory
 def train_selector(
     model_folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
@@ -144,7 +146,6 @@ def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
     return rearrange_head(start.weights, start.labels, labels, folder) if has_head(start.weights) else start.weights
 
 
-@_leaving_memory
 def _train(
     model_folder: Path,
     examples: list[Example],
