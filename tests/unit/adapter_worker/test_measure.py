@@ -34,15 +34,17 @@ def read(name, **labels):
 def test_requests_that_have_not_joined_the_batch_are_counted_as_waiting(kit):
     engine = kit.engine(max_batch=1)
     measure(engine)
-    seen, both = [], threading.Event()
+    seen, joined, both = [], threading.Event(), threading.Event()
 
     def first(_text):
+        joined.set()
         both.wait(10)
         seen.append((read("num_requests_running"), read("num_requests_waiting")))
 
     steps, tokens = read("batch_size_count"), read("batch_size_sum")
     with ThreadPoolExecutor() as pool:
         running = pool.submit(engine.generate, greedy(kit, "one", None, max_new_tokens=3), first)
+        assert joined.wait(10)  # or the second may take the only seat
         waiting = pool.submit(engine.generate, greedy(kit, "two", None, max_new_tokens=3), ignore)
         while engine.waiting_count == 0:
             assert not running.done()
