@@ -2,6 +2,7 @@
 
 import copy
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -149,8 +150,11 @@ def test_logprobs_are_those_before_temperature(kit, engine):
 
 def test_cancel_reaches_a_job_that_still_waits(kit):
     engine = kit.engine(max_batch=1)
+    joined = threading.Event()
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(engine.generate, greedy(kit, "first", None, max_new_tokens=300), ignore)
+        first = greedy(kit, "first", None, max_new_tokens=300)
+        running = pool.submit(engine.generate, first, lambda _: joined.set())
+        assert joined.wait(10)
         waiting = pool.submit(engine.generate, greedy(kit, "second", None), ignore)
         while not engine.cancel("second", 1):
             pass
