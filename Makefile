@@ -13,7 +13,7 @@ VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean
+.PHONY: help install demo test test-slow test-paper test-vllm test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ audit: $(AUDIT_VENV)/.installed ## known vulnerabilities of every pinned package
 
 sbom: install $(AUDIT_VENV)/.installed ## what is installed, with licences, as CycloneDX: sbom.cdx.json
 	$(AUDIT_VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json
+
+test-paper: install ## the paper's method on the real model and the paper's tasks, as queued jobs: a quarter of an hour
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow tests/integration/services/test_paper.py tests/unit/trainer -rs
 
 test-vllm: install vllm ## the vllm engine against a real server
 	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm

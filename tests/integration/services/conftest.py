@@ -11,7 +11,7 @@ from shared.bus import Bus, make_celery
 from shared.datasets import Row
 from shared.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.ledger import calls
-from shared.model.base import base_model_id
+from shared.model.base import base_model_id, load_tokenizer
 from shared.registry import AdapterManifest
 from tests.e2e.conftest import TRAINING, rows
 from tests.unit.model.conftest import tiny_folder, tiny_tokenizer
@@ -77,16 +77,22 @@ def jobs(ledger):
 
 
 @pytest.fixture
-def workshop(registry, store, attempts, events, ledger, settings, tiny_folder, tiny_tokenizer):
+def base_folder(tiny_folder):
+    """The base model that jobs train on; tests on the real one override it."""
+    return tiny_folder
+
+
+@pytest.fixture
+def workshop(registry, store, attempts, events, ledger, settings, base_folder):
     """A trainer's workshop; a data set for every label, and for two of them adapters and live workers."""
     store.ensure_bucket()
     for label in LABELS:
         registry.add_dataset("t", label, [Row(**row) for row in rows(label, 24)])
     ledger.do(calls.heartbeat("w", ["generate.bank", "generate.travel", "generate.base"], [], {}, 600))
     return Workshop(
-        base_folder=tiny_folder,
-        base_model=base_model_id(tiny_folder),
-        tokenizer=tiny_tokenizer,
+        base_folder=base_folder,
+        base_model=base_model_id(base_folder),
+        tokenizer=load_tokenizer(base_folder),
         registry=registry,
         store=store,
         ledger=ledger,
