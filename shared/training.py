@@ -170,13 +170,22 @@ class _SelectorTraining(_Training):
     background_reject: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of background rows whose rejection is enough: the line is drawn no higher than that takes, because the
     last ones look like requests that belong somewhere."""
+    min_llm_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of validation rows about which a cascade asks the language model at least, 1 for always: validation rows
+    that cost nothing to leave to the light selector alone say little of the errors to come."""
     max_llm_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of validation rows about which a cascade may ask the language model: a bound on its cost. Below it, as few
-    as lose no accuracy."""
+    """Share of validation rows about which it may ask: a bound on its cost. Between the two, as few as lose no
+    accuracy."""
     promote: bool = False
     """Make the candidate current at once where the gate passes."""
     parent: Annotated[str, Field(max_length=64)] = ""
     """The release to update and to be judged against; the current one where it is empty."""
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.min_llm_share > self.max_llm_share:
+            raise ValueError("min_llm_share is above max_llm_share: no share of rows is between them")
+        return self
 
 
 class _NewLabels(_SelectorTraining):

@@ -113,7 +113,12 @@ def judge_selector(selector: ReleaseSelector, held: Held, body: SelectorBody, pl
     reader = _reader(held, body, workshop)
     gold = _gold(validation)
     opinions = reader.read(selector, _all(validation))
-    aim = Aim(body.max_false_reject, body.background_reject, max_llm_share=body.max_llm_share)
+    aim = Aim(
+        body.max_false_reject,
+        body.background_reject,
+        min_llm_share=body.min_llm_share,
+        max_llm_share=body.max_llm_share,
+    )
     final, threshold = calibrated(selector, opinions, gold, aim)
     measured = measure(_routed(final, opinions, validation))
     before = _accuracy_before(plan, held, body, workshop)

@@ -41,6 +41,7 @@ def test_every_update_takes_every_ratio(body, retention):
         {**BALANCE, "hard_below": 0.9, "easy_from": 0.8},
         {**BALANCE, "easy_from": 1.1},
         {**BALANCE, "background": "d"},
+        {**ADD, "min_llm_share": 0.5, "max_llm_share": 0.4},
         {"kind": "selector.train", "labels": {"fin.sa": "d"}, "retention": 0.5},
     ],
     ids=str,

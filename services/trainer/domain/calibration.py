@@ -15,8 +15,10 @@ class Aim(NamedTuple):
     background_reject: float = 1.0
     least: float = 0.0
     """A label less probable than this is not taken, however much background is rejected already."""
+    min_llm_share: float = 0.0
+    """Share of rows about which a cascade asks the language model at least."""
     max_llm_share: float = 1.0
-    """Share of rows about which a cascade may ask the language model."""
+    """Share of rows about which it may ask the language model."""
 
 
 class Threshold(NamedTuple):
@@ -78,12 +80,12 @@ class Opinion(NamedTuple):
     is_open: bool = False  # the light selector has a best label that it would not take
 
 
-def choose_sure(rows: Sequence[Opinion], least: float, max_asked: float = 1.0) -> float:
+def choose_sure(rows: Sequence[Opinion], least: float, min_asked: float = 0.0, max_asked: float = 1.0) -> float:
     """Return the probability from which on the light selector decides alone: as low as costs no row, `NEVER` if none.
 
     From the surest row down, the light one must at no point have been wrong more often than both together, nor leave a
     row open: what it would reject is left to both. Where that asks both about more than `max_asked` of the rows, the
-    line is drawn lower, whatever that costs.
+    line is drawn lower, whatever that costs; where it asks about less than `min_asked` of them, higher.
     """
     found, ahead = NEVER, 0
     for row in sorted(rows, key=lambda row: (-row.sure, not row.is_open, row.light_is_right)):
@@ -91,9 +93,15 @@ def choose_sure(rows: Sequence[Opinion], least: float, max_asked: float = 1.0) -
         if row.is_open or row.sure < least or ahead < 0:
             break
         found = row.sure
-    return min(found, _line_asking(max_asked, sorted(row.sure for row in rows)))
+    ascending = sorted(row.sure for row in rows)
+    return min(max(found, _lowest_asking(min_asked, ascending)), _highest_asking(max_asked, ascending))
 
 
-def _line_asking(share: float, ascending: Sequence[float]) -> float:
+def _lowest_asking(share: float, ascending: Sequence[float]) -> float:
+    needed = math.ceil(share * len(ascending) - 1e-9)
+    return next((sure for sure in ascending[needed:] if sure > ascending[needed - 1]), NEVER) if needed else 0.0
+
+
+def _highest_asking(share: float, ascending: Sequence[float]) -> float:
     allowed = int(share * len(ascending) + 1e-9)
     return ascending[allowed] if allowed < len(ascending) else NEVER

@@ -111,7 +111,7 @@ def calibrated(
     threshold = _threshold(weighted, opinions, gold, aim._replace(least=1 / len(selector.labels)))
     final = weighted.model_copy(update={"threshold": threshold.value})
     if selector.kind == "cascade":
-        final = final.model_copy(update={"sure": _sure(final, opinions, gold, aim.max_llm_share)})
+        final = final.model_copy(update={"sure": _sure(final, opinions, gold, aim)})
     return final.model_copy(update={"floor": _floor(final, opinions, gold)}), threshold
 
 
@@ -210,7 +210,7 @@ def _threshold(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str
     )
 
 
-def _sure(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], max_asked: float) -> float:
+def _sure(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], aim: Aim) -> float:
     """The line over which the light selector decides alone; `selector` asks both about every row so far."""
     assert opinions.light is not None
     alone = selector.model_copy(update={"llm": ""})
@@ -221,7 +221,7 @@ def _sure(selector: ReleaseSelector, opinions: Opinions, gold: Sequence[str], ma
         Opinion(max(found), light.is_right, both.is_right, light.predicted == REJECT != _likeliest(selector, found))
         for (found, _), light, both in rows
     ]
-    return choose_sure(judged, _EVEN_CHANCE, max_asked)
+    return choose_sure(judged, _EVEN_CHANCE, aim.min_llm_share, aim.max_llm_share)
 
 
 def _likeliest(selector: ReleaseSelector, probabilities: Sequence[float]) -> str:

@@ -80,12 +80,27 @@ def test_a_light_selector_that_errs_where_it_is_surest_never_decides_alone():
 def test_the_language_model_is_asked_no_more_often_than_it_may_be(most, line):
     costly = rows((0.9, False, True), (0.8, True, True), (0.7, True, True), (0.6, False, True))
 
-    assert choose_sure(costly, 0.5, most) == line
+    assert choose_sure(costly, 0.5, max_asked=most) == line
     assert sum(row.sure < line for row in costly) <= most * len(costly)
 
 
 def test_an_allowance_that_is_not_needed_changes_nothing():
-    assert choose_sure(rows((0.9, True, True), (0.8, True, True), (0.7, False, True)), 0.5, 0.9) == 0.8
+    assert choose_sure(rows((0.9, True, True), (0.8, True, True), (0.7, False, True)), 0.5, max_asked=0.9) == 0.8
+
+
+@pytest.mark.parametrize(
+    ("least", "line"), [(0.0, 0.6), (0.2, 0.7), (0.5, 0.9), (0.75, 0.9), (0.76, NEVER), (1.0, NEVER)]
+)
+def test_the_language_model_is_asked_at_least_as_often_as_it_shall_be(least, line):
+    easy = rows((0.9, True, True), (0.7, True, True), (0.7, True, True), (0.6, True, True))
+
+    assert choose_sure(easy, 0.5, least) == line
+    assert sum(row.sure < line for row in easy) >= least * len(easy)
+
+
+def test_where_equal_rows_let_no_line_keep_both_bounds_the_cost_is_kept():
+    alike = rows((0.7, True, True), (0.7, True, True))
+    assert choose_sure(alike, 0.5, 0.5, 0.5) == 0.7
 
 
 def test_sets_hold_the_right_label_as_often_as_stated():

@@ -138,6 +138,9 @@ def test_a_cascade_asks_the_language_model_only_where_the_light_selector_errs():
     assert [s.by for s in said] == ["light"] * 50 + ["both"] * 50
     assert [s.label for s in said] == gold
 
+    always, _ = calibrated(llm(light="l"), Opinions(light, exact), gold, Aim(min_llm_share=1.0))
+    assert {s.by for s in selections(always, Opinions(light, exact))} == {"both"}
+
 
 def test_a_light_selector_alone_is_calibrated_too():
     scores, gold = log([[0.6, 0.3, 0.1]] * 20), ["fin.sa"] * 20
