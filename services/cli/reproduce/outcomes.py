@@ -110,8 +110,12 @@ def made_by(result: Mapping[str, Any]) -> str:
 
 
 def training_key(base_id: str, body: Mapping[str, Any]) -> str:
-    """What names a training: the base model and the job with every setting written out."""
-    return _hash(FORMAT, base_id, parse_training(dict(body)).model_dump(mode="json"))
+    """What names a training: the base model and the job's settings, as far as they are not the default ones.
+
+    So a setting that later versions add makes no finished condition new.
+    """
+    job = parse_training(dict(body))
+    return _hash(FORMAT, base_id, job.kind, job.model_dump(mode="json", exclude_defaults=True))
 
 
 def outcome_key(table: str, training: str, rows_digest: str) -> str:

@@ -1,12 +1,17 @@
 """What names a condition, and what is kept of it."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from services.cli.reproduce.outcomes import Outcomes, outcome_key, training_key
+from services.cli.reproduce.grid import cases_of, grid_names, load_grid
+from services.cli.reproduce.outcomes import Outcome, Outcomes, outcome_key, training_key
+from services.cli.reproduce.rows import TaskRows
 from tests.unit.cli.reproduce.samples import outcome_of
 
+HERE = Path(__file__).parents[4]
+TASKS, REPORTED = HERE.parent / "shared" / "data" / "as12", HERE / "docs" / "reproduction" / "conditions"
 BODY = {"kind": "selector.train", "labels": {"fin.sa": "ds_1", "med.ie": "ds_2"}}
 
 
@@ -70,3 +75,17 @@ def test_whoever_deletes_the_conditions_gets_new_jobs(tmp_path):
     key = Outcomes(tmp_path).job_key("t")
     shutil.rmtree(tmp_path / "conditions")
     assert Outcomes(tmp_path).job_key("t") != key
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason=f"the paper's tasks are not in {TASKS}")
+def test_what_this_repository_reports_is_still_found_by_its_name():
+    rows = TaskRows(TASKS)
+    grids = [load_grid(name) for name in grid_names()]
+    cases = [case for grid in grids for quick in (False, True) for case in cases_of(grid, quick=quick)]
+    rows.need(cases)
+    digests = {rows.test(case).digest for case in cases}
+    kept = {file.stem: Outcome.model_validate_json(file.read_bytes()) for file in REPORTED.glob("*.json")}
+    assert len(kept) > 50
+    for name, outcome in kept.items():
+        training = training_key(outcome.base_id, outcome.body)
+        assert name in {outcome_key(outcome.table, training, digest) for digest in digests}
