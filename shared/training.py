@@ -54,6 +54,9 @@ class LoraSettings(BaseModel):
     """Batches whose gradients make one step."""
     gradient_checkpointing: bool = False
     """Compute the forward pass again on the way back instead of keeping it: less memory, a third more time."""
+    packing: bool = False
+    """Lay the rows of a batch end to end, each seeing itself alone, instead of padding them to the longest: worth it on
+    a GPU where rows differ in length. Not for a selector with a head, which reads the end of each sequence."""
     max_length: Annotated[int, Field(ge=16, le=32768)] = 512
     """Tokens of prompt and answer together; only the input is shortened to fit."""
 
@@ -235,6 +238,12 @@ class SelectorTrain(_NewLabels):
     without its text would fill over half of `max_length`."""
     text: Reading = "input"
     reject_policy: Literal["base", "error"] = "base"
+
+    @model_validator(mode="after")
+    def _can_be_packed(self) -> Self:
+        if self.settings.packing and self.readout == "head" and self.selector != "light":
+            raise ValueError("a head reads the end of each sequence: leave out packing, or take readout names")
+        return self
 
 
 class _SelectorUpdate(_SelectorTraining):

@@ -43,6 +43,7 @@ def test_every_update_takes_every_ratio(body, retention):
         {**BALANCE, "background": "d"},
         {**ADD, "min_llm_share": 0.5, "max_llm_share": 0.4},
         {"kind": "selector.train", "labels": {"fin.sa": "d"}, "retention": 0.5},
+        {"kind": "selector.train", "labels": {"fin.sa": "d"}, "readout": "head", "settings": {"packing": True}},
     ],
     ids=str,
 )

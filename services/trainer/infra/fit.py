@@ -103,6 +103,12 @@ def train_selector(
         raise Invalid(
             "label_unknown", f"rows of labels that the selector does not list: {', '.join(map(str, strangers))}"
         )
+    if head and config.packing:
+        raise Invalid(
+            "packing_unavailable",
+            "a selector with a head reads the end of each sequence, so its rows cannot be packed: leave out packing, "
+            "or take readout names",
+        )
     make_examples = head_examples if head else selector_examples
     examples = make_examples(tokenizer, rows, labels, config.max_length)
     before = start_from.weights if start_from else None

@@ -15,7 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from services.trainer.infra.config import LoraConfigSettings
 from services.trainer.infra.losses import balanced_loss
 from services.trainer.infra.peft_folder import is_classifier
-from services.trainer.infra.sequences import Example, collate, plan_batches
+from services.trainer.infra.sequences import Example, collate, pack, plan_batches
 from shared.errors import Cancelled, Invalid
 
 
@@ -93,8 +93,8 @@ class AnswerTrainer(Trainer):
         """
         labels, tasks, weights = (inputs.pop(name) for name in ("labels", "tasks", "weights"))
         enabled = self._precision is not torch.float32
-        if not self._has_head:
-            inputs = {**inputs, "logits_to_keep": labels.shape[1]}
+        if self._has_head:
+            del inputs["logits_to_keep"]
         with torch.autocast(labels.device.type, dtype=self._precision, enabled=enabled):
             logits = model(**inputs, use_cache=False).logits
         loss = balanced_loss(logits.float(), labels, tasks, weights) + self._trainable.penalty()
@@ -158,12 +158,13 @@ def run(
     Raises `Cancelled` within one step of `should_stop`, `Invalid` when the loss is not finite.
     """
     batches = Batches(examples, config)
+    lay_out = pack if config.packing else collate
     reporter = _Reporter(hooks, batches)
     trainer = AnswerTrainer(
         trainable,
         args=_arguments(config, work_dir, on_cpu=trainable.model.device.type == "cpu"),
         train_dataset=batches,
-        data_collator=lambda items: collate([example for batch in items for example in batch]),
+        data_collator=lambda items: lay_out([example for batch in items for example in batch]),
         callbacks=[reporter],
         precision=config.precision,
     )

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.trainer.domain.rows import Row, SelectorRow
 from shared.errors import Invalid
@@ -100,25 +100,59 @@ def _epoch(lengths: Sequence[int], batch_size: int, dice: random.Random) -> list
     return batches
 
 
-def collate(examples: Sequence[Example]) -> dict[str, "Tensor"]:
+def collate(examples: Sequence[Example]) -> dict[str, Any]:
     """Return `labels` `[batch, answer]`, `tasks` and `weights` `[batch]`, and the model's own inputs `[batch, width]`.
 
-    Padding is on the left, so that the last `answer` columns of the logits predict `labels`; the final token of each
-    sequence is predicted, never read.
+    Padding is on the left, so that the last `logits_to_keep` columns of the logits predict `labels`; the final token of
+    each sequence is predicted, never read.
     """
     import torch
 
+    targets = _targets(examples)
     width = max(map(len, examples)) - 1
-    keep = max(len(example.answer) for example in examples)
     shape = (len(examples), width)
     batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("input_ids", "attention_mask", "position_ids")}
-    labels = torch.full((len(examples), keep), IGNORED)
     for row, example in enumerate(examples):
-        read = (example.prompt + example.answer)[:-1]
+        read = _read(example)
         batch["input_ids"][row, width - len(read) :] = torch.tensor(read)
         batch["attention_mask"][row, width - len(read) :] = 1
         batch["position_ids"][row, width - len(read) :] = torch.arange(len(read))
-        labels[row, keep - len(example.answer) :] = torch.tensor(example.answer)
+    return {**batch, **targets, "logits_to_keep": targets["labels"].shape[1]}
+
+
+def pack(examples: Sequence[Example]) -> dict[str, Any]:
+    """Return what `collate` does with the examples laid end to end as one row `[1, tokens]`, and nothing padded.
+
+    Positions start anew with each example; without a mask beside them the model lets each see itself alone.
+    `logits_to_keep` holds the places that predict `labels`, row after row, and any place where a label is `IGNORED`.
+    """
+    import torch
+
+    targets = _targets(examples)
+    reads = [_read(example) for example in examples]
+    keep = targets["labels"].shape[1]
+    places, end = torch.zeros(targets["labels"].shape, dtype=torch.long), 0
+    for row, (example, read) in enumerate(zip(examples, reads, strict=True)):
+        end += len(read)
+        places[row, keep - len(example.answer) :] = torch.arange(end - len(example.answer), end)
+    return {
+        "input_ids": torch.tensor([[token for read in reads for token in read]]),
+        "position_ids": torch.cat([torch.arange(len(read)) for read in reads])[None],
+        **targets,
+        "logits_to_keep": places.flatten(),
+    }
+
+
+def _read(example: Example) -> list[int]:
+    return (example.prompt + example.answer)[:-1]
+
+
+def _targets(examples: Sequence[Example]) -> dict[str, "Tensor"]:
+    import torch
+
+    labels = torch.full((len(examples), max(len(example.answer) for example in examples)), IGNORED)
+    for row, example in enumerate(examples):
+        labels[row, labels.shape[1] - len(example.answer) :] = torch.tensor(example.answer)
     tasks = torch.tensor([example.task for example in examples])
     weights = torch.tensor([example.weight for example in examples])
-    return {**batch, "labels": labels, "tasks": tasks, "weights": weights}
+    return {"labels": labels, "tasks": tasks, "weights": weights}

@@ -53,7 +53,7 @@ def loss_of(model, tokenizer):
     batch = collate(adapter_examples(tokenizer, ROWS, "chatml", 128))
     labels = batch.pop("labels")
     del batch["tasks"], batch["weights"]
-    logits = model(**batch, logits_to_keep=labels.shape[1]).logits
+    logits = model(**batch).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).item()
 
 
@@ -253,6 +253,28 @@ def test_gradient_checkpointing_changes_memory_and_not_the_weights(train):
 
     for name in whole:
         torch.testing.assert_close(again[name], whole[name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_packed_rows_see_themselves_alone_and_give_the_weights_of_padded_ones(train, method):
+    rows = [Row("Echo.", "word " * (1 + number % 7), "odd and long" if number % 2 else "even") for number in range(20)]
+    config = CONFIG.model_copy(update={"dropout": 0.0, "method": method, "learning_rate": 0.001})
+
+    padded = weights(train(config, rows, name="padded"))
+    packed = weights(train(config.model_copy(update={"packing": True}), rows, name="packed"))
+
+    for name in padded:
+        torch.testing.assert_close(packed[name], padded[name], atol=1e-4, rtol=1e-3)
+
+
+def test_a_selector_with_a_head_is_not_packed(tiny_folder, tiny_tokenizer, tmp_path):
+    rows = [SelectorRow("Up.", LABELS[0]), SelectorRow("Gold fell.", LABELS[1])]
+    config = CONFIG.model_copy(update={"packing": True})
+    with pytest.raises(Invalid, match=r"leave out packing") as refusal:
+        train_selector(
+            tiny_folder, tiny_tokenizer, rows, labels=LABELS, config=config, work_dir=tmp_path / "run", head=True
+        )
+    assert refusal.value.code == "packing_unavailable"
 
 
 def test_lora_in_the_top_layers_leaves_the_others_alone(train):

@@ -6,6 +6,7 @@ from services.trainer.infra.sequences import (
     Example,
     adapter_examples,
     collate,
+    pack,
     plan_batches,
     selector_examples,
 )
@@ -74,6 +75,17 @@ def test_a_batch_is_padded_on_the_left_and_labels_line_up_with_the_last_columns(
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3], [0, 0, 1, 2]]
     assert batch["labels"].tolist() == [[IGNORED, 6, 2], [8, 9, 2]]
+
+
+def test_packed_rows_lie_end_to_end_and_each_answer_is_predicted_from_its_own_places():
+    batch = pack([Example([3, 4, 5], [6, 2]), Example([7], [8, 9, 2])])
+
+    assert batch["input_ids"].tolist() == [[3, 4, 5, 6, 7, 8, 9]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2]]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 2], [8, 9, 2]]
+    places = batch["logits_to_keep"].reshape(2, 3)
+    assert places[0, 1:].tolist() == [2, 3]
+    assert places[1].tolist() == [4, 5, 6]
 
 
 def test_the_end_token_is_learned_and_never_read(tiny_tokenizer):
