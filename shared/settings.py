@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     encoder: Path | None = None
     """Folder of a sentence encoder in the format of `sentence-transformers`: jobs may choose data by it, and
     `evaluate system` compares texts by it (BERTScore)."""
+    training_launcher: str = ""
+    """Command that starts a training in several processes, such as `accelerate launch --config_file FILE` or `torchrun
+    --nproc-per-node 4`; the trainer's own process trains where it is empty."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     torch_threads: Annotated[int, Field(ge=1, le=1024)] = 1
     max_prompt_tokens: Annotated[int, Field(ge=16)] = 1024

@@ -34,6 +34,7 @@ def train_adapter(job: Job, held: Held, body: AdapterTrain, workshop: Workshop) 
         work_dir=folder,
         hooks=workshop.hooks(job, held, body.kind),
         resume_from=workshop.resume_from(job, folder),
+        launcher=workshop.training_launcher,
     )
     held.check()
     workshop.report(job, "evaluating")

@@ -43,6 +43,7 @@ def main(*, once: bool = False) -> None:
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=settings.store_patience_seconds,
         encoder_folder=settings.encoder,
+        training_launcher=settings.training_launcher,
     )
 
     def work(job: Job, held: Held) -> None:

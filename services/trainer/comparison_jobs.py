@@ -33,6 +33,7 @@ def train_comparison(job: Job, held: Held, body: ComparisonTrain, workshop: Work
         experts=_experts(body),
         hooks=workshop.hooks(job, held, body.kind),
         resume_from=workshop.resume_from(job, folder),
+        launcher=workshop.training_launcher,
     )
     held.check()
     workshop.report(job, "evaluating")
@@ -77,7 +78,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _experts(body: ComparisonTrain) -> Any:
-    from services.trainer.infra.fit import Experts
+    from services.trainer.infra.training_run import Experts
 
     return Experts(body.experts, body.experts_used) if body.model == "moe-lora" else None
 

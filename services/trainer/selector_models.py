@@ -69,6 +69,7 @@ def _fit_llm(job: Job, held: Held, body: SelectorBody, plan: Plan, retention: fl
         work_dir=folder,
         hooks=workshop.hooks(job, held, body.kind, run),
         resume_from=workshop.resume_from(job, folder, run),
+        launcher=workshop.training_launcher,
         start_from=start,
         head=has_head(start.weights) if start else _wants_head(plan, labels, body.settings.max_length, workshop),
     )

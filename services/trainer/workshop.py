@@ -48,6 +48,8 @@ class Workshop:
     store_patience_seconds: float
     encoder_folder: Path | None = None
     """The sentence encoder that jobs may choose data by."""
+    training_launcher: str = ""
+    """The command that starts the processes of a training; empty where it runs in the trainer's own."""
 
     def waiting(self, held: Held) -> "Workshop":
         """The same workshop, whose registry waits for the object store as long as this job may."""

@@ -110,7 +110,8 @@ class AnswerTrainer(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
-        self._trainable.save(Path(output_dir or self.args.output_dir))
+        if is_first():
+            self._trainable.save(Path(output_dir or self.args.output_dir))
 
 
 class _Reporter(TrainerCallback):
@@ -135,11 +136,14 @@ class _Reporter(TrainerCallback):
         loss = self.trainer.last_loss if self.trainer else math.nan
         rate = float(kwargs["lr_scheduler"].get_last_lr()[0])
         left = seconds_a_step * (state.max_steps - state.global_step)
-        tokens = self._batches.tokens_until(state.global_step * args.gradient_accumulation_steps)
+        batches_a_step = args.gradient_accumulation_steps * args.world_size
+        tokens = self._batches.tokens_until(state.global_step * batches_a_step)
         device = _device_name(kwargs["model"].device)
         self._hooks.on_progress(Progress(state.global_step, state.max_steps, loss, rate, left, tokens, device))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # each process writes the state of its own dice
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._hooks.on_checkpoint(folder, state.global_step)
 
@@ -170,7 +174,13 @@ def run(
     )
     reporter.trainer = trainer
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    shutil.rmtree(work_dir, ignore_errors=True)
+    if is_first():
+        shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def is_first() -> bool:
+    """Whether this is the one of a training's processes that writes, and tells of it."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def _device_name(device: torch.device) -> str:
@@ -201,5 +211,5 @@ def _arguments(config: LoraConfigSettings, work_dir: Path, *, on_cpu: bool) -> T
         use_cpu=on_cpu,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # data parallel over what it finds would join planned batches; one job, one device
+        arguments._n_gpu = 1  # data parallel over what it finds would join planned batches; several take `processes`
     return arguments

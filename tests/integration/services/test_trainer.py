@@ -91,6 +91,21 @@ def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_beh
     assert not left.exists()
 
 
+def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(workshop, jobs, ledger):
+    several = replace(workshop, training_launcher="torchrun --nproc-per-node 2 --standalone")
+    settings = TRAINING["settings"] | {"batch_size": 2, "epochs": 2}
+    body = {"kind": "adapter.train", "label": LABELS[0], "dataset": LABELS[0], "evaluate_rows": 0}
+    job_id = jobs.train(**body, settings=settings)
+    workshop.attempts.run(job_id, "train", lambda job, held: train(job, held, several))
+    job = jobs.get(job_id)
+    assert job.state is JobState.SUCCEEDED, job.error
+    told = [json.loads(e["data"]) for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"]
+    steps = [said["step"] for said in told if said["stage"] == "training"]
+    assert steps[-1] == -(-2 * job.result["train_rows"] // 4)
+    assert next(said["step"] for said in told if said["stage"] == "checkpoint") == 2
+    assert checkpoints_of(workshop, job_id) == []
+
+
 def test_a_data_set_with_few_rows_of_the_label_says_so(workshop, jobs):
     workshop.registry.add_dataset("t", "few", [Row(input=str(n), label=LABELS[n > 2]) for n in range(9)])
     job = jobs.take(jobs.train(kind="adapter.train", label=LABELS[0], dataset="few"))

@@ -9,11 +9,12 @@ from torch.nn.functional import cross_entropy
 
 from services.trainer.domain.rows import Row
 from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.fit import Experts, train_together
+from services.trainer.infra.fit import train_together
 from services.trainer.infra.loop import Hooks
 from services.trainer.infra.losses import balanced_loss
 from services.trainer.infra.moe_lora import ExpertLinear, imbalance, load_experts, with_experts
 from services.trainer.infra.sequences import IGNORED, Example, adapter_examples, balanced, collate, plan_batches
+from services.trainer.infra.training_run import Experts
 from shared.errors import Invalid
 from shared.model.base import load_model
 from shared.model.merge import with_adapter

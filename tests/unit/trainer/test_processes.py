@@ -1,0 +1,162 @@
+"""Trainings in several processes, started for real: two of torchrun, one of accelerate."""
+
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from services.trainer.domain.rows import Row, SelectorRow
+from services.trainer.infra.config import LoraConfigSettings
+from services.trainer.infra.fit import train_adapter, train_selector, train_together
+from services.trainer.infra.loop import Hooks
+from services.trainer.infra.training_run import Experts
+from shared.errors import Cancelled, Invalid, Unavailable
+from shared.labels import Label
+
+ROWS = [Row("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(16)]
+CONFIG = LoraConfigSettings(rank=4, epochs=1, batch_size=2, max_length=128, checkpoint_steps=2, dropout=0.2)
+TWO = "torchrun --nproc-per-node 2 --master-port 0 --standalone"
+LABELS = [Label("fin", "sa"), Label("fin", "ha")]
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def train(tiny_folder, tiny_tokenizer, tmp_path):
+    def run(launcher, config=CONFIG, rows=ROWS, name="run", resume_from=None, **hooks):
+        return train_adapter(
+            tiny_folder, tiny_tokenizer, rows, config=config, work_dir=tmp_path / name, hooks=Hooks(**hooks),
+            resume_from=resume_from, launcher=launcher,
+        )  # fmt: skip
+
+    return run
+
+
+def weights(folder, file="adapter_model.safetensors"):
+    return load_file(folder / file)
+
+
+def left():
+    """Ranks of the processes, among those below this one, that a launcher started, and None for the launcher itself."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            said = process.environ()
+            if "SIGNALBOX_TRAINING_PORT" in said:
+                found.append((said.get("RANK"), process))
+    return dict(found)
+
+
+def test_two_processes_take_a_batch_each_and_make_the_steps_of_batches_twice_as_large(train):
+    """All rows are alike, so that how they are dealt into batches makes no difference."""
+    rows = [Row("Echo.", "word", "even")] * 16
+    config = CONFIG.model_copy(update={"dropout": 0.0})
+    steps = []
+
+    apart = weights(train(TWO, config, rows, name="apart", on_progress=steps.append))
+    alone = weights(train("", config.model_copy(update={"batch_size": 4}), rows, name="alone"))
+
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    assert {step.steps for step in steps} == {4}
+    assert len({step.tokens for step in steps}) == 4
+    assert apart.keys() == alone.keys()
+    for name in alone:
+        torch.testing.assert_close(apart[name], alone[name], atol=1e-5, rtol=1e-4)
+    assert not left()
+
+
+def test_a_resumed_run_of_two_processes_ends_with_the_weights_of_an_uninterrupted_one(train, tmp_path):
+    kept = tmp_path / "kept"
+    whole = weights(
+        train(TWO, name="whole", on_checkpoint=lambda folder, step: shutil.copytree(folder, kept / str(step)))
+    )
+    resumed = weights(train(TWO, name="resumed", resume_from=kept / "2"))
+
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_cancelling_ends_all_processes_within_a_step(train):
+    steps = []
+    with pytest.raises(Cancelled):
+        train(TWO, on_progress=steps.append, should_stop=lambda: len(steps) >= 1)
+    assert len(steps) == 1
+    assert not left()
+
+
+def test_what_is_wrong_with_a_training_is_told_as_if_it_ran_here(train):
+    unknown = CONFIG.model_copy(update={"target_modules": ("no_such_module",)})
+    with pytest.raises(Invalid) as refusal:
+        train(TWO, unknown)
+    assert refusal.value.code == "target_modules_unknown"
+    assert not left()
+
+
+def test_a_process_that_is_killed_fails_the_attempt_and_takes_the_others_along(train):
+    def kill_one(_progress):
+        left()["1"].kill()
+
+    with pytest.raises(Unavailable) as refusal:
+        train(TWO, on_progress=kill_one)
+    assert refusal.value.code == "training_processes_ended"
+    assert not left()
+
+
+def test_the_processes_of_a_trainer_that_is_killed_end_too(tiny_folder, tmp_path):
+    program = f"""
+from pathlib import Path
+from services.trainer.domain.rows import Row
+from services.trainer.infra.config import LoraConfigSettings
+from services.trainer.infra.fit import train_adapter
+from services.trainer.infra.loop import Hooks
+from shared.model.base import load_tokenizer
+base = Path({str(tiny_folder)!r})
+config = LoraConfigSettings(rank=4, epochs=100, batch_size=1, max_length=128)
+rows = [Row("Echo.", str(number), "odd") for number in range(1000)]
+hooks = Hooks(on_progress=lambda step: print(step.step, flush=True))
+train_adapter(
+    base, load_tokenizer(base), rows, config=config, work_dir=Path({str(tmp_path)!r}), hooks=hooks, launcher={TWO!r}
+)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as trainer:
+        assert trainer.stdout.readline()
+        started = left()
+        assert started.keys() == {None, "0", "1"}
+        trainer.kill()
+        _, alive = psutil.wait_procs(list(started.values()), 60)
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    ("launcher", "code"),
+    [("no-such-launcher --now", "training_launcher_missing"), ("false", "training_processes_ended")],
+)
+def test_a_launcher_that_does_not_launch_is_named(train, launcher, code):
+    with pytest.raises(Unavailable, match="SIGNALBOX_TRAINING_LAUNCHER") as refusal:
+        train(launcher)
+    assert refusal.value.code == code
+
+
+def test_accelerate_launches_a_selector_with_a_head(tiny_folder, tiny_tokenizer, tmp_path):
+    rows = [SelectorRow(f"Up {number}.", LABELS[number % 2]) for number in range(8)]
+
+    def train(name, launcher):
+        return weights(train_selector(
+            tiny_folder, tiny_tokenizer, rows, labels=LABELS, config=CONFIG, work_dir=tmp_path / name, head=True,
+            launcher=launcher,
+        ))  # fmt: skip
+
+    apart, here = train("apart", "accelerate launch --cpu --num_processes 1"), train("here", "")
+    assert all(torch.equal(apart[name], here[name]) for name in here)
+
+
+def test_a_mixture_of_experts_is_trained_in_two_processes(tiny_folder, tiny_tokenizer, tmp_path):
+    folder = train_together(
+        tiny_folder, tiny_tokenizer, [ROWS[:8], ROWS[8:]], config=CONFIG, work_dir=tmp_path / "run",
+        experts=Experts([2, 2], 1), launcher=TWO,
+    )  # fmt: skip
+    assert weights(folder, "model.safetensors")
