@@ -1,8 +1,8 @@
 """Selector training beside a plain `Trainer` that pads each batch to its longest row: same rows, same LoRA, one epoch.
 
 Both read the paper's prompt, take the loss on the label alone and compute in the same precision; what differs is
-batches of like length, logits of the answer alone, and a base model that is made ready once (`for_training`). Tokens
-are those of the rows, without padding; the two take turns.
+batches of like length, logits of the answer alone, and a base model that is made ready once (`for_training`).
+`packed` is ours with `packing`. Tokens are those of the rows, without padding; the ways take turns.
 """
 
 import argparse
@@ -64,11 +64,13 @@ def main() -> None:
     examples = examples_of(base, args.rows, args.max_length)
     ways = {
         "ours": lambda: train_ours(base, examples, settings),
+        "packed": lambda: train_ours(base, examples, settings.model_copy(update={"packing": True})),
         "plain": lambda: train_plain(base, examples, settings),
     }
     pairs = [paired({name: way() for name, way in ways.items()}) for _ in range(args.runs + 1)][1:]
     rows = [
         median_row("train_speed_x", [pair["ours"][0] / pair["plain"][0] for pair in pairs], "x", goal=GOAL),
+        median_row("train_packed_x", [pair["packed"][0] / pair["ours"][0] for pair in pairs], "x"),
         *(median_row(f"train_{name}_tokens_per_cpu_s", [pair[name][0] for pair in pairs], "tokens/CPU s")
           for name in ways),
     ]  # fmt: skip

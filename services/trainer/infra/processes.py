@@ -26,7 +26,7 @@ from shared.errors import Cancelled, Invalid, SignalboxError, Unavailable
 if TYPE_CHECKING:
     from services.trainer.infra.loop import Hooks
 
-_ADDRESS, _KEY = "SIGNALBOX_TRAINING_PORT", "SIGNALBOX_TRAINING_KEY"
+_PORT, _KEY = "SIGNALBOX_TRAINING_PORT", "SIGNALBOX_TRAINING_KEY"
 _LOOK_SECONDS = 0.5
 _END_SECONDS = 40  # torchrun gives its processes 30
 
@@ -43,7 +43,7 @@ def train_in_processes(run: TrainingRun, hooks: "Hooks", launcher: str) -> Path:
     key = secrets.token_bytes(32)
     with Listener(("127.0.0.1", 0), authkey=key) as listener:
         port = str(listener.address[1])
-        with _started(launcher, file, {_ADDRESS: port, _KEY: key.hex()}) as processes:
+        with _started(launcher, file, {_PORT: port, _KEY: key.hex()}) as processes:
             threading.Thread(target=_tell_the_end, args=(processes, listener.address, key), daemon=True).start()
             with _first_call(listener) as first:
                 folder = _follow(first, hooks)
@@ -69,8 +69,8 @@ def _follow(first: Connection, hooks: "Hooks") -> Path | None:
                 raise Cancelled("cancelled", "the training was cancelled")
         try:
             what, said = json.loads(first.recv_bytes())
-        except EOFError:
-            what, said = "ended", None
+        except (EOFError, ConnectionError):
+            return None
         match what:
             case "progress":
                 hooks.on_progress(Progress(**said))
@@ -78,11 +78,12 @@ def _follow(first: Connection, hooks: "Hooks") -> Path | None:
                 hooks.on_checkpoint(Path(said["folder"]), said["step"])
             case "done":
                 return Path(said)
-            case _:
+            case "ended":
                 return None
         if hooks.should_stop():
             raise Cancelled("cancelled", "the training was cancelled")
-        first.send_bytes(b"go on")
+        with suppress(ConnectionError):  # it ended; the next look at it tells
+            first.send_bytes(b"go on")
 
 
 def _reason(work_dir: Path) -> SignalboxError:
@@ -100,10 +101,10 @@ def _reason(work_dir: Path) -> SignalboxError:
 def _started(launcher: str, file: Path, told: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     beside = str(Path(sys.executable).parent)
     environment = {**os.environ, **told, "PATH": os.pathsep.join([beside, os.environ.get("PATH", "")])}
-    command = [*shlex.split(launcher), "-m", __name__, str(file)]
     try:
+        command = [*shlex.split(launcher), "-m", __name__, str(file)]
         processes = subprocess.Popen(command, env=environment)  # noqa: S603  (the operator's own command)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise Unavailable(
             "training_launcher_missing", f"SIGNALBOX_TRAINING_LAUNCHER does not start: {error}"
         ) from error
@@ -170,7 +171,7 @@ def _be_first(run: TrainingRun) -> None:
     """Train, and tell the trainer of it."""
     from services.trainer.infra.loop import Hooks
 
-    port, key = int(os.environ[_ADDRESS]), bytes.fromhex(os.environ[_KEY])
+    port, key = int(os.environ[_PORT]), bytes.fromhex(os.environ[_KEY])
     with Client(("127.0.0.1", port), authkey=key) as trainer:
 
         def tell(what: str, said: Any) -> None:

@@ -133,7 +133,11 @@ train_adapter(
 
 @pytest.mark.parametrize(
     ("launcher", "code"),
-    [("no-such-launcher --now", "training_launcher_missing"), ("false", "training_processes_ended")],
+    [
+        ("no-such-launcher --now", "training_launcher_missing"),
+        ("torchrun 'unclosed", "training_launcher_missing"),
+        ("false", "training_processes_ended"),
+    ],
 )
 def test_a_launcher_that_does_not_launch_is_named(train, launcher, code):
     with pytest.raises(Unavailable, match="SIGNALBOX_TRAINING_LAUNCHER") as refusal:
