@@ -10,6 +10,7 @@ from benchmarks.common import RESULTS, print_table
 ALL = (
     "accept",
     "queue_tax",
+    "reference_path",
     "routed",
     "data_selection",
     "train_speed",

@@ -56,8 +56,8 @@ class LoraSettings(BaseModel):
     """Compute the forward pass again on the way back instead of keeping it: less memory, a third more time."""
     packing: bool = False
     """Lay the rows of a batch end to end, each seeing itself alone, instead of padding them to the longest. Attention
-    spans the whole batch then, so it is slow where no kernel skips what is masked: on CPUs a quarter of the speed. Not
-    for a selector with a head, which reads the end of each sequence."""
+    spans the whole batch then: on CPUs a quarter of the speed. For models that are attention alone, and not for a
+    selector with a head, which reads the end of each sequence."""
     max_length: Annotated[int, Field(ge=16, le=32768)] = 512
     """Tokens of prompt and answer together; only the input is shortened to fit."""
 

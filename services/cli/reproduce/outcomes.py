@@ -112,7 +112,8 @@ def made_by(result: Mapping[str, Any]) -> str:
 def training_key(base_id: str, body: Mapping[str, Any]) -> str:
     """What names a training: the base model and the job's settings, as far as they are not the default ones.
 
-    So a setting that later versions add makes no finished condition new.
+    So a setting that later versions add makes no finished condition new; a default that they change needs a higher
+    `FORMAT`.
     """
     job = parse_training(dict(body))
     return _hash(FORMAT, base_id, job.kind, job.model_dump(mode="json", exclude_defaults=True))

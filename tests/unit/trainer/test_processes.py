@@ -1,5 +1,7 @@
 """Trainings in several processes, started for real: two of torchrun, one of accelerate."""
 
+import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from shared.labels import Label
 
 ROWS = [Row("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(16)]
 CONFIG = LoraConfigSettings(rank=4, epochs=1, batch_size=2, max_length=128, checkpoint_steps=2, dropout=0.2)
-TWO = "torchrun --nproc-per-node 2 --master-port 0 --standalone"
+TWO = "torchrun --standalone --nproc-per-node 2"
 LABELS = [Label("fin", "sa"), Label("fin", "ha")]
 
 pytestmark = pytest.mark.timeout(300)
@@ -41,15 +43,23 @@ def weights(folder, file="adapter_model.safetensors"):
     return load_file(folder / file)
 
 
-def left():
-    """Ranks of the processes, among those below this one, that a launcher started, and None for the launcher itself."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            said = process.environ()
-            if "SIGNALBOX_TRAINING_PORT" in said:
-                found.append((said.get("RANK"), process))
-    return dict(found)
+@pytest.fixture(autouse=True)
+def left(monkeypatch):
+    """By rank, whatever a launcher of this test started and still runs, wherever it hangs; None is the launcher."""
+    mark = secrets.token_hex(8)
+    monkeypatch.setenv("SIGNALBOX_TEST_MARK", mark)
+
+    def look():
+        found = {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                said = process.environ()
+                if said.get("SIGNALBOX_TEST_MARK") == mark and "SIGNALBOX_TRAINING_SOCKET" in said:
+                    found[said.get("RANK")] = process
+        return found
+
+    yield look
+    assert not look()
 
 
 def test_two_processes_take_a_batch_each_and_make_the_steps_of_batches_twice_as_large(train):
@@ -67,7 +77,6 @@ def test_two_processes_take_a_batch_each_and_make_the_steps_of_batches_twice_as_
     assert apart.keys() == alone.keys()
     for name in alone:
         torch.testing.assert_close(apart[name], alone[name], atol=1e-5, rtol=1e-4)
-    assert not left()
 
 
 def test_a_resumed_run_of_two_processes_ends_with_the_weights_of_an_uninterrupted_one(train, tmp_path):
@@ -85,7 +94,6 @@ def test_cancelling_ends_all_processes_within_a_step(train):
     with pytest.raises(Cancelled):
         train(TWO, on_progress=steps.append, should_stop=lambda: len(steps) >= 1)
     assert len(steps) == 1
-    assert not left()
 
 
 def test_what_is_wrong_with_a_training_is_told_as_if_it_ran_here(train):
@@ -93,20 +101,34 @@ def test_what_is_wrong_with_a_training_is_told_as_if_it_ran_here(train):
     with pytest.raises(Invalid) as refusal:
         train(TWO, unknown)
     assert refusal.value.code == "target_modules_unknown"
-    assert not left()
 
 
-def test_a_process_that_is_killed_fails_the_attempt_and_takes_the_others_along(train):
-    def kill_one(_progress):
-        left()["1"].kill()
+def test_cancelling_ends_processes_that_have_not_called_yet(train):
+    with pytest.raises(Cancelled):
+        train("sh -c 'sleep 600'", should_stop=lambda: True)
 
+
+def test_processes_that_one_was_killed_of_go_on_from_their_last_checkpoint(train, left, tmp_path):
+    steps = []
+
+    def kill_once(progress):
+        steps.append(progress.step)
+        if steps.count(3) == 1 and progress.step == 3:
+            left()["1"].kill()
+
+    broken = weights(train(TWO, on_progress=kill_once))
+    assert steps == [1, 2, 3, 3, 4]
+    whole = weights(train(TWO, name="whole"))
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+def test_processes_that_get_no_further_are_not_started_for_ever(train, left):
     with pytest.raises(Unavailable) as refusal:
-        train(TWO, on_progress=kill_one)
+        train(TWO, on_progress=lambda _: left()["1"].kill())
     assert refusal.value.code == "training_processes_ended"
-    assert not left()
 
 
-def test_the_processes_of_a_trainer_that_is_killed_end_too(tiny_folder, tmp_path):
+def test_the_processes_of_a_trainer_that_is_killed_end_too(left, tiny_folder, tmp_path):
     program = f"""
 from pathlib import Path
 from services.trainer.domain.rows import Row
@@ -145,7 +167,22 @@ def test_a_launcher_that_does_not_launch_is_named(train, launcher, code):
     assert refusal.value.code == code
 
 
-def test_accelerate_launches_a_selector_with_a_head(tiny_folder, tiny_tokenizer, tmp_path):
+@pytest.fixture
+def accelerate(tmp_path):
+    """A launcher: accelerate with this configuration."""
+
+    def configured(**more):
+        file = tmp_path / "accelerate.json"
+        plain = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "NO", "num_processes": 1, "use_cpu": True}
+        file.write_text(json.dumps({**plain, **more}))
+        return f"accelerate launch --config_file {file}"
+
+    return configured
+
+
+def test_accelerate_launches_a_selector_with_a_head_in_the_jobs_own_precision(
+    tiny_folder, tiny_tokenizer, tmp_path, accelerate
+):
     rows = [SelectorRow(f"Up {number}.", LABELS[number % 2]) for number in range(8)]
 
     def train(name, launcher):
@@ -154,8 +191,21 @@ def test_accelerate_launches_a_selector_with_a_head(tiny_folder, tiny_tokenizer,
             launcher=launcher,
         ))  # fmt: skip
 
-    apart, here = train("apart", "accelerate launch --cpu --num_processes 1"), train("here", "")
+    apart, here = train("apart", accelerate(mixed_precision="bf16")), train("here", "")
     assert all(torch.equal(apart[name], here[name]) for name in here)
+
+
+def test_cancelling_ends_what_accelerate_launched(train, accelerate):
+    steps = []
+    with pytest.raises(Cancelled):
+        train(accelerate(), on_progress=steps.append, should_stop=lambda: len(steps) >= 1)
+
+
+def test_sharded_weights_are_refused(train, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(Invalid, match="FSDP") as refusal:
+        train(TWO)
+    assert refusal.value.code == "launcher_unsupported"
 
 
 def test_a_mixture_of_experts_is_trained_in_two_processes(tiny_folder, tiny_tokenizer, tmp_path):

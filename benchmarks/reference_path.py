@@ -1,0 +1,83 @@
+"""The system beside the paper's steps one after the other (`run-reference`): same release, texts and greedy answers.
+
+The reference loads nothing twice and answers text after text in one process on one thread; the system has API, queues,
+selector and workers. Both are warm, and take turns. The model computes in float32 in both.
+"""
+
+import argparse
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from benchmarks.common import median_row, print_table, row, write_results
+from benchmarks.routed import cpu_seconds
+from benchmarks.system import Running, demo_system
+from services.cli.reference import open_reference
+from services.trainer.infra.reference import Reference
+
+MAX_NEW_TOKENS = 32
+CLIENTS = 16
+Said = tuple[str | None, str | None]
+"""Label and answer."""
+
+
+class Round(NamedTuple):
+    """What answering all texts took, and what was said."""
+
+    seconds: float
+    cpu_seconds: float
+    said: list[Said]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    with demo_system() as running:
+        texts = [one.text for one in itertools.islice(running.data.stream(), args.texts)]
+        reference = open_reference(running.supervisor.settings)
+        pairs = [(by_reference(reference, texts), by_system(running, texts)) for _ in range(args.runs + 1)][1:]
+    rows = [
+        median_row("reference_cpu_x", [one.cpu_seconds / other.cpu_seconds for one, other in pairs], "x"),
+        median_row("reference_wall_x", [one.seconds / other.seconds for one, other in pairs], "x"),
+        median_row("reference_jobs_per_cpu_s", [len(texts) / one.cpu_seconds for one, _ in pairs], "jobs/CPU s"),
+        median_row("system_jobs_per_cpu_s", [len(texts) / other.cpu_seconds for _, other in pairs], "jobs/CPU s"),
+        row("reference_same_answers", same(*pairs[-1]), "share", spread=f"n={len(texts)}"),
+    ]
+    print_table(rows)
+    write_results("reference_path", rows)
+
+
+def by_reference(reference: Reference, texts: list[str]) -> Round:
+    started, started_cpu = time.perf_counter(), time.process_time()
+    answers = [reference.answer(text, max_new_tokens=MAX_NEW_TOKENS) for text in texts]
+    spent = time.perf_counter() - started, time.process_time() - started_cpu
+    return Round(*spent, [(answer.selection.label, answer.text) for answer in answers])
+
+
+def by_system(running: Running, texts: list[str]) -> Round:
+    """All texts as jobs of several clients, whose own CPU time is not counted."""
+
+    def ask(text: str) -> Said:
+        body = {"input": text, "params": {"max_new_tokens": MAX_NEW_TOKENS}}
+        job_id = running.client.post("/v1/jobs", body)["id"]
+        for _ in running.client.events(f"/v1/jobs/{job_id}/events"):
+            pass
+        job = running.client.get(f"/v1/jobs/{job_id}")
+        return job["selection"]["label"], job["result"]["text"]
+
+    started, started_cpu = time.perf_counter(), cpu_seconds(running.supervisor)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(pool.map(ask, texts))
+    return Round(time.perf_counter() - started, cpu_seconds(running.supervisor) - started_cpu, answers)
+
+
+def same(one: Round, other: Round) -> float:
+    """The share of texts with the same label and the same words from both."""
+    return sum(mine == theirs for mine, theirs in zip(one.said, other.said, strict=True)) / len(one.said)
+
+
+if __name__ == "__main__":
+    main()
