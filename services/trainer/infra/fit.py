@@ -1,9 +1,8 @@
 """Train an adapter or a selector: rows in, a PEFT folder out."""
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.trainer.domain.rows import Row, SelectorRow
 from services.trainer.infra.config import LoraConfigSettings
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from services.trainer.infra.loop import Hooks
 
-_Asked = ParamSpec("_Asked")
-
 
 class Start(NamedTuple):
     """The PEFT folder of a selector to fine-tune again, and the labels it knows, in their order."""
@@ -30,19 +27,6 @@ class Start(NamedTuple):
     labels: Sequence[Label]
 
 
-def _leaving_memory(training: Callable[_Asked, Path]) -> Callable[_Asked, Path]:
-    """Give back what a training held before its result is judged: that loads the base model a second time."""
-
-    @wraps(training)
-    def train(*args: _Asked.args, **kwargs: _Asked.kwargs) -> Path:
-        folder = training(*args, **kwargs)
-        give_back()  # Trainer, callbacks and model hold each other: they would stay until some later collection
-        return folder
-
-    return train
-
-
-@_leaving_memory
 def train_adapter(
     model_folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
@@ -63,7 +47,6 @@ def train_adapter(
     return _trained(TrainingRun(model_folder, examples, config, work_dir, resume_from), hooks, launcher)
 
 
-@_leaving_memory
 def train_selector(
     model_folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
@@ -106,7 +89,6 @@ def train_selector(
     return _trained(run, hooks, launcher)
 
 
-@_leaving_memory
 def train_together(
     model_folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
@@ -137,9 +119,11 @@ def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
 def _trained(run: TrainingRun, hooks: "Hooks | None", launcher: str) -> Path:
     """In this process, or in those that the launcher starts."""
     from services.trainer.infra.loop import Hooks
+    from services.trainer.infra.processes import train_in_processes
 
-    if launcher:
-        from services.trainer.infra.processes import train_in_processes
-
-        return train_in_processes(run, hooks or Hooks(), launcher)
-    return train_here(run, hooks or Hooks())
+    hooks = hooks or Hooks()
+    folder = train_in_processes(run, hooks, launcher) if launcher else train_here(run, hooks)
+    # Trainer, callbacks and model hold each other and would stay until some later collection, beside the base model
+    # that is loaded a second time to judge the result.
+    give_back()
+    return folder
