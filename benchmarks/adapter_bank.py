@@ -72,7 +72,7 @@ def store_times(made: TransformersEngine, adapter: Path, folder: Path, runs: int
 @contextmanager
 def s3_registry(folder: Path) -> Iterator[tuple[Registry, Path]]:
     """A registry over an S3 server of its own, and where it keeps what it has fetched; no Redis is asked."""
-    settings = Settings(s3_url=f"http://127.0.0.1:{free_ports(1, spare=10_000)[0]}", data_dir=folder / "data")
+    settings = Settings(s3_url=f"http://127.0.0.1:{free_ports(1)[0]}", data_dir=folder / "data")
     server = s3_server(settings, folder / "server")
     server.start()
     try:

@@ -1,13 +1,14 @@
 """The servers that `signalbox up` and the tests start where none is given: Redis protocol and S3, from wheels."""
 
 import json
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import redis
@@ -20,20 +21,20 @@ from shared.store import S3Store
 
 _GRPC = 10_000
 """Each SeaweedFS port also takes the one this much above it."""
+_PORTS = range(10_000, 20_000)
+"""Where ports are found: these and those `_GRPC` above are below what systems give to outgoing connections."""
+_given: set[int] = set()
+_random = random.SystemRandom()  # other processes must not draw the same
 
 
-def free_ports(count: int, *, spare: int = 0, taken: Collection[int] = ()) -> list[int]:
-    """Ports free at this moment and outside `taken`; with `spare`, port + spare is free and outside as well."""
+def free_ports(count: int) -> list[int]:
+    """Ports free at this moment, each with the one `_GRPC` above it; no process is given one twice."""
     found: list[int] = []
-    used = set(taken)
     while len(found) < count:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        wanted = {port, port + spare}
-        if max(wanted) < 65536 and not wanted & used and is_free(port + spare):
+        port = _random.choice(_PORTS)
+        if port not in _given and is_free(port) and is_free(port + _GRPC):
+            _given.add(port)
             found.append(port)
-            used |= wanted
     return found
 
 
@@ -70,6 +71,7 @@ class Server:
         self._folder.mkdir(parents=True, exist_ok=True)
         log_path = self._folder / f"{self.name}.log"
         with log_path.open("ab") as log:
+            begin = log.tell()
             # A session of its own: Ctrl-C goes to the supervisor, which stops things in order.
             self.process = subprocess.Popen(  # noqa: S603
                 self._command,
@@ -83,8 +85,10 @@ class Server:
         while not self._is_ready():
             if self.process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                tail = log_path.read_text(errors="replace")[-600:]
-                raise Unavailable("server_failed", f"{self.name} did not start; the end of {log_path} says: {tail}")
+                said = log_path.read_bytes()[begin:].decode(errors="replace")
+                # A Go program that gives up shows the stacks of all it did behind its reason.
+                reason = said.partition("\ngoroutine ")[0][-600:]
+                raise Unavailable("server_failed", f"{self.name} did not start; its log {log_path} says: {reason}")
             _pause(self.process)
 
     def stop(self, timeout_seconds: float = 5) -> None:
@@ -183,11 +187,10 @@ def _inner_ports(file: Path, s3_port: int) -> list[int]:
     """Ports of master, volume server and filer: the same at every start: the master's folder bears its."""
     if file.is_file():
         kept: list[int] = json.loads(file.read_text())
-        if all(is_free(port) and is_free(port + _GRPC) for port in kept) and not {s3_port, s3_port + _GRPC} & {
-            p for port in kept for p in (port, port + _GRPC)
-        }:
+        _given.update(kept)
+        if s3_port not in kept and all(is_free(port) and is_free(port + _GRPC) for port in kept):
             return kept
-    ports = free_ports(3, spare=_GRPC, taken=(s3_port, s3_port + _GRPC))
+    ports = free_ports(3)
     file.write_text(json.dumps(ports))
     return ports
 

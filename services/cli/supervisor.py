@@ -118,20 +118,18 @@ class Supervisor:
     def _with_servers(self, settings: Settings) -> Settings:
         """Plan a server for every URL the environment does not give; keep the secrets of the data folder."""
         data, given = settings.data_dir, settings.model_fields_set
-        found: dict[str, object] = {}
+        own = settings.model_dump(exclude_unset=True)
+        if "s3_url" not in given:  # first, because it has ports of its last start to keep
+            (port,) = free_ports(1)
+            own |= {"s3_url": f"http://127.0.0.1:{port}", "s3_secret_key": secrets.token_urlsafe(24)}
+            self.servers.append(s3_server(Settings(**own), data / "s3"))
         if "redis_url" not in given:
-            found["redis_url"] = self._plan_redis("ledger", "redis_url", data, fsync="always")
+            own["redis_url"] = self._plan_redis("ledger", "redis_url", data, fsync="always")
         if "broker_url" not in given:
-            found["broker_url"] = self._plan_redis("broker", "broker_url", data, fsync="everysec")
+            own["broker_url"] = self._plan_redis("broker", "broker_url", data, fsync="everysec")
         if "api_port" not in given:
-            found["api_port"] = settings.api_port if is_free(settings.api_port) else free_ports(1)[0]
-        if "s3_url" not in given:
-            (port,) = free_ports(1, spare=10_000)
-            found |= {"s3_url": f"http://127.0.0.1:{port}", "s3_secret_key": secrets.token_urlsafe(24)}
-        settings = Settings(**{**settings.model_dump(exclude_unset=True), **found})
-        if "s3_url" in found:
-            self.servers.append(s3_server(settings, data / "s3"))
-        return settings
+            own["api_port"] = settings.api_port if is_free(settings.api_port) else free_ports(1)[0]
+        return Settings(**own)
 
     def _plan_redis(self, name: RedisName, setting: str, data: Path, *, fsync: str) -> str:
         """Plan a Redis server with a user a service; answers the operator's URL."""

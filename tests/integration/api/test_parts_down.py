@@ -21,7 +21,7 @@ from tests.integration.api.conftest import ADAPTERS, SELECTOR, client_of, make_r
 @pytest.fixture
 def own(tmp_path):
     """Servers of this test alone, by name, and their settings."""
-    (s3_port,) = free_ports(1, spare=10_000)
+    (s3_port,) = free_ports(1)
     ports = dict(zip(("ledger", "broker"), free_ports(2), strict=True))
     settings = Settings(
         redis_url=f"redis://127.0.0.1:{ports['ledger']}/0",

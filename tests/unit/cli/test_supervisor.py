@@ -22,7 +22,7 @@ def servers(data_dir, **given):
 
 
 def test_a_server_is_started_for_every_url_that_is_not_given(tmp_path):
-    assert servers(tmp_path) == ["ledger", "broker", "s3"]
+    assert servers(tmp_path) == ["s3", "ledger", "broker"]
 
 
 @pytest.mark.parametrize("name", EXTERNAL)
@@ -30,14 +30,14 @@ def test_a_url_that_is_given_replaces_its_server(tmp_path, name):
     left = servers(tmp_path, **{name: EXTERNAL[name]})
     assert left == [
         s
-        for s in ("ledger", "broker", "s3")
+        for s in ("s3", "ledger", "broker")
         if {"ledger": "redis_url", "broker": "broker_url", "s3": "s3_url"}[s] != name
     ]
 
 
 def test_a_url_in_the_environment_counts_as_given(tmp_path, monkeypatch):
     monkeypatch.setenv("SIGNALBOX_REDIS_URL", EXTERNAL["redis_url"])
-    assert servers(tmp_path) == ["broker", "s3"]
+    assert servers(tmp_path) == ["s3", "broker"]
 
 
 def test_two_systems_never_share_a_data_folder(tmp_path):
