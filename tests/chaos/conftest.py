@@ -1,5 +1,6 @@
 """Systems for the short form: rows that run on the same plan share one."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -23,8 +24,7 @@ class Worlds:
         plan = replace(plan, has_poison=True)  # of no effect on jobs without the word
         if self._world is None or self._world.plan != plan:
             self.close()
-            self._world = World(plan, self._factory.mktemp("world"))
-            self._world.__enter__()
+            self._world = World(plan, self._factory.mktemp("world")).__enter__()
         world = self._world
         assert until(
             lambda: len(world.present(world.supervisor.children)) == len(world.supervisor.children) - 1, READY_SECONDS
@@ -51,10 +51,13 @@ def broken(worlds, tmp_path):
 
     def run(number, *sabotage, **counts):
         promise, size = PROMISES[number], Size(**SHORT[number] | counts)
-        if not sabotage:
-            return promise.prove(worlds.get(promise.plan(size)), size).broken
-        worlds.close()  # one system at a time
-        with World(promise.plan(size), tmp_path, sabotage) as world:
-            return promise.prove(world, size).broken
+        if sabotage:
+            worlds.close()  # one system at a time
+            with World(promise.plan(size), tmp_path, sabotage) as world:
+                outcome = promise.prove(world, size)
+        else:
+            outcome = promise.prove(worlds.get(promise.plan(size)), size)
+        logging.getLogger(__name__).warning("%s", vars(outcome))  # what pytest shows beside a failure
+        return outcome.broken
 
     return run

@@ -102,9 +102,9 @@ LONG: dict[int, Counts] = {
 
 _SMALL: dict[int, Counts] = {
     1: {"jobs": 60, "worker_kills": 3, "api_kills": 1, "redis_kills": 1, "flushes": 1, "workers": 3, "models": 0}
-    | {"max_lost_leases": 3, "seconds": 6, "patience_seconds": 60},
-    2: {"freezes": 2, "workers": 3, "models": 0, "words": 60, "max_lost_leases": 3, "seconds": 30},
-    3: {"kills": 2, "workers": 3, "words": 40, "max_lost_leases": 3, "seconds": 4, "patience_seconds": 60},
+    | {"seconds": 6, "patience_seconds": 60},
+    2: {"freezes": 2, "workers": 3, "models": 0, "words": 60, "seconds": 30},
+    3: {"kills": 2, "workers": 3, "words": 40, "seconds": 4, "patience_seconds": 60},
     4: {"restarts": 2},
     5: {"jobs": 40, "poison": 1, "workers": 3, "patience_seconds": 90},
     6: {
