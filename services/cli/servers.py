@@ -167,6 +167,7 @@ def s3_server(settings: Settings, folder: Path) -> Server:
         *(f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={port}"),
         *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64"),
         *("-volume.max=40", "-master.telemetry=false"),
+        "-master.electionTimeout=1s",  # the one master waits so long for others before it leads a folder it had led
     ]
     store = S3Store(settings)
 
