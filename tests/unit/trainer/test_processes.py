@@ -79,6 +79,7 @@ def test_two_processes_take_a_batch_each_and_make_the_steps_of_batches_twice_as_
         torch.testing.assert_close(apart[name], alone[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_two_processes_ends_with_the_weights_of_an_uninterrupted_one(train, tmp_path):
     kept = tmp_path / "kept"
     whole = weights(
@@ -180,6 +181,7 @@ def accelerate(tmp_path):
     return configured
 
 
+@pytest.mark.slow
 def test_accelerate_launches_a_selector_with_a_head_in_the_jobs_own_precision(
     tiny_folder, tiny_tokenizer, tmp_path, accelerate
 ):
@@ -208,6 +210,7 @@ def test_sharded_weights_are_refused(train, monkeypatch):
     assert refusal.value.code == "launcher_unsupported"
 
 
+@pytest.mark.slow
 def test_a_mixture_of_experts_is_trained_in_two_processes(tiny_folder, tiny_tokenizer, tmp_path):
     folder = train_together(
         tiny_folder, tiny_tokenizer, [ROWS[:8], ROWS[8:]], config=CONFIG, work_dir=tmp_path / "run",
