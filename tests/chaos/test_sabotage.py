@@ -13,17 +13,21 @@ def test_without_the_reconciler_accepted_jobs_are_lost(broken):
     assert "accepted_jobs_lost" in broken(1, "no_reconciler", patience_seconds=8)
 
 
+@pytest.mark.slow
 def test_without_the_tenant_check_one_tenant_reads_anothers_jobs(broken):
     assert "leaks_to_another_tenant" in broken(13, "no_tenants")
 
 
+@pytest.mark.slow
 def test_without_the_digest_check_damaged_uploads_come_in(broken):
     assert "mutants_not_refused" in broken(9, "no_upload_digest")
 
 
+@pytest.mark.slow
 def test_without_the_digest_check_torn_adapters_are_loaded(broken):
     assert "torn_adapters_loaded" in broken(12, "no_fetch_digest", kills=0, slow=0, full=0, patience_seconds=20)
 
 
+@pytest.mark.slow
 def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
     assert "good_jobs_done" in broken(5, "no_last_try_alone", poison=4)
