@@ -23,8 +23,7 @@ _ROOT = Path(__file__).parents[1]
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Two Redis-protocol servers and an S3 server of this test session's own."""
     folder = tmp_path_factory.mktemp("servers")
-    (s3_port,) = free_ports(1)
-    ledger_port, broker_port = free_ports(2)
+    s3_port, ledger_port, broker_port = free_ports(3)
     settings = Settings(
         redis_url=f"redis://127.0.0.1:{ledger_port}/0",
         broker_url=f"redis://127.0.0.1:{broker_port}/0",

@@ -16,6 +16,8 @@ OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
 @pytest.mark.skipif(not OUTGOING.is_file(), reason="this system does not say which ports outgoing connections get")
 def test_no_outgoing_connection_gets_a_port_before_its_server():
     lowest = int(OUTGOING.read_text().split()[0])
+    if lowest < 32768:
+        pytest.skip(f"outgoing connections get ports from {lowest} on here, which is not as Linux has it by itself")
     assert max(free_ports(50)) + 10_000 < lowest
 
 
