@@ -24,8 +24,8 @@ import uvloop
 
 from benchmarks.common import Row, print_table, row, write_results
 from services.cli.servers import free_ports, redis_server
-from shared import keys
-from shared.registry import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.security import api_keys
 
 TEXT = "The company's quarterly profit rose by a fifth while its debts fell; what does the market make of it?"
 
@@ -77,7 +77,7 @@ def running_api(folder: Path) -> Iterator[tuple[int, str, psutil.Process]]:
     try:
         client = redis.Redis(port=ledger_port, decode_responses=True)
         publish_release(client)
-        _, token = keys.create(client, frozenset({keys.Scope.SUBMIT}))
+        _, token = api_keys.create(client, frozenset({api_keys.Scope.SUBMIT}))
         asyncio.run(until_listening(api_port))
         yield api_port, token, psutil.Process(api.pid)
     finally:

@@ -18,8 +18,8 @@ from services.adapter_worker.infra.engines.transformers import TransformersEngin
 from services.cli.servers import free_ports, s3_server
 from shared.ledger import Ledger
 from shared.registry import Registry
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 IN_BATCH = 12
 SLOTS = {"few": 32, "many": 128}

@@ -14,9 +14,9 @@ from peft import LoraConfig, get_peft_model
 from services.adapter_worker.infra.engines import GenerationRequest
 from services.adapter_worker.infra.engines.transformers import TransformersEngine
 from services.adapter_worker.infra.kernels import load_kernels
+from shared.contracts.prompts import chatml
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.tokens import encode
-from shared.prompts import chatml
 from shared.settings import Settings
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

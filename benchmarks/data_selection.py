@@ -24,9 +24,9 @@ from benchmarks.selector_data import Texts, as12, need_data
 from services.trainer.infra.embedders import Embed, embedder
 from services.trainer.infra.kmeans import Floats, cluster, normalised
 from services.trainer.infra.representation import representation_set
+from shared.contracts.training import SelectionSettings
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.settings import Settings
-from shared.training import SelectionSettings
 
 ROWS, CENTROIDS = 10_000, 1000
 ALL_ROWS = 1_000_000

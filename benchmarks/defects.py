@@ -26,14 +26,14 @@ from services.trainer.infra.peft_folder import save_adapter, with_lora
 from services.trainer.infra.representation import mixed, representation_set
 from services.trainer.infra.select_scores import score_rows
 from services.trainer.infra.sequences import Example, selector_examples
-from shared.labels import Label, parse_label
+from shared.contracts.labels import Label, parse_label
+from shared.contracts.prompts import selector_answer, selector_prompt
+from shared.contracts.training import LoraSettings, SelectionSettings
 from shared.model.base import base_model_id, load_model, load_tokenizer, resolve_base_model
 from shared.model.features import EmbeddingTable
 from shared.model.scoring import load_scorer
 from shared.model.tokens import encode, encode_text, end_id
-from shared.prompts import selector_answer, selector_prompt
 from shared.settings import Settings
-from shared.training import LoraSettings, SelectionSettings
 
 ALL_ROWS = 1_000_000
 ROWS_PER_LABEL = 100

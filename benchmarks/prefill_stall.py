@@ -13,7 +13,7 @@ from benchmarks.adapters_kit import TEXTS, engine
 from benchmarks.common import median_row, print_table, write_results
 from services.adapter_worker.infra.engines import GenerationRequest
 from services.adapter_worker.infra.engines.transformers import TransformersEngine
-from shared.prompts import chatml
+from shared.contracts.prompts import chatml
 
 PROMPT_TOKENS = 2000
 

@@ -23,11 +23,12 @@ from services.cli.demo_data import DemoData
 from services.cli.supervisor import Supervisor
 from services.cli.up import announce
 from services.trainer.infra.fit_light import fit_light
-from shared.labels import REJECT, parse_label
+from shared.contracts.labels import REJECT, parse_label
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.names import DEFAULT_TENANT
-from shared.registry import Registry, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.registry import Registry
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 CLIENTS = 8
 

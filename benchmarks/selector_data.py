@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared.labels import REJECT
+from shared.contracts.labels import REJECT
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 Texts = dict[str, list[str]]

@@ -17,8 +17,8 @@ from services.trainer.domain.calibration import Aim
 from services.trainer.domain.metrics import calibration_error
 from services.trainer.infra.fit_light import fit_light
 from services.trainer.infra.select_scores import Opinions, calibrated, route_rows, selections
-from shared.labels import parse_label
-from shared.registry import ReleaseSelector
+from shared.contracts.labels import parse_label
+from shared.contracts.manifests import ReleaseSelector
 
 FALSE_REJECTS = 0.05
 

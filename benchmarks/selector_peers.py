@@ -21,10 +21,10 @@ from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Texts, as12, clinc150, need_data
 from services.trainer.infra.embedders import embedder
 from services.trainer.infra.representation import representation_set
-from shared.labels import REJECT
+from shared.contracts.labels import REJECT
+from shared.contracts.training import SelectionSettings
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.settings import Settings
-from shared.training import SelectionSettings
 
 PROTOTYPES = 20
 SCRIPT = Path(__file__).parent / "peers" / "semantic_router_rows.py"

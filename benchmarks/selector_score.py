@@ -14,14 +14,14 @@ from benchmarks.common import median_row, print_table, row, write_results
 from benchmarks.system import demo_system
 from services.cli.evaluate import current_selector
 from services.trainer.infra.evaluate import generate_greedily
-from shared.labels import parse_label
+from shared.contracts.labels import parse_label
+from shared.contracts.prompts import selector_answer
 from shared.model.base import load_tokenizer, resolve_base_model
+from shared.model.hardware import computes_bfloat16
 from shared.model.light import LightSelector
 from shared.model.merge import merged_selector
-from shared.model.processor import computes_bfloat16
 from shared.model.scoring import LabelScorer, load_scorer
 from shared.model.tokens import encode_text, end_id
-from shared.prompts import selector_answer
 from shared.settings import Settings
 
 

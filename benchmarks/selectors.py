@@ -26,15 +26,15 @@ from services.trainer.infra.fit_light import fit_light
 from services.trainer.infra.loop import Hooks, Progress
 from services.trainer.infra.representation import mixed
 from services.trainer.infra.select_scores import Opinions, calibrated, readings, selections
-from shared.labels import REJECT, parse_label
+from shared.contracts.labels import REJECT, parse_label
+from shared.contracts.manifests import ReleaseSelector
+from shared.contracts.prompts import selector_answer, selector_prompt
+from shared.contracts.training import LoraSettings
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
-from shared.model.processor import computes_bfloat16
+from shared.model.hardware import computes_bfloat16
 from shared.model.scoring import Scorer, load_scorer
 from shared.model.tokens import encode, encode_text, end_id
-from shared.prompts import selector_answer, selector_prompt
-from shared.registry import ReleaseSelector
 from shared.settings import Settings
-from shared.training import LoraSettings
 
 FALSE_REJECTS = 0.05
 LLM_SHARE = 0.10

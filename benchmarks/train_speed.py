@@ -22,11 +22,11 @@ from services.trainer.domain.rows import SelectorRow
 from services.trainer.infra.loop import Hooks, Trainable, run
 from services.trainer.infra.peft_folder import save_adapter, with_lora
 from services.trainer.infra.sequences import IGNORED, Example, selector_examples
-from shared.labels import parse_label
+from shared.contracts.labels import parse_label
+from shared.contracts.training import LoraSettings
 from shared.model.base import base_model_id, load_model, load_tokenizer, resolve_base_model
-from shared.model.processor import computes_bfloat16
+from shared.model.hardware import computes_bfloat16
 from shared.settings import Settings
-from shared.training import LoraSettings
 
 GOAL = 1.8
 

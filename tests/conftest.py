@@ -13,8 +13,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from services.cli.servers import free_ports, redis_server, s3_server
 from shared.ledger import Ledger
 from shared.registry import Registry
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 _ROOT = Path(__file__).parents[1]
 

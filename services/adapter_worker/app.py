@@ -11,16 +11,17 @@ from services.adapter_worker.infra.disk_cache import DiskCache
 from services.adapter_worker.infra.engines import Engine, make_engine
 from services.adapter_worker.infra.prefetch import Prefetcher
 from shared.adapter_files import BaseShapes
-from shared.attempts import Held
+from shared.contracts.jobs import Job
+from shared.contracts.labels import check_name
+from shared.contracts.manifests import Release
 from shared.errors import SignalboxError
-from shared.jobs import Job
-from shared.labels import check_name
 from shared.names import DEFAULT_TENANT, TaskName, generate_queue
-from shared.registry import Release, ReleaseWatch
-from shared.service import Service, end_on_sigterm, publish_base_model
+from shared.observability.logging import configure_logging
+from shared.observability.tracing import configure_tracing
+from shared.registry import ReleaseWatch
 from shared.settings import Settings
-from shared.telemetry import configure_logging
-from shared.tracing import configure_tracing
+from shared.worker.leases import Held
+from shared.worker.service import Service, end_on_sigterm, publish_base_model
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ def build_engine(service: Service, settings: Settings) -> Engine:
     if settings.engine == "echo":
         return make_engine("echo", settings, Path())
     from shared.model.base import base_model_id, resolve_base_model
-    from shared.model.processor import limit_threads
+    from shared.model.hardware import limit_threads
 
     limit_threads(settings)
     folder = resolve_base_model(settings)

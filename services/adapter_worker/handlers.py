@@ -7,14 +7,16 @@ from typing import Any
 
 from services.adapter_worker import metrics
 from services.adapter_worker.infra.engines.protocol import Engine, Generation, GenerationRequest
-from shared import tracing
-from shared.attempts import Attempts, EventWriter, Held
+from shared.contracts.jobs import Job, JobState
+from shared.contracts.manifests import Release, ReleaseLabel
+from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt
 from shared.errors import Invalid, NotFound
-from shared.jobs import Job, JobState
 from shared.ledger import calls
-from shared.patience import patiently
-from shared.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt
-from shared.registry import Release, ReleaseLabel
+from shared.observability import tracing
+from shared.worker.attempt import Attempts
+from shared.worker.event_writer import EventWriter
+from shared.worker.leases import Held
+from shared.worker.retry import patiently
 
 Fetch = Callable[[str], Path]
 _EVICTIONS = 8

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.metrics import SECONDS
+from shared.observability.metrics import SECONDS
 
 REQUESTS_RUNNING = Gauge("signalbox_num_requests_running", "Requests in the engine's running batch")
 REQUESTS_WAITING = Gauge("signalbox_num_requests_waiting", "Requests that the engine has and has not begun")

@@ -9,9 +9,9 @@ from types import FrameType
 import uvicorn
 
 from services.api.app import create_app
+from shared.observability.logging import configure_logging, ends_with_a_sentence
+from shared.observability.tracing import configure_tracing
 from shared.settings import Settings
-from shared.telemetry import configure_logging, ends_with_a_sentence
-from shared.tracing import configure_tracing
 
 STOP_SECONDS = 10
 # The outbox thread publishes while the loop answers: with Python's 5 ms an accept could wait that long for the lock.

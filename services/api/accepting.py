@@ -8,14 +8,14 @@ from services.api.parts import Parts
 from services.api.releases import Current
 from services.api.schemas import Accepted, JobRequest
 from services.api.views import accepted
-from shared import tracing
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.manifests import Release
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
-from shared.jobs import DEFAULT_NEW_TOKENS, Job, JobKind, JobState, NewJob, new_job_id
-from shared.keys import Key
 from shared.ledger import calls
 from shared.ledger.calls import Created
 from shared.names import SELECT_QUEUE, generate_queue
-from shared.registry import Release
+from shared.observability import tracing
+from shared.security.api_keys import Key
 from shared.settings import Settings
 
 log = structlog.get_logger()

@@ -14,7 +14,7 @@ from services.api.headers import SecurityHeaders
 from services.api.metrics import CountRequests, Metrics
 from services.api.parts import Parts
 from services.api.routers import adapters, datasets, jobs, models, releases, select, system, training
-from shared import tracing
+from shared.observability import tracing
 from shared.settings import Settings
 
 # Room for the form around an uploaded file.

@@ -10,9 +10,9 @@ from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
 
 from services.api.parts import Parts
-from shared import keys
 from shared.errors import Denied
-from shared.keys import Key, Scope, Unauthenticated
+from shared.security import api_keys
+from shared.security.api_keys import Key, Scope, Unauthenticated
 
 REMEMBER_SECONDS = 5.0
 """A revocation takes effect within this time; meanwhile accepting a job stays one round trip."""
@@ -33,8 +33,8 @@ class Authenticator:
         if key is not None and until > time.monotonic():
             return key
         self._known.pop(digest, None)
-        raw = await self._redis.hget(keys.KEYS_HASH, keys.key_id(token))
-        key = keys.check(raw, token)
+        raw = await self._redis.hget(api_keys.KEYS_HASH, api_keys.key_id(token))
+        key = api_keys.check(raw, token)
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         self._known[digest] = (time.monotonic() + min(REMEMBER_SECONDS, key.seconds_left), key)

@@ -11,7 +11,7 @@ from services.api.parts import Parts
 from services.api.schemas import PathId
 from services.api.streaming import START, Event
 from services.api.training import training
-from shared.jobs import Job
+from shared.contracts.jobs import Job
 from shared.ledger import calls
 
 Events = AsyncIterator[Event]

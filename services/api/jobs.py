@@ -4,11 +4,11 @@ from typing import Any
 
 from services.api.parts import Parts
 from services.api.schemas import FeedbackRequest
-from shared.datasets import Row
+from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.rows import Row
 from shared.errors import Invalid
-from shared.jobs import Job, JobKind, JobState
-from shared.keys import Key
 from shared.ledger import calls
+from shared.security.api_keys import Key
 
 
 async def cancel(parts: Parts, caller: Key, job_id: str) -> JobState:

@@ -5,8 +5,8 @@ from typing import Any
 
 from services.api.parts import Parts
 from services.api.uploads import BASE_MODEL_KEY
+from shared.contracts.manifests import Release
 from shared.errors import Conflict
-from shared.registry import Release
 
 
 async def models(parts: Parts, tenant_id: str) -> list[dict[str, Any]]:

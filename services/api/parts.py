@@ -10,13 +10,15 @@ from services.api.metrics import Metrics
 from services.api.quotas import Quotas
 from services.api.releases import Releases
 from services.api.streaming import Feed
-from shared.bus import Bus, Outbox, make_celery
 from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, Ledger
 from shared.ledger.calls import Sent
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.queue.outbox import Outbox
 from shared.registry import Registry
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 log = structlog.get_logger()
 # An upload is held in memory while it is checked: two at a time keep the process small.

@@ -5,8 +5,8 @@ import asyncio
 from services.api.idempotency import Answer
 from services.api.parts import Parts
 from services.api.views import release_view
-from shared.keys import Key
-from shared.registry import Release
+from shared.contracts.manifests import Release
+from shared.security.api_keys import Key
 
 
 def releases(parts: Parts, tenant_id: str) -> tuple[list[Release], str]:

@@ -13,7 +13,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from shared.errors import Invalid, TooMany
-from shared.keys import Key
+from shared.security.api_keys import Key
 from shared.settings import Settings
 
 BYTES_PER_TOKEN = 4

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import redis
 
+from shared.contracts.manifests import Release
 from shared.errors import Conflict
-from shared.registry import Registry, Release, ReleaseWatch
+from shared.registry import Registry, ReleaseWatch
 
 
 class Current(NamedTuple):

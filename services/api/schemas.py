@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from shared.jobs import JobKind, JobState
-from shared.labels import parse_label
+from shared.contracts.jobs import JobKind, JobState
+from shared.contracts.labels import parse_label
 
 # Above every deployment's own `max_input_chars`; below what one message of the ledger should carry.
 MAX_TEXT_CHARS = 1_000_000

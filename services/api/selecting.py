@@ -9,11 +9,11 @@ from services.api.parts import Parts
 from services.api.releases import Current
 from services.api.schemas import Accepted, Selection, SelectRequest
 from services.api.views import accepted
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob, new_job_id
 from shared.errors import Conflict, SignalboxError, Unavailable
-from shared.jobs import Job, JobKind, JobState, NewJob, new_job_id
-from shared.keys import Key
 from shared.ledger import calls
 from shared.names import SELECT_QUEUE
+from shared.security.api_keys import Key
 
 
 async def select(

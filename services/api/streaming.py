@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import redis.asyncio
 import structlog
 
+from shared.contracts.jobs import JobState
 from shared.errors import TooMany
-from shared.jobs import JobState
 
 log = structlog.get_logger()
 FEED = "sb:feed"

@@ -10,12 +10,19 @@ from services.api.accepting import create, earlier_job
 from services.api.parts import Parts
 from services.api.schemas import Accepted
 from services.api.views import accepted
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.training import (
+    AdapterTrain,
+    ComparisonTrain,
+    SelectorAdd,
+    SelectorBalance,
+    SelectorDelete,
+    SelectorTrain,
+)
 from shared.errors import Invalid, NotFound
-from shared.jobs import Job, JobKind, JobState, NewJob, new_job_id
-from shared.keys import Key
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
-from shared.training import AdapterTrain, ComparisonTrain, SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
+from shared.security.api_keys import Key
 
 log = structlog.get_logger()
 After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]

@@ -18,11 +18,11 @@ from starlette.datastructures import UploadFile
 
 from services.api.parts import Parts
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
-from shared.datasets import check_dataset_name, parse_rows
+from shared.contracts.labels import parse_label
+from shared.contracts.manifests import AdapterManifest, DatasetManifest
+from shared.contracts.prompts import TEMPLATES
+from shared.contracts.rows import check_dataset_name, parse_rows
 from shared.errors import Invalid, NotFound, Unavailable
-from shared.labels import parse_label
-from shared.prompts import TEMPLATES
-from shared.registry import AdapterManifest, DatasetManifest
 
 BASE_MODEL_KEY = "sb:base_model"
 _CHUNK = 1 << 20

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.api.schemas import Accepted, JobView
-from shared.jobs import Job, JobKind, JobState
+from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.manifests import Release
 from shared.ledger.calls import Page
-from shared.registry import Release
 
 
 def job_url(kind: JobKind, job_id: str) -> str:

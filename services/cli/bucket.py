@@ -3,8 +3,8 @@
 import time
 
 from shared.errors import Unavailable
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 _PAUSE_SECONDS = 0.5
 

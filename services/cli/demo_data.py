@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from services.cli.client import Client
 from services.cli.commands.uploads import upload_dataset
+from shared.contracts.labels import REJECT
 from shared.errors import NotFound
-from shared.labels import REJECT
 
 HELD_OUT_ROWS = 49
 HELD_OUT_BACKGROUND = 60

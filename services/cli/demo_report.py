@@ -11,7 +11,7 @@ from services.cli.client import Client
 from services.cli.demo_data import DemoData
 from services.cli.demo_stream import Selected, Sent, Stream
 from services.cli.supervisor import Supervisor
-from shared.labels import REJECT
+from shared.contracts.labels import REJECT
 
 MIN_ACCURACY = 0.95
 MIN_REJECTED = 0.5

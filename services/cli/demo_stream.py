@@ -15,8 +15,8 @@ from rich.text import Text
 from services.cli.client import FINAL_STATES, Client
 from services.cli.demo_data import DemoRow
 from services.cli.show import follow_into, out, progress_bars
+from shared.contracts.labels import REJECT
 from shared.errors import SignalboxError, Unavailable
-from shared.labels import REJECT
 
 SHOWN = 16
 POLL_SECONDS = 0.2

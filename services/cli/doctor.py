@@ -10,8 +10,8 @@ import redis
 
 from services.cli.place import current_client, current_settings
 from shared.errors import SignalboxError
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 _MEND = {
     "ledger": "bring that Redis back on its append-only file; the API goes on by itself",

@@ -9,11 +9,12 @@ from typing import Any, TypeVar, cast
 from services.cli.labelled import LabelledRow, read_labelled
 from services.cli.place import current_registry, current_settings, find_release
 from services.trainer.domain.metrics import Routed, measure
+from shared.contracts.labels import REJECT
+from shared.contracts.manifests import Reading, ReleaseSelector
+from shared.contracts.selection import Selection, selection_text
 from shared.errors import Conflict, Invalid
-from shared.labels import REJECT
 from shared.names import DEFAULT_TENANT
-from shared.registry import Reading, Registry, ReleaseSelector
-from shared.selection import Selection, selection_text
+from shared.registry import Registry
 from shared.settings import Settings
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     from services.trainer.infra.parameters import base_count, selector_parameters
     from services.trainer.infra.select_scores import Opinions, Reader, curve, route_rows, selections
     from shared.model.base import load_tokenizer, resolve_base_model
-    from shared.model.processor import limit_threads
+    from shared.model.hardware import limit_threads
 
     settings = current_settings()
     limit_threads(settings)
@@ -120,8 +121,8 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     from services.trainer.domain.rows import Row
     from services.trainer.infra.evaluate import answer_rows, exact_match
     from shared.model.base import load_model, load_tokenizer, resolve_base_model
+    from shared.model.hardware import limit_threads
     from shared.model.merge import with_adapter
-    from shared.model.processor import limit_threads
 
     settings = current_settings()
     limit_threads(settings)

@@ -11,9 +11,9 @@ from services.cli.labelled import LabelledRow, read_labelled
 from services.cli.place import current_settings
 from services.cli.reference import open_reference
 from services.trainer.domain.answers import Judged, TaskKind, lines, task_kinds
+from shared.contracts.labels import REJECT
+from shared.contracts.manifests import Release
 from shared.errors import Invalid
-from shared.labels import REJECT
-from shared.registry import Release
 
 if TYPE_CHECKING:
     from services.trainer.infra.reference import Reference

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from shared.contracts.labels import check_name
 from shared.errors import Conflict, Invalid, NotFound
-from shared.labels import check_name
 from shared.names import generate_queue
 
 _COMPONENT = {"keda": "scaled-object", "hpa": "hpa"}

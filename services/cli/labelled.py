@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared.datasets import Row, parse_rows
+from shared.contracts.labels import parse_label
+from shared.contracts.rows import Row, parse_rows
 from shared.errors import Invalid
-from shared.labels import parse_label
 
 
 class LabelledRow(NamedTuple):

@@ -8,12 +8,13 @@ from typing import Any
 from redis import Redis
 
 from services.cli.client import Client
+from shared.contracts.manifests import Release
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger, LedgerAway, as_ledger_away
 from shared.names import DEFAULT_TENANT
-from shared.registry import Registry, Release
+from shared.registry import Registry
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 _ENV = {
     "redis_url": "SIGNALBOX_REDIS_URL",

@@ -37,7 +37,7 @@ def open_reference(settings: Settings, release_id: str = "") -> "Reference":
     """
     from services.trainer.infra.reference import Reference
     from shared.model.base import base_model_id, resolve_base_model
-    from shared.model.processor import limit_threads
+    from shared.model.hardware import limit_threads
 
     registry = current_registry(settings)
     release = find_release(registry, release_id)

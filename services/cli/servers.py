@@ -16,8 +16,8 @@ import redis
 from services.cli.access import PROBE
 from services.cli.passwords import write_secret
 from shared.errors import SignalboxError, Unavailable
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 _GRPC = 10_000
 """Each SeaweedFS port also takes the one this much above it."""

@@ -24,8 +24,8 @@ from services.cli.servers import Server, free_ports, is_free, redis_server, s3_s
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger
 from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 
 KILL_MARGIN_SECONDS = 5.0
 WATCH_SECONDS = 0.25

@@ -18,7 +18,7 @@ from services.cli.place import Place
 from services.cli.prepare import prepare_base_model
 from services.cli.show import out
 from services.cli.supervisor import Supervisor
-from shared import keys
+from shared.security import api_keys
 from shared.settings import Settings
 
 REFRESH_SECONDS = 1.0
@@ -62,8 +62,8 @@ def announce(system: Supervisor) -> str:
     key_file = settings.data_dir / "key"
     client: Any = system.ledger.redis
     token = key_file.read_text().strip() if key_file.is_file() else ""
-    if not token or not client.hexists(keys.KEYS_HASH, keys.key_id(token)):
-        _, token = keys.create(client, frozenset({keys.Scope.ADMIN}), name="up")
+    if not token or not client.hexists(api_keys.KEYS_HASH, api_keys.key_id(token)):
+        _, token = api_keys.create(client, frozenset({api_keys.Scope.ADMIN}), name="up")
         key_file.touch(mode=0o600)
         key_file.write_text(token)
     place.write(

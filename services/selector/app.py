@@ -9,17 +9,18 @@ from services.selector.handlers import select
 from services.selector.infra.batcher import Batcher
 from services.selector.infra.light import LightSelectors
 from services.selector.infra.llm import LlmScorers
-from shared.attempts import Held
+from shared.contracts.jobs import Job
+from shared.contracts.manifests import Release, ReleaseSelector
 from shared.errors import SignalboxError
-from shared.jobs import Job
 from shared.model.base import resolve_base_model
-from shared.model.processor import limit_threads
+from shared.model.hardware import limit_threads
 from shared.names import DEFAULT_TENANT, SELECT_QUEUE, TaskName
-from shared.registry import Release, ReleaseSelector, ReleaseWatch
-from shared.service import Service, end_on_sigterm
+from shared.observability.logging import configure_logging
+from shared.observability.tracing import configure_tracing
+from shared.registry import ReleaseWatch
 from shared.settings import Settings
-from shared.telemetry import configure_logging
-from shared.tracing import configure_tracing
+from shared.worker.leases import Held
+from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
 

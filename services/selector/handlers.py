@@ -4,16 +4,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from shared import tracing
-from shared.attempts import Attempts, Held
+from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.manifests import Release, ReleaseSelector
+from shared.contracts.selection import Selection, selection_text
+from shared.contracts.selection import select as choose
 from shared.errors import Invalid
-from shared.jobs import Job, JobKind, JobState
 from shared.ledger import Ledger, calls
 from shared.names import BASE_GROUP, generate_queue
-from shared.patience import patiently
-from shared.registry import Release, ReleaseSelector
-from shared.selection import Selection, selection_text
-from shared.selection import select as choose
+from shared.observability import tracing
+from shared.worker.attempt import Attempts
+from shared.worker.leases import Held
+from shared.worker.retry import patiently
 
 Prefetch = Callable[[ReleaseSelector], None]
 Score = Callable[[ReleaseSelector, str], list[float]]

@@ -4,7 +4,7 @@ from typing import get_args
 
 from prometheus_client import Counter, Histogram
 
-from shared.selection import Asked, Selection
+from shared.contracts.selection import Asked, Selection
 
 BATCH_SIZE = Histogram(
     "signalbox_selector_batch_size", "Texts that the language model scored together", buckets=[1, 2, 4, 8, 16, 32, 64]

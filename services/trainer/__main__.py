@@ -3,7 +3,7 @@
 import sys
 
 from services.trainer.app import main
-from shared.telemetry import ends_with_a_sentence
+from shared.observability.logging import ends_with_a_sentence
 
 with ends_with_a_sentence("trainer"):
     main(once="--once" in sys.argv[1:])

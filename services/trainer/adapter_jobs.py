@@ -10,11 +10,11 @@ from services.trainer.measuring import exact_match_of
 from services.trainer.task_rows import as_training, task_rows
 from services.trainer.workshop import Workshop
 from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter
-from shared.attempts import Held
-from shared.datasets import Row
-from shared.jobs import Job
-from shared.registry import AdapterManifest
-from shared.training import AdapterTrain
+from shared.contracts.jobs import Job
+from shared.contracts.manifests import AdapterManifest
+from shared.contracts.rows import Row
+from shared.contracts.training import AdapterTrain
+from shared.worker.leases import Held
 
 
 def train_adapter(job: Job, held: Held, body: AdapterTrain, workshop: Workshop) -> dict[str, Any]:

@@ -5,17 +5,17 @@ import shutil
 from services.trainer import metrics
 from services.trainer.handlers import train
 from services.trainer.workshop import Workshop
-from shared import memory
 from shared.adapter_files import BaseShapes
-from shared.attempts import Held
-from shared.jobs import Job
+from shared.contracts.jobs import Job
+from shared.model import memory
 from shared.model.base import base_model_id, load_tokenizer, resolve_base_model
-from shared.model.processor import limit_threads
+from shared.model.hardware import limit_threads
 from shared.names import TRAIN_QUEUE, TaskName
-from shared.service import Service, end_on_sigterm, publish_base_model
+from shared.observability.logging import configure_logging
+from shared.observability.tracing import configure_tracing
 from shared.settings import Settings
-from shared.telemetry import configure_logging
-from shared.tracing import configure_tracing
+from shared.worker.leases import Held
+from shared.worker.service import Service, end_on_sigterm, publish_base_model
 
 IDLE_SECONDS = 120.0
 """How long a trainer that is to do one job waits for it: its message may be lost, and comes again."""

@@ -8,9 +8,9 @@ from services.trainer.domain.answers import exact_matches, task_kinds
 from services.trainer.measuring import answers_of
 from services.trainer.task_rows import TaskRows, as_training, task_rows
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
-from shared.jobs import Job
-from shared.training import ComparisonTrain
+from shared.contracts.jobs import Job
+from shared.contracts.training import ComparisonTrain
+from shared.worker.leases import Held
 
 if TYPE_CHECKING:
     from services.trainer.infra.text_scores import TextScorer

@@ -9,11 +9,11 @@ from services.trainer.adapter_jobs import train_adapter
 from services.trainer.comparison_jobs import train_comparison
 from services.trainer.selector_jobs import make_release
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
+from shared.contracts.jobs import Job, JobState
+from shared.contracts.training import AdapterTrain, ComparisonTrain, TrainingBody, parse_training
 from shared.errors import Invalid, SignalboxError, StaleAttempt
-from shared.jobs import Job, JobState
 from shared.ledger import LedgerAway, calls
-from shared.training import AdapterTrain, ComparisonTrain, TrainingBody, parse_training
+from shared.worker.leases import Held
 
 log = structlog.get_logger()
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
+from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.labels import parse_label
+from shared.contracts.manifests import ReleaseLabel
+from shared.contracts.training import SelectorAdd, SelectorTrain
 from shared.errors import NotFound
-from shared.jobs import Job, JobKind, JobState
-from shared.labels import parse_label
 from shared.ledger import calls
-from shared.registry import ReleaseLabel
 from shared.registry.registry import check_same_base
-from shared.training import SelectorAdd, SelectorTrain
+from shared.worker.leases import Held
 
 RETRY_SECONDS = 3.0
 Bringing = SelectorTrain | SelectorAdd

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from services.trainer.task_rows import as_training
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
-from shared.datasets import Row
-from shared.training import LoraSettings
+from shared.contracts.rows import Row
+from shared.contracts.training import LoraSettings
+from shared.worker.leases import Held
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

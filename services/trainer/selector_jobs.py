@@ -10,11 +10,11 @@ from services.trainer.selector_rows import Rows
 from services.trainer.selector_trials import best_selector
 from services.trainer.selector_updates import plan_update
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
+from shared.contracts.jobs import Job
+from shared.contracts.manifests import Release, ReleaseLabel
+from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain
 from shared.errors import Conflict
-from shared.jobs import Job
-from shared.registry import Release, ReleaseLabel
-from shared.training import SelectorAdd, SelectorBody, SelectorTrain
+from shared.worker.leases import Held
 
 _SHOWN = ("warnings", "retention", "curve", "easy", "hard", "deleted")
 """Of the report, as far as the job's kind has them."""

@@ -13,14 +13,14 @@ from services.trainer.domain.metrics import Routed, fates, measure
 from services.trainer.selector_plans import Plan
 from services.trainer.selector_rows import Rows, texts_of
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
-from shared.jobs import Job
-from shared.labels import REJECT, Label, parse_label
+from shared.contracts.jobs import Job
+from shared.contracts.labels import REJECT, Label, parse_label
+from shared.contracts.manifests import ReleaseSelector, Verdict
+from shared.contracts.prompts import selector_prompt
+from shared.contracts.training import SelectorBody
 from shared.model.head import has_head
 from shared.model.tokens import encode
-from shared.prompts import selector_prompt
-from shared.registry import ReleaseSelector, Verdict
-from shared.training import SelectorBody
+from shared.worker.leases import Held
 
 if TYPE_CHECKING:
     from services.trainer.infra.fit import Start

@@ -8,13 +8,13 @@ from services.trainer.domain.retention import retain
 from services.trainer.label_adapters import known_adapters
 from services.trainer.selector_rows import Rows, Sets, as_read, data_notes, joined, sets_of, split_rows
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
-from shared.datasets import Row
+from shared.contracts.jobs import Job
+from shared.contracts.labels import REJECT
+from shared.contracts.manifests import Reading, Release, ReleaseSelector, SelectorKind
+from shared.contracts.rows import Row
+from shared.contracts.training import Readout, SelectorAdd, SelectorBody, SelectorTrain
 from shared.errors import Invalid
-from shared.jobs import Job
-from shared.labels import REJECT
-from shared.registry import Reading, Release, ReleaseSelector, SelectorKind
-from shared.training import Readout, SelectorAdd, SelectorBody, SelectorTrain
+from shared.worker.leases import Held
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple, Self
 from services.trainer.domain.data_report import LabelData, data_report, is_blank
 from services.trainer.domain.split import same_text, split_by_text
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
-from shared.datasets import Row
+from shared.contracts.jobs import Job
+from shared.contracts.labels import REJECT
+from shared.contracts.manifests import Reading, Release
+from shared.contracts.rows import Row
+from shared.contracts.selection import selection_text
+from shared.contracts.training import SelectionSettings, SelectorAdd, SelectorTrain
 from shared.errors import Invalid
-from shared.jobs import Job
-from shared.labels import REJECT
-from shared.registry import Reading, Release
-from shared.selection import selection_text
-from shared.training import SelectionSettings, SelectorAdd, SelectorTrain
+from shared.worker.leases import Held
 
 Rows = Mapping[str, Sequence[Row]]
 """By label. A row's input is what a selector reads; background may carry the label of a deleted task."""

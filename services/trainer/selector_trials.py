@@ -8,9 +8,9 @@ from services.trainer.domain.retention import RATIOS, Point, smallest_that_holds
 from services.trainer.selector_models import Judged, judge_selector, train_selector
 from services.trainer.selector_plans import Plan
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
-from shared.jobs import Job
-from shared.training import SelectorBody, SelectorTrain
+from shared.contracts.jobs import Job
+from shared.contracts.training import SelectorBody, SelectorTrain
+from shared.worker.leases import Held
 
 
 class Trial(NamedTuple):

@@ -7,11 +7,11 @@ from services.trainer.domain.balance import Difficulty, sort_by_accuracy
 from services.trainer.selector_plans import Inputs, Plan
 from services.trainer.selector_rows import Rows, Sets, data_notes, fresh_rows, joined, sets_of, split_rows, stored_sets
 from services.trainer.workshop import Workshop
-from shared.attempts import Held
+from shared.contracts.jobs import Job
+from shared.contracts.manifests import Release, ReleaseSelector
+from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorUpdate
 from shared.errors import Conflict, Invalid
-from shared.jobs import Job
-from shared.registry import Release, ReleaseSelector
-from shared.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorUpdate
+from shared.worker.leases import Held
 
 
 class Base(NamedTuple):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from services.trainer.domain import rows as training
 from services.trainer.domain.split import split_by_text
 from services.trainer.workshop import Workshop, need_outputs
-from shared.datasets import Row
-from shared.jobs import Job
+from shared.contracts.jobs import Job
+from shared.contracts.rows import Row
 
 VALIDATION_SHARE = 0.2
 

@@ -12,15 +12,17 @@ import structlog
 
 from services.trainer import metrics
 from services.trainer.infra.checkpoints import Checkpoints
-from shared import tracing
-from shared.attempts import Attempts, EventWriter, Held
-from shared.datasets import Row
+from shared.contracts.jobs import Job
+from shared.contracts.rows import Row
 from shared.errors import Invalid, Unavailable
-from shared.jobs import Job
 from shared.ledger import Ledger
-from shared.patience import PatientStore
+from shared.observability import tracing
 from shared.registry import Registry
-from shared.store import ObjectStore
+from shared.registry.store import ObjectStore
+from shared.worker.attempt import Attempts
+from shared.worker.event_writer import EventWriter
+from shared.worker.leases import Held
+from shared.worker.retry import PatientStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

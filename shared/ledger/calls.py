@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob
 from shared.errors import Cancelled, Conflict, Invalid, NotFound, SignalboxError, StaleAttempt, TooMany
-from shared.jobs import Job, JobKind, JobState, NewJob
 
 T = TypeVar("T")
 Reply = dict[str, Any]

@@ -13,17 +13,17 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from shared.contracts.jobs import TRANSITIONS
 from shared.errors import Unavailable
-from shared.jobs import TRANSITIONS
 from shared.ledger.calls import Call
-from shared.together import Together
+from shared.ledger.coalesce import Together
 
 T = TypeVar("T")
 _SCRIPT = (Path(__file__).parent / "ledger.lua").read_text()
 
 
 def _lua_source(max_lost_leases: int) -> str:
-    """The script with the legal transitions of `shared.jobs` in front, so there is one table of them."""
+    """The script with the legal transitions of `shared.contracts.jobs` in front, so there is one table of them."""
     rows = (f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(news))} }}" for old, news in TRANSITIONS.items())
     return f"local LEGAL = {{ {', '.join(rows)} }}\nlocal MAX_LOST = {max_lost_leases}\n{_SCRIPT}"
 

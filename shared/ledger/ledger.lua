@@ -1,6 +1,6 @@
 -- The ledger: every transition of a job is one call of this script, so it happens whole or not at all.
 -- ARGV[1] names the operation, ARGV[2] holds its arguments as JSON; the reply is JSON. LEGAL and MAX_LOST come
--- from Python (shared/jobs.py, settings). A reply {"refused": code} means that nothing was written.
+-- from Python (shared/contracts/jobs.py, settings). A reply {"refused": code} means that nothing was written.
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000

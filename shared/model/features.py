@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.contracts.training import Pooling
 from shared.errors import Invalid
-from shared.training import Pooling
 
 Floats = NDArray[np.float32]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.contracts.labels import Label
+from shared.contracts.prompts import Part, Segment
 from shared.errors import Invalid
-from shared.labels import Label
 from shared.model.tokens import encode, end_id
-from shared.prompts import Part, Segment
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.contracts.labels import Label
+from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.errors import Invalid
-from shared.labels import Label
+from shared.model.hardware import computes_bfloat16
 from shared.model.head import HeadScorer, has_head
 from shared.model.merge import merged_selector
-from shared.model.processor import computes_bfloat16
 from shared.model.tokens import encode, encode_text, end_id
-from shared.prompts import selector_answer, selector_prompt
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from shared.contracts.prompts import CHATML_END, Part, Segment
 from shared.errors import Invalid
-from shared.prompts import CHATML_END, Part, Segment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,30 +1,7 @@
 """Adapters, data sets and releases: immutable manifests, and one pointer that moves by compare-and-set."""
 
-from shared.registry.manifests import (
-    AdapterManifest,
-    DatasetManifest,
-    Reading,
-    Release,
-    ReleaseLabel,
-    ReleaseSelector,
-    SelectorKind,
-    Verdict,
-)
 from shared.registry.registry import Registry
 from shared.registry.restore import Restored, restore
 from shared.registry.watch import ReleaseWatch
 
-__all__ = [
-    "AdapterManifest",
-    "DatasetManifest",
-    "Reading",
-    "Registry",
-    "Release",
-    "ReleaseLabel",
-    "ReleaseSelector",
-    "ReleaseWatch",
-    "Restored",
-    "SelectorKind",
-    "Verdict",
-    "restore",
-]
+__all__ = ["Registry", "ReleaseWatch", "Restored", "restore"]

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
-from shared.datasets import Row, dataset_id, dump_rows, parse_rows
+from shared.contracts.jobs import Job
+from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.contracts.rows import Row, dataset_id, dump_rows, parse_rows
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
-from shared.jobs import Job
 from shared.ledger import Ledger, calls
-from shared.registry.manifests import AdapterManifest, DatasetManifest, Release
-from shared.store import ObjectStore, as_disk_error
+from shared.registry.store import ObjectStore, as_disk_error
 
 FEEDBACK_DATASET = "feedback"
 

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.client import Pipeline
 
-from shared.registry.manifests import AdapterManifest, DatasetManifest, Release
-from shared.store import ObjectStore
+from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.registry.store import ObjectStore
 
 _MANIFESTS: dict[str, type[AdapterManifest | DatasetManifest | Release]] = {
     "adapters": AdapterManifest,

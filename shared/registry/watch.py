@@ -7,9 +7,9 @@ from collections.abc import Callable
 import redis
 import structlog
 
+from shared.contracts.manifests import Release
 from shared.errors import SignalboxError
 from shared.names import RELEASE_CHANNEL
-from shared.registry.manifests import Release
 from shared.registry.registry import Registry
 
 log = structlog.get_logger()

@@ -59,7 +59,13 @@ def test_shared_never_imports_services():
 
 
 def test_the_domain_imports_only_the_standard_library_and_pure_shared_modules():
-    pure = {"shared.labels", "shared.errors", "shared.jobs", "shared.registry.manifests", "shared.prompts"}
+    pure = {
+        "shared.contracts.labels",
+        "shared.errors",
+        "shared.contracts.jobs",
+        "shared.contracts.manifests",
+        "shared.contracts.prompts",
+    }
 
     def rule(path, name):
         if ".domain" not in module_name(path):

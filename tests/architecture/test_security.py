@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.bus import make_celery
-from shared.prompts import TEMPLATES
+from shared.contracts.prompts import TEMPLATES
+from shared.queue.celery import make_celery
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]

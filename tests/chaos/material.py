@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
-from shared.registry import AdapterManifest, Registry, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.registry import Registry
 from tests.e2e.conftest import WORDS
 from tests.unit.adapter_samples import CONFIG
 

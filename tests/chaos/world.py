@@ -18,11 +18,11 @@ from services.cli.client import Client
 from services.cli.servers import free_ports
 from services.cli.supervisor import Supervisor
 from services.cli.up import announce
-from shared import keys
-from shared.jobs import JobState
+from shared.contracts.jobs import JobState
 from shared.registry import Registry
+from shared.registry.store import S3Store
+from shared.security import api_keys
 from shared.settings import Settings
-from shared.store import S3Store
 from tests.chaos.material import BASE_MODEL, TENANT, add_adapters, add_release, add_selector, base_shapes
 from tests.chaos.proxy import Proxy
 from tests.chaos.sabotage import environment
@@ -162,8 +162,8 @@ class World:
     def client_of(self, key: str) -> Client:
         return Client(self.supervisor.api_url, key)
 
-    def new_key(self, *scopes: keys.Scope, tenant_id: str = TENANT) -> str:
-        return keys.create(self.redis, frozenset(scopes or keys.Scope), tenant_id=tenant_id)[1]
+    def new_key(self, *scopes: api_keys.Scope, tenant_id: str = TENANT) -> str:
+        return api_keys.create(self.redis, frozenset(scopes or api_keys.Scope), tenant_id=tenant_id)[1]
 
     def processes(self) -> dict[int, dict[str, Any]]:
         """What every Celery process said of itself in its last heartbeat, by process id."""

@@ -8,7 +8,7 @@ import redis
 
 from services.cli.client import ApiError, Client
 from services.cli.place import Place
-from shared import keys
+from shared.security import api_keys
 from tests.e2e.conftest import eventually
 
 
@@ -41,8 +41,8 @@ def test_nobody_was_refused_what_the_road_needs(released):
     if client.get(f"/v1/releases/{current}")["parent"]:
         client.post("/v1/releases/rollback", {})
         client.post(f"/v1/releases/{current}/promote", {"force": True})
-    _, token = keys.create(
-        released.redis, frozenset({keys.Scope.SUBMIT}), requests_per_minute=1, tokens_per_minute=1000
+    _, token = api_keys.create(
+        released.redis, frozenset({api_keys.Scope.SUBMIT}), requests_per_minute=1, tokens_per_minute=1000
     )
     limited = Client(released.supervisor.api_url, token)
     limited.post("/v1/jobs", {"input": "card limit declined", "params": {"max_new_tokens": 1}})

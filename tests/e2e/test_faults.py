@@ -86,7 +86,7 @@ def test_a_release_promoted_while_jobs_are_in_flight_changes_none_of_them(releas
 def next_release(system, current):
     """A candidate that differs from the current release in an instruction alone."""
     from shared.registry import Registry
-    from shared.store import S3Store
+    from shared.registry.store import S3Store
 
     settings = system.supervisor.settings
     registry = Registry(system.supervisor.ledger, S3Store(settings), settings.cache_dir)

@@ -12,15 +12,16 @@ from services.api.quotas import Quotas
 from services.cli.access import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
 from services.cli.passwords import new_passwords, write_secret
 from services.cli.servers import free_ports, redis_server
-from shared import keys
-from shared.datasets import Row
+from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
+from shared.contracts.manifests import AdapterManifest
+from shared.contracts.rows import Row
 from shared.errors import Invalid
-from shared.jobs import JobKind, JobState, NewJob, new_job_id
-from shared.keys import Scope
 from shared.ledger import Ledger, LedgerAway, calls
-from shared.registry import AdapterManifest, Registry
+from shared.registry import Registry
+from shared.registry.store import FolderStore
+from shared.security import api_keys
+from shared.security.api_keys import Scope
 from shared.settings import Settings
-from shared.store import FolderStore
 
 NOBODY_MAY = [
     ("FLUSHALL",),
@@ -146,11 +147,11 @@ def test_passwords_of_one_server_or_service_open_nothing_else(urls):
 
 def test_an_operator_makes_keys_which_the_api_can_only_read(urls):
     with redis.Redis.from_url(urls["ledger", OPERATOR], decode_responses=True) as operator:
-        key, token = keys.create(operator, frozenset({Scope.SUBMIT}))
+        key, token = api_keys.create(operator, frozenset({Scope.SUBMIT}))
     with redis.Redis.from_url(urls["ledger", "api"], decode_responses=True) as api:
-        assert keys.authenticate(api, token) == key
+        assert api_keys.authenticate(api, token) == key
         with pytest.raises(redis.exceptions.NoPermissionError):
-            keys.revoke(api, key.id)
+            api_keys.revoke(api, key.id)
 
 
 @pytest.fixture

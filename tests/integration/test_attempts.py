@@ -9,11 +9,14 @@ import redis
 from structlog.testing import capture_logs
 
 from services.cli.servers import free_ports, redis_server
-from shared.attempts import Attempts, EventWriter, LeaseKeeper
-from shared.bus import Bus, make_celery
+from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.errors import Invalid
-from shared.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.ledger import Ledger, LedgerAway, calls
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.worker.attempt import Attempts
+from shared.worker.event_writer import EventWriter
+from shared.worker.leases import LeaseKeeper
 
 QUEUE = "generate.g"
 

@@ -5,7 +5,7 @@ import pytest
 from services.cli.bucket import make_bucket
 from services.cli.servers import free_ports
 from shared.errors import Unavailable
-from shared.store import S3Store
+from shared.registry.store import S3Store
 
 
 def test_the_bucket_is_made_once_and_takes_a_write(settings):

@@ -6,11 +6,14 @@ import json
 import pytest
 import redis
 
-from shared.bus import SENT_HEADER, Bus, Outbox, make_celery
+from shared.contracts.messages import JobMessage
 from shared.errors import Unavailable
 from shared.ledger.calls import Sent
-from shared.messages import JobMessage
 from shared.names import task_for
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.queue.envelopes import SENT_HEADER
+from shared.queue.outbox import Outbox
 
 
 def take(settings, queue):

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
-from shared import keys
+from shared.security import api_keys
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def test_a_key_is_made_with_its_limits_rotated_and_revoked(run, ledger):
     _, successor = run("rotate", made["id"], "--overlap-hours", "0", "--json")
     assert successor["replaces"] == made["id"]
     assert (successor["requests_per_minute"], successor["tenant_id"]) == (60, "acme")
-    with pytest.raises(keys.Unauthenticated, match="expired"):
-        keys.authenticate(ledger.redis, made["key"])
-    assert keys.authenticate(ledger.redis, successor["key"]).id == successor["id"]
+    with pytest.raises(api_keys.Unauthenticated, match="expired"):
+        api_keys.authenticate(ledger.redis, made["key"])
+    assert api_keys.authenticate(ledger.redis, successor["key"]).id == successor["id"]
 
     run("revoke", successor["id"])
-    with pytest.raises(keys.Unauthenticated, match="revoked"):
-        keys.authenticate(ledger.redis, successor["key"])
+    with pytest.raises(api_keys.Unauthenticated, match="revoked"):
+        api_keys.authenticate(ledger.redis, successor["key"])
     _, listed = run("list", "--json")
     assert {one["id"] for one in listed} == {made["id"], successor["id"]}
     assert made["key"] not in json.dumps(listed)

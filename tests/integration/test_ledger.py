@@ -2,8 +2,8 @@
 
 import pytest
 
+from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.errors import Cancelled, Conflict, Invalid, NotFound, StaleAttempt, TooMany, Unavailable
-from shared.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import MustRunAlone, NotAcquired
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from shared.contracts.jobs import JobKind, JobState, NewJob
 from shared.errors import Invalid, NotFound, StaleAttempt
-from shared.jobs import JobKind, JobState, NewJob
 from shared.ledger import calls
 from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from shared.bus import Bus, make_celery
-from shared.jobs import JobKind, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, NewJob, new_job_id
 from shared.ledger import Ledger, calls
-from shared.reconciler import Reconciler
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.queue.reconciler import Reconciler
 
 
 @pytest.fixture

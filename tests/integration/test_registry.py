@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from shared.datasets import Row
+from shared.contracts.jobs import JobKind, NewJob
+from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.rows import Row
 from shared.errors import Conflict, NotFound, StaleAttempt, Unavailable
-from shared.jobs import JobKind, NewJob
 from shared.ledger import calls
-from shared.registry import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, ReleaseWatch, Verdict, restore
-from shared.store import FolderStore, S3Store
+from shared.registry import ReleaseWatch, restore
+from shared.registry.store import FolderStore, S3Store
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -2,7 +2,8 @@
 
 import threading
 
-from shared.registry import Release, ReleaseWatch, Verdict
+from shared.contracts.manifests import Release, Verdict
+from shared.registry import ReleaseWatch
 
 
 def test_a_listener_that_crashes_does_not_end_the_watch(registry, ledger):

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.bus import Bus, make_celery
+from shared.contracts.jobs import JobKind, NewJob, new_job_id
 from shared.errors import Unavailable
-from shared.jobs import JobKind, NewJob, new_job_id
 from shared.ledger import calls
-from shared.service import Service, publish_base_model
-from shared.store import FolderStore
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.registry.store import FolderStore
+from shared.worker.service import Service, publish_base_model
 
 
 class Returning(FolderStore):
@@ -46,10 +47,10 @@ def test_a_base_model_is_published_once_the_store_comes(settings, tmp_path):
 
 PROGRAM = """
 import sys
-from shared.jobs import JobState
+from shared.contracts.jobs import JobState
 from shared.ledger import calls
 from shared.names import TaskName
-from shared.service import Service
+from shared.worker.service import Service
 from shared.settings import Settings
 
 service = Service(Settings(), "test", ["train"], concurrency=1)
@@ -88,7 +89,9 @@ def test_a_service_that_is_to_do_one_job_gives_up_where_none_comes(settings):
 
 
 def test_a_service_told_to_end_while_it_loads_ends(tmp_path):
-    program = "import time; from shared.service import end_on_sigterm as e; e(); print(1, flush=True); time.sleep(60)"
+    program = (
+        "import time; from shared.worker.service import end_on_sigterm as e; e(); print(1, flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as loading:
         loading.stdout.readline()
         loading.terminate()

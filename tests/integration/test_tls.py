@@ -7,13 +7,14 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from services.api.streaming import Feed
-from shared.bus import Bus, make_celery
+from shared.contracts.jobs import JobKind, NewJob, new_job_id
 from shared.errors import Unavailable
-from shared.jobs import JobKind, NewJob, new_job_id
 from shared.ledger import AsyncLedger, Ledger, LedgerAway, calls
 from shared.ledger.calls import Sent
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
 from tests.integration.api.conftest import client_of, release, serving, tokens, weights
 from tests.tls import Certificates, TlsFront
 

@@ -2,19 +2,19 @@
 
 import re
 
+import shared.observability.metrics
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 import services.adapter_worker.metrics
 import services.selector.metrics
 import services.trainer.metrics
-import shared.metrics
 from services.api.metrics import Metrics
 
 CELERY = {
-    "worker": [shared.metrics, services.adapter_worker.metrics],
-    "selector": [shared.metrics, services.selector.metrics],
-    "trainer": [shared.metrics, services.trainer.metrics],
+    "worker": [shared.observability.metrics, services.adapter_worker.metrics],
+    "selector": [shared.observability.metrics, services.selector.metrics],
+    "trainer": [shared.observability.metrics, services.trainer.metrics],
 }
 OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate", "severity"}}
 _SAMPLES = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}

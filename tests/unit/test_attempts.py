@@ -2,9 +2,10 @@
 
 import pytest
 
-from shared.attempts import Held, _joined
+from shared.contracts.jobs import Job
 from shared.errors import Cancelled
-from shared.jobs import Job
+from shared.worker.event_writer import _joined
+from shared.worker.leases import Held
 
 
 def job():

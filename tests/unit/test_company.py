@@ -2,7 +2,7 @@
 
 import threading
 
-from shared.company import Company
+from shared.worker.exclusive import Company
 
 
 class Worker:

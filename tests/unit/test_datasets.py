@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shared.datasets import Row, check_dataset_name, dataset_id, dump_rows, parse_rows
+from shared.contracts.rows import Row, check_dataset_name, dataset_id, dump_rows, parse_rows
 from shared.errors import Invalid
 
 

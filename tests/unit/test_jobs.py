@@ -1,6 +1,6 @@
 """The job's states and ids."""
 
-from shared.jobs import TRANSITIONS, Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.jobs import TRANSITIONS, Job, JobKind, JobState, NewJob, new_job_id
 
 
 def test_final_states_are_exactly_those_that_nothing_leaves():

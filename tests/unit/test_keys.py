@@ -1,6 +1,6 @@
 """Scopes and the constant parts of API keys."""
 
-from shared.keys import Key, Scope, key_id
+from shared.security.api_keys import Key, Scope, key_id
 
 
 def key(*scopes):

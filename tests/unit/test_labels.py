@@ -2,8 +2,8 @@
 
 import pytest
 
+from shared.contracts.labels import Label, check_name, parse_label
 from shared.errors import Invalid
-from shared.labels import Label, check_name, parse_label
 
 
 def test_a_label_is_two_names_and_a_dot():

@@ -5,7 +5,7 @@ import ctypes
 import psutil
 import pytest
 
-from shared.memory import give_back
+from shared.model.memory import give_back
 
 MIB = 1 << 20
 

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.errors import Denied
-from shared.outbound import check_url, is_public
+from shared.security.outbound import check_url, is_public
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8"])

@@ -2,11 +2,11 @@
 
 import pytest
 
-from shared.attempts import Held
+from shared.contracts.jobs import Job
 from shared.errors import Cancelled, NotFound, Unavailable
-from shared.jobs import Job
-from shared.patience import PatientStore, patiently
-from shared.store import FolderStore
+from shared.registry.store import FolderStore
+from shared.worker.leases import Held
+from shared.worker.retry import PatientStore, patiently
 
 
 class AwayStore(FolderStore):

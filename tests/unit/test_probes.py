@@ -8,10 +8,10 @@ from wsgiref.simple_server import make_server
 
 import pytest
 
-from shared.attempts import STUCK_SECONDS, LeaseKeeper
 from shared.errors import Unavailable
-from shared.probes import Answer, probe_app
 from shared.settings import Settings
+from shared.worker.leases import STUCK_SECONDS, LeaseKeeper
+from shared.worker.probes import Answer, probe_app
 
 
 class Ledger:

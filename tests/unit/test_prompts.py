@@ -1,8 +1,8 @@
 import pytest
 
+from shared.contracts.labels import Label
+from shared.contracts.prompts import Part, adapter_prompt, render, selector_answer, selector_prompt
 from shared.errors import Invalid
-from shared.labels import Label
-from shared.prompts import Part, adapter_prompt, render, selector_answer, selector_prompt
 
 LABELS = [Label("fin", "sa"), Label("legal", "mc"), Label("fin", "ha")]
 

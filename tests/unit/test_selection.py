@@ -5,8 +5,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from shared.registry.manifests import ReleaseSelector
-from shared.selection import select
+from shared.contracts.manifests import ReleaseSelector
+from shared.contracts.selection import select
 
 
 def selector(**changes):

@@ -6,7 +6,7 @@ import sys
 
 SCRIPT = """
 import logging, structlog, threading
-from shared.telemetry import configure_logging
+from shared.observability.logging import configure_logging
 configure_logging("api")
 with structlog.contextvars.bound_contextvars(job_id="job_1", release="rel_1"):
     structlog.get_logger().info("job_accepted", label="fin.sa")

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.together import Together
+from shared.ledger.coalesce import Together
 
 
 class Road:

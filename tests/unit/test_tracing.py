@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from shared import tracing
-from shared.tracing import _exporters_asked_for, configure_tracing
+from shared.observability import tracing
+from shared.observability.tracing import _exporters_asked_for, configure_tracing
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_with_an_exporter_it_is_on(environment):
     assert tracing.is_on()
 
 
-@pytest.mark.parametrize("module", ["services.api.__main__", "shared.service"])
+@pytest.mark.parametrize("module", ["services.api.__main__", "shared.worker.service"])
 def test_while_it_is_off_the_library_is_not_even_imported(module):
     script = (
         f"import sys, {module}; from shared import tracing; tracing.configure_tracing('x'); tracing.carrier();"

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from shared.contracts.labels import REJECT
+from shared.contracts.manifests import Release, ReleaseLabel, Verdict
+from shared.contracts.training import parse_training
 from shared.errors import Conflict, Invalid
-from shared.labels import REJECT
-from shared.registry import Release, ReleaseLabel, Verdict
-from shared.training import parse_training
 
 ENTRY = ReleaseLabel(adapter="a" * 64, ref="x@1", group="fin", template="chatml", instruction="")
 ADD = {"kind": "selector.add", "labels": {"law.ie": "d"}}

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from shared.registry.manifests import Release
+from shared.contracts.manifests import Release
 
 
 class Changes(NamedTuple):

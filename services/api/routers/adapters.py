@@ -10,7 +10,7 @@ from services.api import uploads
 from services.api.auth import Caller, PartsDep, Trainer
 from services.api.idempotency import Answer, OnceDep
 from services.api.schemas import PathRef
-from shared.registry import AdapterManifest
+from shared.contracts.manifests import AdapterManifest
 
 router = APIRouter(prefix="/v1/adapters", tags=["adapters"])
 

@@ -12,8 +12,8 @@ from services.api import uploads
 from services.api.auth import PartsDep, Trainer
 from services.api.idempotency import Answer, OnceDep
 from services.api.schemas import PathId
+from shared.contracts.manifests import DatasetManifest
 from shared.errors import Invalid
-from shared.registry import DatasetManifest
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 _BODY = {

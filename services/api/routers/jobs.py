@@ -13,7 +13,7 @@ from services.api.events import Events, job_events
 from services.api.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.schemas import Accepted, FeedbackRequest, JobPage, JobRequest, JobView, PathId
 from services.api.views import job_view, page_view
-from shared.jobs import JobKind, JobState
+from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
 
 Cursor = Annotated[

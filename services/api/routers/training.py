@@ -14,7 +14,7 @@ from services.api.routers.jobs import Cursor, Limit, page
 from services.api.schemas import Accepted, JobPage, JobView, PathId
 from services.api.training import TrainingRequest
 from services.api.views import job_view, page_view
-from shared.jobs import JobKind, JobState
+from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
 
 router = APIRouter(prefix="/v1/training/jobs", tags=["training"])

@@ -25,7 +25,7 @@ def keys_create(
     """Make a key; it is shown this once."""
     from datetime import timedelta
 
-    from shared import keys as store
+    from shared.security import api_keys as store
 
     known = [one.value for one in store.Scope]
     if unknown := set(scope) - set(known):
@@ -51,7 +51,7 @@ def keys_rotate(
     """Make a key in an old one's place, with the same rights and limits; it is shown this once."""
     from datetime import timedelta
 
-    from shared import keys as store
+    from shared.security import api_keys as store
 
     _show_new_key(*store.rotate(redis(), key_id, timedelta(hours=overlap_hours)), as_json=json)
 
@@ -63,7 +63,7 @@ def _show_new_key(key: Any, token: str, *, as_json: bool) -> None:
 @app.command("list")
 def keys_list(json: Json = False) -> None:
     """List keys; never the keys themselves."""
-    from shared import keys as store
+    from shared.security import api_keys as store
 
     rows = [key.model_dump(mode="json", exclude={"sha256"}) for key in store.list_all(redis())]
     show.table(rows, ["id", "name", "tenant_id", "scopes", "created_at", "expires_at", "revoked_at"], as_json=json)
@@ -72,6 +72,6 @@ def keys_list(json: Json = False) -> None:
 @app.command("revoke")
 def keys_revoke(key_id: str) -> None:
     """Revoke a key."""
-    from shared import keys as store
+    from shared.security import api_keys as store
 
     show.record(store.revoke(redis(), key_id).model_dump(mode="json", exclude={"sha256"}), as_json=False)

@@ -47,7 +47,7 @@ def releases_restore(json: Json = False) -> None:
     """Make the index of adapters, data sets and releases anew from the object store, after a ledger was lost."""
     from services.cli.place import current_settings
     from shared.registry import restore
-    from shared.store import S3Store
+    from shared.registry.store import S3Store
 
     found = restore(redis(), S3Store(current_settings()))
     columns = ["tenant_id", "adapters", "datasets", "releases", "current", "unreadable"]

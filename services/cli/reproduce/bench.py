@@ -46,7 +46,7 @@ class Bench:
         """Reads rows with a stored selector as the service does, in this process."""
         from services.trainer.infra.select_scores import Reader
         from shared.model.base import load_tokenizer
-        from shared.model.processor import limit_threads
+        from shared.model.hardware import limit_threads
 
         limit_threads(self.settings)
         tokenizer = load_tokenizer(self.base_folder)

@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from shared.contracts.manifests import Reading
+from shared.contracts.training import LabelName
 from shared.errors import Invalid
-from shared.registry import Reading
-from shared.training import LabelName
 
 GRIDS = Path(__file__).parent / "grids"
 Shown = str | int | float

@@ -9,8 +9,8 @@ from services.cli.labelled import LabelledRow
 from services.cli.reproduce.grid import Case, Grid
 from services.cli.reproduce.outcomes import Measured, Part
 from services.cli.reproduce.rows import HeldOutRows
-from shared.registry import Release, ReleaseSelector
-from shared.selection import selection_text
+from shared.contracts.manifests import Release, ReleaseSelector
+from shared.contracts.selection import selection_text
 
 if TYPE_CHECKING:
     from services.cli.reproduce.bench import Bench

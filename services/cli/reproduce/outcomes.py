@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.training import parse_training
+from shared.contracts.training import parse_training
 
 FORMAT = 1
 """Of what is measured: a higher one makes all conditions new."""

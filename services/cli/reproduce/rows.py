@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from services.cli.client import Client
 from services.cli.labelled import read_plain
 from services.cli.reproduce.grid import Case
-from shared.datasets import Row, dataset_id, dump_rows
+from shared.contracts.rows import Row, dataset_id, dump_rows
 from shared.errors import NotFound
 
 

@@ -16,9 +16,9 @@ from services.cli.reproduce.provenance import provenance
 from services.cli.reproduce.report import Report
 from services.cli.reproduce.rows import TaskRows
 from services.cli.show import err, follow_into, out, progress_bars
+from shared.contracts.training import parse_training
 from shared.errors import SignalboxError
 from shared.names import DEFAULT_TENANT
-from shared.training import parse_training
 
 T = TypeVar("T")
 

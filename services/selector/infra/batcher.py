@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from services.selector import metrics
-from shared.registry import ReleaseSelector
+from shared.contracts.manifests import ReleaseSelector
 
 ScoreMany = Callable[[ReleaseSelector, Sequence[str]], Sequence[Sequence[float]]]
 

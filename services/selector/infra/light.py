@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from shared.contracts.manifests import ReleaseSelector
 from shared.model.light import LightSelector
-from shared.registry import ReleaseSelector
 
 # The current release's selector and the one before it, which jobs in flight may still be pinned to.
 KEPT = 2

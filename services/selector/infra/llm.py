@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.labels import parse_label
-from shared.registry import ReleaseSelector
+from shared.contracts.labels import parse_label
+from shared.contracts.manifests import ReleaseSelector
 
 if TYPE_CHECKING:
     from shared.model.scoring import Scorer

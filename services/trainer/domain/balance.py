@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from shared.labels import REJECT
+from shared.contracts.labels import REJECT
 
 
 class Difficulty(NamedTuple):

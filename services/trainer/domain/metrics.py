@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.labels import REJECT, parse_label
+from shared.contracts.labels import REJECT, parse_label
 
 BINS = 15
 

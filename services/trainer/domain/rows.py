@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from shared.labels import Label
+from shared.contracts.labels import Label
 
 
 class Row(NamedTuple):
@@ -14,7 +14,7 @@ class Row(NamedTuple):
 
 
 class SelectorRow(NamedTuple):
-    """One text with its routing label; `shared.labels.REJECT` for background."""
+    """One text with its routing label; `shared.contracts.labels.REJECT` for background."""
 
     text: str
     label: Label

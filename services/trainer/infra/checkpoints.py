@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import NotFound
-from shared.store import ObjectStore
+from shared.registry.store import ObjectStore
 
 
 class Checkpoints:

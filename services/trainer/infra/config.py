@@ -1,5 +1,5 @@
 """Settings of one LoRA training run, under the name the training code uses."""
 
-from shared.training import LoraSettings as LoraConfigSettings
+from shared.contracts.training import LoraSettings as LoraConfigSettings
 
 __all__ = ["LoraConfigSettings"]

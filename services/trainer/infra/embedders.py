@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.contracts.training import SelectionSettings
 from shared.errors import Invalid
 from shared.model.features import EmbeddingTable
 from shared.model.tokens import encode_text
-from shared.training import SelectionSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from services.trainer.domain.answers import exact_matches
 from services.trainer.domain.rows import Row
+from shared.contracts.prompts import adapter_prompt
 from shared.model.tokens import encode, encode_text, end_id
-from shared.prompts import adapter_prompt
 
 if TYPE_CHECKING:
     from torch import Tensor

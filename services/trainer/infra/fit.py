@@ -9,10 +9,10 @@ from services.trainer.infra.config import LoraConfigSettings
 from services.trainer.infra.peft_folder import rearrange_head
 from services.trainer.infra.sequences import adapter_examples, balanced, head_examples, selector_examples
 from services.trainer.infra.training_run import Experts, TrainingRun, train_here
+from shared.contracts.labels import Label
 from shared.errors import Invalid
-from shared.labels import Label
-from shared.memory import give_back
 from shared.model.head import has_head
+from shared.model.memory import give_back
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from shared.adapter_files import WEIGHTS_NAME
 from shared.adapter_files.tensors import read_header
-from shared.registry import Release, ReleaseSelector
+from shared.contracts.manifests import Release, ReleaseSelector
 
 _FITTED = ("weights", "bias")
 """A light selector's third tensor is counted off the texts, not trained."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from services.trainer.infra.config import LoraConfigSettings
 from shared.adapter_files import check_loadable
+from shared.contracts.labels import Label
 from shared.errors import Invalid
-from shared.labels import Label
 from shared.model.head import HEAD_TASK, HEAD_WEIGHT
 
 if TYPE_CHECKING:

@@ -168,7 +168,7 @@ def main(file: Path) -> None:
     import torch
 
     from services.trainer.infra.loop import Hooks
-    from shared.model.processor import limit_threads
+    from shared.model.hardware import limit_threads
     from shared.settings import Settings
 
     with suppress(AttributeError):  # Linux: a launcher that is killed takes its processes along

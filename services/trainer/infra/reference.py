@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from services.trainer.infra.parameters import Weights
+from shared.contracts.labels import Label, parse_label
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector
+from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt, selector_answer, selector_prompt
+from shared.contracts.selection import Selection, select, selection_text
 from shared.errors import Conflict, Invalid
-from shared.labels import Label, parse_label
 from shared.model.base import load_model, load_tokenizer
 from shared.model.head import has_head, head_ids, head_rows, load_classifier
 from shared.model.light import LightSelector
 from shared.model.merge import with_adapter
 from shared.model.tokens import encode, encode_text, end_id, end_token_ids
-from shared.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt, selector_answer, selector_prompt
-from shared.registry import Release, ReleaseLabel, ReleaseSelector
-from shared.selection import Selection, select, selection_text
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -7,8 +7,8 @@ from itertools import cycle, islice
 from services.trainer.domain.rows import SelectorRow
 from services.trainer.infra.embedders import Check, Embed
 from services.trainer.infra.nearest_rows import representative_rows
-from shared.labels import parse_label
-from shared.training import SelectionSettings
+from shared.contracts.labels import parse_label
+from shared.contracts.training import SelectionSettings
 
 
 def representation_set(

@@ -19,11 +19,12 @@ from services.trainer.domain.calibration import (
     choose_threshold,
 )
 from services.trainer.domain.metrics import Routed
-from shared.labels import REJECT, parse_label
+from shared.contracts.labels import REJECT, parse_label
+from shared.contracts.manifests import ReleaseSelector, SelectorKind
+from shared.contracts.selection import Asked, Selection, alone_probabilities, decide, read
 from shared.model.light import LightSelector
 from shared.model.scoring import Scorer, load_scorer
-from shared.registry import Registry, ReleaseSelector, SelectorKind
-from shared.selection import Asked, Selection, alone_probabilities, decide, read
+from shared.registry import Registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.trainer.domain.rows import Row, SelectorRow
+from shared.contracts.labels import Label
+from shared.contracts.prompts import Segment, adapter_prompt, selector_answer, selector_prompt
 from shared.errors import Invalid
-from shared.labels import Label
 from shared.model.head import head_ids
 from shared.model.tokens import encode, encode_text, end_id
-from shared.prompts import Segment, adapter_prompt, selector_answer, selector_prompt
 
 if TYPE_CHECKING:
     from torch import Tensor

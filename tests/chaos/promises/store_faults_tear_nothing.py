@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.adapter_files import adapter_digest
-from shared.registry import ReleaseLabel
+from shared.contracts.manifests import ReleaseLabel
 from tests.chaos.material import TENANT, add_adapters, text_for
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.plans import maybe_with_models

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from shared.datasets import Row
+from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, Verdict
+from shared.contracts.rows import Row
 from shared.ledger import calls
-from shared.registry import AdapterManifest, Release, ReleaseLabel, Verdict
 from tests.chaos.material import write_adapter
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.sizes import Size

@@ -8,8 +8,9 @@ import httpx
 import numpy as np
 
 from shared.adapter_files import WEIGHTS_NAME
-from shared.prompts import adapter_prompt
-from shared.registry import AdapterManifest, Registry, ReleaseLabel
+from shared.contracts.manifests import AdapterManifest, ReleaseLabel
+from shared.contracts.prompts import adapter_prompt
+from shared.registry import Registry
 from tests.chaos.load import Load, outcomes, spread
 from tests.chaos.material import TENANT, add_adapters, write_adapter
 from tests.chaos.outcome import Outcome, Promise

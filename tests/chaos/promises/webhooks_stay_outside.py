@@ -7,7 +7,7 @@ from typing import Any
 import httpcore
 
 from shared.errors import Denied, SignalboxError
-from shared.outbound import post
+from shared.security.outbound import post
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.sizes import Size
 from tests.chaos.world import Plan, World

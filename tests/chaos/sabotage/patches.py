@@ -43,7 +43,7 @@ def no_fencing():
 
 def no_reconciler():
     """Nothing that was lost is found."""
-    from shared.reconciler import Reconciler
+    from shared.queue.reconciler import Reconciler
 
     Reconciler.round = lambda self: 0
 
@@ -74,7 +74,7 @@ def no_fetch_digest():
 
 def no_last_try_alone():
     """A job that killed its workers before goes on running beside others."""
-    from shared.attempts import Attempts
+    from shared.worker.attempt import Attempts
 
     real = Attempts._acquire
     Attempts._acquire = lambda self, job_id, queue, beside_others: real(self, job_id, queue, beside_others=False)

@@ -10,9 +10,9 @@ import redis
 import uvicorn
 
 from services.api.app import create_app
-from shared import keys
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.ledger import calls
-from shared.registry import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.security import api_keys
 
 ADAPTERS = {"fin.sa": "a" * 64, "fin.ha": "b" * 64, "med.qa": "c" * 64}
 SELECTOR = "e" * 64
@@ -62,13 +62,13 @@ def release(registry, weights):
 def tokens(ledger):
     """An API key of each kind."""
     make = {
-        "submit": ({keys.Scope.SUBMIT}, "default"),
-        "train": ({keys.Scope.TRAIN}, "default"),
-        "admin": ({keys.Scope.ADMIN}, "default"),
-        "other": ({keys.Scope.ADMIN}, "other"),
+        "submit": ({api_keys.Scope.SUBMIT}, "default"),
+        "train": ({api_keys.Scope.TRAIN}, "default"),
+        "admin": ({api_keys.Scope.ADMIN}, "default"),
+        "other": ({api_keys.Scope.ADMIN}, "other"),
     }
     return {
-        name: keys.create(ledger.redis, frozenset(scopes), tenant_id=tenant)[1]
+        name: api_keys.create(ledger.redis, frozenset(scopes), tenant_id=tenant)[1]
         for name, (scopes, tenant) in make.items()
     }
 
@@ -134,7 +134,7 @@ class Worker:
         self._do(calls.finish(job, state, **fields))
 
     def run(self, job_id, queue, text="positive"):
-        from shared.jobs import JobState
+        from shared.contracts.jobs import JobState
 
         job = self.take(job_id, queue)
         self.tell(job, "token", text=text)

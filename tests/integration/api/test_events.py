@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from services.api.streaming import QUEUE_LENGTH
-from shared.jobs import JobState
+from shared.contracts.jobs import JobState
 from tests.integration.api.conftest import client_of, code, serving
 
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from services.cli.servers import free_ports, redis_server
-from shared import keys
 from shared.ledger import Ledger, calls
+from shared.security import api_keys
 from tests.integration.api.conftest import client_of, code, make_release, serving
 
 
@@ -31,7 +31,7 @@ def seed(url):
     release = make_release()
     ledger.redis.hset("sb:releases:default", release.id, release.model_dump_json())
     ledger.redis.set("sb:release:default", release.id)
-    token = keys.create(ledger.redis, frozenset(keys.Scope))[1]
+    token = api_keys.create(ledger.redis, frozenset(api_keys.Scope))[1]
     ledger.close()
     return token
 

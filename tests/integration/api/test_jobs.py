@@ -7,10 +7,13 @@ import pytest
 
 from services.adapter_worker.handlers import generate
 from services.adapter_worker.infra.engines.echo import EchoEngine
-from shared.attempts import Attempts, EventWriter, LeaseKeeper
-from shared.bus import Bus, make_celery
-from shared.jobs import JobState
+from shared.contracts.jobs import JobState
 from shared.ledger import calls
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.worker.attempt import Attempts
+from shared.worker.event_writer import EventWriter
+from shared.worker.leases import LeaseKeeper
 from tests.integration.api.conftest import ADAPTERS, code, make_release
 
 JSON = {"Content-Type": "application/json"}

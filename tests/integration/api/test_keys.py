@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared import keys
 from shared.errors import Conflict, NotFound
+from shared.security import api_keys
 from tests.integration.api.conftest import code
 
 ROUTES = [
@@ -97,28 +97,28 @@ async def test_a_tenant_sees_nothing_of_another(api, release, worker):
 
 
 async def test_a_key_that_was_never_used_here_is_refused_from_the_moment_it_is_revoked(api, ledger):
-    key, token = keys.create(ledger.redis, frozenset({keys.Scope.SUBMIT}))
-    keys.revoke(ledger.redis, key.id)
+    key, token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}))
+    api_keys.revoke(ledger.redis, key.id)
     answer = await api["anonymous"].get("/v1/models", headers={"Authorization": f"Bearer {token}"})
     assert code(answer, 401) == "key_unknown"
 
 
 def test_only_the_hash_of_a_key_is_stored(ledger):
-    key, token = keys.create(ledger.redis, frozenset({keys.Scope.TRAIN}), name="ci")
+    key, token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.TRAIN}), name="ci")
     assert len(token) >= 4 + 43  # 256 bits in base64
     for name in ledger.redis.keys("*"):
         assert token not in str(ledger.redis.hgetall(name))
-    assert keys.authenticate(ledger.redis, token) == key
-    assert [known.name for known in keys.list_all(ledger.redis)] == ["ci"]
+    assert api_keys.authenticate(ledger.redis, token) == key
+    assert [known.name for known in api_keys.list_all(ledger.redis)] == ["ci"]
 
 
 def test_a_revoked_key_stays_in_the_list_and_opens_nothing(ledger):
-    key, token = keys.create(ledger.redis, frozenset({keys.Scope.TRAIN}))
-    first = keys.revoke(ledger.redis, key.id).revoked_at
-    assert keys.revoke(ledger.redis, key.id).revoked_at == first
-    assert keys.list_all(ledger.redis)[0].revoked_at == first
-    with pytest.raises(keys.Unauthenticated):
-        keys.authenticate(ledger.redis, token)
+    key, token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.TRAIN}))
+    first = api_keys.revoke(ledger.redis, key.id).revoked_at
+    assert api_keys.revoke(ledger.redis, key.id).revoked_at == first
+    assert api_keys.list_all(ledger.redis)[0].revoked_at == first
+    with pytest.raises(api_keys.Unauthenticated):
+        api_keys.authenticate(ledger.redis, token)
 
 
 async def status_with(api, token):
@@ -126,7 +126,7 @@ async def status_with(api, token):
 
 
 async def test_a_key_opens_nothing_once_it_has_expired_even_where_it_is_remembered(api, ledger):
-    key, token = keys.create(ledger.redis, frozenset({keys.Scope.SUBMIT}), lifetime=timedelta(seconds=2))
+    key, token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}), lifetime=timedelta(seconds=2))
     assert (await status_with(api, token)).status_code == 200
     ended = await eventually_not(api, token)
     assert code(ended, 401) == "key_expired"
@@ -143,33 +143,33 @@ async def eventually_not(api, token):
 
 
 async def test_a_rotated_key_works_beside_its_successor_for_the_overlap(api, ledger):
-    scopes = frozenset({keys.Scope.SUBMIT, keys.Scope.TRAIN})
-    old, old_token = keys.create(ledger.redis, scopes, tenant_id="acme", name="ci", tokens_per_minute=5)
-    new, new_token = keys.rotate(ledger.redis, old.id, timedelta(hours=1))
+    scopes = frozenset({api_keys.Scope.SUBMIT, api_keys.Scope.TRAIN})
+    old, old_token = api_keys.create(ledger.redis, scopes, tenant_id="acme", name="ci", tokens_per_minute=5)
+    new, new_token = api_keys.rotate(ledger.redis, old.id, timedelta(hours=1))
     same = {"tenant_id", "name", "scopes", "requests_per_minute", "tokens_per_minute", "expires_at"}
     assert new.model_dump(include=same) == old.model_dump(include=same)
     assert (new.replaces, new_token != old_token) == (old.id, True)
     for token in (old_token, new_token):
         assert (await status_with(api, token)).status_code == 200
-    known = {key.id: key for key in keys.list_all(ledger.redis)}
+    known = {key.id: key for key in api_keys.list_all(ledger.redis)}
     assert 3590 < known[old.id].seconds_left <= 3600
 
 
 async def test_a_key_rotated_without_overlap_is_refused_at_once(api, ledger):
-    old, old_token = keys.create(ledger.redis, frozenset({keys.Scope.SUBMIT}), lifetime=timedelta(days=30))
-    new, new_token = keys.rotate(ledger.redis, old.id, timedelta())
+    old, old_token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}), lifetime=timedelta(days=30))
+    new, new_token = api_keys.rotate(ledger.redis, old.id, timedelta())
     assert code(await status_with(api, old_token), 401) == "key_expired"
     assert (await status_with(api, new_token)).status_code == 200
     assert 29.9 * 86_400 < new.seconds_left <= 30 * 86_400  # as long as the old one was made for
 
 
 def test_a_rotation_never_lengthens_a_keys_life_and_an_ended_key_has_no_successor(ledger):
-    old, _ = keys.create(ledger.redis, frozenset({keys.Scope.SUBMIT}), lifetime=timedelta(minutes=1))
-    keys.rotate(ledger.redis, old.id, timedelta(days=1))
-    known = {key.id: key for key in keys.list_all(ledger.redis)}
+    old, _ = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}), lifetime=timedelta(minutes=1))
+    api_keys.rotate(ledger.redis, old.id, timedelta(days=1))
+    known = {key.id: key for key in api_keys.list_all(ledger.redis)}
     assert known[old.id].expires_at == old.expires_at
-    keys.revoke(ledger.redis, old.id)
+    api_keys.revoke(ledger.redis, old.id)
     with pytest.raises(Conflict, match="revoked or has expired"):
-        keys.rotate(ledger.redis, old.id, timedelta())
+        api_keys.rotate(ledger.redis, old.id, timedelta())
     with pytest.raises(NotFound):
-        keys.rotate(ledger.redis, "key_none", timedelta())
+        api_keys.rotate(ledger.redis, "key_none", timedelta())

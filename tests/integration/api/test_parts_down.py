@@ -6,14 +6,14 @@ import pytest
 
 from services.cli.doctor import examine
 from services.cli.servers import free_ports, redis_server, s3_server
-from shared import keys
-from shared.attempts import LeaseKeeper
-from shared.jobs import JobKind, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, NewJob, new_job_id
 from shared.ledger import Ledger, calls
-from shared.probes import readiness
 from shared.registry import Registry
+from shared.registry.store import S3Store
+from shared.security import api_keys
 from shared.settings import Settings
-from shared.store import S3Store
+from shared.worker.leases import LeaseKeeper
+from shared.worker.probes import readiness
 from tests.e2e.conftest import eventually
 from tests.integration.api.conftest import ADAPTERS, SELECTOR, client_of, make_release, serving
 
@@ -54,7 +54,7 @@ def seed(settings):
     ledger.do(calls.create(job, 60))
     worker = LeaseKeeper(ledger, settings, owner="w", queues=["select", *release.queues], info=dict)
     worker.start()
-    return keys.create(ledger.redis, frozenset({keys.Scope.ADMIN}))[1], worker
+    return api_keys.create(ledger.redis, frozenset({api_keys.Scope.ADMIN}))[1], worker
 
 
 async def test_readyz_and_the_doctor_name_the_part_that_is_down_and_no_other(own, monkeypatch):

@@ -5,8 +5,8 @@ import contextlib
 import pytest
 
 from services.api.quotas import estimated_tokens
-from shared import keys
-from shared.keys import Scope
+from shared.security import api_keys
+from shared.security.api_keys import Scope
 from tests.integration.api.conftest import client_of, code, serving
 
 
@@ -16,7 +16,7 @@ def limited(api, ledger):
     opened = []
 
     def make(**limits):
-        _, token = keys.create(ledger.redis, frozenset({Scope.SUBMIT}), **limits)
+        _, token = api_keys.create(ledger.redis, frozenset({Scope.SUBMIT}), **limits)
         opened.append(client_of(api["url"], token))
         return opened[-1]
 
@@ -50,8 +50,8 @@ async def test_the_limit_is_one_for_all_processes_and_connections(settings, limi
 
 async def test_a_key_without_a_limit_has_the_settings_and_zero_means_none(settings, release, ledger):
     bounded = settings.model_copy(update={"requests_per_minute": 2})
-    _, plain = keys.create(ledger.redis, frozenset({Scope.SUBMIT}))
-    _, free = keys.create(ledger.redis, frozenset({Scope.SUBMIT}), requests_per_minute=0)
+    _, plain = api_keys.create(ledger.redis, frozenset({Scope.SUBMIT}))
+    _, free = api_keys.create(ledger.redis, frozenset({Scope.SUBMIT}), requests_per_minute=0)
     async with serving(bounded) as (_, url), client_of(url, plain) as usual, client_of(url, free) as unbounded:
         assert [(await usual.get("/v1/models")).status_code for _ in range(3)] == [200, 200, 429]
         assert [(await unbounded.get("/v1/models")).status_code for _ in range(5)] == [200] * 5

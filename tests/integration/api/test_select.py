@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.jobs import JobState
+from shared.contracts.jobs import JobState
 from tests.integration.api.conftest import code, make_release
 
 SELECTED = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared import tracing
 from shared.ledger import calls
+from shared.observability import tracing
 from tests.integration.api.conftest import client_of, serving
 from tests.integration.spans import CALLER, CALLERS_TRACE, Spans
 

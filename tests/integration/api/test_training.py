@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from shared.jobs import JobState
+from shared.contracts.jobs import JobState
+from shared.contracts.training import parse_training
 from shared.ledger import calls
-from shared.training import parse_training
 from tests.integration.api.conftest import code
 
 ROWS = b'{"input": "a"}\n{"input": "b"}\n'

@@ -6,13 +6,16 @@ import pytest
 
 from services.trainer.handlers import train
 from services.trainer.workshop import Workshop
-from shared.attempts import Attempts, EventWriter, LeaseKeeper
-from shared.bus import Bus, make_celery
-from shared.datasets import Row
-from shared.jobs import JobKind, JobState, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
+from shared.contracts.manifests import AdapterManifest
+from shared.contracts.rows import Row
 from shared.ledger import calls
 from shared.model.base import base_model_id, load_tokenizer
-from shared.registry import AdapterManifest
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.worker.attempt import Attempts
+from shared.worker.event_writer import EventWriter
+from shared.worker.leases import LeaseKeeper
 from tests.e2e.conftest import TRAINING, rows
 from tests.unit.model.conftest import tiny_folder, tiny_tokenizer
 

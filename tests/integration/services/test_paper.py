@@ -9,9 +9,9 @@ import pytest
 from services.trainer.domain.metrics import measure
 from services.trainer.infra.reference import Reference
 from services.trainer.infra.select_scores import Reader, route_rows
-from shared.datasets import Row
-from shared.jobs import JobState
-from shared.labels import REJECT
+from shared.contracts.jobs import JobState
+from shared.contracts.labels import REJECT
+from shared.contracts.rows import Row
 from tests.unit.model.conftest import real_folder
 
 __all__ = ["real_folder"]

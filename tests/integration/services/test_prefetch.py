@@ -8,9 +8,10 @@ from services.adapter_worker.handlers import runners_up
 from services.adapter_worker.infra.disk_cache import DiskCache
 from services.adapter_worker.infra.prefetch import Prefetcher
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.errors import Unavailable
-from shared.jobs import Job, JobKind, JobState
-from shared.registry import Registry, Release, ReleaseLabel, Verdict
+from shared.registry import Registry
 from tests.e2e.conftest import eventually
 
 

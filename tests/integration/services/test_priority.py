@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from services.adapter_worker.handlers import generate
-from shared.jobs import JobKind, JobState
-from shared.registry import Release, Verdict
+from shared.contracts.jobs import JobKind, JobState
+from shared.contracts.manifests import Release, Verdict
 from tests.unit.adapter_worker.conftest import kit
 
 __all__ = ["kit"]

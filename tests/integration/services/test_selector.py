@@ -6,9 +6,9 @@ import pytest
 
 from services.selector.handlers import select
 from services.selector.infra.llm import LlmScorers
+from shared.contracts.jobs import JobKind, JobState
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.errors import Unavailable
-from shared.jobs import JobKind, JobState
-from shared.registry import Release, ReleaseLabel, ReleaseSelector, Verdict
 
 LABELS = ("bank.accounts", "bank.cards")
 

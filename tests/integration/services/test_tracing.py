@@ -7,10 +7,10 @@ import pytest
 from services.adapter_worker.handlers import generate
 from services.adapter_worker.infra.engines.echo import EchoEngine
 from services.selector.handlers import select
-from shared import tracing
+from shared.contracts.jobs import JobKind, JobState
+from shared.contracts.manifests import Release, ReleaseSelector, Verdict
 from shared.errors import Invalid
-from shared.jobs import JobKind, JobState
-from shared.registry import Release, ReleaseSelector, Verdict
+from shared.observability import tracing
 from tests.integration.services.test_worker import DIGEST, RELEASE
 from tests.integration.spans import CALLER, CALLERS_TRACE, Spans, is_below
 

@@ -9,13 +9,13 @@ import pytest
 
 from services.trainer.handlers import run_kind, train
 from services.trainer.selector_jobs import plan_of
-from shared.attempts import Held
-from shared.datasets import Row
+from shared.contracts.jobs import JobState
+from shared.contracts.rows import Row
+from shared.contracts.training import parse_training
 from shared.errors import Conflict, Invalid, Unavailable
-from shared.jobs import JobState
 from shared.model.head import has_head
-from shared.store import S3Store
-from shared.training import parse_training
+from shared.registry.store import S3Store
+from shared.worker.leases import Held
 from tests.e2e.conftest import TRAINING
 from tests.integration.services.conftest import LABELS, SELECTOR, add_adapter
 

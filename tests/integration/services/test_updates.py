@@ -7,14 +7,15 @@ import pytest
 
 from services.trainer.handlers import train
 from services.trainer.selector_jobs import plan_of
-from shared.attempts import EventWriter, Held
-from shared.datasets import Row
-from shared.jobs import JobState
-from shared.labels import REJECT
+from shared.contracts.jobs import JobState
+from shared.contracts.labels import REJECT
+from shared.contracts.manifests import Release
+from shared.contracts.rows import Row
+from shared.contracts.training import parse_training
 from shared.model.head import HEAD_WEIGHT, has_head
 from shared.model.light import LightSelector
-from shared.registry import Release
-from shared.training import parse_training
+from shared.worker.event_writer import EventWriter
+from shared.worker.leases import Held
 from tests.e2e.conftest import rows
 from tests.integration.services.conftest import LABELS, SELECTOR
 

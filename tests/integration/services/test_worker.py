@@ -4,10 +4,10 @@ import pytest
 
 from services.adapter_worker.handlers import generate, make_resident
 from services.adapter_worker.infra.engines.echo import EchoEngine
-from shared.attempts import Held
+from shared.contracts.jobs import JobKind, JobState
+from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.errors import NotFound, Unavailable
-from shared.jobs import JobKind, JobState
-from shared.registry import Release, ReleaseLabel, Verdict
+from shared.worker.leases import Held
 
 DIGEST = "a" * 64
 ENTRY = ReleaseLabel(adapter=DIGEST, ref="bank.cards@1", group="bank", template="chatml", instruction="")

@@ -14,8 +14,8 @@ from services.adapter_worker.infra.engines.transformers import TransformersEngin
 from services.adapter_worker.infra.engines.vllm import VllmEngine
 from services.adapter_worker.infra.engines.vllm_server import VllmServer
 from services.adapter_worker.infra.kernels import load_kernels
+from shared.contracts.prompts import Part, Segment
 from shared.model.tokens import encode
-from shared.prompts import Part, Segment
 from tests.unit.adapter_worker.agreement import Agreement
 from tests.vllm_process import MISSING, find_python, vllm_process
 

@@ -9,9 +9,9 @@ import pytest
 
 from services.adapter_worker.infra.engines import GenerationRequest
 from services.adapter_worker.infra.engines.pages import PAGE
+from shared.contracts.prompts import Part, Segment
 from shared.errors import Cancelled, Invalid, SignalboxError
 from shared.model.tokens import encode
-from shared.prompts import Part, Segment
 
 ADAPTERS = {
     "plain": {"seed": 1},

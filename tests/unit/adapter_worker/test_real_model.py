@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from services.adapter_worker.infra.engines import GenerationRequest, make_engine
+from shared.contracts.prompts import chatml
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.tokens import encode, end_token_ids
-from shared.prompts import chatml
 from shared.settings import Settings
 from tests.unit.adapter_worker.test_mixed_batch import ignore
 

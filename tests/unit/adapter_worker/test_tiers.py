@@ -5,7 +5,7 @@ import time
 
 from services.adapter_worker.domain.residency import changes
 from services.adapter_worker.infra.disk_cache import DiskCache
-from shared.registry.manifests import Release, ReleaseLabel
+from shared.contracts.manifests import Release, ReleaseLabel
 
 
 def release(*digests):

@@ -5,9 +5,9 @@ import pytest
 from services.api.accepting import check_sizes, generation_job, named_label
 from services.api.releases import Current
 from services.api.schemas import JobRequest
+from shared.contracts.jobs import JobState
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.errors import Conflict, Invalid
-from shared.jobs import JobState
-from shared.registry import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.settings import Settings
 
 

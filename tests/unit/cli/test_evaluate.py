@@ -11,9 +11,9 @@ from services.cli.labelled import LabelledRow
 from services.cli.main import app
 from services.cli.plots import CELLS_WITH_NUMBERS, confusion_matrix, markdown, plot_curve, write_confusion
 from services.trainer.domain.metrics import Routed
-from shared.datasets import Row
+from shared.contracts.manifests import ReleaseSelector
+from shared.contracts.rows import Row
 from shared.errors import Conflict, Invalid
-from shared.registry import ReleaseSelector
 
 FOUND = {
     "accuracy": 0.9,

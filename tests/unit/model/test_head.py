@@ -10,8 +10,8 @@ from services.trainer.infra.config import LoraConfigSettings
 from services.trainer.infra.fit import Start, carry_over, train_selector
 from services.trainer.infra.loop import Hooks
 from services.trainer.infra.peft_folder import rearrange_head
+from shared.contracts.labels import Label
 from shared.errors import Invalid
-from shared.labels import Label
 from shared.model import head
 from shared.model.head import HEAD_WEIGHT, HeadScorer, has_head, head_ids, head_rows
 from shared.model.merge import merged_selector

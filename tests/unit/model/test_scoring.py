@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from shared.contracts.labels import Label
+from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.errors import Invalid
-from shared.labels import Label
 from shared.model import scoring
 from shared.model.base import load_model
 from shared.model.scoring import CheckedScorer, LabelScorer, build_trie
 from shared.model.tokens import encode, encode_text, end_id
-from shared.prompts import selector_answer, selector_prompt
 
 LABELS = [Label("bank", "cards"), Label("bank", "card"), Label("bank", "accounts"), Label("travel", "trips")]
 TEXTS = ["where is my card", "b", "a much longer text about a flight, a hotel and a lost bag on the way to Rome"]

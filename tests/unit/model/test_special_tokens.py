@@ -4,10 +4,10 @@ import pytest
 
 from services.trainer.domain.rows import Row
 from services.trainer.infra.sequences import adapter_examples
-from shared.labels import Label
+from shared.contracts.labels import Label
+from shared.contracts.prompts import TEMPLATES, adapter_prompt, selector_prompt
 from shared.model.base import load_tokenizer
 from shared.model.tokens import control_ids, encode, encode_text
-from shared.prompts import TEMPLATES, adapter_prompt, selector_prompt
 
 ROOMY = 100_000
 EXTRA = ["<|tool_call|>", "[INST]", "<pad>", "</s>"]

@@ -2,9 +2,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from shared.contracts.prompts import CHATML_END, adapter_prompt, selector_prompt
 from shared.errors import Invalid
 from shared.model.tokens import bos_ids, encode, encode_text, end_id
-from shared.prompts import CHATML_END, adapter_prompt, selector_prompt
 
 ROOMY = 10_000
 
@@ -60,7 +60,7 @@ def test_a_prompt_that_fits_exactly_is_not_shortened(tiny_tokenizer):
 
 
 def test_a_label_list_that_leaves_no_room_for_an_input_is_refused(tiny_tokenizer):
-    from shared.labels import Label
+    from shared.contracts.labels import Label
 
     with pytest.raises(Invalid, match=r"already fills 1[0-9]{2} of 100 tokens") as refusal:
         encode(tiny_tokenizer, selector_prompt("some text", [Label("fin", "sa")]), 100)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.prompts import CHATML_END
+from shared.contracts.prompts import CHATML_END
 
 
 def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from services.selector.infra.batcher import Batcher
-from shared.registry import ReleaseSelector
+from shared.contracts.manifests import ReleaseSelector
 
 ONE = ReleaseSelector(llm="one", labels=("a.b", "a.c"))
 TWO = ReleaseSelector(llm="two", labels=("a.b", "a.c"))

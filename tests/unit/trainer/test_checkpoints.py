@@ -3,7 +3,7 @@
 import pytest
 
 from services.trainer.infra.checkpoints import Checkpoints
-from shared.store import FolderStore
+from shared.registry.store import FolderStore
 
 
 class LateListing(FolderStore):

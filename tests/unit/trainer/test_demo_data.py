@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from services.trainer.domain.split import same_text
-from shared.labels import REJECT
-from shared.training import LoraSettings, SelectionSettings
+from shared.contracts.labels import REJECT
+from shared.contracts.training import LoraSettings, SelectionSettings
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DEMO = json.loads((EXAMPLES / "demo.json").read_text())

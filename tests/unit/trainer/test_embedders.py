@@ -7,10 +7,10 @@ import torch
 
 from services.trainer.infra import embedders
 from services.trainer.infra.embedders import embedder, mean_states
+from shared.contracts.training import SelectionSettings
 from shared.errors import Cancelled, Invalid
 from shared.model.features import EmbeddingTable
 from shared.model.tokens import encode_text
-from shared.training import SelectionSettings
 
 TEXTS = ["a longer text than the others are", "ab", "", "xyz", "ab"]
 ENCODER = os.environ.get("SIGNALBOX_TEST_ENCODER", "")

@@ -2,9 +2,9 @@ import torch
 
 from services.trainer.domain.rows import Row
 from services.trainer.infra.evaluate import answer_rows, exact_match
+from shared.contracts.prompts import adapter_prompt
 from shared.model.base import load_model
 from shared.model.tokens import encode, end_id
-from shared.prompts import adapter_prompt
 
 ROWS = [Row("Echo.", "x" * length, "answer") for length in (30, 1, 12)]
 

@@ -13,8 +13,8 @@ from services.trainer.infra.config import LoraConfigSettings
 from services.trainer.infra.fit import Start, train_adapter, train_selector
 from services.trainer.infra.loop import Hooks
 from services.trainer.infra.sequences import adapter_examples, collate
+from shared.contracts.labels import Label
 from shared.errors import Cancelled, Invalid
-from shared.labels import Label
 from shared.model.base import base_model_id, load_model
 from shared.model.merge import merged_selector
 

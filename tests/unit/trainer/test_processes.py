@@ -17,8 +17,8 @@ from services.trainer.infra.config import LoraConfigSettings
 from services.trainer.infra.fit import train_adapter, train_selector, train_together
 from services.trainer.infra.loop import Hooks
 from services.trainer.infra.training_run import Experts
+from shared.contracts.labels import Label
 from shared.errors import Cancelled, Invalid, Unavailable
-from shared.labels import Label
 
 ROWS = [Row("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(16)]
 CONFIG = LoraConfigSettings(rank=4, epochs=1, batch_size=2, max_length=128, checkpoint_steps=2, dropout=0.2)

@@ -10,15 +10,15 @@ from services.trainer.infra.evaluate import answer_rows
 from services.trainer.infra.fit import train_selector
 from services.trainer.infra.fit_light import fit_light
 from services.trainer.infra.reference import Reference
+from shared.contracts.labels import parse_label
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.prompts import BASE_INSTRUCTION, adapter_prompt
 from shared.errors import Conflict, Invalid
-from shared.labels import parse_label
 from shared.model.base import load_model
 from shared.model.light import LightSelector
 from shared.model.merge import with_adapter
 from shared.model.scoring import load_scorer
 from shared.model.tokens import encode, encode_text
-from shared.prompts import BASE_INSTRUCTION, adapter_prompt
-from shared.registry import Release, ReleaseLabel, ReleaseSelector, Verdict
 
 NAMES = ("bank.accounts", "bank.cards", "travel.trips")
 LABELS = [parse_label(name) for name in NAMES]

@@ -10,12 +10,12 @@ import pytest
 
 from services.trainer.infra.embedders import embedder
 from services.trainer.infra.representation import mixed, representation_set
-from shared.attempts import Held
+from shared.contracts.jobs import Job
+from shared.contracts.labels import Label
+from shared.contracts.training import SelectionSettings
 from shared.errors import Cancelled, Invalid
-from shared.jobs import Job
-from shared.labels import Label
 from shared.model.base import load_tokenizer
-from shared.training import SelectionSettings
+from shared.worker.leases import Held
 
 TEXTS = {
     "bank.cards": [f"my card number {n} is lost" for n in range(40)],

@@ -13,13 +13,13 @@ from services.trainer.infra.select_scores import (
     score_rows,
     selections,
 )
-from shared.attempts import Held
+from shared.contracts.jobs import Job
+from shared.contracts.labels import Label
+from shared.contracts.manifests import ReleaseSelector
 from shared.errors import Cancelled
-from shared.jobs import Job
-from shared.labels import Label
 from shared.model.base import load_model
 from shared.model.scoring import LabelScorer
-from shared.registry import ReleaseSelector
+from shared.worker.leases import Held
 
 LABELS = [Label("fin", "sa"), Label("fin", "ha"), Label("none", "none")]
 

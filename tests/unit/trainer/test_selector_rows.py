@@ -1,8 +1,8 @@
 """Sets of rows that labels leave, and come back to."""
 
 from services.trainer.selector_rows import Sets, joined
-from shared.datasets import Row
-from shared.labels import REJECT
+from shared.contracts.labels import REJECT
+from shared.contracts.rows import Row
 
 
 def rows(label, *texts):

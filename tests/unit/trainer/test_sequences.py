@@ -10,8 +10,8 @@ from services.trainer.infra.sequences import (
     plan_batches,
     selector_examples,
 )
+from shared.contracts.labels import Label
 from shared.errors import Invalid
-from shared.labels import Label
 from shared.model.tokens import end_id
 
 LABELS = [Label("fin", "sa"), Label("fin", "ha")]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from services.adapter_worker.infra.engines.protocol import GenerationRequest
+from shared.contracts.prompts import Segment
 from shared.errors import Invalid
-from shared.prompts import Segment
 
 Encode = Callable[[Any, list[Segment], int], list[int]]
 NO_LIMIT = 1 << 30

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS
+from shared.contracts.prompts import Segment
 from shared.errors import NotFound, SignalboxError, Unavailable
-from shared.jobs import DEFAULT_NEW_TOKENS
-from shared.prompts import Segment
 
 CANARY = "Signalbox sets the points: one request, one track."
 """A prompt on which a new adapter must change something: one that does not is idle, or not this base model's."""

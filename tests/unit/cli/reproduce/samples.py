@@ -2,7 +2,7 @@
 
 from services.cli.reproduce.grid import cases_of, parse_grid
 from services.cli.reproduce.outcomes import Measured, Outcome, Provenance
-from shared.training import parse_training
+from shared.contracts.training import parse_training
 
 YAML = """
 title: A table

@@ -3,8 +3,8 @@
 import pytest
 
 from services.cli.reproduce.grid import cases_of, grid_names, load_grid, merged, parse_grid
+from shared.contracts.training import SelectorTrain, parse_training
 from shared.errors import Invalid
-from shared.training import SelectorTrain, parse_training
 from tests.unit.cli.reproduce.samples import GRID, YAML, case_of
 
 TABLES = ["figure2", "figure4", "goals", "table1", "table1-answers", "table2", "table3", "table4"]

@@ -7,8 +7,8 @@ from services.cli.reproduce.measuring import measure, measure_parts
 from services.cli.reproduce.provenance import provenance
 from services.cli.reproduce.rows import HeldOutRows
 from services.trainer.infra.select_scores import Opinions
-from shared.datasets import Row
-from shared.registry import ReleaseSelector
+from shared.contracts.manifests import ReleaseSelector
+from shared.contracts.rows import Row
 from tests.unit.cli.reproduce.samples import GRID, case_of
 
 LABELS = ("fin.sa", "med.ie", "med.qa")

@@ -10,7 +10,7 @@ from services.cli.main import app
 from services.cli.reproduce.bench import open_bench
 from services.cli.reproduce.grid import cases_of
 from services.cli.reproduce.rows import TaskRows
-from shared.datasets import Row, dataset_id, dump_rows
+from shared.contracts.rows import Row, dataset_id, dump_rows
 from shared.errors import Invalid, NotFound, Unavailable
 from tests.unit.cli.reproduce.samples import GRID, case_of
 

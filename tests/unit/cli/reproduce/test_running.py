@@ -8,7 +8,7 @@ from services.cli.reproduce.grid import cases_of
 from services.cli.reproduce.outcomes import Failure, Outcomes
 from services.cli.reproduce.rows import HeldOutRows
 from services.cli.reproduce.running import Run, finish_all, recalled_or_asked
-from shared.datasets import Row
+from shared.contracts.rows import Row
 from shared.errors import NotFound, Unavailable
 from shared.settings import Settings
 from tests.unit.cli.reproduce.samples import GRID, case_of, outcome_of

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import structlog
 
-from shared.attempts import Held
 from shared.errors import Unavailable
-from shared.store import ObjectStore
+from shared.registry.store import ObjectStore
+from shared.worker.leases import Held
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from shared.jobs import Job
+from shared.contracts.jobs import Job
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
-from shared.labels import REJECT, parse_label
+from shared.contracts.labels import REJECT, parse_label
 from shared.names import BASE_GROUP, generate_queue
 
 Reading = Literal["input", "instruction+input"]

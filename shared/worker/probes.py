@@ -9,8 +9,8 @@ import redis
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from shared.attempts import LeaseKeeper
 from shared.settings import Settings
+from shared.worker.leases import LeaseKeeper
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

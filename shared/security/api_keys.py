@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.labels import check_name
+from shared.contracts.manifests import utc_now
 from shared.errors import Conflict, Denied, NotFound
-from shared.labels import check_name
 from shared.names import DEFAULT_TENANT
-from shared.registry.manifests import utc_now
 
 KEYS_HASH = "sb:keys"
 _PREFIX = "sbk_"

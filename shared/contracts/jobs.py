@@ -85,7 +85,7 @@ class NewJob(BaseModel):
     after: tuple[str, ...] = ()
     """Ids of training jobs that must succeed first."""
     trace: dict[str, str] = Field(default_factory=dict, exclude=True)
-    """The trace context that the job goes on in (see `shared.tracing`); empty where nothing is traced."""
+    """The trace context that the job goes on in (see `shared.observability.tracing`); empty where nothing is traced."""
 
     @property
     def fingerprint(self) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 import redis
 import structlog
 
-from shared.bus import SENT_HEADER, Bus
 from shared.errors import Unavailable
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import Sent
+from shared.queue.bus import Bus
+from shared.queue.envelopes import SENT_HEADER
 from shared.settings import Settings
 
 log = structlog.get_logger()

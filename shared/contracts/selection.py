@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from shared.labels import REJECT
-from shared.registry.manifests import Reading, ReleaseSelector
+from shared.contracts.labels import REJECT
+from shared.contracts.manifests import Reading, ReleaseSelector
 
 RUNNERS_UP = 3
 

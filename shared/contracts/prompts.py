@@ -9,8 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from shared.contracts.labels import Label
 from shared.errors import Invalid
-from shared.labels import Label
 
 
 class Part(StrEnum):

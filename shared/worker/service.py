@@ -15,18 +15,22 @@ import structlog
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
-from shared import probes
-from shared.attempts import Attempts, EventWriter, Held, LeaseKeeper
-from shared.bus import Bus, make_celery
+from shared.contracts.jobs import Job
+from shared.contracts.manifests import Release
+from shared.contracts.messages import JobMessage
 from shared.errors import SignalboxError
-from shared.jobs import Job
 from shared.ledger import Ledger
-from shared.messages import JobMessage
 from shared.names import CANCEL_CHANNEL, TaskName
-from shared.reconciler import Reconciler
-from shared.registry import Registry, Release
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.queue.reconciler import Reconciler
+from shared.registry import Registry
+from shared.registry.store import S3Store
 from shared.settings import Settings
-from shared.store import S3Store
+from shared.worker import probes
+from shared.worker.attempt import Attempts
+from shared.worker.event_writer import EventWriter
+from shared.worker.leases import Held, LeaseKeeper
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ What one service alone measures is in its own `metrics.py`. Names follow vLLM's,
 
 from prometheus_client import Counter, Histogram
 
-from shared.jobs import JobState
+from shared.contracts.jobs import JobState
 
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Buckets of what a job waits for."""

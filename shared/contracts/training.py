@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from shared.contracts.labels import REJECT, parse_label
+from shared.contracts.manifests import Reading, Release, SelectorKind
 from shared.errors import Conflict, Invalid
-from shared.labels import REJECT, parse_label
-from shared.registry.manifests import Reading, Release, SelectorKind
 
 LabelName = Annotated[str, Field(max_length=65), AfterValidator(lambda text: str(parse_label(text)))]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]

@@ -1,0 +1,44 @@
+"""Sending jobs to their queues."""
+
+from collections.abc import Sequence
+
+import redis
+from celery import Celery
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from shared.errors import Unavailable
+from shared.ledger.calls import Sent
+from shared.ledger.coalesce import Together
+from shared.queue.envelopes import Envelopes
+
+
+class Bus:
+    """Sends jobs to their queues."""
+
+    def __init__(self, app: Celery) -> None:
+        options = app.conf.broker_transport_options
+        self._broker = redis.Redis.from_url(
+            app.conf.broker_url,
+            socket_keepalive=True,
+            socket_timeout=options["socket_timeout"],
+            socket_connect_timeout=options["socket_connect_timeout"],
+            # Once: a pooled connection may be from before a restart; a message that comes twice is harmless.
+            retry=Retry(ExponentialBackoff(cap=0.2), 1),
+        )
+        self._envelopes = Envelopes()
+        self._together: Together[tuple[str, str], None] = Together(self._push)
+
+    def send(self, sent: Sent) -> None:
+        """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends it later)."""
+        try:
+            self._together((sent.queue, self._envelopes.of(sent)))
+        except redis.RedisError as error:
+            raise Unavailable("broker_unavailable", "the broker (Redis) does not answer; try again shortly") from error
+
+    def _push(self, messages: Sequence[tuple[str, str]]) -> list[None]:
+        pipeline = self._broker.pipeline(transaction=False)
+        for queue, message in messages:
+            pipeline.lpush(queue, message)
+        pipeline.execute()
+        return [None] * len(messages)

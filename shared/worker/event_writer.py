@@ -1,0 +1,84 @@
+"""Events of running jobs, written to the ledger in batches by one thread a process."""
+
+import itertools
+import secrets
+import threading
+from typing import Any
+
+import structlog
+
+from shared.contracts.jobs import Job
+from shared.errors import Unavailable
+from shared.ledger import Ledger, calls
+
+log = structlog.get_logger()
+Event = tuple[str, int, str, dict[str, Any]]
+"""Job id, attempt, type, data."""
+
+
+class EventWriter:
+    """One thread a process that writes events in batches, the text of one job's neighbouring pieces joined."""
+
+    def __init__(self, ledger: Ledger, *, patience_seconds: float = 60) -> None:
+        self._ledger = ledger
+        self._patience_seconds = patience_seconds
+        self._pending: list[Event] = []
+        self._writing: list[Event] = []
+        self._wake = threading.Condition()
+        self._name = secrets.token_hex(8)
+        threading.Thread(target=self._run, name="event-writer", daemon=True).start()
+
+    def put(self, job: Job, kind: str, data: dict[str, Any]) -> None:
+        """Write soon; never blocks."""
+        with self._wake:
+            self._pending.append((job.id, job.attempt, kind, data))
+            self._wake.notify_all()
+
+    def flush(self) -> None:
+        """Return when nothing waits to be written any more."""
+        with self._wake:
+            self._wake.wait_for(lambda: not (self._pending or self._writing), timeout=self._patience_seconds)
+
+    def take(self, job: Job) -> list[Event]:
+        """Take back what waits of this job, for its end to carry along; what is being written is written first."""
+
+        def is_own(event: Event) -> bool:
+            return event[:2] == (job.id, job.attempt)
+
+        with self._wake:
+            own = list(filter(is_own, self._pending))
+            self._pending = list(itertools.filterfalse(is_own, self._pending))
+            self._wake.wait_for(lambda: not any(map(is_own, self._writing)), timeout=self._patience_seconds)
+        return _joined(own)
+
+    def _run(self) -> None:
+        for number in itertools.count(1):
+            with self._wake:
+                self._wake.wait_for(lambda: self._pending)
+                self._writing, self._pending = self._pending, []
+            self._write(self._writing, number)
+            with self._wake:
+                self._writing = []
+                self._wake.notify_all()
+
+    def _write(self, batch: list[Event], number: int) -> None:
+        try:
+            call = calls.append(_joined(batch), writer=self._name, batch=number)
+            self._ledger.do_patiently(call, self._patience_seconds)
+        except Unavailable as error:
+            log.warning("events_dropped", count=len(batch), error=error.detail)
+        except Exception:  # without this thread no job of the process streams any more
+            log.exception("events_dropped", count=len(batch))
+
+
+def _joined(batch: list[Event]) -> list[Event]:
+    joined: list[Event] = []
+    last: dict[tuple[str, int], int] = {}
+    for job_id, attempt, kind, data in batch:
+        at = last.get((job_id, attempt))
+        if kind == "token" and at is not None and joined[at][2] == "token":
+            joined[at] = (job_id, attempt, kind, {"text": joined[at][3]["text"] + data["text"]})
+        else:
+            last[job_id, attempt] = len(joined)
+            joined.append((job_id, attempt, kind, data))
+    return joined

@@ -1,0 +1,175 @@
+"""Jobs that a process holds: each under a lease that one thread keeps alive, and passes stops on to."""
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NoReturn
+
+import structlog
+
+from shared.contracts.jobs import Job
+from shared.errors import Cancelled, Unavailable
+from shared.ledger import Ledger, calls
+from shared.settings import Settings
+
+log = structlog.get_logger()
+StopReason = Literal["cancel", "stale", "drain"]
+
+STUCK_SECONDS = 120.0
+"""How long no turn may come before a process counts as stuck: a ledger that is away holds one up for some seconds."""
+
+
+class Held:
+    """A job under a live lease; `on_stop` is called once, from another thread, when the work has to end."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.reason: StopReason | None = None
+        self._asked = threading.Event()
+        self._on_stop: Callable[[], Any] = lambda: None
+        self._lock = threading.Lock()
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether somebody asked for the end."""
+        return self.reason is not None
+
+    def on_stop(self, act: Callable[[], Any]) -> None:
+        """Set what ends the work; where the end was asked for already, it is called at once."""
+        with self._lock:
+            self._on_stop = act
+            asked = self.must_stop
+        if asked:
+            act()
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask for the end; the first reason stays."""
+        with self._lock:
+            if self.reason is not None:
+                return
+            self.reason = reason
+            self._asked.set()
+            act = self._on_stop
+        act()
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but raise `Cancelled` as soon as the end is asked for."""
+        self._asked.wait(seconds)
+        self.check()
+
+    def check(self) -> None:
+        """Raise `Cancelled` where the end was asked for."""
+        if self.must_stop:
+            raise Cancelled("cancelled", f"job {self.job.id} was stopped ({self.reason})")
+
+    def give_back(self) -> NoReturn:
+        """End this attempt without a result: the job waits in its queue again, and no lease counts as lost."""
+        self.stop("drain")
+        raise Cancelled("given_back", f"job {self.job.id} goes back to its queue")
+
+
+class LeaseKeeper:
+    """One thread a process that keeps every held lease, and the process's presence in its queues, alive."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        owner: str,
+        queues: Sequence[str],
+        info: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._ledger = ledger
+        self._owner = owner
+        self._queues = queues
+        self._info = info
+        self._every_seconds = settings.heartbeat_seconds
+        self.lease_seconds = settings.lease_seconds
+        self._turned_at = self._noted_at = -math.inf
+        self._held: dict[str, Held] = {}
+        self._is_draining = False
+        self._lock = threading.Lock()  # guards the two above
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Announce the process, then beat in the background."""
+        self._beat()
+        threading.Thread(target=self._run, name="lease-keeper", daemon=True).start()
+
+    def close(self) -> None:
+        """Leave the queues."""
+        self._stop.set()
+        with contextlib.suppress(Unavailable):
+            self._ledger.do(calls.leave_queues(self._owner, self._queues))
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether the thread lives and gets its turns, with or without a ledger that answers."""
+        return time.monotonic() - self._turned_at < STUCK_SECONDS
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the ledger has lately noted this process as a consumer of its queues, and it is not leaving them."""
+        return not self._stop.is_set() and time.monotonic() - self._noted_at < self.lease_seconds
+
+    @contextlib.contextmanager
+    def hold(self, job: Job) -> Iterator[Held]:
+        """Keep this job's lease alive for the length of the block; an older attempt in this process has lost it."""
+        held = Held(job)
+        with self._lock:
+            older = self._held.get(job.id)
+            self._held[job.id] = held
+            is_draining = self._is_draining
+        if older:
+            older.stop("stale")
+        if is_draining:  # it waited for its turn, and the time is over
+            held.stop("drain")
+        try:
+            yield held
+        finally:
+            with self._lock:
+                if self._held.get(job.id) is held:
+                    del self._held[job.id]
+
+    @property
+    def held_count(self) -> int:
+        """Jobs held now."""
+        return len(self._held)
+
+    def stop_job(self, job_id: str, reason: StopReason) -> None:
+        """Pass on a cancel hint; a job held elsewhere is ignored."""
+        with self._lock:
+            held = self._held.get(job_id)
+        if held:
+            held.stop(reason)
+
+    def drain(self) -> None:
+        """Stop everything held, and what is acquired from now on, to be given back."""
+        with self._lock:
+            self._is_draining = True
+            all_held = list(self._held.values())
+        for held in all_held:
+            held.stop("drain")
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_seconds):
+            self._turned_at = time.monotonic()
+            try:
+                self._beat()
+            except Unavailable as error:
+                log.warning("heartbeat_failed", error=error.detail)
+            except Exception:  # without this thread every lease of the process runs out
+                log.exception("heartbeat_crashed")
+
+    def _beat(self) -> None:
+        with self._lock:
+            held = list(self._held.values())
+        items = [(h.job.id, h.job.attempt) for h in held]
+        standing = self._ledger.do(calls.heartbeat(self._owner, self._queues, items, self._info(), self.lease_seconds))
+        self._turned_at = self._noted_at = time.monotonic()
+        for one, stands in zip(held, standing, strict=True):
+            if stands != "held":
+                one.stop(stands)
