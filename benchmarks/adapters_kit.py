@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
-from services.adapter_worker.infra.engines import GenerationRequest
-from services.adapter_worker.infra.engines.transformers import TransformersEngine
-from services.adapter_worker.infra.kernels import load_kernels
+from services.adapter_worker.engine import GenerationRequest
+from services.adapter_worker.engine.native.engine import TransformersEngine
+from services.adapter_worker.engine.native.kernels import load_kernels
 from shared.contracts.prompts import chatml
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.tokens import encode

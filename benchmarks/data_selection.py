@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import Row, median_row, print_table, write_results
 from benchmarks.selector_data import Texts, as12, need_data
-from services.trainer.infra.embedders import Embed, embedder
-from services.trainer.infra.kmeans import Floats, cluster, normalised
-from services.trainer.infra.representation import representation_set
+from services.trainer.data.embedders import Embed, embedder
+from services.trainer.data.kmeans import Floats, cluster, normalised
+from services.trainer.data.representation import representation_set
 from shared.contracts.training import SelectionSettings
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.settings import Settings

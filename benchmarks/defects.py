@@ -19,13 +19,13 @@ import torch
 
 from benchmarks.common import Row, median_row, print_table, write_results
 from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, need_data, read
-from services.trainer.infra.embedders import Embed, Floats, embedder
-from services.trainer.infra.fit_light import fit_light
-from services.trainer.infra.loop import Hooks, Trainable, run
-from services.trainer.infra.peft_folder import save_adapter, with_lora
-from services.trainer.infra.representation import mixed, representation_set
-from services.trainer.infra.select_scores import score_rows
-from services.trainer.infra.sequences import Example, selector_examples
+from services.trainer.data.embedders import Embed, Floats, embedder
+from services.trainer.data.representation import mixed, representation_set
+from services.trainer.evaluation.selector import score_rows
+from services.trainer.training.light import fit_light
+from services.trainer.training.loop import Hooks, Trainable, run
+from services.trainer.training.peft_folder import save_adapter, with_lora
+from services.trainer.training.sequences import Example, selector_examples
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.contracts.training import LoraSettings, SelectionSettings

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.adapters_kit import TEXTS, engine
 from benchmarks.common import median_row, print_table, write_results
-from services.adapter_worker.infra.engines import GenerationRequest
-from services.adapter_worker.infra.engines.transformers import TransformersEngine
+from services.adapter_worker.engine import GenerationRequest
+from services.adapter_worker.engine.native.engine import TransformersEngine
 from shared.contracts.prompts import chatml
 
 PROMPT_TOKENS = 2000

@@ -16,7 +16,7 @@ from benchmarks.common import Row, median_row, print_table, row, write_results
 from benchmarks.routed import cpu_seconds
 from benchmarks.system import Running, demo_system
 from services.cli.reference import open_reference
-from services.trainer.infra.reference import Reference
+from services.trainer.evaluation.reference import Reference
 
 MAX_NEW_TOKENS = 32
 CLIENTS = 16

@@ -22,7 +22,7 @@ from services.cli.client import Client
 from services.cli.demo_data import DemoData
 from services.cli.supervisor import Supervisor
 from services.cli.up import announce
-from services.trainer.infra.fit_light import fit_light
+from services.trainer.training.light import fit_light
 from shared.contracts.labels import REJECT, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.names import DEFAULT_TENANT

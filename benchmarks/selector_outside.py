@@ -13,10 +13,10 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, by_label, need_data, read
-from services.trainer.domain.calibration import Aim
-from services.trainer.domain.metrics import calibration_error
-from services.trainer.infra.fit_light import fit_light
-from services.trainer.infra.select_scores import Opinions, calibrated, route_rows, selections
+from services.trainer.evaluation.calibration import Aim
+from services.trainer.evaluation.routing import calibration_error
+from services.trainer.evaluation.selector import Opinions, calibrated, route_rows, selections
+from services.trainer.training.light import fit_light
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
 

@@ -19,8 +19,8 @@ from sklearn.pipeline import make_pipeline, make_union
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Texts, as12, clinc150, need_data
-from services.trainer.infra.embedders import embedder
-from services.trainer.infra.representation import representation_set
+from services.trainer.data.embedders import embedder
+from services.trainer.data.representation import representation_set
 from shared.contracts.labels import REJECT
 from shared.contracts.training import SelectionSettings
 from shared.model.base import load_tokenizer, resolve_base_model

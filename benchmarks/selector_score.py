@@ -13,7 +13,7 @@ import torch
 from benchmarks.common import median_row, print_table, row, write_results
 from benchmarks.system import demo_system
 from services.cli.evaluate import current_selector
-from services.trainer.infra.evaluate import generate_greedily
+from services.trainer.evaluation.generate import generate_greedily
 from shared.contracts.labels import parse_label
 from shared.contracts.prompts import selector_answer
 from shared.model.base import load_tokenizer, resolve_base_model

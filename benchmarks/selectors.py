@@ -18,14 +18,14 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Pairs, as12, clinc150, need_data
-from services.trainer.domain.calibration import Aim
-from services.trainer.domain.metrics import Routed, calibration_error
-from services.trainer.infra.evaluate import generate_greedily
-from services.trainer.infra.fit import train_selector
-from services.trainer.infra.fit_light import fit_light
-from services.trainer.infra.loop import Hooks, Progress
-from services.trainer.infra.representation import mixed
-from services.trainer.infra.select_scores import Opinions, calibrated, readings, selections
+from services.trainer.data.representation import mixed
+from services.trainer.evaluation.calibration import Aim
+from services.trainer.evaluation.generate import generate_greedily
+from services.trainer.evaluation.routing import Routed, calibration_error
+from services.trainer.evaluation.selector import Opinions, calibrated, readings, selections
+from services.trainer.training.light import fit_light
+from services.trainer.training.loop import Hooks, Progress
+from services.trainer.training.lora import train_selector
 from shared.contracts.labels import REJECT, parse_label
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.prompts import selector_answer, selector_prompt

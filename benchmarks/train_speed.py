@@ -18,10 +18,10 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from benchmarks.adapters_kit import paired
 from benchmarks.common import median_row, print_table, write_results
 from benchmarks.selector_data import as12, need_data
-from services.trainer.domain.rows import SelectorRow
-from services.trainer.infra.loop import Hooks, Trainable, run
-from services.trainer.infra.peft_folder import save_adapter, with_lora
-from services.trainer.infra.sequences import IGNORED, Example, selector_examples
+from services.trainer.data.examples import SelectorRow
+from services.trainer.training.loop import Hooks, Trainable, run
+from services.trainer.training.peft_folder import save_adapter, with_lora
+from services.trainer.training.sequences import IGNORED, Example, selector_examples
 from shared.contracts.labels import parse_label
 from shared.contracts.training import LoraSettings
 from shared.model.base import base_model_id, load_model, load_tokenizer, resolve_base_model

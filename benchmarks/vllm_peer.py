@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.adapters_kit import engine, make_adapters, make_requests, run_engine
 from benchmarks.common import median_row, print_table, write_results
-from services.adapter_worker.infra.engines import GenerationRequest
+from services.adapter_worker.engine import GenerationRequest
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.model.tokens import encode
 from shared.settings import Settings

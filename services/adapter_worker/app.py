@@ -5,11 +5,11 @@ from pathlib import Path
 import structlog
 
 from services.adapter_worker import metrics
-from services.adapter_worker.domain.residency import changes, wanted
+from services.adapter_worker.adapters.disk_cache import DiskCache
+from services.adapter_worker.adapters.prefetch import Prefetcher
+from services.adapter_worker.adapters.residency import changes, wanted
+from services.adapter_worker.engine import Engine, make_engine
 from services.adapter_worker.handlers import Fetch, generate, runners_up
-from services.adapter_worker.infra.disk_cache import DiskCache
-from services.adapter_worker.infra.engines import Engine, make_engine
-from services.adapter_worker.infra.prefetch import Prefetcher
 from shared.adapter_files import BaseShapes
 from shared.contracts.jobs import Job
 from shared.contracts.labels import check_name

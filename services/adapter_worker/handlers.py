@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from services.adapter_worker import metrics
-from services.adapter_worker.infra.engines.protocol import Engine, Generation, GenerationRequest
+from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest
 from shared.contracts.jobs import Job, JobState
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt

@@ -6,14 +6,21 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from services.api import pages, problems
-from services.api.auth import Authenticator
-from services.api.bodies import ExplainTooLarge
-from services.api.documented import PROBLEMS, UNREADY
-from services.api.headers import SecurityHeaders
-from services.api.metrics import CountRequests, Metrics
-from services.api.parts import Parts
-from services.api.routers import adapters, datasets, jobs, models, releases, select, system, training
+from services.api.adapters import router as adapters
+from services.api.datasets import router as datasets
+from services.api.health import router as system
+from services.api.http import docs_page, problems
+from services.api.http.auth import Authenticator
+from services.api.http.body_limit import ExplainTooLarge
+from services.api.http.openapi import PROBLEMS, UNREADY
+from services.api.http.security_headers import SecurityHeaders
+from services.api.infra.clients import Parts
+from services.api.infra.metrics import CountRequests, Metrics
+from services.api.jobs import router as jobs
+from services.api.models import router as models
+from services.api.releases import router as releases
+from services.api.select import router as select
+from services.api.training import router as training
 from shared.observability import tracing
 from shared.settings import Settings
 
@@ -44,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=request_spans(),
     )
     problems.install(app)
-    pages.install(app)
+    docs_page.install(app)
     for router in (jobs, select, training, releases, models):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for router in (adapters, datasets):

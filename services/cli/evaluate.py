@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from services.cli.labelled import LabelledRow, read_labelled
 from services.cli.place import current_registry, current_settings, find_release
-from services.trainer.domain.metrics import Routed, measure
+from services.trainer.evaluation.routing import Routed, measure
 from shared.contracts.labels import REJECT
 from shared.contracts.manifests import Reading, ReleaseSelector
 from shared.contracts.selection import Selection, selection_text
@@ -36,8 +36,8 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     Rows of `none.none` count as right where they are rejected. A cascade's `curve` tells what other lines would reach.
     An empty `text` reads rows as the service does, see `texts_to_read`.
     """
-    from services.trainer.infra.parameters import base_count, selector_parameters
-    from services.trainer.infra.select_scores import Opinions, Reader, curve, route_rows, selections
+    from services.trainer.evaluation.parameters import base_count, selector_parameters
+    from services.trainer.evaluation.selector import Opinions, Reader, curve, route_rows, selections
     from shared.model.base import load_tokenizer, resolve_base_model
     from shared.model.hardware import limit_threads
 
@@ -94,7 +94,7 @@ def _sets(selector: ReleaseSelector, said: Sequence[Selection], gold: Sequence[s
 
 def intervals(routed: Sequence[Routed]) -> dict[str, Any]:
     """Where 95 % of the bootstrap's accuracies lie, as [low, high]: of all rows, and of each label's."""
-    from services.trainer.infra.bootstrap import estimate
+    from services.trainer.evaluation.bootstrap import estimate
 
     right = {
         "accuracy": [row.is_right for row in routed],
@@ -118,8 +118,8 @@ def _timed(read: Callable[[], T], rows: int) -> tuple[T, float]:
 
 def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]:
     """Exact match of the label's adapter and of the base model alone, greedily, on the label's rows."""
-    from services.trainer.domain.rows import Row
-    from services.trainer.infra.evaluate import answer_rows, exact_match
+    from services.trainer.data.examples import InstructionRow
+    from services.trainer.evaluation.generate import answer_rows, exact_match
     from shared.model.base import load_model, load_tokenizer, resolve_base_model
     from shared.model.hardware import limit_threads
     from shared.model.merge import with_adapter
@@ -131,7 +131,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     own = [r.row for r in read_labelled(data) if r.label == manifest.label][:limit]
     if not own:
         raise Invalid("rows_missing", f"the files hold no rows of {manifest.label}")
-    rows = [Row(row.instruction or manifest.instruction, row.input, row.output) for row in own]
+    rows = [InstructionRow(row.instruction or manifest.instruction, row.input, row.output) for row in own]
     base = resolve_base_model(settings)
     tokenizer, model = load_tokenizer(base), load_model(base, settings.dtype)
     alone = exact_match(answer_rows(model, tokenizer, rows, template=manifest.template), rows)

@@ -10,14 +10,14 @@ from services.cli import show
 from services.cli.labelled import LabelledRow, read_labelled
 from services.cli.place import current_settings
 from services.cli.reference import open_reference
-from services.trainer.domain.answers import Judged, TaskKind, lines, task_kinds
+from services.trainer.evaluation.answers import Judged, TaskKind, lines, task_kinds
 from shared.contracts.labels import REJECT
 from shared.contracts.manifests import Release
 from shared.errors import Invalid
 
 if TYPE_CHECKING:
-    from services.trainer.infra.reference import Reference
-    from services.trainer.infra.text_scores import TextScorer
+    from services.trainer.evaluation.reference import Reference
+    from services.trainer.evaluation.text_scores import TextScorer
 
 
 class Answered(NamedTuple):
@@ -50,7 +50,7 @@ def evaluate_system(ask: Ask) -> dict[str, Any]:
 
     Raises `Invalid` for rows without an output and for labels that the release lacks.
     """
-    from services.trainer.infra.text_scores import scorers_of
+    from services.trainer.evaluation.text_scores import scorers_of
 
     settings = current_settings()
     rows = read_labelled(ask.data)
@@ -174,7 +174,7 @@ def _tasks(
 
 def _estimates(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
     """The three lines: a mean over tasks, and each task's own, with their intervals."""
-    from services.trainer.infra.bootstrap import estimate
+    from services.trainer.evaluation.bootstrap import estimate
 
     found = lines([row for rows in judged.values() for row in rows])
     return {
@@ -196,7 +196,7 @@ def _background(answered: Iterable[Answered]) -> dict[str, Any]:
 
 
 def _parameters(reference: "Reference") -> dict[str, Any]:
-    from services.trainer.infra.parameters import adapter_parameters, base_count, selector_parameters
+    from services.trainer.evaluation.parameters import adapter_parameters, base_count, selector_parameters
 
     base = base_count(reference.base_folder)
     selector = selector_parameters(reference.weights, reference.selector, base)

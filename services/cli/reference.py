@@ -11,7 +11,7 @@ from shared.registry.registry import check_servable
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from services.trainer.infra.reference import Answer, Reference
+    from services.trainer.evaluation.reference import Answer, Reference
 
 
 class Question(NamedTuple):
@@ -35,7 +35,7 @@ def open_reference(settings: Settings, release_id: str = "") -> "Reference":
     Raises `Conflict` where there is no release, or one that was made without adapters; `NotFound`; and `Invalid` where
     the base model is another one.
     """
-    from services.trainer.infra.reference import Reference
+    from services.trainer.evaluation.reference import Reference
     from shared.model.base import base_model_id, resolve_base_model
     from shared.model.hardware import limit_threads
 

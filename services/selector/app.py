@@ -6,9 +6,9 @@ import structlog
 
 from services.selector import metrics
 from services.selector.handlers import select
-from services.selector.infra.batcher import Batcher
-from services.selector.infra.light import LightSelectors
-from services.selector.infra.llm import LlmScorers
+from services.selector.scoring.batcher import Batcher
+from services.selector.scoring.light import LightSelectors
+from services.selector.scoring.llm import LlmScorers
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.errors import SignalboxError

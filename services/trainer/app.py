@@ -3,8 +3,8 @@
 import shutil
 
 from services.trainer import metrics
+from services.trainer.context import Workshop
 from services.trainer.handlers import train
-from services.trainer.workshop import Workshop
 from shared.adapter_files import BaseShapes
 from shared.contracts.jobs import Job
 from shared.model import memory

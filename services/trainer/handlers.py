@@ -5,10 +5,10 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from services.trainer.adapter_jobs import train_adapter
-from services.trainer.comparison_jobs import train_comparison
-from services.trainer.selector_jobs import make_release
-from services.trainer.workshop import Workshop
+from services.trainer.context import Workshop
+from services.trainer.jobs.adapter import train_adapter
+from services.trainer.jobs.comparison import train_comparison
+from services.trainer.jobs.selector import make_release
 from shared.contracts.jobs import Job, JobState
 from shared.contracts.training import AdapterTrain, ComparisonTrain, TrainingBody, parse_training
 from shared.errors import Invalid, SignalboxError, StaleAttempt

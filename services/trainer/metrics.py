@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge
 
 if TYPE_CHECKING:
-    from services.trainer.infra.loop import Progress
+    from services.trainer.training.loop import Progress
 
 LOSS = Gauge("signalbox_training_loss", "Loss of the run that is on", ["kind"])
 PROGRESS = Gauge("signalbox_training_progress_ratio", "Steps done of the run that is on, of all its steps", ["kind"])

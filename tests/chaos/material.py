@@ -69,7 +69,7 @@ def add_release(registry: Registry, adapters, selector: ReleaseSelector | None, 
 
 def add_selector(registry: Registry, file: Path, labels, threshold: float = 0.0) -> ReleaseSelector:
     """A light selector that tells the labels apart by their words."""
-    from services.trainer.infra.fit_light import fit_light
+    from services.trainer.training.light import fit_light
 
     texts = {label: [" ".join(WORDS[label][n:] + WORDS[label][:n]) for n in range(4)] for label in labels}
     digest = registry.put_light(fit_light(texts).save(file))

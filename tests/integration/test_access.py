@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 from limits import RateLimitItemPerSecond
 
-from services.api.quotas import Quotas
+from services.api.infra.rate_limits import Quotas
 from services.cli.access import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
 from services.cli.passwords import new_passwords, write_secret
 from services.cli.servers import free_ports, redis_server

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from kombu.exceptions import OperationalError
 
-from services.api.streaming import Feed
+from services.api.infra.event_feed import Feed
 from shared.contracts.jobs import JobKind, NewJob, new_job_id
 from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, Ledger, LedgerAway, calls

@@ -2,14 +2,14 @@
 
 import re
 
-import shared.observability.metrics
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 import services.adapter_worker.metrics
 import services.selector.metrics
 import services.trainer.metrics
-from services.api.metrics import Metrics
+import shared.observability.metrics
+from services.api.infra.metrics import Metrics
 
 CELERY = {
     "worker": [shared.observability.metrics, services.adapter_worker.metrics],

@@ -14,7 +14,7 @@ from shared.registry import Registry
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from services.trainer.infra.select_scores import Reader
+    from services.trainer.evaluation.selector import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Bench:
 
     def reader(self, max_tokens: int) -> "Reader":
         """Reads rows with a stored selector as the service does, in this process."""
-        from services.trainer.infra.select_scores import Reader
+        from services.trainer.evaluation.selector import Reader
         from shared.model.base import load_tokenizer
         from shared.model.hardware import limit_threads
 

@@ -14,7 +14,7 @@ from shared.contracts.selection import selection_text
 
 if TYPE_CHECKING:
     from services.cli.reproduce.bench import Bench
-    from services.trainer.infra.select_scores import Reader
+    from services.trainer.evaluation.selector import Reader
 
 MAX_NEW_TOKENS = 128
 
@@ -63,22 +63,22 @@ def measure_parts(
 
     These reject nothing, as the paper's selectors do; `served` is the selector with the line that it draws.
     """
-    from services.trainer.domain import metrics
-    from services.trainer.infra.select_scores import parts_of, route_rows
+    from services.trainer.evaluation import routing
+    from services.trainer.evaluation.selector import parts_of, route_rows
 
     parts: dict[Part, ReleaseSelector] = dict(parts_of(selector).items())
     if as_served:
         parts["served"] = selector
     opinions = reader.read(selector, _texts(selector, rows))
     return {
-        part: _measured(metrics.measure(route_rows(own, opinions, rows.gold)).confusion, overlapping)
+        part: _measured(routing.measure(route_rows(own, opinions, rows.gold)).confusion, overlapping)
         for part, own in parts.items()
     }
 
 
 def _fates(selector: ReleaseSelector, rows: HeldOutRows, reader: "Reader") -> dict[str, Any]:
-    from services.trainer.domain.metrics import fates
-    from services.trainer.infra.select_scores import route_rows
+    from services.trainer.evaluation.routing import fates
+    from services.trainer.evaluation.selector import route_rows
 
     routed = route_rows(selector, reader.read(selector, _texts(selector, rows)), rows.gold)
     return {label: fate._asdict() for label, fate in fates(routed).items()}
@@ -96,9 +96,9 @@ def _answers_of_result(result: Mapping[str, Any], overlapping: Collection[str]) 
 def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: Grid, bench: "Bench") -> Found:
     """Every row answered by its own label's adapter, and by that of the label which the selector names."""
     from services.cli.evaluate_system import answer_rows, judge
-    from services.trainer.domain.answers import lines, task_kinds
-    from services.trainer.infra.reference import Reference
-    from services.trainer.infra.text_scores import scorers_of
+    from services.trainer.evaluation.answers import lines, task_kinds
+    from services.trainer.evaluation.reference import Reference
+    from services.trainer.evaluation.text_scores import scorers_of
 
     settings = bench.settings
     scorers = scorers_of(task_kinds(bench.rows.outputs(case), grid.classification), settings.encoder)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from services.api.streaming import QUEUE_LENGTH
+from services.api.infra.event_feed import QUEUE_LENGTH
 from shared.contracts.jobs import JobState
 from tests.integration.api.conftest import client_of, code, serving
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate
-from services.adapter_worker.infra.engines.echo import EchoEngine
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
 from shared.queue.bus import Bus

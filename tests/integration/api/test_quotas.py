@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from services.api.quotas import estimated_tokens
+from services.api.infra.rate_limits import estimated_tokens
 from shared.security import api_keys
 from shared.security.api_keys import Scope
 from tests.integration.api.conftest import client_of, code, serving

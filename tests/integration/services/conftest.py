@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from services.trainer.context import Workshop
 from services.trainer.handlers import train
-from services.trainer.workshop import Workshop
 from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer.domain.metrics import measure
-from services.trainer.infra.reference import Reference
-from services.trainer.infra.select_scores import Reader, route_rows
+from services.trainer.evaluation.reference import Reference
+from services.trainer.evaluation.routing import measure
+from services.trainer.evaluation.selector import Reader, route_rows
 from shared.contracts.jobs import JobState
 from shared.contracts.labels import REJECT
 from shared.contracts.rows import Row

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
+from services.adapter_worker.adapters.disk_cache import DiskCache
+from services.adapter_worker.adapters.prefetch import Prefetcher
 from services.adapter_worker.handlers import runners_up
-from services.adapter_worker.infra.disk_cache import DiskCache
-from services.adapter_worker.infra.prefetch import Prefetcher
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.jobs import Job, JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel, Verdict

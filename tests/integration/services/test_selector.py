@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from services.selector.handlers import select
-from services.selector.infra.llm import LlmScorers
+from services.selector.scoring.llm import LlmScorers
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.errors import Unavailable

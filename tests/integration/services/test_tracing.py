@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate
-from services.adapter_worker.infra.engines.echo import EchoEngine
 from services.selector.handlers import select
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseSelector, Verdict

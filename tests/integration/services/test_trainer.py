@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.trainer.handlers import run_kind, train
-from services.trainer.selector_jobs import plan_of
+from services.trainer.jobs.selector import plan_of
 from shared.contracts.jobs import JobState
 from shared.contracts.rows import Row
 from shared.contracts.training import parse_training

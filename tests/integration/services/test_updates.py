@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services.trainer.handlers import train
-from services.trainer.selector_jobs import plan_of
+from services.trainer.jobs.selector import plan_of
 from shared.contracts.jobs import JobState
 from shared.contracts.labels import REJECT
 from shared.contracts.manifests import Release

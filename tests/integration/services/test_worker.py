@@ -2,8 +2,8 @@
 
 import pytest
 
+from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate, make_resident
-from services.adapter_worker.infra.engines.echo import EchoEngine
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.errors import NotFound, Unavailable

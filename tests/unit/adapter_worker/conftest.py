@@ -10,10 +10,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from services.adapter_worker.infra.engines.transformers import TransformersEngine
-from services.adapter_worker.infra.engines.vllm import VllmEngine
-from services.adapter_worker.infra.engines.vllm_server import VllmServer
-from services.adapter_worker.infra.kernels import load_kernels
+from services.adapter_worker.engine.native.engine import TransformersEngine
+from services.adapter_worker.engine.native.kernels import load_kernels
+from services.adapter_worker.engine.vllm.engine import VllmEngine
+from services.adapter_worker.engine.vllm.server import VllmServer
 from shared.contracts.prompts import Part, Segment
 from shared.model.tokens import encode
 from tests.unit.adapter_worker.agreement import Agreement

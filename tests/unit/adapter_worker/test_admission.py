@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.adapter_worker.domain.admission import WaitingLine
-from services.adapter_worker.domain.pace import LARGEST, Pace, Prompt
+from services.adapter_worker.engine.native.prefill_budget import LARGEST, Pace, Prompt
+from services.adapter_worker.engine.native.waiting import WaitingLine
 
 LONG = Prompt(2000, 2000)
 

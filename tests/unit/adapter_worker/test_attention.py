@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from services.adapter_worker.infra.engines.attention import How, PagedCache, Piece, Step
-from services.adapter_worker.infra.engines.pages import PAGE
+from services.adapter_worker.engine.native.attention import How, PagedCache, Piece, Step
+from services.adapter_worker.engine.native.kv_cache import PAGE
 
 # Tokens of each sequence in each step: alone, a few, more than a tile holds, across pages.
 STEPS = [[1, 5, 70], [1, 1, 3], [40, 16, 17], [2, 1, 100]]

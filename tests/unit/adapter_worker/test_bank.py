@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.adapter_worker.infra.engines import GenerationRequest
+from services.adapter_worker.engine import GenerationRequest
 from shared.errors import Cancelled, Invalid, NotFound, Unavailable
 from tests.unit.adapter_worker.test_mixed_batch import greedy, ignore
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.adapter_worker.infra.engines import DeadlineExceeded, GenerationRequest, make_engine
-from services.adapter_worker.infra.engines.echo import EchoEngine
+from services.adapter_worker.engine import DeadlineExceeded, GenerationRequest, make_engine
+from services.adapter_worker.engine.echo import EchoEngine
 from shared.errors import Cancelled, Invalid, NotFound, Unavailable
 from shared.settings import Settings
 from tests.unit.adapter_worker.conftest import vllm_engine

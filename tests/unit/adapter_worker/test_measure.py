@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from prometheus_client import REGISTRY
 
 from services.adapter_worker.app import measure
-from services.adapter_worker.infra.engines import GenerationRequest
-from services.adapter_worker.infra.engines.echo import EchoEngine
+from services.adapter_worker.engine import GenerationRequest
+from services.adapter_worker.engine.echo import EchoEngine
 from tests.unit.adapter_worker.test_mixed_batch import greedy, ignore
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.adapter_worker.infra.engines import GenerationRequest
-from services.adapter_worker.infra.engines.pages import PAGE
+from services.adapter_worker.engine import GenerationRequest
+from services.adapter_worker.engine.native.kv_cache import PAGE
 from shared.contracts.prompts import Part, Segment
 from shared.errors import Cancelled, Invalid, SignalboxError
 from shared.model.tokens import encode

@@ -1,6 +1,6 @@
 """Pages of the key/value cache: nobody gets another's, and prefixes are shared only where everything is equal."""
 
-from services.adapter_worker.infra.engines.pages import PAGE, Pages, Prefix
+from services.adapter_worker.engine.native.kv_cache import PAGE, Pages, Prefix
 
 NONE = Prefix(None, ())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from services.adapter_worker.infra.engines import GenerationRequest, make_engine
+from services.adapter_worker.engine import GenerationRequest, make_engine
 from shared.contracts.prompts import chatml
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.tokens import encode, end_token_ids

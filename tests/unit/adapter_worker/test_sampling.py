@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from services.adapter_worker.infra.engines.sampling import Draw, pick_tokens
+from services.adapter_worker.engine.native.sampler import Draw, pick_tokens
 
 LOGITS = torch.tensor([0.5, 3.0, 1.0, 2.5, -1.0])
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from services.adapter_worker.infra.engines.stops import Detokenizer, StopScanner
+from services.adapter_worker.engine.detokenize import Detokenizer, StopScanner
 
 TEXT = "naïve \u2013 漢字 🚂🚃 e\u0301 done"
 

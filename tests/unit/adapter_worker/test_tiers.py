@@ -3,8 +3,8 @@
 import os
 import time
 
-from services.adapter_worker.domain.residency import changes
-from services.adapter_worker.infra.disk_cache import DiskCache
+from services.adapter_worker.adapters.disk_cache import DiskCache
+from services.adapter_worker.adapters.residency import changes
 from shared.contracts.manifests import Release, ReleaseLabel
 
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 import torch
 
-from services.adapter_worker.infra.engines import GenerationRequest, make_engine
-from services.adapter_worker.infra.engines.vllm import VllmEngine
-from services.adapter_worker.infra.engines.vllm_server import VllmServer
+from services.adapter_worker.engine import GenerationRequest, make_engine
+from services.adapter_worker.engine.vllm.engine import VllmEngine
+from services.adapter_worker.engine.vllm.server import VllmServer
 from shared.errors import Invalid, NotFound, Unavailable
 from shared.model.tokens import encode
 from shared.settings import Settings

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.api.accepting import check_sizes, generation_job, named_label
-from services.api.releases import Current
-from services.api.schemas import JobRequest
+from services.api.infra.current_release import Current
+from services.api.jobs.accept import check_sizes, generation_job, named_label
+from services.api.jobs.schemas import JobRequest
 from shared.contracts.jobs import JobState
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.errors import Conflict, Invalid

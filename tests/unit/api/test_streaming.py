@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.api.streaming import QUEUE_LENGTH, Event, Reader
+from services.api.infra.event_feed import QUEUE_LENGTH, Event, Reader
 
 TOKEN = Event("1-0", "token", "{}")
 

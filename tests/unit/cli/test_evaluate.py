@@ -10,7 +10,7 @@ from services.cli.evaluate import intervals, texts_to_read
 from services.cli.labelled import LabelledRow
 from services.cli.main import app
 from services.cli.plots import CELLS_WITH_NUMBERS, confusion_matrix, markdown, plot_curve, write_confusion
-from services.trainer.domain.metrics import Routed
+from services.trainer.evaluation.routing import Routed
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.rows import Row
 from shared.errors import Conflict, Invalid

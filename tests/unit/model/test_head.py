@@ -5,12 +5,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from services.trainer.domain.rows import SelectorRow
-from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.fit import Start, carry_over, train_selector
-from services.trainer.infra.loop import Hooks
-from services.trainer.infra.peft_folder import rearrange_head
+from services.trainer.data.examples import SelectorRow
+from services.trainer.training.loop import Hooks
+from services.trainer.training.lora import Start, carry_over, train_selector
+from services.trainer.training.peft_folder import rearrange_head
 from shared.contracts.labels import Label
+from shared.contracts.training import LoraSettings
 from shared.errors import Invalid
 from shared.model import head
 from shared.model.head import HEAD_WEIGHT, HeadScorer, has_head, head_ids, head_rows
@@ -29,7 +29,7 @@ ROWS = [
     for word, label in zip(["card", "account", "flight"], LABELS, strict=True)
     for number in range(6)
 ]
-CONFIG = LoraConfigSettings(rank=4, epochs=6, batch_size=4, max_length=64, dropout=0.0, learning_rate=0.02)
+CONFIG = LoraSettings(rank=4, epochs=6, batch_size=4, max_length=64, dropout=0.0, learning_rate=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_pack_of_texts_scores_as_each_text_alone_does_in_transformers_own_forw
 
 def test_training_reads_the_same_column_as_scoring(tiny_folder, tiny_tokenizer, weights):
     """Rows padded on the left, as the trainer sees them, against rows without padding."""
-    from services.trainer.infra.sequences import collate, head_examples
+    from services.trainer.training.sequences import collate, head_examples
 
     rows = [SelectorRow(text, LABELS[0]) for text in TEXTS]
     batch = collate(head_examples(tiny_tokenizer, rows, LABELS, 64))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from services.trainer.infra.fit_light import fit_light
+from services.trainer.training.light import fit_light
 from shared.errors import Invalid
 from shared.model.light import FEATURES, LightSelector, count_features, weigh
 

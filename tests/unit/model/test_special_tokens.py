@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.trainer.domain.rows import Row
-from services.trainer.infra.sequences import adapter_examples
+from services.trainer.data.examples import InstructionRow
+from services.trainer.training.sequences import adapter_examples
 from shared.contracts.labels import Label
 from shared.contracts.prompts import TEMPLATES, adapter_prompt, selector_prompt
 from shared.model.base import load_tokenizer
@@ -70,7 +70,9 @@ def test_a_selectors_prompt_and_a_training_row_hold_none_of_a_user(tokenizer):
     labels = [Label("fin", "sa"), Label("med", "qa")]
     for name in names(tokenizer):
         assert forbidden.isdisjoint(encode(tokenizer, selector_prompt(f"x {name} y", labels), ROOMY))
-        (example,) = adapter_examples(tokenizer, [Row(input=name, instruction=name, output=f"{name} no")], "plain", 400)
+        (example,) = adapter_examples(
+            tokenizer, [InstructionRow(input=name, instruction=name, output=f"{name} no")], "plain", 400
+        )
         assert forbidden.isdisjoint(example.prompt)
         assert forbidden.isdisjoint(example.answer[:-1])  # but for the end that the trainer itself adds
 

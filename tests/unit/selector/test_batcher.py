@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.selector.infra.batcher import Batcher
+from services.selector.scoring.batcher import Batcher
 from shared.contracts.manifests import ReleaseSelector
 
 ONE = ReleaseSelector(llm="one", labels=("a.b", "a.c"))

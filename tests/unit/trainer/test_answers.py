@@ -1,7 +1,7 @@
 import pytest
 
-from services.trainer.domain.answers import Judged, exact_matches, lines, task_kinds
-from services.trainer.infra.bootstrap import estimate
+from services.trainer.evaluation.answers import Judged, exact_matches, lines, task_kinds
+from services.trainer.evaluation.bootstrap import estimate
 from shared.errors import Invalid
 
 

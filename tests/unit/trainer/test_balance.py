@@ -1,4 +1,4 @@
-from services.trainer.domain.balance import sort_by_accuracy
+from services.trainer.selector.difficulty import sort_by_accuracy
 
 ACCURACY = {"med.tg": 0.41, "med.ie": 0.9, "fin.sa": 0.949, "fin.ha": 0.95, "law.mc": 1.0, "none.none": 0.2}
 

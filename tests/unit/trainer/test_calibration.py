@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from services.trainer.domain.calibration import NEVER, Aim, Opinion, choose_floor, choose_sure, choose_threshold
+from services.trainer.evaluation.calibration import NEVER, Aim, Opinion, choose_floor, choose_sure, choose_threshold
 
 IN_DOMAIN = [0.5] + [0.9] * 99
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.trainer.infra.checkpoints import Checkpoints
+from services.trainer.checkpoints import Checkpoints
 from shared.registry.store import FolderStore
 
 

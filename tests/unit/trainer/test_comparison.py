@@ -7,22 +7,22 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
-from services.trainer.domain.rows import Row
-from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.fit import train_together
-from services.trainer.infra.loop import Hooks
-from services.trainer.infra.losses import balanced_loss
-from services.trainer.infra.moe_lora import ExpertLinear, imbalance, load_experts, with_experts
-from services.trainer.infra.sequences import IGNORED, Example, adapter_examples, balanced, collate, plan_batches
-from services.trainer.infra.training_run import Experts
+from services.trainer.data.examples import InstructionRow
+from services.trainer.training.loop import Hooks
+from services.trainer.training.lora import train_together
+from services.trainer.training.losses import balanced_loss
+from services.trainer.training.moe_lora import ExpertLinear, imbalance, load_experts, with_experts
+from services.trainer.training.run import Experts
+from services.trainer.training.sequences import IGNORED, Example, adapter_examples, balanced, collate, plan_batches
+from shared.contracts.training import LoraSettings
 from shared.errors import Invalid
 from shared.model.base import load_model
 from shared.model.merge import with_adapter
 
-CONFIG = LoraConfigSettings(rank=4, epochs=2, batch_size=4, max_length=128, checkpoint_steps=3, dropout=0.2)
+CONFIG = LoraSettings(rank=4, epochs=2, batch_size=4, max_length=128, checkpoint_steps=3, dropout=0.2)
 TASKS = [
-    [Row("Cheer.", f"word {n}", "yes") for n in range(16)],
-    [Row("Boo.", f"word {n}", "nonono") for n in range(4)],
+    [InstructionRow("Cheer.", f"word {n}", "yes") for n in range(16)],
+    [InstructionRow("Boo.", f"word {n}", "nonono") for n in range(4)],
 ]
 EXPERTS = Experts((2, 4), 2)
 

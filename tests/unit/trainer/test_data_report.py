@@ -1,6 +1,6 @@
 import pytest
 
-from services.trainer.domain.data_report import LabelData, Overlap, data_report, is_blank, only_output, overlaps
+from services.trainer.data.report import LabelData, Overlap, data_report, is_blank, only_output, overlaps
 
 
 def of(texts, outputs=(), available=None, chosen=None):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer.domain.split import same_text
+from services.trainer.data.split import same_text
 from shared.contracts.labels import REJECT
 from shared.contracts.training import LoraSettings, SelectionSettings
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from services.trainer.infra import embedders
-from services.trainer.infra.embedders import embedder, mean_states
+from services.trainer.data import embedders
+from services.trainer.data.embedders import embedder, mean_states
 from shared.contracts.training import SelectionSettings
 from shared.errors import Cancelled, Invalid
 from shared.model.features import EmbeddingTable

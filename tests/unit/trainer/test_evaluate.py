@@ -1,12 +1,12 @@
 import torch
 
-from services.trainer.domain.rows import Row
-from services.trainer.infra.evaluate import answer_rows, exact_match
+from services.trainer.data.examples import InstructionRow
+from services.trainer.evaluation.generate import answer_rows, exact_match
 from shared.contracts.prompts import adapter_prompt
 from shared.model.base import load_model
 from shared.model.tokens import encode, end_id
 
-ROWS = [Row("Echo.", "x" * length, "answer") for length in (30, 1, 12)]
+ROWS = [InstructionRow("Echo.", "x" * length, "answer") for length in (30, 1, 12)]
 
 
 def one_by_one(model, tokenizer, row, tokens):
@@ -38,7 +38,7 @@ def test_an_evaluation_stops_between_batches(tiny_folder, tiny_tokenizer):
 
 
 def test_a_match_ignores_case_and_blanks_and_nothing_else():
-    rows = [Row("", "", "Change PIN"), Row("", "", "transfer"), Row("", "", "balance")]
+    rows = [InstructionRow("", "", "Change PIN"), InstructionRow("", "", "transfer"), InstructionRow("", "", "balance")]
 
     assert exact_match([" change  pin\n", "transfers", ""], rows) == 1 / 3
     assert exact_match([], []) == 0

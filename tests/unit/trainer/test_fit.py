@@ -8,18 +8,18 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from services.trainer.domain.rows import Row, SelectorRow
-from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.fit import Start, train_adapter, train_selector
-from services.trainer.infra.loop import Hooks
-from services.trainer.infra.sequences import adapter_examples, collate
+from services.trainer.data.examples import InstructionRow, SelectorRow
+from services.trainer.training.loop import Hooks
+from services.trainer.training.lora import Start, train_adapter, train_selector
+from services.trainer.training.sequences import adapter_examples, collate
 from shared.contracts.labels import Label
+from shared.contracts.training import LoraSettings
 from shared.errors import Cancelled, Invalid
 from shared.model.base import base_model_id, load_model
 from shared.model.merge import merged_selector
 
-ROWS = [Row("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(20)]
-CONFIG = LoraConfigSettings(rank=4, epochs=2, batch_size=4, max_length=128, checkpoint_steps=3, dropout=0.2)
+ROWS = [InstructionRow("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(20)]
+CONFIG = LoraSettings(rank=4, epochs=2, batch_size=4, max_length=128, checkpoint_steps=3, dropout=0.2)
 STEPS = 10
 LABELS = [Label("fin", "sa"), Label("fin", "ha")]
 
@@ -218,7 +218,7 @@ def test_a_resumed_pissa_run_ends_with_the_weights_of_an_uninterrupted_one(train
 
 
 def test_without_bitsandbytes_qlora_is_refused_with_advice(train, monkeypatch):
-    monkeypatch.setattr("services.trainer.infra.peft_folder.find_spec", lambda _: None)
+    monkeypatch.setattr("services.trainer.training.peft_folder.find_spec", lambda _: None)
 
     with pytest.raises(Invalid, match="bitsandbytes") as refusal:
         train(CONFIG.model_copy(update={"method": "qlora"}))
@@ -235,7 +235,7 @@ def test_qlora_learns_on_a_base_model_in_four_bits(train, tiny_folder, tiny_toke
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(train):
     """All rows are alike, so that how they are dealt into batches makes no difference."""
-    rows = [Row("Echo.", "word", "even")] * 8
+    rows = [InstructionRow("Echo.", "word", "even")] * 8
     config = CONFIG.model_copy(update={"dropout": 0.0, "batch_size": 4})
 
     whole = weights(train(config, rows, name="whole"))
@@ -257,7 +257,10 @@ def test_gradient_checkpointing_changes_memory_and_not_the_weights(train):
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_packed_rows_see_themselves_alone_and_give_the_weights_of_padded_ones(train, method):
-    rows = [Row("Echo.", "word " * (1 + number % 7), "odd and long" if number % 2 else "even") for number in range(20)]
+    rows = [
+        InstructionRow("Echo.", "word " * (1 + number % 7), "odd and long" if number % 2 else "even")
+        for number in range(20)
+    ]
     config = CONFIG.model_copy(update={"dropout": 0.0, "method": method, "learning_rate": 0.001})
 
     padded = weights(train(config, rows, name="padded"))

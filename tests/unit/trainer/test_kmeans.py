@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from services.trainer.infra.kmeans import cluster, normalised, seeds
+from services.trainer.data.kmeans import cluster, normalised, seeds
 
 
 def inertia(vectors, centroids):

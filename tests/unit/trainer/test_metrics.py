@@ -1,6 +1,6 @@
 import pytest
 
-from services.trainer.domain.metrics import Routed, calibration_error, fates, measure
+from services.trainer.evaluation.routing import Routed, calibration_error, fates, measure
 
 ROWS = [
     Routed("fin.sa", "fin.sa", 0.9),

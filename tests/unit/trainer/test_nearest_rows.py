@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from services.trainer.infra.nearest_rows import representative_rows
+from services.trainer.data.nearest_rows import representative_rows
 
 DISTANCES = ["l2", "ip", "cos"]
 CLUSTERINGS = ["by-distance", "paper-code"]

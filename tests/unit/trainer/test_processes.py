@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from services.trainer.domain.rows import Row, SelectorRow
-from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.fit import train_adapter, train_selector, train_together
-from services.trainer.infra.loop import Hooks
-from services.trainer.infra.training_run import Experts
+from services.trainer.data.examples import InstructionRow, SelectorRow
+from services.trainer.training.loop import Hooks
+from services.trainer.training.lora import train_adapter, train_selector, train_together
+from services.trainer.training.run import Experts
 from shared.contracts.labels import Label
+from shared.contracts.training import LoraSettings
 from shared.errors import Cancelled, Invalid, Unavailable
 
-ROWS = [Row("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(16)]
-CONFIG = LoraConfigSettings(rank=4, epochs=1, batch_size=2, max_length=128, checkpoint_steps=2, dropout=0.2)
+ROWS = [InstructionRow("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(16)]
+CONFIG = LoraSettings(rank=4, epochs=1, batch_size=2, max_length=128, checkpoint_steps=2, dropout=0.2)
 TWO = "torchrun --standalone --nproc-per-node 2"
 LABELS = [Label("fin", "sa"), Label("fin", "ha")]
 
@@ -64,7 +64,7 @@ def left(monkeypatch):
 
 def test_two_processes_take_a_batch_each_and_make_the_steps_of_batches_twice_as_large(train):
     """All rows are alike, so that how they are dealt into batches makes no difference."""
-    rows = [Row("Echo.", "word", "even")] * 16
+    rows = [InstructionRow("Echo.", "word", "even")] * 16
     config = CONFIG.model_copy(update={"dropout": 0.0})
     steps = []
 
@@ -132,14 +132,14 @@ def test_processes_that_get_no_further_are_not_started_for_ever(train, left):
 def test_the_processes_of_a_trainer_that_is_killed_end_too(left, tiny_folder, tmp_path):
     program = f"""
 from pathlib import Path
-from services.trainer.domain.rows import Row
-from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.fit import train_adapter
-from services.trainer.infra.loop import Hooks
+from services.trainer.data.examples import InstructionRow
+from services.trainer.infra.config import LoraSettings
+from services.trainer.training.lora import train_adapter
+from services.trainer.training.loop import Hooks
 from shared.model.base import load_tokenizer
 base = Path({str(tiny_folder)!r})
-config = LoraConfigSettings(rank=4, epochs=100, batch_size=1, max_length=128)
-rows = [Row("Echo.", str(number), "odd") for number in range(1000)]
+config = LoraSettings(rank=4, epochs=100, batch_size=1, max_length=128)
+rows = [InstructionRow("Echo.", str(number), "odd") for number in range(1000)]
 hooks = Hooks(on_progress=lambda step: print(step.step, flush=True))
 train_adapter(
     base, load_tokenizer(base), rows, config=config, work_dir=Path({str(tmp_path)!r}), hooks=hooks, launcher={TWO!r}

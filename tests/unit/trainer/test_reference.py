@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from services.trainer.domain.rows import Row, SelectorRow
-from services.trainer.infra.config import LoraConfigSettings
-from services.trainer.infra.evaluate import answer_rows
-from services.trainer.infra.fit import train_selector
-from services.trainer.infra.fit_light import fit_light
-from services.trainer.infra.reference import Reference
+from services.trainer.data.examples import InstructionRow, SelectorRow
+from services.trainer.evaluation.generate import answer_rows
+from services.trainer.evaluation.reference import Reference
+from services.trainer.training.light import fit_light
+from services.trainer.training.lora import train_selector
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.contracts.prompts import BASE_INSTRUCTION, adapter_prompt
+from shared.contracts.training import LoraSettings
 from shared.errors import Conflict, Invalid
 from shared.model.base import load_model
 from shared.model.light import LightSelector
@@ -53,7 +53,7 @@ def weights(tiny_folder, tiny_tokenizer, tmp_path_factory):
         _save_adapter(tiny_folder, root / label.replace(".", "-"), config)
     _save_adapter(tiny_folder, root / "names", {"target_modules": ["q_proj", "o_proj"]})
     rows = [SelectorRow(f"{label.task} {number}", label) for label in LABELS for number in range(4)]
-    config = LoraConfigSettings(rank=2, epochs=3, max_length=64, dropout=0.0, learning_rate=0.02)
+    config = LoraSettings(rank=2, epochs=3, max_length=64, dropout=0.0, learning_rate=0.02)
     (root / "work").mkdir()
     trained = train_selector(
         tiny_folder, tiny_tokenizer, rows, labels=LABELS, config=config, work_dir=root / "work", head=True
@@ -222,6 +222,8 @@ def test_the_real_model_is_read_as_by_the_batched_scorer_and_by_generate(
     for row, text in zip(expected, TEXTS, strict=True):
         said = reference.select(text)
         assert (said.label, said.best.probability) == (NAMES[int(row.argmax())], pytest.approx(row.max(), abs=1e-4))
-        answers = answer_rows(model, real_tokenizer, [Row(entry.instruction, text, "a b c d e f")], template="plain")
+        answers = answer_rows(
+            model, real_tokenizer, [InstructionRow(entry.instruction, text, "a b c d e f")], template="plain"
+        )
         count = 1 + len(encode_text(real_tokenizer, "a b c d e f"))
         assert reference.generate(entry, text, max_new_tokens=count) == answers[0]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer.infra.embedders import embedder
-from services.trainer.infra.representation import mixed, representation_set
+from services.trainer.data.embedders import embedder
+from services.trainer.data.representation import mixed, representation_set
 from shared.contracts.jobs import Job
 from shared.contracts.labels import Label
 from shared.contracts.training import SelectionSettings

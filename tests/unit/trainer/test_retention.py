@@ -1,4 +1,4 @@
-from services.trainer.domain.retention import Point, retain, smallest_that_holds
+from services.trainer.selector.retention import Point, retain, smallest_that_holds
 
 ROWS = {"fin.sa": list(range(10)), "fin.ha": list(range(100, 105))}
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from services.trainer.domain.calibration import Aim
-from services.trainer.domain.metrics import Routed
-from services.trainer.infra.select_scores import (
+from services.trainer.evaluation.calibration import Aim
+from services.trainer.evaluation.routing import Routed
+from services.trainer.evaluation.selector import (
     Opinions,
     calibrated,
     curve,

@@ -1,6 +1,6 @@
 """Sets of rows that labels leave, and come back to."""
 
-from services.trainer.selector_rows import Sets, joined
+from services.trainer.selector.data import Sets, joined
 from shared.contracts.labels import REJECT
 from shared.contracts.rows import Row
 

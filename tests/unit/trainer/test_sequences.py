@@ -1,7 +1,7 @@
 import pytest
 
-from services.trainer.domain.rows import Row, SelectorRow
-from services.trainer.infra.sequences import (
+from services.trainer.data.examples import InstructionRow, SelectorRow
+from services.trainer.training.sequences import (
     IGNORED,
     Example,
     adapter_examples,
@@ -18,7 +18,7 @@ LABELS = [Label("fin", "sa"), Label("fin", "ha")]
 
 
 def test_an_adapter_example_is_the_chatml_prompt_and_the_output(tiny_tokenizer):
-    (example,) = adapter_examples(tiny_tokenizer, [Row("Mood?", "Up.", "good")], "chatml", 200)
+    (example,) = adapter_examples(tiny_tokenizer, [InstructionRow("Mood?", "Up.", "good")], "chatml", 200)
 
     assert tiny_tokenizer.decode(example.prompt).endswith("user\nUp.<|im_end|>\n<|im_start|>assistant\n")
     assert tiny_tokenizer.decode(example.answer) == "good<|im_end|>"
@@ -32,7 +32,7 @@ def test_a_selector_example_answers_with_its_own_label(tiny_tokenizer):
 
 
 def test_a_long_row_is_shortened_in_its_input_alone(tiny_tokenizer):
-    (example,) = adapter_examples(tiny_tokenizer, [Row("Mood?", "x" * 1000, "good")], "chatml", 100)
+    (example,) = adapter_examples(tiny_tokenizer, [InstructionRow("Mood?", "x" * 1000, "good")], "chatml", 100)
 
     assert len(example) == 100
     assert tiny_tokenizer.decode(example.answer) == "good<|im_end|>"
@@ -40,7 +40,7 @@ def test_a_long_row_is_shortened_in_its_input_alone(tiny_tokenizer):
 
 
 def test_a_row_whose_answer_fills_everything_is_refused_by_number(tiny_tokenizer):
-    rows = [Row("a", "b", "c"), Row("a", "b", "c" * 100)]
+    rows = [InstructionRow("a", "b", "c"), InstructionRow("a", "b", "c" * 100)]
 
     with pytest.raises(Invalid, match=r"^row 2: the prompt"):
         adapter_examples(tiny_tokenizer, rows, "plain", 60)
@@ -89,7 +89,7 @@ def test_packed_rows_lie_end_to_end_and_each_answer_is_predicted_from_its_own_pl
 
 
 def test_the_end_token_is_learned_and_never_read(tiny_tokenizer):
-    examples = adapter_examples(tiny_tokenizer, [Row("a", "b", "c")], "plain", 100)
+    examples = adapter_examples(tiny_tokenizer, [InstructionRow("a", "b", "c")], "plain", 100)
     batch = collate(examples)
 
     assert batch["labels"][0, -1] == end_id(tiny_tokenizer)

@@ -1,4 +1,4 @@
-from services.trainer.domain.split import split_by_text
+from services.trainer.data.split import split_by_text
 
 TEXTS = [f"text {number}" for number in range(200)]
 

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from services.trainer.infra.text_scores import BertScore, RougeL, text_scorer
+from services.trainer.evaluation.text_scores import BertScore, RougeL, text_scorer
 from shared.errors import Invalid
 from tests.unit.trainer.test_embedders import ENCODER, save_tiny_encoder
 

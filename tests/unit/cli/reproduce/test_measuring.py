@@ -6,7 +6,7 @@ import pytest
 from services.cli.reproduce.measuring import measure, measure_parts
 from services.cli.reproduce.provenance import provenance
 from services.cli.reproduce.rows import HeldOutRows
-from services.trainer.infra.select_scores import Opinions
+from services.trainer.evaluation.selector import Opinions
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.rows import Row
 from tests.unit.cli.reproduce.samples import GRID, case_of

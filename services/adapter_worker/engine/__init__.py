@@ -1,0 +1,38 @@
+"""Engines by name; each is imported only when it is asked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from services.adapter_worker.engine.base import DeadlineExceeded, Engine, Generation, GenerationRequest
+from shared.errors import Invalid
+from shared.settings import Settings
+
+__all__ = ["ENGINES", "DeadlineExceeded", "Engine", "Generation", "GenerationRequest", "make_engine"]
+
+
+def _transformers(settings: Settings, base_folder: Path) -> Engine:
+    from services.adapter_worker.engine.native.engine import TransformersEngine
+
+    return TransformersEngine.from_folder(settings, base_folder)
+
+
+def _echo(settings: Settings, base_folder: Path) -> Engine:  # noqa: ARG001 - one signature for all engines
+    from services.adapter_worker.engine.echo import EchoEngine
+
+    return EchoEngine(seconds_per_token=settings.echo_seconds_per_token)
+
+
+def _vllm(settings: Settings, base_folder: Path) -> Engine:
+    from services.adapter_worker.engine.vllm.engine import VllmEngine
+
+    return VllmEngine.from_settings(settings, base_folder)
+
+
+ENGINES: dict[str, Callable[[Settings, Path], Engine]] = {"transformers": _transformers, "echo": _echo, "vllm": _vllm}
+
+
+def make_engine(name: str, settings: Settings, base_folder: Path) -> Engine:
+    """Build the named engine on the base model in `base_folder`; raises `Invalid` for an unknown name."""
+    if name not in ENGINES:
+        raise Invalid("engine_unknown", f"no engine {name!r}; known: {', '.join(ENGINES)}")
+    return ENGINES[name](settings, base_folder)

@@ -1,0 +1,160 @@
+"""An engine without a model: streams the input's words back, for load and fault tests of everything else."""
+
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from services.adapter_worker.engine.base import (
+    DeadlineExceeded,
+    Generation,
+    GenerationRequest,
+    adapter_not_loaded,
+    engine_stopped,
+)
+from services.adapter_worker.engine.detokenize import StopScanner
+from shared.errors import Cancelled, Invalid
+
+_PREFIX_CHARS = 8
+
+
+class EchoEngine:
+    """Answers `<digest prefix or base> <words of the input>`, one word a token, in each caller's own thread."""
+
+    def __init__(self, *, seconds_per_token: float = 0.0) -> None:
+        self._seconds_per_token = seconds_per_token
+        self._lock = threading.Lock()  # guards the three below
+        self._resident: frozenset[str] = frozenset()
+        self._running: set[_Echo] = set()
+        self._is_closed = False
+
+    @property
+    def resident(self) -> frozenset[str]:
+        """Digests that requests may name now."""
+        return self._resident
+
+    @property
+    def running_count(self) -> int:
+        """Requests accepted and not ended."""
+        return len(self._running)
+
+    @property
+    def waiting_count(self) -> int:
+        """Nothing waits."""
+        return 0
+
+    def load_adapter(self, digest: str, folder: Path) -> None:
+        """Remember the digest; raises `Invalid` where there is no such folder."""
+        if not folder.is_dir():
+            raise Invalid("adapter_weights_missing", f"no adapter folder {folder.name}")
+        with self._lock:
+            self._resident |= {digest}
+
+    def unload_adapter(self, digest: str) -> None:
+        """Forget the digest; running requests go on."""
+        with self._lock:
+            self._resident -= {digest}
+
+    def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
+        """Stream the words back; see `Engine.generate`."""
+        echo = _Echo(request, on_text, self._seconds_per_token)
+        with self._lock:
+            if self._is_closed:
+                raise engine_stopped()
+            if request.adapter is not None and request.adapter not in self._resident:
+                raise adapter_not_loaded(request.adapter)
+            self._running.add(echo)
+        try:
+            return echo.run()
+        finally:
+            with self._lock:
+                self._running.discard(echo)
+
+    def cancel(self, job_id: str, attempt: int) -> bool:
+        """Stop the attempt's generation before its next word."""
+        with self._lock:
+            mine = [e for e in self._running if (e.request.job_id, e.request.attempt) == (job_id, attempt)]
+        for echo in mine:
+            echo.interrupt(Cancelled("cancelled", f"job {job_id} was cancelled"))
+        return bool(mine)
+
+    def close(self) -> None:
+        """Fail what still runs with `engine_stopped`."""
+        with self._lock:
+            self._is_closed = True
+            left = list(self._running)
+        for echo in left:
+            echo.interrupt(engine_stopped())
+
+
+class _Echo:
+    """One generation of the echo engine."""
+
+    def __init__(self, request: GenerationRequest, on_text: Callable[[str], None], seconds_per_token: float) -> None:
+        self.request = request
+        self._on_text = on_text
+        self._seconds_per_token = seconds_per_token
+        self._started = time.monotonic()
+        self._first_token_ms = 0.0
+        self._interrupted = threading.Event()
+        self._error: Exception | None = None
+        self._stops = StopScanner(request.stop)
+        self._pieces: list[str] = []
+        self._token_ids: list[int] = []
+
+    def interrupt(self, error: Exception) -> None:
+        """End the generation with `error` before its next word."""
+        self._error = error
+        self._interrupted.set()
+
+    def run(self) -> Generation:
+        words = _words(self.request)
+        for word in words[: self.request.max_new_tokens]:
+            self._wait_for_turn()
+            self._first_token_ms = self._first_token_ms or self._elapsed_ms()
+            self._token_ids.append(zlib.crc32(word.encode()))
+            self._show(self._stops.push(word))
+            if self._stops.hit:
+                break
+        self._show(self._stops.flush())
+        is_cut = len(words) > self.request.max_new_tokens and not self._stops.hit
+        return self._generation("length" if is_cut else "stop")
+
+    def _wait_for_turn(self) -> None:
+        """Wait for one word's time; raises when cancelled, stopped or late."""
+        deadline = self.request.deadline
+        left = self._seconds_per_token if deadline is None else deadline - time.monotonic()
+        self._interrupted.wait(max(0.0, min(left, self._seconds_per_token)))
+        if self._error is not None:
+            raise self._error
+        if deadline is not None and time.monotonic() >= deadline:
+            raise DeadlineExceeded(self.request.job_id)
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._pieces.append(text)
+            self._on_text(text)
+
+    def _generation(self, reason: Literal["stop", "length"]) -> Generation:
+        return Generation(
+            text="".join(self._pieces),
+            token_ids=self._token_ids,
+            prompt_tokens=sum(len(segment.text.split()) for segment in self.request.prompt),
+            finish_reason=reason,
+            first_token_ms=self._first_token_ms,
+            total_ms=self._elapsed_ms(),
+            prompt_shortened=False,
+            logprobs=(0.0,) * len(self._token_ids) if self.request.logprobs else (),  # there was no other word
+        )
+
+    def _elapsed_ms(self) -> float:
+        return (time.monotonic() - self._started) * 1000
+
+
+def _words(request: GenerationRequest) -> list[str]:
+    """Split the answer into words, each but the first with the space before it."""
+    text = " ".join(segment.text for segment in request.prompt if segment.is_input)
+    first = request.adapter[:_PREFIX_CHARS] if request.adapter is not None else "base"
+    return [first, *(f" {word}" for word in text.split())]

@@ -1,0 +1,301 @@
+"""Continuous batching over a transformers model: requests of different adapters run side by side."""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from services.adapter_worker import metrics
+from services.adapter_worker.engine.base import Generation, GenerationRequest, adapter_not_loaded, engine_stopped
+from services.adapter_worker.engine.native.kernels import Kernels, load_kernels
+from services.adapter_worker.engine.native.kv_cache import Prefix, pages_for
+from services.adapter_worker.engine.native.lora.bank import BankFull
+from services.adapter_worker.engine.native.lora.weights import AdapterWeights, map_adapter
+from services.adapter_worker.engine.native.model_runner import Runner, step_error
+from services.adapter_worker.engine.native.waiting import WaitingLine
+from services.adapter_worker.engine.sequence import Sequence
+from services.adapter_worker.engine.tokenize import NO_LIMIT, Encode, prompt_ids
+from shared.errors import Invalid
+from shared.settings import Settings
+
+
+class TransformersEngine:
+    """Engine on a causal language model of transformers; one thread owns the model."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        encode: Encode,
+        *,
+        max_batch: int = 8,
+        max_prompt_tokens: int = 1024,
+        torch_threads: int = 1,
+        adapter_slots: int = 32,
+        cache_bytes: int = 64 << 20,
+        kernels: Kernels | None = None,
+        max_stall_x: float = 1.4,
+    ) -> None:
+        self._runner = Runner(
+            model,
+            tokenizer,
+            adapter_slots=adapter_slots,
+            cache_bytes=cache_bytes,
+            kernels=kernels,
+            max_stall_x=max_stall_x,
+        )
+        self._tokenizer = tokenizer
+        self._encode = encode
+        self._context_length = int(getattr(model.config, "max_position_embeddings", NO_LIMIT))
+        self._max_batch = max_batch
+        self._max_prompt_tokens = max_prompt_tokens
+        self._torch_threads = torch_threads
+        self._work = threading.Condition()  # guards the six below
+        self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
+        self._waiting: WaitingLine[Sequence] = WaitingLine()
+        self._accepted: set[Sequence] = set()
+        self._resident: frozenset[str] = frozenset()
+        self._leaving: set[str] = set()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def from_folder(cls, settings: Settings, base_folder: Path) -> Self:
+        """Load the base model in `base_folder` as the settings say, on the accelerator where there is one."""
+        from shared.model.base import load_model, load_tokenizer
+        from shared.model.tokens import encode
+
+        return cls(
+            load_model(base_folder, engine_dtype(settings)),
+            load_tokenizer(base_folder),
+            encode,
+            max_batch=settings.worker_slots,
+            max_prompt_tokens=settings.max_prompt_tokens,
+            torch_threads=settings.torch_threads,
+            adapter_slots=settings.adapter_slots,
+            cache_bytes=settings.cache_mib << 20,
+            kernels=load_kernels(settings.cache_dir / "kernels"),
+            max_stall_x=settings.max_stall_x,
+        )
+
+    # Called by any thread.
+
+    @property
+    def resident(self) -> frozenset[str]:
+        """Digests that requests may name now."""
+        return self._resident
+
+    @property
+    def running_count(self) -> int:
+        """Requests accepted and not ended, waiting ones included."""
+        with self._work:
+            return sum(not sequence.is_done for sequence in self._accepted)
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that have not joined the running batch."""
+        with self._work:
+            return len(self._waiting)
+
+    def load_adapter(self, digest: str, folder: Path) -> None:
+        """Load between two steps, without draining; see `Engine.load_adapter`."""
+        self._on_engine_thread(lambda: self._load(digest, folder))
+
+    def unload_adapter(self, digest: str) -> None:
+        """Refuse new requests at once; free the weights when the last running one ends."""
+        self._on_engine_thread(lambda: self._leave(digest))
+
+    def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
+        """Join the running batch and wait; see `Engine.generate`."""
+        sequence = self._prepare(request, on_text)
+        with self._work:
+            if self._is_closed:
+                raise engine_stopped()
+            if request.adapter is not None and request.adapter not in self._resident:
+                raise adapter_not_loaded(request.adapter)
+            self._accepted.add(sequence)
+            self._waiting.add(sequence, request.adapter, is_batch=request.is_batch)
+            self._work.notify()
+        return sequence.result.result()
+
+    def cancel(self, job_id: str, attempt: int) -> bool:
+        """Stop the attempt's sequence before its next step."""
+        with self._work:
+            running = [sequence for sequence in self._accepted if not sequence.is_done]
+            mine = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
+            for sequence in mine:
+                sequence.is_cancelled = True
+        return bool(mine)
+
+    def close(self) -> None:
+        """Fail what is left and join the engine thread."""
+        with self._work:
+            self._is_closed = True
+            self._work.notify()
+        self._thread.join()
+
+    def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Sequence:
+        started = time.monotonic()
+        ids, is_shortened = prompt_ids(
+            self._encode,
+            self._tokenizer,
+            request,
+            max_prompt_tokens=self._max_prompt_tokens,
+            context_length=self._context_length,
+        )
+        if pages_for(len(ids) + request.max_new_tokens) > self._runner.pages.count:
+            raise Invalid("prompt_too_large", "the key/value cache is too small for this: raise SIGNALBOX_CACHE_MIB")
+        return Sequence(
+            request,
+            ids,
+            prefix=self._prefix(request, ids),
+            prompt_shortened=is_shortened,
+            on_text=on_text,
+            decode=self._runner.decode,
+            started=started,
+        )
+
+    def _prefix(self, request: GenerationRequest, ids: list[int]) -> Prefix:
+        """What stands before the input: requests of one adapter and instruction have it in common."""
+        before = list(takewhile(lambda segment: not segment.is_input, request.prompt))
+        count = len(self._encode(self._tokenizer, before, NO_LIMIT))
+        return Prefix(request.adapter, tuple(ids[: min(count, len(ids) - 1)]))
+
+    def _on_engine_thread(self, call: Callable[[], None]) -> None:
+        done: Future[None] = Future()
+        with self._work:
+            if self._is_closed:
+                raise engine_stopped()
+            self._calls.append((call, done))
+            self._work.notify()
+        done.result()
+
+    # Called by the engine thread alone.
+
+    def _run(self) -> None:
+        torch.set_num_threads(self._torch_threads)
+        with torch.inference_mode():
+            while self._wait_for_work():
+                try:
+                    self._turn()
+                except Exception as error:  # noqa: BLE001 - nobody else would tell the waiting requests
+                    self._fail_all(step_error(error))
+        self._fail_all(engine_stopped())
+
+    def _turn(self) -> None:
+        self._make_calls()
+        self._interrupt()
+        self._admit()
+        if self._runner.rows:
+            metrics.BATCH_SIZE.observe(len(self._runner.rows))
+        self._runner.step()
+        self._settle()
+
+    def _wait_for_work(self) -> bool:
+        with self._work:
+            self._work.wait_for(lambda: self._is_closed or self._calls or self._accepted)
+            return not self._is_closed
+
+    def _make_calls(self) -> None:
+        calls, self._calls = self._calls, deque()
+        for call, done in calls:
+            try:
+                call()
+            except BankFull as error:
+                self._wait_for_slots(call, done, error)
+            except Exception as error:  # noqa: BLE001 - the caller gets it, the engine lives on
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+    def _wait_for_slots(self, call: Callable[[], None], done: Future[None], error: BankFull) -> None:
+        """Try again after the next step, as long as there are rows that may end."""
+        with self._work:
+            if self._accepted:
+                self._calls.append((call, done))
+                return
+        done.set_exception(error)
+
+    def _load(self, digest: str, folder: Path) -> None:
+        bank = self._runner.bank
+        if digest in bank:
+            bank.use(digest)
+        else:
+            weights = map_adapter(folder)
+            with self._work:  # no request may come in for an adapter that is being evicted
+                try:
+                    bank.reserve(digest, weights, {sequence.request.adapter for sequence in self._accepted})
+                finally:
+                    self._resident &= bank.digests
+            self._fill(digest, weights)
+        with self._work:
+            self._leaving.discard(digest)
+            self._resident |= {digest}
+
+    def _fill(self, digest: str, weights: AdapterWeights) -> None:
+        try:
+            self._runner.bank.fill(digest, weights)
+            self._runner.prove(digest)
+        except Exception:
+            self._runner.bank.unload(digest)
+            raise
+
+    def _leave(self, digest: str) -> None:
+        with self._work:
+            if digest in self._resident:
+                self._leaving.add(digest)
+                self._resident -= {digest}
+        self._settle()
+
+    def _interrupt(self) -> None:
+        with self._work:
+            accepted = list(self._accepted)
+        for sequence in accepted:
+            error = sequence.interruption()
+            if error is not None:
+                sequence.fail(error)
+        self._settle()
+
+    def _admit(self) -> None:
+        running = Counter(row.request.adapter for row in self._runner.rows)
+        with self._work:
+            while len(self._runner.rows) < self._max_batch:
+                row = self._waiting.take(running, self._runner.admit)
+                if row is None:
+                    return
+                running[row.request.adapter] += 1
+
+    def _settle(self) -> None:
+        """Forget what has ended, and free the adapters that left and nobody uses any more."""
+        self._runner.drop_done()
+        with self._work:
+            self._accepted = {sequence for sequence in self._accepted if not sequence.is_done}
+            self._waiting.drop(lambda sequence: sequence.is_done)
+            unused = self._leaving - {sequence.request.adapter for sequence in self._accepted}
+            self._leaving -= unused
+        for digest in unused:
+            self._runner.bank.unload(digest)
+
+    def _fail_all(self, error: Exception) -> None:
+        with self._work:
+            for sequence in self._accepted:
+                sequence.fail(error)
+            calls, self._calls = self._calls, deque()
+        for _, done in calls:
+            done.set_exception(error)
+        self._settle()
+
+
+def engine_dtype(settings: Settings) -> str:
+    """The type to compute in: bfloat16 where the machine multiplies it as such, unless the settings name one."""
+    if settings.engine_dtype != "auto":
+        return settings.engine_dtype
+    is_native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if is_native else "float32"

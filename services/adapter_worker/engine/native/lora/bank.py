@@ -1,0 +1,122 @@
+"""The adapters in memory: slots of the layers' stacked weights, given out and taken back."""
+
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from services.adapter_worker import metrics
+from services.adapter_worker.engine.native.lora.layers import RANK, Delta, SharedInput
+from services.adapter_worker.engine.native.lora.segments import Run
+from services.adapter_worker.engine.native.lora.weights import AdapterWeights, LowRank
+from shared.errors import Invalid, Unavailable
+
+
+class BankFull(Unavailable):
+    """No slots are free and every adapter that could leave is in use."""
+
+    def __init__(self) -> None:
+        super().__init__("adapter_slots_full", "all adapter slots are in use; the job can be sent again")
+
+
+class AdapterBank:
+    """Adapters by digest, each in a run of neighbouring slots; the one unused for longest makes room."""
+
+    def __init__(self, layers: dict[str, tuple[SharedInput, int]], slots: int) -> None:
+        self._layers = layers  # a module's name -> its group and its place in it
+        self._groups = list(dict.fromkeys(group for group, _ in layers.values()))
+        self._is_taken = [False] * slots
+        self._runs: OrderedDict[str, Run] = OrderedDict()  # the longest unused first
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._runs
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """All adapters in memory."""
+        return frozenset(self._runs)
+
+    def use(self, digest: str) -> Run:
+        """The adapter's slots; it counts as used now."""
+        self._runs.move_to_end(digest)
+        return self._runs[digest]
+
+    def reserve(self, digest: str, weights: AdapterWeights, pinned: Collection[str | None] = ()) -> None:
+        """Take slots for an adapter, evicting others than `pinned` where none are free.
+
+        Raises `BankFull`, and `Invalid` where it does not fit the model.
+        """
+        self._check(digest, weights)
+        self._runs[digest] = self._take(-(-weights.rank // RANK), pinned)
+
+    def fill(self, digest: str, weights: AdapterWeights) -> None:
+        """Copy the adapter into its reserved slots."""
+        parts: dict[SharedInput, dict[int, Delta]] = {}
+        for name, low in weights.modules.items():
+            group, index = self._layers[name]
+            parts.setdefault(group, {})[index] = _delta(group, index, low, weights.scaling)
+        for group, deltas in parts.items():
+            group.put(self._runs[digest], deltas)
+
+    def unload(self, digest: str) -> None:
+        """Free the adapter's slots; no row may use them any more."""
+        run = self._runs.pop(digest, None)
+        if run is None:
+            return
+        for group in self._groups:
+            group.clear(run)
+        self._mark(run, is_taken=False)
+
+    def _check(self, digest: str, weights: AdapterWeights) -> None:
+        for name, low in weights.modules.items():
+            if name not in self._layers:
+                raise Invalid("adapter_load_failed", f"adapter {digest} changes {name}, which the model has not")
+            group, index = self._layers[name]
+            out, into = group.shape(index)
+            if (low.a.shape[1], low.b.shape) != (into, (out, weights.rank)):
+                raise Invalid("adapter_load_failed", f"adapter {digest} does not fit the model at {name}")
+
+    def _take(self, count: int, pinned: Collection[str | None]) -> Run:
+        """First fit; makes room by evicting what was unused for longest."""
+        if count > len(self._is_taken):
+            raise Invalid(
+                "adapter_rank_too_large",
+                f"the adapter needs {count} slots of rank {RANK}, the bank has {len(self._is_taken)}: raise "
+                "SIGNALBOX_ADAPTER_SLOTS",
+            )
+        while (run := self._free_run(count)) is None:
+            victim = next((digest for digest in self._runs if digest not in pinned), None)
+            if victim is None:
+                raise BankFull
+            self.unload(victim)
+            metrics.EVICTED_FOR_ROOM.inc()
+        self._mark(run, is_taken=True)
+        return run
+
+    def _free_run(self, count: int) -> Run | None:
+        starts = range(len(self._is_taken) - count + 1)
+        first = next((n for n in starts if not any(self._is_taken[n : n + count])), None)
+        return None if first is None else Run(first, count)
+
+    def _mark(self, run: Run, *, is_taken: bool) -> None:
+        self._is_taken[run.first : run.first + run.size] = [is_taken] * run.size
+
+
+def _delta(group: SharedInput, index: int, low: LowRank, scaling: float) -> Delta:
+    if low.magnitude is None:
+        return Delta(low.a, low.b, scaling, None)
+    b = low.b.float() * scaling
+    gain = dora_gain(group.weight(index), low._replace(b=b)).to(b.device)
+    return Delta(low.a.float(), gain.unsqueeze(1) * b, 1.0, gain)
+
+
+def dora_gain(weight: Tensor, low: LowRank) -> Tensor:
+    """Magnitude over the norm of each row of W + B A [out] (DoRA, equation 5), B scaled; never builds the sum."""
+    assert low.magnitude is not None
+    w, a, b = (tensor.to(weight.device, torch.float32) for tensor in (weight, low.a, low.b))
+    cross = (b * (w @ a.T)).sum(dim=1)
+    own = ((b @ (a @ a.T)) * b).sum(dim=1)
+    square: Any = w.square().sum(dim=1) + 2 * cross + own
+    return low.magnitude.to(weight.device, torch.float32) / square.sqrt()

@@ -1,0 +1,282 @@
+"""An engine on a vLLM server: the way to many GPUs. Adapters are models there, named by their digests."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+from contextlib import aclosing
+from itertools import zip_longest
+from pathlib import Path, PurePath
+from typing import Any, Self, TypeVar
+
+from services.adapter_worker.engine.base import (
+    CANARY,
+    DeadlineExceeded,
+    Generation,
+    GenerationRequest,
+    adapter_not_loaded,
+    engine_stopped,
+)
+from services.adapter_worker.engine.native.kv_cache import Prefix
+from services.adapter_worker.engine.sequence import Sequence
+from services.adapter_worker.engine.tokenize import Encode, prompt_ids, text_decoder
+from services.adapter_worker.engine.vllm.adapters import ServedAdapters
+from services.adapter_worker.engine.vllm.server import BaseCard, Tokens, VllmServer
+from shared.adapter_files import WEIGHTS_NAME
+from shared.errors import Cancelled, Invalid, NotFound, SignalboxError, Unavailable
+from shared.model.tokens import end_token_ids
+from shared.settings import Settings
+
+T = TypeVar("T")
+
+
+class VllmEngine:
+    """Engine on the base model of a vLLM server; one thread runs the event loop of all its requests.
+
+    What a request ends with (end tokens, stop strings, whole characters) is decided here, as for our own engine: the
+    server gets and gives token ids alone.
+    """
+
+    def __init__(
+        self,
+        server: VllmServer,
+        tokenizer: Any,
+        encode: Encode,
+        *,
+        max_prompt_tokens: int = 1024,
+        adapter_slots: int = 32,
+        adapters_dir: PurePath | None = None,
+    ) -> None:
+        self._server = server
+        self._tokenizer = tokenizer
+        self._encode = encode
+        self._decode = text_decoder(tokenizer)
+        self._end_ids = end_token_ids(tokenizer)
+        self._max_prompt_tokens = max_prompt_tokens
+        self._lock = threading.Lock()  # guards the three below
+        self._accepted: set[Sequence] = set()
+        self._adapters = ServedAdapters(
+            server, slots=adapter_slots, folder_there=adapters_dir, lock=self._lock, used=self._used_adapters
+        )
+        self._is_closed = False
+        self._tasks: dict[Sequence, asyncio.Task[Any] | None] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._thread.start()
+        try:
+            self.base: BaseCard = self._on_loop(server.base)
+            canary = tokenizer.encode(CANARY, add_special_tokens=False)
+            self._on_loop(lambda: self._adapters.learn_base(self.base.name, canary))
+        except SignalboxError:
+            self.close()
+            raise
+
+    @classmethod
+    def from_settings(cls, settings: Settings, base_folder: Path) -> Self:
+        """Connect as the settings say; raises `Unavailable` where the server is away, `Invalid` where it differs."""
+        from shared.model.base import load_tokenizer
+        from shared.model.tokens import encode
+
+        engine = cls(
+            VllmServer(settings.vllm_url, settings.vllm_api_key.get_secret_value()),
+            load_tokenizer(base_folder),
+            encode,
+            max_prompt_tokens=settings.max_prompt_tokens,
+            adapter_slots=settings.adapter_slots,
+            adapters_dir=settings.vllm_adapters_dir,
+        )
+        try:
+            _check_same_base(engine.base, base_folder)
+        except Invalid:
+            engine.close()
+            raise
+        return engine
+
+    # Called by any thread.
+
+    @property
+    def resident(self) -> frozenset[str]:
+        """Digests that requests may name now."""
+        with self._lock:
+            return self._adapters.resident
+
+    @property
+    def running_count(self) -> int:
+        """Requests accepted and not ended, those that wait at the server included."""
+        with self._lock:
+            return sum(not sequence.is_done for sequence in self._accepted)
+
+    @property
+    def waiting_count(self) -> int:
+        """0: what waits does so at the server, whose own metrics tell."""
+        return 0
+
+    def load_adapter(self, digest: str, folder: Path) -> None:
+        """Have the server load the folder, which it must see too; see `Engine.load_adapter`."""
+        if not (folder / WEIGHTS_NAME).is_file():
+            raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
+        self._on_loop(lambda: self._adapters.load(digest, folder.resolve()))
+
+    def unload_adapter(self, digest: str) -> None:
+        """Refuse new requests at once; the server keeps the weights for those that run."""
+        with self._lock:
+            self._adapters.forget(digest)
+        self._on_loop(lambda: self._adapters.unload(digest))
+
+    def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
+        """Stream from the server and wait; see `Engine.generate`."""
+        sequence = self._prepare(request, on_text)
+        with self._lock:
+            if self._is_closed:
+                raise engine_stopped()
+            if request.adapter is not None:
+                self._adapters.use(request.adapter)
+            self._accepted.add(sequence)
+            asyncio.run_coroutine_threadsafe(self._answer(sequence), self._loop)
+        return sequence.result.result()
+
+    def cancel(self, job_id: str, attempt: int) -> bool:
+        """Close the attempt's connection, upon which the server drops its sequence."""
+        with self._lock:
+            running = [sequence for sequence in self._accepted if not sequence.is_done]
+            mine = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
+            for sequence in mine:
+                error = Cancelled("cancelled", f"job {job_id} was cancelled")
+                self._loop.call_soon_threadsafe(self._interrupt, sequence, error)
+        return bool(mine)
+
+    def close(self) -> None:
+        """Fail what is left, close the connections and join the thread; the server keeps its adapters."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Sequence:
+        started = time.monotonic()
+        ids, is_shortened = prompt_ids(
+            self._encode,
+            self._tokenizer,
+            request,
+            max_prompt_tokens=self._max_prompt_tokens,
+            context_length=self.base.context_length,
+        )
+        return Sequence(
+            request,
+            ids,
+            prefix=Prefix(request.adapter, ()),
+            prompt_shortened=is_shortened,
+            on_text=on_text,
+            decode=self._decode,
+            started=started,
+        )
+
+    def _used_adapters(self) -> set[str | None]:
+        return {sequence.request.adapter for sequence in self._accepted}
+
+    def _on_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        with self._lock:
+            if self._is_closed:
+                raise engine_stopped()
+            future = asyncio.run_coroutine_threadsafe(call(), self._loop)
+        try:
+            return future.result()
+        except CancelledError:
+            raise engine_stopped() from None
+
+    # Called by the event loop alone.
+
+    async def _answer(self, sequence: Sequence) -> None:
+        """Run one request to its end, whatever that is."""
+        self._tasks[sequence] = asyncio.current_task()
+        try:
+            async with asyncio.timeout_at(sequence.request.deadline):
+                await self._stream(sequence)
+        except TimeoutError:
+            sequence.fail(DeadlineExceeded(sequence.request.job_id))
+        except NotFound as error:
+            sequence.fail(self._lost(sequence.request.adapter) or error)
+        except Exception as error:  # noqa: BLE001 - the caller gets it; `on_text` is the caller's, and so is its error
+            sequence.fail(error)
+        finally:
+            del self._tasks[sequence]
+            with self._lock:
+                self._accepted.discard(sequence)
+            self._adapters.note_freed()
+
+    async def _stream(self, sequence: Sequence) -> None:
+        if sequence.is_done:  # cancelled before it began
+            return
+        async with aclosing(self._server.complete(self._body(sequence))) as parts:
+            async for part in parts:
+                self._take(sequence, part)
+                if sequence.is_done:
+                    return
+        raise Unavailable("vllm_ended_early", "the vLLM server ended the answer before its last token")
+
+    def _take(self, sequence: Sequence, part: Tokens) -> None:
+        for token, logprob in zip_longest(part.ids, part.logprobs):
+            if logprob is not None:
+                sequence.logprobs.append(logprob)
+            sequence.take(token, self._end_ids)
+            if sequence.is_done:
+                return
+
+    def _body(self, sequence: Sequence) -> dict[str, Any]:
+        request = sequence.request
+        body = {
+            "model": request.adapter or self.base.name,
+            "prompt": sequence.prompt_ids,
+            "max_tokens": request.max_new_tokens,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "top_k": request.top_k,
+            # What follows keeps the defaults that the model's folder may name out of the answer.
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "ignore_eos": True,
+            "stop_token_ids": sorted(self._end_ids),
+        }
+        optional = {"seed": request.seed, "logprobs": 0 if request.logprobs else None}
+        return body | {name: value for name, value in optional.items() if value is not None}
+
+    def _lost(self, adapter: str | None) -> NotFound | None:
+        """The server was restarted, or another worker unloaded the adapter: it has to be loaded again."""
+        if adapter is None:
+            return None
+        with self._lock:
+            self._adapters.forget(adapter)
+        return adapter_not_loaded(adapter)
+
+    def _interrupt(self, sequence: Sequence, error: SignalboxError) -> None:
+        sequence.fail(error)
+        task = self._tasks.get(sequence)
+        if task is not None:
+            task.cancel()
+
+    async def _shut(self) -> None:
+        for sequence in list(self._accepted):
+            self._interrupt(sequence, engine_stopped())
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._server.close()
+
+
+def _check_same_base(served: BaseCard, base_folder: Path) -> None:
+    """Raise `Invalid` where the server's model folder can be seen from here and holds another model."""
+    from shared.model.base import base_model_id
+
+    folder = Path(served.folder)
+    if (folder / "config.json").is_file() and base_model_id(folder) != base_model_id(base_folder):
+        raise Invalid(
+            "vllm_other_model", f"the vLLM server serves {served.name}, another model than SIGNALBOX_BASE_MODEL"
+        )

@@ -1,0 +1,150 @@
+"""Adapters and data sets on their way in: checked whole in a thread, then stored."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, NamedTuple
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
+
+from services.api.infra.clients import Parts
+from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
+from shared.contracts.labels import parse_label
+from shared.contracts.manifests import AdapterManifest, DatasetManifest
+from shared.contracts.prompts import TEMPLATES
+from shared.contracts.rows import check_dataset_name, parse_rows
+from shared.errors import Invalid, NotFound, Unavailable
+
+BASE_MODEL_KEY = "sb:base_model"
+_CHUNK = 1 << 20
+
+
+class AdapterForm(BaseModel):
+    """What comes with an archive."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: Annotated[str, Field(max_length=65)]
+    template: Annotated[str, Field(max_length=32)] = "chatml"
+    instruction: Annotated[str, Field(max_length=20_000)] = ""
+    """Used where a request brings none."""
+    sha256: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Of the archive's bytes, or the adapter's digest."""
+
+    def check(self) -> None:
+        """Raise `Invalid` for what is wrong before the archive is read."""
+        parse_label(self.label)
+        if self.template not in TEMPLATES:
+            known = ", ".join(TEMPLATES)
+            raise Invalid("template_unknown", f"no prompt template {self.template!r}; known: {known}")
+
+
+class AdapterUpload(NamedTuple):
+    """A form and its archive."""
+
+    form: AdapterForm
+    archive: BinaryIO
+
+
+@contextlib.asynccontextmanager
+async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
+    """Read the form; its file is gone afterwards. Raises `Invalid`, `RequestValidationError`."""
+    async with request.form(max_files=1, max_fields=10) as fields:
+        said = dict(fields)
+        file = said.pop("file", None)
+        if not isinstance(file, UploadFile):
+            raise Invalid("file_missing", "the form has no file; send the archive as its field `file`")
+        try:
+            form = AdapterForm.model_validate(said)
+        except ValidationError as error:
+            wrong = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+            raise RequestValidationError(wrong) from error
+        form.check()
+        yield AdapterUpload(form, file.file)
+
+
+async def add_adapter(parts: Parts, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
+    """Check an archive against the base model and store it; raises `Invalid`, `Unavailable`."""
+    base_model = await parts.ledger.redis.get(BASE_MODEL_KEY)
+    if not base_model:
+        raise Unavailable("base_model_unknown", "no worker has published its base model yet; start one and try again")
+    async with parts.uploads:
+        return await asyncio.to_thread(_add_adapter, parts, tenant_id, upload, str(base_model))
+
+
+async def digest_of(file: BinaryIO) -> str:
+    """SHA-256 of a file's bytes; the file stands at its beginning again."""
+    digest = await asyncio.to_thread(_copy, file, None)
+    file.seek(0)
+    return digest
+
+
+def _add_adapter(parts: Parts, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:
+    limits = AdapterLimits(parts.settings.max_adapter_rank, parts.settings.max_upload_bytes)
+    shapes = _base_shapes(parts, base_model)
+    with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
+        archive = Path(scratch) / "archive"
+        archive_digest = _copy(upload.archive, archive)
+        folder = unpack_adapter(archive, Path(scratch) / "adapter", limits.max_bytes)
+        info = check_adapter(folder, shapes, limits)
+        digest = adapter_digest(folder)
+        _check_digest(upload.form.sha256, archive_digest, digest)
+        manifest = AdapterManifest(
+            tenant_id=tenant_id,
+            label=upload.form.label,
+            version=0,
+            digest=digest,
+            base_model=base_model,
+            template=upload.form.template,
+            instruction=upload.form.instruction,
+            info=asdict(info),
+        )
+        return parts.registry.add_adapter(folder, manifest)
+
+
+def _base_shapes(parts: Parts, base_model: str) -> BaseShapes:
+    try:
+        published: dict[str, Any] = json.loads(parts.registry.store.get(f"base/{base_model}.json"))
+    except NotFound as error:
+        raise Unavailable(
+            "base_model_unknown", f"the shapes of base model {base_model} are not published yet; start a worker"
+        ) from error
+    return BaseShapes.from_dict(published["shapes"])
+
+
+def _check_digest(expected: str, archive_digest: str, digest: str) -> None:
+    if expected and expected not in (archive_digest, digest):
+        raise Invalid(
+            "adapter_digest_mismatch",
+            f"the archive arrived as {archive_digest} (adapter {digest}), not {expected}; send it again",
+        )
+
+
+def _copy(source: BinaryIO, target: Path | None) -> str:
+    """Read a file, to another one or nowhere; answers the SHA-256 of the bytes."""
+    digest = hashlib.sha256()
+    with (target or Path(os.devnull)).open("wb") as out:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            out.write(chunk)
+    return digest.hexdigest()
+
+
+async def add_dataset(parts: Parts, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
+    """Check JSON lines and store them; raises `Invalid` that names the wrong lines, `Unavailable`."""
+    check_dataset_name(name)
+    async with parts.uploads:
+        return await asyncio.to_thread(_add_dataset, parts, tenant_id, name, data)
+
+
+def _add_dataset(parts: Parts, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
+    return parts.registry.add_dataset(tenant_id, name, parse_rows(data))

@@ -1,0 +1,32 @@
+"""`/healthz`, `/readyz`, `/metrics`: for supervisors, without a key."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from services.api.health import checks
+from services.api.http.auth import PartsDep
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Whether the process answers at all."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(parts: PartsDep) -> JSONResponse:
+    """Every part by name; 503 where one that is needed is down."""
+    found = await checks.readiness(parts)
+    if checks.is_ready(found):
+        return JSONResponse(checks.report(found))
+    return JSONResponse(checks.report(found), 503, {"Retry-After": "5"})
+
+
+@router.get("/metrics")
+async def metrics(parts: PartsDep) -> Response:
+    """Prometheus text."""
+    text = await parts.metrics.render(parts.ledger, parts.feed.reader_count)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

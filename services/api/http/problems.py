@@ -1,0 +1,182 @@
+"""Errors as RFC 9457 problem details: what went wrong, whether a retry can help, what to do next."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from services.api.http.security_headers import SECURITY_HEADERS
+from shared.errors import SignalboxError, Unavailable
+
+log = structlog.get_logger()
+MEDIA_TYPE = "application/problem+json"
+PROBLEM = "problem"
+"""Where a request's scope holds the code of the problem that it was answered with, for those outside to count."""
+_TITLES = {
+    400: "Malformed request",
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Too large",
+    422: "Invalid request",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Temporarily unavailable",
+}
+_BY_STATUS = {
+    404: ("path_not_found", "there is nothing at this path; /docs lists what there is"),
+    405: ("method_not_allowed", "this path does not take this method; the Allow header names those it takes"),
+    413: ("body_too_large", "the body is above the limit; send less, or in several requests"),
+}
+_HINTS = {
+    "extra_forbidden": "this field is not known; remove it",
+    "missing": "this field is required; add it",
+    "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
+    "string_unicode": "this is not valid Unicode text; send UTF-8",
+}
+MAX_FIELDS_SHOWN = 10
+
+
+class Malformed(SignalboxError):
+    """The body cannot even be read."""
+
+    status = 400
+
+
+class TooLarge(SignalboxError):
+    """The body is above its limit."""
+
+    status = 413
+
+
+def problem(error: SignalboxError, **more: Any) -> dict[str, Any]:
+    """The members of a problem: the standard ones, `code`, `retryable`, and what else is known."""
+    return {
+        "type": f"urn:signalbox:problem:{error.code}",
+        "title": _TITLES.get(error.status, "Error"),
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "retryable": error.retryable,
+        **more,
+    }
+
+
+def problem_headers(error: SignalboxError) -> dict[str, str]:
+    """`Retry-After` where a retry can help, `WWW-Authenticate` where a key is missing."""
+    headers: dict[str, str] = {}
+    if error.status in (429, 503):
+        headers["Retry-After"] = str(error.retry_after_seconds or 5)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+class ProblemResponse(JSONResponse):
+    """An error as a response."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, error: SignalboxError, headers: Mapping[str, str], **more: Any) -> None:
+        super().__init__(problem(error, **more), error.status, {**headers, **problem_headers(error)})
+        self._code = error.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope[PROBLEM] = self._code
+        await super().__call__(scope, receive, send)
+
+
+def respond(error: SignalboxError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+    """An error as a response."""
+    return ProblemResponse(error, headers or {}, **more)
+
+
+def as_unavailable(error: redis.RedisError) -> Unavailable | None:
+    """What a Redis error means to a caller; None where it is a fault of ours."""
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS")):
+        return Unavailable("ledger_full", "the job ledger (Redis) takes no writes (memory or disk is full)")
+    gone = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
+    if isinstance(error, gone):
+        return Unavailable("ledger_unavailable", "the job ledger (Redis) does not answer; try again shortly")
+    return None
+
+
+def _on_signalbox_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SignalboxError)
+    if error.status >= 500:
+        log.warning("request_failed", code=error.code, detail=error.detail)
+    return respond(error)
+
+
+def _on_redis_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, redis.RedisError)
+    known = as_unavailable(error)
+    return _on_signalbox_error(request, known) if known else _on_unexpected(request, error)
+
+
+def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if found and found[0]["type"] == "json_invalid":
+        why = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
+        return respond(Malformed("json_malformed", f"the body is not JSON: {why}; mend it and send it again"))
+    fields = [_field(one) for one in found[:MAX_FIELDS_SHOWN]]
+    detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
+    code = "kind_unsupported" if found and found[0]["type"].startswith("union_tag") else "request_invalid"
+    return respond(_invalid(code, detail), errors=fields)
+
+
+def _invalid(code: str, detail: str) -> SignalboxError:
+    error = SignalboxError(code, detail)
+    error.status = 422
+    return error
+
+
+def _field(one: Mapping[str, Any]) -> dict[str, str]:
+    kind = one["type"]
+    # The value is not repeated: it may be huge, secret, or not even text.
+    path = ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0])
+    return {"field": path[:200], "message": _HINTS.get(kind, one["msg"])[:400], "code": kind}
+
+
+def _on_http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code, detail = _BY_STATUS.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
+    if error.status_code == 400:
+        code, detail = _unreadable(error)
+    known = SignalboxError(code, detail)
+    known.status = error.status_code
+    return respond(known, error.headers)
+
+
+def _unreadable(error: HTTPException) -> tuple[str, str]:
+    if isinstance(error.__cause__, UnicodeDecodeError):
+        return "not_utf8", f"the body is not UTF-8 at byte {error.__cause__.start}; encode it as UTF-8"
+    return "body_malformed", f"the body cannot be read ({error.detail}); check its form and its Content-Type"
+
+
+def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
+    instance = f"urn:uuid:{uuid.uuid4()}"
+    log.error("request_crashed", instance=instance, exc_info=error)
+    detail = "the server failed on this request; its log has the cause under this problem's instance"
+    # The framework answers this outside of all middleware.
+    return respond(SignalboxError("internal_error", detail), SECURITY_HEADERS, instance=instance)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this application as a problem."""
+    app.add_exception_handler(SignalboxError, _on_signalbox_error)
+    app.add_exception_handler(redis.RedisError, _on_redis_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_unexpected)

@@ -1,0 +1,72 @@
+"""The clients of one API process, made and closed in one place."""
+
+import asyncio
+from dataclasses import dataclass
+
+import redis.asyncio
+import structlog
+
+from services.api.infra.current_release import Releases
+from services.api.infra.event_feed import Feed
+from services.api.infra.metrics import Metrics
+from services.api.infra.rate_limits import Quotas
+from shared.errors import Unavailable
+from shared.ledger import AsyncLedger, Ledger
+from shared.ledger.calls import Sent
+from shared.queue.bus import Bus
+from shared.queue.celery import make_celery
+from shared.queue.outbox import Outbox
+from shared.registry import Registry
+from shared.registry.store import S3Store
+from shared.settings import Settings
+
+log = structlog.get_logger()
+# An upload is held in memory while it is checked: two at a time keep the process small.
+UPLOADS_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What handlers take their clients from; blocking ones are called in threads, never on the loop."""
+
+    settings: Settings
+    ledger: AsyncLedger
+    registry: Registry
+    releases: Releases
+    broker: redis.asyncio.Redis
+    outbox: Outbox
+    feed: Feed
+    metrics: Metrics
+    uploads: asyncio.Semaphore
+    quotas: Quotas
+
+    @classmethod
+    def open(cls, settings: Settings, metrics: Metrics) -> "Parts":
+        """Make every client; none connects before it is used, so the process starts while Redis is away."""
+        blocking = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        registry = Registry(blocking, S3Store(settings), settings.cache_dir)
+        ledger = AsyncLedger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        return cls(
+            settings=settings,
+            ledger=ledger,
+            registry=registry,
+            releases=Releases(registry, blocking.redis, poll_seconds=settings.pointer_poll_seconds),
+            broker=redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2),
+            outbox=Outbox(Bus(make_celery(settings, "api")), _note_unsent),
+            feed=Feed(settings.redis_url, settings.max_event_readers),
+            metrics=metrics,
+            uploads=asyncio.Semaphore(UPLOADS_AT_ONCE),
+            quotas=Quotas(ledger.redis, settings),
+        )
+
+    async def close(self) -> None:
+        """End the threads and close the connections; what the outbox holds is sent first."""
+        await self.feed.close()
+        await asyncio.to_thread(self.releases.close)
+        await asyncio.to_thread(self.outbox.close)
+        await self.ledger.close()
+        await self.broker.aclose()
+
+
+def _note_unsent(sent: Sent, error: Unavailable) -> None:
+    log.warning("send_failed", job_id=sent.job_id, queue=sent.queue, error=error.detail)

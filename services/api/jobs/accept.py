@@ -1,0 +1,142 @@
+"""How a job gets in: placed by the current release, written to the ledger, and only then answered."""
+
+from collections.abc import Callable
+
+import structlog
+
+from services.api.infra.clients import Parts
+from services.api.infra.current_release import Current
+from services.api.jobs.schemas import Accepted, JobRequest
+from services.api.jobs.views import accepted
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.manifests import Release
+from shared.errors import Conflict, Invalid, NotFound, Unavailable
+from shared.ledger import calls
+from shared.ledger.calls import Created
+from shared.names import SELECT_QUEUE, generate_queue
+from shared.observability import tracing
+from shared.security.api_keys import Key
+from shared.settings import Settings
+
+log = structlog.get_logger()
+TRIES = 5
+_SHOWN_LABELS = 20
+
+
+async def accept(parts: Parts, caller: Key, ask: JobRequest, idempotency_key: str | None) -> tuple[Accepted, bool]:
+    """Write a generation job; answers it, and whether an earlier request with this key had made it.
+
+    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `above_token_limit`; `Conflict` `no_release`;
+    `TooMany`; `Unavailable`.
+    """
+    check_sizes(parts.settings, ask.input, ask.params.max_new_tokens)
+    job_id = new_job_id(caller.tenant_id, idempotency_key)
+    # A repeated request is answered as before and costs no tokens, even where its label has left the release meanwhile.
+    earlier = await earlier_job(parts, caller, idempotency_key)
+    if earlier and earlier.body == ask.model_dump(mode="json", exclude_none=True):
+        return _answer_of(earlier), True
+    new_tokens = ask.params.max_new_tokens or DEFAULT_NEW_TOKENS
+    await parts.quotas.count_tokens(caller, ask.instruction, ask.input, new_tokens=new_tokens)
+
+    def build(current: Current) -> NewJob:
+        return generation_job(job_id, caller.tenant_id, ask, current, parts.settings)
+
+    job, created = await create_under_release(parts, caller.tenant_id, build)
+    if created.existing:
+        return _answer_of(await parts.ledger.do(calls.get(job_id, caller.tenant_id))), True
+    log.debug("job_accepted", job_id=job_id, release=job.release, queue=job.queue)
+    return accepted(job.id, job.kind, job.state, label=job.label, release=job.release), False
+
+
+async def create_under_release(
+    parts: Parts, tenant_id: str, build: Callable[[Current], NewJob]
+) -> tuple[NewJob, Created]:
+    """Write a job under the current release, anew where the release moves at that moment; then send it."""
+    for _ in range(TRIES):
+        job = build(await parts.releases.current(tenant_id))
+        try:
+            return job, await create(parts, job)
+        except Conflict as error:
+            if error.code != "release_moved":
+                raise
+        await parts.releases.refresh(tenant_id)
+    raise Unavailable("release_moving", "the current release keeps changing; try again shortly", retry_after_seconds=1)
+
+
+async def create(parts: Parts, job: NewJob) -> Created:
+    """Write a job to the ledger, then leave its message to the outbox."""
+    settings = parts.settings
+    if tracing.is_on():
+        job = job.model_copy(update={"trace": tracing.carrier()})
+    created = await parts.ledger.do(
+        calls.create(job, settings.result_ttl_seconds, max_waiting=settings.max_waiting_jobs)
+    )
+    if created.send:
+        parts.outbox.put(created.send)
+    return created
+
+
+def check_sizes(settings: Settings, text: str, max_new_tokens: int | None = None) -> None:
+    """Raise `Invalid` where a request is above what this deployment takes."""
+    if len(text) > settings.max_input_chars:
+        raise Invalid(
+            "input_too_long",
+            f"input has {len(text)} characters, at most {settings.max_input_chars} are taken; shorten or split it",
+        )
+    if max_new_tokens and max_new_tokens > settings.max_new_tokens_limit:
+        raise Invalid("too_many_tokens", f"params.max_new_tokens may be {settings.max_new_tokens_limit} at most")
+
+
+def generation_job(job_id: str, tenant_id: str, ask: JobRequest, current: Current, settings: Settings) -> NewJob:
+    """The job as the ledger takes it: to the selector, or straight to the group of a named label."""
+    release = current.release
+    label = named_label(ask, release)
+    if not label and release.selector is None:
+        raise Conflict("no_selector", "the current release has no selector; name a label, or train a selector")
+    return NewJob(
+        id=job_id,
+        tenant_id=tenant_id,
+        kind=JobKind.GENERATE,
+        queue=generate_queue(release.labels[label].group) if label else SELECT_QUEUE,
+        state=JobState.ROUTED if label else JobState.QUEUED,
+        body=ask.model_dump(mode="json", exclude_none=True),
+        release=current.id,
+        label=label,
+        deadline_seconds=ask.deadline_seconds or settings.default_deadline_seconds,
+    )
+
+
+def named_label(ask: JobRequest, release: Release) -> str:
+    """The label that a request names, itself or by an adapter; empty where the selector decides."""
+    if ask.label is not None and ask.label not in release.labels:
+        raise Invalid("label_unknown", f"the current release has no label {ask.label!r}; it has {_known(release)}")
+    if ask.adapter is None:
+        return ask.label or ""
+    for label, entry in release.labels.items():
+        if ask.adapter in (entry.ref, entry.adapter):
+            return label
+    refs = ", ".join(entry.ref for entry in list(release.labels.values())[:_SHOWN_LABELS])
+    raise Invalid("adapter_unknown", f"the current release has no adapter {ask.adapter!r}; it has {refs}")
+
+
+def _known(release: Release) -> str:
+    labels = sorted(release.labels)
+    more = f" and {len(labels) - _SHOWN_LABELS} more (GET /v1/models)" if len(labels) > _SHOWN_LABELS else ""
+    return ", ".join(labels[:_SHOWN_LABELS]) + more
+
+
+async def earlier_job(parts: Parts, caller: Key, idempotency_key: str | None) -> Job | None:
+    """The job that an earlier request with this key made."""
+    if idempotency_key is None:
+        return None
+    try:
+        return await parts.ledger.do(calls.get(new_job_id(caller.tenant_id, idempotency_key), caller.tenant_id))
+    except NotFound:
+        return None
+
+
+def _answer_of(job: Job) -> Accepted:
+    """The same answer as the first time: the state it was accepted in, whatever became of it."""
+    named = "label" in job.body or "adapter" in job.body
+    state = JobState.ROUTED if named else JobState.QUEUED
+    return accepted(job.id, job.kind, state, label=job.label if named else "", release=job.release)

@@ -1,0 +1,53 @@
+"""Opening an event stream: everything that may be refused is refused before the stream begins."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Header
+
+from services.api.http.auth import PartsDep, Submitter, Trainer
+from services.api.infra.clients import Parts
+from services.api.infra.event_feed import START, Event
+from services.api.jobs.schemas import PathId
+from services.api.training.service import training
+from shared.contracts.jobs import Job
+from shared.ledger import calls
+
+Events = AsyncIterator[Event]
+LastEventId = Annotated[
+    str,
+    Header(
+        alias="Last-Event-ID",
+        max_length=37,
+        pattern=r"^\d{1,18}-\d{1,18}$",
+        description="Go on after this event",
+    ),
+]
+
+
+async def job_events(
+    job_id: PathId, parts: PartsDep, caller: Submitter, last_event_id: LastEventId = START
+) -> AsyncIterator[Events]:
+    """The events of a job; raises `NotFound`, `TooMany`."""
+    job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
+    async with _open(parts, job, last_event_id) as events:
+        yield events
+
+
+async def training_events(
+    job_id: PathId, parts: PartsDep, caller: Trainer, last_event_id: LastEventId = START
+) -> AsyncIterator[Events]:
+    """The events of a training job; raises `NotFound`, `TooMany`."""
+    job = await training(parts, caller, job_id)
+    async with _open(parts, job, last_event_id) as events:
+        yield events
+
+
+@contextlib.asynccontextmanager
+async def _open(parts: Parts, job: Job, after: str) -> AsyncIterator[Events]:
+    if job.state.is_final:
+        yield parts.feed.past(job.id, after)
+        return
+    async with parts.feed.reader(job.id) as reader:
+        yield parts.feed.events(reader, after)

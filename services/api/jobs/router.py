@@ -1,0 +1,112 @@
+"""`/v1/jobs`."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from services.api.http.auth import Admin, PartsDep, Submitter
+from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
+from services.api.jobs import accept
+from services.api.jobs import service as jobs
+from services.api.jobs.events import Events, job_events
+from services.api.jobs.schemas import Accepted, FeedbackRequest, JobPage, JobRequest, JobView, PathId
+from services.api.jobs.views import job_view, page_view
+from shared.contracts.jobs import JobKind, JobState
+from shared.ledger import calls
+
+Cursor = Annotated[
+    str, Query(max_length=26, pattern=r"^(\d{1,16}(\.\d{1,9})?)?$", description="`next` of the page before")
+]
+Limit = Annotated[int, Query(ge=1, le=200)]
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.post("", status_code=202)
+async def submit(
+    ask: JobRequest, response: Response, parts: PartsDep, caller: Submitter, key: IdempotencyKey = None
+) -> Accepted:
+    """Take one text; it is in the ledger before this answers."""
+    job, replayed = await accept.accept(parts, caller, ask, key)
+    response.headers["Location"] = job.url
+    if replayed:
+        response.headers[REPLAYED] = "true"
+    return job
+
+
+@router.get("", response_model=JobPage)
+async def list_jobs(
+    *,
+    parts: PartsDep,
+    caller: Submitter,
+    state: JobState | None = None,
+    kind: JobKind | None = None,
+    before: Cursor = "",
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """Jobs, newest first."""
+    return page_view(
+        await parts.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=kind))
+    )
+
+
+@router.get("/dead", response_model=JobPage)
+async def list_dead(parts: PartsDep, caller: Admin, before: Cursor = "", limit: Limit = 50) -> dict[str, Any]:
+    """Jobs that were given up after their workers went silent."""
+    return page_view(await parts.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), dead=True)))
+
+
+@router.delete("/dead/{job_id}", status_code=204)
+async def drop(job_id: PathId, parts: PartsDep, caller: Admin) -> None:
+    """Give a dead letter up: from now on it is kept no longer than any job that ended."""
+    await jobs.drop(parts, caller, job_id)
+
+
+def page(before: str, limit: int) -> dict[str, Any]:
+    """Cursor and length as the ledger takes them."""
+    return {"before": f"({before}" if before else "", "limit": limit}
+
+
+@router.get("/{job_id}")
+async def show(job_id: PathId, parts: PartsDep, caller: Submitter) -> JobView:
+    """One job: state, selection, result, times."""
+    return job_view(await parts.ledger.do(calls.get(job_id, caller.tenant_id)))
+
+
+@router.delete("/{job_id}")
+async def cancel(job_id: PathId, parts: PartsDep, caller: Submitter) -> dict[str, str]:
+    """Cancel a job; one that runs ends within its next step, one that ended stays as it is."""
+    return {"id": job_id, "state": await jobs.cancel(parts, caller, job_id)}
+
+
+@router.get("/{job_id}/events", response_class=EventSourceResponse)
+async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterator[ServerSentEvent]:
+    """The job's events, past and live, until it has ended: `state`, `token`, `progress`."""
+    async for event in stream:
+        yield ServerSentEvent(raw_data=event.data, event=event.type, id=event.id)
+
+
+@router.post("/{job_id}/feedback")
+async def feedback(
+    job_id: PathId, said: FeedbackRequest, parts: PartsDep, caller: Submitter, once: OnceDep
+) -> JSONResponse:
+    """Say what was right; training jobs can take it as the data set `feedback`."""
+
+    async def work() -> Answer:
+        await jobs.give_feedback(parts, caller, job_id, said)
+        return Answer(200, {"id": job_id, "feedback": said.model_dump(mode="json", exclude_none=True)})
+
+    return await once(said.model_dump(mode="json"), work)
+
+
+@router.post("/{job_id}/replay", status_code=202)
+async def replay(job_id: PathId, parts: PartsDep, caller: Admin, once: OnceDep) -> JSONResponse:
+    """Start a dead letter anew, as the same job."""
+
+    async def work() -> Answer:
+        await jobs.replay(parts, caller, job_id)
+        return Answer(202, {"id": job_id}, {"Location": f"/v1/jobs/{job_id}"})
+
+    return await once({}, work)

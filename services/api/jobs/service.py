@@ -1,0 +1,51 @@
+"""What can be done with a job that is there: cancel it, replay it, say what it was worth."""
+
+from typing import Any
+
+from services.api.infra.clients import Parts
+from services.api.jobs.schemas import FeedbackRequest
+from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.rows import Row
+from shared.errors import Invalid
+from shared.ledger import calls
+from shared.security.api_keys import Key
+
+
+async def cancel(parts: Parts, caller: Key, job_id: str) -> JobState:
+    """Cancel a job; answers the state: a running job ends within its next step. Raises `NotFound`."""
+    return await parts.ledger.do(calls.cancel(job_id, caller.tenant_id))
+
+
+async def replay(parts: Parts, caller: Key, job_id: str) -> None:
+    """Start a dead letter anew; raises `NotFound`."""
+    parts.outbox.put(await parts.ledger.do(calls.replay(job_id, caller.tenant_id)))
+
+
+async def drop(parts: Parts, caller: Key, job_id: str) -> None:
+    """Give up a dead letter; raises `NotFound`."""
+    await parts.ledger.do(calls.drop(job_id, caller.tenant_id))
+
+
+async def give_feedback(parts: Parts, caller: Key, job_id: str, said: FeedbackRequest) -> None:
+    """Keep what a person said, and the data-set row it makes; raises `NotFound`, `Conflict`, `Invalid`."""
+    job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
+    row = feedback_row(job, said)
+    value = said.model_dump(mode="json", exclude_none=True)
+    await parts.ledger.do(calls.feedback(job_id, caller.tenant_id, value, row.model_dump(exclude_defaults=True)))
+
+
+def feedback_row(job: Job, said: FeedbackRequest) -> Row:
+    """The example that feedback makes: what was asked, with the label and output that are right."""
+    if job.kind is JobKind.TRAIN:
+        raise Invalid("feedback_unsupported", "a training job has no answer to judge; give feedback on other jobs")
+    return Row(
+        input=job.body["input"],
+        instruction=job.body.get("instruction") or "",
+        output=said.output or _if_right(said, (job.result or {}).get("text")),
+        label=said.label or _if_right(said, job.label or (job.selection or {}).get("label")),
+    )
+
+
+def _if_right(said: FeedbackRequest, answer: Any) -> str:
+    """What the system answered, where the rating says that it was right."""
+    return str(answer) if said.rating == 1 and answer else ""

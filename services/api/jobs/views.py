@@ -1,0 +1,75 @@
+"""Jobs and manifests as clients see them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from services.api.jobs.schemas import Accepted, JobView
+from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.manifests import Release
+from shared.ledger.calls import Page
+
+
+def job_url(kind: JobKind, job_id: str) -> str:
+    """Where a job is found."""
+    return f"/v1/training/jobs/{job_id}" if kind == JobKind.TRAIN else f"/v1/jobs/{job_id}"
+
+
+def accepted(job_id: str, kind: JobKind, state: JobState, *, label: str = "", release: str = "") -> Accepted:
+    """The answer of a 202."""
+    url = job_url(kind, job_id)
+    return Accepted(
+        id=job_id,
+        kind=kind,
+        state=state,
+        label=label or None,
+        release=release or None,
+        url=url,
+        events_url=f"{url}/events",
+    )
+
+
+def job_view(job: Job) -> JobView:
+    """All that the owner of a job may know."""
+    asked = {name: value for name, value in job.body.items() if name != "metadata"}
+    return JobView(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        waiting_for_group=job.state in (JobState.QUEUED, JobState.ROUTED) and not job.has_consumer,
+        queue=job.queue,
+        label=job.label or None,
+        release=job.release or None,
+        attempt=job.attempt,
+        cancel_requested=job.cancel_requested,
+        created_at=iso(job.timestamps["queued"]),
+        timestamps=job.timestamps,
+        stage_ms=job.stage_ms(),
+        request=asked,
+        metadata=job.body.get("metadata") or {},
+        selection=job.selection,
+        progress=job.progress,
+        result=job.result,
+        error=job.error,
+        feedback=job.feedback,
+    )
+
+
+def page_view(page: Page) -> dict[str, Any]:
+    """One page of jobs."""
+    return {"items": [job_view(job) for job in page.jobs], "next": page.next.removeprefix("(") or None}
+
+
+def iso(ms: float) -> str:
+    """Milliseconds since 1970 as ISO 8601, UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def release_view(release: Release, current_id: str) -> dict[str, Any]:
+    """A release with its id, and whether it is the current one."""
+    return {"id": release.id, "current": release.id == current_id, **release.model_dump(mode="json")}
+
+
+def release_line(release: Release, current_id: str) -> dict[str, Any]:
+    """A release in a list: without its report."""
+    view = release_view(release, current_id)
+    return {name: view[name] for name in view if name not in ("report", "representation")}

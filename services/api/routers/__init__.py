@@ -1,1 +1,0 @@
-"""The doors: each parses a request, calls one plain function, and shapes its answer."""

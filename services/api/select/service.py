@@ -1,0 +1,70 @@
+"""Naming the label of a text without generating: a job like any other, awaited for a while."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from services.api.infra.clients import Parts
+from services.api.infra.current_release import Current
+from services.api.jobs.accept import check_sizes, create_under_release, earlier_job
+from services.api.jobs.schemas import Accepted, Selection, SelectRequest
+from services.api.jobs.views import accepted
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob, new_job_id
+from shared.errors import Conflict, SignalboxError, Unavailable
+from shared.ledger import calls
+from shared.names import SELECT_QUEUE
+from shared.security.api_keys import Key
+
+
+async def select(
+    parts: Parts, caller: Key, ask: SelectRequest, idempotency_key: str | None
+) -> tuple[Selection | Accepted, bool]:
+    """The selection, or the job where it takes longer than `wait_seconds`; and whether the key was used before."""
+    check_sizes(parts.settings, ask.input)
+    if not await earlier_job(parts, caller, idempotency_key):
+        await parts.quotas.count_tokens(caller, ask.instruction, ask.input)
+    job_id = new_job_id(caller.tenant_id, idempotency_key)
+
+    def build(current: Current) -> NewJob:
+        return selection_job(job_id, caller.tenant_id, ask, current)
+
+    # Listening begins before the job exists, so that its end cannot be missed.
+    async with parts.feed.reader(job_id) as reader:
+        _, created = await create_under_release(parts, caller.tenant_id, build)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ask.wait_seconds):
+                async for _ in parts.feed.events(reader):
+                    pass
+    job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
+    return answer(job), created.existing
+
+
+def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, current: Current) -> NewJob:
+    """The job as the ledger takes it; raises `Conflict` where the release has no selector."""
+    if current.release.selector is None:
+        raise Conflict("no_selector", "the current release has no selector; train one first")
+    return NewJob(
+        id=job_id,
+        tenant_id=tenant_id,
+        kind=JobKind.SELECT,
+        queue=SELECT_QUEUE,
+        body=ask.model_dump(mode="json", exclude={"wait_seconds"}),
+        release=current.id,
+        deadline_seconds=600,
+    )
+
+
+def answer(job: Job) -> Selection | Accepted:
+    """What is known of a selection job by now; raises the error that ended it."""
+    if not job.state.is_final:
+        return accepted(job.id, job.kind, JobState.QUEUED, release=job.release)
+    if job.state is not JobState.SUCCEEDED or job.selection is None:
+        raise _ended_badly(job)
+    known: dict[str, Any] = {"label": None, "probability": None, "runners_up": [], **job.selection}
+    return Selection.model_validate({**known, "id": job.id, "state": job.state, "release": job.release})
+
+
+def _ended_badly(job: Job) -> SignalboxError:
+    error = job.error or {"code": f"job_{job.state}", "detail": f"selection {job.id} was {job.state}"}
+    kind = Unavailable if error.get("retryable") else Conflict
+    return kind(str(error["code"]), str(error["detail"]))

@@ -1,0 +1,62 @@
+"""`/v1/training/jobs`."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from services.api.http.auth import PartsDep, Trainer
+from services.api.http.idempotency import REPLAYED, IdempotencyKey
+from services.api.jobs import service as jobs
+from services.api.jobs.events import Events, training_events
+from services.api.jobs.router import Cursor, Limit, page
+from services.api.jobs.schemas import Accepted, JobPage, JobView, PathId
+from services.api.jobs.views import job_view, page_view
+from services.api.training import service as training
+from services.api.training.service import TrainingRequest
+from shared.contracts.jobs import JobKind, JobState
+from shared.ledger import calls
+
+router = APIRouter(prefix="/v1/training/jobs", tags=["training"])
+
+
+@router.post("", status_code=202)
+async def submit(
+    ask: TrainingRequest, response: Response, parts: PartsDep, caller: Trainer, key: IdempotencyKey = None
+) -> Accepted:
+    """Queue a training job."""
+    job, replayed = await training.submit(parts, caller, ask, key)
+    response.headers["Location"] = job.url
+    if replayed:
+        response.headers[REPLAYED] = "true"
+    return job
+
+
+@router.get("", response_model=JobPage)
+async def list_training(
+    parts: PartsDep, caller: Trainer, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
+) -> dict[str, Any]:
+    """Training jobs, newest first."""
+    asked = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
+    return page_view(await parts.ledger.do(asked))
+
+
+@router.get("/{job_id}")
+async def show(job_id: PathId, parts: PartsDep, caller: Trainer) -> JobView:
+    """One training job, with its progress."""
+    return job_view(await training.training(parts, caller, job_id))
+
+
+@router.delete("/{job_id}")
+async def cancel(job_id: PathId, parts: PartsDep, caller: Trainer) -> dict[str, str]:
+    """Cancel a training job; jobs that wait for it fail."""
+    await training.training(parts, caller, job_id)
+    return {"id": job_id, "state": await jobs.cancel(parts, caller, job_id)}
+
+
+@router.get("/{job_id}/events", response_class=EventSourceResponse)
+async def events(stream: Annotated[Events, Depends(training_events)]) -> AsyncIterator[ServerSentEvent]:
+    """The job's events, past and live, until it has ended: `state`, `progress`."""
+    async for event in stream:
+        yield ServerSentEvent(raw_data=event.data, event=event.type, id=event.id)

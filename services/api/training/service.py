@@ -1,0 +1,139 @@
+"""Training jobs: checked against what they need, then queued."""
+
+import asyncio
+from typing import Annotated, Self
+
+import structlog
+from pydantic import Field, model_validator
+
+from services.api.infra.clients import Parts
+from services.api.jobs.accept import create, earlier_job
+from services.api.jobs.schemas import Accepted
+from services.api.jobs.views import accepted
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.training import (
+    AdapterTrain,
+    ComparisonTrain,
+    SelectorAdd,
+    SelectorBalance,
+    SelectorDelete,
+    SelectorTrain,
+)
+from shared.errors import Invalid, NotFound
+from shared.ledger import calls
+from shared.names import TRAIN_QUEUE
+from shared.security.api_keys import Key
+
+log = structlog.get_logger()
+After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
+MIN_ROWS = 2
+
+
+class AdapterTrainRequest(AdapterTrain):
+    """`adapter.train`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class ComparisonTrainRequest(ComparisonTrain):
+    """`comparison.train`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class SelectorTrainRequest(SelectorTrain):
+    """`selector.train`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _can_tell_apart(self) -> Self:
+        if len(self.labels) + bool(self.background) < 2:
+            raise ValueError("one label alone needs no selector; name a second one, or background rows")
+        return self
+
+
+class SelectorAddRequest(SelectorAdd):
+    """`selector.add`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class SelectorBalanceRequest(SelectorBalance):
+    """`selector.balance`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class SelectorDeleteRequest(SelectorDelete):
+    """`selector.delete`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
+AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTrainRequest | UpdateRequest
+TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
+
+
+async def submit(parts: Parts, caller: Key, ask: AnyTraining, idempotency_key: str | None) -> tuple[Accepted, bool]:
+    """Queue a training job; answers it, and whether an earlier request with this key had made it.
+
+    Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
+    `labels_too_few` and those of `after`; `Conflict` `label_exists`.
+    """
+    job_id = new_job_id(caller.tenant_id, idempotency_key)
+    is_known = await earlier_job(parts, caller, idempotency_key)
+    pinned = ask if is_known else await asyncio.to_thread(pin, parts, caller.tenant_id, ask)
+    job = training_job(job_id, caller.tenant_id, ask, pinned)
+    created = await create(parts, job)
+    log.info("training_accepted", job_id=job.id, kind=ask.kind)
+    return accepted(job.id, job.kind, JobState.QUEUED), created.existing
+
+
+def training_job(job_id: str, tenant_id: str, ask: AnyTraining, pinned: AnyTraining) -> NewJob:
+    """The job as the ledger takes it; every setting is written down, so that a later default changes nothing."""
+    return NewJob(
+        id=job_id,
+        tenant_id=tenant_id,
+        kind=JobKind.TRAIN,
+        queue=TRAIN_QUEUE,
+        body=pinned.model_dump(mode="json", exclude={"after"}),
+        asked=ask.model_dump(mode="json", exclude={"after"}),
+        after=tuple(ask.after),
+    )
+
+
+def pin(parts: Parts, tenant_id: str, ask: AnyTraining) -> AnyTraining:
+    """Replace names by what they mean now, so that every attempt works on the same; blocking.
+
+    The parent of a job that comes `after` others is known when they have ended: its first attempt pins it then.
+    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows, and what `check_against` raises
+    where an update does not fit the release it starts from.
+    """
+
+    def find(ref: str, label: str) -> str:
+        manifest = parts.registry.dataset(tenant_id, ref)
+        if manifest.count_for(label) < MIN_ROWS:
+            raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows for {label}; add more")
+        return manifest.id
+
+    pinned = ask.with_datasets(find)
+    return _pin_parent(parts, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned
+
+
+def _pin_parent(parts: Parts, tenant_id: str, ask: UpdateRequest) -> UpdateRequest:
+    if not ask.parent and ask.after:
+        return ask
+    parent = ask.parent or parts.registry.current_id(tenant_id)
+    if parent:
+        ask.check_against(parts.registry.release(tenant_id, parent))
+    return ask.model_copy(update={"parent": parent})
+
+
+async def training(parts: Parts, caller: Key, job_id: str) -> Job:
+    """A training job; raises `NotFound`, also for a job of another kind."""
+    job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
+    if job.kind is not JobKind.TRAIN:
+        raise NotFound("job_not_found", f"job {job_id} is no training job; look at /v1/jobs/{job_id}")
+    return job

@@ -1,0 +1,78 @@
+"""An adapter on rows: how often its greedy answer is exactly the expected one."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from services.trainer.data.examples import InstructionRow
+from services.trainer.evaluation.answers import exact_matches
+from shared.contracts.prompts import adapter_prompt
+from shared.model.tokens import encode, encode_text, end_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def exact_match(answers: Sequence[str], rows: Sequence[InstructionRow]) -> float:
+    """Return the share of answers that match the rows' outputs, see `exact_matches`; 0 for no rows."""
+    return sum(exact_matches(answers, [row.output for row in rows])) / max(len(rows), 1)
+
+
+def answer_rows(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[InstructionRow],
+    *,
+    template: str = "chatml",
+    max_tokens: int = 512,
+    batch_size: int = 16,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[str]:
+    """Return the greedy answer to each row; generation ends after as many tokens as the longest expected output has.
+
+    Stops between batches when `should_stop` says so: the rows not reached get an empty answer.
+    """
+    end = end_id(tokenizer, template)
+    new_tokens = 1 + max((len(encode_text(tokenizer, row.output)) for row in rows), default=0)
+    prompts = [encode(tokenizer, adapter_prompt(template, row.instruction, row.input), max_tokens) for row in rows]
+    answers = [""] * len(rows)
+    order = sorted(range(len(rows)), key=lambda row: len(prompts[row]))
+    for at in range(0, len(order), batch_size):
+        if should_stop():
+            break
+        part = order[at : at + batch_size]
+        for row, text in zip(
+            part, generate_greedily(model, tokenizer, [prompts[r] for r in part], new_tokens, end), strict=True
+        ):
+            answers[row] = text
+    return answers
+
+
+def generate_greedily(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]], new_tokens: int, end: int
+) -> list[str]:
+    """Return what follows each prompt, greedily, up to the `end` token or `new_tokens`."""
+    import torch
+
+    ids, mask = _left_padded(prompts, end)
+    with torch.inference_mode():
+        generated = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    tails = generated[:, ids.shape[1] :].tolist()
+    answers: list[str] = tokenizer.batch_decode(tails, skip_special_tokens=True)
+    return answers
+
+
+def _left_padded(prompts: list[list[int]], filler: int) -> tuple["Tensor", "Tensor"]:
+    import torch
+
+    width = max(map(len, prompts))
+    ids = torch.tensor([[filler] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask

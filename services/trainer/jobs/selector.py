@@ -1,0 +1,104 @@
+"""The jobs `selector.*`: rows in, a judged candidate release out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.trainer.context import Workshop
+from services.trainer.selector.adapters import release_labels
+from services.trainer.selector.data import Rows
+from services.trainer.selector.judge import Judged
+from services.trainer.selector.plan import Plan, inputs_of, plan_training
+from services.trainer.selector.retention_search import best_selector
+from services.trainer.selector.updates import plan_update
+from shared.contracts.jobs import Job
+from shared.contracts.manifests import Release, ReleaseLabel
+from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain
+from shared.errors import Conflict
+from shared.worker.leases import Held
+
+_SHOWN = ("warnings", "retention", "curve", "easy", "hard", "deleted")
+"""Of the report, as far as the job's kind has them."""
+
+
+def make_release(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> dict[str, Any]:
+    """Make a candidate release, or take the one that a killed attempt has made, and promote it where asked to."""
+    release = _made_before(job, workshop) or _candidate(job, held, body, workshop)
+    promoted, why = _promote(job, body, release, workshop)
+    assert release.selector is not None
+    return {
+        "release": release.id,
+        "promoted": promoted,
+        "why": why,
+        "accuracy": round(release.report["accuracy"], 4),
+        "per_label": release.report["per_label"],
+        "selector": release.selector.kind,
+        "threshold": release.selector.threshold,
+        "verdict": release.verdict.model_dump(),
+        **{name: release.report[name] for name in _SHOWN if name in release.report},
+    }
+
+
+def _made_before(job: Job, workshop: Workshop) -> Release | None:
+    return next((release for release in workshop.registry.releases(job.tenant_id) if release.made_by == job.id), None)
+
+
+def _candidate(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> Release:
+    """Select data, train, calibrate, judge, and store a candidate release (paper, sections 3.3 and 3.4)."""
+    plan = plan_of(job, held, body, workshop)
+    judged = best_selector(job, held, body, plan, workshop)
+    labels = _release_labels(job, held, body, plan, workshop)
+    held.check()
+    workshop.report(job, "publishing")
+    release = _release(job, plan, labels, judged, workshop)
+    workshop.registry.add_release(release)
+    return release
+
+
+def plan_of(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> Plan:
+    """Read the job's rows and choose the representation set among them."""
+    inputs = inputs_of(job, body, workshop)
+    if isinstance(body, SelectorTrain):
+        return plan_training(job, held, body, inputs, workshop)
+    return plan_update(job, held, body, inputs, workshop)
+
+
+def _release_labels(
+    job: Job, held: Held, body: SelectorBody, plan: Plan, workshop: Workshop
+) -> dict[str, ReleaseLabel]:
+    """The labels that stay as they are in the parent, and the new ones."""
+    kept = plan.parent.labels if plan.parent and plan.start_from else {}
+    labels = {label: entry for label, entry in kept.items() if label in plan.sets.representation}
+    if isinstance(body, SelectorTrain | SelectorAdd):
+        labels |= release_labels(job, held, body, plan.adapters, workshop)
+    return labels
+
+
+def _release(job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: Judged, workshop: Workshop) -> Release:
+    def stored(sets: Rows) -> dict[str, str]:
+        return {label: workshop.registry.put_rows(job.tenant_id, list(rows)) for label, rows in sets.items()}
+
+    return Release(
+        tenant_id=job.tenant_id,
+        parent=plan.parent.id if plan.parent else "",
+        base_model=workshop.base_model,
+        labels=dict(labels),
+        selector=judged.selector,
+        reject_policy=plan.reject_policy,
+        representation=stored(plan.sets.representation),
+        validation=stored(plan.sets.validation),
+        datasets=dict(plan.datasets),
+        report=judged.report,
+        verdict=judged.verdict,
+        made_by=job.id,
+    )
+
+
+def _promote(job: Job, body: SelectorBody, release: Release, workshop: Workshop) -> tuple[bool, str]:
+    if not body.promote:
+        return False, "promotion was not asked for"
+    try:
+        if not workshop.registry.was_current(release):  # an attempt may die right after it promoted
+            workshop.registry.promote(job.tenant_id, release.id, by=job.id, attempt=job)
+    except Conflict as error:
+        return False, error.detail
+    return True, "the gate passed" if release.verdict.passed else "somebody promoted it with force"

@@ -1,0 +1,123 @@
+"""A fitted selector, calibrated and judged against the release before (paper, section 3.3)."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from services.trainer.context import Workshop
+from services.trainer.evaluation.calibration import Aim
+from services.trainer.evaluation.gate import judge
+from services.trainer.evaluation.routing import Routed, fates, measure
+from services.trainer.selector.data import Rows
+from services.trainer.selector.plan import Plan
+from shared.contracts.labels import REJECT
+from shared.contracts.manifests import ReleaseSelector, Verdict
+from shared.contracts.training import SelectorBody
+from shared.worker.leases import Held
+
+if TYPE_CHECKING:
+    from services.trainer.evaluation.selector import Opinions, Reader
+
+
+class Judged(BaseModel):
+    """A trained selector with its calibration, its metrics on the validation rows, and the gate's answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    selector: ReleaseSelector
+    report: dict[str, Any]
+    verdict: Verdict
+
+
+def judge_selector(selector: ReleaseSelector, held: Held, body: SelectorBody, plan: Plan, workshop: Workshop) -> Judged:
+    """Calibrate and measure on the validation rows, and compare with the release before."""
+    from services.trainer.evaluation.selector import calibrated
+
+    validation = plan.sets.validation
+    reader = _reader(held, body, workshop)
+    gold = _gold(validation)
+    opinions = reader.read(selector, _all(validation))
+    aim = Aim(
+        body.max_false_reject,
+        body.background_reject,
+        min_llm_share=body.min_llm_share,
+        max_llm_share=body.max_llm_share,
+    )
+    final, threshold = calibrated(selector, opinions, gold, aim)
+    measured = measure(_routed(final, opinions, validation))
+    before = _accuracy_before(plan, held, body, workshop)
+    verdict = judge(before, measured.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)
+    report = {
+        **measured._asdict(),
+        "threshold": threshold._asdict(),
+        "before": before,
+        "asked": _asked(final, opinions),
+        "parts": _accuracy_of_parts(final, opinions, validation),
+        **plan.notes,
+    }
+    if plan.deleted:
+        report["deleted"] = _fates_of_deleted(final, reader, plan.deleted)
+    return Judged(
+        selector=final, report=report, verdict=Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences))
+    )
+
+
+def _fates_of_deleted(selector: ReleaseSelector, reader: "Reader", deleted: Rows) -> dict[str, Any]:
+    """What becomes of the texts of labels that are gone, by label."""
+    opinions = reader.read(selector, _all(deleted))
+    return {label: fate._asdict() for label, fate in fates(_routed(selector, opinions, deleted)).items()}
+
+
+def _accuracy_before(plan: Plan, held: Held, body: SelectorBody, workshop: Workshop) -> Mapping[str, float] | None:
+    """What the parent reaches per kept label on the same rows; None where it has none of the labels."""
+    if plan.parent is None or plan.parent.selector is None:
+        return None
+    if plan.start_from and "per_label" in plan.parent.report:  # measured on the very rows that come with it
+        return dict(plan.parent.report["per_label"])
+    if not plan.kept_validation:
+        return None
+    selector = plan.parent.selector
+    opinions = _reader(held, body, workshop).read(selector, _all(plan.kept_validation))
+    return measure(_routed(selector, opinions, plan.kept_validation)).per_label
+
+
+def _reader(held: Held, body: SelectorBody, workshop: Workshop) -> "Reader":
+    from services.trainer.evaluation.selector import Reader
+
+    return Reader(
+        workshop.registry, workshop.base_folder, workshop.tokenizer, body.settings.max_length, check=held.check
+    )
+
+
+def _routed(selector: ReleaseSelector, opinions: "Opinions", rows: Rows) -> list[Routed]:
+    from services.trainer.evaluation.selector import route_rows
+
+    return route_rows(selector, opinions, _gold(rows))
+
+
+def _accuracy_of_parts(selector: ReleaseSelector, opinions: "Opinions", rows: Rows) -> dict[str, float]:
+    """Accuracy of the selector and of each part alone on the rows that belong somewhere, where nothing is rejected."""
+    from services.trainer.evaluation.selector import parts_of
+
+    def accuracy(part: ReleaseSelector) -> float:
+        return measure([row for row in _routed(part, opinions, rows) if row.gold != REJECT]).accuracy
+
+    return {kind: accuracy(part) for kind, part in parts_of(selector).items()}
+
+
+def _asked(selector: ReleaseSelector, opinions: "Opinions") -> dict[str, float]:
+    """The share of rows that the light selector, the language model, or both together decided."""
+    from services.trainer.evaluation.selector import selections
+
+    asked = Counter(said.by for said in selections(selector, opinions))
+    return {by: rows / asked.total() for by, rows in asked.items()}
+
+
+def _all(rows: Rows) -> Sequence[str]:
+    return [row.input for own in rows.values() for row in own]
+
+
+def _gold(rows: Rows) -> list[str]:
+    return [label for label, own in rows.items() for _ in own]

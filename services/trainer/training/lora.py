@@ -1,0 +1,129 @@
+"""Train an adapter or a selector: rows in, a PEFT folder out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from services.trainer.data.examples import InstructionRow, SelectorRow
+from services.trainer.training.peft_folder import rearrange_head
+from services.trainer.training.run import Experts, TrainingRun, train_here
+from services.trainer.training.sequences import adapter_examples, balanced, head_examples, selector_examples
+from shared.contracts.labels import Label
+from shared.contracts.training import LoraSettings
+from shared.errors import Invalid
+from shared.model.head import has_head
+from shared.model.memory import give_back
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from services.trainer.training.loop import Hooks
+
+
+class Start(NamedTuple):
+    """The PEFT folder of a selector to fine-tune again, and the labels it knows, in their order."""
+
+    weights: Path
+    labels: Sequence[Label]
+
+
+def train_adapter(
+    model_folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[InstructionRow],
+    *,
+    config: LoraSettings,
+    work_dir: Path,
+    hooks: "Hooks | None" = None,
+    resume_from: Path | None = None,
+    launcher: str = "",
+) -> Path:
+    """Train LoRA weights on instruction rows, loss on the output only, and return the PEFT folder (paper, section 3.2).
+
+    Same rows, config and seed give the same weights, resumed or not. Raises `Cancelled`, and `Invalid` for no rows,
+    rows that do not fit, unknown target modules, a loss that is not finite, or too little memory.
+    """
+    examples = adapter_examples(tokenizer, rows, config.template, config.max_length)
+    return _trained(TrainingRun(model_folder, examples, config, work_dir, resume_from), hooks, launcher)
+
+
+def train_selector(
+    model_folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[SelectorRow],
+    *,
+    labels: Sequence[Label],
+    config: LoraSettings,
+    work_dir: Path,
+    hooks: "Hooks | None" = None,
+    resume_from: Path | None = None,
+    launcher: str = "",
+    start_from: Start | None = None,
+    head: bool = False,
+) -> Path:
+    """Train LoRA weights on a representation set, loss on the label only (paper, section 3.3, appendix A).
+
+    The prompt lists `labels`, so give exactly those of the release; with `head` the prompt is the text alone, and a
+    linear head beside the LoRA scores the labels. A selector to fine-tune again (section 3.4) must be of the same form.
+    Raises as `train_adapter` does.
+    """
+    strangers = {row.label for row in rows} - set(labels)
+    if strangers:
+        raise Invalid(
+            "label_unknown", f"rows of labels that the selector does not list: {', '.join(map(str, strangers))}"
+        )
+    if head and config.packing:
+        raise Invalid(
+            "packing_unavailable",
+            "a selector with a head reads the end of each sequence, so its rows cannot be packed: leave out packing, "
+            "or take readout names",
+        )
+    make_examples = head_examples if head else selector_examples
+    examples = make_examples(tokenizer, rows, labels, config.max_length)
+    before = start_from.weights if start_from else None
+    if head and start_from:
+        before = rearrange_head(start_from.weights, start_from.labels, labels, work_dir / "start")
+    run = TrainingRun(
+        model_folder, examples, config, work_dir, resume_from, before, head_rows=len(labels) if head else 0
+    )
+    return _trained(run, hooks, launcher)
+
+
+def train_together(
+    model_folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    tasks: Sequence[Sequence[InstructionRow]],
+    *,
+    config: LoraSettings,
+    work_dir: Path,
+    experts: Experts | None = None,
+    hooks: "Hooks | None" = None,
+    resume_from: Path | None = None,
+    launcher: str = "",
+) -> Path:
+    """Train one set of weights on several tasks' rows that weigh the same, and return its folder (paper, section 4.2).
+
+    A PEFT folder of one LoRA (MFTCoder), or with `experts` the folder of a mixture of them. Raises as `train_adapter`.
+    """
+    examples = balanced([adapter_examples(tokenizer, rows, config.template, config.max_length) for rows in tasks])
+    return _trained(
+        TrainingRun(model_folder, examples, config, work_dir, resume_from, experts=experts), hooks, launcher
+    )
+
+
+def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
+    """Return a selector's PEFT folder as it is for other `labels`: nothing is trained, a head is put in their order."""
+    return rearrange_head(start.weights, start.labels, labels, folder) if has_head(start.weights) else start.weights
+
+
+def _trained(run: TrainingRun, hooks: "Hooks | None", launcher: str) -> Path:
+    """In this process, or in those that the launcher starts."""
+    from services.trainer.training.launcher import train_in_processes
+    from services.trainer.training.loop import Hooks
+
+    hooks = hooks or Hooks()
+    folder = train_in_processes(run, hooks, launcher) if launcher else train_here(run, hooks)
+    # Trainer, callbacks and model hold each other and would stay until some later collection, beside the base model
+    # that is loaded a second time to judge the result.
+    give_back()
+    return folder

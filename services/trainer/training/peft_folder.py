@@ -1,0 +1,156 @@
+"""PEFT folders as they leave the trainer: two files, and no path of the machine that made them."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shared.adapter_files import check_loadable
+from shared.contracts.labels import Label
+from shared.contracts.training import LoraSettings
+from shared.errors import Invalid
+from shared.model.head import HEAD_TASK, HEAD_WEIGHT
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import Tensor
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+PISSA = "pissa"
+Weights = dict[str, "Tensor"]
+
+
+def with_lora(model: "PreTrainedModel", config: LoraSettings, start_from: Path | None = None) -> "PeftModel":
+    """Return the model with LoRA weights in train mode; raises ValueError from PEFT.
+
+    They are fresh, drawn by the run's seed, or those of the PEFT folder `start_from`, whose shape then rules.
+    """
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    torch.manual_seed(config.seed)
+    for_training(model, config.precision)
+    if start_from is not None:
+        check_loadable(start_from)
+        return PeftModel.from_pretrained(model, start_from, is_trainable=True).train()
+    targets: Any = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
+    lora = LoraConfig(
+        task_type=HEAD_TASK if is_classifier(model) else "CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        layers_to_transform=_top_layers(model, config.top_layers),
+        init_lora_weights=PISSA if config.method == PISSA else True,
+        use_rslora=config.method == "rslora",
+        use_dora=config.method == "dora",
+    )
+    return get_peft_model(model, lora).train()
+
+
+def four_bits(precision: str) -> "BitsAndBytesConfig":
+    """How QLoRA holds the base model while it trains (Dettmers et al. 2023); raises `Invalid` without bitsandbytes."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not find_spec("bitsandbytes"):
+        raise Invalid(
+            "qlora_unavailable",
+            "method qlora needs the package bitsandbytes on the trainer: pip install 'signalbox[qlora]', or use lora",
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, precision),
+    )
+
+
+def is_classifier(model: "PreTrainedModel | PeftModel") -> bool:
+    """Whether a linear head scores labels, instead of the vocabulary's tokens."""
+    return hasattr(model, "score")  # PEFT passes on what it does not have itself
+
+
+def for_training(model: "PreTrainedModel", precision: str) -> "PreTrainedModel":
+    """Fit the frozen base to training: attention fast in both directions, linear weights cast once and for all."""
+    import torch
+
+    if model.device.type == "cpu":
+        model.set_attn_implementation("eager")  # the fused kernel's backward is slow on CPUs: a quarter of a step
+    if precision == "bfloat16" and not getattr(model, "is_quantized", False):
+        for layer in model.base_model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.to(torch.bfloat16)  # autocast would cast every weight anew in each step
+    return model
+
+
+def _top_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:
+    layers = model.config.num_hidden_layers
+    return None if count is None or count >= layers else list(range(layers - count, layers))
+
+
+def rearrange_head(weights: Path, old: Sequence[Label], labels: Sequence[Label], folder: Path) -> Path:
+    """Write a selector's PEFT folder anew, its head in the order of `labels`; one that it does not know starts at zero.
+
+    A head of zeros says nothing for or against a label, which is what an untrained one has to say.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(weights / WEIGHTS_FILE)
+    known = tensors[HEAD_WEIGHT]
+    head = torch.zeros(len(labels), known.shape[1], dtype=known.dtype)
+    for row, label in enumerate(labels):
+        if label in old:
+            head[row] = known[old.index(label)]
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(weights / CONFIG_FILE, folder / CONFIG_FILE)
+    save_file(tensors | {HEAD_WEIGHT: head}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    return folder
+
+
+def initial_weights(model: "PeftModel") -> Weights:
+    """Return a copy of the weights that PiSSA took out of the base model before it trains; none for other methods."""
+    from peft import get_peft_model_state_dict
+
+    if model.peft_config["default"].init_lora_weights != PISSA:
+        return {}
+    return {name: tensor.detach().clone().cpu() for name, tensor in get_peft_model_state_dict(model).items()}
+
+
+def save_adapter(model: "PeftModel", folder: Path, base_id: str, initial: Weights | None = None) -> Path:
+    """Write `adapter_config.json` and `adapter_model.safetensors`, nothing else; the base model goes by its pin.
+
+    With PiSSA's `initial` weights the result is plain LoRA on the untouched base model.
+    """
+    # "auto" would ask the hub whether the vocabulary grew; LoRA here never touches the embedding.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    file = folder / CONFIG_FILE
+    config = json.loads(file.read_text())
+    config["base_model_name_or_path"] = base_id
+    config["target_modules"] = sorted(config["target_modules"])  # a set in PEFT: its order differs from run to run
+    if initial:
+        _take_off(initial, folder)
+        config |= {"init_lora_weights": True, "r": 2 * config["r"], "lora_alpha": 2 * config["lora_alpha"]}
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return folder
+
+
+def _take_off(initial: Weights, folder: Path) -> None:
+    """Turn PiSSA weights into what they changed: BA - B'A' = [B, -B'] [A; A'] (Meng et al. 2024, appendix C)."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    # PEFT's own conversion drops every other tensor, the selector's head among them.
+    tensors = load_file(folder / WEIGHTS_FILE)
+    for name, before in initial.items():
+        if "lora_A" in name:
+            tensors[name] = torch.cat([tensors[name], before], dim=0)
+        elif "lora_B" in name:
+            tensors[name] = torch.cat([tensors[name], -before], dim=1)
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})

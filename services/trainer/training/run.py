@@ -1,0 +1,114 @@
+"""A training as plain data, and the way from it to the weights."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from services.trainer.training.peft_folder import for_training, four_bits, initial_weights, save_adapter, with_lora
+from services.trainer.training.sequences import Example
+from shared.contracts.training import LoraSettings
+from shared.errors import Invalid
+from shared.model.base import base_model_id, load_model
+from shared.model.head import load_classifier
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from services.trainer.training.loop import Hooks, Trainable
+
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+class Experts(NamedTuple):
+    """How many LoRA experts each equal part of the layers has, from below, and how many of them a token takes."""
+
+    counts: Sequence[int]
+    used: int
+
+
+class TrainingRun(NamedTuple):
+    """What is trained, on what, and where the weights go."""
+
+    base_folder: Path
+    examples: Sequence[Example]
+    config: LoraSettings
+    work_dir: Path
+    resume_from: Path | None = None
+    """A checkpoint folder of the same run."""
+    start_from: Path | None = None
+    """The PEFT folder whose weights it starts from."""
+    head_rows: int = 0
+    """Of a linear head beside the LoRA; 0 is no head."""
+    experts: Experts | None = None
+    """A mixture of LoRA experts instead of one LoRA."""
+
+
+def train_here(run: TrainingRun, hooks: "Hooks") -> Path:
+    """Train in this process and return the folder of the weights; of several processes at it the first one writes them.
+
+    Raises `Cancelled`, and `Invalid` for no rows, unknown target modules, a loss that is not finite, or too little
+    memory.
+    """
+    if not run.examples:
+        raise Invalid("rows_missing", "there is nothing to train on: the data set has no rows")
+    with _explaining():
+        return _train_experts(run, run.experts, hooks) if run.experts else _train_lora(run, hooks)
+
+
+def _train_lora(run: TrainingRun, hooks: "Hooks") -> Path:
+    from services.trainer.training.loop import Trainable, is_first
+
+    base_id = base_model_id(run.base_folder)
+    model = with_lora(_base(run), run.config, run.start_from)
+    initial = initial_weights(model)
+    _run(Trainable(model, lambda folder: save_adapter(model, folder, base_id)), run, hooks)
+    folder = run.work_dir / "adapter"
+    return save_adapter(model, folder, base_id, initial) if is_first() else folder
+
+
+def _train_experts(run: TrainingRun, experts: Experts, hooks: "Hooks") -> Path:
+    from services.trainer.training.loop import Trainable, is_first
+    from services.trainer.training.moe_lora import mean_imbalance, save_experts, with_experts
+
+    base = for_training(_base(run), run.config.precision)
+    model = with_experts(base, run.config, *experts).train()
+    trainable = Trainable(model, lambda into: save_experts(model, into), lambda: mean_imbalance(model))
+    _run(trainable, run, hooks)
+    folder = run.work_dir / "experts"
+    if is_first():
+        trainable.save(folder)
+    return folder
+
+
+def _run(trainable: "Trainable", run: TrainingRun, hooks: "Hooks") -> None:
+    from services.trainer.training import loop
+
+    checkpoints = run.work_dir / "checkpoints"
+    loop.run(trainable, run.examples, run.config, checkpoints, hooks=hooks, resume_from=run.resume_from)
+
+
+def _base(run: TrainingRun) -> "PreTrainedModel":
+    config = run.config
+    quantization = four_bits(config.precision) if config.method == "qlora" else None
+    if run.head_rows:
+        return load_classifier(run.base_folder, run.head_rows, quantization=quantization)
+    return load_model(run.base_folder, "float32", quantization=quantization)
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Say what to do about errors that torch and PEFT raise."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, ValueError) as error:
+        raise _explained(error) from error
+
+
+def _explained(error: Exception) -> Exception:
+    text = str(error)
+    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
+        return Invalid("out_of_memory", "the training does not fit in memory: lower batch_size, max_length or rank")
+    if "target modules" in text.lower():
+        return Invalid("target_modules_unknown", f"the base model has no such modules to adapt: {text}")
+    return error

@@ -1,0 +1,158 @@
+"""Rows to token sequences, and a whole run's batches laid out beforehand: a resumed run sees the same ones."""
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from services.trainer.data.examples import InstructionRow, SelectorRow
+from shared.contracts.labels import Label
+from shared.contracts.prompts import Segment, adapter_prompt, selector_answer, selector_prompt
+from shared.errors import Invalid
+from shared.model.head import head_ids
+from shared.model.tokens import encode, encode_text, end_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+BATCHES_PER_POOL = 32
+
+
+class Example(NamedTuple):
+    """A prompt, and the answer that the loss is taken on (its end token included)."""
+
+    prompt: list[int]
+    answer: list[int]
+    task: int = 0
+    """Which of several tasks it belongs to."""
+    weight: float = 1.0
+    """How much it counts in the loss."""
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def adapter_examples(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str, max_length: int
+) -> list[Example]:
+    """Tokenise instruction rows; raises `Invalid`, with the row's number, where the answer leaves no room."""
+    end = end_id(tokenizer, template)
+    examples = []
+    for number, row in enumerate(rows, start=1):
+        answer = [*encode_text(tokenizer, row.output), end]
+        segments = adapter_prompt(template, row.instruction, row.input)
+        examples.append(Example(_fitted(tokenizer, segments, max_length - len(answer), number), answer))
+    return examples
+
+
+def selector_examples(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[SelectorRow], labels: Sequence[Label], max_length: int
+) -> list[Example]:
+    """Tokenise selector rows: the prompt lists all `labels`, the answer is the row's own (paper, appendix A)."""
+    end = end_id(tokenizer)
+    answers = {label: [*encode_text(tokenizer, selector_answer(label)), end] for label in labels}
+    room = max_length - max(map(len, answers.values()))
+    return [
+        Example(_fitted(tokenizer, selector_prompt(row.text, labels), room, number), answers[row.label])
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def head_examples(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[SelectorRow], labels: Sequence[Label], max_length: int
+) -> list[Example]:
+    """Tokenise selector rows for a head: the prompt is the text alone, the answer its label's place among `labels`."""
+    return [Example(head_ids(tokenizer, row.text, max_length), [labels.index(row.label)]) for row in rows]
+
+
+def balanced(tasks: Sequence[Sequence[Example]]) -> list[Example]:
+    """The examples of several tasks, with weights that give each task the same share of a run, on average 1."""
+    mean = sum(map(len, tasks)) / len(tasks)
+    return [
+        Example(example.prompt, example.answer, number, mean / len(task))
+        for number, task in enumerate(tasks)
+        for example in task
+    ]
+
+
+def _fitted(tokenizer: "PreTrainedTokenizerBase", segments: list[Segment], room: int, number: int) -> list[int]:
+    try:
+        return encode(tokenizer, segments, room)
+    except Invalid as error:
+        raise Invalid(error.code, f"row {number}: {error.detail}") from error
+
+
+def plan_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[list[int]]:
+    """Return every batch of every epoch as row indices: neighbours in length share a batch, batches come shuffled."""
+    return [batch for epoch in range(epochs) for batch in _epoch(lengths, batch_size, random.Random(f"{seed}:{epoch}"))]  # noqa: S311
+
+
+def _epoch(lengths: Sequence[int], batch_size: int, dice: random.Random) -> list[list[int]]:
+    order = list(range(len(lengths)))
+    dice.shuffle(order)
+    pool = batch_size * BATCHES_PER_POOL
+    by_length = [
+        row for at in range(0, len(order), pool) for row in sorted(order[at : at + pool], key=lengths.__getitem__)
+    ]
+    batches = [by_length[at : at + batch_size] for at in range(0, len(by_length), batch_size)]
+    dice.shuffle(batches)
+    return batches
+
+
+def collate(examples: Sequence[Example]) -> dict[str, Any]:
+    """Return `labels` `[batch, answer]`, `tasks` and `weights` `[batch]`, and the model's own inputs `[batch, width]`.
+
+    Padding is on the left, so that the last `logits_to_keep` columns of the logits predict `labels`; the final token of
+    each sequence is predicted, never read.
+    """
+    import torch
+
+    targets = _targets(examples)
+    width = max(map(len, examples)) - 1
+    shape = (len(examples), width)
+    batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("input_ids", "attention_mask", "position_ids")}
+    for row, example in enumerate(examples):
+        read = _read(example)
+        batch["input_ids"][row, width - len(read) :] = torch.tensor(read)
+        batch["attention_mask"][row, width - len(read) :] = 1
+        batch["position_ids"][row, width - len(read) :] = torch.arange(len(read))
+    return {**batch, **targets, "logits_to_keep": targets["labels"].shape[1]}
+
+
+def pack(examples: Sequence[Example]) -> dict[str, Any]:
+    """Return what `collate` does with the examples laid end to end as one row `[1, tokens]`, and nothing padded.
+
+    Positions start anew with each example; without a mask beside them the model lets each see itself alone.
+    `logits_to_keep` holds the places that predict `labels`, row after row, and any place where a label is `IGNORED`.
+    """
+    import torch
+
+    targets = _targets(examples)
+    reads = [_read(example) for example in examples]
+    keep = targets["labels"].shape[1]
+    places, end = torch.zeros(targets["labels"].shape, dtype=torch.long), 0
+    for row, (example, read) in enumerate(zip(examples, reads, strict=True)):
+        end += len(read)
+        places[row, keep - len(example.answer) :] = torch.arange(end - len(example.answer), end)
+    return {
+        "input_ids": torch.tensor([[token for read in reads for token in read]]),
+        "position_ids": torch.cat([torch.arange(len(read)) for read in reads])[None],
+        **targets,
+        "logits_to_keep": places.flatten(),
+    }
+
+
+def _read(example: Example) -> list[int]:
+    return (example.prompt + example.answer)[:-1]
+
+
+def _targets(examples: Sequence[Example]) -> dict[str, "Tensor"]:
+    import torch
+
+    labels = torch.full((len(examples), max(len(example.answer) for example in examples)), IGNORED)
+    for row, example in enumerate(examples):
+        labels[row, labels.shape[1] - len(example.answer) :] = torch.tensor(example.answer)
+    tasks = torch.tensor([example.task for example in examples])
+    weights = torch.tensor([example.weight for example in examples])
+    return {"labels": labels, "tasks": tasks, "weights": weights}
