@@ -23,7 +23,7 @@ import redis
 import uvloop
 
 from benchmarks.common import Row, print_table, row, write_results
-from services.cli.servers import free_ports, redis_server
+from services.cli.local.servers import free_ports, redis_server
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.security import api_keys
 

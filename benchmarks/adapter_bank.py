@@ -15,7 +15,7 @@ from benchmarks.adapters_kit import copies, engine, make_adapters, make_requests
 from benchmarks.common import Row, median_row, print_table, write_results
 from services.adapter_worker.adapters.disk_cache import DiskCache
 from services.adapter_worker.engine.native.engine import TransformersEngine
-from services.cli.servers import free_ports, s3_server
+from services.cli.local.servers import free_ports, s3_server
 from shared.ledger import Ledger
 from shared.registry import Registry
 from shared.registry.store import S3Store

@@ -19,9 +19,9 @@ import redis
 
 from benchmarks.common import Row, median_row, print_table, row, write_results
 from services.cli.client import Client
-from services.cli.demo_data import DemoData
-from services.cli.supervisor import Supervisor
-from services.cli.up import announce
+from services.cli.demo.data import DemoData
+from services.cli.local.supervisor import Supervisor
+from services.cli.local.up import announce
 from services.trainer.training.light import fit_light
 from shared.contracts.labels import REJECT, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict

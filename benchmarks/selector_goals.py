@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from benchmarks.common import Row, print_table, row, write_results
-from services.cli.reproduce.outcomes import Measured, Outcome, Outcomes
+from lab.reproduce.results_store import Measured, Outcome, Outcomes
 from services.trainer.evaluation.bootstrap import estimate
 
 FIRST = "signalbox reproduce goals --base smollm2 --data ../shared/data/as12 --out docs/reproduction"

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.common import median_row, print_table, row, write_results
 from benchmarks.system import demo_system
-from services.cli.evaluate import current_selector
+from services.cli.evaluate.selector import current_selector
 from services.trainer.evaluation.generate import generate_greedily
 from shared.contracts.labels import parse_label
 from shared.contracts.prompts import selector_answer

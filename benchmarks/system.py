@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from services.cli.client import Client
-from services.cli.demo import train_missing
-from services.cli.demo_data import DemoData
-from services.cli.prepare import prepare_base_model
-from services.cli.supervisor import Supervisor
-from services.cli.up import announce
+from services.cli.demo.data import DemoData
+from services.cli.demo.run import train_missing
+from services.cli.local.prepare import prepare_base_model
+from services.cli.local.supervisor import Supervisor
+from services.cli.local.up import announce
 from shared.settings import Settings
 
 

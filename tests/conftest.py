@@ -10,7 +10,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from services.cli.servers import free_ports, redis_server, s3_server
+from services.cli.local.servers import free_ports, redis_server, s3_server
 from shared.ledger import Ledger
 from shared.registry import Registry
 from shared.registry.store import S3Store

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from services.cli.servers import Server, free_ports
+from services.cli.local.servers import Server, free_ports
 
 VARIABLE = "SIGNALBOX_TEST_VLLM"
 """Names a Python that has vLLM, where `make vllm` has not made one: its transformers is another than ours."""

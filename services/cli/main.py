@@ -1,15 +1,19 @@
 """The command line `signalbox`: doors to the API and to the programs; nothing heavy is imported before it is needed."""
 
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from services.cli import show
+from services.cli import output
 from services.cli.commands import evaluation, jobs, keys, releases, training, uploads
 from services.cli.commands.common import Json
 from shared.errors import SignalboxError, Unavailable
+
+COMMANDS = "signalbox.commands"
+"""Entry points by which other distributions add commands: each names a function that takes the application."""
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Many LoRA adapters, one base model, no hand picking."
@@ -39,15 +43,15 @@ def main() -> None:
     try:
         app()
     except SignalboxError as error:
-        show.error(error)
+        output.error(error)
         sys.exit(1)
     except ValueError as error:
         from shared.settings import settings_error
 
-        show.error(settings_error(error))
+        output.error(settings_error(error))
         sys.exit(1)
     except ModuleNotFoundError as error:
-        show.error(_missing_package(error))
+        output.error(_missing_package(error))
         sys.exit(1)
 
 
@@ -65,7 +69,7 @@ def up(
     trainers: Annotated[int, typer.Option(help="Trainer processes; each runs one job at a time.", min=0)] = 1,
 ) -> None:
     """Run the whole system in the foreground; Ctrl-C ends all of it."""
-    from services.cli.up import up as run
+    from services.cli.local.up import up as run
 
     run(worker, selectors=selectors, trainers=trainers)
 
@@ -73,11 +77,11 @@ def up(
 @app.command()
 def down() -> None:
     """End the system of the data folder, also where its supervisor was killed."""
-    from services.cli.up import down as run
+    from services.cli.local.up import down as run
     from shared.settings import Settings
 
     told = run(Settings().data_dir)
-    show.out.print(f"told {len(told)} process(es) to end" if told else "nothing runs here")
+    output.out.print(f"told {len(told)} process(es) to end" if told else "nothing runs here")
 
 
 @app.command()
@@ -86,7 +90,7 @@ def demo(
     rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 0.5,
 ) -> None:
     """Show the whole journey on real parts: train, route, add a label while requests flow, sum up."""
-    from services.cli.demo import run
+    from services.cli.demo.run import run
 
     sys.exit(run(fresh=fresh, rate=rate))
 
@@ -123,10 +127,10 @@ def secrets(
     broker: Annotated[str, typer.Option(help="host:port")] = "broker:6379",
 ) -> None:
     """Write random passwords of a deployment's servers into files, where there are none yet."""
-    from services.cli.passwords import write_passwords
+    from services.cli.local.secrets import write_passwords
 
     made = write_passwords(folder, ledger=ledger, broker=broker)
-    show.out.print(f"wrote {', '.join(made)}" if made else "every file is there already")
+    output.out.print(f"wrote {', '.join(made)}" if made else "every file is there already")
 
 
 @app.command()
@@ -134,34 +138,15 @@ def bucket(
     patience: Annotated[float, typer.Option(help="Seconds to wait for the object store.", min=0)] = 120,
 ) -> None:
     """Make the bucket where it is missing; returns once the store takes a write."""
-    from services.cli.bucket import make_bucket
+    from services.cli.local.bucket import make_bucket
     from shared.settings import Settings
 
     make_bucket(Settings(), patience)
 
 
 app.command()(jobs.submit)
-app.command("run-reference")(jobs.run_reference)
-
-
-@app.command()
-def reproduce(
-    table: Annotated[str, typer.Argument(help="table1, table1-answers, table2 to table4, figure2, figure4, or goals.")],
-    base: Annotated[str, typer.Option(help="Base model of the running system: a folder, a hub name, or smollm2.")],
-    data: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Folder of <domain>.<task>.train.jsonl.gz and .test.")
-    ],
-    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="Reports, and what is finished so far.")],
-    quick: Annotated[bool, typer.Option("--quick", help="A reduced grid for a machine without a GPU.")] = False,
-    only: Annotated[list[str], typer.Option(help="Run this condition alone; repeat for more.")] = [],  # noqa: B006
-) -> None:
-    """Make a table or figure of the paper: its conditions as training jobs, our figures beside the paper's.
-
-    A finished condition is not run again, and a queued one is waited for: run it again to go on.
-    """
-    from services.cli.reproduce.running import reproduce as run
-
-    sys.exit(run(table, base, data, folder, quick=quick, only=only))
+for _plugin in entry_points(group=COMMANDS):
+    _plugin.load()(app)
 
 
 @k8s_group.command("add")
@@ -175,14 +160,14 @@ def k8s_group_add(
     """Write the files of a new group into a Kustomize overlay; kubectl apply -k starts its workers."""
     from services.cli.k8s_groups import add_group
 
-    show.out.print(f"wrote {add_group(overlay, name, workers)}; kubectl apply -k {overlay}")
+    output.out.print(f"wrote {add_group(overlay, name, workers)}; kubectl apply -k {overlay}")
 
 
 @app.command()
 def doctor(json: Json = False) -> None:
     """Say what is missing and how to mend it."""
-    from services.cli.doctor import examine
+    from services.cli.local.doctor import examine
 
     findings = examine()
-    show.findings(findings, as_json=json)
+    output.findings(findings, as_json=json)
     sys.exit(0 if all(finding["ok"] for finding in findings) else 1)

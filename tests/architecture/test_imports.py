@@ -12,7 +12,32 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "datasets", "gguf", "sklearn", "scipy"}
 SERVICES = {p.name for p in (ROOT / "services").iterdir() if p.is_dir() and p.name != "__pycache__"}
-SOURCES = sorted(p for top in ("shared", "services") for p in (ROOT / top).rglob("*.py"))
+SOURCES = sorted(p for top in ("shared", "services", "lab") for p in (ROOT / top).rglob("*.py"))
+# What these rooms hold is imported lazily from outside of them, so inside they may import heavy libraries at their top.
+HEAVY_ROOMS = (
+    "services.adapter_worker.engine",
+    "services.selector.scoring",
+    "services.trainer.data",
+    "services.trainer.evaluation",
+    "services.trainer.training",
+)
+# Decisions that are tested without any library: only the standard library, pydantic and one another.
+PURE = {
+    "services.adapter_worker.adapters.residency",
+    "services.adapter_worker.engine.native.prefill_budget",
+    "services.adapter_worker.engine.native.waiting",
+    "services.trainer.data.examples",
+    "services.trainer.data.report",
+    "services.trainer.data.split",
+    "services.trainer.evaluation.answers",
+    "services.trainer.evaluation.calibration",
+    "services.trainer.evaluation.gate",
+    "services.trainer.evaluation.routing",
+    "services.trainer.selector.difficulty",
+    "services.trainer.selector.retention",
+    "shared.errors",
+    "shared.names",
+}
 
 
 def module_name(path):
@@ -58,47 +83,59 @@ def test_shared_never_imports_services():
     assert breaches(lambda path, name: module_name(path).startswith("shared") and name.startswith("services")) == []
 
 
-def test_the_domain_imports_only_the_standard_library_and_pure_shared_modules():
-    pure = {
-        "shared.contracts.labels",
-        "shared.errors",
-        "shared.contracts.jobs",
-        "shared.contracts.manifests",
-        "shared.contracts.prompts",
-    }
+def test_what_only_decides_imports_the_standard_library_and_the_contracts_alone():
+    def is_pure(name):
+        return name in PURE or name.startswith("shared.contracts")
 
     def rule(path, name):
-        if ".domain" not in module_name(path):
-            return False
-        is_own = name.startswith(module_name(path).split(".domain")[0] + ".domain")
-        return not (name.split(".")[0] in sys.stdlib_module_names or name in pure or is_own)
+        top = name.split(".")[0]
+        return is_pure(module_name(path)) and not (top in sys.stdlib_module_names or top == "pydantic" or is_pure(name))
 
     assert breaches(rule) == []
+    assert {module_name(path) for path in SOURCES} >= PURE
 
 
-def test_heavy_libraries_are_imported_by_infra_and_the_model_package_alone_and_lazily_there():
+def test_heavy_libraries_are_imported_in_their_own_rooms_alone_and_lazily_in_the_model_package():
     def where(path):
-        return "infra" if ".infra" in module_name(path) else "model" if "shared.model" in module_name(path) else "other"
+        name = module_name(path)
+        if name.startswith((*HEAVY_ROOMS, "lab.")):
+            return "heavy"
+        return "model" if name.startswith("shared.model") else "other"
 
     heavy = [(p, n, at_top) for p in SOURCES for at_top in (True, False) for n in imports(p, at_top=at_top)]
     wrong = [
         f"{module_name(path)} imports {name}"
         for path, name, at_top in heavy
-        # An infra module may import at its top: its own package is imported lazily.
         if name.split(".")[0] in HEAVY and (where(path) == "other" or (where(path) == "model" and at_top))
     ]
     assert wrong == []
 
 
-@pytest.mark.parametrize("module", ["services.cli.main", "services.api.app", "services.api.__main__"])
-def test_the_command_line_and_the_api_start_without_heavy_libraries(module):
+def test_no_module_of_the_product_imports_the_laboratory():
+    assert breaches(lambda path, name: not module_name(path).startswith("lab") and name.split(".")[0] == "lab") == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "services.cli.main",
+        "services.api.app",
+        "services.api.__main__",
+        "services.selector.app",
+        "services.adapter_worker.app",
+        "services.trainer.app",
+    ],
+)
+def test_every_service_and_the_command_line_start_without_heavy_libraries(module):
     program = f"import sys, importlib; importlib.import_module({module!r}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert {name.split(".")[0] for name in loaded.stdout.split()} & (HEAVY | {"numpy"}) == set()
+    # The light selector and the choice of data are made of numpy.
+    unwanted = HEAVY if module in ("services.selector.app", "services.trainer.app") else HEAVY | {"numpy"}
+    assert {name.split(".")[0] for name in loaded.stdout.split()} & unwanted == set()
 
 
 def test_every_queue_and_task_name_is_written_in_one_place():
-    names = ['"signalbox.', '"generate.', "'generate."]
+    names = ['"signalbox.select"', '"signalbox.generate"', '"signalbox.train"', '"generate.', "'generate."]
     found = [module_name(p) for p in SOURCES if any(n in p.read_text() for n in names)]
     assert found == ["shared.names"]
 

@@ -15,9 +15,9 @@ import httpx
 import redis
 
 from services.cli.client import Client
-from services.cli.servers import free_ports
-from services.cli.supervisor import Supervisor
-from services.cli.up import announce
+from services.cli.local.servers import free_ports
+from services.cli.local.supervisor import Supervisor
+from services.cli.local.up import announce
 from shared.contracts.jobs import JobState
 from shared.registry import Registry
 from shared.registry.store import S3Store

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from services.cli.client import Client
-from services.cli.servers import free_ports
+from services.cli.local.servers import free_ports
 from shared.errors import SignalboxError
 from tests.e2e.conftest import TRAINING, upload
 from tests.unit.model.tiny import save_tiny_model

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from services.cli.client import Client
-from services.cli.servers import free_ports
-from services.cli.supervisor import Supervisor
-from services.cli.up import announce
+from services.cli.local.servers import free_ports
+from services.cli.local.supervisor import Supervisor
+from services.cli.local.up import announce
 from shared.settings import Settings
 from tests.unit.model.tiny import save_tiny_model
 

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from services.cli.client import ApiError, Client
-from services.cli.place import Place
+from services.cli.local.run_state import Place
 from shared.security import api_keys
 from tests.e2e.conftest import eventually
 

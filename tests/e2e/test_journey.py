@@ -29,14 +29,14 @@ def test_a_request_finds_an_adapter_and_the_answer_names_all_that_made_it(releas
 
 @pytest.fixture(scope="module")
 def reference(released):
-    from services.cli.reference import open_reference
+    from lab.run_reference import open_reference
 
     return open_reference(released.supervisor.settings)
 
 
 @pytest.mark.parametrize("text", ["card limit declined", "balance transfer account", "flight hotel visa"])
 def test_the_system_answers_as_the_reference_path_does(released, reference, text):
-    from services.cli.reference import record
+    from lab.run_reference import record
 
     job = released.ended(released.submit(text, params={"max_new_tokens": 12}))
     expected = record(text, reference.answer(text, max_new_tokens=12))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.reproduce import grid
-from services.cli.reproduce.running import reproduce
+from lab.reproduce import grid
+from lab.reproduce.run import reproduce
 from shared.errors import Conflict, Invalid
 from tests.e2e.conftest import WORDS, rows
 from tests.unit.model.tiny import save_tiny_model

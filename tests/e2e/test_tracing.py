@@ -10,10 +10,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks.routed import publish
 from services.cli.client import Client
-from services.cli.demo_data import DemoData
-from services.cli.servers import free_ports
-from services.cli.supervisor import Supervisor
-from services.cli.up import announce
+from services.cli.demo.data import DemoData
+from services.cli.local.servers import free_ports
+from services.cli.local.supervisor import Supervisor
+from services.cli.local.up import announce
 from shared.settings import Settings
 from tests.e2e.conftest import System, eventually
 

@@ -9,9 +9,9 @@ import redis.asyncio
 from limits import RateLimitItemPerSecond
 
 from services.api.infra.rate_limits import Quotas
-from services.cli.access import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
-from services.cli.passwords import new_passwords, write_secret
-from services.cli.servers import free_ports, redis_server
+from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
+from services.cli.local.secrets import new_passwords, write_secret
+from services.cli.local.servers import free_ports, redis_server
 from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row

@@ -8,7 +8,7 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from services.cli.servers import free_ports, redis_server
+from services.cli.local.servers import free_ports, redis_server
 from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.errors import Invalid
 from shared.ledger import Ledger, LedgerAway, calls

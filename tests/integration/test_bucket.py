@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.cli.bucket import make_bucket
-from services.cli.servers import free_ports
+from services.cli.local.bucket import make_bucket
+from services.cli.local.servers import free_ports
 from shared.errors import Unavailable
 from shared.registry.store import S3Store
 

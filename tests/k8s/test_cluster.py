@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from services.cli.client import Client
-from services.cli.passwords import write_passwords
-from services.cli.servers import free_ports
+from services.cli.local.secrets import write_passwords
+from services.cli.local.servers import free_ports
 from tests.compose.conftest import CARDS, LABELS, Traffic, answered, ended, train_adapter, train_selector
 from tests.e2e.conftest import eventually
 from tests.unit.model.tiny import save_tiny_model

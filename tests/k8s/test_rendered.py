@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from services.cli.access import ACCOUNTS
-from services.cli.passwords import write_passwords
+from services.cli.local.redis_acl import ACCOUNTS
+from services.cli.local.secrets import write_passwords
 from shared.names import TRAIN_QUEUE, generate_queue
 from shared.settings import Settings
 from tests.k8s.conftest import ROOT, render

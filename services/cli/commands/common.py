@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import show
+from services.cli import output
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end, with progress.")]
@@ -12,20 +12,20 @@ Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end, w
 
 def end_of(job: dict[str, Any], *, as_json: bool) -> None:
     """Show a job that was waited for; ends with status 1 where it did not succeed, so that a script stops."""
-    show.job(job, as_json=as_json)
+    output.job(job, as_json=as_json)
     if job["state"] != "succeeded":
         raise typer.Exit(1)
 
 
 def client() -> Any:
     """A client of the running system's API; raises `Unavailable`."""
-    from services.cli.place import current_client
+    from services.cli.local.run_state import current_client
 
     return current_client()
 
 
 def redis() -> Any:
     """The running system's ledger, for what an operator does there; raises `Unavailable`."""
-    from services.cli.place import current_redis
+    from services.cli.local.run_state import current_redis
 
     return current_redis()

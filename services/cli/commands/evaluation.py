@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import show
+from services.cli import output
 from services.cli.commands.common import Json
 
 app = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
@@ -29,8 +29,8 @@ def evaluate_selector(
 
     Intervals are those of a bootstrap over rows, 95 %.
     """
-    from services.cli.evaluate import evaluate_selector as run
-    from services.cli.plots import plot_curve, write_confusion
+    from services.cli.evaluate.plots import plot_curve, write_confusion
+    from services.cli.evaluate.selector import evaluate_selector as run
 
     if confusion and confusion.suffix != ".png":
         raise typer.BadParameter("--confusion names a picture: confusion.png")
@@ -39,7 +39,7 @@ def evaluate_selector(
         plot_curve(found, plot)
     if confusion:
         write_confusion(found, confusion)
-    show.evaluation(found, as_json=json)
+    output.evaluation(found, as_json=json)
 
 
 @app.command("system")
@@ -65,10 +65,10 @@ def evaluate_system(
     answers are compared by BERTScore, where SIGNALBOX_ENCODER names an encoder, or by ROUGE-L. All runs in this
     process, one row at a time, as `run-reference` does.
     """
-    from services.cli.evaluate_system import Ask
-    from services.cli.evaluate_system import evaluate_system as run
+    from services.cli.evaluate.system import Ask
+    from services.cli.evaluate.system import evaluate_system as run
 
-    show.system(run(Ask(data, release, classification, generation, limit, max_new_tokens, rows)), as_json=json)
+    output.system(run(Ask(data, release, classification, generation, limit, max_new_tokens, rows)), as_json=json)
 
 
 @app.command("adapter")
@@ -79,6 +79,6 @@ def evaluate_adapter(
     json: Json = False,
 ) -> None:
     """Print the exact match of an adapter and of the base model alone."""
-    from services.cli.evaluate import evaluate_adapter as run
+    from services.cli.evaluate.selector import evaluate_adapter as run
 
-    show.record(run(label, data, limit), as_json=json)
+    output.record(run(label, data, limit), as_json=json)

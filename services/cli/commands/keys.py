@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import show
+from services.cli import output
 from services.cli.commands.common import Json, redis
 
 app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, revoke.")
@@ -57,7 +57,7 @@ def keys_rotate(
 
 
 def _show_new_key(key: Any, token: str, *, as_json: bool) -> None:
-    show.record({"key": token, **key.model_dump(mode="json", exclude={"sha256"})}, as_json=as_json)
+    output.record({"key": token, **key.model_dump(mode="json", exclude={"sha256"})}, as_json=as_json)
 
 
 @app.command("list")
@@ -66,7 +66,7 @@ def keys_list(json: Json = False) -> None:
     from shared.security import api_keys as store
 
     rows = [key.model_dump(mode="json", exclude={"sha256"}) for key in store.list_all(redis())]
-    show.table(rows, ["id", "name", "tenant_id", "scopes", "created_at", "expires_at", "revoked_at"], as_json=json)
+    output.table(rows, ["id", "name", "tenant_id", "scopes", "created_at", "expires_at", "revoked_at"], as_json=json)
 
 
 @app.command("revoke")
@@ -74,4 +74,4 @@ def keys_revoke(key_id: str) -> None:
     """Revoke a key."""
     from shared.security import api_keys as store
 
-    show.record(store.revoke(redis(), key_id).model_dump(mode="json", exclude={"sha256"}), as_json=False)
+    output.record(store.revoke(redis(), key_id).model_dump(mode="json", exclude={"sha256"}), as_json=False)

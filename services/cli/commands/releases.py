@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import show
+from services.cli import output
 from services.cli.commands.common import Json, client, redis
 
 app = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back, restore.")
@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, rol
 @app.command("list")
 def releases_list(json: Json = False) -> None:
     """List releases, oldest first."""
-    show.releases(client().get("/v1/releases")["items"], as_json=json)
+    output.releases(client().get("/v1/releases")["items"], as_json=json)
 
 
 @app.command("show")
@@ -21,7 +21,7 @@ def releases_show(
     release_id: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
 ) -> None:
     """Show one release with its report."""
-    show.record(client().get(f"/v1/releases/{release_id}"), as_json=json)
+    output.record(client().get(f"/v1/releases/{release_id}"), as_json=json)
 
 
 @app.command("promote")
@@ -39,16 +39,16 @@ def releases_rollback(
 
 
 def _show_current(release: dict[str, Any]) -> None:
-    show.record({"current": release["id"], "labels": sorted(release["labels"])}, as_json=False)
+    output.record({"current": release["id"], "labels": sorted(release["labels"])}, as_json=False)
 
 
 @app.command("restore")
 def releases_restore(json: Json = False) -> None:
     """Make the index of adapters, data sets and releases anew from the object store, after a ledger was lost."""
-    from services.cli.place import current_settings
+    from services.cli.local.run_state import current_settings
     from shared.registry import restore
     from shared.registry.store import S3Store
 
     found = restore(redis(), S3Store(current_settings()))
     columns = ["tenant_id", "adapters", "datasets", "releases", "current", "unreadable"]
-    show.table([one._asdict() for one in found], columns, as_json=json)
+    output.table([one._asdict() for one in found], columns, as_json=json)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import show
+from services.cli import output
 from services.cli.commands.common import Json, Wait, client, end_of
 
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
@@ -22,9 +22,9 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool,
             raise typer.BadParameter(f"{settings} is not a JSON object: {error}") from error
     job = api.post("/v1/training/jobs", body)
     if wait:
-        end_of(show.follow_training(api, job["id"], quiet=as_json), as_json=as_json)
+        end_of(output.follow_training(api, job["id"], quiet=as_json), as_json=as_json)
     else:
-        show.job(job, as_json=as_json)
+        output.job(job, as_json=as_json)
 
 
 SettingsFile = Annotated[

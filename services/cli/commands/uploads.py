@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import show
+from services.cli import output
 from services.cli.commands.common import Json, client
 
 adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show.")
@@ -25,13 +25,13 @@ def adapters_add(
 
     fields = {"label": label, "instruction": instruction, "template": template, "sha256": adapter_digest(folder)}
     files = {"file": ("adapter.tar", pack_adapter(folder))}
-    show.record(client().post("/v1/adapters", data=fields, files=files, timeout=300), as_json=json)
+    output.record(client().post("/v1/adapters", data=fields, files=files, timeout=300), as_json=json)
 
 
 @adapters.command("list")
 def adapters_list(json: Json = False) -> None:
     """List every version of every adapter."""
-    show.table(
+    output.table(
         client().get("/v1/adapters")["items"],
         ["label", "version", "digest", "base_model", "created_at"],
         as_json=json,
@@ -41,7 +41,7 @@ def adapters_list(json: Json = False) -> None:
 @adapters.command("show")
 def adapters_show(ref: str, json: Json = False) -> None:
     """Show one adapter, by label@n or digest."""
-    show.record(client().get(f"/v1/adapters/{ref}"), as_json=json)
+    output.record(client().get(f"/v1/adapters/{ref}"), as_json=json)
 
 
 @datasets.command("add")
@@ -49,7 +49,7 @@ def datasets_add(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], name: str = "", json: Json = False
 ) -> None:
     """Upload JSON lines of {instruction?, input, output?, label?}, gzipped or not."""
-    show.record(upload_dataset(client(), file, name), as_json=json)
+    output.record(upload_dataset(client(), file, name), as_json=json)
 
 
 def upload_dataset(api: Any, file: Path, name: str = "") -> Any:
@@ -65,4 +65,4 @@ def upload_dataset(api: Any, file: Path, name: str = "") -> Any:
 @datasets.command("list")
 def datasets_list(json: Json = False) -> None:
     """List data sets."""
-    show.table(client().get("/v1/datasets")["items"], ["id", "name", "rows", "created_at"], as_json=json)
+    output.table(client().get("/v1/datasets")["items"], ["id", "name", "rows", "created_at"], as_json=json)

@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from services.cli.servers import free_ports, redis_server
+from services.cli.local.servers import free_ports, redis_server
 from shared.ledger import Ledger, calls
 from shared.security import api_keys
 from tests.integration.api.conftest import client_of, code, make_release, serving

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from services.cli.doctor import examine
-from services.cli.servers import free_ports, redis_server, s3_server
+from services.cli.local.doctor import examine
+from services.cli.local.servers import free_ports, redis_server, s3_server
 from shared.contracts.jobs import JobKind, NewJob, new_job_id
 from shared.ledger import Ledger, calls
 from shared.registry import Registry

@@ -3,7 +3,7 @@
 import asyncio
 
 from services.cli.client import Client
-from services.cli.up import unserved
+from services.cli.local.up import unserved
 from shared.ledger import calls
 
 

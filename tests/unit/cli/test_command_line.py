@@ -126,10 +126,10 @@ def test_the_doctor_of_a_system_elsewhere_looks_for_nothing_here(tmp_path):
 
 
 def test_what_the_doctor_advises_is_printed_whole(tmp_path):
-    from services.cli import show
+    from services.cli import output
 
-    with show.out.capture() as captured:
-        show.findings(
+    with output.out.capture() as captured:
+        output.findings(
             [{"what": "x", "ok": False, "says": "[a]", "mend": "pip install 'signalbox[worker]'"}], as_json=False
         )
     assert "'signalbox[worker]'" in captured.get()

@@ -5,11 +5,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from services.cli import evaluate, show
-from services.cli.evaluate import intervals, texts_to_read
-from services.cli.labelled import LabelledRow
+from services.cli import output
+from services.cli.evaluate import selector
+from services.cli.evaluate.labelled_rows import LabelledRow
+from services.cli.evaluate.plots import CELLS_WITH_NUMBERS, confusion_matrix, markdown, plot_curve, write_confusion
+from services.cli.evaluate.selector import intervals, texts_to_read
 from services.cli.main import app
-from services.cli.plots import CELLS_WITH_NUMBERS, confusion_matrix, markdown, plot_curve, write_confusion
 from services.trainer.evaluation.routing import Routed
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.rows import Row
@@ -53,7 +54,7 @@ def test_rows_are_read_as_the_release_says_unless_told_otherwise(own, asked, rea
 
 def test_the_command_leaves_the_reading_to_the_release(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(evaluate, "evaluate_selector", lambda data, text, release: asked.append(text) or dict(FOUND))
+    monkeypatch.setattr(selector, "evaluate_selector", lambda data, text, release: asked.append(text) or dict(FOUND))
     command = ["evaluate", "selector", "--data", str(tmp_path), "--json"]
 
     for more in ([], ["--text", "input"]):
@@ -78,9 +79,9 @@ def test_a_selector_of_one_kind_has_no_curve(tmp_path):
 
 
 def test_the_curve_is_a_table_of_its_own_and_part_of_the_json(capsys):
-    show.evaluation(dict(FOUND), as_json=True)
+    output.evaluation(dict(FOUND), as_json=True)
     assert json.loads(capsys.readouterr().out) == FOUND
-    show.evaluation(dict(FOUND), as_json=False)
+    output.evaluation(dict(FOUND), as_json=False)
     shown = capsys.readouterr().out
     assert "100%" in shown
     assert "never" in shown
@@ -114,7 +115,7 @@ def test_many_labels_are_drawn_too(tmp_path):
 
 
 def test_each_label_is_a_row_with_what_it_was_taken_for(capsys):
-    show.evaluation(LABELLED, as_json=False)
+    output.evaluation(LABELLED, as_json=False)
     shown = capsys.readouterr().out
     for said in ("none.none 3", "0.700", "0.400 to 0.900"):
         assert said in shown

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from services.cli import evaluate_system, reference, show
-from services.cli.evaluate_system import Ask
-from services.cli.reference import Question, read_questions, record, run_reference
+from lab.run_reference import Question, read_questions, record, run_reference
+from services.cli import output
+from services.cli.evaluate import reference as open_path
+from services.cli.evaluate import system
+from services.cli.evaluate.system import Ask
 from shared.errors import Conflict, Invalid
 from tests.unit.model.conftest import tiny_folder, tiny_tokenizer
 from tests.unit.trainer.test_reference import NAMES, selector, served, weights
@@ -21,10 +23,10 @@ def evaluate(served, monkeypatch, tmp_path):
 
     def run(rows, threshold=0.0, reject_policy="base", **ask):
         opened = served(selector(light="light", threshold=threshold), reject_policy=reject_policy)
-        monkeypatch.setattr(evaluate_system, "open_reference", lambda settings, release: opened)
+        monkeypatch.setattr(system, "open_reference", lambda settings, release: opened)
         file = tmp_path / "rows.jsonl"
         file.write_text("\n".join(json.dumps({"label": a, "input": b, "output": c}) for a, b, c in rows))
-        return evaluate_system.evaluate_system(Ask([file], max_new_tokens=TOKENS, **ask)), opened
+        return system.evaluate_system(Ask([file], max_new_tokens=TOKENS, **ask)), opened
 
     return run
 
@@ -107,9 +109,9 @@ def test_the_weights_of_selector_and_adapters_are_counted(evaluate, tiny_folder)
 
 
 def test_the_lines_stand_side_by_side(evaluate, capsys, monkeypatch):
-    monkeypatch.setattr(show.out, "width", 200)
+    monkeypatch.setattr(output.out, "width", 200)
     found, _ = evaluate([("bank.cards", "cards 1", "yes")])
-    show.system(found, as_json=False)
+    output.system(found, as_json=False)
     shown = capsys.readouterr().out
     for said in ("oracle routing", "bank.cards", "rouge_l_f1", "mean of tasks", "selector (light)"):
         assert said in shown
@@ -161,20 +163,20 @@ def test_questions_are_texts_as_they_are_and_the_rows_of_a_file(tmp_path):
 
 def test_a_release_of_another_base_model_is_refused(served, monkeypatch, tiny_folder):
     release = served().release
-    monkeypatch.setattr(reference, "current_registry", lambda settings: None)
-    monkeypatch.setattr(reference, "find_release", lambda registry, release_id: release)
+    monkeypatch.setattr(open_path, "current_registry", lambda settings: None)
+    monkeypatch.setattr(open_path, "find_release", lambda registry, release_id: release)
     from shared.settings import Settings
 
     with pytest.raises(Invalid, match="set SIGNALBOX_BASE_MODEL to the one it was made for"):
-        reference.open_reference(Settings(base_model=str(tiny_folder)))
+        open_path.open_reference(Settings(base_model=str(tiny_folder)))
 
 
 def test_a_candidate_without_adapters_is_refused_instead_of_answering_as_the_base_model(served, monkeypatch):
     release = served().release
     bare = {label: entry.model_copy(update={"adapter": ""}) for label, entry in release.labels.items()}
-    monkeypatch.setattr(reference, "current_registry", lambda settings: None)
-    monkeypatch.setattr(reference, "find_release", lambda registry, name: release.model_copy(update={"labels": bare}))
+    monkeypatch.setattr(open_path, "current_registry", lambda settings: None)
+    monkeypatch.setattr(open_path, "find_release", lambda registry, name: release.model_copy(update={"labels": bare}))
     from shared.settings import Settings
 
     with pytest.raises(Conflict, match="made without adapters of"):
-        reference.open_reference(Settings())
+        open_path.open_reference(Settings())

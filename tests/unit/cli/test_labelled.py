@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from services.cli.labelled import read_labelled
+from services.cli.evaluate.labelled_rows import read_labelled
 from shared.errors import Invalid
 
 

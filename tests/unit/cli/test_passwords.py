@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from services.cli.access import ACCOUNTS
-from services.cli.passwords import write_passwords
+from services.cli.local.redis_acl import ACCOUNTS
+from services.cli.local.secrets import write_passwords
 from shared.errors import Conflict
 
 

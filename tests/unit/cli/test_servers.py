@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.servers import free_ports, s3_server
+from services.cli.local.servers import free_ports, s3_server
 from shared.errors import Unavailable
 from shared.settings import Settings
 

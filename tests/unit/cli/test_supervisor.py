@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.cli.processes import Backoff
-from services.cli.supervisor import Supervisor
+from services.cli.local.processes import Backoff
+from services.cli.local.supervisor import Supervisor
 from shared.errors import Conflict
 from shared.settings import Settings
 
@@ -60,7 +60,7 @@ def test_processes_are_what_was_asked_for_and_each_has_a_metrics_port_of_its_own
 
 def test_what_keeps_dying_waits_longer_each_time(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("services.cli.processes.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("services.cli.local.processes.time.monotonic", lambda: now[0])
     backoff, pauses = Backoff(), []
     for _ in range(8):
         died_at = now[0]

@@ -1,7 +1,7 @@
 """A small grid, and outcomes of its conditions."""
 
-from services.cli.reproduce.grid import cases_of, parse_grid
-from services.cli.reproduce.outcomes import Measured, Outcome, Provenance
+from lab.reproduce.grid import cases_of, parse_grid
+from lab.reproduce.results_store import Measured, Outcome, Provenance
 from shared.contracts.training import parse_training
 
 YAML = """

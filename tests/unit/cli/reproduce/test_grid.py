@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.cli.reproduce.grid import cases_of, grid_names, load_grid, merged, parse_grid
+from lab.reproduce.grid import cases_of, grid_names, load_grid, merged, parse_grid
 from shared.contracts.training import SelectorTrain, parse_training
 from shared.errors import Invalid
 from tests.unit.cli.reproduce.samples import GRID, YAML, case_of

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from services.cli.reproduce.measuring import measure, measure_parts
-from services.cli.reproduce.provenance import provenance
-from services.cli.reproduce.rows import HeldOutRows
+from lab.reproduce.measure import measure, measure_parts
+from lab.reproduce.provenance import provenance
+from lab.reproduce.task_data import HeldOutRows
 from services.trainer.evaluation.selector import Opinions
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.rows import Row

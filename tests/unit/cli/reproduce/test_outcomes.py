@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.reproduce.grid import cases_of, grid_names, load_grid
-from services.cli.reproduce.outcomes import Outcome, Outcomes, outcome_key, training_key
-from services.cli.reproduce.rows import TaskRows
+from lab.reproduce.grid import cases_of, grid_names, load_grid
+from lab.reproduce.results_store import Outcome, Outcomes, outcome_key, training_key
+from lab.reproduce.task_data import TaskRows
 from tests.unit.cli.reproduce.samples import outcome_of
 
 HERE = Path(__file__).parents[4]

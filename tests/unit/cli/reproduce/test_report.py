@@ -4,11 +4,11 @@ import csv
 
 import pytest
 
-from services.cli.reproduce.grid import Name, cases_of
-from services.cli.reproduce.lines import lines_of
-from services.cli.reproduce.outcomes import Failure
-from services.cli.reproduce.plot import figure_of
-from services.cli.reproduce.report import Report
+from lab.reproduce.grid import Name, cases_of
+from lab.reproduce.plot import figure_of
+from lab.reproduce.report import Report
+from lab.reproduce.results_store import Failure
+from lab.reproduce.table_rows import lines_of
 from tests.unit.cli.reproduce.samples import GRID, case_of, measured, outcome_of
 
 CAME = {

@@ -6,10 +6,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from lab.reproduce.grid import cases_of
+from lab.reproduce.session import open_bench
+from lab.reproduce.task_data import TaskRows
 from services.cli.main import app
-from services.cli.reproduce.bench import open_bench
-from services.cli.reproduce.grid import cases_of
-from services.cli.reproduce.rows import TaskRows
 from shared.contracts.rows import Row, dataset_id, dump_rows
 from shared.errors import Invalid, NotFound, Unavailable
 from tests.unit.cli.reproduce.samples import GRID, case_of

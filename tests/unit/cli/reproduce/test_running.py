@@ -2,12 +2,12 @@
 
 import pytest
 
+from lab.reproduce.grid import cases_of
+from lab.reproduce.results_store import Failure, Outcomes
+from lab.reproduce.run import Run, finish_all, recalled_or_asked
+from lab.reproduce.session import Bench
+from lab.reproduce.task_data import HeldOutRows
 from services.cli.client import ApiError
-from services.cli.reproduce.bench import Bench
-from services.cli.reproduce.grid import cases_of
-from services.cli.reproduce.outcomes import Failure, Outcomes
-from services.cli.reproduce.rows import HeldOutRows
-from services.cli.reproduce.running import Run, finish_all, recalled_or_asked
 from shared.contracts.rows import Row
 from shared.errors import NotFound, Unavailable
 from shared.settings import Settings

@@ -4,11 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from services.cli.labelled import read_plain
-from services.cli.place import current_registry, find_release
+from services.cli.evaluate.labelled_rows import read_plain
 from shared.errors import Invalid
-from shared.registry.registry import check_servable
-from shared.settings import Settings
 
 if TYPE_CHECKING:
     from services.trainer.evaluation.reference import Answer, Reference
@@ -27,30 +24,6 @@ def read_questions(texts: Sequence[str], instruction: str, data: Path | None) ->
         raise Invalid("input_blank", "a text is blank: give one in which something can be read")
     rows = read_plain(data) if data else []
     return [Question(text, instruction) for text in texts] + [Question(row.input, row.instruction) for row in rows]
-
-
-def open_reference(settings: Settings, release_id: str = "") -> "Reference":
-    """The reference of a release (the current one where none is named), on the base model that it was made for.
-
-    Raises `Conflict` where there is no release, or one that was made without adapters; `NotFound`; and `Invalid` where
-    the base model is another one.
-    """
-    from services.trainer.evaluation.reference import Reference
-    from shared.model.base import base_model_id, resolve_base_model
-    from shared.model.hardware import limit_threads
-
-    registry = current_registry(settings)
-    release = find_release(registry, release_id)
-    check_servable(release)
-    limit_threads(settings)
-    folder = resolve_base_model(settings)
-    if base_model_id(folder) != release.base_model:
-        raise Invalid(
-            "base_model_mismatch",
-            f"release {release.id} was made for base model {release.base_model}, and {settings.base_model!r} is "
-            f"{base_model_id(folder)}: set SIGNALBOX_BASE_MODEL to the one it was made for, or name another release",
-        )
-    return Reference(release, registry, folder, max_prompt_tokens=settings.max_prompt_tokens)
 
 
 def run_reference(

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lab.reproduce.grid import Case
 from services.cli.client import Client
-from services.cli.labelled import read_plain
-from services.cli.reproduce.grid import Case
+from services.cli.evaluate.labelled_rows import read_plain
 from shared.contracts.rows import Row, dataset_id, dump_rows
 from shared.errors import NotFound
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.reproduce.results_store import Outcome, Outcomes
+from lab.reproduce.task_data import TaskRows
 from services.cli.client import Client
-from services.cli.place import current_client, current_registry, current_settings
-from services.cli.reproduce.outcomes import Outcome, Outcomes
-from services.cli.reproduce.rows import TaskRows
+from services.cli.local.run_state import current_client, current_registry, current_settings
 from shared.errors import Conflict, NotFound
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from services.cli.labelled import LabelledRow, read_labelled
-from services.cli.place import current_registry, current_settings, find_release
+from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
+from services.cli.local.run_state import current_registry, current_settings, find_release
 from services.trainer.evaluation.routing import Routed, measure
 from shared.contracts.labels import REJECT
 from shared.contracts.manifests import Reading, ReleaseSelector

@@ -4,7 +4,7 @@ import json
 import secrets
 from pathlib import Path
 
-from services.cli.access import ACCOUNTS, acl_file, url_of
+from services.cli.local.redis_acl import ACCOUNTS, acl_file, url_of
 from shared.errors import Conflict
 
 ACCESS_KEY = "signalbox"
@@ -13,7 +13,8 @@ ACCESS_KEY = "signalbox"
 def write_passwords(folder: Path, *, ledger: str, broker: str) -> list[str]:
     """Write all files below `folder`, once; answers the names of the files written.
 
-    `ledger` and `broker` hold the users of a Redis server (`services.cli.access`), `s3` what MinIO and SeaweedFS read,
+    `ledger` and `broker` hold the users of a Redis server (`services.cli.local.redis_acl`), `s3` what MinIO and
+    SeaweedFS read,
     `api`, `selector`, `worker`, `trainer` and `operator` the settings of one process each (`SIGNALBOX_SECRETS_DIR`).
     Where all of the files are there, nothing is written. Raises `Conflict` where only some are: half of them new would
     lock everyone out.

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from rich.progress import Progress
 
-from services.cli.reproduce.bench import Bench, open_bench
-from services.cli.reproduce.grid import Case, Grid, Name, cases_of, load_grid
-from services.cli.reproduce.measuring import measure
-from services.cli.reproduce.outcomes import Came, Failure, Outcome, made_by, outcome_key, training_key
-from services.cli.reproduce.provenance import provenance
-from services.cli.reproduce.report import Report
-from services.cli.reproduce.rows import TaskRows
-from services.cli.show import err, follow_into, out, progress_bars
+from lab.reproduce.grid import Case, Grid, Name, cases_of, load_grid
+from lab.reproduce.measure import measure
+from lab.reproduce.provenance import provenance
+from lab.reproduce.report import Report
+from lab.reproduce.results_store import Came, Failure, Outcome, made_by, outcome_key, training_key
+from lab.reproduce.session import Bench, open_bench
+from lab.reproduce.task_data import TaskRows
+from services.cli.output import err, follow_into, out, progress_bars
 from shared.contracts.training import parse_training
 from shared.errors import SignalboxError
 from shared.names import DEFAULT_TENANT

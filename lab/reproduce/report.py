@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.cli.reproduce.grid import Case, Grid, Name
-from services.cli.reproduce.lines import ACCURACY, PARTS, Line, lines_of
-from services.cli.reproduce.outcomes import Came, Failure, Outcome
-from services.cli.reproduce.plot import draw
+from lab.reproduce.grid import Case, Grid, Name
+from lab.reproduce.plot import draw
+from lab.reproduce.results_store import Came, Failure, Outcome
+from lab.reproduce.table_rows import ACCURACY, PARTS, Line, lines_of
 
 CSV_COLUMNS = (
     "table", "base", "condition", "shown", "text", "selector", "column", "ours", "paper", "rows", "status",

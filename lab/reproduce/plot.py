@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.cli.reproduce.grid import Grid
-from services.cli.reproduce.lines import ACCURACY, PARTS, Line
+from lab.reproduce.grid import Grid
+from lab.reproduce.table_rows import ACCURACY, PARTS, Line
 
 _COLOURS = {
     "paper": "#9e9e9e", "llm": "#1f77b4", "light": "#ff7f0e", "cascade": "#2ca02c", "served": "#98df8a",

@@ -14,7 +14,7 @@ from shared.errors import NotFound
 
 HELD_OUT_ROWS = 49
 HELD_OUT_BACKGROUND = 60
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 class DemoRow(NamedTuple):

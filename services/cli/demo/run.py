@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from services.cli.client import Client
-from services.cli.demo_data import DemoData
-from services.cli.demo_report import summary
-from services.cli.demo_stream import Stream
-from services.cli.prepare import prepare_base_model
-from services.cli.show import err, follow_all, out
-from services.cli.supervisor import Supervisor
-from services.cli.up import announce
+from services.cli.demo.data import DemoData
+from services.cli.demo.report import summary
+from services.cli.demo.stream import Stream
+from services.cli.local.prepare import prepare_base_model
+from services.cli.local.supervisor import Supervisor
+from services.cli.local.up import announce
+from services.cli.output import err, follow_all, out
 from shared.errors import SignalboxError
 from shared.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from services.cli.place import current_client, current_settings
+from services.cli.local.run_state import current_client, current_settings
 from shared.errors import SignalboxError
 from shared.registry.store import S3Store
 from shared.settings import Settings

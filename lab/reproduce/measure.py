@@ -5,15 +5,15 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from services.cli.labelled import LabelledRow
-from services.cli.reproduce.grid import Case, Grid
-from services.cli.reproduce.outcomes import Measured, Part
-from services.cli.reproduce.rows import HeldOutRows
+from lab.reproduce.grid import Case, Grid
+from lab.reproduce.results_store import Measured, Part
+from lab.reproduce.task_data import HeldOutRows
+from services.cli.evaluate.labelled_rows import LabelledRow
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.selection import selection_text
 
 if TYPE_CHECKING:
-    from services.cli.reproduce.bench import Bench
+    from lab.reproduce.session import Bench
     from services.trainer.evaluation.selector import Reader
 
 MAX_NEW_TOKENS = 128
@@ -95,7 +95,7 @@ def _answers_of_result(result: Mapping[str, Any], overlapping: Collection[str]) 
 
 def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: Grid, bench: "Bench") -> Found:
     """Every row answered by its own label's adapter, and by that of the label which the selector names."""
-    from services.cli.evaluate_system import answer_rows, judge
+    from services.cli.evaluate.system import answer_rows, judge
     from services.trainer.evaluation.answers import lines, task_kinds
     from services.trainer.evaluation.reference import Reference
     from services.trainer.evaluation.text_scores import scorers_of

@@ -8,9 +8,9 @@ from rich.console import Group
 from rich.table import Table
 
 from services.cli.client import Client
-from services.cli.demo_data import DemoData
-from services.cli.demo_stream import Selected, Sent, Stream
-from services.cli.supervisor import Supervisor
+from services.cli.demo.data import DemoData
+from services.cli.demo.stream import Selected, Sent, Stream
+from services.cli.local.supervisor import Supervisor
 from shared.contracts.labels import REJECT
 
 MIN_ACCURACY = 0.95

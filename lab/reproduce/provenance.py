@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from services.cli.reproduce.outcomes import Provenance
+from lab.reproduce.results_store import Provenance
 
 _PACKAGES = ("torch", "transformers", "peft", "faiss-cpu", "scikit-learn")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import redis
 
-from services.cli.access import PROBE
-from services.cli.passwords import write_secret
+from services.cli.local.redis_acl import PROBE
+from services.cli.local.secrets import write_secret
 from shared.errors import SignalboxError, Unavailable
 from shared.registry.store import S3Store
 from shared.settings import Settings

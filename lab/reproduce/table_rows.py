@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from services.cli.reproduce.grid import Case, Condition, Grid, Name, Paper, Shown
-from services.cli.reproduce.outcomes import Came, Measured, Outcome
+from lab.reproduce.grid import Case, Condition, Grid, Name, Paper, Shown
+from lab.reproduce.results_store import Came, Measured, Outcome
 
 PARTS = {
     "llm": "language model",

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from services.cli import show
-from services.cli.labelled import LabelledRow, read_labelled
-from services.cli.place import current_settings
-from services.cli.reference import open_reference
+from services.cli import output
+from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
+from services.cli.evaluate.reference import open_reference
+from services.cli.local.run_state import current_settings
 from services.trainer.evaluation.answers import Judged, TaskKind, lines, task_kinds
 from shared.contracts.labels import REJECT
 from shared.contracts.manifests import Release
@@ -93,7 +93,7 @@ def check_rows(rows: Sequence[LabelledRow], release: Release) -> None:
 def answer_rows(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens: int) -> list[Answered]:
     """Answer each row both ways; generation ends a token after the label's longest expected output, or at the limit."""
     limits = _limits(reference, rows, max_new_tokens)
-    return [_answer(reference, row, limits[row.label]) for row in show.counted(rows, "rows answered")]
+    return [_answer(reference, row, limits[row.label]) for row in output.counted(rows, "rows answered")]
 
 
 def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answered:

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.client import FINAL_STATES, Client
-from services.cli.demo_data import DemoRow
-from services.cli.show import follow_into, out, progress_bars
+from services.cli.demo.data import DemoRow
+from services.cli.output import follow_into, out, progress_bars
 from shared.contracts.labels import REJECT
 from shared.errors import SignalboxError, Unavailable
 

@@ -16,11 +16,11 @@ from typing import IO
 import psutil
 import redis
 
-from services.cli.access import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
-from services.cli.passwords import new_passwords
-from services.cli.place import Place
-from services.cli.processes import Backoff, Child
-from services.cli.servers import Server, free_ports, is_free, redis_server, s3_server
+from services.cli.local.processes import Backoff, Child
+from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
+from services.cli.local.run_state import Place
+from services.cli.local.secrets import new_passwords
+from services.cli.local.servers import Server, free_ports, is_free, redis_server, s3_server
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger
 from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue

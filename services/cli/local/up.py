@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.client import Client
-from services.cli.place import Place
-from services.cli.prepare import prepare_base_model
-from services.cli.show import out
-from services.cli.supervisor import Supervisor
+from services.cli.local.prepare import prepare_base_model
+from services.cli.local.run_state import Place
+from services.cli.local.supervisor import Supervisor
+from services.cli.output import out
 from shared.security import api_keys
 from shared.settings import Settings
 
