@@ -14,7 +14,7 @@ import torch
 from benchmarks.adapters_kit import copies, engine, make_adapters, make_requests, paired, run_engine
 from benchmarks.common import Row, median_row, print_table, write_results
 from services.adapter_worker.adapters.disk_cache import DiskCache
-from services.adapter_worker.engine.native.engine import TransformersEngine
+from services.adapter_worker.engine.native.engine import NativeEngine
 from services.cli.local.servers import free_ports, s3_server
 from shared.ledger import Ledger
 from shared.registry import Registry
@@ -43,7 +43,7 @@ def main() -> None:
     print(write_results("adapter_bank", rows))
 
 
-def load_times(made: TransformersEngine, adapters: dict[str, Path], runs: int) -> list[Row]:
+def load_times(made: NativeEngine, adapters: dict[str, Path], runs: int) -> list[Row]:
     """Time from a file on disk to a slot that may join a batch, evictions included, and of the canary apart."""
     with canaries(made) as proofs:
         few = list(adapters.items())[: runs * 4]
@@ -55,7 +55,7 @@ def load_times(made: TransformersEngine, adapters: dict[str, Path], runs: int) -
     ]
 
 
-def store_times(made: TransformersEngine, adapter: Path, folder: Path, runs: int) -> Row:
+def store_times(made: NativeEngine, adapter: Path, folder: Path, runs: int) -> Row:
     """The same from an S3 server on loopback: download, digest, disk cache and slot, without the canary."""
     with s3_registry(folder) as (registry, cache):
         digest = registry.put_weights(adapter)
@@ -82,12 +82,12 @@ def s3_registry(folder: Path) -> Iterator[tuple[Registry, Path]]:
 
 
 @contextmanager
-def canaries(made: TransformersEngine) -> Iterator[list[float]]:
+def canaries(made: NativeEngine) -> Iterator[list[float]]:
     """Milliseconds of every canary meanwhile."""
-    prove, times = made._runner.prove, []
-    made._runner.prove = lambda digest: times.append(timed(lambda: prove(digest)))  # type: ignore[method-assign]
+    validate_adapter, times = made._runner.validate_adapter, []
+    made._runner.validate_adapter = lambda digest: times.append(timed(lambda: validate_adapter(digest)))  # type: ignore[method-assign]
     yield times
-    made._runner.prove = prove  # type: ignore[method-assign]
+    made._runner.validate_adapter = validate_adapter  # type: ignore[method-assign]
 
 
 def timed(call: Callable[[], None]) -> float:

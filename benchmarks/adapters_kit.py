@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from services.adapter_worker.engine import GenerationRequest
-from services.adapter_worker.engine.native.engine import TransformersEngine
+from services.adapter_worker.engine.native.engine import NativeEngine
 from services.adapter_worker.engine.native.kernels import load_kernels
 from shared.contracts.prompts import chatml
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
@@ -60,11 +60,11 @@ def make_requests(adapters: Sequence[str | None], count: int, tokens: int) -> li
 
 
 @contextmanager
-def engine(dtype: str = "bfloat16", *, size: int = 32, slots: int = 32, **options: Any) -> Iterator[TransformersEngine]:
+def engine(dtype: str = "bfloat16", *, size: int = 32, slots: int = 32, **options: Any) -> Iterator[NativeEngine]:
     """The engine as a worker builds it."""
     settings = Settings()
     base = resolve_base_model(settings)
-    made = TransformersEngine(
+    made = NativeEngine(
         load_model(base, dtype), load_tokenizer(base), encode, max_batch=size, adapter_slots=slots,
         cache_bytes=settings.cache_mib << 20, kernels=load_kernels(settings.cache_dir / "kernels"), **options,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def engine(dtype: str = "bfloat16", *, size: int = 32, slots: int = 32, **option
         made.close()
 
 
-def run_engine(made: TransformersEngine, requests: list[GenerationRequest]) -> int:
+def run_engine(made: NativeEngine, requests: list[GenerationRequest]) -> int:
     """Ask all at once; answers the tokens that came."""
     with ThreadPoolExecutor(len(requests)) as pool:
         generations = list(pool.map(lambda request: made.generate(request, lambda _: None), requests))

@@ -24,13 +24,13 @@ from benchmarks.selector_data import Texts, as12, need_data
 from services.trainer.data.embedders import Embed, embedder
 from services.trainer.data.kmeans import Floats, cluster, normalised
 from services.trainer.data.representation import representation_set
-from shared.contracts.training import SelectionSettings
+from shared.contracts.training import RepresentationSettings
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.settings import Settings
 
 ROWS, CENTROIDS = 10_000, 1000
 ALL_ROWS = 1_000_000
-SPACES = {"": SelectionSettings(), "_cos": SelectionSettings(distance="cos")}
+SPACES = {"": RepresentationSettings(), "_cos": RepresentationSettings(distance="cos")}
 """Summed vectors as they are, and at length 1."""
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     write_results("data_selection", rows)
 
 
-def embed_with(selection: SelectionSettings) -> Embed:
+def embed_with(selection: RepresentationSettings) -> Embed:
     base = resolve_base_model(Settings())
     return embedder(selection, base, load_tokenizer(base))
 
@@ -61,7 +61,7 @@ def task_texts() -> Texts:
 
 def clustering_rows(runs: int) -> list[Row]:
     texts = sorted({text for own in task_texts().values() for text in own})
-    vectors = embed_with(SelectionSettings())(random.Random(0).sample(texts, ROWS))
+    vectors = embed_with(RepresentationSettings())(random.Random(0).sample(texts, ROWS))
     rows = []
     for suffix, selection in SPACES.items():
         space = normalised(vectors) if selection.distance == "cos" else vectors
@@ -77,7 +77,7 @@ def clustering_rows(runs: int) -> list[Row]:
     return rows
 
 
-def pair(space: Floats, selection: SelectionSettings, seed: int) -> dict[str, float]:
+def pair(space: Floats, selection: RepresentationSettings, seed: int) -> dict[str, float]:
     """Both ways with one seed; what ours costs and reaches in shares of scikit-learn's."""
     with threadpool_limits(1):
         faiss.omp_set_num_threads(1)
@@ -126,7 +126,7 @@ def select_once() -> dict[str, float]:
     """Choose k = 1000 rows of each task, the reading of the embedding table included."""
     texts = task_texts()
     started, started_cpu = time.perf_counter(), time.process_time()
-    selection = SelectionSettings(rows_per_label=CENTROIDS)
+    selection = RepresentationSettings(rows_per_label=CENTROIDS)
     chosen = representation_set(texts, embed_with(selection), selection)
     assert all(len(own) == min(CENTROIDS, len(texts[label])) for label, own in chosen.items())
     return {

@@ -23,12 +23,12 @@ from services.trainer.data.embedders import Embed, Floats, embedder
 from services.trainer.data.representation import mixed, representation_set
 from services.trainer.evaluation.selector import score_rows
 from services.trainer.training.light import fit_light
-from services.trainer.training.loop import Hooks, Trainable, run
+from services.trainer.training.loop import Callbacks, Trainable, run
 from services.trainer.training.peft_folder import save_adapter, with_lora
 from services.trainer.training.sequences import Example, selector_examples
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.prompts import selector_answer, selector_prompt
-from shared.contracts.training import LoraSettings, SelectionSettings
+from shared.contracts.training import LoraSettings, RepresentationSettings
 from shared.model.base import base_model_id, load_model, load_tokenizer, resolve_base_model
 from shared.model.features import EmbeddingTable
 from shared.model.scoring import load_scorer
@@ -38,8 +38,8 @@ from shared.settings import Settings
 ALL_ROWS = 1_000_000
 ROWS_PER_LABEL = 100
 PADDED_TO = 512
-MEAN = SelectionSettings(rows_per_label=ROWS_PER_LABEL, pooling="mean")
-SUM = SelectionSettings(rows_per_label=ROWS_PER_LABEL)
+MEAN = RepresentationSettings(rows_per_label=ROWS_PER_LABEL, pooling="mean")
+SUM = RepresentationSettings(rows_per_label=ROWS_PER_LABEL)
 PUBLISHED = ("fin.ha", "fin.sa")
 CUT = LoraSettings(learning_rate=1e-3, epochs=2, max_length=512, precision="bfloat16", checkpoint_steps=10_000)
 CUT_ROWS, CUT_TEST_ROWS = 8, 15
@@ -149,7 +149,7 @@ def trained(bench: Benchmark, make: Callable[..., list[Example]], folder: Path) 
         print(f"{folder.name}: {len(examples)} of {CUT_ROWS * len(texts)} rows have an answer", flush=True)
         model = with_lora(load_model(base, "float32"), CUT)
         trainable = Trainable(model, lambda into: save_adapter(model, into, base_model_id(base)))
-        run(trainable, examples, CUT, folder / "run", hooks=Hooks(), resume_from=None)
+        run(trainable, examples, CUT, folder / "run", callbacks=Callbacks(), resume_from=None)
         trainable.save(folder / "adapter")
     return folder / "adapter"
 

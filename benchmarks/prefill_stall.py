@@ -12,7 +12,7 @@ import torch
 from benchmarks.adapters_kit import TEXTS, engine
 from benchmarks.common import median_row, print_table, write_results
 from services.adapter_worker.engine import GenerationRequest
-from services.adapter_worker.engine.native.engine import TransformersEngine
+from services.adapter_worker.engine.native.engine import NativeEngine
 from shared.contracts.prompts import chatml
 
 PROMPT_TOKENS = 2000
@@ -35,7 +35,7 @@ def main() -> None:
     print(write_results("prefill_stall", rows))
 
 
-def stall(made: TransformersEngine, rows: int) -> tuple[float, float, float]:
+def stall(made: NativeEngine, rows: int) -> tuple[float, float, float]:
     """Median and 95th percentile of steps beside the prefill over the median of those before it, and its seconds."""
     times: list[float] = []
     enough = threading.Event()

@@ -23,7 +23,7 @@ from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
 from services.trainer.training.light import fit_light
-from shared.contracts.labels import REJECT, parse_label
+from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry
@@ -77,7 +77,7 @@ def echo_system(folder: Path, data: DemoData) -> Iterator[tuple[Supervisor, Clie
 def publish(supervisor: Supervisor, folder: Path, data: DemoData) -> None:
     """Store adapters that say nothing (the echo engine reads none) and a light selector, and promote them."""
     registry = Registry(supervisor.ledger, S3Store(supervisor.settings), supervisor.settings.cache_dir)
-    light = fit_light({label: data.texts(label, "train") for label in [*data.labels, REJECT]})
+    light = fit_light({label: data.texts(label, "train") for label in [*data.labels, BACKGROUND]})
     labels = {label: stored_label(registry, folder / label, label) for label in data.labels}
     selector = ReleaseSelector(
         light=registry.put_light(light.save(folder / "light.safetensors")), labels=tuple(light.labels), threshold=0.2

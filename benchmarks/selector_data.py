@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 Texts = dict[str, list[str]]
@@ -39,7 +39,7 @@ def clinc150() -> Benchmark:
         return [(item["text"], f"{item['domain']}.{item['intent']}") for item in read(f"clinc150/{name}.jsonl.gz")]
 
     def outside(name: str) -> Pairs:
-        return [(item["text"], REJECT) for item in read(f"clinc150/oos_{name}.jsonl.gz")]
+        return [(item["text"], BACKGROUND) for item in read(f"clinc150/oos_{name}.jsonl.gz")]
 
     train = by_label(part("train") + outside("train"))
     return Benchmark("clinc", train, part("val") + outside("val"), part("test") + outside("test"), max_set=1.5)

@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, by_label, need_data, read
-from services.trainer.evaluation.calibration import Aim
+from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.routing import calibration_error
-from services.trainer.evaluation.selector import Opinions, calibrated, route_rows, selections
+from services.trainer.evaluation.selector import SelectorScores, calibrated, route_rows, selections
 from services.trainer.training.light import fit_light
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
@@ -43,7 +43,7 @@ def left_out(bench: Benchmark) -> list[Row]:
 
         train = {label: texts for label, texts in bench.train.items() if is_inside(label)}
         validation = [(text, label) for text, label in bench.validation if is_inside(label)]
-        selector, score = trained(train, validation, Aim(FALSE_REJECTS))
+        selector, score = trained(train, validation, CalibrationTarget(FALSE_REJECTS))
         said = selections(selector, score(bench.test))
         inside = np.array([is_inside(label) for _, label in bench.test])
         area = float(roc_auc_score(inside, [selection.confidence for selection in said]))
@@ -60,7 +60,7 @@ def banking() -> list[Row]:
     random.Random(0).shuffle(pairs)
     validation, train = pairs[: len(pairs) // 10], by_label(pairs[len(pairs) // 10 :])
     test = [(item["text"], f"bank.{item['intent']}") for item in read("banking77/test.jsonl.gz")]
-    selector, score = trained(train, validation, Aim(0.0))
+    selector, score = trained(train, validation, CalibrationTarget(0.0))
     routed = route_rows(selector, score(test), [label for _, label in test])
     said = selections(selector, score(test))
     held = [label in selection.label_set for (_, label), selection in zip(test, said, strict=True)]
@@ -74,15 +74,17 @@ def banking() -> list[Row]:
     ]  # fmt: skip
 
 
-def trained(train: Texts, validation: Pairs, aim: Aim) -> tuple[ReleaseSelector, Callable[[Pairs], Opinions]]:
+def trained(
+    train: Texts, validation: Pairs, target: CalibrationTarget
+) -> tuple[ReleaseSelector, Callable[[Pairs], SelectorScores]]:
     """A calibrated light selector, and what scores rows with it."""
     light = fit_light(train)
 
-    def score(pairs: Pairs) -> Opinions:
-        return Opinions(light.score([text for text, _ in pairs]), None)
+    def score(pairs: Pairs) -> SelectorScores:
+        return SelectorScores(light.score([text for text, _ in pairs]), None)
 
     draft = ReleaseSelector(labels=tuple(light.labels), light="benchmark")
-    selector, _ = calibrated(draft, score(validation), [label for _, label in validation], aim)
+    selector, _ = calibrated(draft, score(validation), [label for _, label in validation], target)
     return selector, score
 
 

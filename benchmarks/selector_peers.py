@@ -21,8 +21,8 @@ from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Texts, as12, clinc150, need_data
 from services.trainer.data.embedders import embedder
 from services.trainer.data.representation import representation_set
-from shared.contracts.labels import REJECT
-from shared.contracts.training import SelectionSettings
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.training import RepresentationSettings
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.settings import Settings
 
@@ -40,7 +40,7 @@ def main() -> None:
     need_data()
     rows = []
     for bench in (clinc150(), as12(args.rows)):
-        train = {label: own for label, own in bench.train.items() if label != REJECT}
+        train = {label: own for label, own in bench.train.items() if label != BACKGROUND}
         texts = [text for text, _ in bench.test]
         rows += peer_rows("tfidf_linear", bench, tfidf_linear(train), texts)
         rows += peer_rows("knn_prototypes", bench, knn_prototypes(train), texts)
@@ -56,8 +56,8 @@ def peer_rows(
     name: str, bench: Benchmark, answer: Callable[[list[str]], tuple[Said, float]], texts: list[str]
 ) -> list[Row]:
     said, ms = answer(texts)
-    inside = [label != REJECT for _, label in bench.test]
-    right = [found == label for (found, _), (_, label) in zip(said, bench.test, strict=True) if label != REJECT]
+    inside = [label != BACKGROUND for _, label in bench.test]
+    right = [found == label for (found, _), (_, label) in zip(said, bench.test, strict=True) if label != BACKGROUND]
     rows = [
         row(f"{name}_{bench.name}_acc", sum(right) / len(right), "share", spread=f"n={len(right)}"),
         row(f"{name}_{bench.name}_ms", ms, "CPU ms"),
@@ -92,7 +92,7 @@ def tfidf_linear(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
 def knn_prototypes(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
     """The paper's own data selection as a classifier: the label of the nearest k-means prototype, by cosine."""
     base = resolve_base_model(Settings())
-    selection = SelectionSettings(rows_per_label=PROTOTYPES, distance="cos", pooling="mean")
+    selection = RepresentationSettings(rows_per_label=PROTOTYPES, distance="cos", pooling="mean")
     embed = embedder(selection, base, load_tokenizer(base))
     kept = representation_set(train, embed, selection)
     labels = [label for label, own in kept.items() for _ in own]

@@ -19,14 +19,14 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Pairs, as12, clinc150, need_data
 from services.trainer.data.representation import mixed
-from services.trainer.evaluation.calibration import Aim
+from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.generate import generate_greedily
 from services.trainer.evaluation.routing import Routed, calibration_error
-from services.trainer.evaluation.selector import Opinions, calibrated, readings, selections
+from services.trainer.evaluation.selector import SelectorScores, calibrated, readings, selections
 from services.trainer.training.light import fit_light
-from services.trainer.training.loop import Hooks, Progress
+from services.trainer.training.loop import Callbacks, Progress
 from services.trainer.training.lora import train_selector
-from shared.contracts.labels import REJECT, parse_label
+from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.contracts.training import LoraSettings
@@ -103,7 +103,7 @@ def trained_head(bench: Benchmark, most: int, folder: Path) -> Path:
             config=settings,
             work_dir=work,
             head=True,
-            hooks=Hooks(on_progress=lambda progress: say(bench.name, progress)),
+            callbacks=Callbacks(on_progress=lambda progress: say(bench.name, progress)),
         )
     return work / "adapter"
 
@@ -129,20 +129,20 @@ def measure(bench: Benchmark, head: Path) -> list[Row]:
     test = {name: one_by_one(score, bench.test) for name, score in parts.items()}
     generate_ms = generation_cost(bench, base, tokenizer, scorer)
 
-    def judged(aim: Aim, *names: str) -> Judged:
+    def judged(target: CalibrationTarget, *names: str) -> Judged:
         draft = ReleaseSelector(labels=tuple(light.labels), **dict.fromkeys(names, "benchmark"))
         chosen = [
-            Opinions(*(part[n].scores if n in names else None for n in ("light", "llm"))) for part in (seen, test)
+            SelectorScores(*(part[n].scores if n in names else None for n in ("light", "llm"))) for part in (seen, test)
         ]
-        selector, _ = calibrated(draft, chosen[0], [label for _, label in bench.validation], aim)
+        selector, _ = calibrated(draft, chosen[0], [label for _, label in bench.validation], target)
         return judge(selector, chosen[1])
 
     # The 12 tasks have no background: nothing is rejected there, and no line may be drawn as if something were.
-    aim = Aim(0.0) if bench.name == "as12" else Aim(FALSE_REJECTS)
-    bound = aim._replace(max_llm_share=LLM_SHARE) if bench.name == "as12" else aim
-    kinds = {"light": judged(aim, "light"), "llm": judged(aim, "llm"), "cascade": judged(bound, "light", "llm")}
+    target = CalibrationTarget(0.0) if bench.name == "as12" else CalibrationTarget(FALSE_REJECTS)
+    bound = target._replace(max_llm_share=LLM_SHARE) if bench.name == "as12" else target
+    kinds = {"light": judged(target, "light"), "llm": judged(target, "llm"), "cascade": judged(bound, "light", "llm")}
     if bench.name == "as12":
-        kinds["cascade_35"] = judged(aim._replace(max_llm_share=0.35), "light", "llm")
+        kinds["cascade_35"] = judged(target._replace(max_llm_share=0.35), "light", "llm")
     rows = []
     for kind, found in kinds.items():
         cost = float((test["light"].ms * (kind != "llm") + test["llm"].ms * found.asked_llm).mean())
@@ -183,24 +183,24 @@ def generation_cost(bench: Benchmark, base: Path, tokenizer: Any, scorer: Scorer
     return (time.process_time() - started) * 1000 / len(prompts)
 
 
-def judge(selector: ReleaseSelector, opinions: Opinions) -> Judged:
-    found = np.array([probabilities for probabilities, _ in readings(selector, opinions)])
-    real = [column for column, label in enumerate(selector.labels) if label != REJECT]
-    said = selections(selector, opinions)
+def judge(selector: ReleaseSelector, scores: SelectorScores) -> Judged:
+    found = np.array([probabilities for probabilities, _ in readings(selector, scores)])
+    real = [column for column, label in enumerate(selector.labels) if label != BACKGROUND]
+    said = selections(selector, scores)
     return Judged(
         [selector.labels[column] for column in real],
         found[:, real],
         np.array([selection.confidence for selection in said]),
         np.array([not selection.label for selection in said]),
         np.array([selection.by != "light" for selection in said]),
-        selector.floor,
+        selector.conformal_threshold,
     )
 
 
 def accuracy(judged: Judged, test: Pairs) -> float:
     """Share of the rows that belong somewhere which go there, nothing being rejected."""
     said = [judged.labels[column] for column in judged.found.argmax(axis=1)]
-    inside = [a == label for a, (_, label) in zip(said, test, strict=True) if label != REJECT]
+    inside = [a == label for a, (_, label) in zip(said, test, strict=True) if label != BACKGROUND]
     return sum(inside) / len(inside)
 
 
@@ -209,7 +209,11 @@ def kind_rows(bench: Benchmark, kind: str, judged: Judged, cost: float, generate
     rows = [
         row(f"{name}_acc", accuracy(judged, bench.test), "share", spread=f"language model asked about {share:.3f}"),
         row(f"{name}_ms", cost, "CPU ms", spread=f"{generate_ms / cost:.0f} x less than free generation"),
-        *([] if REJECT not in dict.fromkeys(label for _, label in bench.test) else rejection(name, judged, bench.test)),
+        *(
+            []
+            if BACKGROUND not in dict.fromkeys(label for _, label in bench.test)
+            else rejection(name, judged, bench.test)
+        ),
     ]
     if kind == "cascade" and bench.name == "as12":
         rows.append(row("cascade_cost_x", generate_ms / cost, "x", goal=50))
@@ -219,7 +223,7 @@ def kind_rows(bench: Benchmark, kind: str, judged: Judged, cost: float, generate
 
 def rejection(name: str, judged: Judged, test: Pairs, *, goals: Sequence[float | None] = (None, None)) -> list[Row]:
     """How well the best label's confidence tells out-of-scope rows."""
-    is_inside = np.array([label != REJECT for _, label in test])
+    is_inside = np.array([label != BACKGROUND for _, label in test])
     inside, outside = judged.rejected[is_inside].mean(), judged.rejected[~is_inside].mean()
     spread = f"false rejects {inside:.3f}, line chosen on validation rows for {FALSE_REJECTS}"
     return [
@@ -230,7 +234,7 @@ def rejection(name: str, judged: Judged, test: Pairs, *, goals: Sequence[float |
 
 def final_rows(bench: Benchmark, judged: Judged) -> list[Row]:
     """The figures a user meets: those of the cascade."""
-    inside = [n for n, (_, label) in enumerate(bench.test) if label != REJECT]
+    inside = [n for n, (_, label) in enumerate(bench.test) if label != BACKGROUND]
     gold = [bench.test[n][1] for n in inside]
     found = judged.found[inside]
     routed = [

@@ -19,7 +19,7 @@ from benchmarks.adapters_kit import paired
 from benchmarks.common import median_row, print_table, write_results
 from benchmarks.selector_data import as12, need_data
 from services.trainer.data.examples import SelectorRow
-from services.trainer.training.loop import Hooks, Trainable, run
+from services.trainer.training.loop import Callbacks, Trainable, run
 from services.trainer.training.peft_folder import save_adapter, with_lora
 from services.trainer.training.sequences import IGNORED, Example, selector_examples
 from shared.contracts.labels import parse_label
@@ -91,7 +91,7 @@ def train_ours(base: Path, examples: list[Example], settings: LoraSettings) -> C
     def start() -> int:
         with tempfile.TemporaryDirectory() as folder:
             trainable = Trainable(model, lambda into: save_adapter(model, into, base_model_id(base)))
-            run(trainable, examples, settings, Path(folder), hooks=Hooks(), resume_from=None)
+            run(trainable, examples, settings, Path(folder), callbacks=Callbacks(), resume_from=None)
         return sum(map(len, examples))
 
     return start

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from shared.contracts.manifests import Reading
+from shared.contracts.manifests import SelectorText
 from shared.contracts.training import LabelName
 from shared.errors import Invalid
 
@@ -34,7 +34,7 @@ class Condition(_Stated):
     """Conditions whose adapters its release takes; the release then answers the test rows, too."""
     measure: tuple[LabelName, ...] = ()
     """Labels whose test rows are routed; all of the grid's where it is empty."""
-    texts: tuple[Reading, ...] = ()
+    texts: tuple[SelectorText, ...] = ()
     """Readings it is run under; all of the grid's where it is empty."""
     paper: Paper = ()
     """Joint accuracy, then one accuracy for each of the grid's labels; null where the paper gives none."""
@@ -55,7 +55,7 @@ class QuickCondition(_Stated):
 
     id: str
     job: dict[str, Any] = {}
-    texts: tuple[Reading, ...] = ()
+    texts: tuple[SelectorText, ...] = ()
     """Readings it is run under; those of the condition where it is empty."""
 
 
@@ -65,7 +65,7 @@ class Quick(_Stated):
     about: str
     """In a sentence, for the report."""
     conditions: tuple[QuickCondition, ...]
-    texts: tuple[Reading, ...]
+    texts: tuple[SelectorText, ...]
     jobs: dict[str, dict[str, Any]] = {}
     test_rows: int | None = None
     """Test rows of each label; all where it is null."""
@@ -85,7 +85,7 @@ class Grid(_Stated):
     """Labels that cannot be told apart by nature; their accuracy stands apart."""
     classification: tuple[LabelName, ...] = ()
     """Labels whose answers are judged by exact match, though nearly every row has one of its own."""
-    texts: tuple[Reading, ...]
+    texts: tuple[SelectorText, ...]
     value: Literal["accuracy", "rows"] = "accuracy"
     """What its plot shows: accuracy, or how many rows were chosen for each label."""
     across_bases: bool = False
@@ -128,11 +128,11 @@ class Grid(_Stated):
             raise ValueError(f"not {columns} numbers of the paper: {', '.join(wrong)}")
         return self
 
-    def texts_of(self, condition: Condition) -> set[Reading]:
+    def texts_of(self, condition: Condition) -> set[SelectorText]:
         """The readings that the full grid runs it under."""
         return set(condition.texts or self.texts)
 
-    def quick_texts_of(self, condition: Condition) -> set[Reading]:
+    def quick_texts_of(self, condition: Condition) -> set[SelectorText]:
         """Those that the quick one runs it under; none where it leaves it out."""
         own = next((chosen.texts for chosen in self.quick.conditions if chosen.id == condition.id), None)
         return set() if own is None else set(own or condition.texts or self.quick.texts)
@@ -152,7 +152,7 @@ class Case(NamedTuple):
     """A condition under one reading, with everything that its job is asked but the ids of data sets and parent."""
 
     condition: Condition
-    text: Reading
+    text: SelectorText
     job: Mapping[str, Any]
     labels: tuple[str, ...]
     """Whose test rows are routed."""
@@ -226,7 +226,7 @@ def _quick_cases(grid: Grid) -> Iterator[Case]:
 def _case(
     grid: Grid,
     condition: Condition,
-    text: Reading,
+    text: SelectorText,
     last: Mapping[str, Any],
     test_rows: int | None,
     train_rows: int | None,

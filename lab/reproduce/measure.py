@@ -13,8 +13,8 @@ from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.selection import selection_text
 
 if TYPE_CHECKING:
-    from lab.reproduce.session import Bench
-    from services.trainer.evaluation.selector import Reader
+    from lab.reproduce.session import Session
+    from services.trainer.evaluation.selector import SelectorScorer
 
 MAX_NEW_TOKENS = 128
 
@@ -34,7 +34,7 @@ def measure(
     release: Release | None,
     max_tokens: int,
     grid: Grid,
-    bench: "Bench",
+    bench: "Session",
 ) -> Found:
     """The figures of a job's result: a comparison model brings them, an adapter has none by itself."""
     if release is None:
@@ -55,7 +55,7 @@ def measure_parts(
     selector: ReleaseSelector,
     rows: HeldOutRows,
     overlapping: Collection[str],
-    reader: "Reader",
+    reader: "SelectorScorer",
     *,
     as_served: bool = False,
 ) -> dict[Part, Measured]:
@@ -69,14 +69,14 @@ def measure_parts(
     parts: dict[Part, ReleaseSelector] = dict(parts_of(selector).items())
     if as_served:
         parts["served"] = selector
-    opinions = reader.read(selector, _texts(selector, rows))
+    scores = reader.read(selector, _texts(selector, rows))
     return {
-        part: _measured(routing.measure(route_rows(own, opinions, rows.gold)).confusion, overlapping)
+        part: _measured(routing.measure(route_rows(own, scores, rows.gold)).confusion, overlapping)
         for part, own in parts.items()
     }
 
 
-def _fates(selector: ReleaseSelector, rows: HeldOutRows, reader: "Reader") -> dict[str, Any]:
+def _fates(selector: ReleaseSelector, rows: HeldOutRows, reader: "SelectorScorer") -> dict[str, Any]:
     from services.trainer.evaluation.routing import fates
     from services.trainer.evaluation.selector import route_rows
 
@@ -93,7 +93,7 @@ def _answers_of_result(result: Mapping[str, Any], overlapping: Collection[str]) 
     return Found({"answers": _scored(result["score"], rows, overlapping)}, result["measure"])
 
 
-def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: Grid, bench: "Bench") -> Found:
+def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: Grid, bench: "Session") -> Found:
     """Every row answered by its own label's adapter, and by that of the label which the selector names."""
     from services.cli.evaluate.system import answer_rows, judge
     from services.trainer.evaluation.answers import lines, task_kinds

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.reproduce.grid import Case, Grid, Name
 from lab.reproduce.plot import draw
-from lab.reproduce.results_store import Came, Failure, Outcome
+from lab.reproduce.results_store import ConditionResult, Failure, Outcome
 from lab.reproduce.table_rows import ACCURACY, PARTS, Line, lines_of
 
 CSV_COLUMNS = (
@@ -25,7 +25,7 @@ class Report:
     grid: Grid
     quick: bool
     cases: Sequence[Case]
-    came: Mapping[Name, Came]
+    came: Mapping[Name, ConditionResult]
     others: Sequence[Outcome]
     """Outcomes with other base models."""
 

@@ -101,7 +101,7 @@ class Failure(NamedTuple):
     detail: str
 
 
-Came = Outcome | Failure
+ConditionResult = Outcome | Failure
 
 
 def made_by(result: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ from lab.reproduce.grid import Case, Grid, Name, cases_of, load_grid
 from lab.reproduce.measure import measure
 from lab.reproduce.provenance import provenance
 from lab.reproduce.report import Report
-from lab.reproduce.results_store import Came, Failure, Outcome, made_by, outcome_key, training_key
-from lab.reproduce.session import Bench, open_bench
+from lab.reproduce.results_store import ConditionResult, Failure, Outcome, made_by, outcome_key, training_key
+from lab.reproduce.session import Session, open_bench
 from lab.reproduce.task_data import TaskRows
 from services.cli.output import err, follow_into, out, progress_bars
 from shared.contracts.training import parse_training
@@ -23,7 +23,7 @@ from shared.names import DEFAULT_TENANT
 T = TypeVar("T")
 
 
-class Asked(NamedTuple):
+class PendingCondition(NamedTuple):
     """A case to run: its job, and what names the training and the outcome."""
 
     case: Case
@@ -41,9 +41,9 @@ class Run:
     quick: bool
     cases: Sequence[Case]
     wanted: frozenset[Name]
-    bench: Bench
+    bench: Session
     folder: Path
-    came: dict[Name, Came] = field(default_factory=dict)
+    came: dict[Name, ConditionResult] = field(default_factory=dict)
 
     def write(self) -> list[Path]:
         """Write the report of what has come so far; answers its files."""
@@ -71,7 +71,7 @@ def reproduce(table: str, base: str, data: Path, folder: Path, *, quick: bool, o
     return _tell(run)
 
 
-def recalled_or_asked(case: Case, run: Run) -> Asked | None:
+def recalled_or_asked(case: Case, run: Run) -> PendingCondition | None:
     """The case to run; None where it has an outcome already, was not asked for, or what it needs has none."""
     needed = [run.came.get(name) for name in case.needs]
     made = [came for came in needed if isinstance(came, Outcome)]
@@ -88,7 +88,7 @@ def recalled_or_asked(case: Case, run: Run) -> Asked | None:
     return asked if case.name in run.wanted else None
 
 
-def _asked(case: Case, run: Run, needed: Sequence[Outcome] = ()) -> Asked:
+def _asked(case: Case, run: Run, needed: Sequence[Outcome] = ()) -> PendingCondition:
     """The case's job, which names what the cases it needs have made."""
     body = run.bench.rows.body(case)
     for outcome in needed:
@@ -97,7 +97,7 @@ def _asked(case: Case, run: Run, needed: Sequence[Outcome] = ()) -> Asked:
         else:
             body["parent"] = outcome.release
     training = training_key(run.bench.base_id, body)
-    return Asked(case, body, training, outcome_key(run.table, training, run.bench.rows.test(case).digest))
+    return PendingCondition(case, body, training, outcome_key(run.table, training, run.bench.rows.test(case).digest))
 
 
 def _is_missed(known: Outcome, case: Case, run: Run) -> bool:
@@ -112,7 +112,7 @@ def _is_to_run(case: Case, run: Run) -> bool:
     return len(needed) < len(first) or run.bench.outcomes.get(_asked(case, run, needed).key) is None
 
 
-def finish_all(asked: Sequence[Asked], run: Run) -> None:
+def finish_all(asked: Sequence[PendingCondition], run: Run) -> None:
     """Queue all, so that every trainer has work, then measure one after the other as they end."""
     jobs = [_tried(partial(_queue, one, run.bench)) for one in asked]
     with progress_bars() as bars:
@@ -131,13 +131,13 @@ def _tried(work: Callable[[], T]) -> T | Failure:
         return Failure(error.code, error.detail)
 
 
-def _queue(asked: Asked, bench: Bench) -> str:
+def _queue(asked: PendingCondition, bench: Session) -> str:
     """Id of the training's job: the one that an earlier run into this folder has queued, unless that failed."""
     headers = {"Idempotency-Key": bench.outcomes.job_key(asked.training)}
     return str(bench.client.post("/v1/training/jobs", asked.body, headers=headers)["id"])
 
 
-def _finish(asked: Asked, job_id: str, run: Run, bars: Progress) -> Came:
+def _finish(asked: PendingCondition, job_id: str, run: Run, bars: Progress) -> ConditionResult:
     """Wait for the job, then route the test rows with the selector it made, unless a twin of the case has done that."""
     heard: dict[str, Any] = {}
     job = follow_into(run.bench.client, bars, job_id, str(asked.case.name), heard.update)
@@ -153,7 +153,7 @@ def _finish(asked: Asked, job_id: str, run: Run, bars: Progress) -> Came:
     return outcome
 
 
-def _outcome(asked: Asked, job: Mapping[str, Any], heard: Mapping[str, Any], run: Run) -> Outcome:
+def _outcome(asked: PendingCondition, job: Mapping[str, Any], heard: Mapping[str, Any], run: Run) -> Outcome:
     """`heard` is everything that the job's progress events told, the last one's word counting."""
     bench, case, result = run.bench, asked.case, job["result"]
     body = parse_training(asked.body)

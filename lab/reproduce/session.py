@@ -14,11 +14,11 @@ from shared.registry import Registry
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from services.trainer.evaluation.selector import Reader
+    from services.trainer.evaluation.selector import SelectorScorer
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Session:
     """The parts of one run; none of them changes between conditions."""
 
     client: Client
@@ -42,18 +42,18 @@ class Bench:
             return False
         return True
 
-    def reader(self, max_tokens: int) -> "Reader":
+    def reader(self, max_tokens: int) -> "SelectorScorer":
         """Reads rows with a stored selector as the service does, in this process."""
-        from services.trainer.evaluation.selector import Reader
+        from services.trainer.evaluation.selector import SelectorScorer
         from shared.model.base import load_tokenizer
         from shared.model.hardware import limit_threads
 
         limit_threads(self.settings)
         tokenizer = load_tokenizer(self.base_folder)
-        return Reader(self.registry, self.base_folder, tokenizer, max_tokens, self.settings.dtype)
+        return SelectorScorer(self.registry, self.base_folder, tokenizer, max_tokens, self.settings.dtype)
 
 
-def open_bench(base: str, rows: TaskRows, folder: Path) -> Bench:
+def open_bench(base: str, rows: TaskRows, folder: Path) -> Session:
     """Connect to the system; raises `Conflict` where it has another base model.
 
     Raises `Unavailable` where no system runs or its ledger does not answer, and `Invalid` or `Unavailable` where the
@@ -67,7 +67,7 @@ def open_bench(base: str, rows: TaskRows, folder: Path) -> Bench:
     base_id = base_model_id(base_folder)
     _check_base(client, base, base_id)
     named = base_folder.name if Path(base).expanduser().is_dir() else base
-    return Bench(client, registry, settings, named, base_folder, base_id, rows, Outcomes(folder))
+    return Session(client, registry, settings, named, base_folder, base_id, rows, Outcomes(folder))
 
 
 def _check_base(client: Client, base: str, base_id: str) -> None:

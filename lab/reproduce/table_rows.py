@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lab.reproduce.grid import Case, Condition, Grid, Name, Paper, Shown
-from lab.reproduce.results_store import Came, Measured, Outcome
+from lab.reproduce.results_store import ConditionResult, Measured, Outcome
 
 PARTS = {
     "llm": "language model",
@@ -53,7 +53,7 @@ class Line(NamedTuple):
 
 
 def lines_of(
-    grid: Grid, cases: Sequence[Case], came: Mapping[Name, Came], others: Sequence[Outcome]
+    grid: Grid, cases: Sequence[Case], came: Mapping[Name, ConditionResult], others: Sequence[Outcome]
 ) -> dict[str, list[Line]]:
     """Lines by reading, in the order of the paper's table; `others` are outcomes with other base models."""
     order = [condition.id for condition in grid.conditions]
@@ -67,7 +67,7 @@ def lines_of(
     return found
 
 
-def _lines_of_case(grid: Grid, case: Case, came: Came | None) -> Iterator[Line]:
+def _lines_of_case(grid: Grid, case: Case, came: ConditionResult | None) -> Iterator[Line]:
     if isinstance(came, Outcome):
         yield from _lines_of_outcome(grid, case.condition, came)
         return

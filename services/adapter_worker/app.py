@@ -20,7 +20,7 @@ from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
 from shared.settings import Settings
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 from shared.worker.service import Service, end_on_sigterm, publish_base_model
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ def main() -> None:
     prefetcher = Prefetcher(cache.fetch, is_busy=lambda: engine.running_count > 0, is_full=lambda: cache.is_full)
     follow_releases(service, engine, groups, cache.fetch, prefetcher)
 
-    def work(job: Job, held: Held) -> None:
+    def work(job: Job, held: HeldJob) -> None:
         release = service.release(job.tenant_id, job.release)
         prefetcher.hasten(runners_up(job, release))
         generate(

@@ -15,8 +15,8 @@ from shared.ledger import calls
 from shared.observability import tracing
 from shared.worker.attempt import Attempts
 from shared.worker.event_writer import EventWriter
-from shared.worker.leases import Held
-from shared.worker.retry import patiently
+from shared.worker.leases import HeldJob
+from shared.worker.retry import retry_unavailable
 
 Fetch = Callable[[str], Path]
 _EVICTIONS = 8
@@ -24,7 +24,7 @@ _EVICTIONS = 8
 
 def generate(
     job: Job,
-    held: Held,
+    held: HeldJob,
     release: Release,
     *,
     engine: Engine,
@@ -84,13 +84,13 @@ def runners_up(job: Job, release: Release) -> list[str]:
     return [release.labels[label].adapter for label in named if label in release.labels]
 
 
-def make_resident(engine: Engine, digest: str, fetch: Fetch, held: Held, patience_seconds: float) -> None:
+def make_resident(engine: Engine, digest: str, fetch: Fetch, held: HeldJob, patience_seconds: float) -> None:
     """Load an adapter, waiting for the object store to come back; raises `Unavailable` when that takes too long."""
     if digest in engine.resident:
         return
     with tracing.span("load adapter", adapter=digest):
         try:
-            folder = patiently(lambda: fetch(digest), held, patience_seconds)
+            folder = retry_unavailable(lambda: fetch(digest), held, patience_seconds)
         except NotFound as error:
             raise NotFound("adapter_missing", f"the store has lost adapter {digest}; upload it again") from error
         engine.load_adapter(digest, folder)

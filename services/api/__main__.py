@@ -23,9 +23,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the streams, then stop as usual."""
-        parts = getattr(self.config.app.state, "parts", None)  # type: ignore[union-attr]
-        if parts is not None:
-            await parts.feed.close()
+        clients = getattr(self.config.app.state, "clients", None)  # type: ignore[union-attr]
+        if clients is not None:
+            await clients.feed.close()
         await super().shutdown(sockets)
 
 

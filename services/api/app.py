@@ -14,7 +14,7 @@ from services.api.http.auth import Authenticator
 from services.api.http.body_limit import ExplainTooLarge
 from services.api.http.openapi import PROBLEMS, UNREADY
 from services.api.http.security_headers import SecurityHeaders
-from services.api.infra.clients import Parts
+from services.api.infra.clients import Clients
 from services.api.infra.metrics import CountRequests, Metrics
 from services.api.jobs import router as jobs
 from services.api.models import router as models
@@ -36,11 +36,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        parts = Parts.open(settings, metrics)
-        app.state.parts = parts
-        app.state.authenticator = Authenticator(parts.ledger.redis)
+        clients = Clients.open(settings, metrics)
+        app.state.clients = clients
+        app.state.authenticator = Authenticator(clients.ledger.redis)
         yield
-        await parts.close()
+        await clients.close()
 
     app = FastAPI(
         title="Signalbox",

@@ -19,7 +19,7 @@ from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
 from shared.settings import Settings
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ def main() -> None:
         lights.load(selector)
         scorers.prefetch(selector)
 
-    def work(job: Job, held: Held) -> None:
+    def work(job: Job, held: HeldJob) -> None:
         held.check()
         release = service.release(job.tenant_id, job.release)
         selection = select(

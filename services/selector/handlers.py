@@ -13,8 +13,8 @@ from shared.ledger import Ledger, calls
 from shared.names import BASE_GROUP, generate_queue
 from shared.observability import tracing
 from shared.worker.attempt import Attempts
-from shared.worker.leases import Held
-from shared.worker.retry import patiently
+from shared.worker.leases import HeldJob
+from shared.worker.retry import retry_unavailable
 
 Prefetch = Callable[[ReleaseSelector], None]
 Score = Callable[[ReleaseSelector, str], list[float]]
@@ -22,7 +22,7 @@ Score = Callable[[ReleaseSelector, str], list[float]]
 
 def select(
     job: Job,
-    held: Held,
+    held: HeldJob,
     release: Release,
     *,
     prefetch: Prefetch,
@@ -36,7 +36,7 @@ def select(
     selector = release.selector
     if selector is None:
         raise Invalid("selector_missing", f"release {release.id} has no selector: name a label, or train a selector")
-    patiently(lambda: prefetch(selector), held, store_patience_seconds)
+    retry_unavailable(lambda: prefetch(selector), held, store_patience_seconds)
     held.check()
     started = time.perf_counter()
     text = selection_text(selector.text, str(job.body["input"]), job.body.get("instruction") or "")
@@ -51,7 +51,7 @@ def select(
         attempts.end(calls.finish(job, JobState.REJECTED, selection=fields, error=_rejection(selection)))
     else:
         group = release.labels[selection.label].group if selection.label else BASE_GROUP
-        sent = ledger.do_patiently(
+        sent = ledger.do_with_retries(
             calls.route(job, queue=generate_queue(group), label=selection.label, selection=fields), 60
         )
         attempts.send(sent)

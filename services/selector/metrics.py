@@ -4,7 +4,7 @@ from typing import get_args
 
 from prometheus_client import Counter, Histogram
 
-from shared.contracts.selection import Asked, Selection
+from shared.contracts.selection import DecidedBy, Selection
 
 BATCH_SIZE = Histogram(
     "signalbox_selector_batch_size", "Texts that the language model scored together", buckets=[1, 2, 4, 8, 16, 32, 64]
@@ -15,7 +15,7 @@ PROBABILITY = Histogram(
 SELECTIONS = Counter("signalbox_selections", "Selections made, by who was asked: light, llm or both", ["by"])
 REJECTS = Counter("signalbox_rejects", "Requests that no label was found for", ["reason"])
 LOADS = Counter("signalbox_selector_loads", "Selectors of a language model loaded into memory")
-for _by in get_args(Asked):
+for _by in get_args(DecidedBy):
     SELECTIONS.labels(_by)  # a rate needs the zero before the first one
 _BELOW_THRESHOLD = REJECTS.labels("below_threshold")
 

@@ -3,7 +3,7 @@
 import shutil
 
 from services.trainer import metrics
-from services.trainer.context import Workshop
+from services.trainer.context import TrainingContext
 from services.trainer.handlers import train
 from shared.adapter_files import BaseShapes
 from shared.contracts.jobs import Job
@@ -14,7 +14,7 @@ from shared.names import TRAIN_QUEUE, TaskName
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.settings import Settings
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 from shared.worker.service import Service, end_on_sigterm, publish_base_model
 
 IDLE_SECONDS = 120.0
@@ -31,7 +31,7 @@ def main(*, once: bool = False) -> None:
     service = Service(settings, "trainer", [TRAIN_QUEUE], concurrency=1)
     base_folder = resolve_base_model(settings)
     publish_base_model(service, base_model_id(base_folder), BaseShapes.from_folder(base_folder).to_dict())
-    workshop = Workshop(
+    context = TrainingContext(
         base_folder=base_folder,
         base_model=base_model_id(base_folder),
         tokenizer=load_tokenizer(base_folder),
@@ -46,13 +46,13 @@ def main(*, once: bool = False) -> None:
         training_launcher=settings.training_launcher,
     )
 
-    def work(job: Job, held: Held) -> None:
+    def work(job: Job, held: HeldJob) -> None:
         try:
-            train(job, held, workshop)
+            train(job, held, context)
         finally:
             metrics.clear()
-            shutil.rmtree(workshop.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
-            memory.give_back()
+            shutil.rmtree(context.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
+            memory.return_free_memory()
 
     service.on(TaskName.TRAIN, work)
     if once:

@@ -21,20 +21,20 @@ from shared.registry import Registry
 from shared.registry.store import ObjectStore
 from shared.worker.attempt import Attempts
 from shared.worker.event_writer import EventWriter
-from shared.worker.leases import Held
-from shared.worker.retry import PatientStore
+from shared.worker.leases import HeldJob
+from shared.worker.retry import RetryingStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from services.trainer.training.loop import Hooks, Progress
+    from services.trainer.training.loop import Callbacks, Progress
 
 log = structlog.get_logger()
 MIN_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class TrainingContext:
     """The parts of the trainer process; none of them changes between jobs."""
 
     base_folder: Path
@@ -53,9 +53,9 @@ class Workshop:
     training_launcher: str = ""
     """The command that starts the processes of a training; empty where it runs in the trainer's own."""
 
-    def waiting(self, held: Held) -> "Workshop":
+    def waiting(self, held: HeldJob) -> "TrainingContext":
         """The same workshop, whose registry waits for the object store as long as this job may."""
-        patient = PatientStore(self.store, held, self.store_patience_seconds)
+        patient = RetryingStore(self.store, held, self.store_patience_seconds)
         return replace(self, registry=self.registry.with_store(patient))
 
     def report(self, job: Job, stage: str, **more: Any) -> None:
@@ -83,9 +83,9 @@ class Workshop:
         """The checkpoints of one of the job's runs in the store."""
         return Checkpoints(self.registry.store, job.id, run)
 
-    def hooks(self, job: Job, held: Held, kind: str, run: str = "") -> "Hooks":
+    def callbacks(self, job: Job, held: HeldJob, kind: str, run: str = "") -> "Callbacks":
         """Progress to the ledger, checkpoints to the store where it answers, a stop within one step."""
-        from services.trainer.training.loop import Hooks
+        from services.trainer.training.loop import Callbacks
 
         def on_progress(progress: "Progress") -> None:
             metrics.show(kind, progress)
@@ -101,7 +101,7 @@ class Workshop:
             metrics.CHECKPOINTS.labels("stored").inc()
             self.report(job, "checkpoint", step=step)
 
-        return Hooks(on_progress, on_checkpoint, lambda: held.must_stop)
+        return Callbacks(on_progress, on_checkpoint, lambda: held.must_stop)
 
     def resume_from(self, job: Job, into: Path, run: str = "") -> Path | None:
         """The last checkpoint of this run by an attempt that was killed, if any."""

@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from services.trainer.context import Workshop
+from services.trainer.context import TrainingContext
 from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.comparison import train_comparison
 from services.trainer.jobs.selector import make_release
@@ -13,32 +13,32 @@ from shared.contracts.jobs import Job, JobState
 from shared.contracts.training import AdapterTrain, ComparisonTrain, TrainingBody, parse_training
 from shared.errors import Invalid, SignalboxError, StaleAttempt
 from shared.ledger import LedgerAway, calls
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 log = structlog.get_logger()
 
 
-def train(job: Job, held: Held, workshop: Workshop) -> None:
+def train(job: Job, held: HeldJob, context: TrainingContext) -> None:
     """Run a training job to its end; its checkpoints go when it ends, and stay when its trainer is killed."""
     try:
-        end = calls.finish(job, JobState.SUCCEEDED, result=run_kind(job, held, _body(job), workshop.waiting(held)))
+        end = calls.finish(job, JobState.SUCCEEDED, result=run_kind(job, held, _body(job), context.waiting(held)))
     except SignalboxError as error:
         if isinstance(error, StaleAttempt | LedgerAway) or held.reason in ("drain", "stale"):
             raise  # another attempt has the job, or will have it, and needs the checkpoints
         log.warning("job_failed", code=error.code, detail=error.detail)
         end = calls.fail(job, error)
-    workshop.events.flush()
-    if workshop.attempts.end(end):
-        workshop.forget_checkpoints(job)
+    context.events.flush()
+    if context.attempts.end(end):
+        context.forget_checkpoints(job)
 
 
-def run_kind(job: Job, held: Held, body: TrainingBody, workshop: Workshop) -> dict[str, Any]:
+def run_kind(job: Job, held: HeldJob, body: TrainingBody, context: TrainingContext) -> dict[str, Any]:
     """Do what the body's kind says."""
     if isinstance(body, AdapterTrain):
-        return train_adapter(job, held, body, workshop)
+        return train_adapter(job, held, body, context)
     if isinstance(body, ComparisonTrain):
-        return train_comparison(job, held, body, workshop)
-    return make_release(job, held, body, workshop)
+        return train_comparison(job, held, body, context)
+    return make_release(job, held, body, context)
 
 
 def _body(job: Job) -> TrainingBody:

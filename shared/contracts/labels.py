@@ -8,7 +8,7 @@ from shared.errors import Invalid
 # A name may hold underscores, so the dot alone separates the halves; no slash: names become object keys.
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,31}$")
 
-REJECT = "none.none"
+BACKGROUND = "none.none"
 """The pseudo-label of a selector that was shown background rows: it belongs to no adapter."""
 
 

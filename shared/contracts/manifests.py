@@ -7,10 +7,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
-from shared.contracts.labels import REJECT, parse_label
+from shared.contracts.labels import BACKGROUND, parse_label
 from shared.names import BASE_GROUP, generate_queue
 
-Reading = Literal["input", "instruction+input"]
+SelectorText = Literal["input", "instruction+input"]
 """What a selector reads of a request."""
 SelectorKind = Literal["cascade", "llm", "light"]
 
@@ -77,7 +77,12 @@ class ReleaseLabel(_Manifest):
 
 
 class ReleaseSelector(_Manifest):
-    """The selector of a release: a light one, a language model's LoRA, or both in a cascade; and how they are read."""
+    """The selector of a release: a light one, a language model's LoRA, or both in a cascade; and how they are read.
+
+    Stored releases and clients know `cascade_threshold` as `sure`, and `conformal_threshold` as `floor`.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     light: str = ""
     """Digest of the light selector; empty where the language model decides alone."""
@@ -90,16 +95,16 @@ class ReleaseSelector(_Manifest):
     """The log-probabilities of each, times its weight, add up to the selector's logits: 1 / weight is a temperature."""
     light_alone_weight: float = 1.0
     """The light selector's weight where it decides alone."""
-    sure: float = Field(default=2.0, ge=0)
+    cascade_threshold: float = Field(default=2.0, ge=0, alias="sure")
     """The light selector decides alone where a probability reaches this; above 1 it never does."""
     none_weight: float = Field(default=0.0, ge=0)
     """How much the probability of `none.none` counts once more in the confidence of the best label."""
     threshold: float = Field(default=0.5, ge=0, le=1)
     """The confidence from which on the best label is taken."""
     coverage: float = Field(default=0.95, gt=0, lt=1)
-    floor: float = Field(default=0.0, ge=0, le=1)
+    conformal_threshold: float = Field(default=0.0, ge=0, le=1, alias="floor")
     """All labels at least this probable hold the right one with probability `coverage` (split conformal prediction)."""
-    text: Reading = "input"
+    text: SelectorText = "input"
 
     @model_validator(mode="after")
     def _reads_somehow(self) -> Self:
@@ -154,7 +159,7 @@ class Release(_Manifest):
     def _is_whole(self) -> Self:
         for label in self.labels:
             parse_label(label)
-        if self.selector and set(self.selector.labels) - {REJECT} != set(self.labels):
+        if self.selector and set(self.selector.labels) - {BACKGROUND} != set(self.labels):
             raise ValueError("the selector's labels are not the release's labels")
         return self
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from shared.contracts.labels import REJECT
-from shared.contracts.manifests import Reading, ReleaseSelector
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.manifests import ReleaseSelector, SelectorText
 
 RUNNERS_UP = 3
 
-Asked = Literal["light", "llm", "both"]
+DecidedBy = Literal["light", "llm", "both"]
 
 Row = Sequence[float]
 """Log-probabilities of a selector's labels, in its order, before calibration."""
@@ -33,7 +33,7 @@ class Selection(NamedTuple):
     runners_up: list[Candidate]
     label_set: list[str]
     """Every real label probable enough that together they hold the right one as often as the release states."""
-    by: Asked
+    by: DecidedBy
     """Who was asked."""
 
     def as_fields(self, selector: ReleaseSelector) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Selection(NamedTuple):
         }
 
 
-def selection_text(reading: Reading, text: str, instruction: str = "") -> str:
+def selection_text(reading: SelectorText, text: str, instruction: str = "") -> str:
     """What a selector reads, trained or serving: the input alone (as in the paper), or the instruction and it."""
     return f"{instruction}\n{text}" if instruction and reading == "instruction+input" else text
 
@@ -66,13 +66,13 @@ def select(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[]
     return decide(selector, *read(selector, light, llm))
 
 
-def read(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[], Row]) -> tuple[list[float], Asked]:
+def read(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[], Row]) -> tuple[list[float], DecidedBy]:
     """Calibrated probabilities of the labels, and who was asked; see `select`."""
     if not selector.light:
         return _calibrated([(selector.llm_weight, llm())]), "llm"
     quick = light()
     alone = alone_probabilities(selector, quick)
-    if not selector.llm or max(alone) >= selector.sure:
+    if not selector.llm or max(alone) >= selector.cascade_threshold:
         return alone, "light"
     return _calibrated([(selector.light_weight, quick), (selector.llm_weight, llm())]), "both"
 
@@ -82,31 +82,31 @@ def alone_probabilities(selector: ReleaseSelector, light: Row) -> list[float]:
     return _calibrated([(selector.light_alone_weight, light)])
 
 
-def decide(selector: ReleaseSelector, probabilities: Row, by: Asked) -> Selection:
+def decide(selector: ReleaseSelector, probabilities: Row, by: DecidedBy) -> Selection:
     """Take the best real label where its confidence reaches the release's threshold, and none otherwise."""
     ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
-    best, *others = real = [c for c in ranked if c.label != REJECT]
+    best, *others = real = [c for c in ranked if c.label != BACKGROUND]
     confidence = _confidence(ranked, best, selector.none_weight)
-    label_set = [c.label for c in real if c.probability >= selector.floor]
+    label_set = [c.label for c in real if c.probability >= selector.conformal_threshold]
     taken = confidence >= selector.threshold
     return Selection(best.label if taken else "", best, confidence, others[:RUNNERS_UP], label_set, by)
 
 
 def _confidence(ranked: Sequence[Candidate], best: Candidate, none_weight: float) -> float:
-    """The best label's probability, whose odds are divided by the probability of `REJECT` to the power of its weight.
+    """The best label's probability, its odds divided by the probability of `BACKGROUND` to the power of its weight.
 
     Two texts may be equally unsure, one between two labels and one between a label and none: this tells them apart.
     """
-    none = next((c.probability for c in ranked if c.label == REJECT), 1.0)
+    none = next((c.probability for c in ranked if c.label == BACKGROUND), 1.0)
     others = sum(c.probability for c in ranked if c is not best)
     against = others * none**none_weight
     return best.probability / (best.probability + against) if best.probability else 0.0
 
 
-def _calibrated(opinions: Sequence[tuple[float, Row]]) -> list[float]:
+def _calibrated(scores: Sequence[tuple[float, Row]]) -> list[float]:
     """The weighted product of what several say, as probabilities (Hinton 2002: a product of experts)."""
-    columns = zip(*(row for _, row in opinions), strict=True)
-    totals = [sum(weight * score for (weight, _), score in zip(opinions, column, strict=True)) for column in columns]
+    columns = zip(*(row for _, row in scores), strict=True)
+    totals = [sum(weight * score for (weight, _), score in zip(scores, column, strict=True)) for column in columns]
     top = max(totals)
     shares = [math.exp(total - top) for total in totals]
     whole = sum(shares)

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from shared.contracts.labels import REJECT, parse_label
-from shared.contracts.manifests import Reading, Release, SelectorKind
+from shared.contracts.labels import BACKGROUND, parse_label
+from shared.contracts.manifests import Release, SelectorKind, SelectorText
 from shared.errors import Conflict, Invalid
 
 LabelName = Annotated[str, Field(max_length=65), AfterValidator(lambda text: str(parse_label(text)))]
@@ -69,7 +69,7 @@ class LoraSettings(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
-class SelectionSettings(BaseModel):
+class RepresentationSettings(BaseModel):
     """How the representation set is chosen (paper, section 3.3)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -206,23 +206,23 @@ class _NewLabels(_SelectorTraining):
     missing_adapters: MissingAdapters = "refuse"
     """A label without an adapter ends the job, or, with `allow`, stands in the candidate without one: that can be
     measured and updated, but not promoted."""
-    selection: SelectionSettings = SelectionSettings()
+    selection: RepresentationSettings = RepresentationSettings()
 
     @property
     def datasets(self) -> dict[str, str]:
         """Data set of each label, background among them."""
-        return {**self.labels, **({REJECT: self.background} if self.background else {})}
+        return {**self.labels, **({BACKGROUND: self.background} if self.background else {})}
 
     def with_datasets(self, find: FindDataset) -> Self:
         """The same with every data set replaced by what `find` answers."""
         found = {label: find(ref, label) for label, ref in self.datasets.items()}
-        return self.model_copy(update={"background": found.pop(REJECT, None), "labels": found})
+        return self.model_copy(update={"background": found.pop(BACKGROUND, None), "labels": found})
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         strangers = (set(self.adapters) | set(self.groups)) - set(self.labels)
-        if strangers or REJECT in self.labels:
-            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(strangers) or REJECT}")
+        if strangers or BACKGROUND in self.labels:
+            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(strangers) or BACKGROUND}")
         return self
 
 
@@ -237,7 +237,7 @@ class SelectorTrain(_NewLabels):
     """How the language model answers: by the `names` of the labels, which its prompt lists (the paper's way), or by a
     linear `head` on its last hidden state, with the text alone as its prompt. `auto` takes the head where the prompt
     without its text would fill over half of `max_length`."""
-    text: Reading = "input"
+    text: SelectorText = "input"
     reject_policy: Literal["base", "error"] = "base"
 
     @model_validator(mode="after")
@@ -284,7 +284,7 @@ class SelectorBalance(_SelectorUpdate):
     hard_below: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Accuracy on the validation rows of the release to update."""
     easy_from: Annotated[float, Field(ge=0, le=1)] = 0.95
-    selection: SelectionSettings = SelectionSettings()
+    selection: RepresentationSettings = RepresentationSettings()
 
     @property
     def named_hard(self) -> set[str]:
@@ -326,7 +326,7 @@ class SelectorDelete(_SelectorUpdate):
         """Raise `Invalid`: `label_unknown`, or `labels_too_few` where too little would be left to select among."""
         _check_known(set(self.labels), release)
         left = len(set(release.labels) - set(self.labels))
-        has_background = self.deleted_texts == "reject" or REJECT in release.representation
+        has_background = self.deleted_texts == "reject" or BACKGROUND in release.representation
         if not left or left + has_background < 2:
             raise Invalid(
                 "labels_too_few",

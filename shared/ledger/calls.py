@@ -223,9 +223,9 @@ def fail(job: Job, error: SignalboxError) -> Call[list[Sent]]:
     return finish(job, JobState.CANCELLED if error.code == "cancelled" else JobState.FAILED, error=why)
 
 
-def give_back(job: Job) -> Call[Sent]:
+def release_unfinished(job: Job) -> Call[Sent]:
     """Return a job unfinished without counting a lost lease; raises `StaleAttempt`, `CancelledMeanwhile`."""
-    return Call("give_back", {"id": job.id, "attempt": job.attempt}, _waits(job), _stale(job))
+    return Call("release_unfinished", {"id": job.id, "attempt": job.attempt}, _waits(job), _stale(job))
 
 
 def cancel(job_id: str, tenant_id: str) -> Call[JobState]:

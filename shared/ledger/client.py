@@ -16,7 +16,7 @@ from redis.retry import Retry
 from shared.contracts.jobs import TRANSITIONS
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
-from shared.ledger.coalesce import Together
+from shared.ledger.coalesce import Coalescer
 
 T = TypeVar("T")
 _SCRIPT = (Path(__file__).parent / "ledger.lua").read_text()
@@ -75,7 +75,7 @@ class Ledger:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
-        self._together: Together[list[str], Any] = Together(self._run)
+        self._together: Coalescer[list[str], Any] = Coalescer(self._run)
 
     def do(self, call: Call[T]) -> T:
         """Run one operation; raises what the call names, and `LedgerAway`."""
@@ -103,9 +103,9 @@ class Ledger:
         except redis.RedisError as error:
             return error
 
-    def do_patiently(self, call: Call[T], patience_seconds: float) -> T:
+    def do_with_retries(self, call: Call[T], retry_seconds: float) -> T:
         """Run one operation, again and again while Redis restarts; for writes that harm nobody when run twice."""
-        until = time.monotonic() + patience_seconds
+        until = time.monotonic() + retry_seconds
         pause = 0.05
         while True:
             try:

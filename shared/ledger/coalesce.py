@@ -8,7 +8,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 
-class Together(Generic[A, R]):
+class Coalescer(Generic[A, R]):
     """One round trip for all calls that came while the one before was under way.
 
     Every call of its own costs a thread five hand-overs of Python's lock and wakes the server up once more. A call that

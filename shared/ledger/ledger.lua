@@ -289,7 +289,7 @@ function op.finish(a)
 end
 
 -- A worker that must stop returns what it holds: no lease was lost, so none is counted.
-function op.give_back(a)
+function op.release_unfinished(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
   return wait_again(job, job.queue, {})

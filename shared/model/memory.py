@@ -4,7 +4,7 @@ import ctypes
 import gc
 
 
-def give_back() -> None:
+def return_free_memory() -> None:
     """Return what is free inside this process to the system; does nothing where the C library cannot.
 
     glibc keeps freed blocks below one that is still in use: a trainer stayed at 7 GiB after a job that had needed as

@@ -9,7 +9,7 @@ from redis.retry import Retry
 
 from shared.errors import Unavailable
 from shared.ledger.calls import Sent
-from shared.ledger.coalesce import Together
+from shared.ledger.coalesce import Coalescer
 from shared.queue.envelopes import Envelopes
 
 
@@ -27,7 +27,7 @@ class Bus:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._envelopes = Envelopes()
-        self._together: Together[tuple[str, str], None] = Together(self._push)
+        self._together: Coalescer[tuple[str, str], None] = Coalescer(self._push)
 
     def send(self, sent: Sent) -> None:
         """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends it later)."""

@@ -12,8 +12,8 @@ from shared.ledger import Ledger, LedgerAway, as_ledger_away, calls
 from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired, Sent
 from shared.observability import metrics, tracing
 from shared.queue.bus import Bus
-from shared.worker.exclusive import Company
-from shared.worker.leases import Held, LeaseKeeper
+from shared.worker.exclusive import ExclusiveGate
+from shared.worker.leases import HeldJob, LeaseKeeper
 
 log = structlog.get_logger()
 
@@ -21,24 +21,22 @@ log = structlog.get_logger()
 class Attempts:
     """Runs one attempt at a time in each thread that calls it; the last try at a job runs while no other does."""
 
-    def __init__(
-        self, ledger: Ledger, bus: Bus, leases: LeaseKeeper, owner: str, *, patience_seconds: float = 60
-    ) -> None:
+    def __init__(self, ledger: Ledger, bus: Bus, leases: LeaseKeeper, owner: str, *, retry_seconds: float = 60) -> None:
         self._ledger = ledger
         self._bus = bus
         self._leases = leases
         self._owner = owner
-        self._patience_seconds = patience_seconds
-        self._company = Company()
+        self._retry_seconds = retry_seconds
+        self._company = ExclusiveGate()
 
-    def run(self, job_id: str, queue: str, work: Callable[[Job, Held], None]) -> None:
+    def run(self, job_id: str, queue: str, work: Callable[[Job, HeldJob], None]) -> None:
         """Acquire the job and do the work; whatever happens, the ledger says how it ended, or who has it now."""
         try:
             self._run_in_company(job_id, queue, work)
         except NotAcquired as refusal:
             log.info("message_ignored", job_id=job_id, why=refusal.code)
 
-    def _run_in_company(self, job_id: str, queue: str, work: Callable[[Job, Held], None]) -> None:
+    def _run_in_company(self, job_id: str, queue: str, work: Callable[[Job, HeldJob], None]) -> None:
         try:
             with self._company.beside_others():
                 self._work(self._acquire(job_id, queue, beside_others=True), work)
@@ -50,7 +48,7 @@ class Attempts:
         lease_seconds = self._leases.lease_seconds
         return self._ledger.do(calls.acquire(job_id, queue, self._owner, lease_seconds, beside_others=beside_others))
 
-    def _work(self, job: Job, work: Callable[[Job, Held], None]) -> None:
+    def _work(self, job: Job, work: Callable[[Job, HeldJob], None]) -> None:
         with (
             structlog.contextvars.bound_contextvars(job_id=job.id, release=job.release, attempt=job.attempt),
             self._leases.hold(job) as held,
@@ -69,7 +67,7 @@ class Attempts:
                 self._stopped(job, held, error)
             except LedgerAway as error:  # no fault of the job
                 log.warning("ledger_away", error=error.detail)
-                self._give_back(job)
+                self._release_unfinished(job)
             except SignalboxError as error:
                 log.warning("job_failed", code=error.code, detail=error.detail)
                 self.end(calls.fail(job, error))
@@ -91,7 +89,7 @@ class Attempts:
         Answers whether this attempt wrote it: a stale one must not act as if it had.
         """
         try:
-            released = self._ledger.do_patiently(call, self._patience_seconds)
+            released = self._ledger.do_with_retries(call, self._retry_seconds)
         except StaleAttempt:
             log.warning("attempt_is_stale")
             return False
@@ -100,15 +98,15 @@ class Attempts:
             self.send(sent)
         return True
 
-    def _stopped(self, job: Job, held: Held, error: Cancelled) -> None:
+    def _stopped(self, job: Job, held: HeldJob, error: Cancelled) -> None:
         if held.reason == "drain":
-            self._give_back(job)
+            self._release_unfinished(job)
         elif held.reason != "stale":
             self.end(calls.fail(job, error))
 
-    def _give_back(self, job: Job) -> None:
+    def _release_unfinished(self, job: Job) -> None:
         with contextlib.suppress(StaleAttempt, CancelledMeanwhile):
-            self.send(self._ledger.do_patiently(calls.give_back(job), self._patience_seconds))
+            self.send(self._ledger.do_with_retries(calls.release_unfinished(job), self._retry_seconds))
 
 
 def _observe_wait(job: Job) -> None:

@@ -19,9 +19,9 @@ Event = tuple[str, int, str, dict[str, Any]]
 class EventWriter:
     """One thread a process that writes events in batches, the text of one job's neighbouring pieces joined."""
 
-    def __init__(self, ledger: Ledger, *, patience_seconds: float = 60) -> None:
+    def __init__(self, ledger: Ledger, *, retry_seconds: float = 60) -> None:
         self._ledger = ledger
-        self._patience_seconds = patience_seconds
+        self._retry_seconds = retry_seconds
         self._pending: list[Event] = []
         self._writing: list[Event] = []
         self._wake = threading.Condition()
@@ -37,7 +37,7 @@ class EventWriter:
     def flush(self) -> None:
         """Return when nothing waits to be written any more."""
         with self._wake:
-            self._wake.wait_for(lambda: not (self._pending or self._writing), timeout=self._patience_seconds)
+            self._wake.wait_for(lambda: not (self._pending or self._writing), timeout=self._retry_seconds)
 
     def take(self, job: Job) -> list[Event]:
         """Take back what waits of this job, for its end to carry along; what is being written is written first."""
@@ -48,7 +48,7 @@ class EventWriter:
         with self._wake:
             own = list(filter(is_own, self._pending))
             self._pending = list(itertools.filterfalse(is_own, self._pending))
-            self._wake.wait_for(lambda: not any(map(is_own, self._writing)), timeout=self._patience_seconds)
+            self._wake.wait_for(lambda: not any(map(is_own, self._writing)), timeout=self._retry_seconds)
         return _joined(own)
 
     def _run(self) -> None:
@@ -64,7 +64,7 @@ class EventWriter:
     def _write(self, batch: list[Event], number: int) -> None:
         try:
             call = calls.append(_joined(batch), writer=self._name, batch=number)
-            self._ledger.do_patiently(call, self._patience_seconds)
+            self._ledger.do_with_retries(call, self._retry_seconds)
         except Unavailable as error:
             log.warning("events_dropped", count=len(batch), error=error.detail)
         except Exception:  # without this thread no job of the process streams any more

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 
 
-class Company:
+class ExclusiveGate:
     """Threads that work beside each other, or alone; who wants to be alone is next."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ STUCK_SECONDS = 120.0
 """How long no turn may come before a process counts as stuck: a ledger that is away holds one up for some seconds."""
 
 
-class Held:
+class HeldJob:
     """A job under a live lease; `on_stop` is called once, from another thread, when the work has to end."""
 
     def __init__(self, job: Job) -> None:
@@ -64,7 +64,7 @@ class Held:
         if self.must_stop:
             raise Cancelled("cancelled", f"job {self.job.id} was stopped ({self.reason})")
 
-    def give_back(self) -> NoReturn:
+    def release_unfinished(self) -> NoReturn:
         """End this attempt without a result: the job waits in its queue again, and no lease counts as lost."""
         self.stop("drain")
         raise Cancelled("given_back", f"job {self.job.id} goes back to its queue")
@@ -89,7 +89,7 @@ class LeaseKeeper:
         self._every_seconds = settings.heartbeat_seconds
         self.lease_seconds = settings.lease_seconds
         self._turned_at = self._noted_at = -math.inf
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldJob] = {}
         self._is_draining = False
         self._lock = threading.Lock()  # guards the two above
         self._stop = threading.Event()
@@ -116,9 +116,9 @@ class LeaseKeeper:
         return not self._stop.is_set() and time.monotonic() - self._noted_at < self.lease_seconds
 
     @contextlib.contextmanager
-    def hold(self, job: Job) -> Iterator[Held]:
+    def hold(self, job: Job) -> Iterator[HeldJob]:
         """Keep this job's lease alive for the length of the block; an older attempt in this process has lost it."""
-        held = Held(job)
+        held = HeldJob(job)
         with self._lock:
             older = self._held.get(job.id)
             self._held[job.id] = held

@@ -9,14 +9,14 @@ import structlog
 
 from shared.errors import Unavailable
 from shared.registry.store import ObjectStore
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 log = structlog.get_logger()
 T = TypeVar("T")
 PAUSE_SECONDS = 1.0
 
 
-def patiently(call: Callable[[], T], held: Held, seconds: float) -> T:
+def retry_unavailable(call: Callable[[], T], held: HeldJob, seconds: float) -> T:
     """Call until it succeeds; raises `Unavailable` when that takes too long, `Cancelled` when the job has to stop."""
     until = time.monotonic() + seconds
     while True:
@@ -30,10 +30,10 @@ def patiently(call: Callable[[], T], held: Held, seconds: float) -> T:
         held.wait(min(PAUSE_SECONDS, left))
 
 
-class PatientStore:
+class RetryingStore:
     """An object store whose every call waits for the store, on behalf of one job."""
 
-    def __init__(self, store: ObjectStore, held: Held, seconds: float) -> None:
+    def __init__(self, store: ObjectStore, held: HeldJob, seconds: float) -> None:
         self._store = store
         self._held = held
         self._seconds = seconds
@@ -67,4 +67,4 @@ class PatientStore:
         self._wait(lambda: self._store.delete(key))
 
     def _wait(self, call: Callable[[], T]) -> T:
-        return patiently(call, self._held, self._seconds)
+        return retry_unavailable(call, self._held, self._seconds)

@@ -30,7 +30,7 @@ from shared.settings import Settings
 from shared.worker import probes
 from shared.worker.attempt import Attempts
 from shared.worker.event_writer import EventWriter
-from shared.worker.leases import Held, LeaseKeeper
+from shared.worker.leases import HeldJob, LeaseKeeper
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class Service:
             known = self._releases[tenant_id, release_id] = self.registry.release(tenant_id, release_id)
         return known
 
-    def on(self, task: TaskName, work: Callable[[Job, Held], None]) -> None:
+    def on(self, task: TaskName, work: Callable[[Job, HeldJob], None]) -> None:
         """Register the service's one task; it is a door: parse the message, run one attempt, end."""
 
         @self.celery.task(name=task, bind=True)  # type: ignore[untyped-decorator]

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from services.cli.client import ApiError, Client
-from services.cli.local.run_state import Place
+from services.cli.local.run_state import RunState
 from shared.security import api_keys
 from tests.e2e.conftest import eventually
 
@@ -65,7 +65,7 @@ def test_no_password_and_no_key_stands_in_a_log_or_a_command_line(released):
     secrets = {urlsplit(env[f"SIGNALBOX_{name}_URL"]).password for env in environments for name in ("REDIS", "BROKER")}
     secrets |= {
         supervisor.settings.s3_secret_key.get_secret_value(),
-        Place(supervisor.settings.data_dir).read()["api_key"],
+        RunState(supervisor.settings.data_dir).read()["api_key"],
     }
     assert len(secrets) == 10  # four services at two servers, the store, the API
     data = supervisor.settings.data_dir

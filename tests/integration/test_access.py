@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 from limits import RateLimitItemPerSecond
 
-from services.api.infra.rate_limits import Quotas
+from services.api.infra.rate_limits import RateLimits
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
 from services.cli.local.secrets import new_passwords, write_secret
 from services.cli.local.servers import free_ports, redis_server
@@ -135,7 +135,7 @@ def test_a_restart_brings_back_what_a_service_wrote(tmp_path):
         ledger.do(calls.create(job, 60))
         server.kill()
         server.start()
-        assert ledger.do_patiently(calls.get(job.id), 10).id == job.id
+        assert ledger.do_with_retries(calls.get(job.id), 10).id == job.id
     finally:
         server.kill()
 
@@ -207,7 +207,7 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     held = [own.do(calls.acquire(job_id, queue, account, 60)) for job_id in jobs[:4]]
     own.do(calls.heartbeat(account, [queue], [(job.id, job.attempt) for job in held], {}, 60))
     own.do(calls.append([(held[0].id, 1, "progress", {"step": 1})], writer="x", batch=1))
-    own.do(calls.give_back(held[0]))
+    own.do(calls.release_unfinished(held[0]))
     own.do(calls.finish(held[1], JobState.SUCCEEDED, events=[(held[1].id, 1, "token", {"text": "a"})], result={}))
     own.do(calls.fail(held[2], Invalid("x", "y")))
     if account == "selector":
@@ -275,7 +275,7 @@ def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stor
 async def test_the_api_may_count_requests_from_one_window_into_the_next(urls):
     """The counters of `limits`, of a second instead of a minute: where one ends, its key is renamed."""
     client = redis.asyncio.Redis.from_url(urls["ledger", "api"], decode_responses=True)
-    limiter = Quotas(client, Settings()).limiter
+    limiter = RateLimits(client, Settings()).limiter
     item = RateLimitItemPerSecond(2)
     until = time.monotonic() + 10
     for _ in range(3):  # windows

@@ -73,7 +73,7 @@ def test_a_stale_attempt_can_write_nothing(ledger):
     for write in (
         calls.route(old, queue="generate.g", label="a.b", selection={}),
         calls.finish(old, JobState.SUCCEEDED, result={}),
-        calls.give_back(old),
+        calls.release_unfinished(old),
     ):
         with pytest.raises(StaleAttempt):
             ledger.do(write)
@@ -152,7 +152,7 @@ def test_lost_leases_count_per_stage(ledger):
 def test_giving_back_counts_no_lost_lease(ledger):
     job_id = make(ledger)
     for _ in range(5):
-        assert ledger.do(calls.give_back(take(ledger, job_id))).queue == "select"
+        assert ledger.do(calls.release_unfinished(take(ledger, job_id))).queue == "select"
     assert take(ledger, job_id).lost_leases == 0
 
 
@@ -356,7 +356,7 @@ def test_a_deadline_that_passed_during_an_attempt_ends_the_job_when_it_waits_aga
     ledger.redis.zadd("sb:deadlines", {job_id: 1})
     ledger.redis.hset(f"sb:job:{job_id}", "deadline_ms", 1)
     ledger.do(calls.expire("select"))  # forgets it: a running job's deadline is its engine's
-    ledger.do(calls.give_back(job))
+    ledger.do(calls.release_unfinished(job))
     ledger.do(calls.expire("select"))
     assert ledger.do(calls.get(job_id)).error["code"] == "deadline_exceeded"
 
@@ -365,7 +365,7 @@ def route(job):
     return calls.route(job, queue="generate.g", label="a.b", selection={})
 
 
-@pytest.mark.parametrize("leave", [route, calls.give_back])
+@pytest.mark.parametrize("leave", [route, calls.release_unfinished])
 def test_a_job_cancelled_during_an_attempt_does_not_wait_again(ledger, leave):
     job = take(ledger, make(ledger))
     ledger.do(calls.cancel(job.id, "t"))

@@ -149,8 +149,8 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(twin.tries for twin in self.twins))
     @rule(draw=st.data())
-    def give_back(self, draw):
-        self.leave(*self.attempt(draw), calls.give_back)
+    def release_unfinished(self, draw):
+        self.leave(*self.attempt(draw), calls.release_unfinished)
 
     @precondition(lambda self: any(twin.state == "selecting" for twin in self.twins))
     @rule(draw=st.data())

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from kombu.exceptions import OperationalError
 
-from services.api.infra.event_feed import Feed
+from services.api.infra.event_feed import EventFeed
 from shared.contracts.jobs import JobKind, NewJob, new_job_id
 from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, Ledger, LedgerAway, calls
@@ -73,7 +73,7 @@ def test_a_job_goes_through_the_ledger_by_tls(secured):
 
 
 async def test_events_reach_a_reader_by_tls(secured):
-    ledger, feed = AsyncLedger(secured.redis_url), Feed(secured.redis_url, 10)
+    ledger, feed = AsyncLedger(secured.redis_url), EventFeed(secured.redis_url, 10)
     job = new_job()
     async with feed.reader(job.id) as reader:
         await ledger.do(calls.create(job, 60))

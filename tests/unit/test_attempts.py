@@ -5,7 +5,7 @@ import pytest
 from shared.contracts.jobs import Job
 from shared.errors import Cancelled
 from shared.worker.event_writer import _joined
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 
 def job():
@@ -14,7 +14,7 @@ def job():
 
 
 def test_a_stop_calls_what_ends_the_work_once_and_the_first_reason_stays():
-    held, calls = Held(job()), []
+    held, calls = HeldJob(job()), []
     held.on_stop(lambda: calls.append("stopped"))
     held.stop("cancel")
     held.stop("drain")
@@ -24,7 +24,7 @@ def test_a_stop_calls_what_ends_the_work_once_and_the_first_reason_stays():
 
 
 def test_a_stop_that_came_first_reaches_work_that_begins_later():
-    held, calls = Held(job()), []
+    held, calls = HeldJob(job()), []
     held.stop("stale")
     held.on_stop(lambda: calls.append("stopped"))
     assert calls == ["stopped"]

@@ -2,7 +2,7 @@
 
 import threading
 
-from shared.worker.exclusive import Company
+from shared.worker.exclusive import ExclusiveGate
 
 
 class Worker:
@@ -26,7 +26,7 @@ class Worker:
 
 
 def test_others_work_side_by_side():
-    company = Company()
+    company = ExclusiveGate()
     both = [Worker(company.beside_others()) for _ in range(2)]
     assert all(worker.is_in.wait(10) for worker in both)
     for worker in both:
@@ -34,7 +34,7 @@ def test_others_work_side_by_side():
 
 
 def test_who_is_alone_waits_for_those_who_work_and_keeps_those_who_come():
-    company = Company()
+    company = ExclusiveGate()
     first = Worker(company.beside_others())
     assert first.is_in.wait(10)
     lonely = Worker(company.alone())
@@ -50,7 +50,7 @@ def test_who_is_alone_waits_for_those_who_work_and_keeps_those_who_come():
 
 
 def test_two_that_want_to_be_alone_take_turns():
-    company = Company()
+    company = ExclusiveGate()
     one = Worker(company.alone())
     assert one.is_in.wait(10)
     other = Worker(company.alone())

@@ -5,8 +5,8 @@ import pytest
 from shared.contracts.jobs import Job
 from shared.errors import Cancelled, NotFound, Unavailable
 from shared.registry.store import FolderStore
-from shared.worker.leases import Held
-from shared.worker.retry import PatientStore, patiently
+from shared.worker.leases import HeldJob
+from shared.worker.retry import RetryingStore, retry_unavailable
 
 
 class AwayStore(FolderStore):
@@ -24,12 +24,12 @@ class AwayStore(FolderStore):
 
 
 def held():
-    return Held(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
+    return HeldJob(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
 
 
 def test_a_store_that_comes_back_in_time_is_read_and_written(tmp_path):
     store = AwayStore(tmp_path, times=1)
-    patient = PatientStore(store, held(), 0.05)
+    patient = RetryingStore(store, held(), 0.05)
     patient.put("a/b", b"x")
     store.times = 1
     assert patient.get("a/b") == b"x"
@@ -43,7 +43,7 @@ def test_patience_ends():
         raise Unavailable("store_unavailable", "away")
 
     with pytest.raises(Unavailable):
-        patiently(call, held(), 0.05)
+        retry_unavailable(call, held(), 0.05)
     assert len(calls) == 2
 
 
@@ -51,9 +51,9 @@ def test_nobody_waits_for_a_job_that_was_stopped(tmp_path):
     stopped = held()
     stopped.stop("cancel")
     with pytest.raises(Cancelled):
-        PatientStore(AwayStore(tmp_path, times=10**6), stopped, 3600).get("a")
+        RetryingStore(AwayStore(tmp_path, times=10**6), stopped, 3600).get("a")
 
 
 def test_what_is_not_there_is_told_at_once(tmp_path):
     with pytest.raises(NotFound):
-        PatientStore(FolderStore(tmp_path), held(), 3600).get("a")
+        RetryingStore(FolderStore(tmp_path), held(), 3600).get("a")

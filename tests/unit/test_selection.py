@@ -82,24 +82,24 @@ def test_very_small_log_likelihoods_do_not_underflow():
 
 
 def test_where_the_light_selector_is_sure_the_language_model_is_not_asked():
-    selection = select(selector(light="l", sure=0.8), lambda: logs(0.1, 0.85, 0.05), never)
+    selection = select(selector(light="l", cascade_threshold=0.8), lambda: logs(0.1, 0.85, 0.05), never)
     assert (selection.label, selection.by) == ("fin.sa", "light")
 
 
 def test_it_may_be_sure_that_no_label_fits():
-    selection = select(selector(light="l", sure=0.8), lambda: logs(0.1, 0.05, 0.85), never)
+    selection = select(selector(light="l", cascade_threshold=0.8), lambda: logs(0.1, 0.05, 0.85), never)
     assert (selection.label, selection.by) == ("", "light")
 
 
 def test_where_it_is_not_sure_the_product_of_both_decides():
-    cascade = selector(light="l", sure=0.8, light_weight=1.0, llm_weight=2.0)
+    cascade = selector(light="l", cascade_threshold=0.8, light_weight=1.0, llm_weight=2.0)
     selection = select(cascade, lambda: logs(0.6, 0.3, 0.1), lambda: logs(0.2, 0.7, 0.1))
     assert (selection.label, selection.by) == ("fin.sa", "both")
     assert selection.best.probability == pytest.approx(0.3 * 0.49 / (0.3 * 0.49 + 0.6 * 0.04 + 0.1 * 0.01))
 
 
 def test_how_sure_it_is_alone_is_calibrated_apart():
-    cascade = selector(light="l", sure=0.8, light_alone_weight=0.1, light_weight=5.0)
+    cascade = selector(light="l", cascade_threshold=0.8, light_alone_weight=0.1, light_weight=5.0)
     assert select(cascade, lambda: logs(0.1, 0.85, 0.05), lambda: logs(0.2, 0.7, 0.1)).by == "both"
 
 
@@ -117,6 +117,6 @@ def test_a_selector_of_nothing_is_refused_and_both_parts_give_it_its_name():
 
 def test_the_label_set_holds_every_real_label_that_is_probable_enough():
     row = logs(0.15, 0.5, 0.35)
-    assert by_llm(row, floor=0.1).label_set == ["fin.sa", "fin.ha"]
-    assert by_llm(row, floor=0.2).label_set == ["fin.sa"]
-    assert by_llm(row, floor=0.6).label_set == []
+    assert by_llm(row, conformal_threshold=0.1).label_set == ["fin.sa", "fin.ha"]
+    assert by_llm(row, conformal_threshold=0.2).label_set == ["fin.sa"]
+    assert by_llm(row, conformal_threshold=0.6).label_set == []

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.ledger.coalesce import Together
+from shared.ledger.coalesce import Coalescer
 
 
 class Road:
@@ -31,7 +31,7 @@ def waiting_count(together):
 def crowd():
     """`a` is under way, and three others wait."""
     road = Road()
-    together = Together(road.carry)
+    together = Coalescer(road.carry)
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(together, "a")]
         assert road.is_under_way.wait(10)
@@ -44,7 +44,7 @@ def crowd():
 
 
 def test_a_call_that_is_alone_goes_at_once():
-    together = Together(lambda asked: [one * 2 for one in asked])
+    together = Coalescer(lambda asked: [one * 2 for one in asked])
     assert [together(number) for number in (1, 2, 3)] == [2, 4, 6]
 
 
@@ -72,13 +72,13 @@ def test_a_trip_that_fails_fails_all_who_travelled_and_nobody_after_them():
             raise ConnectionError("cut off")
         return asked
 
-    together = Together(carry)
+    together = Coalescer(carry)
     with pytest.raises(ConnectionError):
         together("first")
     assert together("second") == "second"
 
 
 def test_a_storm_of_calls_is_answered_each_with_its_own():
-    together = Together(lambda asked: [one + 1 for one in asked])
+    together = Coalescer(lambda asked: [one + 1 for one in asked])
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(together, range(5000))) == list(range(1, 5001))

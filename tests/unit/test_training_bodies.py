@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.contracts.training import parse_training
 from shared.errors import Conflict, Invalid
@@ -57,7 +57,7 @@ def test_what_no_update_can_mean_is_refused(body):
     [
         ({**ADD, "labels": {"fin.sa": "d"}}, Conflict, "label_exists"),
         ({**DELETE, "labels": ["law.ie"]}, Invalid, "label_unknown"),
-        ({**DELETE, "labels": [REJECT]}, Invalid, "label_unknown"),
+        ({**DELETE, "labels": [BACKGROUND]}, Invalid, "label_unknown"),
         ({**DELETE, "labels": ["fin.sa", "fin.ha", "med.qa"]}, Invalid, "labels_too_few"),
         ({**DELETE, "labels": ["fin.sa", "fin.ha"], "deleted_texts": "forget"}, Invalid, "labels_too_few"),
         ({**BALANCE, "hard": ["law.ie"]}, Invalid, "label_unknown"),
@@ -74,7 +74,7 @@ def test_an_update_that_does_not_fit_its_release_says_why(body, error, code):
 def test_one_label_may_be_left_where_there_is_background_to_tell_it_from():
     forget = {**DELETE, "labels": ["fin.sa", "fin.ha"], "deleted_texts": "forget"}
     parse_training({**forget, "deleted_texts": "reject"}).check_against(THREE)
-    parse_training(forget).check_against(THREE.model_copy(update={"representation": {REJECT: "key"}}))
+    parse_training(forget).check_against(THREE.model_copy(update={"representation": {BACKGROUND: "key"}}))
 
 
 @pytest.mark.parametrize(

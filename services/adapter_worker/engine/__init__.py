@@ -11,9 +11,9 @@ __all__ = ["ENGINES", "DeadlineExceeded", "Engine", "Generation", "GenerationReq
 
 
 def _transformers(settings: Settings, base_folder: Path) -> Engine:
-    from services.adapter_worker.engine.native.engine import TransformersEngine
+    from services.adapter_worker.engine.native.engine import NativeEngine
 
-    return TransformersEngine.from_folder(settings, base_folder)
+    return NativeEngine.from_folder(settings, base_folder)
 
 
 def _echo(settings: Settings, base_folder: Path) -> Engine:  # noqa: ARG001 - one signature for all engines

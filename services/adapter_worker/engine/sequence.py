@@ -12,7 +12,7 @@ from services.adapter_worker.engine.native.sampler import Draw
 from shared.errors import Cancelled
 
 
-class Sequence:
+class SequenceState:
     """Lives from `generate` to its result; after construction only the engine thread touches it."""
 
     def __init__(

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from services.api.adapters import service as uploads
-from services.api.http.auth import Caller, PartsDep, Trainer
+from services.api.http.auth import Caller, ClientsDep, Trainer
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.jobs.schemas import PathRef
 from shared.contracts.manifests import AdapterManifest
@@ -34,12 +34,12 @@ _BODY = {
 
 
 @router.post("", status_code=201, openapi_extra=_BODY)
-async def upload(request: Request, parts: PartsDep, caller: Trainer, once: OnceDep) -> JSONResponse:
+async def upload(request: Request, clients: ClientsDep, caller: Trainer, once: OnceDep) -> JSONResponse:
     """Check a LoRA adapter against the base model and store it as the label's next version."""
     async with uploads.adapter_upload(request) as sent:  # only here, so that nobody without a key can send a file
 
         async def work() -> Answer:
-            manifest = await uploads.add_adapter(parts, caller.tenant_id, sent)
+            manifest = await uploads.add_adapter(clients, caller.tenant_id, sent)
             return Answer(201, view(manifest), {"Location": f"/v1/adapters/{manifest.ref}"})
 
         return await once({**sent.form.model_dump(), "file": await uploads.digest_of(sent.archive)}, work)
@@ -47,17 +47,17 @@ async def upload(request: Request, parts: PartsDep, caller: Trainer, once: OnceD
 
 @router.get("")
 async def list_adapters(
-    parts: PartsDep, caller: Caller, label: Annotated[str, Query(max_length=65)] = ""
+    clients: ClientsDep, caller: Caller, label: Annotated[str, Query(max_length=65)] = ""
 ) -> dict[str, Any]:
     """All adapters, by label and version."""
-    found = await asyncio.to_thread(parts.registry.adapters, caller.tenant_id, label)
+    found = await asyncio.to_thread(clients.registry.adapters, caller.tenant_id, label)
     return {"items": [view(manifest) for manifest in found]}
 
 
 @router.get("/{ref}")
-async def show(ref: PathRef, parts: PartsDep, caller: Caller) -> dict[str, Any]:
+async def show(ref: PathRef, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """One adapter by `label@n`, by label (its newest) or by digest."""
-    return view(await asyncio.to_thread(parts.registry.adapter, caller.tenant_id, ref))
+    return view(await asyncio.to_thread(clients.registry.adapter, caller.tenant_id, ref))
 
 
 def view(manifest: AdapterManifest) -> dict[str, Any]:

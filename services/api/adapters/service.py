@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 
-from services.api.infra.clients import Parts
+from services.api.infra.clients import Clients
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import AdapterManifest, DatasetManifest
@@ -72,13 +72,13 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
         yield AdapterUpload(form, file.file)
 
 
-async def add_adapter(parts: Parts, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
+async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
     """Check an archive against the base model and store it; raises `Invalid`, `Unavailable`."""
-    base_model = await parts.ledger.redis.get(BASE_MODEL_KEY)
+    base_model = await clients.ledger.redis.get(BASE_MODEL_KEY)
     if not base_model:
         raise Unavailable("base_model_unknown", "no worker has published its base model yet; start one and try again")
-    async with parts.uploads:
-        return await asyncio.to_thread(_add_adapter, parts, tenant_id, upload, str(base_model))
+    async with clients.uploads:
+        return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, str(base_model))
 
 
 async def digest_of(file: BinaryIO) -> str:
@@ -88,9 +88,9 @@ async def digest_of(file: BinaryIO) -> str:
     return digest
 
 
-def _add_adapter(parts: Parts, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:
-    limits = AdapterLimits(parts.settings.max_adapter_rank, parts.settings.max_upload_bytes)
-    shapes = _base_shapes(parts, base_model)
+def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:
+    limits = AdapterLimits(clients.settings.max_adapter_rank, clients.settings.max_upload_bytes)
+    shapes = _base_shapes(clients, base_model)
     with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
         archive = Path(scratch) / "archive"
         archive_digest = _copy(upload.archive, archive)
@@ -108,12 +108,12 @@ def _add_adapter(parts: Parts, tenant_id: str, upload: AdapterUpload, base_model
             instruction=upload.form.instruction,
             info=asdict(info),
         )
-        return parts.registry.add_adapter(folder, manifest)
+        return clients.registry.add_adapter(folder, manifest)
 
 
-def _base_shapes(parts: Parts, base_model: str) -> BaseShapes:
+def _base_shapes(clients: Clients, base_model: str) -> BaseShapes:
     try:
-        published: dict[str, Any] = json.loads(parts.registry.store.get(f"base/{base_model}.json"))
+        published: dict[str, Any] = json.loads(clients.registry.store.get(f"base/{base_model}.json"))
     except NotFound as error:
         raise Unavailable(
             "base_model_unknown", f"the shapes of base model {base_model} are not published yet; start a worker"
@@ -139,12 +139,12 @@ def _copy(source: BinaryIO, target: Path | None) -> str:
     return digest.hexdigest()
 
 
-async def add_dataset(parts: Parts, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
+async def add_dataset(clients: Clients, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
     """Check JSON lines and store them; raises `Invalid` that names the wrong lines, `Unavailable`."""
     check_dataset_name(name)
-    async with parts.uploads:
-        return await asyncio.to_thread(_add_dataset, parts, tenant_id, name, data)
+    async with clients.uploads:
+        return await asyncio.to_thread(_add_dataset, clients, tenant_id, name, data)
 
 
-def _add_dataset(parts: Parts, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
-    return parts.registry.add_dataset(tenant_id, name, parse_rows(data))
+def _add_dataset(clients: Clients, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
+    return clients.registry.add_dataset(tenant_id, name, parse_rows(data))

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
 from services.api.adapters import service as uploads
-from services.api.http.auth import PartsDep, Trainer
+from services.api.http.auth import ClientsDep, Trainer
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.jobs.schemas import PathId
 from shared.contracts.manifests import DatasetManifest
@@ -37,7 +37,7 @@ _BODY = {
 @router.post("", status_code=201, response_model=DatasetManifest, openapi_extra=_BODY)
 async def upload(
     request: Request,
-    parts: PartsDep,
+    clients: ClientsDep,
     caller: Trainer,
     once: OnceDep,
     name: Annotated[str, Query(min_length=1, max_length=64)],
@@ -46,7 +46,7 @@ async def upload(
     data = await read(request)
 
     async def work() -> Answer:
-        manifest = await uploads.add_dataset(parts, caller.tenant_id, name, data)
+        manifest = await uploads.add_dataset(clients, caller.tenant_id, name, data)
         return Answer(201, manifest.model_dump(mode="json"), {"Location": f"/v1/datasets/{manifest.id}"})
 
     return await once({"name": name, "sha256": hashlib.sha256(data).hexdigest()}, work)
@@ -64,13 +64,13 @@ async def read(request: Request) -> bytes:
 
 
 @router.get("")
-async def list_datasets(parts: PartsDep, caller: Trainer) -> dict[str, Any]:
+async def list_datasets(clients: ClientsDep, caller: Trainer) -> dict[str, Any]:
     """All data sets, oldest first."""
-    found = await asyncio.to_thread(parts.registry.datasets, caller.tenant_id)
+    found = await asyncio.to_thread(clients.registry.datasets, caller.tenant_id)
     return {"items": [manifest.model_dump(mode="json") for manifest in found]}
 
 
 @router.get("/{dataset_id}")
-async def show(dataset_id: PathId, parts: PartsDep, caller: Trainer) -> DatasetManifest:
+async def show(dataset_id: PathId, clients: ClientsDep, caller: Trainer) -> DatasetManifest:
     """One data set by id, or the newest of a name."""
-    return await asyncio.to_thread(parts.registry.dataset, caller.tenant_id, dataset_id)
+    return await asyncio.to_thread(clients.registry.dataset, caller.tenant_id, dataset_id)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from services.api.infra.clients import Parts
+from services.api.infra.clients import Clients
 from shared.errors import SignalboxError
 from shared.ledger import calls
 from shared.names import DEFAULT_TENANT
@@ -22,10 +22,10 @@ class Check(NamedTuple):
     needed: bool
 
 
-async def readiness(parts: Parts) -> dict[str, Check]:
+async def readiness(clients: Clients) -> dict[str, Check]:
     """Every part at once; jobs wait in the ledger while broker, store, release or workers are missing."""
     names = ("ledger", "broker", "store", "release", "consumers")
-    looks = (_ledger(parts), _broker(parts), _store(parts), _release(parts), _consumers(parts))
+    looks = (_ledger(clients), _broker(clients), _store(clients), _release(clients), _consumers(clients))
     checks = await asyncio.gather(
         *(_checked(look, needed=name == "ledger") for name, look in zip(names, looks, strict=True))
     )
@@ -41,27 +41,27 @@ async def _checked(look: Awaitable[str], *, needed: bool) -> Check:
         return Check(False, "does not answer", needed)
 
 
-async def _ledger(parts: Parts) -> str:
-    await parts.ledger.redis.ping()
+async def _ledger(clients: Clients) -> str:
+    await clients.ledger.redis.ping()
     return "answers"
 
 
-async def _broker(parts: Parts) -> str:
-    await parts.broker.ping()
+async def _broker(clients: Clients) -> str:
+    await clients.broker.ping()
     return "answers"
 
 
-async def _store(parts: Parts) -> str:
-    await asyncio.to_thread(parts.registry.store.exists, "ready")
+async def _store(clients: Clients) -> str:
+    await asyncio.to_thread(clients.registry.store.exists, "ready")
     return "answers"
 
 
-async def _release(parts: Parts) -> str:
-    return (await parts.releases.current(DEFAULT_TENANT)).id
+async def _release(clients: Clients) -> str:
+    return (await clients.releases.current(DEFAULT_TENANT)).id
 
 
-async def _consumers(parts: Parts) -> str:
-    gauges: calls.Gauges = await parts.ledger.do(calls.gauges())
+async def _consumers(clients: Clients) -> str:
+    gauges: calls.Gauges = await clients.ledger.do(calls.gauges())
     served = [gauge.queue for gauge in gauges.queues if gauge.consumers]
     unserved = [gauge.queue for gauge in gauges.queues if not gauge.consumers]
     if unserved or not served:

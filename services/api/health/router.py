@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from services.api.health import checks
-from services.api.http.auth import PartsDep
+from services.api.http.auth import ClientsDep
 
 router = APIRouter(tags=["system"])
 
@@ -17,16 +17,16 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(parts: PartsDep) -> JSONResponse:
+async def readyz(clients: ClientsDep) -> JSONResponse:
     """Every part by name; 503 where one that is needed is down."""
-    found = await checks.readiness(parts)
+    found = await checks.readiness(clients)
     if checks.is_ready(found):
         return JSONResponse(checks.report(found))
     return JSONResponse(checks.report(found), 503, {"Retry-After": "5"})
 
 
 @router.get("/metrics")
-async def metrics(parts: PartsDep) -> Response:
+async def metrics(clients: ClientsDep) -> Response:
     """Prometheus text."""
-    text = await parts.metrics.render(parts.ledger, parts.feed.reader_count)
+    text = await clients.metrics.render(clients.ledger, clients.feed.reader_count)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

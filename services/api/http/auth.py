@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
 
-from services.api.infra.clients import Parts
+from services.api.infra.clients import Clients
 from shared.errors import Denied
 from shared.security import api_keys
 from shared.security.api_keys import Key, Scope, Unauthenticated
@@ -41,11 +41,11 @@ class Authenticator:
         return key
 
 
-async def parts_of(request: Request) -> Parts:
+async def clients_of(request: Request) -> Clients:
     """The clients of the application that answers this request."""
-    parts = request.app.state.parts
-    assert isinstance(parts, Parts)
-    return parts
+    clients = request.app.state.clients
+    assert isinstance(clients, Clients)
+    return clients
 
 
 class Needs(SecurityBase):
@@ -71,11 +71,11 @@ class Needs(SecurityBase):
         key = await authenticator.key_of(token)
         if self._scope and not key.may(self._scope):
             raise Denied("scope_missing", f"this API key lacks the scope {self._scope.value!r}; use one that has it")
-        await (await parts_of(request)).quotas.count_request(key)
+        await (await clients_of(request)).quotas.count_request(key)
         return key
 
 
-PartsDep = Annotated[Parts, Depends(parts_of)]
+ClientsDep = Annotated[Clients, Depends(clients_of)]
 Caller = Annotated[Key, Depends(Needs())]
 Submitter = Annotated[Key, Depends(Needs(Scope.SUBMIT))]
 Trainer = Annotated[Key, Depends(Needs(Scope.TRAIN))]

@@ -10,7 +10,7 @@ import redis.asyncio
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse
 
-from services.api.http.auth import Caller, PartsDep
+from services.api.http.auth import Caller, ClientsDep
 from services.api.http.problems import MEDIA_TYPE, problem, problem_headers
 from shared.errors import Conflict, Invalid, SignalboxError
 
@@ -96,9 +96,9 @@ async def _outcome(work: Callable[[], Awaitable[Answer]]) -> Answer:
         return Answer(error.status, problem(error), problem_headers(error), MEDIA_TYPE)
 
 
-async def once(request: Request, parts: PartsDep, caller: Caller, key: IdempotencyKey = None) -> Once:
+async def once(request: Request, clients: ClientsDep, caller: Caller, key: IdempotencyKey = None) -> Once:
     """The guard of this request."""
-    return Once(parts.ledger.redis, caller.tenant_id, f"{request.method} {request.url.path}", key)
+    return Once(clients.ledger.redis, caller.tenant_id, f"{request.method} {request.url.path}", key)
 
 
 OnceDep = Annotated[Once, Depends(once)]

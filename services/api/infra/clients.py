@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import redis.asyncio
 import structlog
 
-from services.api.infra.current_release import Releases
-from services.api.infra.event_feed import Feed
+from services.api.infra.current_release import CurrentReleases
+from services.api.infra.event_feed import EventFeed
 from services.api.infra.metrics import Metrics
-from services.api.infra.rate_limits import Quotas
+from services.api.infra.rate_limits import RateLimits
 from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, Ledger
 from shared.ledger.calls import Sent
@@ -26,22 +26,22 @@ UPLOADS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
-class Parts:
+class Clients:
     """What handlers take their clients from; blocking ones are called in threads, never on the loop."""
 
     settings: Settings
     ledger: AsyncLedger
     registry: Registry
-    releases: Releases
+    releases: CurrentReleases
     broker: redis.asyncio.Redis
     outbox: Outbox
-    feed: Feed
+    feed: EventFeed
     metrics: Metrics
     uploads: asyncio.Semaphore
-    quotas: Quotas
+    quotas: RateLimits
 
     @classmethod
-    def open(cls, settings: Settings, metrics: Metrics) -> "Parts":
+    def open(cls, settings: Settings, metrics: Metrics) -> "Clients":
         """Make every client; none connects before it is used, so the process starts while Redis is away."""
         blocking = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
         registry = Registry(blocking, S3Store(settings), settings.cache_dir)
@@ -50,13 +50,13 @@ class Parts:
             settings=settings,
             ledger=ledger,
             registry=registry,
-            releases=Releases(registry, blocking.redis, poll_seconds=settings.pointer_poll_seconds),
+            releases=CurrentReleases(registry, blocking.redis, poll_seconds=settings.pointer_poll_seconds),
             broker=redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2),
             outbox=Outbox(Bus(make_celery(settings, "api")), _note_unsent),
-            feed=Feed(settings.redis_url, settings.max_event_readers),
+            feed=EventFeed(settings.redis_url, settings.max_event_readers),
             metrics=metrics,
             uploads=asyncio.Semaphore(UPLOADS_AT_ONCE),
-            quotas=Quotas(ledger.redis, settings),
+            quotas=RateLimits(ledger.redis, settings),
         )
 
     async def close(self) -> None:

@@ -10,14 +10,14 @@ from shared.errors import Conflict
 from shared.registry import Registry, ReleaseWatch
 
 
-class Current(NamedTuple):
+class CurrentRelease(NamedTuple):
     """A release and its id, which is a hash of all its content: made once, not for every request."""
 
     id: str
     release: Release
 
 
-class Releases:
+class CurrentReleases:
     """One watch per tenant that has asked; reading the release costs nothing, refreshing it runs in a thread."""
 
     def __init__(self, registry: Registry, client: "redis.Redis", *, poll_seconds: float) -> None:
@@ -25,10 +25,10 @@ class Releases:
         self._redis = client
         self._poll_seconds = poll_seconds
         self._watches: dict[str, ReleaseWatch] = {}
-        self._current: dict[str, Current] = {}
+        self._current: dict[str, CurrentRelease] = {}
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
-    async def current(self, tenant_id: str) -> Current:
+    async def current(self, tenant_id: str) -> CurrentRelease:
         """The current release; raises `Conflict` `no_release` where the tenant has none yet."""
         watch = self._watches.get(tenant_id)
         if watch is None or watch.current is None:
@@ -41,7 +41,7 @@ class Releases:
             )
         known = self._current.get(tenant_id)
         if known is None or known.release is not watch.current:
-            known = self._current[tenant_id] = Current(watch.current.id, watch.current)
+            known = self._current[tenant_id] = CurrentRelease(watch.current.id, watch.current)
         return known
 
     async def refresh(self, tenant_id: str) -> None:

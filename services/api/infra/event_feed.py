@@ -80,7 +80,7 @@ class Reader:
         return None if has_gap or self.is_closed else events
 
 
-class Feed:
+class EventFeed:
     """All event streams of this process; the shared reader runs while somebody listens."""
 
     def __init__(self, url: str, max_readers: int) -> None:

@@ -19,7 +19,7 @@ from shared.settings import Settings
 BYTES_PER_TOKEN = 4
 
 
-class Quotas:
+class RateLimits:
     """Every key's count, the same for all API processes; a key without a limit costs no call."""
 
     def __init__(self, client: "redis.asyncio.Redis", settings: Settings) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import structlog
 
-from services.api.infra.clients import Parts
-from services.api.infra.current_release import Current
+from services.api.infra.clients import Clients
+from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.schemas import Accepted, JobRequest
 from services.api.jobs.views import accepted
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, JobKind, JobState, NewJob, new_job_id
@@ -23,56 +23,56 @@ TRIES = 5
 _SHOWN_LABELS = 20
 
 
-async def accept(parts: Parts, caller: Key, ask: JobRequest, idempotency_key: str | None) -> tuple[Accepted, bool]:
+async def accept(clients: Clients, caller: Key, ask: JobRequest, idempotency_key: str | None) -> tuple[Accepted, bool]:
     """Write a generation job; answers it, and whether an earlier request with this key had made it.
 
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `above_token_limit`; `Conflict` `no_release`;
     `TooMany`; `Unavailable`.
     """
-    check_sizes(parts.settings, ask.input, ask.params.max_new_tokens)
+    check_sizes(clients.settings, ask.input, ask.params.max_new_tokens)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
     # A repeated request is answered as before and costs no tokens, even where its label has left the release meanwhile.
-    earlier = await earlier_job(parts, caller, idempotency_key)
+    earlier = await earlier_job(clients, caller, idempotency_key)
     if earlier and earlier.body == ask.model_dump(mode="json", exclude_none=True):
         return _answer_of(earlier), True
     new_tokens = ask.params.max_new_tokens or DEFAULT_NEW_TOKENS
-    await parts.quotas.count_tokens(caller, ask.instruction, ask.input, new_tokens=new_tokens)
+    await clients.quotas.count_tokens(caller, ask.instruction, ask.input, new_tokens=new_tokens)
 
-    def build(current: Current) -> NewJob:
-        return generation_job(job_id, caller.tenant_id, ask, current, parts.settings)
+    def build(current: CurrentRelease) -> NewJob:
+        return generation_job(job_id, caller.tenant_id, ask, current, clients.settings)
 
-    job, created = await create_under_release(parts, caller.tenant_id, build)
+    job, created = await create_under_release(clients, caller.tenant_id, build)
     if created.existing:
-        return _answer_of(await parts.ledger.do(calls.get(job_id, caller.tenant_id))), True
+        return _answer_of(await clients.ledger.do(calls.get(job_id, caller.tenant_id))), True
     log.debug("job_accepted", job_id=job_id, release=job.release, queue=job.queue)
     return accepted(job.id, job.kind, job.state, label=job.label, release=job.release), False
 
 
 async def create_under_release(
-    parts: Parts, tenant_id: str, build: Callable[[Current], NewJob]
+    clients: Clients, tenant_id: str, build: Callable[[CurrentRelease], NewJob]
 ) -> tuple[NewJob, Created]:
     """Write a job under the current release, anew where the release moves at that moment; then send it."""
     for _ in range(TRIES):
-        job = build(await parts.releases.current(tenant_id))
+        job = build(await clients.releases.current(tenant_id))
         try:
-            return job, await create(parts, job)
+            return job, await create(clients, job)
         except Conflict as error:
             if error.code != "release_moved":
                 raise
-        await parts.releases.refresh(tenant_id)
+        await clients.releases.refresh(tenant_id)
     raise Unavailable("release_moving", "the current release keeps changing; try again shortly", retry_after_seconds=1)
 
 
-async def create(parts: Parts, job: NewJob) -> Created:
+async def create(clients: Clients, job: NewJob) -> Created:
     """Write a job to the ledger, then leave its message to the outbox."""
-    settings = parts.settings
+    settings = clients.settings
     if tracing.is_on():
         job = job.model_copy(update={"trace": tracing.carrier()})
-    created = await parts.ledger.do(
+    created = await clients.ledger.do(
         calls.create(job, settings.result_ttl_seconds, max_waiting=settings.max_waiting_jobs)
     )
     if created.send:
-        parts.outbox.put(created.send)
+        clients.outbox.put(created.send)
     return created
 
 
@@ -87,7 +87,7 @@ def check_sizes(settings: Settings, text: str, max_new_tokens: int | None = None
         raise Invalid("too_many_tokens", f"params.max_new_tokens may be {settings.max_new_tokens_limit} at most")
 
 
-def generation_job(job_id: str, tenant_id: str, ask: JobRequest, current: Current, settings: Settings) -> NewJob:
+def generation_job(job_id: str, tenant_id: str, ask: JobRequest, current: CurrentRelease, settings: Settings) -> NewJob:
     """The job as the ledger takes it: to the selector, or straight to the group of a named label."""
     release = current.release
     label = named_label(ask, release)
@@ -125,12 +125,12 @@ def _known(release: Release) -> str:
     return ", ".join(labels[:_SHOWN_LABELS]) + more
 
 
-async def earlier_job(parts: Parts, caller: Key, idempotency_key: str | None) -> Job | None:
+async def earlier_job(clients: Clients, caller: Key, idempotency_key: str | None) -> Job | None:
     """The job that an earlier request with this key made."""
     if idempotency_key is None:
         return None
     try:
-        return await parts.ledger.do(calls.get(new_job_id(caller.tenant_id, idempotency_key), caller.tenant_id))
+        return await clients.ledger.do(calls.get(new_job_id(caller.tenant_id, idempotency_key), caller.tenant_id))
     except NotFound:
         return None
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import Header
 
-from services.api.http.auth import PartsDep, Submitter, Trainer
-from services.api.infra.clients import Parts
+from services.api.http.auth import ClientsDep, Submitter, Trainer
+from services.api.infra.clients import Clients
 from services.api.infra.event_feed import START, Event
 from services.api.jobs.schemas import PathId
 from services.api.training.service import training
@@ -27,27 +27,27 @@ LastEventId = Annotated[
 
 
 async def job_events(
-    job_id: PathId, parts: PartsDep, caller: Submitter, last_event_id: LastEventId = START
+    job_id: PathId, clients: ClientsDep, caller: Submitter, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
     """The events of a job; raises `NotFound`, `TooMany`."""
-    job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
-    async with _open(parts, job, last_event_id) as events:
+    job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
+    async with _open(clients, job, last_event_id) as events:
         yield events
 
 
 async def training_events(
-    job_id: PathId, parts: PartsDep, caller: Trainer, last_event_id: LastEventId = START
+    job_id: PathId, clients: ClientsDep, caller: Trainer, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
     """The events of a training job; raises `NotFound`, `TooMany`."""
-    job = await training(parts, caller, job_id)
-    async with _open(parts, job, last_event_id) as events:
+    job = await training(clients, caller, job_id)
+    async with _open(clients, job, last_event_id) as events:
         yield events
 
 
 @contextlib.asynccontextmanager
-async def _open(parts: Parts, job: Job, after: str) -> AsyncIterator[Events]:
+async def _open(clients: Clients, job: Job, after: str) -> AsyncIterator[Events]:
     if job.state.is_final:
-        yield parts.feed.past(job.id, after)
+        yield clients.feed.past(job.id, after)
         return
-    async with parts.feed.reader(job.id) as reader:
-        yield parts.feed.events(reader, after)
+    async with clients.feed.reader(job.id) as reader:
+        yield clients.feed.events(reader, after)

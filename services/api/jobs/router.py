@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.http.auth import Admin, PartsDep, Submitter
+from services.api.http.auth import Admin, ClientsDep, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.jobs import accept
 from services.api.jobs import service as jobs
@@ -26,10 +26,10 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 @router.post("", status_code=202)
 async def submit(
-    ask: JobRequest, response: Response, parts: PartsDep, caller: Submitter, key: IdempotencyKey = None
+    ask: JobRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
 ) -> Accepted:
     """Take one text; it is in the ledger before this answers."""
-    job, replayed = await accept.accept(parts, caller, ask, key)
+    job, replayed = await accept.accept(clients, caller, ask, key)
     response.headers["Location"] = job.url
     if replayed:
         response.headers[REPLAYED] = "true"
@@ -39,7 +39,7 @@ async def submit(
 @router.get("", response_model=JobPage)
 async def list_jobs(
     *,
-    parts: PartsDep,
+    clients: ClientsDep,
     caller: Submitter,
     state: JobState | None = None,
     kind: JobKind | None = None,
@@ -48,20 +48,20 @@ async def list_jobs(
 ) -> dict[str, Any]:
     """Jobs, newest first."""
     return page_view(
-        await parts.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=kind))
+        await clients.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=kind))
     )
 
 
 @router.get("/dead", response_model=JobPage)
-async def list_dead(parts: PartsDep, caller: Admin, before: Cursor = "", limit: Limit = 50) -> dict[str, Any]:
+async def list_dead(clients: ClientsDep, caller: Admin, before: Cursor = "", limit: Limit = 50) -> dict[str, Any]:
     """Jobs that were given up after their workers went silent."""
-    return page_view(await parts.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), dead=True)))
+    return page_view(await clients.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), dead=True)))
 
 
 @router.delete("/dead/{job_id}", status_code=204)
-async def drop(job_id: PathId, parts: PartsDep, caller: Admin) -> None:
+async def drop(job_id: PathId, clients: ClientsDep, caller: Admin) -> None:
     """Give a dead letter up: from now on it is kept no longer than any job that ended."""
-    await jobs.drop(parts, caller, job_id)
+    await jobs.drop(clients, caller, job_id)
 
 
 def page(before: str, limit: int) -> dict[str, Any]:
@@ -70,15 +70,15 @@ def page(before: str, limit: int) -> dict[str, Any]:
 
 
 @router.get("/{job_id}")
-async def show(job_id: PathId, parts: PartsDep, caller: Submitter) -> JobView:
+async def show(job_id: PathId, clients: ClientsDep, caller: Submitter) -> JobView:
     """One job: state, selection, result, times."""
-    return job_view(await parts.ledger.do(calls.get(job_id, caller.tenant_id)))
+    return job_view(await clients.ledger.do(calls.get(job_id, caller.tenant_id)))
 
 
 @router.delete("/{job_id}")
-async def cancel(job_id: PathId, parts: PartsDep, caller: Submitter) -> dict[str, str]:
+async def cancel(job_id: PathId, clients: ClientsDep, caller: Submitter) -> dict[str, str]:
     """Cancel a job; one that runs ends within its next step, one that ended stays as it is."""
-    return {"id": job_id, "state": await jobs.cancel(parts, caller, job_id)}
+    return {"id": job_id, "state": await jobs.cancel(clients, caller, job_id)}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
@@ -90,23 +90,23 @@ async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterato
 
 @router.post("/{job_id}/feedback")
 async def feedback(
-    job_id: PathId, said: FeedbackRequest, parts: PartsDep, caller: Submitter, once: OnceDep
+    job_id: PathId, said: FeedbackRequest, clients: ClientsDep, caller: Submitter, once: OnceDep
 ) -> JSONResponse:
     """Say what was right; training jobs can take it as the data set `feedback`."""
 
     async def work() -> Answer:
-        await jobs.give_feedback(parts, caller, job_id, said)
+        await jobs.give_feedback(clients, caller, job_id, said)
         return Answer(200, {"id": job_id, "feedback": said.model_dump(mode="json", exclude_none=True)})
 
     return await once(said.model_dump(mode="json"), work)
 
 
 @router.post("/{job_id}/replay", status_code=202)
-async def replay(job_id: PathId, parts: PartsDep, caller: Admin, once: OnceDep) -> JSONResponse:
+async def replay(job_id: PathId, clients: ClientsDep, caller: Admin, once: OnceDep) -> JSONResponse:
     """Start a dead letter anew, as the same job."""
 
     async def work() -> Answer:
-        await jobs.replay(parts, caller, job_id)
+        await jobs.replay(clients, caller, job_id)
         return Answer(202, {"id": job_id}, {"Location": f"/v1/jobs/{job_id}"})
 
     return await once({}, work)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.api.infra.clients import Parts
+from services.api.infra.clients import Clients
 from services.api.jobs.schemas import FeedbackRequest
 from shared.contracts.jobs import Job, JobKind, JobState
 from shared.contracts.rows import Row
@@ -11,27 +11,27 @@ from shared.ledger import calls
 from shared.security.api_keys import Key
 
 
-async def cancel(parts: Parts, caller: Key, job_id: str) -> JobState:
+async def cancel(clients: Clients, caller: Key, job_id: str) -> JobState:
     """Cancel a job; answers the state: a running job ends within its next step. Raises `NotFound`."""
-    return await parts.ledger.do(calls.cancel(job_id, caller.tenant_id))
+    return await clients.ledger.do(calls.cancel(job_id, caller.tenant_id))
 
 
-async def replay(parts: Parts, caller: Key, job_id: str) -> None:
+async def replay(clients: Clients, caller: Key, job_id: str) -> None:
     """Start a dead letter anew; raises `NotFound`."""
-    parts.outbox.put(await parts.ledger.do(calls.replay(job_id, caller.tenant_id)))
+    clients.outbox.put(await clients.ledger.do(calls.replay(job_id, caller.tenant_id)))
 
 
-async def drop(parts: Parts, caller: Key, job_id: str) -> None:
+async def drop(clients: Clients, caller: Key, job_id: str) -> None:
     """Give up a dead letter; raises `NotFound`."""
-    await parts.ledger.do(calls.drop(job_id, caller.tenant_id))
+    await clients.ledger.do(calls.drop(job_id, caller.tenant_id))
 
 
-async def give_feedback(parts: Parts, caller: Key, job_id: str, said: FeedbackRequest) -> None:
+async def give_feedback(clients: Clients, caller: Key, job_id: str, said: FeedbackRequest) -> None:
     """Keep what a person said, and the data-set row it makes; raises `NotFound`, `Conflict`, `Invalid`."""
-    job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
+    job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     row = feedback_row(job, said)
     value = said.model_dump(mode="json", exclude_none=True)
-    await parts.ledger.do(calls.feedback(job_id, caller.tenant_id, value, row.model_dump(exclude_defaults=True)))
+    await clients.ledger.do(calls.feedback(job_id, caller.tenant_id, value, row.model_dump(exclude_defaults=True)))
 
 
 def feedback_row(job: Job, said: FeedbackRequest) -> Row:

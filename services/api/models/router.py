@@ -4,13 +4,13 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from services.api.http.auth import Caller, PartsDep
+from services.api.http.auth import Caller, ClientsDep
 from services.api.models.service import models
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("")
-async def list_models(parts: PartsDep, caller: Caller) -> dict[str, Any]:
+async def list_models(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """The base model, `auto`, and every label of the current release."""
-    return {"object": "list", "data": await models(parts, caller.tenant_id)}
+    return {"object": "list", "data": await models(clients, caller.tenant_id)}

@@ -4,18 +4,18 @@ from datetime import datetime
 from typing import Any
 
 from services.api.adapters.service import BASE_MODEL_KEY
-from services.api.infra.clients import Parts
+from services.api.infra.clients import Clients
 from shared.contracts.manifests import Release
 from shared.errors import Conflict
 
 
-async def models(parts: Parts, tenant_id: str) -> list[dict[str, Any]]:
+async def models(clients: Clients, tenant_id: str) -> list[dict[str, Any]]:
     """`auto` and the labels of the current release, and the base model; without a release, what is known."""
     try:
-        release: Release | None = (await parts.releases.current(tenant_id)).release
+        release: Release | None = (await clients.releases.current(tenant_id)).release
     except Conflict:
         release = None
-    base = release.base_model if release else await parts.ledger.redis.get(BASE_MODEL_KEY)
+    base = release.base_model if release else await clients.ledger.redis.get(BASE_MODEL_KEY)
     created = int(datetime.fromisoformat(release.created_at).timestamp()) if release else 0
     names = ([base] if base else []) + (["auto", *sorted(release.labels)] if release else [])
     return [{"id": name, "object": "model", "created": created, "owned_by": "signalbox"} for name in names]

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from services.api.http.auth import Admin, Caller, PartsDep
+from services.api.http.auth import Admin, Caller, ClientsDep
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.jobs.schemas import PathId, PromoteRequest, RollbackRequest
 from services.api.jobs.views import release_line, release_view
@@ -16,46 +16,48 @@ router = APIRouter(prefix="/v1/releases", tags=["releases"])
 
 
 @router.get("")
-async def list_releases(parts: PartsDep, caller: Caller) -> dict[str, Any]:
+async def list_releases(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """All releases, oldest first."""
-    found, current_id = await asyncio.to_thread(promoting.releases, parts, caller.tenant_id)
+    found, current_id = await asyncio.to_thread(promoting.releases, clients, caller.tenant_id)
     return {"current": current_id or None, "items": [release_line(release, current_id) for release in found]}
 
 
 @router.get("/current")
-async def current(parts: PartsDep, caller: Caller) -> dict[str, Any]:
+async def current(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """The release that new jobs run under."""
-    await parts.releases.refresh(caller.tenant_id)
-    known = await parts.releases.current(caller.tenant_id)
+    await clients.releases.refresh(caller.tenant_id)
+    known = await clients.releases.current(caller.tenant_id)
     return release_view(known.release, known.id)
 
 
 @router.get("/{release_id}")
-async def show(release_id: PathId, parts: PartsDep, caller: Caller) -> dict[str, Any]:
+async def show(release_id: PathId, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """One release, whole."""
-    release, current_id = await asyncio.to_thread(promoting.release, parts, caller.tenant_id, release_id)
+    release, current_id = await asyncio.to_thread(promoting.release, clients, caller.tenant_id, release_id)
     return release_view(release, current_id)
 
 
 @router.post("/rollback")
-async def rollback(parts: PartsDep, caller: Admin, once: OnceDep, ask: RollbackRequest | None = None) -> JSONResponse:
+async def rollback(
+    clients: ClientsDep, caller: Admin, once: OnceDep, ask: RollbackRequest | None = None
+) -> JSONResponse:
     """Go back to the current release's parent, or to any older one."""
     to = ask.to if ask else ""
 
     async def work() -> Answer:
-        return await promoting.rollback(parts, caller, to)
+        return await promoting.rollback(clients, caller, to)
 
     return await once({"to": to}, work)
 
 
 @router.post("/{release_id}/promote")
 async def promote(
-    release_id: PathId, parts: PartsDep, caller: Admin, once: OnceDep, ask: PromoteRequest | None = None
+    release_id: PathId, clients: ClientsDep, caller: Admin, once: OnceDep, ask: PromoteRequest | None = None
 ) -> JSONResponse:
     """Make a candidate current in one step."""
     force = bool(ask and ask.force)
 
     async def work() -> Answer:
-        return await promoting.promote(parts, caller, release_id, force=force)
+        return await promoting.promote(clients, caller, release_id, force=force)
 
     return await once({"force": force}, work)

@@ -3,34 +3,34 @@
 import asyncio
 
 from services.api.http.idempotency import Answer
-from services.api.infra.clients import Parts
+from services.api.infra.clients import Clients
 from services.api.jobs.views import release_view
 from shared.contracts.manifests import Release
 from shared.security.api_keys import Key
 
 
-def releases(parts: Parts, tenant_id: str) -> tuple[list[Release], str]:
+def releases(clients: Clients, tenant_id: str) -> tuple[list[Release], str]:
     """All releases and the id of the current one; blocking."""
-    return parts.registry.releases(tenant_id), parts.registry.current_id(tenant_id)
+    return clients.registry.releases(tenant_id), clients.registry.current_id(tenant_id)
 
 
-def release(parts: Parts, tenant_id: str, release_id: str) -> tuple[Release, str]:
+def release(clients: Clients, tenant_id: str, release_id: str) -> tuple[Release, str]:
     """One release and the id of the current one; blocking; raises `NotFound`."""
-    return parts.registry.release(tenant_id, release_id), parts.registry.current_id(tenant_id)
+    return clients.registry.release(tenant_id, release_id), clients.registry.current_id(tenant_id)
 
 
-async def promote(parts: Parts, caller: Key, release_id: str, *, force: bool) -> Answer:
+async def promote(clients: Clients, caller: Key, release_id: str, *, force: bool) -> Answer:
     """Make a candidate current; raises `NotFound`, `Conflict` where gate, parent, adapters or workers forbid it."""
-    moved = await asyncio.to_thread(parts.registry.promote, caller.tenant_id, release_id, force=force, by=caller.id)
-    return await _answer(parts, caller, moved)
+    moved = await asyncio.to_thread(clients.registry.promote, caller.tenant_id, release_id, force=force, by=caller.id)
+    return await _answer(clients, caller, moved)
 
 
-async def rollback(parts: Parts, caller: Key, to: str) -> Answer:
+async def rollback(clients: Clients, caller: Key, to: str) -> Answer:
     """Go back to an older release; raises `NotFound`, `Conflict`."""
-    moved = await asyncio.to_thread(parts.registry.rollback, caller.tenant_id, to=to, by=caller.id)
-    return await _answer(parts, caller, moved)
+    moved = await asyncio.to_thread(clients.registry.rollback, caller.tenant_id, to=to, by=caller.id)
+    return await _answer(clients, caller, moved)
 
 
-async def _answer(parts: Parts, caller: Key, moved: Release) -> Answer:
-    await parts.releases.refresh(caller.tenant_id)
+async def _answer(clients: Clients, caller: Key, moved: Release) -> Answer:
+    await clients.releases.refresh(caller.tenant_id)
     return Answer(200, release_view(moved, moved.id))

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from services.api.http.auth import PartsDep, Submitter
+from services.api.http.auth import ClientsDep, Submitter
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
 from services.api.jobs.schemas import Accepted, Selection, SelectRequest
 from services.api.select import service as selecting
@@ -12,10 +12,10 @@ router = APIRouter(prefix="/v1/select", tags=["select"])
 
 @router.post("", responses={202: {"model": Accepted, "description": "It takes longer: look at the job"}})
 async def select(
-    ask: SelectRequest, response: Response, parts: PartsDep, caller: Submitter, key: IdempotencyKey = None
+    ask: SelectRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
 ) -> Selection | Accepted:
     """Name the label of a text, without generating anything."""
-    answer, replayed = await selecting.select(parts, caller, ask, key)
+    answer, replayed = await selecting.select(clients, caller, ask, key)
     if isinstance(answer, Accepted):
         response.status_code = 202
         response.headers["Location"] = answer.url

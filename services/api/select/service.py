@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from typing import Any
 
-from services.api.infra.clients import Parts
-from services.api.infra.current_release import Current
+from services.api.infra.clients import Clients
+from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.accept import check_sizes, create_under_release, earlier_job
 from services.api.jobs.schemas import Accepted, Selection, SelectRequest
 from services.api.jobs.views import accepted
@@ -17,29 +17,29 @@ from shared.security.api_keys import Key
 
 
 async def select(
-    parts: Parts, caller: Key, ask: SelectRequest, idempotency_key: str | None
+    clients: Clients, caller: Key, ask: SelectRequest, idempotency_key: str | None
 ) -> tuple[Selection | Accepted, bool]:
     """The selection, or the job where it takes longer than `wait_seconds`; and whether the key was used before."""
-    check_sizes(parts.settings, ask.input)
-    if not await earlier_job(parts, caller, idempotency_key):
-        await parts.quotas.count_tokens(caller, ask.instruction, ask.input)
+    check_sizes(clients.settings, ask.input)
+    if not await earlier_job(clients, caller, idempotency_key):
+        await clients.quotas.count_tokens(caller, ask.instruction, ask.input)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
 
-    def build(current: Current) -> NewJob:
+    def build(current: CurrentRelease) -> NewJob:
         return selection_job(job_id, caller.tenant_id, ask, current)
 
     # Listening begins before the job exists, so that its end cannot be missed.
-    async with parts.feed.reader(job_id) as reader:
-        _, created = await create_under_release(parts, caller.tenant_id, build)
+    async with clients.feed.reader(job_id) as reader:
+        _, created = await create_under_release(clients, caller.tenant_id, build)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ask.wait_seconds):
-                async for _ in parts.feed.events(reader):
+                async for _ in clients.feed.events(reader):
                     pass
-    job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
+    job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     return answer(job), created.existing
 
 
-def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, current: Current) -> NewJob:
+def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, current: CurrentRelease) -> NewJob:
     """The job as the ledger takes it; raises `Conflict` where the release has no selector."""
     if current.release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; train one first")

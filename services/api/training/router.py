@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.http.auth import PartsDep, Trainer
+from services.api.http.auth import ClientsDep, Trainer
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, training_events
@@ -23,10 +23,10 @@ router = APIRouter(prefix="/v1/training/jobs", tags=["training"])
 
 @router.post("", status_code=202)
 async def submit(
-    ask: TrainingRequest, response: Response, parts: PartsDep, caller: Trainer, key: IdempotencyKey = None
+    ask: TrainingRequest, response: Response, clients: ClientsDep, caller: Trainer, key: IdempotencyKey = None
 ) -> Accepted:
     """Queue a training job."""
-    job, replayed = await training.submit(parts, caller, ask, key)
+    job, replayed = await training.submit(clients, caller, ask, key)
     response.headers["Location"] = job.url
     if replayed:
         response.headers[REPLAYED] = "true"
@@ -35,24 +35,24 @@ async def submit(
 
 @router.get("", response_model=JobPage)
 async def list_training(
-    parts: PartsDep, caller: Trainer, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
+    clients: ClientsDep, caller: Trainer, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
 ) -> dict[str, Any]:
     """Training jobs, newest first."""
     asked = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
-    return page_view(await parts.ledger.do(asked))
+    return page_view(await clients.ledger.do(asked))
 
 
 @router.get("/{job_id}")
-async def show(job_id: PathId, parts: PartsDep, caller: Trainer) -> JobView:
+async def show(job_id: PathId, clients: ClientsDep, caller: Trainer) -> JobView:
     """One training job, with its progress."""
-    return job_view(await training.training(parts, caller, job_id))
+    return job_view(await training.training(clients, caller, job_id))
 
 
 @router.delete("/{job_id}")
-async def cancel(job_id: PathId, parts: PartsDep, caller: Trainer) -> dict[str, str]:
+async def cancel(job_id: PathId, clients: ClientsDep, caller: Trainer) -> dict[str, str]:
     """Cancel a training job; jobs that wait for it fail."""
-    await training.training(parts, caller, job_id)
-    return {"id": job_id, "state": await jobs.cancel(parts, caller, job_id)}
+    await training.training(clients, caller, job_id)
+    return {"id": job_id, "state": await jobs.cancel(clients, caller, job_id)}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)

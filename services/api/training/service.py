@@ -6,7 +6,7 @@ from typing import Annotated, Self
 import structlog
 from pydantic import Field, model_validator
 
-from services.api.infra.clients import Parts
+from services.api.infra.clients import Clients
 from services.api.jobs.accept import create, earlier_job
 from services.api.jobs.schemas import Accepted
 from services.api.jobs.views import accepted
@@ -76,17 +76,17 @@ AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTrainReques
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 
-async def submit(parts: Parts, caller: Key, ask: AnyTraining, idempotency_key: str | None) -> tuple[Accepted, bool]:
+async def submit(clients: Clients, caller: Key, ask: AnyTraining, idempotency_key: str | None) -> tuple[Accepted, bool]:
     """Queue a training job; answers it, and whether an earlier request with this key had made it.
 
     Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
     `labels_too_few` and those of `after`; `Conflict` `label_exists`.
     """
     job_id = new_job_id(caller.tenant_id, idempotency_key)
-    is_known = await earlier_job(parts, caller, idempotency_key)
-    pinned = ask if is_known else await asyncio.to_thread(pin, parts, caller.tenant_id, ask)
+    is_known = await earlier_job(clients, caller, idempotency_key)
+    pinned = ask if is_known else await asyncio.to_thread(pin, clients, caller.tenant_id, ask)
     job = training_job(job_id, caller.tenant_id, ask, pinned)
-    created = await create(parts, job)
+    created = await create(clients, job)
     log.info("training_accepted", job_id=job.id, kind=ask.kind)
     return accepted(job.id, job.kind, JobState.QUEUED), created.existing
 
@@ -104,7 +104,7 @@ def training_job(job_id: str, tenant_id: str, ask: AnyTraining, pinned: AnyTrain
     )
 
 
-def pin(parts: Parts, tenant_id: str, ask: AnyTraining) -> AnyTraining:
+def pin(clients: Clients, tenant_id: str, ask: AnyTraining) -> AnyTraining:
     """Replace names by what they mean now, so that every attempt works on the same; blocking.
 
     The parent of a job that comes `after` others is known when they have ended: its first attempt pins it then.
@@ -113,27 +113,27 @@ def pin(parts: Parts, tenant_id: str, ask: AnyTraining) -> AnyTraining:
     """
 
     def find(ref: str, label: str) -> str:
-        manifest = parts.registry.dataset(tenant_id, ref)
+        manifest = clients.registry.dataset(tenant_id, ref)
         if manifest.count_for(label) < MIN_ROWS:
             raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows for {label}; add more")
         return manifest.id
 
     pinned = ask.with_datasets(find)
-    return _pin_parent(parts, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned
+    return _pin_parent(clients, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned
 
 
-def _pin_parent(parts: Parts, tenant_id: str, ask: UpdateRequest) -> UpdateRequest:
+def _pin_parent(clients: Clients, tenant_id: str, ask: UpdateRequest) -> UpdateRequest:
     if not ask.parent and ask.after:
         return ask
-    parent = ask.parent or parts.registry.current_id(tenant_id)
+    parent = ask.parent or clients.registry.current_id(tenant_id)
     if parent:
-        ask.check_against(parts.registry.release(tenant_id, parent))
+        ask.check_against(clients.registry.release(tenant_id, parent))
     return ask.model_copy(update={"parent": parent})
 
 
-async def training(parts: Parts, caller: Key, job_id: str) -> Job:
+async def training(clients: Clients, caller: Key, job_id: str) -> Job:
     """A training job; raises `NotFound`, also for a job of another kind."""
-    job = await parts.ledger.do(calls.get(job_id, caller.tenant_id))
+    job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     if job.kind is not JobKind.TRAIN:
         raise NotFound("job_not_found", f"job {job_id} is no training job; look at /v1/jobs/{job_id}")
     return job

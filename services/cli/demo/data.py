@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from services.cli.client import Client
 from services.cli.commands.uploads import upload_dataset
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 from shared.errors import NotFound
 
 HELD_OUT_ROWS = 49
@@ -46,7 +46,7 @@ class DemoData:
     def upload(self, client: Client) -> None:
         """Upload the data sets that are not there yet."""
         known = {manifest["name"] for manifest in client.get("/v1/datasets")["items"]}
-        for label, part in itertools.product([*self.labels, REJECT], ("train", "test")):
+        for label, part in itertools.product([*self.labels, BACKGROUND], ("train", "test")):
             name = f"{label}.{part}"
             if name not in known:
                 upload_dataset(client, self._data / f"{name}.jsonl", name)
@@ -67,7 +67,7 @@ class DemoData:
         return {
             "kind": "selector.train",
             "labels": sets,
-            "background": f"{REJECT}.train",
+            "background": f"{BACKGROUND}.train",
             "promote": True,
             **self._selector,
         }
@@ -79,17 +79,17 @@ class DemoData:
 
     def held_out(self) -> list[DemoRow]:
         """Test rows of every label, and of none."""
-        counts = dict.fromkeys(self.labels, HELD_OUT_ROWS) | {REJECT: HELD_OUT_BACKGROUND}
+        counts = dict.fromkeys(self.labels, HELD_OUT_ROWS) | {BACKGROUND: HELD_OUT_BACKGROUND}
         return [DemoRow(text, label) for label, n in counts.items() for text in _spread(self.texts(label, "test"), n)]
 
     def stream(self) -> Iterator[DemoRow]:
         """An endless mixture of test rows: every label in turn, something outside every domain between them."""
         shuffled = random.Random(0)  # noqa: S311
-        pools = {label: self.texts(label, "test") for label in [*self.labels, REJECT]}
+        pools = {label: self.texts(label, "test") for label in [*self.labels, BACKGROUND]}
         for texts in pools.values():
             shuffled.shuffle(texts)
         endless = {label: itertools.cycle(texts) for label, texts in pools.items()}
-        order = [*self.first_labels, REJECT, self.added_label]
+        order = [*self.first_labels, BACKGROUND, self.added_label]
         return (DemoRow(next(endless[label]), label) for label in itertools.cycle(order))
 
     def texts(self, label: str, part: str) -> list[str]:

@@ -11,7 +11,7 @@ from services.cli.client import Client
 from services.cli.demo.data import DemoData
 from services.cli.demo.stream import Selected, Sent, Stream
 from services.cli.local.supervisor import Supervisor
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 
 MIN_ACCURACY = 0.95
 MIN_REJECTED = 0.5
@@ -29,9 +29,9 @@ def summary(
 ) -> Verdict:
     """Measure everything the demo promised."""
     routed = {label: _share(held_out, label) for label in data.labels}
-    own = [s for s in held_out if s.row.label != REJECT]
+    own = [s for s in held_out if s.row.label != BACKGROUND]
     accuracy = sum(s.label == s.row.label for s in own) / len(own)
-    rejected = _share(held_out, REJECT)
+    rejected = _share(held_out, BACKGROUND)
     adapters = {m["label"]: m["report"] for m in client.get("/v1/adapters")["items"]}
     better = {label: adapters[label].get("adapter_exact_match", 0) for label in data.labels}
     alone = {label: adapters[label].get("base_exact_match", 1) for label in data.labels}

@@ -15,7 +15,7 @@ from rich.text import Text
 from services.cli.client import FINAL_STATES, Client
 from services.cli.demo.data import DemoRow
 from services.cli.output import follow_into, out, progress_bars
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 from shared.errors import SignalboxError, Unavailable
 
 SHOWN = 16
@@ -40,7 +40,7 @@ class Sent:
     @property
     def label(self) -> str:
         """What the selector said; `none.none` where it rejected."""
-        return str((self.job.get("selection") or {}).get("label") or REJECT)
+        return str((self.job.get("selection") or {}).get("label") or BACKGROUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Stream:
 
         def ask(row: DemoRow) -> Selected:
             answer = self._client.post("/v1/select", {"input": row.text, "wait_seconds": 60})
-            return Selected(row, answer.get("label") or REJECT)
+            return Selected(row, answer.get("label") or BACKGROUND)
 
         with ThreadPoolExecutor(HELD_OUT_READERS) as pool:
             return list(pool.map(ask, rows))

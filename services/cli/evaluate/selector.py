@@ -9,8 +9,8 @@ from typing import Any, TypeVar, cast
 from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
 from services.cli.local.run_state import current_registry, current_settings, find_release
 from services.trainer.evaluation.routing import Routed, measure
-from shared.contracts.labels import REJECT
-from shared.contracts.manifests import Reading, ReleaseSelector
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.manifests import ReleaseSelector, SelectorText
 from shared.contracts.selection import Selection, selection_text
 from shared.errors import Conflict, Invalid
 from shared.names import DEFAULT_TENANT
@@ -37,7 +37,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     An empty `text` reads rows as the service does, see `texts_to_read`.
     """
     from services.trainer.evaluation.parameters import base_count, selector_parameters
-    from services.trainer.evaluation.selector import Opinions, Reader, curve, route_rows, selections
+    from services.trainer.evaluation.selector import SelectorScorer, SelectorScores, curve, route_rows, selections
     from shared.model.base import load_tokenizer, resolve_base_model
     from shared.model.hardware import limit_threads
 
@@ -48,12 +48,12 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     base = resolve_base_model(settings)
     texts = texts_to_read(selector, rows, text)
     gold = [r.label for r in rows]
-    reader = Reader(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
+    reader = SelectorScorer(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
     light, light_ms = _timed(lambda: reader.light(selector, texts), len(texts)) if selector.light else (None, 0.0)
     llm, llm_ms = _timed(lambda: reader.llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
-    opinions = Opinions(light, llm)
-    said = selections(selector, opinions)
-    routed = route_rows(selector, opinions, gold)
+    scores = SelectorScores(light, llm)
+    said = selections(selector, scores)
+    routed = route_rows(selector, scores, gold)
     found: dict[str, Any] = {
         **measure(routed)._asdict(),
         "intervals": intervals(routed),
@@ -66,7 +66,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
         },
     }
     if selector.kind == "cascade":
-        points = curve(selector, opinions, gold)
+        points = curve(selector, scores, gold)
         found["curve"] = [{**p._asdict(), "ms": round(light_ms + p.llm_share * llm_ms, 3)} for p in points]
     return found
 
@@ -78,13 +78,13 @@ def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: 
     """
     if text not in ("", "input", "instruction+input"):
         raise Invalid("text_unknown", f"--text is input or instruction+input, not {text!r}")
-    reading = cast("Reading", text) or selector.text
+    reading = cast("SelectorText", text) or selector.text
     return [selection_text(reading, r.row.input, r.row.instruction) for r in rows]
 
 
 def _sets(selector: ReleaseSelector, said: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:
     """How often the stated sets hold the right label, and how large they are; background has none."""
-    inside = [(s, label) for s, label in zip(said, gold, strict=True) if label != REJECT]
+    inside = [(s, label) for s, label in zip(said, gold, strict=True) if label != BACKGROUND]
     return {
         "stated": selector.coverage,
         "coverage": sum(label in s.label_set for s, label in inside) / max(len(inside), 1),

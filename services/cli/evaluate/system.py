@@ -11,7 +11,7 @@ from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
 from services.cli.evaluate.reference import open_reference
 from services.cli.local.run_state import current_settings
 from services.trainer.evaluation.answers import Judged, TaskKind, lines, task_kinds
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
 from shared.errors import Invalid
 
@@ -73,21 +73,21 @@ def evaluate_system(ask: Ask) -> dict[str, Any]:
 
 def check_rows(rows: Sequence[LabelledRow], release: Release) -> None:
     """Raise `Invalid` where a row cannot be judged, with what to do about it."""
-    strange = sorted({row.label for row in rows} - {*release.labels, REJECT})
+    strange = sorted({row.label for row in rows} - {*release.labels, BACKGROUND})
     if strange:
         raise Invalid(
             "label_unknown",
             f"release {release.id} has no {', '.join(strange)}: leave these rows out, or name a release that has them",
         )
-    silent = sorted({row.label for row in rows if row.label != REJECT and not row.row.output})
+    silent = sorted({row.label for row in rows if row.label != BACKGROUND and not row.row.output})
     if silent:
         raise Invalid(
             "outputs_missing",
             f"rows of {', '.join(silent)} have no output to compare with: add it, or measure the selector alone with "
             "`signalbox evaluate selector`",
         )
-    if all(row.label == REJECT for row in rows):
-        raise Invalid("rows_missing", f"all rows are {REJECT}: give rows of the release's labels")
+    if all(row.label == BACKGROUND for row in rows):
+        raise Invalid("rows_missing", f"all rows are {BACKGROUND}: give rows of the release's labels")
 
 
 def answer_rows(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens: int) -> list[Answered]:
@@ -98,8 +98,8 @@ def answer_rows(reference: "Reference", rows: Sequence[LabelledRow], max_new_tok
 
 def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answered:
     row, label = labelled.row, labelled.label
-    predicted = reference.select(row.input, row.instruction).label or REJECT
-    if label == REJECT:
+    predicted = reference.select(row.input, row.instruction).label or BACKGROUND
+    if label == BACKGROUND:
         return Answered(label, row.input, row.output, predicted, "", "")
     entry = reference.release.labels[label]
     oracle = reference.generate(entry, row.input, row.instruction, max_new_tokens=limit)
@@ -110,7 +110,7 @@ def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answer
 def _misrouted(reference: "Reference", labelled: LabelledRow, predicted: str, limit: int) -> str:
     """The answer of the adapter that the selector named; of a rejected row the base model's, or none by policy."""
     release, row = reference.release, labelled.row
-    if predicted == REJECT and release.reject_policy == "error":
+    if predicted == BACKGROUND and release.reject_policy == "error":
         return ""
     return reference.generate(release.labels.get(predicted), row.input, row.instruction, max_new_tokens=limit)
 
@@ -150,7 +150,7 @@ def write_rows(file: Path, answered: Iterable[Answered], judged: Mapping[str, Se
 
 
 def _outputs(rows: Sequence[LabelledRow]) -> dict[str, list[str]]:
-    labels = sorted({row.label for row in rows} - {REJECT})
+    labels = sorted({row.label for row in rows} - {BACKGROUND})
     return {label: [row.row.output for row in rows if row.label == label] for label in labels}
 
 
@@ -190,8 +190,8 @@ def _estimates(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
 
 def _background(answered: Iterable[Answered]) -> dict[str, Any]:
     """What becomes of rows that belong to no label; they have no answer to compare with."""
-    own = [row for row in answered if row.label == REJECT]
-    rejected = sum(row.predicted == REJECT for row in own)
+    own = [row for row in answered if row.label == BACKGROUND]
+    rejected = sum(row.predicted == BACKGROUND for row in own)
     return {"n": len(own), "rejected": rejected / len(own) if own else None}
 
 

@@ -25,7 +25,7 @@ _ENV = {
 }
 
 
-class Place:
+class RunState:
     """The file `up.json` in the data folder, readable by its owner alone."""
 
     def __init__(self, data_dir: Path) -> None:
@@ -46,14 +46,14 @@ class Place:
 def current_settings() -> Settings:
     """Settings of the environment, completed by what `signalbox up` started."""
     settings = Settings()
-    known = Place(settings.data_dir).read()
+    known = RunState(settings.data_dir).read()
     found = {name: known[name] for name, variable in _ENV.items() if name in known and variable not in os.environ}
     return Settings(**found) if found else settings
 
 
 def current_client(*, needs_key: bool = True) -> Client:
     """A client of the API of the environment, or of what `signalbox up` started; raises `Unavailable`."""
-    known = Place(Settings().data_dir).read()
+    known = RunState(Settings().data_dir).read()
     url = os.environ.get("SIGNALBOX_API_URL") or known.get("api_url")
     key = os.environ.get("SIGNALBOX_API_KEY") or known.get("api_key")
     if not url:

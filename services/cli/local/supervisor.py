@@ -18,7 +18,7 @@ import redis
 
 from services.cli.local.processes import Backoff, Child
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
-from services.cli.local.run_state import Place
+from services.cli.local.run_state import RunState
 from services.cli.local.secrets import new_passwords
 from services.cli.local.servers import Server, free_ports, is_free, redis_server, s3_server
 from shared.errors import Conflict, Unavailable
@@ -44,7 +44,7 @@ class Supervisor:
         self._worker_groups = list(worker_groups)
         self._selectors = selectors
         self._trainers = trainers
-        self._place = Place(settings.data_dir)
+        self._place = RunState(settings.data_dir)
         self.servers: list[Server] = []
         self._urls: dict[str, dict[str, str]] = {account: {} for account in ACCOUNTS}
         self.settings = self._with_servers(settings)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from services.cli.client import Client
 from services.cli.local.prepare import prepare_base_model
-from services.cli.local.run_state import Place
+from services.cli.local.run_state import RunState
 from services.cli.local.supervisor import Supervisor
 from services.cli.output import out
 from shared.security import api_keys
@@ -58,7 +58,7 @@ def unserved(client: Client) -> str:
 def announce(system: Supervisor) -> str:
     """Make the key of this machine where there is none yet, and note where everything is; answers the key."""
     settings = system.settings
-    place = Place(settings.data_dir)
+    place = RunState(settings.data_dir)
     key_file = settings.data_dir / "key"
     client: Any = system.ledger.redis
     token = key_file.read_text().strip() if key_file.is_file() else ""
@@ -81,7 +81,7 @@ def announce(system: Supervisor) -> str:
 
 def down(data_dir: Path) -> list[int]:
     """Tell the supervisor of a data folder to end, or, where it was killed, what it left; answers the pids told."""
-    place = Place(data_dir)
+    place = RunState(data_dir)
     known = place.read()
     supervisor, *others = known.get("pids", [0])
     told = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.contracts.training import SelectionSettings
+from shared.contracts.training import RepresentationSettings
 from shared.errors import Invalid
 from shared.model.features import EmbeddingTable
 from shared.model.tokens import encode_text
@@ -29,7 +29,7 @@ BATCH_TOKENS = 4096
 
 
 def embedder(
-    selection: SelectionSettings,
+    selection: RepresentationSettings,
     base_folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
     *,

@@ -14,7 +14,7 @@ class InstructionRow(NamedTuple):
 
 
 class SelectorRow(NamedTuple):
-    """One text with its routing label; `shared.contracts.labels.REJECT` for background."""
+    """One text with its routing label; `shared.contracts.labels.BACKGROUND` for background."""
 
     text: str
     label: Label

@@ -8,13 +8,13 @@ from services.trainer.data.embedders import Check, Embed
 from services.trainer.data.examples import SelectorRow
 from services.trainer.data.nearest_rows import representative_rows
 from shared.contracts.labels import parse_label
-from shared.contracts.training import SelectionSettings
+from shared.contracts.training import RepresentationSettings
 
 
 def representation_set(
     texts: Mapping[str, Sequence[str]],
     embed: Embed,
-    selection: SelectionSettings,
+    selection: RepresentationSettings,
     *,
     seed: int = 0,
     check: Check = lambda: None,
@@ -31,7 +31,7 @@ def representation_set(
     return chosen
 
 
-def _representatives(texts: list[str], embed: Embed, selection: SelectionSettings, seed: int) -> list[str]:
+def _representatives(texts: list[str], embed: Embed, selection: RepresentationSettings, seed: int) -> list[str]:
     if len(texts) <= selection.rows_per_label:
         return texts
     rows = representative_rows(

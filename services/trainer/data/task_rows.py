@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.trainer.context import Workshop, need_outputs
+from services.trainer.context import TrainingContext, need_outputs
 from services.trainer.data.examples import InstructionRow
 from services.trainer.data.split import split_by_text
 from shared.contracts.jobs import Job
@@ -19,15 +19,17 @@ class TaskRows(NamedTuple):
     validation: list[Row]
 
 
-def task_rows(job: Job, label: str, dataset: str, workshop: Workshop, *, validation: str | None, seed: int) -> TaskRows:
+def task_rows(
+    job: Job, label: str, dataset: str, context: TrainingContext, *, validation: str | None, seed: int
+) -> TaskRows:
     """Read a label's rows; where no data set is named for `validation`, a share of them is kept back by `seed`.
 
     Raises `Invalid` where they are too few or lack answers.
     """
-    rows = workshop.rows(job, dataset, label)
+    rows = context.rows(job, dataset, label)
     need_outputs(rows, label)
     if validation:
-        return TaskRows(rows, workshop.rows_of(job, validation, label))
+        return TaskRows(rows, context.rows_of(job, validation, label))
     split = split_by_text(rows, lambda row: row.input, VALIDATION_SHARE, seed)
     return TaskRows(list(split.train), list(split.validation))
 

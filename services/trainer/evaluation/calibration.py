@@ -8,7 +8,7 @@ NEVER = 2.0
 """Above every probability."""
 
 
-class Aim(NamedTuple):
+class CalibrationTarget(NamedTuple):
     """What the lines are to do on validation rows."""
 
     max_false_reject: float = 0.02
@@ -29,18 +29,18 @@ class Threshold(NamedTuple):
     background_reject: float  # share of background rows rejected
 
 
-def choose_threshold(in_domain: Sequence[float], background: Sequence[float], aim: Aim) -> Threshold:
+def choose_threshold(in_domain: Sequence[float], background: Sequence[float], target: CalibrationTarget) -> Threshold:
     """Return the threshold that rejects the share of background aimed at, or as much of it as `max_false_reject` lets.
 
     Each number is the confidence of a row's best real label. A row is rejected below the threshold.
     """
-    value = _line(in_domain, background, aim)
+    value = _line(in_domain, background, target)
     return Threshold(value, _share_rejected(in_domain, value), _share_rejected(background, value))
 
 
-def _line(in_domain: Sequence[float], background: Sequence[float], aim: Aim) -> float:
-    highest = _highest_allowed(in_domain, aim.max_false_reject)
-    wanted = sorted(background)[: math.ceil(aim.background_reject * len(background) - 1e-9)]
+def _line(in_domain: Sequence[float], background: Sequence[float], target: CalibrationTarget) -> float:
+    highest = _highest_allowed(in_domain, target.max_false_reject)
+    wanted = sorted(background)[: math.ceil(target.background_reject * len(background) - 1e-9)]
     if background and not wanted:
         return 0.0
     below = [probability for probability in wanted if probability < highest]
@@ -48,7 +48,7 @@ def _line(in_domain: Sequence[float], background: Sequence[float], aim: Aim) -> 
         return highest
     # Every line up to the next row above rejects the same rows; the middle leaves both sides a margin.
     above = [probability for probability in (*background, highest) if probability > below[-1]]
-    return min(highest, max(aim.least, (below[-1] + min(above)) / 2))
+    return min(highest, max(target.least, (below[-1] + min(above)) / 2))
 
 
 def _highest_allowed(in_domain: Sequence[float], max_false_reject: float) -> float:
@@ -61,7 +61,7 @@ def _share_rejected(probabilities: Sequence[float], threshold: float) -> float:
     return rejected / max(len(probabilities), 1)
 
 
-def choose_floor(right: Sequence[float], coverage: float) -> float:
+def choose_conformal_threshold(right: Sequence[float], coverage: float) -> float:
     """Return the probability that all labels of a set must reach for sets to hold the right one with this coverage.
 
     `right` are the probabilities of the right labels of validation rows; with too few rows to promise anything the
@@ -74,13 +74,15 @@ def choose_floor(right: Sequence[float], coverage: float) -> float:
 class Opinion(NamedTuple):
     """One validation row: how sure the light selector is alone, and who would be right about it."""
 
-    sure: float
+    confidence: float
     light_is_right: bool
     both_are_right: bool
     is_open: bool = False  # the light selector has a best label that it would not take
 
 
-def choose_sure(rows: Sequence[Opinion], least: float, min_asked: float = 0.0, max_asked: float = 1.0) -> float:
+def choose_cascade_threshold(
+    rows: Sequence[Opinion], least: float, min_asked: float = 0.0, max_asked: float = 1.0
+) -> float:
     """Return the probability from which on the light selector decides alone: as low as costs no row, `NEVER` if none.
 
     From the surest row down, the light one must at no point have been wrong more often than both together, nor leave a
@@ -88,18 +90,22 @@ def choose_sure(rows: Sequence[Opinion], least: float, min_asked: float = 0.0, m
     line is drawn lower, whatever that costs; where it asks about less than `min_asked` of them, higher.
     """
     found, ahead = NEVER, 0
-    for row in sorted(rows, key=lambda row: (-row.sure, not row.is_open, row.light_is_right)):
+    for row in sorted(rows, key=lambda row: (-row.confidence, not row.is_open, row.light_is_right)):
         ahead += row.light_is_right - row.both_are_right
-        if row.is_open or row.sure < least or ahead < 0:
+        if row.is_open or row.confidence < least or ahead < 0:
             break
-        found = row.sure
-    ascending = sorted(row.sure for row in rows)
+        found = row.confidence
+    ascending = sorted(row.confidence for row in rows)
     return min(max(found, _lowest_asking(min_asked, ascending)), _highest_asking(max_asked, ascending))
 
 
 def _lowest_asking(share: float, ascending: Sequence[float]) -> float:
     needed = math.ceil(share * len(ascending) - 1e-9)
-    return next((sure for sure in ascending[needed:] if sure > ascending[needed - 1]), NEVER) if needed else 0.0
+    return (
+        next((confidence for confidence in ascending[needed:] if confidence > ascending[needed - 1]), NEVER)
+        if needed
+        else 0.0
+    )
 
 
 def _highest_asking(share: float, ascending: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 
 MAX_LOSS = 0.01
 MIN_ACCURACY = 0.8
@@ -29,7 +29,7 @@ def judge(
     Passes when no kept label loses more than `max_loss` and each new label reaches `min_accuracy`.
     """
     before = current or {}
-    labels = sorted(set(candidate) - {REJECT})
+    labels = sorted(set(candidate) - {BACKGROUND})
     faults = [_fault(label, before.get(label), candidate[label], min_accuracy, max_loss) for label in labels]
     sentences = [fault for fault in faults if fault]
     if not labels:
@@ -51,7 +51,7 @@ class Loss(NamedTuple):
 def largest_loss(current: Mapping[str, float] | None, candidate: Mapping[str, float]) -> Loss:
     """Compare as `judge` does; below 0 where every kept label gained."""
     before = current or {}
-    kept = sorted((set(before) & set(candidate)) - {REJECT})
+    kept = sorted((set(before) & set(candidate)) - {BACKGROUND})
     losses = [Loss(label, before[label] - candidate[label]) for label in kept]
     return max(losses, key=lambda loss: loss.accuracy, default=Loss("", 0.0))
 

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.contracts.labels import REJECT, parse_label
+from shared.contracts.labels import BACKGROUND, parse_label
 
 BINS = 15
 
 
 class Routed(NamedTuple):
-    """One judged row: where it belongs, where it was sent (`REJECT` for nowhere), and how sure the selector was."""
+    """One judged row: where it belongs, where it was sent (`BACKGROUND` for nowhere), and how sure the selector was."""
 
     gold: str
     predicted: str
@@ -58,7 +58,7 @@ def measure(rows: Sequence[Routed]) -> Metrics:
         n=len(rows),
         per_label=per_label,
         confusion=confusion,
-        rejected=sum(row.predicted == REJECT for row in rows),
+        rejected=sum(row.predicted == BACKGROUND for row in rows),
         ece=calibration_error(rows),
     )
 
@@ -82,7 +82,7 @@ def fates(rows: Sequence[Routed]) -> dict[str, Fate]:
 
 def _fate(predicted: Sequence[str]) -> Fate:
     shares = {label: count / len(predicted) for label, count in Counter(predicted).most_common()}
-    return Fate(len(predicted), shares.pop(REJECT, 0.0), shares)
+    return Fate(len(predicted), shares.pop(BACKGROUND, 0.0), shares)
 
 
 def calibration_error(rows: Sequence[Routed], bins: int = BINS) -> float:

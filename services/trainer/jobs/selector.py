@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.trainer.context import Workshop
+from services.trainer.context import TrainingContext
 from services.trainer.selector.adapters import release_labels
 from services.trainer.selector.data import Rows
 from services.trainer.selector.judge import Judged
@@ -14,16 +14,16 @@ from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain
 from shared.errors import Conflict
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 _SHOWN = ("warnings", "retention", "curve", "easy", "hard", "deleted")
 """Of the report, as far as the job's kind has them."""
 
 
-def make_release(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> dict[str, Any]:
+def make_release(job: Job, held: HeldJob, body: SelectorBody, context: TrainingContext) -> dict[str, Any]:
     """Make a candidate release, or take the one that a killed attempt has made, and promote it where asked to."""
-    release = _made_before(job, workshop) or _candidate(job, held, body, workshop)
-    promoted, why = _promote(job, body, release, workshop)
+    release = _made_before(job, context) or _candidate(job, held, body, context)
+    promoted, why = _promote(job, body, release, context)
     assert release.selector is not None
     return {
         "release": release.id,
@@ -38,49 +38,51 @@ def make_release(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -
     }
 
 
-def _made_before(job: Job, workshop: Workshop) -> Release | None:
-    return next((release for release in workshop.registry.releases(job.tenant_id) if release.made_by == job.id), None)
+def _made_before(job: Job, context: TrainingContext) -> Release | None:
+    return next((release for release in context.registry.releases(job.tenant_id) if release.made_by == job.id), None)
 
 
-def _candidate(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> Release:
+def _candidate(job: Job, held: HeldJob, body: SelectorBody, context: TrainingContext) -> Release:
     """Select data, train, calibrate, judge, and store a candidate release (paper, sections 3.3 and 3.4)."""
-    plan = plan_of(job, held, body, workshop)
-    judged = best_selector(job, held, body, plan, workshop)
-    labels = _release_labels(job, held, body, plan, workshop)
+    plan = plan_of(job, held, body, context)
+    judged = best_selector(job, held, body, plan, context)
+    labels = _release_labels(job, held, body, plan, context)
     held.check()
-    workshop.report(job, "publishing")
-    release = _release(job, plan, labels, judged, workshop)
-    workshop.registry.add_release(release)
+    context.report(job, "publishing")
+    release = _release(job, plan, labels, judged, context)
+    context.registry.add_release(release)
     return release
 
 
-def plan_of(job: Job, held: Held, body: SelectorBody, workshop: Workshop) -> Plan:
+def plan_of(job: Job, held: HeldJob, body: SelectorBody, context: TrainingContext) -> Plan:
     """Read the job's rows and choose the representation set among them."""
-    inputs = inputs_of(job, body, workshop)
+    inputs = inputs_of(job, body, context)
     if isinstance(body, SelectorTrain):
-        return plan_training(job, held, body, inputs, workshop)
-    return plan_update(job, held, body, inputs, workshop)
+        return plan_training(job, held, body, inputs, context)
+    return plan_update(job, held, body, inputs, context)
 
 
 def _release_labels(
-    job: Job, held: Held, body: SelectorBody, plan: Plan, workshop: Workshop
+    job: Job, held: HeldJob, body: SelectorBody, plan: Plan, context: TrainingContext
 ) -> dict[str, ReleaseLabel]:
     """The labels that stay as they are in the parent, and the new ones."""
     kept = plan.parent.labels if plan.parent and plan.start_from else {}
     labels = {label: entry for label, entry in kept.items() if label in plan.sets.representation}
     if isinstance(body, SelectorTrain | SelectorAdd):
-        labels |= release_labels(job, held, body, plan.adapters, workshop)
+        labels |= release_labels(job, held, body, plan.adapters, context)
     return labels
 
 
-def _release(job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: Judged, workshop: Workshop) -> Release:
+def _release(
+    job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: Judged, context: TrainingContext
+) -> Release:
     def stored(sets: Rows) -> dict[str, str]:
-        return {label: workshop.registry.put_rows(job.tenant_id, list(rows)) for label, rows in sets.items()}
+        return {label: context.registry.put_rows(job.tenant_id, list(rows)) for label, rows in sets.items()}
 
     return Release(
         tenant_id=job.tenant_id,
         parent=plan.parent.id if plan.parent else "",
-        base_model=workshop.base_model,
+        base_model=context.base_model,
         labels=dict(labels),
         selector=judged.selector,
         reject_policy=plan.reject_policy,
@@ -93,12 +95,12 @@ def _release(job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: J
     )
 
 
-def _promote(job: Job, body: SelectorBody, release: Release, workshop: Workshop) -> tuple[bool, str]:
+def _promote(job: Job, body: SelectorBody, release: Release, context: TrainingContext) -> tuple[bool, str]:
     if not body.promote:
         return False, "promotion was not asked for"
     try:
-        if not workshop.registry.was_current(release):  # an attempt may die right after it promoted
-            workshop.registry.promote(job.tenant_id, release.id, by=job.id, attempt=job)
+        if not context.registry.was_current(release):  # an attempt may die right after it promoted
+            context.registry.promote(job.tenant_id, release.id, by=job.id, attempt=job)
     except Conflict as error:
         return False, error.detail
     return True, "the gate passed" if release.verdict.passed else "somebody promoted it with force"

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
-from services.trainer.context import Workshop
+from services.trainer.context import TrainingContext
 from services.trainer.data.report import LabelData, data_report, is_blank
 from services.trainer.data.split import same_text, split_by_text
 from shared.contracts.jobs import Job
-from shared.contracts.labels import REJECT
-from shared.contracts.manifests import Reading, Release
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.manifests import Release, SelectorText
 from shared.contracts.rows import Row
 from shared.contracts.selection import selection_text
-from shared.contracts.training import SelectionSettings, SelectorAdd, SelectorTrain
+from shared.contracts.training import RepresentationSettings, SelectorAdd, SelectorTrain
 from shared.errors import Invalid
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 Rows = Mapping[str, Sequence[Row]]
 """By label. A row's input is what a selector reads; background may carry the label of a deleted task."""
@@ -54,21 +54,21 @@ class Sets(NamedTuple):
         )
 
 
-def stored_sets(release: Release, workshop: Workshop) -> Sets:
+def stored_sets(release: Release, context: TrainingContext) -> Sets:
     """The sets that a release keeps in the store."""
-    read = workshop.registry.get_rows
+    read = context.registry.get_rows
     return Sets(
         {label: read(key) for label, key in release.representation.items()},
         {label: read(key) for label, key in release.validation.items()},
     )
 
 
-def split_rows(job: Job, body: SelectorTrain | SelectorAdd, reading: Reading, workshop: Workshop) -> Split:
+def split_rows(job: Job, body: SelectorTrain | SelectorAdd, reading: SelectorText, context: TrainingContext) -> Split:
     """Training and validation rows of every data set the job names; no text is on both sides."""
     train, validation = {}, {}
     for label, dataset in sorted(body.datasets.items()):
         parts = split_by_text(
-            workshop.rows(job, dataset, label),
+            context.rows(job, dataset, label),
             lambda row: selection_text(reading, row.input, row.instruction),
             body.selection.validation_share,
             body.settings.seed,
@@ -78,30 +78,47 @@ def split_rows(job: Job, body: SelectorTrain | SelectorAdd, reading: Reading, wo
 
 
 def sets_of(
-    job: Job, held: Held, body: SelectorTrain | SelectorAdd, split: Split, reading: Reading, workshop: Workshop
+    job: Job,
+    held: HeldJob,
+    body: SelectorTrain | SelectorAdd,
+    split: Split,
+    reading: SelectorText,
+    context: TrainingContext,
 ) -> Sets:
     """The representation set of the training rows, and all validation rows."""
     train = as_read(split.train, reading)
     blank = sorted(label for label, rows in train.items() if not rows)
     if blank:
         raise Invalid("inputs_empty", f"every input of {', '.join(blank)} is empty; give texts that can be read")
-    chosen = representation(job, held, train, body.selection, body.settings.seed, workshop)
+    chosen = representation(job, held, train, body.selection, body.settings.seed, context)
     return Sets(chosen, as_read(split.validation, reading))
 
 
 def fresh_rows(
-    job: Job, held: Held, datasets: Mapping[str, str], known: Sets, reading: Reading, selection: SelectionSettings,
-    seed: int, workshop: Workshop,
-) -> dict[str, list[Row]]:  # fmt: skip
+    job: Job,
+    held: HeldJob,
+    datasets: Mapping[str, str],
+    known: Sets,
+    reading: SelectorText,
+    selection: RepresentationSettings,
+    seed: int,
+    context: TrainingContext,
+) -> dict[str, list[Row]]:
     """The representative rows of data sets among those whose text is in no set yet; labels without any are left out."""
     seen = {same_text(row.input) for rows in known for own in rows.values() for row in own}
-    rows = as_read({label: workshop.rows_of(job, ref, label) for label, ref in datasets.items()}, reading)
+    rows = as_read({label: context.rows_of(job, ref, label) for label, ref in datasets.items()}, reading)
     unseen = {label: [row for row in own if same_text(row.input) not in seen] for label, own in rows.items()}
-    return representation(job, held, {n: own for n, own in unseen.items() if own}, selection, seed, workshop)
+    return representation(job, held, {n: own for n, own in unseen.items() if own}, selection, seed, context)
 
 
 def data_notes(
-    job: Job, split: Split, sets: Sets, known: Rows, reading: Reading, selection: SelectionSettings, workshop: Workshop
+    job: Job,
+    split: Split,
+    sets: Sets,
+    known: Rows,
+    reading: SelectorText,
+    selection: RepresentationSettings,
+    context: TrainingContext,
 ) -> dict[str, Any]:
     """What the report says of new labels' data, and of texts that they share with `known` ones.
 
@@ -118,25 +135,25 @@ def data_notes(
             len(sets.representation[label]),
         )
     notes = data_report(data, texts_of(known), selection.rows_per_label)
-    workshop.report(job, "data_selected", rows=sum(map(len, sets.representation.values())), warnings=notes["warnings"])
+    context.report(job, "data_selected", rows=sum(map(len, sets.representation.values())), warnings=notes["warnings"])
     return notes
 
 
 def representation(
-    job: Job, held: Held, train: Rows, selection: SelectionSettings, seed: int, workshop: Workshop
+    job: Job, held: HeldJob, train: Rows, selection: RepresentationSettings, seed: int, context: TrainingContext
 ) -> dict[str, list[Row]]:
     """The real rows nearest to the k-means centroids of each label's vectors (paper, section 3.3)."""
     from services.trainer.data.embedders import embedder
     from services.trainer.data.representation import representation_set
 
-    workshop.report(job, "selecting_data", rows=sum(map(len, train.values())))
+    context.report(job, "selecting_data", rows=sum(map(len, train.values())))
     chosen = representation_set(
         texts_of(train),
         embedder(
             selection,
-            workshop.base_folder,
-            workshop.tokenizer,
-            encoder_folder=workshop.encoder_folder,
+            context.base_folder,
+            context.tokenizer,
+            encoder_folder=context.encoder_folder,
             check=held.check,
         ),
         selection,
@@ -146,7 +163,7 @@ def representation(
     return {label: [Row(input=text, label=label) for text in own] for label, own in chosen.items()}
 
 
-def as_read(rows: Rows, reading: Reading) -> dict[str, list[Row]]:
+def as_read(rows: Rows, reading: SelectorText) -> dict[str, list[Row]]:
     """The rows as a selector meets them, each with the label it is for; empty ones are left out."""
     return {
         label: [
@@ -175,6 +192,6 @@ def _without(rows: Rows, gone: set[str]) -> dict[str, list[Row]]:
 
 
 def _as_background(rows: Rows, gone: Sequence[str]) -> dict[str, list[Row]]:
-    elsewhere = {same_text(row.input) for label, own in rows.items() if label not in (*gone, REJECT) for row in own}
+    elsewhere = {same_text(row.input) for label, own in rows.items() if label not in (*gone, BACKGROUND) for row in own}
     moved = [row for label in gone for row in rows.get(label, ()) if same_text(row.input) not in elsewhere]
-    return {REJECT: moved} if moved else {}
+    return {BACKGROUND: moved} if moved else {}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 
 
 class Difficulty(NamedTuple):
@@ -15,6 +15,6 @@ class Difficulty(NamedTuple):
 
 def sort_by_accuracy(accuracy: Mapping[str, float], *, hard_below: float, easy_from: float) -> Difficulty:
     """Sort labels by their accuracy on validation rows; background is neither easy nor hard."""
-    labels = sorted(set(accuracy) - {REJECT})
+    labels = sorted(set(accuracy) - {BACKGROUND})
     hard = [label for label in labels if accuracy[label] < hard_below]
     return Difficulty([label for label in labels if accuracy[label] >= easy_from and label not in hard], hard)

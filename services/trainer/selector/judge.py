@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from services.trainer.context import Workshop
-from services.trainer.evaluation.calibration import Aim
+from services.trainer.context import TrainingContext
+from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.gate import judge
 from services.trainer.evaluation.routing import Routed, fates, measure
 from services.trainer.selector.data import Rows
 from services.trainer.selector.plan import Plan
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector, Verdict
 from shared.contracts.training import SelectorBody
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 if TYPE_CHECKING:
-    from services.trainer.evaluation.selector import Opinions, Reader
+    from services.trainer.evaluation.selector import SelectorScorer, SelectorScores
 
 
 class Judged(BaseModel):
@@ -31,30 +31,32 @@ class Judged(BaseModel):
     verdict: Verdict
 
 
-def judge_selector(selector: ReleaseSelector, held: Held, body: SelectorBody, plan: Plan, workshop: Workshop) -> Judged:
+def judge_selector(
+    selector: ReleaseSelector, held: HeldJob, body: SelectorBody, plan: Plan, context: TrainingContext
+) -> Judged:
     """Calibrate and measure on the validation rows, and compare with the release before."""
     from services.trainer.evaluation.selector import calibrated
 
     validation = plan.sets.validation
-    reader = _reader(held, body, workshop)
+    reader = _reader(held, body, context)
     gold = _gold(validation)
-    opinions = reader.read(selector, _all(validation))
-    aim = Aim(
+    scores = reader.read(selector, _all(validation))
+    target = CalibrationTarget(
         body.max_false_reject,
         body.background_reject,
         min_llm_share=body.min_llm_share,
         max_llm_share=body.max_llm_share,
     )
-    final, threshold = calibrated(selector, opinions, gold, aim)
-    measured = measure(_routed(final, opinions, validation))
-    before = _accuracy_before(plan, held, body, workshop)
+    final, threshold = calibrated(selector, scores, gold, target)
+    measured = measure(_routed(final, scores, validation))
+    before = _accuracy_before(plan, held, body, context)
     verdict = judge(before, measured.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)
     report = {
         **measured._asdict(),
         "threshold": threshold._asdict(),
         "before": before,
-        "asked": _asked(final, opinions),
-        "parts": _accuracy_of_parts(final, opinions, validation),
+        "asked": _asked(final, scores),
+        "parts": _accuracy_of_parts(final, scores, validation),
         **plan.notes,
     }
     if plan.deleted:
@@ -64,13 +66,15 @@ def judge_selector(selector: ReleaseSelector, held: Held, body: SelectorBody, pl
     )
 
 
-def _fates_of_deleted(selector: ReleaseSelector, reader: "Reader", deleted: Rows) -> dict[str, Any]:
+def _fates_of_deleted(selector: ReleaseSelector, reader: "SelectorScorer", deleted: Rows) -> dict[str, Any]:
     """What becomes of the texts of labels that are gone, by label."""
-    opinions = reader.read(selector, _all(deleted))
-    return {label: fate._asdict() for label, fate in fates(_routed(selector, opinions, deleted)).items()}
+    scores = reader.read(selector, _all(deleted))
+    return {label: fate._asdict() for label, fate in fates(_routed(selector, scores, deleted)).items()}
 
 
-def _accuracy_before(plan: Plan, held: Held, body: SelectorBody, workshop: Workshop) -> Mapping[str, float] | None:
+def _accuracy_before(
+    plan: Plan, held: HeldJob, body: SelectorBody, context: TrainingContext
+) -> Mapping[str, float] | None:
     """What the parent reaches per kept label on the same rows; None where it has none of the labels."""
     if plan.parent is None or plan.parent.selector is None:
         return None
@@ -79,39 +83,39 @@ def _accuracy_before(plan: Plan, held: Held, body: SelectorBody, workshop: Works
     if not plan.kept_validation:
         return None
     selector = plan.parent.selector
-    opinions = _reader(held, body, workshop).read(selector, _all(plan.kept_validation))
-    return measure(_routed(selector, opinions, plan.kept_validation)).per_label
+    scores = _reader(held, body, context).read(selector, _all(plan.kept_validation))
+    return measure(_routed(selector, scores, plan.kept_validation)).per_label
 
 
-def _reader(held: Held, body: SelectorBody, workshop: Workshop) -> "Reader":
-    from services.trainer.evaluation.selector import Reader
+def _reader(held: HeldJob, body: SelectorBody, context: TrainingContext) -> "SelectorScorer":
+    from services.trainer.evaluation.selector import SelectorScorer
 
-    return Reader(
-        workshop.registry, workshop.base_folder, workshop.tokenizer, body.settings.max_length, check=held.check
+    return SelectorScorer(
+        context.registry, context.base_folder, context.tokenizer, body.settings.max_length, check=held.check
     )
 
 
-def _routed(selector: ReleaseSelector, opinions: "Opinions", rows: Rows) -> list[Routed]:
+def _routed(selector: ReleaseSelector, scores: "SelectorScores", rows: Rows) -> list[Routed]:
     from services.trainer.evaluation.selector import route_rows
 
-    return route_rows(selector, opinions, _gold(rows))
+    return route_rows(selector, scores, _gold(rows))
 
 
-def _accuracy_of_parts(selector: ReleaseSelector, opinions: "Opinions", rows: Rows) -> dict[str, float]:
+def _accuracy_of_parts(selector: ReleaseSelector, scores: "SelectorScores", rows: Rows) -> dict[str, float]:
     """Accuracy of the selector and of each part alone on the rows that belong somewhere, where nothing is rejected."""
     from services.trainer.evaluation.selector import parts_of
 
     def accuracy(part: ReleaseSelector) -> float:
-        return measure([row for row in _routed(part, opinions, rows) if row.gold != REJECT]).accuracy
+        return measure([row for row in _routed(part, scores, rows) if row.gold != BACKGROUND]).accuracy
 
     return {kind: accuracy(part) for kind, part in parts_of(selector).items()}
 
 
-def _asked(selector: ReleaseSelector, opinions: "Opinions") -> dict[str, float]:
+def _asked(selector: ReleaseSelector, scores: "SelectorScores") -> dict[str, float]:
     """The share of rows that the light selector, the language model, or both together decided."""
     from services.trainer.evaluation.selector import selections
 
-    asked = Counter(said.by for said in selections(selector, opinions))
+    asked = Counter(said.by for said in selections(selector, scores))
     return {by: rows / asked.total() for by, rows in asked.items()}
 
 

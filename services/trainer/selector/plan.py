@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from services.trainer.context import Workshop
+from services.trainer.context import TrainingContext
 from services.trainer.selector.adapters import known_adapters
 from services.trainer.selector.data import Rows, Sets, as_read, data_notes, joined, sets_of, split_rows
 from services.trainer.selector.retention import retain
 from shared.contracts.jobs import Job
-from shared.contracts.labels import REJECT
-from shared.contracts.manifests import Reading, Release, ReleaseSelector, SelectorKind
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.manifests import Release, ReleaseSelector, SelectorKind, SelectorText
 from shared.contracts.rows import Row
 from shared.contracts.training import Readout, SelectorAdd, SelectorBody, SelectorTrain
 from shared.errors import Invalid
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Plan:
     kind: SelectorKind
     readout: Readout
     """Of a language model's part that is trained from nothing; a grown one keeps what it has."""
-    text: Reading
+    text: SelectorText
     reject_policy: Literal["base", "error"]
     parent: Release | None = None
     """The release that the candidate would replace."""
@@ -64,28 +64,28 @@ class Inputs(NamedTuple):
     adapters: dict[str, str]
 
 
-def inputs_of(job: Job, body: SelectorBody, workshop: Workshop) -> Inputs:
+def inputs_of(job: Job, body: SelectorBody, context: TrainingContext) -> Inputs:
     """The parent and the adapter of every new label, the same for all attempts; raises `NotFound`, `Invalid`."""
-    registry = workshop.registry
+    registry = context.registry
 
     def meant_now() -> dict[str, Any]:
-        adapters = known_adapters(job, body, workshop) if isinstance(body, SelectorTrain | SelectorAdd) else {}
+        adapters = known_adapters(job, body, context) if isinstance(body, SelectorTrain | SelectorAdd) else {}
         return {"parent": body.parent or registry.current_id(job.tenant_id), "adapters": adapters}
 
-    meant = workshop.checkpoints(job).once("inputs", meant_now)
+    meant = context.checkpoints(job).once("inputs", meant_now)
     parent = registry.release(job.tenant_id, meant["parent"]) if meant["parent"] else None
     return Inputs(parent, meant["adapters"])
 
 
-def plan_training(job: Job, held: Held, body: SelectorTrain, inputs: Inputs, workshop: Workshop) -> Plan:
+def plan_training(job: Job, held: HeldJob, body: SelectorTrain, inputs: Inputs, context: TrainingContext) -> Plan:
     """Plan a selector that is trained from nothing (paper, section 3.3); raises `Invalid` `labels_too_few`."""
     if len(body.datasets) < 2:
         raise Invalid("labels_too_few", "a selector needs two labels, or one label and a background data set")
-    split = split_rows(job, body, body.text, workshop)
-    sets = sets_of(job, held, body, split, body.text, workshop)
+    split = split_rows(job, body, body.text, context)
+    sets = sets_of(job, held, body, split, body.text, context)
     parent = inputs.parent
-    selector = parent.selector if parent and parent.base_model == workshop.base_model else None
-    known = set(selector.labels) - {REJECT} if selector else set()
+    selector = parent.selector if parent and parent.base_model == context.base_model else None
+    known = set(selector.labels) - {BACKGROUND} if selector else set()
     kept = {label: rows for label, rows in split.validation.items() if label in known}
     return Plan(
         sets,
@@ -99,5 +99,5 @@ def plan_training(job: Job, held: Held, body: SelectorTrain, inputs: Inputs, wor
         reject_policy=body.reject_policy,
         parent=parent,
         kept_validation=as_read(kept, selector.text) if selector else {},
-        notes=data_notes(job, split, sets, {}, body.text, body.selection, workshop),
+        notes=data_notes(job, split, sets, {}, body.text, body.selection, context),
     )

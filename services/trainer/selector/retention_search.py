@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.trainer.context import Workshop
+from services.trainer.context import TrainingContext
 from services.trainer.evaluation.gate import Loss, largest_loss
 from services.trainer.selector.fit import train_selector
 from services.trainer.selector.judge import Judged, judge_selector
@@ -11,7 +11,7 @@ from services.trainer.selector.plan import Plan
 from services.trainer.selector.retention import RATIOS, Point, smallest_that_holds
 from shared.contracts.jobs import Job
 from shared.contracts.training import SelectorBody, SelectorTrain
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 
 class Trial(NamedTuple):
@@ -27,14 +27,14 @@ class Trial(NamedTuple):
         return Point(self.retention, self.judged.report["accuracy"], self.loss.accuracy, self.loss.label)
 
 
-def best_selector(job: Job, held: Held, body: SelectorBody, plan: Plan, workshop: Workshop) -> Judged:
+def best_selector(job: Job, held: HeldJob, body: SelectorBody, plan: Plan, context: TrainingContext) -> Judged:
     """Train and judge at one retention ratio after the other, from the same start, until one holds.
 
     The report of an update names the ratio and the curve of all that were tried.
     """
     trials: list[Trial] = []
     for retention in _ratios(body, plan):
-        trials.append(_trial(job, held, body, plan, retention, workshop))
+        trials.append(_trial(job, held, body, plan, retention, context))
         if trials[-1].loss.is_within(body.max_loss):
             break
     return trials[0].judged if isinstance(body, SelectorTrain) else _chosen(trials)
@@ -48,17 +48,19 @@ def _ratios(body: SelectorBody, plan: Plan) -> Sequence[float]:
     return RATIOS[:1] if plan.kind == "light" else RATIOS  # a light selector is the same at every ratio
 
 
-def _trial(job: Job, held: Held, body: SelectorBody, plan: Plan, retention: float, workshop: Workshop) -> Trial:
+def _trial(
+    job: Job, held: HeldJob, body: SelectorBody, plan: Plan, retention: float, context: TrainingContext
+) -> Trial:
     """One ratio; where an attempt that was killed has judged it already, what that one found."""
 
     def made() -> dict[str, object]:
-        workshop.report(job, "trying_retention", retention=retention)
-        selector = train_selector(job, held, body, plan, retention, workshop)
+        context.report(job, "trying_retention", retention=retention)
+        selector = train_selector(job, held, body, plan, retention, context)
         held.check()
-        workshop.report(job, "evaluating")
-        return judge_selector(selector, held, body, plan, workshop).model_dump(mode="json")
+        context.report(job, "evaluating")
+        return judge_selector(selector, held, body, plan, context).model_dump(mode="json")
 
-    judged = Judged.model_validate(workshop.checkpoints(job).once(f"judged-{retention:g}", made))
+    judged = Judged.model_validate(context.checkpoints(job).once(f"judged-{retention:g}", made))
     return Trial(retention, judged, largest_loss(judged.report["before"], judged.report["per_label"]))
 
 

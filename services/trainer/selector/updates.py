@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import NamedTuple
 
-from services.trainer.context import Workshop
+from services.trainer.context import TrainingContext
 from services.trainer.selector.data import Rows, Sets, data_notes, fresh_rows, joined, sets_of, split_rows, stored_sets
 from services.trainer.selector.difficulty import Difficulty, sort_by_accuracy
 from services.trainer.selector.plan import Inputs, Plan
@@ -11,7 +11,7 @@ from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorUpdate
 from shared.errors import Conflict, Invalid
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 
 class Base(NamedTuple):
@@ -22,25 +22,25 @@ class Base(NamedTuple):
     sets: Sets
 
 
-def plan_update(job: Job, held: Held, body: SelectorUpdate, inputs: Inputs, workshop: Workshop) -> Plan:
+def plan_update(job: Job, held: HeldJob, body: SelectorUpdate, inputs: Inputs, context: TrainingContext) -> Plan:
     """Plan a second fine-tuning; raises `Conflict`, and `Invalid` where the labels do not fit the release."""
-    base = _base(body, inputs.parent, workshop)
+    base = _base(body, inputs.parent, context)
     if isinstance(body, SelectorAdd):
-        return _addition(job, held, body, base, inputs, workshop)
+        return _addition(job, held, body, base, inputs, context)
     if isinstance(body, SelectorBalance):
-        return _balance(job, held, body, base, workshop)
+        return _balance(job, held, body, base, context)
     return _deletion(body, base)
 
 
-def _base(body: SelectorUpdate, parent: Release | None, workshop: Workshop) -> Base:
+def _base(body: SelectorUpdate, parent: Release | None, context: TrainingContext) -> Base:
     if parent is None:
         raise Conflict("no_release", "there is no current release to update; run selector.train first")
     if parent.selector is None:
         raise Conflict("selector_missing", "the current release has no selector to update; run selector.train first")
-    if parent.base_model != workshop.base_model:
+    if parent.base_model != context.base_model:
         raise Conflict(
             "base_model_changed",
-            f"release {parent.id} belongs to base model {parent.base_model}, not to {workshop.base_model}; "
+            f"release {parent.id} belongs to base model {parent.base_model}, not to {context.base_model}; "
             "run selector.train first",
         )
     lacking = sorted(set(parent.labels) - set(parent.representation))
@@ -49,26 +49,26 @@ def _base(body: SelectorUpdate, parent: Release | None, workshop: Workshop) -> B
             "representation_missing", f"release {parent.id} keeps no rows of {', '.join(lacking)}; train anew"
         )
     body.check_against(parent)
-    return Base(parent, parent.selector, stored_sets(parent, workshop))
+    return Base(parent, parent.selector, stored_sets(parent, context))
 
 
-def _addition(job: Job, held: Held, body: SelectorAdd, base: Base, inputs: Inputs, workshop: Workshop) -> Plan:
+def _addition(job: Job, held: HeldJob, body: SelectorAdd, base: Base, inputs: Inputs, context: TrainingContext) -> Plan:
     """New labels in full beside a share of the old ones; what was background and is a label again is no background."""
-    split = split_rows(job, body, base.selector.text, workshop)
-    new = sets_of(job, held, body, split, base.selector.text, workshop)
+    split = split_rows(job, body, base.selector.text, context)
+    new = sets_of(job, held, body, split, base.selector.text, context)
     old = base.sets.without(body.labels)
     plan = _plan(base, old.joined(new), fresh=new.representation, old=old.representation)
     known = joined(old.representation, old.validation)
-    notes = data_notes(job, split, new, known, base.selector.text, body.selection, workshop)
+    notes = data_notes(job, split, new, known, base.selector.text, body.selection, context)
     return replace(plan, adapters=inputs.adapters, datasets={**plan.datasets, **body.datasets}, notes=notes)
 
 
-def _balance(job: Job, held: Held, body: SelectorBalance, base: Base, workshop: Workshop) -> Plan:
+def _balance(job: Job, held: HeldJob, body: SelectorBalance, base: Base, context: TrainingContext) -> Plan:
     """A share of the easy labels' rows, all of the others', and more for the hard ones."""
     easy, hard = _difficulty(body, base.release)
     datasets = {**base.release.datasets, **body.labels}
     extra = fresh_rows(
-        job, held, _only(datasets, hard), base.sets, base.selector.text, body.selection, body.settings.seed, workshop
+        job, held, _only(datasets, hard), base.sets, base.selector.text, body.selection, body.settings.seed, context
     )
     old = base.sets.representation
     plan = _plan(

@@ -25,7 +25,7 @@ from shared.contracts.training import LoraSettings
 from shared.errors import Cancelled, Invalid, Unavailable
 
 if TYPE_CHECKING:
-    from services.trainer.training.loop import Hooks
+    from services.trainer.training.loop import Callbacks
 
 _SOCKET = "SIGNALBOX_TRAINING_SOCKET"
 _LOOK_SECONDS = 0.5
@@ -34,7 +34,7 @@ _SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_
 _PR_SET_PDEATHSIG = 1
 
 
-def train_in_processes(run: TrainingRun, hooks: "Hooks", launcher: str) -> Path:
+def train_in_processes(run: TrainingRun, callbacks: "Callbacks", launcher: str) -> Path:
     """Train as `train_here` does, in the processes that the launcher starts, and return the folder of the weights.
 
     A batch goes to each process, so that a step's batch is as many times as large. Processes that end before they are
@@ -43,7 +43,7 @@ def train_in_processes(run: TrainingRun, hooks: "Hooks", launcher: str) -> Path:
     """
     run.work_dir.mkdir(parents=True, exist_ok=True)
     while True:
-        folder, reached = _start(run, hooks, launcher)
+        folder, reached = _start(run, callbacks, launcher)
         if folder is not None:
             return folder
         if refusal := _refusal(run.work_dir):
@@ -57,7 +57,7 @@ def train_in_processes(run: TrainingRun, hooks: "Hooks", launcher: str) -> Path:
         run = run._replace(resume_from=reached)
 
 
-def _start(run: TrainingRun, hooks: "Hooks", launcher: str) -> tuple[Path | None, Path | None]:
+def _start(run: TrainingRun, callbacks: "Callbacks", launcher: str) -> tuple[Path | None, Path | None]:
     """The folder of the weights, if it came to that, and the last checkpoint on the way."""
     file = run.work_dir / "training.json"
     file.write_text(json.dumps(_to_json(run)))
@@ -66,50 +66,50 @@ def _start(run: TrainingRun, hooks: "Hooks", launcher: str) -> tuple[Path | None
         server.listen()
         server.settimeout(_LOOK_SECONDS)
         with _processes(launcher, file, f"{private}/trainer") as processes:
-            first = _first_call(server, processes, hooks)
+            first = _first_call(server, processes, callbacks)
             if first is None:
                 return None, None
             with first:
-                came = _follow(first, hooks)
+                came = _follow(first, callbacks)
             with suppress(subprocess.TimeoutExpired):  # to end by themselves, and to write down why
                 processes.wait(_END_SECONDS)
             return came
 
 
-def _first_call(server: socket.socket, processes: subprocess.Popen[bytes], hooks: "Hooks") -> Connection | None:
+def _first_call(server: socket.socket, processes: subprocess.Popen[bytes], callbacks: "Callbacks") -> Connection | None:
     while processes.poll() is None:
-        _stop_if_asked(hooks)
+        _stop_if_asked(callbacks)
         with suppress(TimeoutError):
             return Connection(server.accept()[0].detach())
     return None
 
 
-def _follow(first: Connection, hooks: "Hooks") -> tuple[Path | None, Path | None]:
+def _follow(first: Connection, callbacks: "Callbacks") -> tuple[Path | None, Path | None]:
     from services.trainer.training.loop import Progress
 
     reached = None
     while True:
         while not first.poll(_LOOK_SECONDS):
-            _stop_if_asked(hooks)
+            _stop_if_asked(callbacks)
         try:
             what, said = json.loads(first.recv_bytes())
         except (EOFError, ConnectionError):
             return None, reached
         match what:
             case "progress":
-                hooks.on_progress(Progress(**said))
+                callbacks.on_progress(Progress(**said))
             case "checkpoint":
                 reached = Path(said["folder"])
-                hooks.on_checkpoint(reached, said["step"])
+                callbacks.on_checkpoint(reached, said["step"])
             case "done":
                 return Path(said), reached
-        _stop_if_asked(hooks)
+        _stop_if_asked(callbacks)
         with suppress(ConnectionError):  # it ended; the next look at it tells
             first.send_bytes(b"go on")
 
 
-def _stop_if_asked(hooks: "Hooks") -> None:
-    if hooks.should_stop():
+def _stop_if_asked(callbacks: "Callbacks") -> None:
+    if callbacks.should_stop():
         raise Cancelled("cancelled", "the training was cancelled")
 
 
@@ -167,7 +167,7 @@ def main(file: Path) -> None:
     """Be one of the processes."""
     import torch
 
-    from services.trainer.training.loop import Hooks
+    from services.trainer.training.loop import Callbacks
     from shared.model.hardware import limit_threads
     from shared.settings import Settings
 
@@ -183,7 +183,7 @@ def main(file: Path) -> None:
         if rank == "0":
             _be_first(run)
         else:
-            train_here(run, Hooks())
+            train_here(run, Callbacks())
     except Invalid as error:
         # Not to the trainer at once: whichever process ends first, the launcher ends the others.
         written = file.with_name(f"refused-{rank}.part")
@@ -203,7 +203,7 @@ def _refuse_sharding() -> None:
 
 def _be_first(run: TrainingRun) -> None:
     """Train, and tell the trainer of it."""
-    from services.trainer.training.loop import Hooks
+    from services.trainer.training.loop import Callbacks
 
     with Client(os.environ[_SOCKET]) as trainer:
 
@@ -211,11 +211,11 @@ def _be_first(run: TrainingRun) -> None:
             trainer.send_bytes(json.dumps([what, said]).encode())
             trainer.recv_bytes()  # the trainer may want the folder before it is cleared away
 
-        hooks = Hooks(
+        callbacks = Callbacks(
             lambda progress: tell("progress", progress._asdict()),
             lambda folder, step: tell("checkpoint", {"folder": str(folder), "step": step}),
         )
-        trainer.send_bytes(json.dumps(["done", str(train_here(run, hooks))]).encode())
+        trainer.send_bytes(json.dumps(["done", str(train_here(run, callbacks))]).encode())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Progress(NamedTuple):
     device: str
 
 
-class Hooks(NamedTuple):
+class Callbacks(NamedTuple):
     """What the caller wants to hear of a run, and how it stops one."""
 
     on_progress: Callable[[Progress], None] = lambda _: None
@@ -117,8 +117,8 @@ class AnswerTrainer(Trainer):
 class _Reporter(TrainerCallback):
     """Turns the Trainer's events into the caller's hooks."""
 
-    def __init__(self, hooks: Hooks, batches: Batches) -> None:
-        self._hooks = hooks
+    def __init__(self, callbacks: Callbacks, batches: Batches) -> None:
+        self._hooks = callbacks
         self._batches = batches
         self.trainer: AnswerTrainer | None = None
         self._started = (0, 0.0)  # step and clock when this attempt began
@@ -154,7 +154,7 @@ def run(
     config: LoraSettings,
     work_dir: Path,
     *,
-    hooks: Hooks,
+    callbacks: Callbacks,
     resume_from: Path | None,
 ) -> None:
     """Train the model's unfrozen weights in place, from the start or from a checkpoint folder of the same run.
@@ -163,7 +163,7 @@ def run(
     """
     batches = Batches(examples, config)
     lay_out = pack if config.packing else collate
-    reporter = _Reporter(hooks, batches)
+    reporter = _Reporter(callbacks, batches)
     trainer = AnswerTrainer(
         trainable,
         args=_arguments(config, work_dir, on_cpu=trainable.model.device.type == "cpu"),

@@ -12,12 +12,12 @@ from shared.contracts.labels import Label
 from shared.contracts.training import LoraSettings
 from shared.errors import Invalid
 from shared.model.head import has_head
-from shared.model.memory import give_back
+from shared.model.memory import return_free_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from services.trainer.training.loop import Hooks
+    from services.trainer.training.loop import Callbacks
 
 
 class Start(NamedTuple):
@@ -34,7 +34,7 @@ def train_adapter(
     *,
     config: LoraSettings,
     work_dir: Path,
-    hooks: "Hooks | None" = None,
+    callbacks: "Callbacks | None" = None,
     resume_from: Path | None = None,
     launcher: str = "",
 ) -> Path:
@@ -44,7 +44,7 @@ def train_adapter(
     rows that do not fit, unknown target modules, a loss that is not finite, or too little memory.
     """
     examples = adapter_examples(tokenizer, rows, config.template, config.max_length)
-    return _trained(TrainingRun(model_folder, examples, config, work_dir, resume_from), hooks, launcher)
+    return _trained(TrainingRun(model_folder, examples, config, work_dir, resume_from), callbacks, launcher)
 
 
 def train_selector(
@@ -55,7 +55,7 @@ def train_selector(
     labels: Sequence[Label],
     config: LoraSettings,
     work_dir: Path,
-    hooks: "Hooks | None" = None,
+    callbacks: "Callbacks | None" = None,
     resume_from: Path | None = None,
     launcher: str = "",
     start_from: Start | None = None,
@@ -86,7 +86,7 @@ def train_selector(
     run = TrainingRun(
         model_folder, examples, config, work_dir, resume_from, before, head_rows=len(labels) if head else 0
     )
-    return _trained(run, hooks, launcher)
+    return _trained(run, callbacks, launcher)
 
 
 def train_together(
@@ -97,7 +97,7 @@ def train_together(
     config: LoraSettings,
     work_dir: Path,
     experts: Experts | None = None,
-    hooks: "Hooks | None" = None,
+    callbacks: "Callbacks | None" = None,
     resume_from: Path | None = None,
     launcher: str = "",
 ) -> Path:
@@ -107,7 +107,7 @@ def train_together(
     """
     examples = balanced([adapter_examples(tokenizer, rows, config.template, config.max_length) for rows in tasks])
     return _trained(
-        TrainingRun(model_folder, examples, config, work_dir, resume_from, experts=experts), hooks, launcher
+        TrainingRun(model_folder, examples, config, work_dir, resume_from, experts=experts), callbacks, launcher
     )
 
 
@@ -116,14 +116,14 @@ def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
     return rearrange_head(start.weights, start.labels, labels, folder) if has_head(start.weights) else start.weights
 
 
-def _trained(run: TrainingRun, hooks: "Hooks | None", launcher: str) -> Path:
+def _trained(run: TrainingRun, callbacks: "Callbacks | None", launcher: str) -> Path:
     """In this process, or in those that the launcher starts."""
     from services.trainer.training.launcher import train_in_processes
-    from services.trainer.training.loop import Hooks
+    from services.trainer.training.loop import Callbacks
 
-    hooks = hooks or Hooks()
-    folder = train_in_processes(run, hooks, launcher) if launcher else train_here(run, hooks)
+    callbacks = callbacks or Callbacks()
+    folder = train_in_processes(run, callbacks, launcher) if launcher else train_here(run, callbacks)
     # Trainer, callbacks and model hold each other and would stay until some later collection, beside the base model
     # that is loaded a second time to judge the result.
-    give_back()
+    return_free_memory()
     return folder

@@ -15,7 +15,7 @@ from shared.model.head import load_classifier
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from services.trainer.training.loop import Hooks, Trainable
+    from services.trainer.training.loop import Callbacks, Trainable
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -44,7 +44,7 @@ class TrainingRun(NamedTuple):
     """A mixture of LoRA experts instead of one LoRA."""
 
 
-def train_here(run: TrainingRun, hooks: "Hooks") -> Path:
+def train_here(run: TrainingRun, callbacks: "Callbacks") -> Path:
     """Train in this process and return the folder of the weights; of several processes at it the first one writes them.
 
     Raises `Cancelled`, and `Invalid` for no rows, unknown target modules, a loss that is not finite, or too little
@@ -53,39 +53,39 @@ def train_here(run: TrainingRun, hooks: "Hooks") -> Path:
     if not run.examples:
         raise Invalid("rows_missing", "there is nothing to train on: the data set has no rows")
     with _explaining():
-        return _train_experts(run, run.experts, hooks) if run.experts else _train_lora(run, hooks)
+        return _train_experts(run, run.experts, callbacks) if run.experts else _train_lora(run, callbacks)
 
 
-def _train_lora(run: TrainingRun, hooks: "Hooks") -> Path:
+def _train_lora(run: TrainingRun, callbacks: "Callbacks") -> Path:
     from services.trainer.training.loop import Trainable, is_first
 
     base_id = base_model_id(run.base_folder)
     model = with_lora(_base(run), run.config, run.start_from)
     initial = initial_weights(model)
-    _run(Trainable(model, lambda folder: save_adapter(model, folder, base_id)), run, hooks)
+    _run(Trainable(model, lambda folder: save_adapter(model, folder, base_id)), run, callbacks)
     folder = run.work_dir / "adapter"
     return save_adapter(model, folder, base_id, initial) if is_first() else folder
 
 
-def _train_experts(run: TrainingRun, experts: Experts, hooks: "Hooks") -> Path:
+def _train_experts(run: TrainingRun, experts: Experts, callbacks: "Callbacks") -> Path:
     from services.trainer.training.loop import Trainable, is_first
     from services.trainer.training.moe_lora import mean_imbalance, save_experts, with_experts
 
     base = for_training(_base(run), run.config.precision)
     model = with_experts(base, run.config, *experts).train()
     trainable = Trainable(model, lambda into: save_experts(model, into), lambda: mean_imbalance(model))
-    _run(trainable, run, hooks)
+    _run(trainable, run, callbacks)
     folder = run.work_dir / "experts"
     if is_first():
         trainable.save(folder)
     return folder
 
 
-def _run(trainable: "Trainable", run: TrainingRun, hooks: "Hooks") -> None:
+def _run(trainable: "Trainable", run: TrainingRun, callbacks: "Callbacks") -> None:
     from services.trainer.training import loop
 
     checkpoints = run.work_dir / "checkpoints"
-    loop.run(trainable, run.examples, run.config, checkpoints, hooks=hooks, resume_from=run.resume_from)
+    loop.run(trainable, run.examples, run.config, checkpoints, callbacks=callbacks, resume_from=run.resume_from)
 
 
 def _base(run: TrainingRun) -> "PreTrainedModel":

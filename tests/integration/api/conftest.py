@@ -85,7 +85,7 @@ async def serving(settings):
         finally:
             server.should_exit = True
             if hasattr(app.state, "parts"):
-                await app.state.parts.feed.close()
+                await app.state.clients.feed.close()
             await task
 
 

@@ -157,5 +157,5 @@ async def test_a_server_that_stops_ends_its_streams_at_once(settings, tokens, re
         async with listen(client, job_id) as response:
             stream = Stream(response)
             await stream.next()
-            await app.state.parts.feed.close()
+            await app.state.clients.feed.close()
             assert await stream.rest() == []

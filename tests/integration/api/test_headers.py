@@ -56,7 +56,7 @@ def test_the_policy_of_pages_allows_nothing_inline_and_no_other_host():
     assert "data:" not in rules["script-src"] + rules["style-src"]
 
 
-class Parts(HTMLParser):
+class Clients(HTMLParser):
     """What a page loads, and what stands in it that its policy would stop."""
 
     def __init__(self):
@@ -81,7 +81,7 @@ async def test_every_page_keeps_to_its_policy_and_all_that_it_loads_is_here(api)
     page = await api["anonymous"].get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["content-security-policy"] == PAGE_POLICY
-    parts = Parts()
+    parts = Clients()
     parts.feed(page.text)
     assert parts.inline == []
     assert len(parts.loaded) == 3

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.trainer.context import Workshop
+from services.trainer.context import TrainingContext
 from services.trainer.handlers import train
 from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.contracts.manifests import AdapterManifest
@@ -86,13 +86,13 @@ def base_folder(tiny_folder):
 
 
 @pytest.fixture
-def workshop(registry, store, attempts, events, ledger, settings, base_folder):
+def context(registry, store, attempts, events, ledger, settings, base_folder):
     """A trainer's workshop; a data set for every label, and for two of them adapters and live workers."""
     store.ensure_bucket()
     for label in LABELS:
         registry.add_dataset("t", label, [Row(**row) for row in rows(label, 24)])
     ledger.do(calls.heartbeat("w", ["generate.bank", "generate.travel", "generate.base"], [], {}, 600))
-    return Workshop(
+    return TrainingContext(
         base_folder=base_folder,
         base_model=base_model_id(base_folder),
         tokenizer=load_tokenizer(base_folder),
@@ -107,25 +107,25 @@ def workshop(registry, store, attempts, events, ledger, settings, base_folder):
 
 
 @pytest.fixture
-def adapters(workshop, tmp_path):
+def adapters(context, tmp_path):
     """An adapter for every label; nobody loads these."""
-    return {label: add_adapter(workshop, label, tmp_path / label) for label in LABELS}
+    return {label: add_adapter(context, label, tmp_path / label) for label in LABELS}
 
 
-def add_adapter(workshop, label, folder):
+def add_adapter(context, label, folder):
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     (folder / "adapter_model.safetensors").write_bytes(str(folder).encode())
-    manifest = AdapterManifest(tenant_id="t", label=label, version=0, digest="", base_model=workshop.base_model)
-    return workshop.registry.add_adapter(folder, manifest)
+    manifest = AdapterManifest(tenant_id="t", label=label, version=0, digest="", base_model=context.base_model)
+    return context.registry.add_adapter(folder, manifest)
 
 
 @pytest.fixture
-def run(workshop, jobs):
+def run(context, jobs):
     """Run a queued training job to its end."""
 
     def to_end(job_id):
-        workshop.attempts.run(job_id, "train", lambda job, held: train(job, held, workshop))
+        context.attempts.run(job_id, "train", lambda job, held: train(job, held, context))
         return jobs.get(job_id)
 
     return to_end

@@ -8,14 +8,14 @@ import pytest
 from services.trainer.handlers import train
 from services.trainer.jobs.selector import plan_of
 from shared.contracts.jobs import JobState
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
 from shared.contracts.rows import Row
 from shared.contracts.training import parse_training
 from shared.model.head import HEAD_WEIGHT, has_head
 from shared.model.light import LightSelector
 from shared.worker.event_writer import EventWriter
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 from tests.e2e.conftest import rows
 from tests.integration.services.conftest import LABELS, SELECTOR
 
@@ -26,7 +26,7 @@ BALANCE = {"kind": "selector.balance", **EASY_GOING}
 
 
 @pytest.fixture
-def parent(run, jobs, adapters, workshop):
+def parent(run, jobs, adapters, context):
     """Make the release to update, of three labels; `settings` are those of the job."""
 
     def make(**settings) -> Release:
@@ -34,30 +34,30 @@ def parent(run, jobs, adapters, workshop):
             jobs.train(**{**SELECTOR, "labels": {label: label for label in LABELS}, "promote": False}, **settings)
         )
         assert job.state is JobState.SUCCEEDED, job.error
-        return workshop.registry.release("t", job.result["release"])
+        return context.registry.release("t", job.result["release"])
 
     return make
 
 
 @pytest.fixture
-def update(run, jobs, workshop):
+def update(run, jobs, context):
     """Run an update to its end; answers the job and its release."""
 
     def to_end(parent, **body):
         job = run(jobs.train(**body, parent=parent.id))
         assert job.state is JobState.SUCCEEDED, job.error
-        return job, workshop.registry.release("t", job.result["release"])
+        return job, context.registry.release("t", job.result["release"])
 
     return to_end
 
 
-def plan(workshop, jobs, parent, **body):
+def plan(context, jobs, parent, **body):
     job = jobs.take(jobs.train(**body, parent=parent.id))
-    return plan_of(job, Held(job), parse_training(job.body), workshop)
+    return plan_of(job, HeldJob(job), parse_training(job.body), context)
 
 
-def stored(workshop, keys, label):
-    return workshop.registry.get_rows(keys[label])
+def stored(context, keys, label):
+    return context.registry.get_rows(keys[label])
 
 
 def told(ledger, job_id):
@@ -78,60 +78,60 @@ def head_rows(folder):
 @pytest.mark.parametrize(
     "asked", [{"selector": "light"}, {"selector": "llm", "readout": "names"}, {"readout": "head"}], ids=str
 )
-def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_fate(workshop, parent, update, asked):
+def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_fate(context, parent, update, asked):
     old = parent(**asked)
     job, new = update(old, **DELETE)
 
     assert set(new.labels) == set(KEPT) == set(new.datasets)
-    assert set(new.selector.labels) == set(new.representation) == set(new.validation) == {*KEPT, REJECT}
+    assert set(new.selector.labels) == set(new.representation) == set(new.validation) == {*KEPT, BACKGROUND}
     assert new.selector.kind == old.selector.kind
     if new.selector.light:
-        light = LightSelector.load(workshop.registry.fetch_light(new.selector.light))
+        light = LightSelector.load(context.registry.fetch_light(new.selector.light))
         assert GONE not in light.labels
     if new.selector.llm:
-        folder = workshop.registry.fetch_weights(new.selector.llm)
+        folder = context.registry.fetch_weights(new.selector.llm)
         assert has_head(folder) is (asked.get("readout") == "head")
         assert not has_head(folder) or head_rows(folder) == 3
-    assert {row.label for row in stored(workshop, new.representation, REJECT)} == {GONE}
+    assert {row.label for row in stored(context, new.representation, BACKGROUND)} == {GONE}
     fate = job.result["deleted"][GONE]
-    assert fate["n"] == len(stored(workshop, old.validation, GONE))
+    assert fate["n"] == len(stored(context, old.validation, GONE))
     assert fate["rejected"] + sum(fate["taken"].values()) == pytest.approx(1)
     assert set(fate["taken"]) <= set(KEPT)
-    assert workshop.registry.release("t", old.id) == old
+    assert context.registry.release("t", old.id) == old
 
 
-def test_forgotten_texts_are_no_background_but_their_fate_is_told(workshop, parent, update):
+def test_forgotten_texts_are_no_background_but_their_fate_is_told(context, parent, update):
     job, new = update(parent(selector="light"), **DELETE, deleted_texts="forget")
     assert set(new.selector.labels) == set(new.representation) == set(KEPT)
     assert job.result["deleted"][GONE]["n"] > 0
 
 
 def test_texts_that_a_kept_label_has_are_no_background_and_without_any_there_is_none(
-    workshop, jobs, run, parent, update
+    context, jobs, run, parent, update
 ):
     old = parent(selector="light")
-    texts = [row.input for row in stored(workshop, old.representation, GONE)]
-    shared = workshop.registry.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
+    texts = [row.input for row in stored(context, old.representation, GONE)]
+    shared = context.registry.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
     overlapping = old.model_copy(update={"representation": {**old.representation, KEPT[0]: shared}})
-    workshop.registry.add_release(overlapping)
+    context.registry.add_release(overlapping)
 
     _, new = update(overlapping, **DELETE)
     assert set(new.selector.labels) == set(new.validation) == set(KEPT)
     alike = overlapping.model_copy(
         update={"representation": dict.fromkeys(LABELS, shared)}  # nothing is left that could be background
     )
-    workshop.registry.add_release(alike)
+    context.registry.add_release(alike)
     job = run(jobs.train(**{**DELETE, "labels": [GONE, KEPT[1]], "parent": alike.id}))
     assert job.error["code"] == "labels_too_few"
 
 
-def test_a_label_that_is_added_again_is_no_background_any_more(workshop, parent, update):
+def test_a_label_that_is_added_again_is_no_background_any_more(context, parent, update):
     _, cut = update(parent(selector="light"), **DELETE)
     _, whole = update(cut, kind="selector.add", labels={GONE: GONE}, **EASY_GOING)
     assert set(whole.selector.labels) == set(whole.representation) == set(whole.labels) == set(LABELS)
 
 
-def test_a_language_model_that_is_shown_nothing_again_is_carried_over(workshop, parent, update, ledger):
+def test_a_language_model_that_is_shown_nothing_again_is_carried_over(context, parent, update, ledger):
     old = parent(selector="llm", readout="names")
     job, new = update(old, **DELETE, retention=0, deleted_texts="forget")
     assert new.selector.llm == old.selector.llm
@@ -140,12 +140,12 @@ def test_a_language_model_that_is_shown_nothing_again_is_carried_over(workshop, 
 
 @pytest.mark.parametrize(("retention", "kept"), [(0, 0), (0.1, 1), (0.5, 5), (1, 10)])
 def test_balance_shows_a_share_of_the_easy_labels_all_of_the_others_and_more_of_the_hard(
-    workshop, jobs, parent, retention, kept
+    context, jobs, parent, retention, kept
 ):
     hard, easy, between = LABELS
     old = parent(selector="light", selection={"rows_per_label": 10})
     more = {"easy": [easy], "hard": [hard], "selection": {"rows_per_label": 4}, "retention": retention}
-    planned = plan(workshop, jobs, old, **BALANCE, **more)
+    planned = plan(context, jobs, old, **BALANCE, **more)
 
     shown = {label: len(own) for label, own in planned.shown(retention, 0).items()}
     assert shown == {label: count for label, count in {hard: 14, easy: kept, between: 10}.items() if count}
@@ -153,18 +153,18 @@ def test_balance_shows_a_share_of_the_easy_labels_all_of_the_others_and_more_of_
     assert planned.notes == {"easy": [easy], "hard": {hard: 4}}
     texts = [row.input for row in planned.sets.representation[hard]]
     assert len(set(texts)) == 14
-    assert not set(texts) & {row.input for row in stored(workshop, old.validation, hard)}
+    assert not set(texts) & {row.input for row in stored(context, old.validation, hard)}
 
 
-def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_data_set(workshop, jobs, parent, update):
+def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_data_set(context, jobs, parent, update):
     old = parent(selector="light", selection={"rows_per_label": 10})
     accuracy = dict(zip(LABELS, (0.4, 0.92, 1.0), strict=True))
     judged = old.model_copy(update={"report": {"per_label": accuracy}})
-    workshop.registry.add_release(judged)
+    context.registry.add_release(judged)
     hard, between, easy = LABELS
-    planned = plan(workshop, jobs, judged, **BALANCE)
+    planned = plan(context, jobs, judged, **BALANCE)
     assert (planned.notes["easy"], list(planned.notes["hard"])) == ([easy], [hard])
-    workshop.registry.add_dataset("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
+    context.registry.add_dataset("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
     job, new = update(judged, **BALANCE, labels={between: "more"})
     assert (job.result["easy"], job.result["hard"]) == ([easy], {between: 30})
     assert new.datasets == {**old.datasets, between: "more"}
@@ -172,11 +172,11 @@ def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_d
 
 
 def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_where_it_was(
-    workshop, jobs, parent, run, ledger
+    context, jobs, parent, run, ledger
 ):
     old = parent(selector="llm", readout="head")
     beyond = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 2.0)}})  # no ratio can hold
-    workshop.registry.add_release(beyond)
+    context.registry.add_release(beyond)
     body = {**DELETE, "retention": "auto", "parent": beyond.id}
     job_id = jobs.train(**body)
 
@@ -194,9 +194,9 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
 
     def stopped(job, held):
         held_now.append(held)
-        train(job, held, replace(workshop, events=Dying(ledger)))
+        train(job, held, replace(context, events=Dying(ledger)))
 
-    workshop.attempts.run(job_id, "train", stopped)
+    context.attempts.run(job_id, "train", stopped)
     assert jobs.get(job_id).state is JobState.QUEUED
     before = len(told(ledger, job_id))
     job = run(job_id)
@@ -210,16 +210,16 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
     assert job.result["retention"] == least["retention"]
     assert not job.result["verdict"]["passed"]
     whole = run(jobs.train(**body))
-    assert workshop.registry.release("t", whole.result["release"]).selector == (
-        workshop.registry.release("t", job.result["release"]).selector
+    assert context.registry.release("t", whole.result["release"]).selector == (
+        context.registry.release("t", job.result["release"]).selector
     )
-    assert workshop.store.keys(f"checkpoints/{job_id}/") == []
+    assert context.store.keys(f"checkpoints/{job_id}/") == []
 
 
-def test_auto_stops_at_the_first_ratio_that_holds(workshop, parent, update):
+def test_auto_stops_at_the_first_ratio_that_holds(context, parent, update):
     old = parent(selector="llm", readout="head")
     low = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 0.0)}})
-    workshop.registry.add_release(low)
+    context.registry.add_release(low)
     job, _ = update(low, **DELETE, retention="auto")
     assert (job.result["retention"], len(job.result["curve"])) == (0.0, 1)
 
@@ -234,18 +234,18 @@ def test_auto_stops_at_the_first_ratio_that_holds(workshop, parent, update):
     ],
     ids=str,
 )
-def test_an_update_that_cannot_be_publishes_nothing(workshop, jobs, run, parent, body, code):
+def test_an_update_that_cannot_be_publishes_nothing(context, jobs, run, parent, body, code):
     old = parent(selector="light")
     job = run(jobs.train(**{**DELETE, **body, "parent": old.id}))
     assert (job.state, job.error["code"]) == (JobState.FAILED, code)
-    assert workshop.registry.releases("t") == [old]
+    assert context.registry.releases("t") == [old]
 
 
-def test_an_update_needs_rows_to_start_from(workshop, jobs, run, parent):
+def test_an_update_needs_rows_to_start_from(context, jobs, run, parent):
     old = parent(selector="light")
     bare = old.model_copy(update={"representation": {}, "datasets": {}})
     unnamed = old.model_copy(update={"datasets": {}})
     for release, body, code in ((bare, DELETE, "representation_missing"), (unnamed, BALANCE, "dataset_missing")):
-        workshop.registry.add_release(release)
+        context.registry.add_release(release)
         job = run(jobs.train(**{**body, "parent": release.id, **({} if body is DELETE else {"hard": [GONE]})}))
         assert job.error["code"] == code

@@ -7,7 +7,7 @@ from services.adapter_worker.handlers import generate, make_resident
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.errors import NotFound, Unavailable
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 DIGEST = "a" * 64
 ENTRY = ReleaseLabel(adapter=DIGEST, ref="bank.cards@1", group="bank", template="chatml", instruction="")
@@ -59,7 +59,7 @@ def test_an_adapter_that_never_stays_fails_its_job(generated):
 
 
 def test_an_adapter_waits_for_the_store_and_a_lost_one_says_so(jobs, tmp_path):
-    held = Held(jobs.take(jobs.train()))
+    held = HeldJob(jobs.take(jobs.train()))
     engine, answers = EchoEngine(), [Unavailable("store_unavailable", "away"), NotFound("object_not_found", "gone")]
 
     def fetch(_):

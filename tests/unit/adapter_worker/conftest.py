@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from services.adapter_worker.engine.native.engine import TransformersEngine
+from services.adapter_worker.engine.native.engine import NativeEngine
 from services.adapter_worker.engine.native.kernels import load_kernels
 from services.adapter_worker.engine.vllm.engine import VllmEngine
 from services.adapter_worker.engine.vllm.server import VllmServer
@@ -56,7 +56,7 @@ class Kit:
     def engine(self, model=None, dtype=torch.float32, **options):
         model = copy.deepcopy(self.model).to(dtype) if model is None else model
         options = {"max_batch": 8, "cache_bytes": 8 << 20, "kernels": self.kernels, **options}
-        return TransformersEngine(model, self.tokenizer, encode, **options)
+        return NativeEngine(model, self.tokenizer, encode, **options)
 
     def adapter(self, name, seed=0, init_lora_weights=False, **config):
         """A folder with an adapter of random weights, as PEFT writes it."""

@@ -2,14 +2,14 @@
 
 import pytest
 
-from services.adapter_worker.engine.native.prefill_budget import LARGEST, Pace, Prompt
-from services.adapter_worker.engine.native.waiting import WaitingLine
+from services.adapter_worker.engine.native.prefill_budget import LARGEST, PrefillBudget, Prompt
+from services.adapter_worker.engine.native.waiting import FairQueue
 
 LONG = Prompt(2000, 2000)
 
 
 def line(*items):
-    waiting = WaitingLine()
+    waiting = FairQueue()
     for item, adapter, is_batch in items:
         waiting.add(item, adapter, is_batch=is_batch)
     return waiting
@@ -49,26 +49,26 @@ def test_those_that_ended_while_waiting_are_dropped():
 
 
 def test_a_long_prompt_is_cut_where_others_decode_and_a_short_one_never():
-    pace = Pace()
+    pace = PrefillBudget()
     assert pace.shares([LONG], decoding=False) == [LARGEST]
     long, short = pace.shares([LONG, Prompt(50, 50)], decoding=True)
     assert (long < 100, short) == (True, 50)
 
 
 def test_the_end_of_a_long_prompt_is_no_short_one():
-    (alone,) = Pace().shares([LONG], decoding=True)
-    assert Pace().shares([Prompt(2000, 200)], decoding=True) == [alone]
+    (alone,) = PrefillBudget().shares([LONG], decoding=True)
+    assert PrefillBudget().shares([Prompt(2000, 200)], decoding=True) == [alone]
 
 
 def test_the_long_prompts_of_a_step_share_one_piece():
-    pace = Pace()
+    pace = PrefillBudget()
     (alone,) = pace.shares([LONG], decoding=True)
     assert pace.shares([LONG, LONG], decoding=True) == [alone, 0]
 
 
 @pytest.mark.parametrize(("token_seconds", "max_stall_x"), [(0.0004, 1.4), (0.004, 1.4), (0.0004, 2.0)])
 def test_the_piece_becomes_as_large_as_the_stall_allows(token_seconds, max_stall_x):
-    pace = Pace(max_stall_x)
+    pace = PrefillBudget(max_stall_x)
     for seconds in (0.1, 0.1, 0.9, 0.1):  # one was disturbed
         pace.took(seconds, decoding=4, prefilled=0)
     for _ in range(40):
@@ -78,7 +78,7 @@ def test_the_piece_becomes_as_large_as_the_stall_allows(token_seconds, max_stall
 
 
 def test_a_disturbed_step_changes_the_piece_a_little_and_no_other_prompt_changes_it():
-    pace, (first,) = Pace(), Pace().shares([LONG], decoding=True)
+    pace, (first,) = PrefillBudget(), PrefillBudget().shares([LONG], decoding=True)
     pace.took(0.1, decoding=4, prefilled=0)
     pace.took(5.0, decoding=4, prefilled=200)
     assert pace.shares([LONG], decoding=True) == [first]

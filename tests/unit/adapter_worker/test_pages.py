@@ -1,6 +1,6 @@
 """Pages of the key/value cache: nobody gets another's, and prefixes are shared only where everything is equal."""
 
-from services.adapter_worker.engine.native.kv_cache import PAGE, Pages, Prefix
+from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix
 
 NONE = Prefix(None, ())
 
@@ -10,7 +10,7 @@ def prefix(adapter, tokens):
 
 
 def test_no_page_is_given_twice_and_all_come_back():
-    pages = Pages(4)
+    pages = PagePool(4)
     first, second = pages.reserve(PAGE + 1, NONE)[0], pages.reserve(2 * PAGE, NONE)[0]
     assert len({*first, *second}) == 4
     assert pages.reserve(1, NONE) is None
@@ -19,7 +19,7 @@ def test_no_page_is_given_twice_and_all_come_back():
 
 
 def test_a_kept_prefix_is_shared_whole_page_by_whole_page():
-    pages = Pages(10)
+    pages = PagePool(10)
     mine, computed = pages.reserve(3 * PAGE, prefix("a", 2 * PAGE + 3))
     assert computed == 0
     pages.keep(prefix("a", 2 * PAGE + 3), mine)
@@ -29,7 +29,7 @@ def test_a_kept_prefix_is_shared_whole_page_by_whole_page():
 
 
 def test_another_adapter_never_gets_the_prefix_nor_another_text():
-    pages = Pages(10)
+    pages = PagePool(10)
     mine, _ = pages.reserve(2 * PAGE, prefix("a", PAGE))
     pages.keep(prefix("a", PAGE), mine)
     assert pages.reserve(PAGE, prefix("b", PAGE))[1] == 0
@@ -38,7 +38,7 @@ def test_another_adapter_never_gets_the_prefix_nor_another_text():
 
 
 def test_kept_prefixes_make_room_the_longest_unused_first():
-    pages = Pages(2)
+    pages = PagePool(2)
     for adapter in ("a", "b"):
         taken, _ = pages.reserve(PAGE, prefix(adapter, PAGE))
         pages.keep(prefix(adapter, PAGE), taken)
@@ -49,7 +49,7 @@ def test_kept_prefixes_make_room_the_longest_unused_first():
 
 
 def test_a_prefix_in_use_survives_being_forgotten():
-    pages = Pages(2)
+    pages = PagePool(2)
     taken, _ = pages.reserve(PAGE, prefix("a", PAGE))
     pages.keep(prefix("a", PAGE), taken)
     assert pages.reserve(2 * PAGE, NONE) is None

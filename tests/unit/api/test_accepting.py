@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.api.infra.current_release import Current
+from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.accept import check_sizes, generation_job, named_label
 from services.api.jobs.schemas import JobRequest
 from shared.contracts.jobs import JobState
@@ -27,7 +27,7 @@ def release_of(labels, *, selector=True):
 
 
 RELEASE = release_of({"fin.sa": ("a", "money"), "med.qa": ("b", "health")})
-CURRENT = Current(RELEASE.id, RELEASE)
+CURRENT = CurrentRelease(RELEASE.id, RELEASE)
 
 
 def test_a_named_label_goes_to_its_group_whatever_the_group_is_called():
@@ -48,7 +48,7 @@ def test_an_adapter_names_its_label():
 def test_without_a_selector_a_label_must_be_named():
     plain = release_of({"fin.sa": ("a", "money")}, selector=False)
     with pytest.raises(Conflict, match="name a label"):
-        generation_job("j", "t", JobRequest(input="x"), Current(plain.id, plain), Settings())
+        generation_job("j", "t", JobRequest(input="x"), CurrentRelease(plain.id, plain), Settings())
 
 
 def test_many_labels_are_not_all_listed():
@@ -60,7 +60,7 @@ def test_many_labels_are_not_all_listed():
 def test_the_same_request_has_the_same_fingerprint_under_every_release():
     ask = JobRequest(input="x", label="fin.sa", metadata={"a": "b"})
     other = release_of({"fin.sa": ("c", "elsewhere")})
-    currents = (CURRENT, Current(other.id, other))
+    currents = (CURRENT, CurrentRelease(other.id, other))
     first, second = (generation_job("j", "t", ask, current, Settings()) for current in currents)
     assert first.fingerprint == second.fingerprint
     assert first.release != second.release

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from services.trainer.data.examples import SelectorRow
-from services.trainer.training.loop import Hooks
+from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import Start, carry_over, train_selector
 from services.trainer.training.peft_folder import rearrange_head
 from shared.contracts.labels import Label
@@ -157,9 +157,9 @@ def test_a_grown_selector_goes_on_from_the_one_before(train, weights, tiny_folde
 
 
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(train, weights, tmp_path):
-    kept = Hooks(on_checkpoint=lambda folder, step: shutil.copytree(folder, tmp_path / str(step)))
+    kept = Callbacks(on_checkpoint=lambda folder, step: shutil.copytree(folder, tmp_path / str(step)))
     config = CONFIG.model_copy(update={"dropout": 0.2, "checkpoint_steps": 5})
-    whole = train(config=config, hooks=kept)
+    whole = train(config=config, callbacks=kept)
 
     resumed = train(config=config, resume_from=tmp_path / "10")
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from services.trainer.data.examples import InstructionRow
-from services.trainer.training.loop import Hooks
+from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import train_together
 from services.trainer.training.losses import balanced_loss
 from services.trainer.training.moe_lora import ExpertLinear, imbalance, load_experts, with_experts
@@ -29,10 +29,10 @@ EXPERTS = Experts((2, 4), 2)
 
 @pytest.fixture
 def train(tiny_folder, tiny_tokenizer, tmp_path):
-    def run(config=CONFIG, name="run", experts=EXPERTS, resume_from=None, **hooks):
+    def run(config=CONFIG, name="run", experts=EXPERTS, resume_from=None, **callbacks):
         return train_together(
             tiny_folder, tiny_tokenizer, TASKS, config=config, work_dir=tmp_path / name, experts=experts,
-            hooks=Hooks(**hooks), resume_from=resume_from,
+            callbacks=Callbacks(**callbacks), resume_from=resume_from,
         )  # fmt: skip
 
     return run

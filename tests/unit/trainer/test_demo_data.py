@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from services.trainer.data.split import same_text
-from shared.contracts.labels import REJECT
-from shared.contracts.training import LoraSettings, SelectionSettings
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.training import LoraSettings, RepresentationSettings
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DEMO = json.loads((EXAMPLES / "demo.json").read_text())
@@ -18,7 +18,7 @@ def rows(label, part):
 
 
 def texts(part):
-    return [same_text(row["input"]) for label in [*LABELS, REJECT] for row in rows(label, part)]
+    return [same_text(row["input"]) for label in [*LABELS, BACKGROUND] for row in rows(label, part)]
 
 
 def test_no_text_of_the_test_is_in_the_training():
@@ -42,7 +42,7 @@ def test_every_answer_is_an_option_of_its_one_instruction(label):
 @pytest.mark.parametrize("kind", ["adapter.train", "selector.train", "selector.add"])
 def test_the_demo_trains_with_settings_that_a_job_accepts(kind):
     LoraSettings.model_validate(DEMO[kind]["settings"])
-    SelectionSettings.model_validate(DEMO[kind].get("selection", {}))
+    RepresentationSettings.model_validate(DEMO[kind].get("selection", {}))
 
 
 def test_two_labels_of_each_first_domain_are_there_from_the_start():

@@ -7,7 +7,7 @@ import torch
 
 from services.trainer.data import embedders
 from services.trainer.data.embedders import embedder, mean_states
-from shared.contracts.training import SelectionSettings
+from shared.contracts.training import RepresentationSettings
 from shared.errors import Cancelled, Invalid
 from shared.model.features import EmbeddingTable
 from shared.model.tokens import encode_text
@@ -18,7 +18,7 @@ ENCODER = os.environ.get("SIGNALBOX_TEST_ENCODER", "")
 
 
 def made(folder, tokenizer, check=lambda: None, **settings):
-    return embedder(SelectionSettings(**settings), folder, tokenizer, check=check)
+    return embedder(RepresentationSettings(**settings), folder, tokenizer, check=check)
 
 
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
@@ -72,7 +72,7 @@ def test_a_layer_that_the_model_has_not_is_named(tiny_folder, tiny_tokenizer, la
 @pytest.mark.parametrize("folder", [None, "empty"])
 def test_a_trainer_without_an_encoder_says_how_to_give_it_one(tiny_folder, tiny_tokenizer, tmp_path, folder):
     folder = tmp_path / folder if folder else None
-    selection = SelectionSettings(embedder="sentence-transformers")
+    selection = RepresentationSettings(embedder="sentence-transformers")
 
     with pytest.raises(Invalid, match="set SIGNALBOX_ENCODER"):
         embedder(selection, tiny_folder, tiny_tokenizer, encoder_folder=folder)
@@ -103,7 +103,7 @@ def save_tiny_encoder(folder):
 
 
 def sentence_embedder(folder, **settings):
-    selection = SelectionSettings(embedder="sentence-transformers", **settings)
+    selection = RepresentationSettings(embedder="sentence-transformers", **settings)
     return embedder(selection, Path(), None, encoder_folder=folder)
 
 

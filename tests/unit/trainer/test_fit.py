@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from services.trainer.data.examples import InstructionRow, SelectorRow
-from services.trainer.training.loop import Hooks
+from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import Start, train_adapter, train_selector
 from services.trainer.training.sequences import adapter_examples, collate
 from shared.contracts.labels import Label
@@ -34,7 +34,7 @@ def train(tiny_folder, tiny_tokenizer, tmp_path):
             rows,
             config=config,
             work_dir=tmp_path / name,
-            hooks=Hooks(**hooks_and_resume),
+            callbacks=Callbacks(**hooks_and_resume),
             resume_from=resume_from,
         )
 
@@ -318,7 +318,7 @@ def test_a_selector_trained_again_starts_from_its_old_weights(tiny_folder, tiny_
             config=config.model_copy(update={"epochs": 1 if start_from else 10}),
             work_dir=tmp_path / name,
             start_from=start_from,
-            hooks=Hooks(on_progress=heard.append),
+            callbacks=Callbacks(on_progress=heard.append),
         )
         losses.append([progress.loss for progress in heard])
         return folder

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from services.trainer.data.examples import InstructionRow, SelectorRow
-from services.trainer.training.loop import Hooks
+from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import train_adapter, train_selector, train_together
 from services.trainer.training.run import Experts
 from shared.contracts.labels import Label
@@ -30,11 +30,17 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def train(tiny_folder, tiny_tokenizer, tmp_path):
-    def run(launcher, config=CONFIG, rows=ROWS, name="run", resume_from=None, **hooks):
+    def run(launcher, config=CONFIG, rows=ROWS, name="run", resume_from=None, **callbacks):
         return train_adapter(
-            tiny_folder, tiny_tokenizer, rows, config=config, work_dir=tmp_path / name, hooks=Hooks(**hooks),
-            resume_from=resume_from, launcher=launcher,
-        )  # fmt: skip
+            tiny_folder,
+            tiny_tokenizer,
+            rows,
+            config=config,
+            work_dir=tmp_path / name,
+            callbacks=Callbacks(**callbacks),
+            resume_from=resume_from,
+            launcher=launcher,
+        )
 
     return run
 

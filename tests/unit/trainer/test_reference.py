@@ -130,8 +130,8 @@ def test_the_selector_says_of_a_text_what_the_batched_one_says(
 
 def test_a_cascade_asks_the_language_model_where_the_light_part_is_not_sure(weights, served):
     light = LightSelector.load(weights.fetch_light("light")).in_order(NAMES)
-    sure = served(selector(light="light", llm="names", sure=0.0)).select("cards 1")
-    unsure = served(selector(light="light", llm="names", sure=2.0)).select("cards 1")
+    sure = served(selector(light="light", llm="names", cascade_threshold=0.0)).select("cards 1")
+    unsure = served(selector(light="light", llm="names", cascade_threshold=2.0)).select("cards 1")
 
     assert (sure.label, sure.by, unsure.by) == ("bank.cards", "light", "both")
     assert sure.best.probability == pytest.approx(float(np.exp(light.score(["cards 1"])).max()), abs=1e-5)

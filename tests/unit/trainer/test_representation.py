@@ -12,10 +12,10 @@ from services.trainer.data.embedders import embedder
 from services.trainer.data.representation import mixed, representation_set
 from shared.contracts.jobs import Job
 from shared.contracts.labels import Label
-from shared.contracts.training import SelectionSettings
+from shared.contracts.training import RepresentationSettings
 from shared.errors import Cancelled, Invalid
 from shared.model.base import load_tokenizer
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 TEXTS = {
     "bank.cards": [f"my card number {n} is lost" for n in range(40)],
@@ -33,7 +33,7 @@ def choose(tiny_folder):
 
 
 def chosen(folder, texts, k, seed=0, check=lambda: None, **settings):
-    selection = SelectionSettings(rows_per_label=k, **settings)
+    selection = RepresentationSettings(rows_per_label=k, **settings)
     embed = embedder(selection, folder, load_tokenizer(folder))
     return representation_set(texts, embed, selection, seed=seed, check=check)
 
@@ -79,7 +79,7 @@ def test_every_chosen_text_is_a_real_row_of_its_label(choose):
 
 
 def test_the_choice_can_be_stopped_before_each_label(choose):
-    held = Held(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
+    held = HeldJob(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
     held.stop("cancel")
 
     with pytest.raises(Cancelled):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from services.trainer.evaluation.calibration import Aim
+from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.routing import Routed
 from services.trainer.evaluation.selector import (
-    Opinions,
+    SelectorScores,
     calibrated,
     curve,
     fit_weights,
@@ -19,7 +19,7 @@ from shared.contracts.manifests import ReleaseSelector
 from shared.errors import Cancelled
 from shared.model.base import load_model
 from shared.model.scoring import LabelScorer
-from shared.worker.leases import Held
+from shared.worker.leases import HeldJob
 
 LABELS = [Label("fin", "sa"), Label("fin", "ha"), Label("none", "none")]
 
@@ -39,7 +39,7 @@ def test_rows_keep_their_order_whatever_their_length(tiny_folder, tiny_tokenizer
 
 def test_scoring_can_be_stopped_before_each_batch(tiny_folder, tiny_tokenizer):
     scorer = LabelScorer(load_model(tiny_folder, "float32", device="cpu"), tiny_tokenizer, LABELS, 400)
-    held = Held(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
+    held = HeldJob(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
     batches = []
 
     def check():
@@ -68,9 +68,9 @@ def test_the_weight_sharpens_what_is_too_unsure_and_softens_what_is_too_sure():
 def test_a_weighted_opinion_is_as_sure_as_it_is_right():
     scores, gold = log([[0.999, 0.001, 1e-30]] * 200), ["fin.sa"] * 150 + ["fin.ha"] * 50
 
-    selector, _ = calibrated(llm(), Opinions(None, scores), gold, Aim())
+    selector, _ = calibrated(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
 
-    assert route_rows(selector, Opinions(None, scores), gold)[0].probability == pytest.approx(0.75, abs=0.02)
+    assert route_rows(selector, SelectorScores(None, scores), gold)[0].probability == pytest.approx(0.75, abs=0.02)
 
 
 def test_of_two_opinions_the_one_that_knows_weighs_more():
@@ -89,7 +89,7 @@ def test_a_row_goes_to_its_best_real_label_unless_that_is_too_unlikely():
     scores = log([[0.8, 0.1, 0.1], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8], [0.2, 0.35, 0.45]])
     gold = ["fin.sa", "fin.ha", "none.none", "fin.ha"]
 
-    strict, lenient = (route_rows(llm(threshold=t), Opinions(None, scores), gold) for t in (0.6, 0.3))
+    strict, lenient = (route_rows(llm(threshold=t), SelectorScores(None, scores), gold) for t in (0.6, 0.3))
 
     assert [row.predicted for row in strict] == ["fin.sa", "none.none", "none.none", "none.none"]
     assert [row.predicted for row in lenient] == ["fin.sa", "fin.sa", "none.none", "fin.ha"]
@@ -101,7 +101,7 @@ def test_the_threshold_parts_good_rows_from_background():
     scores = log([[0.9, 0.05, 0.05]] * 10 + [[0.4, 0.35, 0.25]] * 10 + [[0.1, 0.1, 0.8]] * 10)
     gold = ["fin.sa"] * 10 + ["none.none"] * 20
 
-    selector, threshold = calibrated(llm(), Opinions(None, scores), gold, Aim())
+    selector, threshold = calibrated(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
 
     assert (threshold.false_reject, threshold.background_reject) == (0.0, 1.0)
     assert selector.threshold == threshold.value
@@ -111,17 +111,19 @@ def test_background_that_is_as_unsure_as_good_rows_is_told_from_them_by_its_own_
     scores = log([[0.6, 0.38, 0.02]] * 20 + [[0.62, 0.02, 0.36]] * 10)
     gold = ["fin.sa"] * 20 + ["none.none"] * 10
 
-    selector, threshold = calibrated(llm(), Opinions(None, scores), gold, Aim())
+    selector, threshold = calibrated(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
 
     assert selector.none_weight > 0
     assert (threshold.false_reject, threshold.background_reject) == (0.0, 1.0)
-    assert [row.predicted for row in route_rows(selector, Opinions(None, scores), gold)] == gold
+    assert [row.predicted for row in route_rows(selector, SelectorScores(None, scores), gold)] == gold
 
 
 def test_none_weighs_nothing_where_that_gains_nothing():
     scores = log([[0.9, 0.05, 0.05]] * 10 + [[0.3, 0.3, 0.4]] * 10)
-    parted, _ = calibrated(llm(), Opinions(None, scores), ["fin.sa"] * 10 + ["none.none"] * 10, Aim())
-    without_background, _ = calibrated(llm(), Opinions(None, scores), ["fin.sa"] * 20, Aim())
+    parted, _ = calibrated(
+        llm(), SelectorScores(None, scores), ["fin.sa"] * 10 + ["none.none"] * 10, CalibrationTarget()
+    )
+    without_background, _ = calibrated(llm(), SelectorScores(None, scores), ["fin.sa"] * 20, CalibrationTarget())
 
     assert (parted.none_weight, without_background.none_weight) == (0.0, 0.0)
 
@@ -132,22 +134,22 @@ def test_a_cascade_asks_the_language_model_only_where_the_light_selector_errs():
     exact = log([[0.9, 0.05, 0.05]] * 50 + [[0.05, 0.9, 0.05]] * 50)
     gold = ["fin.sa"] * 50 + ["fin.ha"] * 50
 
-    selector, _ = calibrated(llm(light="l"), Opinions(light, exact), gold, Aim())
-    said = selections(selector, Opinions(light, exact))
+    selector, _ = calibrated(llm(light="l"), SelectorScores(light, exact), gold, CalibrationTarget())
+    said = selections(selector, SelectorScores(light, exact))
 
     assert [s.by for s in said] == ["light"] * 50 + ["both"] * 50
     assert [s.label for s in said] == gold
 
-    always, _ = calibrated(llm(light="l"), Opinions(light, exact), gold, Aim(min_llm_share=1.0))
-    assert {s.by for s in selections(always, Opinions(light, exact))} == {"both"}
+    always, _ = calibrated(llm(light="l"), SelectorScores(light, exact), gold, CalibrationTarget(min_llm_share=1.0))
+    assert {s.by for s in selections(always, SelectorScores(light, exact))} == {"both"}
 
 
 def test_a_light_selector_alone_is_calibrated_too():
     scores, gold = log([[0.6, 0.3, 0.1]] * 20), ["fin.sa"] * 20
 
-    selector, _ = calibrated(llm(llm="", light="l"), Opinions(scores, None), gold, Aim())
+    selector, _ = calibrated(llm(llm="", light="l"), SelectorScores(scores, None), gold, CalibrationTarget())
 
-    assert selections(selector, Opinions(scores, None))[0].best.probability > 0.8
+    assert selections(selector, SelectorScores(scores, None))[0].best.probability > 0.8
 
 
 def test_the_curve_goes_from_never_asking_the_language_model_to_asking_it_always():
@@ -155,7 +157,7 @@ def test_the_curve_goes_from_never_asking_the_language_model_to_asking_it_always
     exact = log([[0.9, 0.05, 0.05]] * 50 + [[0.05, 0.9, 0.05]] * 50)
     gold = ["fin.sa"] * 50 + ["fin.ha"] * 50
 
-    points = curve(llm(light="l", threshold=0.2), Opinions(light, exact), gold, steps=4)
+    points = curve(llm(light="l", threshold=0.2), SelectorScores(light, exact), gold, steps=4)
 
     assert [(p.llm_share, p.accuracy) for p in (points[0], points[-1])] == [(0.0, 0.5), (1.0, 1.0)]
     assert [p.llm_share for p in points] == sorted(p.llm_share for p in points)

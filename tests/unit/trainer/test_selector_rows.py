@@ -1,7 +1,7 @@
 """Sets of rows that labels leave, and come back to."""
 
 from services.trainer.selector.data import Sets, joined
-from shared.contracts.labels import REJECT
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.rows import Row
 
 
@@ -10,7 +10,11 @@ def rows(label, *texts):
 
 
 SETS = Sets(
-    {"fin.sa": rows("fin.sa", "up", "both"), "fin.ha": rows("fin.ha", "gold", " Both "), REJECT: rows(REJECT, "hello")},
+    {
+        "fin.sa": rows("fin.sa", "up", "both"),
+        "fin.ha": rows("fin.ha", "gold", " Both "),
+        BACKGROUND: rows(BACKGROUND, "hello"),
+    },
     {"fin.sa": rows("fin.sa", "down"), "fin.ha": rows("fin.ha", "silver")},
 )
 
@@ -18,16 +22,16 @@ SETS = Sets(
 def test_a_deleted_label_becomes_background_but_for_texts_that_another_label_has():
     left = SETS.without(["fin.ha"]).joined(SETS.as_background(["fin.ha"]))
 
-    assert set(left.representation) == {"fin.sa", REJECT}
-    assert left.representation[REJECT] == [*rows(REJECT, "hello"), *rows("fin.ha", "gold")]
-    assert left.validation == {"fin.sa": rows("fin.sa", "down"), REJECT: rows("fin.ha", "silver")}
+    assert set(left.representation) == {"fin.sa", BACKGROUND}
+    assert left.representation[BACKGROUND] == [*rows(BACKGROUND, "hello"), *rows("fin.ha", "gold")]
+    assert left.validation == {"fin.sa": rows("fin.sa", "down"), BACKGROUND: rows("fin.ha", "silver")}
 
 
 def test_a_label_that_comes_back_is_no_background_any_more():
     deleted = SETS.without(["fin.ha"]).joined(SETS.as_background(["fin.ha"]))
     back = deleted.without(["fin.ha"])
 
-    assert back.representation == {"fin.sa": SETS.representation["fin.sa"], REJECT: rows(REJECT, "hello")}
+    assert back.representation == {"fin.sa": SETS.representation["fin.sa"], BACKGROUND: rows(BACKGROUND, "hello")}
     assert back.validation == {"fin.sa": SETS.validation["fin.sa"]}
 
 

@@ -17,15 +17,15 @@ from services.adapter_worker.engine.native.kernels import Kernels, load_kernels
 from services.adapter_worker.engine.native.kv_cache import Prefix, pages_for
 from services.adapter_worker.engine.native.lora.bank import BankFull
 from services.adapter_worker.engine.native.lora.weights import AdapterWeights, map_adapter
-from services.adapter_worker.engine.native.model_runner import Runner, step_error
-from services.adapter_worker.engine.native.waiting import WaitingLine
-from services.adapter_worker.engine.sequence import Sequence
+from services.adapter_worker.engine.native.model_runner import ModelRunner, step_error
+from services.adapter_worker.engine.native.waiting import FairQueue
+from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.tokenize import NO_LIMIT, Encode, prompt_ids
 from shared.errors import Invalid
 from shared.settings import Settings
 
 
-class TransformersEngine:
+class NativeEngine:
     """Engine on a causal language model of transformers; one thread owns the model."""
 
     def __init__(
@@ -42,7 +42,7 @@ class TransformersEngine:
         kernels: Kernels | None = None,
         max_stall_x: float = 1.4,
     ) -> None:
-        self._runner = Runner(
+        self._runner = ModelRunner(
             model,
             tokenizer,
             adapter_slots=adapter_slots,
@@ -58,8 +58,8 @@ class TransformersEngine:
         self._torch_threads = torch_threads
         self._work = threading.Condition()  # guards the six below
         self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
-        self._waiting: WaitingLine[Sequence] = WaitingLine()
-        self._accepted: set[Sequence] = set()
+        self._waiting: FairQueue[SequenceState] = FairQueue()
+        self._accepted: set[SequenceState] = set()
         self._resident: frozenset[str] = frozenset()
         self._leaving: set[str] = set()
         self._is_closed = False
@@ -141,7 +141,7 @@ class TransformersEngine:
             self._work.notify()
         self._thread.join()
 
-    def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Sequence:
+    def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> SequenceState:
         started = time.monotonic()
         ids, is_shortened = prompt_ids(
             self._encode,
@@ -152,7 +152,7 @@ class TransformersEngine:
         )
         if pages_for(len(ids) + request.max_new_tokens) > self._runner.pages.count:
             raise Invalid("prompt_too_large", "the key/value cache is too small for this: raise SIGNALBOX_CACHE_MIB")
-        return Sequence(
+        return SequenceState(
             request,
             ids,
             prefix=self._prefix(request, ids),
@@ -242,7 +242,7 @@ class TransformersEngine:
     def _fill(self, digest: str, weights: AdapterWeights) -> None:
         try:
             self._runner.bank.fill(digest, weights)
-            self._runner.prove(digest)
+            self._runner.validate_adapter(digest)
         except Exception:
             self._runner.bank.unload(digest)
             raise

@@ -18,7 +18,7 @@ class Prefix(NamedTuple):
     ids: tuple[int, ...]
 
 
-class Pages:
+class PagePool:
     """Counts the holders of each page; finished prefixes hold theirs until somebody needs the room."""
 
     def __init__(self, count: int) -> None:

@@ -1,7 +1,7 @@
 """The model's side of the engine: prompts in, one token per row and step out. Single-threaded."""
 
 import time
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from services.adapter_worker.engine.base import CANARY
 from services.adapter_worker.engine.native.attention import NAME, PagedCache, Piece, Step, page_bytes
 from services.adapter_worker.engine.native.kernels import Kernels
-from services.adapter_worker.engine.native.kv_cache import Pages, Prefix
+from services.adapter_worker.engine.native.kv_cache import PagePool, Prefix
 from services.adapter_worker.engine.native.lora.bank import AdapterBank
-from services.adapter_worker.engine.native.lora.base_linear import Product
+from services.adapter_worker.engine.native.lora.base_linear import BaseLinear
 from services.adapter_worker.engine.native.lora.layers import SharedInput, shared_inputs
-from services.adapter_worker.engine.native.lora.segments import Routing, Run, Spans
-from services.adapter_worker.engine.native.prefill_budget import Pace, Prompt
+from services.adapter_worker.engine.native.lora.segments import Routing, SlotRange, Spans
+from services.adapter_worker.engine.native.prefill_budget import PrefillBudget, Prompt
 from services.adapter_worker.engine.native.sampler import logprobs, pick_tokens
-from services.adapter_worker.engine.sequence import Sequence
+from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.tokenize import text_decoder
 from shared.errors import Invalid, SignalboxError, Unavailable
 from shared.model.tokens import end_token_ids
@@ -29,11 +29,11 @@ class Chunk(NamedTuple):
     ids: list[int]
     position: int
     pages: list[int]
-    run: Run | None
+    run: SlotRange | None
     wants_logits: bool
 
 
-class Runner:
+class ModelRunner:
     """Owns the model, its adapters, its cache and the rows that run.
 
     All tokens of a step, decoding rows and pieces of prompts alike, go through the model as one row of ids.
@@ -52,13 +52,13 @@ class Runner:
         self._model = model.eval()
         self.decode = text_decoder(tokenizer)
         self._end_ids = end_token_ids(tokenizer)
-        self._rows: list[Sequence] = []
+        self._rows: list[SequenceState] = []
         self._routing = Routing()
-        self._pace = Pace(max_stall_x)
+        self._pace = PrefillBudget(max_stall_x)
         self._proven: set[str] = set()
         self._tables: tuple[list[list[int]], Tensor] = ([], torch.zeros(0, 0, dtype=torch.int32))
         config = model.config.get_text_config()
-        self.pages = Pages(cache_bytes // page_bytes(config, model.dtype))
+        self.pages = PagePool(cache_bytes // page_bytes(config, model.dtype))
         self._cache = PagedCache(config, self.pages.count, model.dtype, model.device)
         model.set_attn_implementation(NAME)
         self._canary = self._canary_chunk(tokenizer.encode(CANARY, add_special_tokens=False))
@@ -68,11 +68,11 @@ class Runner:
         self._canary_base = self._forward([self._canary])
 
     @property
-    def rows(self) -> list[Sequence]:
+    def rows(self) -> list[SequenceState]:
         """Rows that have joined and not ended."""
         return self._rows
 
-    def prove(self, digest: str) -> None:
+    def validate_adapter(self, digest: str) -> None:
         """Raise `Invalid` unless the adapter changes the canary's logits and leaves them finite; once per digest."""
         if digest in self._proven:
             return
@@ -86,7 +86,7 @@ class Runner:
             )
         self._proven.add(digest)
 
-    def admit(self, row: Sequence) -> bool:
+    def admit(self, row: SequenceState) -> bool:
         """Let the row join, where the cache has room for all its tokens."""
         reserved = self.pages.reserve(row.token_limit, row.prefix)
         if reserved is None:
@@ -117,7 +117,7 @@ class Runner:
                 self.pages.release(row.pages)
         self._rows = [row for row in self._rows if not row.is_done]
 
-    def _advance(self, work: Many[tuple[Sequence, int]]) -> None:
+    def _advance(self, work: Sequence[tuple[SequenceState, int]]) -> None:
         """Compute so many tokens of each row; where that raises, one by one, so that a poisonous one fails alone."""
         if not work:
             return
@@ -136,17 +136,17 @@ class Runner:
             self._note_cached(row, count)
         self._take_tokens([work[n][0] for n in order if chunks[n].wants_logits], logits)
 
-    def _chunk(self, row: Sequence, count: int) -> Chunk:
+    def _chunk(self, row: SequenceState, count: int) -> Chunk:
         adapter = row.request.adapter
         run = None if adapter is None else self.bank.use(adapter)
         return Chunk(row.pending(count), row.cached_count, row.pages, run, count == row.pending_count)
 
-    def _note_cached(self, row: Sequence, count: int) -> None:
+    def _note_cached(self, row: SequenceState, count: int) -> None:
         before, row.cached_count = row.cached_count, row.cached_count + count
         if before < len(row.prefix.ids) <= row.cached_count:
             self.pages.keep(row.prefix, row.pages)
 
-    def _take_tokens(self, rows: list[Sequence], logits: Tensor) -> None:
+    def _take_tokens(self, rows: list[SequenceState], logits: Tensor) -> None:
         if not rows:
             return
         logits = logits.float()
@@ -158,7 +158,7 @@ class Runner:
         for row, token in zip(rows, tokens, strict=True):
             self._give(row, token)
 
-    def _give(self, row: Sequence, token: int | None) -> None:
+    def _give(self, row: SequenceState, token: int | None) -> None:
         if token is None:
             row.fail(SignalboxError("logits_not_finite", "the model's output is not finite for this prompt"))
             return
@@ -168,7 +168,7 @@ class Runner:
             row.fail(error)
 
     @torch.inference_mode()
-    def _forward(self, chunks: Many[Chunk]) -> Tensor:
+    def _forward(self, chunks: Sequence[Chunk]) -> Tensor:
         """Logits [chunks that want them, vocab] of each one's last token."""
         device = self._model.device
         step = Step(_pieces(chunks), self._table(chunks), device, self._cache.long)
@@ -187,7 +187,7 @@ class Runner:
         logits: Tensor = output.logits[0, : len(last)]
         return logits
 
-    def _table(self, chunks: Many[Chunk]) -> Tensor:
+    def _table(self, chunks: Sequence[Chunk]) -> Tensor:
         """The chunks' pages as one tensor [chunks, most pages]; the same as in the last step for the same rows."""
         pages = [chunk.pages for chunk in chunks]
         known, table = self._tables
@@ -213,7 +213,7 @@ class Runner:
         for names in shared_inputs(self._model, lambda: self._forward([self._canary])):
             linears = [modules[name] for name in names]
             if tied and linears == [head]:
-                head.forward = Product(linears, is_shared=True)  # no adapters: PEFT has none for an embedding
+                head.forward = BaseLinear(linears, is_shared=True)  # no adapters: PEFT has none for an embedding
                 continue
             group = SharedInput(linears, slots, self._routing, is_head=head in linears)
             if kernels is not None:
@@ -222,7 +222,7 @@ class Runner:
         return layers
 
 
-def _pieces(chunks: Many[Chunk]) -> list[Piece]:
+def _pieces(chunks: Sequence[Chunk]) -> list[Piece]:
     pieces, start = [], 0
     for row, chunk in enumerate(chunks):
         pieces.append(Piece(start, len(chunk.ids), row, chunk.position))
@@ -230,7 +230,7 @@ def _pieces(chunks: Many[Chunk]) -> list[Piece]:
     return pieces
 
 
-def _last_tokens(chunks: Many[Chunk]) -> list[int]:
+def _last_tokens(chunks: Sequence[Chunk]) -> list[int]:
     last, end = [], 0
     for chunk in chunks:
         end += len(chunk.ids)

@@ -22,7 +22,7 @@ class Prompt(NamedTuple):
     pending: int
 
 
-class Pace:
+class PrefillBudget:
     """Learns from the steps' times which chunk makes a step `max_stall_x` times as long as it usually is."""
 
     def __init__(self, max_stall_x: float = 1.4) -> None:

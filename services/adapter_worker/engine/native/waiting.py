@@ -8,7 +8,7 @@ T = TypeVar("T")
 _INTERACTIVE_PER_BATCH = 4
 
 
-class WaitingLine(Generic[T]):
+class FairQueue(Generic[T]):
     """One line for each adapter and urgency; inside a line the order is that of arrival."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from services.adapter_worker.engine.base import (
     engine_stopped,
 )
 from services.adapter_worker.engine.native.kv_cache import Prefix
-from services.adapter_worker.engine.sequence import Sequence
+from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.tokenize import Encode, prompt_ids, text_decoder
 from services.adapter_worker.engine.vllm.adapters import ServedAdapters
 from services.adapter_worker.engine.vllm.server import BaseCard, Tokens, VllmServer
@@ -55,12 +55,12 @@ class VllmEngine:
         self._end_ids = end_token_ids(tokenizer)
         self._max_prompt_tokens = max_prompt_tokens
         self._lock = threading.Lock()  # guards the three below
-        self._accepted: set[Sequence] = set()
+        self._accepted: set[SequenceState] = set()
         self._adapters = ServedAdapters(
             server, slots=adapter_slots, folder_there=adapters_dir, lock=self._lock, used=self._used_adapters
         )
         self._is_closed = False
-        self._tasks: dict[Sequence, asyncio.Task[Any] | None] = {}
+        self._tasks: dict[SequenceState, asyncio.Task[Any] | None] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
@@ -157,7 +157,7 @@ class VllmEngine:
         self._thread.join()
         self._loop.close()
 
-    def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Sequence:
+    def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> SequenceState:
         started = time.monotonic()
         ids, is_shortened = prompt_ids(
             self._encode,
@@ -166,7 +166,7 @@ class VllmEngine:
             max_prompt_tokens=self._max_prompt_tokens,
             context_length=self.base.context_length,
         )
-        return Sequence(
+        return SequenceState(
             request,
             ids,
             prefix=Prefix(request.adapter, ()),
@@ -191,7 +191,7 @@ class VllmEngine:
 
     # Called by the event loop alone.
 
-    async def _answer(self, sequence: Sequence) -> None:
+    async def _answer(self, sequence: SequenceState) -> None:
         """Run one request to its end, whatever that is."""
         self._tasks[sequence] = asyncio.current_task()
         try:
@@ -209,7 +209,7 @@ class VllmEngine:
                 self._accepted.discard(sequence)
             self._adapters.note_freed()
 
-    async def _stream(self, sequence: Sequence) -> None:
+    async def _stream(self, sequence: SequenceState) -> None:
         if sequence.is_done:  # cancelled before it began
             return
         async with aclosing(self._server.complete(self._body(sequence))) as parts:
@@ -219,7 +219,7 @@ class VllmEngine:
                     return
         raise Unavailable("vllm_ended_early", "the vLLM server ended the answer before its last token")
 
-    def _take(self, sequence: Sequence, part: Tokens) -> None:
+    def _take(self, sequence: SequenceState, part: Tokens) -> None:
         for token, logprob in zip_longest(part.ids, part.logprobs):
             if logprob is not None:
                 sequence.logprobs.append(logprob)
@@ -227,7 +227,7 @@ class VllmEngine:
             if sequence.is_done:
                 return
 
-    def _body(self, sequence: Sequence) -> dict[str, Any]:
+    def _body(self, sequence: SequenceState) -> dict[str, Any]:
         request = sequence.request
         body = {
             "model": request.adapter or self.base.name,
@@ -255,7 +255,7 @@ class VllmEngine:
             self._adapters.forget(adapter)
         return adapter_not_loaded(adapter)
 
-    def _interrupt(self, sequence: Sequence, error: SignalboxError) -> None:
+    def _interrupt(self, sequence: SequenceState, error: SignalboxError) -> None:
         sequence.fail(error)
         task = self._tasks.get(sequence)
         if task is not None:

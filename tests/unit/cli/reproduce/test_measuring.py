@@ -6,7 +6,7 @@ import pytest
 from lab.reproduce.measure import measure, measure_parts
 from lab.reproduce.provenance import provenance
 from lab.reproduce.task_data import HeldOutRows
-from services.trainer.evaluation.selector import Opinions
+from services.trainer.evaluation.selector import SelectorScores
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.rows import Row
 from tests.unit.cli.reproduce.samples import GRID, case_of
@@ -15,11 +15,11 @@ LABELS = ("fin.sa", "med.ie", "med.qa")
 ROWS = HeldOutRows([Row(input=str(n), instruction="say") for n in range(4)], ["fin.sa", "fin.sa", "med.ie", "med.qa"])
 
 
-class Reader:
+class SelectorScorer:
     """Reads whatever was prepared, and remembers the texts."""
 
     def __init__(self, light=None, llm=None):
-        self._opinions = Opinions(*(said and np.log(np.eye(3)[said] + 0.01) for said in (light, llm)))
+        self._opinions = SelectorScores(*(said and np.log(np.eye(3)[said] + 0.01) for said in (light, llm)))
 
     def read(self, selector, texts):
         self.texts = texts
@@ -31,7 +31,7 @@ def selector(**fields):
 
 
 def test_a_cascade_is_measured_whole_and_in_parts_and_nothing_is_rejected():
-    reader = Reader(light=[0, 1, 1, 1], llm=[0, 0, 2, 2])
+    reader = SelectorScorer(light=[0, 1, 1, 1], llm=[0, 0, 2, 2])
     found = measure_parts(selector(light="a", llm="b"), ROWS, ["med.ie", "med.qa"], reader)
     assert set(found) == {"light", "llm", "cascade"}
     assert (found["light"].accuracy, found["llm"].accuracy) == (0.5, 0.75)
@@ -41,7 +41,7 @@ def test_a_cascade_is_measured_whole_and_in_parts_and_nothing_is_rejected():
 
 
 def test_a_selector_is_measured_as_it_is_served_where_that_is_asked():
-    opinions = Reader(light=[0, 0, 1, 2])
+    opinions = SelectorScorer(light=[0, 0, 1, 2])
     rejecting = ReleaseSelector(labels=LABELS, threshold=1.0, light="a")
     found = measure_parts(rejecting, ROWS, [], opinions, as_served=True)
     assert (found["light"].accuracy, found["served"].accuracy) == (1.0, 0.0)
@@ -50,7 +50,7 @@ def test_a_selector_is_measured_as_it_is_served_where_that_is_asked():
 
 @pytest.mark.parametrize(("text", "read"), [("input", "0"), ("instruction+input", "say\n0")])
 def test_rows_are_read_as_the_release_reads_them(text, read):
-    reader = Reader(light=[0, 0, 1, 2])
+    reader = SelectorScorer(light=[0, 0, 1, 2])
     found = measure_parts(selector(light="a", text=text), ROWS, [], reader)
     assert reader.texts[0] == read
     assert (found["light"].accuracy, found["light"].overlapping) == (1.0, None)

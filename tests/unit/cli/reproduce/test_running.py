@@ -5,7 +5,7 @@ import pytest
 from lab.reproduce.grid import cases_of
 from lab.reproduce.results_store import Failure, Outcomes
 from lab.reproduce.run import Run, finish_all, recalled_or_asked
-from lab.reproduce.session import Bench
+from lab.reproduce.session import Session
 from lab.reproduce.task_data import HeldOutRows
 from services.cli.client import ApiError
 from shared.contracts.rows import Row
@@ -71,7 +71,7 @@ class Releases:
 def run(tmp_path):
     def make(api=None, wanted=("1", "2", "gone"), releases=("rel_1",)):
         names = frozenset(case.name for case in CASES if case.condition.id in wanted and case.text == "input")
-        bench = Bench(api, Releases(*releases), Settings(), "smollm2", tmp_path, "a82e", Rows(), Outcomes(tmp_path))
+        bench = Session(api, Releases(*releases), Settings(), "smollm2", tmp_path, "a82e", Rows(), Outcomes(tmp_path))
         return Run("sample", GRID, False, CASES, names, bench, tmp_path)
 
     return make

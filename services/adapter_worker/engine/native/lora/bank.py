@@ -9,7 +9,7 @@ from torch import Tensor
 
 from services.adapter_worker import metrics
 from services.adapter_worker.engine.native.lora.layers import RANK, Delta, SharedInput
-from services.adapter_worker.engine.native.lora.segments import Run
+from services.adapter_worker.engine.native.lora.segments import SlotRange
 from services.adapter_worker.engine.native.lora.weights import AdapterWeights, LowRank
 from shared.errors import Invalid, Unavailable
 
@@ -28,7 +28,7 @@ class AdapterBank:
         self._layers = layers  # a module's name -> its group and its place in it
         self._groups = list(dict.fromkeys(group for group, _ in layers.values()))
         self._is_taken = [False] * slots
-        self._runs: OrderedDict[str, Run] = OrderedDict()  # the longest unused first
+        self._runs: OrderedDict[str, SlotRange] = OrderedDict()  # the longest unused first
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._runs
@@ -38,7 +38,7 @@ class AdapterBank:
         """All adapters in memory."""
         return frozenset(self._runs)
 
-    def use(self, digest: str) -> Run:
+    def use(self, digest: str) -> SlotRange:
         """The adapter's slots; it counts as used now."""
         self._runs.move_to_end(digest)
         return self._runs[digest]
@@ -78,7 +78,7 @@ class AdapterBank:
             if (low.a.shape[1], low.b.shape) != (into, (out, weights.rank)):
                 raise Invalid("adapter_load_failed", f"adapter {digest} does not fit the model at {name}")
 
-    def _take(self, count: int, pinned: Collection[str | None]) -> Run:
+    def _take(self, count: int, pinned: Collection[str | None]) -> SlotRange:
         """First fit; makes room by evicting what was unused for longest."""
         if count > len(self._is_taken):
             raise Invalid(
@@ -95,12 +95,12 @@ class AdapterBank:
         self._mark(run, is_taken=True)
         return run
 
-    def _free_run(self, count: int) -> Run | None:
+    def _free_run(self, count: int) -> SlotRange | None:
         starts = range(len(self._is_taken) - count + 1)
         first = next((n for n in starts if not any(self._is_taken[n : n + count])), None)
-        return None if first is None else Run(first, count)
+        return None if first is None else SlotRange(first, count)
 
-    def _mark(self, run: Run, *, is_taken: bool) -> None:
+    def _mark(self, run: SlotRange, *, is_taken: bool) -> None:
         self._is_taken[run.first : run.first + run.size] = [is_taken] * run.size
 
 

@@ -9,7 +9,7 @@ _USUAL_ROWS = 32
 """Rows that a packed weight is laid out for; it serves any number."""
 
 
-class Product:
+class BaseLinear:
     """`x W^T + bias` over the fused layers. Where the weight is packed, the layers' own copies are given up."""
 
     def __init__(self, linears: Sequence[nn.Linear], *, is_shared: bool = False) -> None:

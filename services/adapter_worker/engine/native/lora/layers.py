@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from services.adapter_worker.engine.native.kernels import LANES, Kernels
-from services.adapter_worker.engine.native.lora.base_linear import Product
-from services.adapter_worker.engine.native.lora.segments import Padded, Routing, Run, Span, Spans
+from services.adapter_worker.engine.native.lora.base_linear import BaseLinear
+from services.adapter_worker.engine.native.lora.segments import Padded, Routing, SlotRange, Span, Spans
 
 RANK = 8
 """Ranks in a slot of the bank."""
@@ -35,7 +35,7 @@ class SharedInput:
         self._widths = [linear.out_features for linear in linears]
         self.bounds = [sum(self._widths[:n]) for n in range(len(linears) + 1)]
         self._into = linears[0].in_features
-        self._product = Product(linears)
+        self._product = BaseLinear(linears)
         like = linears[0].weight
         self.a = like.new_zeros(slots, len(linears) * RANK, self._into)
         self.b = like.new_zeros(slots, RANK, self.bounds[-1])
@@ -69,7 +69,7 @@ class SharedInput:
             self._puts = {getattr(torch, source): puts[name] for source, puts in kernels.put.items()}
             self._copy = self._copy_by_kernel
 
-    def put(self, run: Run, parts: dict[int, Delta]) -> None:
+    def put(self, run: SlotRange, parts: dict[int, Delta]) -> None:
         """Copy an adapter's part for these layers, by their number, into its slots."""
         slots = slice(run.first, run.first + run.size)
         if len(parts) < len(self._widths) or any(delta.a.shape[0] < run.size * RANK for delta in parts.values()):
@@ -81,7 +81,7 @@ class SharedInput:
             if delta.gain is not None:
                 self._put_gain(self._columns(index), run, delta.gain)
 
-    def clear(self, run: Run) -> None:
+    def clear(self, run: SlotRange) -> None:
         """Forget an adapter; its numbers stay until the next one overwrites them."""
         self._present -= {run.first}
         self._gains.pop(run.first, None)
@@ -105,7 +105,7 @@ class SharedInput:
         rank, width = delta.a.shape[0], self._widths[index]
         put(delta.a.data_ptr(), delta.b.data_ptr(), to_a, to_b, rank, self._into, width, parts, outs, delta.scale)
 
-    def _put_gain(self, columns: slice, run: Run, gain: Tensor) -> None:
+    def _put_gain(self, columns: slice, run: SlotRange, gain: Tensor) -> None:
         outs = self.bounds[-1]
         default = (self.a.new_ones(outs, dtype=torch.float32), self.a.new_zeros(outs, dtype=torch.float32))
         gains, shifts = self._gains.setdefault(run.first, default)

@@ -14,7 +14,7 @@ HEAVY = 512
 """From so many rows times slots on a product of its own beats the kernel."""
 
 
-class Run(NamedTuple):
+class SlotRange(NamedTuple):
     """Neighbouring slots of the bank: an adapter takes as many as its rank needs."""
 
     first: int
@@ -26,7 +26,7 @@ class Span(NamedTuple):
 
     start: int
     end: int
-    run: Run
+    run: SlotRange
 
 
 class Spans:
@@ -38,7 +38,7 @@ class Spans:
         self._subsets: dict[frozenset[int], Spans] = {}
 
     @classmethod
-    def of(cls, runs: Iterable[Run | None]) -> "Spans":
+    def of(cls, runs: Iterable[SlotRange | None]) -> "Spans":
         """Merge neighbouring rows of one adapter; runs[i] is row i's."""
         spans: list[Span] = []
         start = 0
@@ -109,5 +109,5 @@ class Routing:
         self.last = Spans([])
 
 
-def _slots(run: Run) -> range:
+def _slots(run: SlotRange) -> range:
     return range(run.first, run.first + run.size)
