@@ -25,6 +25,7 @@ import uvloop
 from benchmarks.common import Row, print_table, row, write_results
 from services.cli.local.servers import free_ports, redis_server
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 
 TEXT = "The company's quarterly profit rose by a fifth while its debts fell; what does the market make of it?"
@@ -98,8 +99,8 @@ def publish_release(client: "redis.Redis") -> None:
         selector=selector,
         verdict=Verdict(passed=True, reasons=()),
     )
-    client.hset("sb:releases:default", release.id, release.model_dump_json())
-    client.set("sb:release:default", release.id)
+    client.hset(LedgerKey.RELEASES.of("default"), release.id, release.model_dump_json())
+    client.set(LedgerKey.RELEASE.of("default"), release.id)
 
 
 async def until_listening(port: int) -> None:

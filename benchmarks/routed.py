@@ -25,6 +25,7 @@ from services.cli.local.up import announce
 from services.trainer.training.light import fit_light
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.ledger.keys import LedgerKey
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry
 from shared.registry.store import S3Store
@@ -116,12 +117,12 @@ def body(text: str) -> dict[str, object]:
 
 def busy(supervisor: Supervisor, client: Client, texts: list[str], count: int) -> float:
     """Jobs done in a second of CPU time of our processes and Redis."""
-    ended = int(supervisor.ledger.redis.zcard("sb:ends"))
+    ended = int(supervisor.ledger.redis.zcard(LedgerKey.ENDS))
     before = cpu_seconds(supervisor)
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(lambda n: client.post("/v1/jobs", body(texts[n % len(texts)])), range(count)))
     until = time.monotonic() + 120
-    while int(supervisor.ledger.redis.zcard("sb:ends")) < ended + count:
+    while int(supervisor.ledger.redis.zcard(LedgerKey.ENDS)) < ended + count:
         if time.monotonic() > until:
             raise TimeoutError("the jobs do not end")
         time.sleep(0.05)  # between two looks
@@ -143,7 +144,7 @@ def round_trips(supervisor: Supervisor, client: Client, texts: list[str]) -> lis
 def unfollowed(supervisor: Supervisor, client: Client, texts: list[str]) -> None:
     """Jobs one after the other, their ends seen from the outside."""
     for text in texts:
-        key = f"sb:job:{client.post('/v1/jobs', body(text))['id']}"
+        key = LedgerKey.JOB.of(client.post("/v1/jobs", body(text))["id"])
         while not supervisor.ledger.redis.hexists(key, "ended_by"):
             time.sleep(0.005)  # between two looks
 

@@ -1,5 +1,7 @@
 """One error tree: what went wrong, whether a retry can help, and what the caller should do next."""
 
+from typing import Any
+
 
 class SignalboxError(Exception):
     """Base of every error a caller may see: a stable `code`, a sentence, an HTTP status for the door."""
@@ -12,6 +14,10 @@ class SignalboxError(Exception):
         self.code = code
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
+
+    def as_fields(self) -> dict[str, Any]:
+        """The form in which a job keeps it."""
+        return {"code": self.code, "detail": self.detail, "retryable": self.retryable}
 
 
 class Invalid(SignalboxError):

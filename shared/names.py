@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from shared.contracts.jobs import Stage
+
 SELECT_QUEUE = "select"
 TRAIN_QUEUE = "train"
 BASE_GROUP = "base"
@@ -25,6 +27,6 @@ def generate_queue(group: str) -> str:
     return f"generate.{group}"
 
 
-def task_for(queue: str) -> TaskName:
-    """The task that a message on `queue` calls."""
-    return {SELECT_QUEUE: TaskName.SELECT, TRAIN_QUEUE: TaskName.TRAIN}.get(queue, TaskName.GENERATE)
+def task_of(stage: Stage) -> TaskName:
+    """The task that does a stage."""
+    return TaskName[stage.name]

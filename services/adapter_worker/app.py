@@ -11,7 +11,6 @@ from services.adapter_worker.adapters.residency import changes, wanted
 from services.adapter_worker.engine import Engine, make_engine
 from services.adapter_worker.handlers import Fetch, generate, runners_up
 from shared.adapter_files import BaseShapes
-from shared.contracts.jobs import Job
 from shared.contracts.labels import check_name
 from shared.contracts.manifests import Release
 from shared.errors import SignalboxError
@@ -20,7 +19,7 @@ from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
 from shared.settings import Settings
-from shared.worker.leases import HeldJob
+from shared.worker.attempt import Attempt
 from shared.worker.service import Service, end_on_sigterm, publish_base_model
 
 log = structlog.get_logger()
@@ -45,17 +44,15 @@ def main() -> None:
     prefetcher = Prefetcher(cache.fetch, is_busy=lambda: engine.running_count > 0, is_full=lambda: cache.is_full)
     follow_releases(service, engine, groups, cache.fetch, prefetcher)
 
-    def work(job: Job, held: HeldJob) -> None:
+    def work(attempt: Attempt) -> None:
+        job = attempt.job
         release = service.release(job.tenant_id, job.release)
         prefetcher.hasten(runners_up(job, release))
         generate(
-            job,
-            held,
+            attempt,
             release,
             engine=engine,
             fetch=cache.fetch,
-            events=service.events,
-            attempts=service.attempts,
             store_patience_seconds=settings.store_patience_seconds,
         )
 

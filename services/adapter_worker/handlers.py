@@ -7,14 +7,12 @@ from typing import Any
 
 from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest
-from shared.contracts.jobs import Job, JobState
+from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt
 from shared.errors import Invalid, NotFound
-from shared.ledger import calls
 from shared.observability import tracing
-from shared.worker.attempt import Attempts
-from shared.worker.event_writer import EventWriter
+from shared.worker.attempt import Attempt
 from shared.worker.leases import HeldJob
 from shared.worker.retry import retry_unavailable
 
@@ -23,30 +21,23 @@ _EVICTIONS = 8
 
 
 def generate(
-    job: Job,
-    held: HeldJob,
-    release: Release,
-    *,
-    engine: Engine,
-    fetch: Fetch,
-    events: EventWriter,
-    attempts: Attempts,
-    store_patience_seconds: float,
+    attempt: Attempt, release: Release, *, engine: Engine, fetch: Fetch, store_patience_seconds: float
 ) -> None:
     """Generate with exactly the adapter that the job's release names for its label, streaming as tokens come."""
     started = time.monotonic()
+    job = attempt.job
     entry = label_entry(job, release)
     request = generation_request(job, entry)
-    held.on_stop(lambda: engine.cancel(job.id, job.attempt))
+    attempt.lease.on_stop(lambda: engine.cancel(job.id, job.attempt))
 
     def on_text(text: str) -> None:
-        held.check()  # a stop that came before the engine knew the job
-        events.put(job, "token", {"text": text})
+        attempt.check()  # a stop that came before the engine knew the job
+        attempt.emit("token", {"text": text})
 
     def resident_generation() -> Generation:
         if entry:
-            make_resident(engine, entry.adapter, fetch, held, store_patience_seconds)
-        held.check()
+            make_resident(engine, entry.adapter, fetch, attempt.lease, store_patience_seconds)
+        attempt.check()
         with tracing.span("engine"):
             generation = engine.generate(request, on_text)
             trace(generation)
@@ -54,7 +45,7 @@ def generate(
 
     generation = unless_evicted(resident_generation)
     result = result_fields(job, release, entry, generation)
-    if attempts.end(calls.finish(job, JobState.SUCCEEDED, events=events.take(job), result=result)):
+    if attempt.succeed(result):
         count(job, generation, time.monotonic() - started)
 
 

@@ -9,7 +9,6 @@ from services.selector.handlers import select
 from services.selector.scoring.batcher import Batcher
 from services.selector.scoring.light import LightSelectors
 from services.selector.scoring.llm import LlmScorers
-from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.errors import SignalboxError
 from shared.model.base import resolve_base_model
@@ -19,7 +18,7 @@ from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
 from shared.settings import Settings
-from shared.worker.leases import HeldJob
+from shared.worker.attempt import Attempt
 from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
@@ -60,18 +59,16 @@ def main() -> None:
         lights.load(selector)
         scorers.prefetch(selector)
 
-    def work(job: Job, held: HeldJob) -> None:
-        held.check()
+    def work(attempt: Attempt) -> None:
+        attempt.check()
+        job = attempt.job
         release = service.release(job.tenant_id, job.release)
         selection = select(
-            job,
-            held,
+            attempt,
             release,
             prefetch=prefetch,
             light=lights.score,
             llm=batcher.score,
-            ledger=service.ledger,
-            attempts=service.attempts,
             store_patience_seconds=settings.store_patience_seconds,
         )
         metrics.count(selection)

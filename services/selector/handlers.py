@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
-from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.jobs import JobKind
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.selection import Selection, selection_text
 from shared.contracts.selection import select as choose
-from shared.errors import Invalid
-from shared.ledger import Ledger, calls
+from shared.errors import Invalid, SignalboxError
 from shared.names import BASE_GROUP, generate_queue
 from shared.observability import tracing
-from shared.worker.attempt import Attempts
-from shared.worker.leases import HeldJob
+from shared.worker.attempt import Attempt
 from shared.worker.retry import retry_unavailable
 
 Prefetch = Callable[[ReleaseSelector], None]
@@ -21,23 +18,21 @@ Score = Callable[[ReleaseSelector, str], list[float]]
 
 
 def select(
-    job: Job,
-    held: HeldJob,
+    attempt: Attempt,
     release: Release,
     *,
     prefetch: Prefetch,
     light: Score,
     llm: Score,
-    ledger: Ledger,
-    attempts: Attempts,
     store_patience_seconds: float,
 ) -> Selection:
     """Choose the label of a job and send it to that label's group; a `select` job ends with the answer."""
+    job = attempt.job
     selector = release.selector
     if selector is None:
         raise Invalid("selector_missing", f"release {release.id} has no selector: name a label, or train a selector")
-    retry_unavailable(lambda: prefetch(selector), held, store_patience_seconds)
-    held.check()
+    retry_unavailable(lambda: prefetch(selector), attempt.lease, store_patience_seconds)
+    attempt.check()
     started = time.perf_counter()
     text = selection_text(selector.text, str(job.body["input"]), job.body.get("instruction") or "")
     with tracing.span("score"):
@@ -46,19 +41,16 @@ def select(
     score_ms = round((time.perf_counter() - started) * 1000, 3)
     fields = selection.as_fields(selector) | {"release": job.release, "score_ms": score_ms}
     if job.kind == JobKind.SELECT:
-        attempts.end(calls.finish(job, JobState.SUCCEEDED, selection=fields, result=fields))
+        attempt.succeed(fields, selection=fields)
     elif not selection.label and release.reject_policy == "error":
-        attempts.end(calls.finish(job, JobState.REJECTED, selection=fields, error=_rejection(selection)))
+        attempt.reject(_rejection(selection), selection=fields)
     else:
         group = release.labels[selection.label].group if selection.label else BASE_GROUP
-        sent = ledger.do_with_retries(
-            calls.route(job, queue=generate_queue(group), label=selection.label, selection=fields), 60
-        )
-        attempts.send(sent)
+        attempt.route(generate_queue(group), label=selection.label, selection=fields)
     return selection
 
 
-def _rejection(selection: Selection) -> dict[str, Any]:
+def _rejection(selection: Selection) -> SignalboxError:
     best = selection.best
     detail = f"no label fits: the nearest is {best.label} at {best.probability:.2f}; name a label to force one"
-    return {"code": "rejected", "detail": detail, "retryable": False}
+    return SignalboxError("rejected", detail)

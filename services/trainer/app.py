@@ -6,7 +6,6 @@ from services.trainer import metrics
 from services.trainer.context import TrainingContext
 from services.trainer.handlers import train
 from shared.adapter_files import BaseShapes
-from shared.contracts.jobs import Job
 from shared.model import memory
 from shared.model.base import base_model_id, load_tokenizer, resolve_base_model
 from shared.model.hardware import limit_threads
@@ -14,7 +13,7 @@ from shared.names import TRAIN_QUEUE, TaskName
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.settings import Settings
-from shared.worker.leases import HeldJob
+from shared.worker.attempt import Attempt
 from shared.worker.service import Service, end_on_sigterm, publish_base_model
 
 IDLE_SECONDS = 120.0
@@ -39,16 +38,16 @@ def main(*, once: bool = False) -> None:
         store=service.store,
         ledger=service.ledger,
         events=service.events,
-        attempts=service.attempts,
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=settings.store_patience_seconds,
         encoder_folder=settings.encoder,
         training_launcher=settings.training_launcher,
     )
 
-    def work(job: Job, held: HeldJob) -> None:
+    def work(attempt: Attempt) -> None:
+        job = attempt.job
         try:
-            train(job, held, context)
+            train(attempt, context)
         finally:
             metrics.clear()
             shutil.rmtree(context.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)

@@ -19,7 +19,6 @@ from shared.ledger import Ledger
 from shared.observability import tracing
 from shared.registry import Registry
 from shared.registry.store import ObjectStore
-from shared.worker.attempt import Attempts
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import HeldJob
 from shared.worker.retry import RetryingStore
@@ -45,7 +44,6 @@ class TrainingContext:
     """The store as it is, for what can do without; the registry's is the same, or waits (see `waiting`)."""
     ledger: Ledger
     events: EventWriter
-    attempts: Attempts
     work_dir: Path
     store_patience_seconds: float
     encoder_folder: Path | None = None

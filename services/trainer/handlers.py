@@ -9,26 +9,29 @@ from services.trainer.context import TrainingContext
 from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.comparison import train_comparison
 from services.trainer.jobs.selector import make_release
-from shared.contracts.jobs import Job, JobState
+from shared.contracts.jobs import Job
 from shared.contracts.training import AdapterTrain, ComparisonTrain, TrainingBody, parse_training
 from shared.errors import Invalid, SignalboxError, StaleAttempt
-from shared.ledger import LedgerAway, calls
+from shared.ledger import LedgerAway
+from shared.worker.attempt import Attempt
 from shared.worker.leases import HeldJob
 
 log = structlog.get_logger()
 
 
-def train(job: Job, held: HeldJob, context: TrainingContext) -> None:
+def train(attempt: Attempt, context: TrainingContext) -> None:
     """Run a training job to its end; its checkpoints go when it ends, and stay when its trainer is killed."""
+    job, held = attempt.job, attempt.lease
     try:
-        end = calls.finish(job, JobState.SUCCEEDED, result=run_kind(job, held, _body(job), context.waiting(held)))
+        result = run_kind(job, held, _body(job), context.waiting(held))
     except SignalboxError as error:
         if isinstance(error, StaleAttempt | LedgerAway) or held.reason in ("drain", "stale"):
             raise  # another attempt has the job, or will have it, and needs the checkpoints
         log.warning("job_failed", code=error.code, detail=error.detail)
-        end = calls.fail(job, error)
-    context.events.flush()
-    if context.attempts.end(end):
+        has_ended = attempt.fail(error)
+    else:
+        has_ended = attempt.succeed(result)
+    if has_ended:
         context.forget_checkpoints(job)
 
 

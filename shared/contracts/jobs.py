@@ -41,6 +41,24 @@ class JobState(StrEnum):
         return not TRANSITIONS[self]
 
 
+class Stage(StrEnum):
+    """What is done with a job now, and by which service; a job says it from its creation to its end."""
+
+    SELECT = "select"
+    GENERATE = "generate"
+    TRAIN = "train"
+
+    @property
+    def waiting_state(self) -> JobState:
+        """The state in which a job waits for this stage."""
+        return JobState.ROUTED if self is Stage.GENERATE else JobState.QUEUED
+
+    @property
+    def running_state(self) -> JobState:
+        """The state in which an attempt works on this stage."""
+        return JobState.SELECTING if self is Stage.SELECT else JobState.RUNNING
+
+
 _S = JobState
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     {
@@ -72,11 +90,11 @@ class NewJob(BaseModel):
     id: str
     tenant_id: str
     kind: JobKind
+    stage: Stage
     queue: str
     body: dict[str, Any]
     asked: dict[str, Any] | None = Field(default=None, exclude=True)
     """The body as the caller wrote it, where `body` has names replaced by what they meant."""
-    state: JobState = JobState.QUEUED
     release: str = ""
     """Id of the release the job runs under; the ledger refuses it when the pointer has moved meanwhile."""
     label: str = ""
@@ -86,6 +104,11 @@ class NewJob(BaseModel):
     """Ids of training jobs that must succeed first."""
     trace: dict[str, str] = Field(default_factory=dict, exclude=True)
     """The trace context that the job goes on in (see `shared.observability.tracing`); empty where nothing is traced."""
+
+    @property
+    def state(self) -> JobState:
+        """The state in which the job is created."""
+        return self.stage.waiting_state
 
     @property
     def fingerprint(self) -> str:
@@ -103,11 +126,12 @@ class Job(BaseModel):
     tenant_id: str
     kind: JobKind
     state: JobState
+    stage: Stage
     queue: str
     body: dict[str, Any]
     attempt: int = 0
     first_attempt: int = 1
-    """The first one in the queue that the job is in now."""
+    """The first one of this stage."""
     lost_leases: int = 0
     release: str = ""
     label: str = ""
@@ -134,6 +158,16 @@ class Job(BaseModel):
                 plain[name] = json.loads(plain[name])
         plain["timestamps"] = {k[3:]: float(v) for k, v in fields.items() if k.startswith("at_")}
         return cls.model_validate(plain)
+
+    @property
+    def waited_ms(self) -> float:
+        """Milliseconds that a job which an attempt has acquired waited for it, by the ledger's clock."""
+        return self.timestamps[self.state] - self.waiting_since_ms
+
+    @property
+    def waiting_since_ms(self) -> float:
+        """When the job began to wait for its stage, by the ledger's clock."""
+        return self.timestamps[self.stage.waiting_state]
 
     def stage_ms(self) -> dict[str, float]:
         """Milliseconds spent in each stage so far, by the ledger's clock."""

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from shared.contracts.jobs import Job, JobKind, JobState, NewJob
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage
 from shared.errors import Cancelled, Conflict, Invalid, NotFound, SignalboxError, StaleAttempt, TooMany
 
 T = TypeVar("T")
 Reply = dict[str, Any]
 Standing = Literal["held", "cancel", "stale"]
+Event = tuple[str, int, str, dict[str, Any]]
+"""Job id, attempt, type, data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Sent(NamedTuple):
 
     job_id: str
     queue: str
+    stage: Stage
     sent_ms: float
 
 
@@ -72,7 +75,7 @@ def _waits(job: Job) -> Callable[[Reply], Sent]:
     def read(reply: Reply) -> Sent:
         if reply.get("cancelled"):
             raise CancelledMeanwhile("cancelled", f"job {job.id} was cancelled while an attempt ran")
-        return Sent(job.id, reply["queue"], float(reply["sent_ms"]))
+        return _to_send(reply["send"])
 
     return read
 
@@ -81,9 +84,13 @@ def _gone(job_id: str) -> NotFound:
     return NotFound("job_not_found", f"no job {job_id}: it never was, has expired, or belongs to another tenant")
 
 
-def _sent(rows: Any) -> list[Sent]:
-    # Lua writes an empty list as {}.
-    return [Sent(row[0], row[1], float(row[2])) for row in rows or []]
+def _to_send(row: Sequence[str]) -> Sent:
+    job_id, queue, stage, sent_ms = row
+    return Sent(job_id, queue, Stage(stage), float(sent_ms))
+
+
+def _all_to_send(rows: Any) -> list[Sent]:
+    return [_to_send(row) for row in rows or []]  # Lua writes an empty list as {}
 
 
 def _not_dead(job_id: str) -> NotFound:
@@ -103,7 +110,7 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Creat
 
     def read(reply: Reply) -> Created:
         if not reply["existing"]:
-            return Created(False, None if reply["blocked"] else Sent(job.id, job.queue, float(reply["sent_ms"])))
+            return Created(False, _to_send(reply["send"]) if "send" in reply else None)
         if not reply["same"]:
             raise Invalid(
                 "idempotency_key_reused",
@@ -172,9 +179,7 @@ def leave_queues(owner: str, queues: Sequence[str]) -> Call[None]:
     return Call("leave_queues", {"owner": owner, "queues": list(queues)}, _nothing, _never)
 
 
-def append(
-    events: Iterable[tuple[str, int, str, dict[str, Any]]], *, writer: str = "", batch: int = 0
-) -> Call[list[Standing]]:
+def append(events: Iterable[Event], *, writer: str = "", batch: int = 0) -> Call[list[Standing]]:
     """Add events (job id, attempt, type, data) to their jobs' streams; a stale attempt's are dropped.
 
     A named `writer` that counts its batches up from 1 may run one again: it is written once.
@@ -188,44 +193,65 @@ def append(
     )
 
 
-def route(job: Job, *, queue: str, label: str, selection: dict[str, Any]) -> Call[Sent]:
-    """Hand a selected job to the queue of its group; raises `StaleAttempt`, `CancelledMeanwhile`."""
-    args = {"id": job.id, "attempt": job.attempt, "queue": queue, "label": label, "selection": _dump(selection)}
+def route(job: Job, *, queue: str, label: str, selection: dict[str, Any], events: Iterable[Event] = ()) -> Call[Sent]:
+    """Hand a selected job to the queue of its group; raises `StaleAttempt`, `CancelledMeanwhile`.
+
+    Its last `events` are written just before.
+    """
+    args = {
+        "id": job.id,
+        "attempt": job.attempt,
+        "stage": Stage.GENERATE,
+        "queue": queue,
+        "label": label,
+        "selection": _dump(selection),
+        "events": [[kind, _dump(data)] for _, _, kind, data in events],
+    }
     return Call("route", args, _waits(job), _stale(job))
 
 
 def finish(
     job: Job,
     state: JobState,
-    ttl_seconds: int = 0,
-    events: Iterable[tuple[str, int, str, dict[str, Any]]] = (),
+    events: Iterable[Event] = (),
     **fields: dict[str, Any],
 ) -> Call[list[Sent]]:
     """End a job with `result`, `error` or `selection`; answers the jobs that waited for it.
 
-    Its last `events` are written just before. `ttl_seconds` 0 keeps the job's own. Raises `StaleAttempt`; run again by
+    Its last `events` are written just before. Raises `StaleAttempt`; run again by
     the attempt that ended the job it does not.
     """
     args = {
         "id": job.id,
         "attempt": job.attempt,
         "state": state,
-        "ttl": ttl_seconds,
         "events": [[kind, _dump(data)] for _, _, kind, data in events],
         "fields": {name: _dump(value) for name, value in fields.items()},
     }
-    return Call("finish", args, lambda reply: _sent(reply["released"]), _stale(job))
-
-
-def fail(job: Job, error: SignalboxError) -> Call[list[Sent]]:
-    """End a job with an error; one that a retry can help says so."""
-    why = {"code": error.code, "detail": error.detail, "retryable": error.retryable}
-    return finish(job, JobState.CANCELLED if error.code == "cancelled" else JobState.FAILED, error=why)
+    return Call("finish", args, lambda reply: _all_to_send(reply["released"]), _stale(job))
 
 
 def release_unfinished(job: Job) -> Call[Sent]:
     """Return a job unfinished without counting a lost lease; raises `StaleAttempt`, `CancelledMeanwhile`."""
     return Call("release_unfinished", {"id": job.id, "attempt": job.attempt}, _waits(job), _stale(job))
+
+
+def wait_for(job: Job, job_ids: Sequence[str]) -> Call[Sent | None]:
+    """Let a running job wait until each of these has ended, however it ends; it holds no worker meanwhile.
+
+    Answers what to send where all have ended already, or are not there (any more). Raises `Conflict` `wait_cycle` where
+    one of them waits for this job, and `StaleAttempt`, `CancelledMeanwhile`.
+    """
+
+    def read(reply: Reply) -> Sent | None:
+        return None if reply.get("blocked") else _waits(job)(reply)
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "wait_cycle":
+            return Conflict("wait_cycle", f"job {job.id} cannot wait for job {reply['id']}, which waits for it")
+        return StaleAttempt(job.id)
+
+    return Call("wait_for", {"id": job.id, "attempt": job.attempt, "jobs": list(job_ids)}, read, refused)
 
 
 def cancel(job_id: str, tenant_id: str) -> Call[JobState]:
@@ -273,7 +299,7 @@ def expire(queue: str, limit: int = 1000) -> Call[list[Sent]]:
 
     The ledger stands still for 0.1 ms a job meanwhile: run it again until the answer is empty.
     """
-    return Call("expire", {"queue": queue, "limit": limit}, lambda reply: _sent(reply["again"]), _never)
+    return Call("expire", {"queue": queue, "limit": limit}, lambda reply: _all_to_send(reply["again"]), _never)
 
 
 def waiting_before(queue: str, before_ms: str, grace_seconds: float, limit: int = 10_000) -> Call[list[str]]:
@@ -284,7 +310,7 @@ def waiting_before(queue: str, before_ms: str, grace_seconds: float, limit: int 
 
 def mark_sent(queue: str, job_ids: Sequence[str]) -> Call[list[Sent]]:
     """Note that these are sent again now; those that moved on meanwhile are left out of the answer."""
-    return Call("mark_sent", {"queue": queue, "ids": list(job_ids)}, lambda reply: _sent(reply["again"]), _never)
+    return Call("mark_sent", {"queue": queue, "ids": list(job_ids)}, lambda reply: _all_to_send(reply["again"]), _never)
 
 
 def replay(job_id: str, tenant_id: str) -> Call[Sent]:
@@ -292,7 +318,7 @@ def replay(job_id: str, tenant_id: str) -> Call[Sent]:
     return Call(
         "replay",
         {"id": job_id, "tenant_id": tenant_id},
-        lambda reply: Sent(job_id, reply["queue"], float(reply["sent_ms"])),
+        lambda reply: _to_send(reply["send"]),
         lambda _: _not_dead(job_id),
     )
 

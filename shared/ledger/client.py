@@ -13,19 +13,29 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from shared.contracts.jobs import TRANSITIONS
+from shared.contracts.jobs import TRANSITIONS, Stage
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
+from shared.ledger.keys import lua_table
 
 T = TypeVar("T")
-_SCRIPT = (Path(__file__).parent / "ledger.lua").read_text()
+_PARTS = ("prelude", "lifecycle", "leases", "events", "queries", "release")
+_FOLDER = Path(__file__).parent / "lua"
+_SCRIPT = "".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS)
+_DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
 
 
 def _lua_source(max_lost_leases: int) -> str:
-    """The script with the legal transitions of `shared.contracts.jobs` in front, so there is one table of them."""
-    rows = (f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(news))} }}" for old, news in TRANSITIONS.items())
-    return f"local LEGAL = {{ {', '.join(rows)} }}\nlocal MAX_LOST = {max_lost_leases}\n{_SCRIPT}"
+    """The script after the tables that Python has, so that there is one of each."""
+    legal = (f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(news))} }}" for old, news in TRANSITIONS.items())
+    stages = (f"{s} = {{ waits = '{s.waiting_state}', runs = '{s.running_state}' }}" for s in Stage)
+    tables = (
+        f"local LEGAL = {{ {', '.join(legal)} }}\n"
+        f"local STAGE = {{ {', '.join(stages)} }}\n"
+        f"local MAX_LOST = {max_lost_leases}\n"
+    )
+    return lua_table() + tables + _SCRIPT + _DISPATCH
 
 
 class LedgerAway(Unavailable):

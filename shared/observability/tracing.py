@@ -188,7 +188,6 @@ def _receive(tracer: "Tracer", job: Job) -> "Span":
     from opentelemetry.trace import SpanKind
 
     taken_ms = job.timestamps[job.state]
-    waited_in = "routed" if job.state == "running" and "routed" in job.timestamps else "queued"
     token = _next_span_id.set(_Delivery(job.id, job.attempt).span_id)
     try:
         found = tracer.start_span(
@@ -196,7 +195,7 @@ def _receive(tracer: "Tracer", job: Job) -> "Span":
             _context(job.trace),
             SpanKind.CONSUMER,
             {**_job_attributes(job), "messaging.operation.type": "receive"},
-            start_time=round(job.timestamps.get(waited_in, taken_ms) * 1e6),
+            start_time=round(job.waiting_since_ms * 1e6),
         )
     finally:
         _next_span_id.reset(token)

@@ -7,15 +7,16 @@ import uuid
 
 from celery import Celery
 
+from shared.contracts.jobs import Stage
 from shared.contracts.messages import JobMessage
 from shared.ledger.calls import Sent
-from shared.names import task_for
+from shared.names import task_of
 
 SENT_HEADER = "sent_ms"
 
 
 class Envelopes:
-    """Wire messages as the installed Celery writes them, made from one pattern a queue.
+    """Wire messages as the installed Celery writes them, made from one pattern for each queue and stage.
 
     `Celery.send_task` costs 0.6 ms of CPU a message, more than accepting the job does; filling in a pattern costs a
     twentieth. The pattern is what `send_task` itself hands to an in-memory broker, so no format is written down here.
@@ -26,15 +27,16 @@ class Envelopes:
     def __init__(self) -> None:
         self._celery = Celery("envelopes", broker="memory://", set_as_current=False)
         self._celery.conf.update(task_serializer="json", task_ignore_result=True, task_create_missing_queues=True)
-        self._patterns: dict[str, tuple[str, str]] = {}
+        self._patterns: dict[tuple[str, Stage], tuple[str, str]] = {}
         self._lock = threading.Lock()
 
     def of(self, sent: Sent) -> str:
         """The message that tells a worker of this job."""
-        pattern = self._patterns.get(sent.queue)
+        way = sent.queue, sent.stage
+        pattern = self._patterns.get(way)
         if pattern is None:
             with self._lock:
-                pattern = self._patterns[sent.queue] = self._pattern(sent.queue)
+                pattern = self._patterns[way] = self._pattern(*way)
         envelope, body = pattern
         encoded = base64.b64encode(body.replace(self._JOB, sent.job_id).encode()).decode()
         return (
@@ -44,11 +46,11 @@ class Envelopes:
             .replace(self._BODY, encoded)
         )
 
-    def _pattern(self, queue: str) -> tuple[str, str]:
+    def _pattern(self, queue: str, stage: Stage) -> tuple[str, str]:
         """Envelope and body, with marks where a job's own values belong."""
         with self._celery.connection_for_write() as connection:
             self._celery.send_task(
-                task_for(queue),
+                task_of(stage),
                 args=[JobMessage(job_id=self._JOB).model_dump()],
                 task_id=self._JOB,
                 queue=queue,

@@ -15,12 +15,12 @@ import structlog
 from shared.errors import Unavailable
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import Sent
+from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
 from shared.queue.envelopes import SENT_HEADER
 from shared.settings import Settings
 
 log = structlog.get_logger()
-_LEADER = "sb:reconciler"
 _PART = 1000
 """Jobs that one call marks: the ledger stands still for 20 ms, and a crash leaves no more to be found anew."""
 
@@ -68,12 +68,12 @@ class Reconciler:
 
     def _leads(self) -> bool:
         ttl_ms = int(self._every_seconds * 3000)
-        if self._ledger.redis.set(_LEADER, self._owner, nx=True, px=ttl_ms):
+        if self._ledger.redis.set(LedgerKey.RECONCILER, self._owner, nx=True, px=ttl_ms):
             self._suspects.clear()
             return True
-        if self._ledger.redis.get(_LEADER) != self._owner:
+        if self._ledger.redis.get(LedgerKey.RECONCILER) != self._owner:
             return False
-        self._ledger.redis.pexpire(_LEADER, ttl_ms)
+        self._ledger.redis.pexpire(LedgerKey.RECONCILER, ttl_ms)
         return True
 
     def round(self) -> int:

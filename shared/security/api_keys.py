@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.contracts.labels import check_name
 from shared.contracts.manifests import utc_now
 from shared.errors import Conflict, Denied, NotFound
+from shared.ledger.keys import LedgerKey
 from shared.names import DEFAULT_TENANT
 
-KEYS_HASH = "sb:keys"
 _PREFIX = "sbk_"
 
 
@@ -117,7 +117,7 @@ def rotate(client: Any, old_id: str, overlap: timedelta) -> tuple[Key, str]:
 
 def list_all(client: Any) -> list[Key]:
     """Every key, revoked ones too, oldest first."""
-    return sorted(map(Key.model_validate_json, client.hvals(KEYS_HASH)), key=lambda key: key.created_at)
+    return sorted(map(Key.model_validate_json, client.hvals(LedgerKey.API_KEYS)), key=lambda key: key.created_at)
 
 
 def revoke(client: Any, wanted_id: str) -> Key:
@@ -130,7 +130,7 @@ def revoke(client: Any, wanted_id: str) -> Key:
 
 def authenticate(client: Any, token: str) -> Key:
     """The record of a valid key; raises `Unauthenticated`."""
-    return check(client.hget(KEYS_HASH, key_id(token)), token)
+    return check(client.hget(LedgerKey.API_KEYS, key_id(token)), token)
 
 
 def check(raw: str | bytes | None, token: str) -> Key:
@@ -152,14 +152,14 @@ def _store_new(client: Any, **fields: Any) -> tuple[Key, str]:
 
 
 def _find(client: Any, wanted_id: str) -> Key:
-    raw = client.hget(KEYS_HASH, wanted_id)
+    raw = client.hget(LedgerKey.API_KEYS, wanted_id)
     if raw is None:
         raise NotFound("key_not_found", f"no key {wanted_id!r}; `signalbox keys list` shows them")
     return Key.model_validate_json(raw)
 
 
 def _write(client: Any, key: Key) -> None:
-    client.hset(KEYS_HASH, key.id, key.model_dump_json())
+    client.hset(LedgerKey.API_KEYS, key.id, key.model_dump_json())
 
 
 def _after(time: timedelta) -> str:

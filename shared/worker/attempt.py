@@ -1,115 +1,189 @@
-"""One try at a job, from acquiring it to its end: cancel and drain passed on, errors noted."""
+"""One try at a job, from acquiring it to the end of its stage."""
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import structlog
 
-from shared.contracts.jobs import Job
+from shared.contracts.jobs import Job, JobState
 from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
 from shared.ledger import Ledger, LedgerAway, as_ledger_away, calls
-from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired, Sent
+from shared.ledger.calls import Call, CancelledMeanwhile, MustRunAlone, NotAcquired, Sent, T
 from shared.observability import metrics, tracing
 from shared.queue.bus import Bus
+from shared.worker.event_writer import EventWriter
 from shared.worker.exclusive import ExclusiveGate
 from shared.worker.leases import HeldJob, LeaseKeeper
 
 log = structlog.get_logger()
 
 
-class Attempts:
-    """Runs one attempt at a time in each thread that calls it; the last try at a job runs while no other does."""
+class Suspended(Exception):
+    """The job waits for other jobs: this attempt is over, and a later one goes on."""
 
-    def __init__(self, ledger: Ledger, bus: Bus, leases: LeaseKeeper, owner: str, *, retry_seconds: float = 60) -> None:
+
+class Attempt:
+    """A job as its service works on it: the lease, the events, and the only ways in which its stage ends.
+
+    Each of these ways writes the events that wait beforehand, rides out a ledger that restarts, and answers whether
+    this attempt wrote the end: a stale one must not act as if it had.
+    """
+
+    def __init__(
+        self, job: Job, lease: HeldJob, ledger: Ledger, bus: Bus, events: EventWriter, *, retry_seconds: float
+    ) -> None:
+        self.job = job
+        self.lease = lease
         self._ledger = ledger
         self._bus = bus
-        self._leases = leases
-        self._owner = owner
+        self._events = events
         self._retry_seconds = retry_seconds
-        self._company = ExclusiveGate()
 
-    def run(self, job_id: str, queue: str, work: Callable[[Job, HeldJob], None]) -> None:
-        """Acquire the job and do the work; whatever happens, the ledger says how it ended, or who has it now."""
+    def check(self) -> None:
+        """Raise `Cancelled` where the end of the attempt was asked for."""
+        self.lease.check()
+
+    def emit(self, kind: str, data: dict[str, Any]) -> None:
+        """Tell the job's readers something soon; never blocks."""
+        self._events.put(self.job, kind, data)
+
+    def succeed(self, result: dict[str, Any], **fields: dict[str, Any]) -> bool:
+        """End the job with its result."""
+        return self._finish(JobState.SUCCEEDED, result=result, **fields)
+
+    def reject(self, error: SignalboxError, **fields: dict[str, Any]) -> bool:
+        """End the job because no label fits it."""
+        return self._finish(JobState.REJECTED, error=error.as_fields(), **fields)
+
+    def fail(self, error: SignalboxError) -> bool:
+        """End the job with an error; one of code `cancelled` makes it a cancelled job."""
+        state = JobState.CANCELLED if error.code == "cancelled" else JobState.FAILED
+        return self._finish(state, error=error.as_fields())
+
+    def route(self, queue: str, *, label: str, selection: dict[str, Any]) -> None:
+        """Hand the job to the queue that generates; raises `StaleAttempt`, `CancelledMeanwhile`."""
+        events = self._events.take(self.job)
+        self._send(self._write(calls.route(self.job, queue=queue, label=label, selection=selection, events=events)))
+
+    def wait_for(self, job_ids: Sequence[str]) -> NoReturn:
+        """Let the job wait until each of these has ended, and end this attempt, without holding a worker.
+
+        Raises `Suspended`; `Conflict` `wait_cycle` where one of them waits for this job; `StaleAttempt`,
+        `CancelledMeanwhile`.
+        """
+        self._events.flush()
+        sent = self._write(calls.wait_for(self.job, job_ids))
+        if sent:  # they have ended meanwhile
+            self._send(sent)
+        raise Suspended(f"job {self.job.id} waits for {', '.join(job_ids)}")
+
+    def release_unfinished(self) -> None:
+        """Return the job to its queue; no lease counts as lost."""
+        with contextlib.suppress(StaleAttempt, CancelledMeanwhile):
+            self._send(self._write(calls.release_unfinished(self.job)))
+
+    def _finish(self, state: JobState, **fields: dict[str, Any]) -> bool:
         try:
-            self._run_in_company(job_id, queue, work)
-        except NotAcquired as refusal:
-            log.info("message_ignored", job_id=job_id, why=refusal.code)
+            released = self._write(calls.finish(self.job, state, self._events.take(self.job), **fields))
+        except StaleAttempt:
+            log.warning("attempt_is_stale")
+            return False
+        metrics.JOBS_ENDED.labels(state).inc()
+        for sent in released:
+            self._send(sent)
+        return True
 
-    def _run_in_company(self, job_id: str, queue: str, work: Callable[[Job, HeldJob], None]) -> None:
-        try:
-            with self._company.beside_others():
-                self._work(self._acquire(job_id, queue, beside_others=True), work)
-        except MustRunAlone:  # nothing is acquired while it waits: what ends this process now must not cost it its try
-            with self._company.alone():
-                self._work(self._acquire(job_id, queue, beside_others=False), work)
+    def _write(self, call: Call[T]) -> T:
+        return self._ledger.do_with_retries(call, self._retry_seconds)
 
-    def _acquire(self, job_id: str, queue: str, *, beside_others: bool) -> Job:
-        lease_seconds = self._leases.lease_seconds
-        return self._ledger.do(calls.acquire(job_id, queue, self._owner, lease_seconds, beside_others=beside_others))
-
-    def _work(self, job: Job, work: Callable[[Job, HeldJob], None]) -> None:
-        with (
-            structlog.contextvars.bound_contextvars(job_id=job.id, release=job.release, attempt=job.attempt),
-            self._leases.hold(job) as held,
-        ):
-            started = time.monotonic()
-            _observe_wait(job)
-            try:
-                with tracing.attempt(job), as_ledger_away():  # raw Redis calls of the work
-                    work(job, held)
-                metrics.STAGE_SECONDS.labels(job.state).observe(time.monotonic() - started)
-            except StaleAttempt:
-                log.warning("attempt_is_stale")
-            except CancelledMeanwhile:
-                log.info("job_cancelled")
-            except Cancelled as error:
-                self._stopped(job, held, error)
-            except LedgerAway as error:  # no fault of the job
-                log.warning("ledger_away", error=error.detail)
-                self._release_unfinished(job)
-            except SignalboxError as error:
-                log.warning("job_failed", code=error.code, detail=error.detail)
-                self.end(calls.fail(job, error))
-            except Exception:  # a poison job must not take its worker along
-                log.exception("job_crashed")
-                detail = "the service failed on this job; its log has the cause under this job's id"
-                self.end(calls.fail(job, SignalboxError("internal_error", detail)))
-
-    def send(self, sent: Sent) -> None:
+    def _send(self, sent: Sent) -> None:
         """Send what the ledger has noted already; where the broker is down the reconciler does it later."""
         try:
             self._bus.send(sent)
         except Unavailable as error:
             log.warning("send_failed", job_id=sent.job_id, error=error.detail)
 
-    def end(self, call: calls.Call[list[Sent]]) -> bool:
-        """Write the end of a job, patiently through a ledger restart, and send what it set free.
 
-        Answers whether this attempt wrote it: a stale one must not act as if it had.
-        """
+class AttemptRunner:
+    """Runs one attempt at a time in each thread that calls it; the last try at a job runs while no other does."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        bus: Bus,
+        leases: LeaseKeeper,
+        events: EventWriter,
+        owner: str,
+        *,
+        retry_seconds: float = 60,
+    ) -> None:
+        self._ledger = ledger
+        self._bus = bus
+        self._leases = leases
+        self._events = events
+        self._owner = owner
+        self._retry_seconds = retry_seconds
+        self._gate = ExclusiveGate()
+
+    def run(self, job_id: str, queue: str, work: Callable[[Attempt], None]) -> None:
+        """Acquire the job and do the work; whatever happens, the ledger says how it ended, or who has it now."""
         try:
-            released = self._ledger.do_with_retries(call, self._retry_seconds)
-        except StaleAttempt:
-            log.warning("attempt_is_stale")
-            return False
-        metrics.JOBS_ENDED.labels(call.args["state"]).inc()
-        for sent in released:
-            self.send(sent)
-        return True
+            self._run_beside_others(job_id, queue, work)
+        except NotAcquired as refusal:
+            log.info("message_ignored", job_id=job_id, why=refusal.code)
 
-    def _stopped(self, job: Job, held: HeldJob, error: Cancelled) -> None:
-        if held.reason == "drain":
-            self._release_unfinished(job)
-        elif held.reason != "stale":
-            self.end(calls.fail(job, error))
+    def _run_beside_others(self, job_id: str, queue: str, work: Callable[[Attempt], None]) -> None:
+        try:
+            with self._gate.beside_others():
+                self._work(self._acquire(job_id, queue, beside_others=True), work)
+        except MustRunAlone:  # nothing is acquired while it waits: what ends this process now must not cost it its try
+            with self._gate.alone():
+                self._work(self._acquire(job_id, queue, beside_others=False), work)
 
-    def _release_unfinished(self, job: Job) -> None:
-        with contextlib.suppress(StaleAttempt, CancelledMeanwhile):
-            self.send(self._ledger.do_with_retries(calls.release_unfinished(job), self._retry_seconds))
+    def _acquire(self, job_id: str, queue: str, *, beside_others: bool) -> Job:
+        lease_seconds = self._leases.lease_seconds
+        return self._ledger.do(calls.acquire(job_id, queue, self._owner, lease_seconds, beside_others=beside_others))
+
+    def _work(self, job: Job, work: Callable[[Attempt], None]) -> None:
+        with (
+            structlog.contextvars.bound_contextvars(job_id=job.id, release=job.release, attempt=job.attempt),
+            self._leases.hold(job) as lease,
+        ):
+            attempt = Attempt(job, lease, self._ledger, self._bus, self._events, retry_seconds=self._retry_seconds)
+            _observe(job.stage.waiting_state, job.waited_ms / 1000)
+            started = time.monotonic()
+            try:
+                with tracing.attempt(job), as_ledger_away():  # raw Redis calls of the work
+                    work(attempt)
+                _observe(job.state, time.monotonic() - started)
+            except Suspended as wait:
+                log.info("job_suspended", why=str(wait))
+            except StaleAttempt:
+                log.warning("attempt_is_stale")
+            except CancelledMeanwhile:
+                log.info("job_cancelled")
+            except Cancelled as error:
+                _stop(attempt, error)
+            except LedgerAway as error:  # no fault of the job
+                log.warning("ledger_away", error=error.detail)
+                attempt.release_unfinished()
+            except SignalboxError as error:
+                log.warning("job_failed", code=error.code, detail=error.detail)
+                attempt.fail(error)
+            except Exception:  # a poison job must not take its worker along
+                log.exception("job_crashed")
+                detail = "the service failed on this job; its log has the cause under this job's id"
+                attempt.fail(SignalboxError("internal_error", detail))
 
 
-def _observe_wait(job: Job) -> None:
-    waited_in = "routed" if "routed" in job.timestamps else "queued"
-    waited_ms = job.timestamps[job.state] - job.timestamps[waited_in]
-    metrics.STAGE_SECONDS.labels(waited_in).observe(waited_ms / 1000)
+def _stop(attempt: Attempt, error: Cancelled) -> None:
+    if attempt.lease.reason == "drain":
+        attempt.release_unfinished()
+    elif attempt.lease.reason != "stale":
+        attempt.fail(error)
+
+
+def _observe(state: JobState, seconds: float) -> None:
+    metrics.STAGE_SECONDS.labels(state).observe(seconds)

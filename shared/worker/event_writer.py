@@ -10,10 +10,9 @@ import structlog
 from shared.contracts.jobs import Job
 from shared.errors import Unavailable
 from shared.ledger import Ledger, calls
+from shared.ledger.calls import Event
 
 log = structlog.get_logger()
-Event = tuple[str, int, str, dict[str, Any]]
-"""Job id, attempt, type, data."""
 
 
 class EventWriter:

@@ -15,7 +15,6 @@ import structlog
 from celery import Celery, signals
 from celery.worker import state as celery_state
 
-from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release
 from shared.contracts.messages import JobMessage
 from shared.errors import SignalboxError
@@ -28,9 +27,9 @@ from shared.registry import Registry
 from shared.registry.store import S3Store
 from shared.settings import Settings
 from shared.worker import probes
-from shared.worker.attempt import Attempts
+from shared.worker.attempt import Attempt, AttemptRunner
 from shared.worker.event_writer import EventWriter
-from shared.worker.leases import HeldJob, LeaseKeeper
+from shared.worker.leases import LeaseKeeper
 
 log = structlog.get_logger()
 
@@ -60,8 +59,8 @@ class Service:
         self.store = S3Store(settings)
         self.registry = Registry(self.ledger, self.store, settings.cache_dir)
         self.leases = LeaseKeeper(self.ledger, settings, owner=self.owner, queues=self._queues, info=lambda: self.info)
-        self.attempts = Attempts(self.ledger, self.bus, self.leases, self.owner)
         self.events = EventWriter(self.ledger)
+        self._attempts = AttemptRunner(self.ledger, self.bus, self.leases, self.events, self.owner)
         self._reconciler = Reconciler(self.ledger, self.bus, settings, self.owner)
         self._releases: dict[tuple[str, str], Release] = {}
         self._runs_once = False
@@ -73,7 +72,7 @@ class Service:
             known = self._releases[tenant_id, release_id] = self.registry.release(tenant_id, release_id)
         return known
 
-    def on(self, task: TaskName, work: Callable[[Job, HeldJob], None]) -> None:
+    def on(self, task: TaskName, work: Callable[[Attempt], None]) -> None:
         """Register the service's one task; it is a door: parse the message, run one attempt, end."""
 
         @self.celery.task(name=task, bind=True)  # type: ignore[untyped-decorator]
@@ -81,7 +80,7 @@ class Service:
             queue = request.request.delivery_info["routing_key"]
             if self._runs_once:
                 _take_no_more()
-            self.attempts.run(JobMessage.model_validate(message).job_id, queue, work)
+            self._attempts.run(JobMessage.model_validate(message).job_id, queue, work)
 
     def run_once(self, idle_seconds: float) -> None:
         """Serve one message, or give up after `idle_seconds` without one; for jobs that an autoscaler starts."""

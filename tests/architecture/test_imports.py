@@ -140,6 +140,14 @@ def test_every_queue_and_task_name_is_written_in_one_place():
     assert found == ["shared.names"]
 
 
+def test_every_key_of_the_ledger_is_written_in_one_place():
+    spelled = re.compile(r"sb:(?!hint)[a-z]")
+    files = [p for top in ("shared", "services", "lab", "tests", "benchmarks") for p in (ROOT / top).rglob("*")]
+    sources = (path for path in files if path.suffix in (".py", ".lua") and "__pycache__" not in path.parts)
+    found = {path.relative_to(ROOT).as_posix() for path in sources if spelled.search(path.read_text())}
+    assert found == {"shared/ledger/keys.py"}
+
+
 def reached_from(start):
     """Every module of ours that a program may import, at once or lazily."""
     found, todo = set(), [start]

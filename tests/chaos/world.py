@@ -19,6 +19,7 @@ from services.cli.local.servers import free_ports
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
 from shared.contracts.jobs import JobState
+from shared.ledger.keys import LedgerKey
 from shared.registry import Registry
 from shared.registry.store import S3Store
 from shared.security import api_keys
@@ -167,13 +168,13 @@ class World:
 
     def processes(self) -> dict[int, dict[str, Any]]:
         """What every Celery process said of itself in its last heartbeat, by process id."""
-        found = [json.loads(self.redis.get(key) or "{}") for key in self.redis.scan_iter("sb:process:*")]
+        found = [json.loads(self.redis.get(key) or "{}") for key in self.redis.scan_iter(LedgerKey.PROCESS.pattern)]
         return {info["pid"]: info for info in found if info}
 
     def owners(self) -> dict[str, int]:
         """Process ids by the names under which they hold jobs."""
-        names = list(self.redis.scan_iter("sb:process:*"))
-        found = {name.removeprefix("sb:process:"): json.loads(self.redis.get(name) or "{}") for name in names}
+        names = list(self.redis.scan_iter(LedgerKey.PROCESS.pattern))
+        found = {name.removeprefix(LedgerKey.PROCESS): json.loads(self.redis.get(name) or "{}") for name in names}
         return {name: info["pid"] for name, info in found.items() if info}
 
     def present(self, children: Iterable[Any]) -> list[Any]:
@@ -208,7 +209,7 @@ class World:
         ids = list(job_ids)
         with self.redis.pipeline(transaction=False) as pipeline:
             for job_id in ids:
-                pipeline.hget(f"sb:job:{job_id}", "state")
+                pipeline.hget(LedgerKey.JOB.of(job_id), "state")
             return {job_id: state or "missing" for job_id, state in zip(ids, pipeline.execute(), strict=True)}
 
     def wait_ended(self, job_ids: Iterable[str], seconds: float) -> list[str]:
@@ -240,14 +241,14 @@ class World:
 
     def events(self, job_id: str) -> list[Event]:
         """The job's own stream."""
-        stored = self.redis.xrange(f"sb:events:{job_id}")
+        stored = self.redis.xrange(LedgerKey.EVENTS.of(job_id))
         return [Event(int(key.partition("-")[0]), e["type"], json.loads(e["data"])) for key, e in stored]
 
     def know_base_model(self) -> None:
         """Publish the tiny model's layers, where no worker with the model has: uploads are checked against them."""
         if not self.plan.models:
             self.store.put(f"base/{BASE_MODEL}.json", json.dumps({"id": BASE_MODEL, "shapes": base_shapes()}).encode())
-            self.redis.set("sb:base_model", BASE_MODEL)
+            self.redis.set(LedgerKey.BASE_MODEL, BASE_MODEL)
 
     # Faults.
 
@@ -305,8 +306,10 @@ class World:
         return folder
 
     def _leased(self) -> dict[str, str]:
-        ids = [job_id for key in self.redis.scan_iter("sb:leased:*") for job_id in self.redis.zrange(key, 0, -1)]
-        return {job_id: self.redis.hget(f"sb:job:{job_id}", "owner") or "" for job_id in ids}
+        ids = [
+            job_id for key in self.redis.scan_iter(LedgerKey.LEASED.pattern) for job_id in self.redis.zrange(key, 0, -1)
+        ]
+        return {job_id: self.redis.hget(LedgerKey.JOB.of(job_id), "owner") or "" for job_id in ids}
 
     def _logs(self) -> list[Path]:
         return sorted((self.settings.data_dir / "logs").glob("*.log"))

@@ -14,6 +14,7 @@ from services.cli.client import Client
 from services.cli.local.servers import free_ports
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
+from shared.ledger.keys import LedgerKey
 from shared.settings import Settings
 from tests.unit.model.tiny import save_tiny_model
 
@@ -67,8 +68,8 @@ class System:
 
     def worker_of(self, job_id):
         """The process that holds a job now."""
-        owner = self.redis.hget(f"sb:job:{job_id}", "owner")
-        info = self.redis.get(f"sb:process:{owner}") if owner else None
+        owner = self.redis.hget(LedgerKey.JOB.of(job_id), "owner")
+        info = self.redis.get(LedgerKey.PROCESS.of(owner)) if owner else None
         return psutil.Process(json.loads(info)["pid"]) if info else None
 
     def kill(self, name, sig=signal.SIGKILL):

@@ -8,6 +8,7 @@ import signal
 import psutil
 import redis
 
+from shared.ledger.keys import LedgerKey
 from tests.e2e.conftest import TRAINING, eventually
 
 SLOW = {"max_new_tokens": 600, "temperature": 1.0, "seed": 1}
@@ -49,7 +50,7 @@ def test_a_frozen_worker_that_wakes_up_late_writes_nothing(released):
     assert job["attempt"] == 2
     released.wait_serving()
     assert released.job(job_id)["result"] == job["result"]
-    finals = [e for _, e in released.redis.xrange(f"sb:events:{job_id}") if '"succeeded"' in e["data"]]
+    finals = [e for _, e in released.redis.xrange(LedgerKey.EVENTS.of(job_id)) if '"succeeded"' in e["data"]]
     assert len(finals) == 1
 
 
@@ -66,7 +67,7 @@ def test_a_worker_that_is_told_to_stop_finishes_or_gives_back_and_fails_nothing(
     running(released, jobs[0]).send_signal(signal.SIGTERM)
     ended = all_ended(released, jobs)
     assert {job["state"] for job in ended} == {"succeeded"}
-    assert all(released.redis.hget(f"sb:job:{job['id']}", "lost_leases") == "0" for job in ended)
+    assert all(released.redis.hget(LedgerKey.JOB.of(job["id"]), "lost_leases") == "0" for job in ended)
     released.wait_serving()
 
 

@@ -8,6 +8,7 @@ import redis
 from typer.testing import CliRunner
 
 from services.cli.main import app
+from shared.ledger.keys import LedgerKey
 from tests.e2e.conftest import TRAINING, eventually, rows, upload
 
 SLOW = {"max_new_tokens": 900, "seed": 1, "temperature": 1.0}
@@ -121,7 +122,7 @@ def test_a_routed_job_takes_five_ledger_calls_and_two_messages(released):
     settings = released.supervisor.settings
     ledger, broker = Overheard(settings.redis_url), Overheard(settings.broker_url)
     job_id = released.submit("card limit declined", params={"max_new_tokens": 1})
-    eventually(lambda: released.redis.hget(f"sb:job:{job_id}", "result"), "the job has its result")
+    eventually(lambda: released.redis.hget(LedgerKey.JOB.of(job_id), "result"), "the job has its result")
     about_it = [said.split() for said in ledger.stop() if job_id in said and said.startswith("EVALSHA")]
     messages = [said for said in broker.stop() if job_id in said]
     # `append`, the text so far, and `heartbeat` are written beside the work; a short answer goes along with `finish`.

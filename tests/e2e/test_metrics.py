@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.cli.client import ApiError
+from shared.ledger.keys import LedgerKey
 from tests.e2e.conftest import TRAINING, WORDS, eventually
 from tests.monitoring.exported import CELERY, declared
 
@@ -82,11 +83,11 @@ def test_every_declared_metric_is_exported_and_nothing_names_a_job_or_a_tenant(r
     for service in ("api", *CELERY):
         names = {name: set(dict(labels)) for name, labels in found[service]}
         assert names == declared(service), service
-    tenants = {key.removeprefix("sb:release:") for key in released.redis.scan_iter("sb:release:*")}
-    owners = {key.removeprefix("sb:process:") for key in released.redis.scan_iter("sb:process:*")}
+    tenants = {key.removeprefix(LedgerKey.RELEASE) for key in released.redis.scan_iter(LedgerKey.RELEASE.pattern)}
+    owners = {key.removeprefix(LedgerKey.PROCESS) for key in released.redis.scan_iter(LedgerKey.PROCESS.pattern)}
     values = {value for samples in found.values() for _, labels in samples for _, value in labels}
     assert tenants == {"default"}
-    assert not values & (tenants | owners | {job["id"] for job in jobs} | set(released.redis.hkeys("sb:keys")))
+    assert not values & (tenants | owners | {job["id"] for job in jobs} | set(released.redis.hkeys(LedgerKey.API_KEYS)))
     assert not [value for value in values if re.search(r"[0-9a-f]{12}|sbk_", value)]
 
 

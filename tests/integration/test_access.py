@@ -12,11 +12,12 @@ from services.api.infra.rate_limits import RateLimits
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
 from services.cli.local.secrets import new_passwords, write_secret
 from services.cli.local.servers import free_ports, redis_server
-from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
 from shared.errors import Invalid
 from shared.ledger import Ledger, LedgerAway, calls
+from shared.ledger.keys import LedgerKey
 from shared.registry import Registry
 from shared.registry.store import FolderStore
 from shared.security import api_keys
@@ -40,30 +41,30 @@ NOBODY_MAY = [
 OTHERS_MAY = {
     # A forged key, a moved pointer, another service's records.
     ("ledger", "api"): [
-        ("HSET", "sb:keys", "key_x", "{}"),
-        ("SET", "sb:base_model", "mine"),
-        ("SET", "sb:process:x", "{}"),
-        ("SET", "sb:reconciler", "mine"),
+        ("HSET", LedgerKey.API_KEYS, "key_x", "{}"),
+        ("SET", LedgerKey.BASE_MODEL, "mine"),
+        ("SET", LedgerKey.PROCESS.of("x"), "{}"),
+        ("SET", LedgerKey.RECONCILER, "mine"),
     ],
     ("ledger", "selector"): [
-        ("HGETALL", "sb:keys"),
-        ("SET", "sb:release:default", "rel_x"),
-        ("HSET", "sb:releases:default", "rel_x", "{}"),
-        ("HGETALL", "sb:datasets:default"),
-        ("SET", "sb:base_model", "mine"),
+        ("HGETALL", LedgerKey.API_KEYS),
+        ("SET", LedgerKey.RELEASE.of("default"), "rel_x"),
+        ("HSET", LedgerKey.RELEASES.of("default"), "rel_x", "{}"),
+        ("HGETALL", LedgerKey.DATASETS.of("default")),
+        ("SET", LedgerKey.BASE_MODEL, "mine"),
         ("PUBLISH", "sb:hint:release", "default"),
     ],
     ("ledger", "worker"): [
-        ("HGETALL", "sb:keys"),
-        ("SET", "sb:release:default", "rel_x"),
-        ("HSET", "sb:adapters:default", "a@1", "{}"),
-        ("HGETALL", "sb:feedback:default"),
+        ("HGETALL", LedgerKey.API_KEYS),
+        ("SET", LedgerKey.RELEASE.of("default"), "rel_x"),
+        ("HSET", LedgerKey.ADAPTERS.of("default"), "a@1", "{}"),
+        ("HGETALL", LedgerKey.FEEDBACK.of("default")),
         ("PUBLISH", "sb:hint:cancel", "job_x"),
     ],
     ("ledger", "trainer"): [
-        ("HGETALL", "sb:keys"),
-        ("HSET", "sb:feedback:default", "job_x", "{}"),
-        ("GET", "sb:idem:default:x"),
+        ("HGETALL", LedgerKey.API_KEYS),
+        ("HSET", LedgerKey.FEEDBACK.of("default"), "job_x", "{}"),
+        ("GET", LedgerKey.IDEMPOTENCY.of("default", "x")),
     ],
     ("broker", "api"): [("BRPOP", "select", "1"), ("LINDEX", "train", "0"), ("DEL", "select")],
     ("broker", "selector"): [("BRPOP", "train", "1"), ("BRPOP", "generate.x", "1"), ("DEL", "select")],
@@ -120,7 +121,7 @@ def test_without_a_name_and_a_password_there_is_nothing(urls, server):
     with redis.Redis(port=port, username="probe", password="any") as probe:
         assert probe.ping()
         with pytest.raises(redis.exceptions.NoPermissionError):
-            probe.get("sb:keys")
+            probe.get(LedgerKey.API_KEYS)
 
 
 def test_a_restart_brings_back_what_a_service_wrote(tmp_path):
@@ -131,7 +132,9 @@ def test_a_restart_brings_back_what_a_service_wrote(tmp_path):
     try:
         ledger = Ledger(url_of("api", passwords["api"], f"127.0.0.1:{port}"))
         job_id, asked = new_job_id("t"), {"input": "x"}
-        job = NewJob(id=job_id, tenant_id="t", kind=JobKind.GENERATE, queue="generate.base", body=asked)
+        job = NewJob(
+            id=job_id, tenant_id="t", kind=JobKind.GENERATE, stage=Stage.GENERATE, queue="generate.base", body=asked
+        )
         ledger.do(calls.create(job, 60))
         server.kill()
         server.start()
@@ -171,8 +174,9 @@ def as_user(urls):
 def create(ledger, queue="select", **fields):
     job_id = new_job_id("t")
     kind = JobKind.TRAIN if queue == "train" else JobKind.GENERATE
-    state = JobState.ROUTED if queue.startswith("generate") else JobState.QUEUED
-    job = NewJob(id=job_id, tenant_id="t", kind=kind, queue=queue, state=state, body={"input": "x"}, **fields)
+    job = NewJob(
+        id=job_id, tenant_id="t", kind=kind, stage=queue.split(".")[0], queue=queue, body={"input": "x"}, **fields
+    )
     ledger.do(calls.create(job, 60))
     return job_id
 
@@ -220,8 +224,8 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     assert own.do(calls.get(jobs[4])).error["code"] == "attempts_exhausted"
     waiting = own.do(calls.waiting_before(queue, "", 0))
     assert [sent.job_id for sent in own.do(calls.mark_sent(queue, waiting))] == waiting
-    own.redis.set("sb:reconciler", "me", nx=True, px=1000)
-    own.redis.pexpire("sb:reconciler", 1000)
+    own.redis.set(LedgerKey.RECONCILER, "me", nx=True, px=1000)
+    own.redis.pexpire(LedgerKey.RECONCILER, 1000)
     own.do(calls.gauges())
     own.do(calls.leave_queues(account, [queue]))
 
@@ -242,8 +246,8 @@ def test_who_keeps_manifests_may_keep_all_of_them(as_user, account, tmp_path):
     assert registry.releases("t") == []
     assert registry.current_id("t") == ""
     assert registry.promotions("t") == []
-    own.redis.get("sb:base_model")
-    own.redis.hgetall("sb:feedback:t")
+    own.redis.get(LedgerKey.BASE_MODEL)
+    own.redis.hgetall(LedgerKey.FEEDBACK.of("t"))
 
 
 def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stored(tmp_path):
@@ -258,7 +262,7 @@ def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stor
 
     try:
         with client("worker", old) as leaked, client("worker", new) as renewed:
-            leaked.set("sb:base_model", "kept")
+            leaked.set(LedgerKey.BASE_MODEL, "kept")
             write_secret(tmp_path / "users.acl", acl_file("ledger", new))
             with client(OPERATOR, old) as operator:
                 operator.acl_load()
@@ -266,8 +270,8 @@ def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stor
             with client(OPERATOR, new) as operator:
                 operator.execute_command("CLIENT", "KILL", "USER", "worker")
             with pytest.raises(redis.AuthenticationError):
-                leaked.get("sb:base_model")
-            assert renewed.get("sb:base_model") == "kept"
+                leaked.get(LedgerKey.BASE_MODEL)
+            assert renewed.get(LedgerKey.BASE_MODEL) == "kept"
     finally:
         server.kill()
 

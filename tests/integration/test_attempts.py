@@ -12,9 +12,10 @@ from services.cli.local.servers import free_ports, redis_server
 from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.errors import Invalid
 from shared.ledger import Ledger, LedgerAway, calls
+from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
-from shared.worker.attempt import Attempts
+from shared.worker.attempt import AttemptRunner
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
 
@@ -29,11 +30,13 @@ class Desk:
         self.ledger = ledger or Ledger(self.settings.redis_url)
         self.broker = redis.Redis.from_url(self.settings.broker_url)
         self.leases = LeaseKeeper(self.ledger, self.settings, owner="me", queues=[QUEUE], info=dict)
-        self.attempts = Attempts(self.ledger, Bus(make_celery(self.settings, "test")), self.leases, "me")
+        self.events = EventWriter(self.ledger)
+        bus = Bus(make_celery(self.settings, "test"))
+        self.attempts = AttemptRunner(self.ledger, bus, self.leases, self.events, "me")
 
     def submit(self, **fields):
-        fields = {"id": new_job_id("t"), "state": JobState.ROUTED, "queue": QUEUE, "kind": JobKind.GENERATE, **fields}
-        job = NewJob(tenant_id="t", body={"input": "x"}, **fields)
+        fields = {"id": new_job_id("t"), "queue": QUEUE, "kind": JobKind.GENERATE, **fields}
+        job = NewJob(tenant_id="t", stage=fields["queue"].split(".")[0], body={"input": "x"}, **fields)
         self.ledger.do(calls.create(job, 60))
         return job.id
 
@@ -41,9 +44,6 @@ class Desk:
         """Run an attempt; answers the job as it is afterwards."""
         self.attempts.run(job_id, queue, work)
         return self.ledger.do(calls.get(job_id))
-
-    def succeed(self, job):
-        return self.attempts.end(calls.finish(job, JobState.SUCCEEDED, result={"text": "x"}))
 
     def sent(self, queue=QUEUE):
         """Job ids of the messages in a queue."""
@@ -67,12 +67,14 @@ def own_redis(settings, tmp_path):
 
 def take_over(desk, job_id):
     """Another process acquires the job, because the lease of this one ran out."""
-    desk.ledger.redis.hset(f"sb:job:{job_id}", "lease_until", 1)
+    desk.ledger.redis.hset(LedgerKey.JOB.of(job_id), "lease_until", 1)
     return desk.ledger.do(calls.acquire(job_id, QUEUE, "another", 15))
 
 
 def told(desk, job_id, kind):
-    return [json.loads(e["data"]) for _, e in desk.ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == kind]
+    return [
+        json.loads(e["data"]) for _, e in desk.ledger.redis.xrange(LedgerKey.EVENTS.of(job_id)) if e["type"] == kind
+    ]
 
 
 def text_of(desk, job_id):
@@ -81,9 +83,9 @@ def text_of(desk, job_id):
 
 def test_an_attempt_that_ends_its_job_hears_so_and_what_waited_is_sent(desk):
     first = desk.submit()
-    second = desk.submit(state=JobState.QUEUED, queue="train", kind=JobKind.TRAIN, after=(first,))
+    second = desk.submit(queue="train", kind=JobKind.TRAIN, after=(first,))
     answers = []
-    job = desk.run(first, lambda job, _: answers.append(desk.succeed(job)))
+    job = desk.run(first, lambda attempt: answers.append(attempt.succeed({"text": "x"})))
     assert (job.state, answers) == (JobState.SUCCEEDED, [True])
     assert desk.sent("train") == [second]
     assert desk.leases.held_count == 0
@@ -92,9 +94,9 @@ def test_an_attempt_that_ends_its_job_hears_so_and_what_waited_is_sent(desk):
 def test_an_attempt_that_is_stale_hears_that_it_ended_nothing(desk):
     answers = []
 
-    def work(job, _):
-        take_over(desk, job.id)
-        answers.append(desk.succeed(job))
+    def work(attempt):
+        take_over(desk, attempt.job.id)
+        answers.append(attempt.succeed({}))
 
     job = desk.run(desk.submit(), work)
     assert (job.state, job.owner, answers) == (JobState.RUNNING, "another", [False])
@@ -110,19 +112,19 @@ def test_the_last_try_at_a_job_runs_while_no_other_does(desk):
     suspect, other = desk.submit(), desk.submit()
     for _ in range(2):
         take_over(desk, suspect)
-        desk.ledger.redis.zadd(f"sb:leased:{QUEUE}", {suspect: 1})
+        desk.ledger.redis.zadd(LedgerKey.LEASED.of(QUEUE), {suspect: 1})
         desk.ledger.do(calls.expire(QUEUE))
     others_runs, other_may_end, order = threading.Event(), threading.Event(), []
 
-    def slow_work(job, _):
+    def slow_work(attempt):
         others_runs.set()
         other_may_end.wait(10)
         order.append("other")
-        desk.succeed(job)
+        attempt.succeed({})
 
-    def last_try(job, _):
+    def last_try(attempt):
         order.append("suspect")
-        desk.succeed(job)
+        attempt.succeed({})
 
     threads = [threading.Thread(target=desk.run, args=(other, slow_work))]
     threads[0].start()
@@ -140,14 +142,14 @@ def test_the_last_try_at_a_job_runs_while_no_other_does(desk):
 def test_what_begins_after_the_drain_is_given_back_at_once(desk):
     desk.leases.drain()
     job_id = desk.submit()
-    job = desk.run(job_id, lambda _, held: held.check())
+    job = desk.run(job_id, lambda attempt: attempt.check())
     assert (job.state, job.lost_leases, desk.sent()) == (JobState.ROUTED, 0, [job_id])
 
 
 def test_a_drain_gives_the_job_back_without_counting_a_lost_lease(desk):
-    def work(_, held):
+    def work(attempt):
         desk.leases.drain()
-        held.check()
+        attempt.check()
 
     job_id = desk.submit()
     job = desk.run(job_id, work)
@@ -155,10 +157,10 @@ def test_a_drain_gives_the_job_back_without_counting_a_lost_lease(desk):
 
 
 def test_a_drain_of_a_cancelled_job_ends_it(desk):
-    def work(job, held):
-        desk.ledger.do(calls.cancel(job.id, "t"))
+    def work(attempt):
+        desk.ledger.do(calls.cancel(attempt.job.id, "t"))
         desk.leases.drain()
-        held.check()
+        attempt.check()
 
     assert desk.run(desk.submit(), work).state == JobState.CANCELLED
     assert desk.sent() == []
@@ -167,22 +169,22 @@ def test_a_drain_of_a_cancelled_job_ends_it(desk):
 def test_a_cancel_reaches_the_work_by_the_heartbeat_and_ends_the_job(desk):
     stopped = []
 
-    def work(job, held):
-        held.on_stop(lambda: stopped.append(held.reason))
-        desk.ledger.do(calls.cancel(job.id, "t"))
+    def work(attempt):
+        attempt.lease.on_stop(lambda: stopped.append(attempt.lease.reason))
+        desk.ledger.do(calls.cancel(attempt.job.id, "t"))
         desk.leases._beat()
-        held.check()
+        attempt.check()
 
     assert desk.run(desk.submit(), work).state == JobState.CANCELLED
     assert stopped == ["cancel"]
 
 
 def test_a_job_that_was_cancelled_before_it_moved_on_is_not_written_again(desk):
-    def work(job, _):
-        desk.ledger.do(calls.cancel(job.id, "t"))
-        desk.ledger.do(calls.route(job, queue=QUEUE, label="a.b", selection={}))
+    def work(attempt):
+        desk.ledger.do(calls.cancel(attempt.job.id, "t"))
+        attempt.route(QUEUE, label="a.b", selection={})
 
-    job_id = desk.submit(state=JobState.QUEUED, queue="select")
+    job_id = desk.submit(queue="select")
     with capture_logs() as logs:
         assert desk.run(job_id, work, queue="select").state == JobState.CANCELLED
     assert [entry["event"] for entry in logs] == ["job_cancelled"]
@@ -208,9 +210,9 @@ def test_a_newer_attempt_in_the_same_process_ends_the_older_one_and_stays_held(d
     new = new_block.enter_context(desk.leases.hold(take_over(desk, job_id)))
     assert (old.reason, new.reason) == ("stale", None)
     old_block.close()
-    desk.ledger.redis.hset(f"sb:job:{job_id}", "lease_until", 1)
+    desk.ledger.redis.hset(LedgerKey.JOB.of(job_id), "lease_until", 1)
     desk.leases._beat()
-    assert float(desk.ledger.redis.hget(f"sb:job:{job_id}", "lease_until")) > 1
+    assert float(desk.ledger.redis.hget(LedgerKey.JOB.of(job_id), "lease_until")) > 1
     assert new.reason is None
     new_block.close()
     assert desk.leases.held_count == 0
@@ -237,10 +239,10 @@ def test_an_end_is_written_through_a_restart_of_the_ledger(own_redis):
     server, desk = own_redis
     restart, answers = threading.Thread(target=server.start), []
 
-    def work(job, _):
+    def work(attempt):
         server.kill()
         restart.start()
-        answers.append(desk.succeed(job))
+        answers.append(attempt.succeed({}))
 
     assert desk.run(desk.submit(), work).state == JobState.SUCCEEDED
     restart.join()
@@ -288,7 +290,7 @@ def test_the_end_of_a_job_carries_the_events_that_were_not_written_yet(desk):
         desk.ledger.do(end)
     events.flush()
     assert text_of(desk, job.id) == text_of(desk, other.id) == "".join(words)
-    kinds = [fields["type"] for _, fields in desk.ledger.redis.xrange(f"sb:events:{job.id}")]
+    kinds = [fields["type"] for _, fields in desk.ledger.redis.xrange(LedgerKey.EVENTS.of(job.id))]
     assert kinds[-1] == "state"
 
 
@@ -313,7 +315,7 @@ def test_events_whose_answer_was_lost_are_written_once(desk):
 
 def test_an_event_that_cannot_be_written_does_not_end_the_thread(desk):
     job = desk.ledger.do(calls.acquire(desk.submit(), QUEUE, "me", 15))
-    events = EventWriter(desk.ledger, patience_seconds=10)
+    events = EventWriter(desk.ledger, retry_seconds=10)
     events.put(job, "progress", {"step": object()})
     events.flush()
     events.put(job, "token", {"text": "x"})

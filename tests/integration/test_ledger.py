@@ -2,15 +2,16 @@
 
 import pytest
 
-from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.errors import Cancelled, Conflict, Invalid, NotFound, StaleAttempt, TooMany, Unavailable
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import MustRunAlone, NotAcquired
+from shared.ledger.keys import LedgerKey
 
 
 def make(ledger, *, queue="select", kind=JobKind.GENERATE, **fields):
     given = {"id": new_job_id("t"), "body": {"input": "x"}} | fields
-    job = NewJob(tenant_id="t", kind=kind, queue=queue, **given)
+    job = NewJob(tenant_id="t", kind=kind, stage=queue.split(".")[0], queue=queue, **given)
     ledger.do(calls.create(job, ttl_seconds=60))
     return job.id
 
@@ -21,8 +22,8 @@ def take(ledger, job_id, *, queue="select", lease=15.0, owner="w1"):
 
 def expire_lease(ledger, job_id):
     """Put the lease into the past, as time would."""
-    ledger.redis.hset(f"sb:job:{job_id}", "lease_until", 1)
-    for key in ledger.redis.scan_iter("sb:leased:*"):
+    ledger.redis.hset(LedgerKey.JOB.of(job_id), "lease_until", 1)
+    for key in ledger.redis.scan_iter(LedgerKey.LEASED.pattern):
         ledger.redis.zadd(key, {job_id: 1}, xx=True)
 
 
@@ -37,7 +38,7 @@ def kill(ledger, job_id):
 def states_told(ledger, job_id):
     import json
 
-    events = ledger.redis.xrange(f"sb:events:{job_id}")
+    events = ledger.redis.xrange(LedgerKey.EVENTS.of(job_id))
     return [json.loads(e["data"])["state"] for _, e in events if e["type"] == "state"]
 
 
@@ -52,8 +53,8 @@ def test_a_routed_job_passes_every_state_once_and_each_is_told(ledger):
     done = ledger.do(calls.get(job_id, "t"))
     assert done.result == {"text": "positive"}
     assert states_told(ledger, job_id) == ["queued", "selecting", "routed", "running", "succeeded"]
-    assert 0 < ledger.redis.ttl(f"sb:job:{job_id}") <= 60
-    assert 0 < ledger.redis.ttl(f"sb:events:{job_id}") <= 60
+    assert 0 < ledger.redis.ttl(LedgerKey.JOB.of(job_id)) <= 60
+    assert 0 < ledger.redis.ttl(LedgerKey.EVENTS.of(job_id)) <= 60
 
 
 def test_a_second_worker_is_refused_while_the_lease_lives(ledger):
@@ -79,7 +80,7 @@ def test_a_stale_attempt_can_write_nothing(ledger):
             ledger.do(write)
     assert ledger.do(calls.append([(old.id, old.attempt, "token", {"text": "x"})])) == ["stale"]
     assert ledger.do(calls.heartbeat("w1", [], [(old.id, old.attempt)], {}, 15)) == ["stale"]
-    assert ledger.redis.xlen(f"sb:events:{job_id}") == len(states_told(ledger, job_id))
+    assert ledger.redis.xlen(LedgerKey.EVENTS.of(job_id)) == len(states_told(ledger, job_id))
     assert ledger.do(calls.get(job_id)).owner == "w2"
 
 
@@ -104,7 +105,7 @@ def test_an_expired_lease_sends_the_job_again_and_the_third_one_is_the_last(ledg
     assert ledger.do(calls.expire("select")) == []
     dead = ledger.do(calls.list_jobs("t", dead=True)).jobs
     assert [(j.id, j.state, j.error["code"]) for j in dead] == [(job_id, JobState.FAILED, "attempts_exhausted")]
-    assert ledger.redis.ttl(f"sb:job:{job_id}") == -1
+    assert ledger.redis.ttl(LedgerKey.JOB.of(job_id)) == -1
 
 
 def test_the_last_try_is_refused_to_whoever_works_beside_others(ledger):
@@ -184,18 +185,22 @@ def test_a_deadline_that_passes_in_the_queue_ends_the_job(ledger):
 
 
 def test_the_same_id_makes_one_job_and_another_body_is_refused(ledger):
-    job = NewJob(id="job_k", tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": "x"})
+    job = NewJob(
+        id="job_k", tenant_id="t", kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body={"input": "x"}
+    )
     assert not ledger.do(calls.create(job, 60)).existing
     assert ledger.do(calls.create(job, 60)) == (True, None)
     with pytest.raises(Invalid) as refusal:
         ledger.do(calls.create(job.model_copy(update={"body": {"input": "y"}}), 60))
     assert refusal.value.code == "idempotency_key_reused"
-    assert ledger.redis.zcard("sb:waiting:select") == 1
+    assert ledger.redis.zcard(LedgerKey.WAITING.of("select")) == 1
 
 
 def test_beyond_the_jobs_that_may_wait_new_ones_are_refused_and_known_ones_are_not(ledger):
     def create(job_id):
-        job = NewJob(id=job_id, tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": "x"})
+        job = NewJob(
+            id=job_id, tenant_id="t", kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body={"input": "x"}
+        )
         return ledger.do(calls.create(job, 60, max_waiting=2))
 
     create("job_1")
@@ -209,7 +214,7 @@ def test_beyond_the_jobs_that_may_wait_new_ones_are_refused_and_known_ones_are_n
 
 
 def test_a_job_is_refused_when_the_release_moved_meanwhile(ledger):
-    ledger.redis.set("sb:release:t", "rel_new")
+    ledger.redis.set(LedgerKey.RELEASE.of("t"), "rel_new")
     with pytest.raises(Conflict) as refusal:
         make(ledger, release="rel_old")
     assert refusal.value.code == "release_moved"
@@ -219,7 +224,7 @@ def test_a_job_is_refused_when_the_release_moved_meanwhile(ledger):
 def test_a_training_job_waits_for_those_before_it(ledger):
     first = make(ledger, queue="train", kind=JobKind.TRAIN)
     second = make(ledger, queue="train", kind=JobKind.TRAIN, after=(first,))
-    assert ledger.redis.zrange("sb:waiting:train", 0, -1) == [first]
+    assert ledger.redis.zrange(LedgerKey.WAITING.of("train"), 0, -1) == [first]
     job = take(ledger, first, queue="train")
     released = ledger.do(calls.finish(job, JobState.SUCCEEDED))
     assert [s.job_id for s in released] == [second]
@@ -320,7 +325,7 @@ def test_a_batch_of_events_that_comes_again_is_written_once(ledger):
 
     for call in (batch(1), batch(1), batch(2), batch(1), batch(1, "another")):
         assert ledger.do(call) == ["held"]
-    tokens = [e["data"] for _, e in ledger.redis.xrange(f"sb:events:{job.id}") if e["type"] == "token"]
+    tokens = [e["data"] for _, e in ledger.redis.xrange(LedgerKey.EVENTS.of(job.id)) if e["type"] == "token"]
     assert tokens == ['{"text":"1"}', '{"text":"2"}', '{"text":"1"}']
 
 
@@ -331,7 +336,7 @@ def promote(release, expected, *, by="me", attempt=None):
 def test_a_promotion_whose_answer_was_lost_is_no_conflict_and_a_rivals_is(ledger):
     for call in (promote("rel_1", ""), promote("rel_2", "rel_1"), promote("rel_2", "rel_1")):
         ledger.do(call)
-    assert ledger.redis.llen("sb:promotions:t") == 2
+    assert ledger.redis.llen(LedgerKey.PROMOTIONS.of("t")) == 2
     for rival in (promote("rel_3", "rel_1"), promote("rel_2", "rel_1", by="you"), promote("rel_1", "")):
         with pytest.raises(Conflict) as refusal:
             ledger.do(rival)
@@ -345,16 +350,16 @@ def test_a_stale_attempt_does_not_move_the_pointer(ledger):
     new = take(ledger, job_id, owner="w2")
     with pytest.raises(StaleAttempt):
         ledger.do(promote("rel_1", "", attempt=old))
-    assert ledger.redis.get("sb:release:t") is None
+    assert ledger.redis.get(LedgerKey.RELEASE.of("t")) is None
     ledger.do(promote("rel_1", "", attempt=new))
-    assert ledger.redis.get("sb:release:t") == "rel_1"
+    assert ledger.redis.get(LedgerKey.RELEASE.of("t")) == "rel_1"
 
 
 def test_a_deadline_that_passed_during_an_attempt_ends_the_job_when_it_waits_again(ledger):
     job_id = make(ledger, deadline_seconds=60)
     job = take(ledger, job_id)
-    ledger.redis.zadd("sb:deadlines", {job_id: 1})
-    ledger.redis.hset(f"sb:job:{job_id}", "deadline_ms", 1)
+    ledger.redis.zadd(LedgerKey.DEADLINES, {job_id: 1})
+    ledger.redis.hset(LedgerKey.JOB.of(job_id), "deadline_ms", 1)
     ledger.do(calls.expire("select"))  # forgets it: a running job's deadline is its engine's
     ledger.do(calls.release_unfinished(job))
     ledger.do(calls.expire("select"))
@@ -387,30 +392,30 @@ def test_a_cancelled_job_whose_lease_runs_out_is_not_sent_again(ledger):
 def pass_ends(ledger, *job_ids):
     """Let the time pass for which these are kept."""
     for job_id in job_ids:
-        ledger.redis.delete(f"sb:job:{job_id}")
-        ledger.redis.zadd("sb:ends", {f"t|{job_id}": 1}, xx=True)
+        ledger.redis.delete(LedgerKey.JOB.of(job_id))
+        ledger.redis.zadd(LedgerKey.ENDS, {f"t|{job_id}": 1}, xx=True)
 
 
 def test_the_index_forgets_expired_jobs_as_new_ones_come(ledger):
     ended = [make(ledger) for _ in range(6)]
     for job_id in ended:
         ledger.do(calls.finish(take(ledger, job_id), JobState.SUCCEEDED))
-    assert ledger.redis.zcard("sb:ends") == 6
+    assert ledger.redis.zcard(LedgerKey.ENDS) == 6
     pass_ends(ledger, *ended)
     kept = [make(ledger), make(ledger)]
-    assert ledger.redis.zrange("sb:jobs:t", 0, -1) == kept
-    assert ledger.redis.zcard("sb:ends") == 0
+    assert ledger.redis.zrange(LedgerKey.JOBS.of("t"), 0, -1) == kept
+    assert ledger.redis.zcard(LedgerKey.ENDS) == 0
 
 
 def test_a_job_made_anew_under_an_expired_id_stays_in_the_index(ledger):
     make(ledger, id="job_k")
     ledger.do(calls.finish(take(ledger, "job_k"), JobState.SUCCEEDED))
-    ledger.redis.delete("sb:job:job_k")
+    ledger.redis.delete(LedgerKey.JOB.of("job_k"))
     make(ledger, id="job_k")
-    ledger.redis.zadd("sb:ends", {"t|job_k": 1}, xx=True)
+    ledger.redis.zadd(LedgerKey.ENDS, {"t|job_k": 1}, xx=True)
     later = make(ledger)
-    assert ledger.redis.zrange("sb:jobs:t", 0, -1) == ["job_k", later]
-    assert ledger.redis.zcard("sb:ends") == 0
+    assert ledger.redis.zrange(LedgerKey.JOBS.of("t"), 0, -1) == ["job_k", later]
+    assert ledger.redis.zcard(LedgerKey.ENDS) == 0
 
 
 def test_a_dropped_dead_letter_expires_like_any_other_job(ledger):
@@ -418,12 +423,12 @@ def test_a_dropped_dead_letter_expires_like_any_other_job(ledger):
     with pytest.raises(NotFound):
         ledger.do(calls.drop(job_id, "t"))
     kill(ledger, job_id)
-    assert ledger.redis.zcard("sb:ends") == 0
+    assert ledger.redis.zcard(LedgerKey.ENDS) == 0
     with pytest.raises(NotFound):
         ledger.do(calls.drop(job_id, "other"))
     ledger.do(calls.drop(job_id, "t"))
-    assert 0 < ledger.redis.ttl(f"sb:job:{job_id}") <= 60
-    assert ledger.redis.zrange("sb:ends", 0, -1) == [f"t|{job_id}"]
+    assert 0 < ledger.redis.ttl(LedgerKey.JOB.of(job_id)) <= 60
+    assert ledger.redis.zrange(LedgerKey.ENDS, 0, -1) == [f"t|{job_id}"]
     assert ledger.do(calls.list_jobs("t", dead=True)).jobs == []
     with pytest.raises(NotFound):
         ledger.do(calls.replay(job_id, "t"))

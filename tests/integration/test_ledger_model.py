@@ -7,10 +7,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from shared.contracts.jobs import JobKind, JobState, NewJob
-from shared.errors import Invalid, NotFound, StaleAttempt
+from shared.contracts.jobs import JobKind, JobState, NewJob, Stage
+from shared.errors import Conflict, Invalid, NotFound, StaleAttempt
 from shared.ledger import calls
 from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired
+from shared.ledger.keys import LedgerKey
 
 ENDS = [JobState.SUCCEEDED, JobState.FAILED]
 
@@ -30,10 +31,23 @@ class Twin:
     tries: list = field(default_factory=list)
     told: list = field(default_factory=lambda: ["queued"])
     """What readers of its events see: each state that was entered, and what attempts that had the job wrote."""
+    blockers: list = field(default_factory=list)
+    """Twins whose end it waits for."""
+
+    @property
+    def is_idle(self):
+        return self.state in {"queued", "routed"}
 
     @property
     def waits(self):
-        return self.state in {"queued", "routed"}
+        return self.is_idle and not self.blockers
+
+    @property
+    def has_ended(self):
+        return not (self.is_idle or self.works)
+
+    def waits_for(self, other):
+        return self is other or any(blocker.waits_for(other) for blocker in self.blockers)
 
     @property
     def works(self):
@@ -45,6 +59,8 @@ class Twin:
     def go(self, state):
         self.state = str(state)
         self.told.append(self.state)
+        if not self.is_idle:
+            self.blockers = []
 
     def wait(self):
         self.go("cancelled" if self.is_cancelled else "queued" if self.queue == "select" else "routed")
@@ -66,15 +82,22 @@ class Machine(RuleBasedStateMachine):
     def outcome(self, call):
         try:
             self.ledger.do(call)
-        except (NotAcquired, StaleAttempt, CancelledMeanwhile, NotFound, Invalid) as refusal:
+        except (Conflict, StaleAttempt, CancelledMeanwhile, NotFound, Invalid) as refusal:
             return type(refusal)
         return None
+
+    def set_free(self):
+        """What waited only for jobs that have ended waits for a worker now."""
+        for twin in self.twins:
+            twin.blockers = [blocker for blocker in twin.blockers if not blocker.has_ended]
 
     @precondition(lambda self: len(self.twins) < 3)
     @rule()
     def create(self):
         twin = Twin(f"job_{len(self.twins)}")
-        job = NewJob(id=twin.id, tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": "x"})
+        job = NewJob(
+            id=twin.id, tenant_id="t", kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body={"input": "x"}
+        )
         self.ledger.do(calls.create(job, 60))
         self.twins.append(twin)
 
@@ -82,7 +105,9 @@ class Machine(RuleBasedStateMachine):
     @rule(draw=st.data(), text=st.sampled_from(["x", "y"]))
     def create_again(self, draw, text):
         twin = draw.draw(st.sampled_from(self.twins))
-        job = NewJob(id=twin.id, tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": text})
+        job = NewJob(
+            id=twin.id, tenant_id="t", kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body={"input": text}
+        )
         if text == "x":
             assert self.ledger.do(calls.create(job, 60)).existing
         else:
@@ -127,7 +152,7 @@ class Machine(RuleBasedStateMachine):
     @rule(draw=st.data())
     def lose_lease(self, draw):
         twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.works]))
-        self.ledger.redis.zadd(f"sb:leased:{twin.queue}", {twin.id: 1}, xx=True)
+        self.ledger.redis.zadd(LedgerKey.LEASED.of(twin.queue), {twin.id: 1}, xx=True)
         again = [sent.job_id for sent in self.ledger.do(calls.expire(twin.queue))]
         twin.lost += 1
         twin.is_dead = twin.lost == 3 and not twin.is_cancelled
@@ -136,6 +161,7 @@ class Machine(RuleBasedStateMachine):
         else:
             twin.wait()
         assert again == [twin.id] * twin.waits
+        self.set_free()
 
     @precondition(lambda self: any(twin.tries for twin in self.twins))
     @rule(draw=st.data(), state=st.sampled_from(ENDS))
@@ -145,7 +171,23 @@ class Machine(RuleBasedStateMachine):
         if twin.owns(job):
             twin.go(state)
             twin.ended_by = job.attempt
+            self.set_free()
         assert self.outcome(calls.finish(job, state)) is (None if is_done else StaleAttempt)
+
+    @precondition(lambda self: any(twin.tries for twin in self.twins))
+    @rule(draw=st.data(), picks=st.lists(st.integers(0, 2), min_size=1, max_size=2, unique=True))
+    def wait_for(self, draw, picks):
+        twin, job = self.attempt(draw)
+        others = [other for number, other in enumerate(self.twins) if number in picks and not other.has_ended]
+        call = calls.wait_for(job, [other.id for other in others])
+        if twin.owns(job) and any(other.waits_for(twin) for other in others):
+            assert self.outcome(call) is Conflict
+        elif not twin.owns(job) or twin.is_cancelled or not others:
+            self.leave(twin, job, lambda _: call)
+        else:
+            assert self.ledger.do(call) is None
+            twin.wait()
+            twin.blockers = others
 
     @precondition(lambda self: any(twin.tries for twin in self.twins))
     @rule(draw=st.data())
@@ -166,6 +208,7 @@ class Machine(RuleBasedStateMachine):
         if twin.owns(job):
             twin.wait()
             expected = CancelledMeanwhile if twin.is_cancelled else None
+            self.set_free()
         assert self.outcome(call(job)) is expected
 
     @precondition(lambda self: self.twins)
@@ -173,8 +216,9 @@ class Machine(RuleBasedStateMachine):
     def cancel(self, draw):
         twin = draw.draw(st.sampled_from(self.twins))
         twin.is_cancelled = twin.is_cancelled or twin.works
-        if twin.waits:
+        if twin.is_idle:
             twin.go("cancelled")
+            self.set_free()
         assert self.ledger.do(calls.cancel(twin.id, "t")) == twin.state
 
     @precondition(lambda self: self.twins)
@@ -195,9 +239,9 @@ class Machine(RuleBasedStateMachine):
             assert job.lost_leases == twin.lost or job.state.is_final
         for queue in ("select", "generate.g"):
             mine = [twin for twin in self.twins if twin.queue == queue]
-            assert self.members(f"sb:waiting:{queue}") == {twin.id for twin in mine if twin.waits}
-            assert self.members(f"sb:leased:{queue}") == {twin.id for twin in mine if twin.works}
-        assert self.members("sb:dead:t") == {twin.id for twin in self.twins if twin.is_dead}
+            assert self.members(LedgerKey.WAITING.of(queue)) == {twin.id for twin in mine if twin.waits}
+            assert self.members(LedgerKey.LEASED.of(queue)) == {twin.id for twin in mine if twin.works}
+        assert self.members(LedgerKey.DEAD.of("t")) == {twin.id for twin in self.twins if twin.is_dead}
 
     @invariant()
     def every_attempt_hears_where_it_stands(self):
@@ -209,7 +253,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def readers_see_each_state_and_what_the_holders_wrote_once_and_in_order(self):
         for twin in self.twins:
-            stream = [json.loads(event["data"]) for _, event in self.ledger.redis.xrange(f"sb:events:{twin.id}")]
+            stream = [json.loads(event["data"]) for _, event in self.ledger.redis.xrange(LedgerKey.EVENTS.of(twin.id))]
             assert [data.get("state") or data["text"] for data in stream] == twin.told
 
     def members(self, key):

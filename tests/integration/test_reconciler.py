@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from shared.contracts.jobs import JobKind, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.ledger import Ledger, calls
+from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.queue.reconciler import Reconciler
@@ -27,7 +28,14 @@ def reconciler(ledger, bus, quick):
 
 
 def submit(ledger, bus, *, is_sent=True):
-    job = NewJob(id=new_job_id("t"), tenant_id="t", kind=JobKind.GENERATE, queue="select", body={"input": "x"})
+    job = NewJob(
+        id=new_job_id("t"),
+        tenant_id="t",
+        kind=JobKind.GENERATE,
+        stage=Stage.SELECT,
+        queue="select",
+        body={"input": "x"},
+    )
     created = ledger.do(calls.create(job, 60))
     if is_sent:
         bus.send(created.send)
@@ -137,7 +145,7 @@ def test_one_process_leads_until_it_goes_silent(ledger, bus, quick, reconciler):
     other = Reconciler(ledger, bus, quick, "other")
     assert reconciler._leads()
     assert not other._leads()
-    ledger.redis.delete("sb:reconciler")
+    ledger.redis.delete(LedgerKey.RECONCILER)
     assert other._leads()
     assert not reconciler._leads()
 

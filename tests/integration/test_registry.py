@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from shared.contracts.jobs import JobKind, NewJob
+from shared.contracts.jobs import JobKind, NewJob, Stage
 from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.contracts.rows import Row
 from shared.errors import Conflict, NotFound, StaleAttempt, Unavailable
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from shared.registry import ReleaseWatch, restore
 from shared.registry.store import FolderStore, S3Store
 
@@ -158,10 +159,10 @@ def test_a_data_set_is_found_by_its_id_whatever_another_one_is_called(registry):
 
 
 def test_a_rating_alone_teaches_nothing_and_reading_feedback_twice_lists_it_once(registry, ledger):
-    ledger.redis.hset("sb:feedback:t", "job_1", json.dumps({"input": "x"}))
+    ledger.redis.hset(LedgerKey.FEEDBACK.of("t"), "job_1", json.dumps({"input": "x"}))
     with pytest.raises(NotFound):
         registry.rows("t", "feedback")
-    ledger.redis.hset("sb:feedback:t", "job_2", json.dumps({"input": "y", "output": "z"}))
+    ledger.redis.hset(LedgerKey.FEEDBACK.of("t"), "job_2", json.dumps({"input": "y", "output": "z"}))
     assert registry.rows("t", "feedback") == registry.rows("t", "feedback") == [Row(input="y", output="z")]
     assert len(registry.datasets("t")) == 1
 
@@ -169,7 +170,7 @@ def test_a_rating_alone_teaches_nothing_and_reading_feedback_twice_lists_it_once
 def test_feedback_becomes_a_data_set(registry, ledger):
     with pytest.raises(NotFound):
         registry.rows("t", "feedback")
-    ledger.redis.hset("sb:feedback:t", "job_1", json.dumps({"input": "x", "label": "a.b"}))
+    ledger.redis.hset(LedgerKey.FEEDBACK.of("t"), "job_1", json.dumps({"input": "x", "label": "a.b"}))
     assert registry.rows("t", "feedback") == [Row(input="x", label="a.b")]
 
 
@@ -203,7 +204,7 @@ def test_a_release_that_was_never_current_is_promoted_and_not_rolled_back_to(reg
 
 def test_an_attempt_that_lost_its_job_promotes_nothing(registry, ledger, digest, consumers):
     candidate = registry.add_release(release(registry, digest=digest))
-    new = NewJob(id="job_1", tenant_id="t", kind=JobKind.TRAIN, queue="train", body={})
+    new = NewJob(id="job_1", tenant_id="t", kind=JobKind.TRAIN, stage=Stage.TRAIN, queue="train", body={})
     ledger.do(calls.create(new, 60))
     old = ledger.do(calls.acquire("job_1", "train", "w1", 0))
     ledger.do(calls.expire("train"))
@@ -273,7 +274,7 @@ def test_a_watcher_sees_a_new_release_by_hint_and_by_poll(registry, ledger, dige
     watch.start()
     candidate = registry.add_release(release(registry, digest=digest))
     if is_hint_lost:
-        ledger.redis.set("sb:release:t", candidate)  # the pointer alone, no broadcast
+        ledger.redis.set(LedgerKey.RELEASE.of("t"), candidate)  # the pointer alone, no broadcast
     else:
         registry.promote("t", candidate)
     assert changed.wait(6)
@@ -354,7 +355,7 @@ def test_a_lost_ledger_is_made_anew_from_the_store(registry_alone, ledger, histo
     (restored,) = restore(ledger.redis, registry_alone.store)
     assert restored == ("t", 2, 2, 3, history[3], [])
     assert held(registry_alone) == history
-    assert ledger.redis.smembers("sb:queues") == {"generate.fin", "generate.base"}
+    assert ledger.redis.smembers(LedgerKey.QUEUES) == {"generate.fin", "generate.base"}
     assert registry_alone.add_adapter(make_folder(tmp_path / "c", seed=2), manifest()).ref == "fin.sa@3"
 
 

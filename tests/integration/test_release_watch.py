@@ -3,6 +3,7 @@
 import threading
 
 from shared.contracts.manifests import Release, Verdict
+from shared.ledger.keys import LedgerKey
 from shared.registry import ReleaseWatch
 
 
@@ -18,7 +19,7 @@ def test_a_listener_that_crashes_does_not_end_the_watch(registry, ledger):
 
     watch = ReleaseWatch(registry, ledger.redis, "t", adopt, poll_seconds=0.02)
     watch.start()
-    ledger.redis.hset("sb:releases:t", release.id, release.model_dump_json())
-    ledger.redis.set("sb:release:t", release.id)
+    ledger.redis.hset(LedgerKey.RELEASES.of("t"), release.id, release.model_dump_json())
+    ledger.redis.set(LedgerKey.RELEASE.of("t"), release.id)
     assert adopted.wait(10)
     watch.stop()

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.contracts.jobs import JobKind, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.errors import Unavailable
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.registry.store import FolderStore
@@ -41,20 +42,18 @@ def test_a_base_model_is_published_once_the_store_comes(settings, tmp_path):
     for thread in threading.enumerate():
         if thread.name == "publish-base-model":
             thread.join(10)
-    assert service.ledger.redis.get("sb:base_model") == "base"
+    assert service.ledger.redis.get(LedgerKey.BASE_MODEL) == "base"
     assert json.loads(service.store.get("base/base.json")) == {"id": "base", "shapes": {"layers": 1}}
 
 
 PROGRAM = """
 import sys
-from shared.contracts.jobs import JobState
-from shared.ledger import calls
 from shared.names import TaskName
 from shared.worker.service import Service
 from shared.settings import Settings
 
 service = Service(Settings(), "test", ["train"], concurrency=1)
-service.on(TaskName.TRAIN, lambda job, held: service.attempts.end(calls.finish(job, JobState.SUCCEEDED, result={})))
+service.on(TaskName.TRAIN, lambda attempt: attempt.succeed({}))
 service.run_once(float(sys.argv[1]))
 """
 
@@ -70,7 +69,7 @@ def test_a_service_that_is_to_do_one_job_leaves_the_next_one_in_the_queue(settin
     bus = Bus(make_celery(settings, "test"))
     job_ids = [new_job_id("t") for _ in range(2)]
     for job_id in job_ids:
-        job = NewJob(id=job_id, tenant_id="t", kind=JobKind.TRAIN, queue="train", body={})
+        job = NewJob(id=job_id, tenant_id="t", kind=JobKind.TRAIN, stage=Stage.TRAIN, queue="train", body={})
         bus.send(ledger.do(calls.create(job, 60)).send)
 
     def states():
@@ -124,7 +123,7 @@ def test_a_message_that_is_no_json_is_thrown_away_unread_and_the_next_one_is_ser
             headers={"task": "signalbox.train", "id": "x"},
         )
     job_id = new_job_id("t")
-    job = NewJob(id=job_id, tenant_id="t", kind=JobKind.TRAIN, queue="train", body={})
+    job = NewJob(id=job_id, tenant_id="t", kind=JobKind.TRAIN, stage=Stage.TRAIN, queue="train", body={})
     Bus(celery).send(ledger.do(calls.create(job, 60)).send)
     with redis.Redis.from_url(settings.broker_url) as broker:
         assert broker.llen("train") == 2

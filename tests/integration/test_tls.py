@@ -7,7 +7,7 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from services.api.infra.event_feed import EventFeed
-from shared.contracts.jobs import JobKind, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, Ledger, LedgerAway, calls
 from shared.ledger.calls import Sent
@@ -61,7 +61,9 @@ def secured(settings, certificates, fronts):
 
 
 def new_job(queue="select"):
-    return NewJob(id=new_job_id("t"), tenant_id="t", kind=JobKind.SELECT, queue=queue, body={"input": "x"})
+    return NewJob(
+        id=new_job_id("t"), tenant_id="t", kind=JobKind.SELECT, stage=Stage.SELECT, queue=queue, body={"input": "x"}
+    )
 
 
 def test_a_job_goes_through_the_ledger_by_tls(secured):
@@ -86,7 +88,7 @@ async def test_events_reach_a_reader_by_tls(secured):
 
 def test_a_message_goes_to_celery_and_back_by_tls(secured):
     app = make_celery(secured, "test")
-    Bus(app).send(Sent("job_x", "generate.fin", 1.0))
+    Bus(app).send(Sent("job_x", "generate.fin", Stage.GENERATE, 1.0))
     with app.connection_for_read() as connection:
         message = connection.SimpleQueue("generate.fin").get(timeout=10)
         assert message.payload[0] == [{"job_id": "job_x"}]
@@ -139,7 +141,7 @@ def test_a_server_that_shows_another_name_or_another_authority_is_not_believed(
             Ledger(fooled.redis_url, timeout_seconds=2).do(calls.gauges())
         app = make_celery(fooled, "test")
         with pytest.raises(Unavailable):
-            Bus(app).send(Sent("job_x", "select", 1.0))
+            Bus(app).send(Sent("job_x", "select", Stage.SELECT, 1.0))
         with pytest.raises(OperationalError, match="certificate verify failed"):
             app.connection_for_read().ensure_connection(max_retries=1, interval_start=0, timeout=5)
         with pytest.raises(Unavailable, match="is not believed: check SIGNALBOX_S3_CA_FILE"):

@@ -24,7 +24,14 @@ def test_an_idempotency_key_always_names_the_same_job_of_its_tenant():
 
 def test_the_fingerprint_tells_another_request_from_a_repeated_one():
     def job(**changes):
-        body = {"id": "job_1", "tenant_id": "t", "kind": JobKind.GENERATE, "queue": "select", "body": {"input": "x"}}
+        body = {
+            "id": "job_1",
+            "tenant_id": "t",
+            "kind": JobKind.GENERATE,
+            "stage": "select",
+            "queue": "select",
+            "body": {"input": "x"},
+        }
         return NewJob(**(body | changes)).fingerprint
 
     assert job() == job(id="job_2", release="rel_2")
@@ -33,11 +40,29 @@ def test_the_fingerprint_tells_another_request_from_a_repeated_one():
 
 def test_stage_times_run_from_one_state_to_the_next():
     at = {"queued": 1.0, "selecting": 3.0, "routed": 7.0, "running": 8.0, "succeeded": 20.0}
-    job = Job(id="j", tenant_id="t", kind="generate", state="succeeded", queue="generate.g", body={}, timestamps=at)
+    job = Job(
+        id="j",
+        tenant_id="t",
+        kind="generate",
+        stage="generate",
+        state="succeeded",
+        queue="generate.g",
+        body={},
+        timestamps=at,
+    )
     assert job.stage_ms() == {"queued": 2.0, "selecting": 4.0, "routed": 1.0, "running": 12.0}
 
 
 def test_a_job_that_waits_again_has_no_negative_stage():
     at = {"queued": 1.0, "selecting": 3.0, "running": 8.0, "routed": 20.0}
-    job = Job(id="j", tenant_id="t", kind="generate", state="routed", queue="generate.g", body={}, timestamps=at)
+    job = Job(
+        id="j",
+        tenant_id="t",
+        kind="generate",
+        stage="generate",
+        state="routed",
+        queue="generate.g",
+        body={},
+        timestamps=at,
+    )
     assert job.stage_ms() == {"queued": 2.0, "selecting": 5.0, "running": 12.0}

@@ -24,7 +24,9 @@ class AwayStore(FolderStore):
 
 
 def held():
-    return HeldJob(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
+    return HeldJob(
+        Job(id="j", tenant_id="t", kind="train", stage="train", state="running", queue="train", body={}, timestamps={})
+    )
 
 
 def test_a_store_that_comes_back_in_time_is_read_and_written(tmp_path):

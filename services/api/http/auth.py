@@ -11,6 +11,7 @@ from fastapi.security.base import SecurityBase
 
 from services.api.infra.clients import Clients
 from shared.errors import Denied
+from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.security.api_keys import Key, Scope, Unauthenticated
 
@@ -33,7 +34,7 @@ class Authenticator:
         if key is not None and until > time.monotonic():
             return key
         self._known.pop(digest, None)
-        raw = await self._redis.hget(api_keys.KEYS_HASH, api_keys.key_id(token))
+        raw = await self._redis.hget(LedgerKey.API_KEYS, api_keys.key_id(token))
         key = api_keys.check(raw, token)
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from services.api.http.auth import Caller, ClientsDep
 from services.api.http.problems import MEDIA_TYPE, problem, problem_headers
 from shared.errors import Conflict, Invalid, SignalboxError
+from shared.ledger.keys import LedgerKey
 
 IN_FLIGHT_SECONDS = 120
 """A process that dies in the middle frees its key after this time."""
@@ -51,7 +52,7 @@ class Once:
     def __init__(self, client: "redis.asyncio.Redis", tenant_id: str, path: str, key: str | None) -> None:
         self._redis = client
         self._path = path
-        self._name = f"sb:idem:{tenant_id}:{_sha256(key)}" if key else None
+        self._name = LedgerKey.IDEMPOTENCY.of(tenant_id, _sha256(key)) if key else None
 
     async def __call__(self, asked: dict[str, Any], work: Callable[[], Awaitable[Answer]]) -> JSONResponse:
         """The response; raises `Conflict` while another request holds the key, `Invalid` where it asked otherwise."""

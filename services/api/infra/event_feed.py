@@ -17,9 +17,9 @@ import structlog
 
 from shared.contracts.jobs import JobState
 from shared.errors import TooMany
+from shared.ledger.keys import LedgerKey
 
 log = structlog.get_logger()
-FEED = "sb:feed"
 QUEUE_LENGTH = 256
 _BATCH = 1000
 _BLOCK_MS = 1000
@@ -156,7 +156,7 @@ class EventFeed:
         """What is in the job's own stream after an event."""
         is_whole = False
         while not is_whole:
-            page = await self._redis.xrange(f"sb:events:{job_id}", f"({after}", "+", _BATCH)
+            page = await self._redis.xrange(LedgerKey.EVENTS.of(job_id), f"({after}", "+", _BATCH)
             is_whole = len(page) < _BATCH
             for event_id, fields in page:
                 yield Event(event_id, fields["type"], fields["data"])
@@ -169,7 +169,7 @@ class EventFeed:
                 self._task = asyncio.create_task(self._run())
 
     async def _newest(self) -> str:
-        newest = await self._redis.xrevrange(FEED, count=1)
+        newest = await self._redis.xrevrange(LedgerKey.FEED, count=1)
         return str(newest[0][0]) if newest else START
 
     async def _run(self) -> None:
@@ -187,7 +187,7 @@ class EventFeed:
                 is_lost = False
 
     async def _read_on(self) -> None:
-        streams = await self._redis.xread({FEED: self._position}, count=_BATCH, block=_BLOCK_MS)
+        streams = await self._redis.xread({LedgerKey.FEED: self._position}, count=_BATCH, block=_BLOCK_MS)
         entries: list[Any] = streams[0][1] if streams else []
         if len(entries) == _BATCH and await self._was_trimmed():
             self._lose_all()
@@ -198,7 +198,7 @@ class EventFeed:
 
     async def _was_trimmed(self) -> bool:
         """Whether the feed was cut beyond our position while we were busy."""
-        oldest = await self._redis.xrange(FEED, count=1)
+        oldest = await self._redis.xrange(LedgerKey.FEED, count=1)
         return bool(oldest) and _order(oldest[0][0]) > _order(self._position)
 
     def _hand_out(self, fields: dict[str, str]) -> None:

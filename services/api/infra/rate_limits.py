@@ -13,6 +13,7 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from shared.errors import Invalid, TooMany
+from shared.ledger.keys import LedgerKey
 from shared.security.api_keys import Key
 from shared.settings import Settings
 
@@ -26,7 +27,7 @@ class RateLimits:
         storage = RedisStorage(
             "async+redis://",
             implementation="redispy",
-            key_prefix="sb:limits",
+            key_prefix=LedgerKey.LIMITS.removesuffix(":"),
             connection_pool=client.connection_pool,  # type: ignore[arg-type] # the library types all options as plain values
         )
         self.limiter = SlidingWindowCounterRateLimiter(storage)

@@ -8,7 +8,7 @@ from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.schemas import Accepted, JobRequest
 from services.api.jobs.views import accepted
-from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import Release
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.ledger import calls
@@ -97,8 +97,8 @@ def generation_job(job_id: str, tenant_id: str, ask: JobRequest, current: Curren
         id=job_id,
         tenant_id=tenant_id,
         kind=JobKind.GENERATE,
+        stage=Stage.GENERATE if label else Stage.SELECT,
         queue=generate_queue(release.labels[label].group) if label else SELECT_QUEUE,
-        state=JobState.ROUTED if label else JobState.QUEUED,
         body=ask.model_dump(mode="json", exclude_none=True),
         release=current.id,
         label=label,

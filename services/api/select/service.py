@@ -9,7 +9,7 @@ from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.accept import check_sizes, create_under_release, earlier_job
 from services.api.jobs.schemas import Accepted, Selection, SelectRequest
 from services.api.jobs.views import accepted
-from shared.contracts.jobs import Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.errors import Conflict, SignalboxError, Unavailable
 from shared.ledger import calls
 from shared.names import SELECT_QUEUE
@@ -47,6 +47,7 @@ def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, current: Curr
         id=job_id,
         tenant_id=tenant_id,
         kind=JobKind.SELECT,
+        stage=Stage.SELECT,
         queue=SELECT_QUEUE,
         body=ask.model_dump(mode="json", exclude={"wait_seconds"}),
         release=current.id,

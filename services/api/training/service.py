@@ -10,7 +10,7 @@ from services.api.infra.clients import Clients
 from services.api.jobs.accept import create, earlier_job
 from services.api.jobs.schemas import Accepted
 from services.api.jobs.views import accepted
-from shared.contracts.jobs import Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.training import (
     AdapterTrain,
     ComparisonTrain,
@@ -97,6 +97,7 @@ def training_job(job_id: str, tenant_id: str, ask: AnyTraining, pinned: AnyTrain
         id=job_id,
         tenant_id=tenant_id,
         kind=JobKind.TRAIN,
+        stage=Stage.TRAIN,
         queue=TRAIN_QUEUE,
         body=pinned.model_dump(mode="json", exclude={"after"}),
         asked=ask.model_dump(mode="json", exclude={"after"}),

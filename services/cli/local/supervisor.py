@@ -23,6 +23,7 @@ from services.cli.local.secrets import new_passwords
 from services.cli.local.servers import Server, free_ports, is_free, redis_server, s3_server
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger
+from shared.ledger.keys import LedgerKey
 from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
 from shared.registry.store import S3Store
 from shared.settings import Settings
@@ -172,7 +173,7 @@ class Supervisor:
         needed |= {TRAIN_QUEUE} if self._trainers else set()
         try:
             now_ms = time.time() * 1000  # the ledger's own clock: it runs on this machine
-            served = {q for q in needed if self.ledger.redis.zcount(f"sb:consumers:{q}", now_ms, "+inf")}
+            served = {q for q in needed if self.ledger.redis.zcount(LedgerKey.CONSUMERS.of(q), now_ms, "+inf")}
             is_up = httpx.get(f"{self.api_url}/healthz", timeout=2).is_success
         except (redis.RedisError, httpx.TransportError):
             served, is_up = set(), False
@@ -212,7 +213,7 @@ class Supervisor:
                     child.end(signal.SIGKILL)
 
     def _process_keys(self) -> list[str]:
-        return [str(key) for key in self.ledger.redis.scan_iter("sb:process:*")]
+        return [str(key) for key in self.ledger.redis.scan_iter(LedgerKey.PROCESS.pattern)]
 
 
 def _lock(data_dir: Path) -> IO[str]:

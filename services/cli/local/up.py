@@ -18,6 +18,7 @@ from services.cli.local.prepare import prepare_base_model
 from services.cli.local.run_state import RunState
 from services.cli.local.supervisor import Supervisor
 from services.cli.output import out
+from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.settings import Settings
 
@@ -62,7 +63,7 @@ def announce(system: Supervisor) -> str:
     key_file = settings.data_dir / "key"
     client: Any = system.ledger.redis
     token = key_file.read_text().strip() if key_file.is_file() else ""
-    if not token or not client.hexists(api_keys.KEYS_HASH, api_keys.key_id(token)):
+    if not token or not client.hexists(LedgerKey.API_KEYS, api_keys.key_id(token)):
         _, token = api_keys.create(client, frozenset({api_keys.Scope.ADMIN}), name="up")
         key_file.touch(mode=0o600)
         key_file.write_text(token)

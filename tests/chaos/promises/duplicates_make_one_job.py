@@ -6,6 +6,7 @@ from collections import Counter
 
 import httpx
 
+from shared.ledger.keys import LedgerKey
 from tests.chaos.material import text_for
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.sizes import Size
@@ -19,9 +20,9 @@ def plan(size: Size) -> Plan:
 
 def prove(world: World, size: Size) -> Outcome:
     """Jobs and uploads: the first are told apart by the ledger, the second hold their key while they are at work."""
-    before = set(world.redis.keys("sb:job:*"))
+    before = set(world.redis.keys(LedgerKey.JOB.pattern))
     jobs, others, uploads = asyncio.run(_all(world, size))
-    made = set(world.redis.keys("sb:job:*")) - before
+    made = set(world.redis.keys(LedgerKey.JOB.pattern)) - before
     answers = {len(set(bodies)) for bodies, _ in jobs}
     outcome = Outcome({"keys": size.keys, "posts": size.keys * size.posts, "uploads": sum(uploads.values())})
     outcome.at_most("extra_jobs", len(made) - size.keys, 0, spread=f"{len(made)} jobs of {size.keys} keys")

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from shared.ledger.keys import LedgerKey
 from tests.chaos.histories import faults_of
 from tests.chaos.load import Load, lost, outcomes, spread
 from tests.chaos.material import text_for
@@ -112,7 +113,7 @@ class Freezer:
         return sum(self._attempt(job_id) != attempt for job_id, attempt in held.items())
 
     def _attempt(self, job_id: str) -> str:
-        return self._world.redis.hget(f"sb:job:{job_id}", "attempt") or ""
+        return self._world.redis.hget(LedgerKey.JOB.of(job_id), "attempt") or ""
 
 
 PROMISE = Promise(2, "At-least-once run, exactly-once visible effect", plan, prove)

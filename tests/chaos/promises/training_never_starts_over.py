@@ -5,6 +5,7 @@ import math
 import time
 from typing import Any, NamedTuple
 
+from shared.ledger.keys import LedgerKey
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.plans import with_models
 from tests.chaos.sizes import Size
@@ -84,7 +85,7 @@ def _kill_later(world: World, size: Size, job_id: str, kills: list[Kill]) -> Kil
     share = steps // (size.kills + 1)
     wanted = max(first, len(kills) * share) + world.random.randrange(1, max(2, share))
     until(lambda: step() >= wanted or world.states([job_id])[job_id] in FINAL, size.patience_seconds)
-    owner = world.redis.hget(f"sb:job:{job_id}", "owner")
+    owner = world.redis.hget(LedgerKey.JOB.of(job_id), "owner")
     pid = world.owners().get(owner or "")
     trainer = next((c for c in world.supervisor.children if c.process and c.process.pid == pid), None)
     if trainer is None or not world.kill(trainer):

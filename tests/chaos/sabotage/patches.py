@@ -74,10 +74,10 @@ def no_fetch_digest():
 
 def no_last_try_alone():
     """A job that killed its workers before goes on running beside others."""
-    from shared.worker.attempt import Attempts
+    from shared.worker.attempt import AttemptRunner
 
-    real = Attempts._acquire
-    Attempts._acquire = lambda self, job_id, queue, beside_others: real(self, job_id, queue, beside_others=False)
+    real = AttemptRunner._acquire
+    AttemptRunner._acquire = lambda self, job_id, queue, beside_others: real(self, job_id, queue, beside_others=False)
 
 
 def no_tenants():

@@ -11,6 +11,7 @@ import pytest
 
 from services.cli.local.servers import free_ports, redis_server
 from shared.ledger import Ledger, calls
+from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from tests.integration.api.conftest import client_of, code, make_release, serving
 
@@ -29,8 +30,8 @@ def seed(url):
     """A release and a key in a ledger; answers the key."""
     ledger = Ledger(url)
     release = make_release()
-    ledger.redis.hset("sb:releases:default", release.id, release.model_dump_json())
-    ledger.redis.set("sb:release:default", release.id)
+    ledger.redis.hset(LedgerKey.RELEASES.of("default"), release.id, release.model_dump_json())
+    ledger.redis.set(LedgerKey.RELEASE.of("default"), release.id)
     token = api_keys.create(ledger.redis, frozenset(api_keys.Scope))[1]
     ledger.close()
     return token

@@ -3,6 +3,7 @@
 import asyncio
 
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from tests.integration.api.conftest import client_of, code, make_release, serving
 
 KEY = {"Idempotency-Key": "order-66"}
@@ -14,7 +15,7 @@ async def test_fifty_parallel_posts_make_one_job_and_get_one_answer(api, release
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.text for answer in answers}) == 1
     assert sum("idempotent-replayed" in answer.headers for answer in answers) == 49
-    assert len(ledger.redis.keys("sb:job:*")) == 1
+    assert len(ledger.redis.keys(LedgerKey.JOB.pattern)) == 1
 
 
 async def test_another_body_under_the_same_key_is_refused(api, release):

@@ -9,6 +9,7 @@ from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.worker.attempt import Attempts
@@ -106,7 +107,7 @@ async def test_bad_input_is_refused_by_field_and_nothing_is_written(api, release
     answer = await api["submit"].post("/v1/jobs", json=body)
     assert code(answer, 422)
     assert [one["field"] for one in answer.json().get("errors", [])][:1] == ([field] if field else [])
-    assert not ledger.redis.keys("sb:job:*")
+    assert not ledger.redis.keys(LedgerKey.JOB.pattern)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ async def test_a_dropped_dead_letter_is_listed_no_more_and_expires(api, release,
     assert (await api["admin"].delete(url)).status_code == 204
     assert (await api["admin"].get("/v1/jobs/dead")).json()["items"] == []
     assert (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["state"] == "failed"
-    assert ledger.redis.ttl(f"sb:job:{job_id}") > 0
+    assert ledger.redis.ttl(LedgerKey.JOB.of(job_id)) > 0
 
 
 async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api, release, ledger, settings, tmp_path):

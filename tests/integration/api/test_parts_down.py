@@ -6,7 +6,7 @@ import pytest
 
 from services.cli.local.doctor import examine
 from services.cli.local.servers import free_ports, redis_server, s3_server
-from shared.contracts.jobs import JobKind, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.ledger import Ledger, calls
 from shared.registry import Registry
 from shared.registry.store import S3Store
@@ -49,7 +49,12 @@ def seed(settings):
     release = make_release()
     registry.promote("default", registry.add_release(release), force=True)
     job = NewJob(
-        id=new_job_id("default"), tenant_id="default", kind=JobKind.SELECT, queue="select", body={"input": "x"}
+        id=new_job_id("default"),
+        tenant_id="default",
+        kind=JobKind.SELECT,
+        stage=Stage.SELECT,
+        queue="select",
+        body={"input": "x"},
     )
     ledger.do(calls.create(job, 60))
     worker = LeaseKeeper(ledger, settings, owner="w", queues=["select", *release.queues], info=dict)

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from services.api.infra.rate_limits import estimated_tokens
+from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.security.api_keys import Scope
 from tests.integration.api.conftest import client_of, code, serving
@@ -63,7 +64,7 @@ async def test_a_job_counts_its_text_and_the_answer_it_asks_for(limited, release
     assert [(await client.post("/v1/jobs", json=body)).status_code for _ in range(2)] == [202, 202]
     refused(await client.post("/v1/jobs", json=body), "too_many_tokens")
     refused(await client.post("/v1/select", json={"input": "x" * 40}), "too_many_tokens")
-    assert ledger.redis.zcard("sb:jobs:default") == 2
+    assert ledger.redis.zcard(LedgerKey.JOBS.of("default")) == 2
 
 
 async def test_a_repeated_request_costs_no_tokens_and_another_one_does(limited, release):
@@ -95,7 +96,7 @@ async def test_an_answer_without_a_stated_length_counts_as_long_as_it_may_get(li
 async def test_limits_leave_nothing_in_the_ledger_for_long(limited, ledger):
     with contextlib.closing(ledger.redis) as client:
         await limited(requests_per_minute=5, tokens_per_minute=100).get("/v1/models")
-        found = client.keys("sb:limits:*")
+        found = client.keys(LedgerKey.LIMITS.pattern)
         assert found
         assert all(0 < client.ttl(name) <= 120 for name in found)
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from tests.integration.api.conftest import code, make_release
 
 
@@ -79,11 +80,11 @@ async def test_jobs_accepted_while_releases_move_all_get_in_under_one_that_was_c
     await asyncio.gather(*submitting)
     assert {job["release"] for job in accepted} <= set(known)
     for job in accepted:
-        assert ledger.redis.hget(f"sb:job:{job['id']}", "release") == job["release"]
+        assert ledger.redis.hget(LedgerKey.JOB.of(job["id"]), "release") == job["release"]
 
 
 async def test_without_a_release_models_lists_what_is_known(api, ledger):
     assert (await api["submit"].get("/v1/models")).json()["data"] == []
-    ledger.redis.set("sb:base_model", "tiny")
+    ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
     assert [model["id"] for model in (await api["submit"].get("/v1/models")).json()["data"]] == ["tiny"]
     assert code(await api["submit"].get("/v1/releases/current"), 409) == "no_release"

@@ -3,6 +3,7 @@
 import pytest
 
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from shared.observability import tracing
 from tests.integration.api.conftest import client_of, serving
 from tests.integration.spans import CALLER, CALLERS_TRACE, Spans
@@ -58,7 +59,9 @@ async def test_selections_and_training_carry_it_too(client, spans, ledger):
     body = {"kind": "adapter.train", "label": "fin.sa", "dataset": "rows"}
     answer = await client.post("/v1/training/jobs", json=body, headers=headers)
     assert answer.status_code == 202, answer.text
-    jobs = [ledger.do(calls.get(key.removeprefix("sb:job:"))) for key in ledger.redis.scan_iter("sb:job:*")]
+    jobs = [
+        ledger.do(calls.get(key.removeprefix(LedgerKey.JOB))) for key in ledger.redis.scan_iter(LedgerKey.JOB.pattern)
+    ]
     assert {job.kind for job in jobs} == {"select", "train"}
     assert all(f"{CALLERS_TRACE:032x}" in job.trace["traceparent"] for job in jobs)
 
@@ -76,4 +79,4 @@ async def test_while_tracing_is_off_a_job_carries_nothing(settings, tokens, rele
     async with serving(settings) as (_, url), client_of(url, tokens["submit"]) as client:
         headers = {"traceparent": CALLER}
         job_id = (await client.post("/v1/jobs", json={"input": "x"}, headers=headers)).json()["id"]
-    assert not ledger.redis.hexists(f"sb:job:{job_id}", "trace")
+    assert not ledger.redis.hexists(LedgerKey.JOB.of(job_id), "trace")

@@ -8,6 +8,7 @@ import pytest
 from shared.contracts.jobs import JobState
 from shared.contracts.training import parse_training
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from tests.integration.api.conftest import code
 
 ROWS = b'{"input": "a"}\n{"input": "b"}\n'
@@ -66,7 +67,7 @@ async def test_what_is_queued_is_what_the_trainer_reads(train, ledger, broker, a
 async def test_a_wrong_training_job_is_refused_at_submit(train, ledger, change, status, expected):
     answer = await train.post("/v1/training/jobs", json={**ADAPTER, **change})
     assert code(answer, status) == expected
-    assert not ledger.redis.keys("sb:job:*")
+    assert not ledger.redis.keys(LedgerKey.JOB.pattern)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ async def test_a_wrong_training_job_is_refused_at_submit(train, ledger, change, 
 async def test_a_wrong_selector_job_is_refused_at_submit(train, ledger, change, status, expected):
     answer = await train.post("/v1/training/jobs", json={**SELECTOR, **change})
     assert code(answer, status) == expected
-    assert not ledger.redis.keys("sb:job:*")
+    assert not ledger.redis.keys(LedgerKey.JOB.pattern)
 
 
 async def test_rows_that_carry_another_label_do_not_count(train):
@@ -137,7 +138,7 @@ async def test_an_update_that_does_not_fit_the_release_is_refused_at_submit(
     train, ledger, release, ask, status, expected
 ):
     assert code(await train.post("/v1/training/jobs", json=ask), status) == expected
-    assert not ledger.redis.keys("sb:job:*")
+    assert not ledger.redis.keys(LedgerKey.JOB.pattern)
 
 
 async def test_jobs_wait_for_those_they_name_and_fail_with_them(train, worker):

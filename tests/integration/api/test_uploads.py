@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.ledger.keys import LedgerKey
 from tests.integration.api.conftest import client_of, code, serving
 from tests.unit.test_adapter_files import BASE, CONFIG, lora_tensors, safetensors
 
@@ -27,7 +28,7 @@ def base(ledger, store):
     """The base model, as a worker publishes it."""
     store.ensure_bucket()
     store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
-    ledger.redis.set("sb:base_model", "tiny")
+    ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
 
 
 def upload(client, data, headers=None, **fields):

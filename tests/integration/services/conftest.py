@@ -10,10 +10,11 @@ from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from shared.model.base import base_model_id, load_tokenizer
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
-from shared.worker.attempt import Attempts
+from shared.worker.attempt import AttemptRunner
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
 from tests.e2e.conftest import TRAINING, rows
@@ -24,9 +25,9 @@ LABELS = ["bank.accounts", "bank.cards", "travel.trips"]
 
 
 @pytest.fixture
-def attempts(ledger, settings):
+def attempts(ledger, settings, events):
     leases = LeaseKeeper(ledger, settings, owner="test", queues=[], info=dict)
-    return Attempts(ledger, Bus(make_celery(settings, "test")), leases, "test")
+    return AttemptRunner(ledger, Bus(make_celery(settings, "test")), leases, events, "test")
 
 
 @pytest.fixture
@@ -43,7 +44,9 @@ class Jobs:
 
     def new(self, kind, queue, body, **fields):
         job_id = new_job_id("t")
-        self._do(calls.create(NewJob(id=job_id, tenant_id="t", kind=kind, queue=queue, body=body, **fields), 60))
+        stage = queue.split(".")[0]
+        job = NewJob(id=job_id, tenant_id="t", kind=kind, stage=stage, queue=queue, body=body, **fields)
+        self._do(calls.create(job, 60))
         return job_id
 
     def train(self, **body):
@@ -62,8 +65,8 @@ class Jobs:
         """An attempt that does its work and goes silent before it can say so; answers what came of it."""
         job = self._do(calls.acquire(job_id, queue, "test", 60))
         done = work(job)
-        self._redis.zadd(f"sb:leased:{queue}", {job_id: 1})
-        self._redis.hset(f"sb:job:{job_id}", "lease_until", 1)
+        self._redis.zadd(LedgerKey.LEASED.of(queue), {job_id: 1})
+        self._redis.hset(LedgerKey.JOB.of(job_id), "lease_until", 1)
         self._do(calls.expire(queue))
         return done
 

@@ -8,7 +8,7 @@ from services.adapter_worker.adapters.disk_cache import DiskCache
 from services.adapter_worker.adapters.prefetch import Prefetcher
 from services.adapter_worker.handlers import runners_up
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
-from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.jobs import Job, JobKind, JobState, Stage
 from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.errors import Unavailable
 from shared.registry import Registry
@@ -117,6 +117,7 @@ def test_the_runners_up_of_a_job_are_those_its_release_has():
         id="j",
         tenant_id="t",
         kind=JobKind.GENERATE,
+        stage=Stage.GENERATE,
         state=JobState.RUNNING,
         queue="generate.bank",
         body={},

@@ -38,9 +38,9 @@ def served(events):
 
 
 @pytest.fixture
-def work(engine, attempts, events):
-    tools = {"engine": engine, "fetch": None, "events": events, "attempts": attempts, "store_patience_seconds": 0}
-    return lambda job_id: attempts.run(job_id, QUEUE, lambda job, held: generate(job, held, RELEASE, **tools))
+def work(engine, attempts):
+    tools = {"engine": engine, "fetch": None, "store_patience_seconds": 0}
+    return lambda job_id: attempts.run(job_id, QUEUE, lambda attempt: generate(attempt, RELEASE, **tools))
 
 
 def wait_for(count, engine):
@@ -53,7 +53,7 @@ def wait_for(count, engine):
 def test_a_batch_job_lets_interactive_ones_go_first_but_not_for_ever(jobs, engine, served, work):
     def submit(**body):
         body = {"input": "how far is it", "params": {"max_new_tokens": 4}, **body}
-        return jobs.new(JobKind.GENERATE, QUEUE, body, state=JobState.ROUTED)
+        return jobs.new(JobKind.GENERATE, QUEUE, body)
 
     batch = [submit(priority="batch") for _ in range(2)]
     live = [submit() for _ in range(9)]

@@ -74,7 +74,7 @@ def test_selectors_that_work_stay_until_the_new_one_is_loaded(scorers, store_of_
 
 @pytest.mark.parametrize(("away_for", "state"), [(1, JobState.SUCCEEDED), (99, JobState.FAILED)])
 def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
-    jobs, ledger, attempts, scorers, store_of_selectors, away_for, state
+    jobs, attempts, scorers, store_of_selectors, away_for, state
 ):
     store_of_selectors.away_for = away_for
     labels = {
@@ -90,8 +90,6 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
         prefetch=scorers.prefetch,
         light=lambda chosen, text: pytest.fail("it has no light part"),
         llm=lambda chosen, text: list(scorers.score_many(chosen, [text])[0]),
-        ledger=ledger,
-        attempts=attempts,
         store_patience_seconds=0.05,
     )
     attempts.run(job_id, "select", work)

@@ -10,6 +10,7 @@ from services.selector.handlers import select
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseSelector, Verdict
 from shared.errors import Invalid
+from shared.ledger.keys import LedgerKey
 from shared.observability import tracing
 from tests.integration.services.test_worker import DIGEST, RELEASE
 from tests.integration.spans import CALLER, CALLERS_TRACE, Spans, is_below
@@ -25,12 +26,12 @@ def spans():
 
 
 @pytest.fixture
-def generated(attempts, events, tmp_path):
-    tools = {"fetch": lambda _: tmp_path, "events": events, "attempts": attempts, "store_patience_seconds": 0}
+def generated(attempts, tmp_path):
+    tools = {"fetch": lambda _: tmp_path, "store_patience_seconds": 0}
 
     def run(job_id, engine=None):
-        def work(job, held):
-            generate(job, held, RELEASE, engine=engine or EchoEngine(), **tools)
+        def work(attempt):
+            generate(attempt, RELEASE, engine=engine or EchoEngine(), **tools)
 
         attempts.run(job_id, "generate.bank", work)
 
@@ -88,9 +89,9 @@ def attempt_that_dies(job):
         pass
 
 
-def test_the_first_attempt_of_the_next_queue_links_to_nothing(spans, jobs, attempts, generated, ledger):
+def test_the_first_attempt_of_the_next_queue_links_to_nothing(spans, jobs, attempts, generated):
     job_id = jobs.new(JobKind.GENERATE, "select", {"input": "card limit"}, deadline_seconds=60, **TRACED)
-    selected(attempts, ledger, job_id)
+    selected(attempts, job_id)
     generated(job_id)
     assert jobs.get(job_id).state is JobState.SUCCEEDED
     assert spans.one("process select").links == spans.one("process generate.bank").links == ()
@@ -100,7 +101,7 @@ def test_the_first_attempt_of_the_next_queue_links_to_nothing(spans, jobs, attem
     assert {span.context.trace_id for span in spans.all()} == {CALLERS_TRACE}
 
 
-def selected(attempts, ledger, job_id):
+def selected(attempts, job_id):
     """What the selector does, with a light part that is sure."""
     chooser = ReleaseSelector(light="f" * 64, labels=("bank.cards", "none.none"))
     release = Release(
@@ -110,10 +111,10 @@ def selected(attempts, ledger, job_id):
         selector=chooser,
         verdict=Verdict(passed=True, reasons=()),
     )
-    tools = {"prefetch": lambda _: None, "ledger": ledger, "attempts": attempts, "store_patience_seconds": 0}
+    tools = {"prefetch": lambda _: None, "store_patience_seconds": 0}
 
-    def work(job, held):
-        select(job, held, release, light=lambda *_: [0.0, -9.0], llm=lambda *_: [], **tools)
+    def work(attempt):
+        select(attempt, release, light=lambda *_: [0.0, -9.0], llm=lambda *_: [], **tools)
 
     attempts.run(job_id, "select", work)
 
@@ -132,7 +133,7 @@ def test_a_failed_attempt_says_why(spans, jobs, attempts):
 
 def test_a_training_tells_its_stages(spans, jobs, run, context, ledger):
     job_id = jobs.train(kind="adapter.train", label="bank.cards", dataset="bank.cards")
-    ledger.redis.hset(f"sb:job:{job_id}", "trace", json.dumps(TRACED["trace"]))
+    ledger.redis.hset(LedgerKey.JOB.of(job_id), "trace", json.dumps(TRACED["trace"]))
     job = run(job_id)
     assert job.state is JobState.SUCCEEDED, job.error
     stages = [event.name for event in spans.one("process train").events]

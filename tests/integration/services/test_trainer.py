@@ -13,6 +13,7 @@ from shared.contracts.jobs import JobState
 from shared.contracts.rows import Row
 from shared.contracts.training import parse_training
 from shared.errors import Conflict, Invalid, Unavailable
+from shared.ledger.keys import LedgerKey
 from shared.model.head import has_head
 from shared.registry.store import S3Store
 from shared.worker.leases import HeldJob
@@ -97,7 +98,9 @@ def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(co
     context.attempts.run(job_id, "train", lambda job, held: train(job, held, several))
     job = jobs.get(job_id)
     assert job.state is JobState.SUCCEEDED, job.error
-    told = [json.loads(e["data"]) for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"]
+    told = [
+        json.loads(e["data"]) for _, e in ledger.redis.xrange(LedgerKey.EVENTS.of(job_id)) if e["type"] == "progress"
+    ]
     steps = [said["step"] for said in told if said["stage"] == "training"]
     assert steps[-1] == -(-2 * job.result["train_rows"] // 4)
     assert next(said["step"] for said in told if said["stage"] == "checkpoint") == 2
@@ -166,7 +169,9 @@ def test_a_selector_waits_in_its_queue_for_an_adapter_that_is_being_trained(cont
     assert (waiting.state, waiting.lost_leases) == (JobState.QUEUED, 0)
     assert run(coming).state is JobState.SUCCEEDED
     assert run(job_id).state is JobState.SUCCEEDED
-    told = [json.loads(e["data"]) for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"]
+    told = [
+        json.loads(e["data"]) for _, e in ledger.redis.xrange(LedgerKey.EVENTS.of(job_id)) if e["type"] == "progress"
+    ]
     stages = [data["stage"] for data in told]
     assert "training" not in stages[stages.index("waiting_for_adapters") :]  # it goes on with the finished weights
 
@@ -174,7 +179,7 @@ def test_a_selector_waits_in_its_queue_for_an_adapter_that_is_being_trained(cont
 def test_a_label_whose_adapter_nobody_trains_fails_its_selector_before_any_training(context, jobs, run, ledger):
     job_id = jobs.train(**SELECTOR)
     assert run(job_id).error["code"] == "adapter_not_found"
-    assert [e for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"] == []
+    assert [e for _, e in ledger.redis.xrange(LedgerKey.EVENTS.of(job_id)) if e["type"] == "progress"] == []
 
 
 def test_a_candidate_without_adapters_is_measured_and_updated_but_never_promoted(context, jobs, run):
@@ -246,7 +251,9 @@ def test_the_language_model_answers_as_the_job_asks_and_a_grown_selector_as_befo
 
 def told(ledger, job_id, stage):
     """What a job's readers heard of a stage."""
-    events = [json.loads(e["data"]) for _, e in ledger.redis.xrange(f"sb:events:{job_id}") if e["type"] == "progress"]
+    events = [
+        json.loads(e["data"]) for _, e in ledger.redis.xrange(LedgerKey.EVENTS.of(job_id)) if e["type"] == "progress"
+    ]
     return [data for data in events if data["stage"] == stage]
 
 

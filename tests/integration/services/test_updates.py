@@ -12,6 +12,7 @@ from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
 from shared.contracts.rows import Row
 from shared.contracts.training import parse_training
+from shared.ledger.keys import LedgerKey
 from shared.model.head import HEAD_WEIGHT, has_head
 from shared.model.light import LightSelector
 from shared.worker.event_writer import EventWriter
@@ -61,7 +62,7 @@ def stored(context, keys, label):
 
 
 def told(ledger, job_id):
-    events = ledger.redis.xrange(f"sb:events:{job_id}")
+    events = ledger.redis.xrange(LedgerKey.EVENTS.of(job_id))
     return [json.loads(event["data"]) for _, event in events if event["type"] == "progress"]
 
 

@@ -31,18 +31,12 @@ class Unloading(EchoEngine):
 
 
 @pytest.fixture
-def generated(jobs, attempts, events, tmp_path):
+def generated(jobs, attempts, tmp_path):
     def run(engine):
         body = {"input": "card limit"}
-        job_id = jobs.new(
-            JobKind.GENERATE, "generate.bank", body, state=JobState.ROUTED, label="bank.cards", deadline_seconds=60
-        )
-        tools = {"engine": engine, "fetch": lambda _: tmp_path, "events": events, "attempts": attempts}
-        attempts.run(
-            job_id,
-            "generate.bank",
-            lambda job, held: generate(job, held, RELEASE, **tools, store_patience_seconds=0),
-        )
+        job_id = jobs.new(JobKind.GENERATE, "generate.bank", body, label="bank.cards", deadline_seconds=60)
+        tools = {"engine": engine, "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
+        attempts.run(job_id, "generate.bank", lambda attempt: generate(attempt, RELEASE, **tools))
         return jobs.get(job_id)
 
     return run

@@ -1,0 +1,29 @@
+-- What attempts and people say of a job.
+
+-- A batch that comes again, its answer lost, is not written again: a writer counts its batches.
+function op.append(a)
+  local key, is_repeated = KEY.writer .. a.writer, false
+  if a.writer ~= '' then
+    is_repeated = tonumber(redis.call('GET', key) or 0) >= a.batch
+    redis.call('SET', key, a.batch, 'EX', 600)  -- longer than any client goes on trying
+  end
+  local standing = {}
+  for i, item in ipairs(a.items) do
+    local id, attempt, kind, data = item[1], item[2], item[3], item[4]
+    standing[i] = owned(id, attempt) and 'held' or 'stale'
+    if standing[i] == 'held' and not is_repeated then
+      if kind == 'progress' then redis.call('HSET', job_key(id), 'progress', data) end
+      emit(id, kind, data)
+    end
+  end
+  return { standing = standing }
+end
+
+function op.feedback(a)
+  local tenant, state = unpack(read(a.id, 'tenant_id', 'state'))
+  if tenant ~= a.tenant_id then return refuse('gone') end
+  if not is_final(state) then return refuse('unfinished') end
+  redis.call('HSET', job_key(a.id), 'feedback', a.feedback)
+  redis.call('HSET', KEY.feedback .. tenant, a.id, a.row)
+  return {}
+end
