@@ -12,7 +12,7 @@ from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
-from shared.worker.attempt import Attempts
+from shared.worker.attempt import AttemptRunner
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
 from tests.integration.api.conftest import ADAPTERS, code, make_release
@@ -240,15 +240,11 @@ async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api
     ask = {"input": "x y", "label": "fin.sa", "priority": "batch", "params": {"logprobs": True}}
     job_id = (await api["submit"].post("/v1/jobs", json=ask)).json()["id"]
     engine = EchoEngine()
-    tools = {"engine": engine, "fetch": lambda _: tmp_path, "events": EventWriter(ledger), "store_patience_seconds": 0}
+    tools = {"engine": engine, "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
     leases = LeaseKeeper(ledger, settings, owner="worker", queues=[], info=dict)
-    attempts = Attempts(ledger, Bus(make_celery(settings, "test")), leases, "worker")
-    await asyncio.to_thread(
-        attempts.run,
-        job_id,
-        "generate.fin",
-        lambda job, held: generate(job, held, release, attempts=attempts, **tools),
-    )
+    bus = Bus(make_celery(settings, "test"))
+    attempts = AttemptRunner(ledger, bus, leases, EventWriter(ledger), "worker")
+    await asyncio.to_thread(attempts.run, job_id, "generate.fin", lambda attempt: generate(attempt, release, **tools))
     job = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
     assert job["request"]["priority"] == "batch"
     assert (len(job["result"]["token_ids"]), job["result"]["logprobs"]) == (3, [0.0, 0.0, 0.0])
