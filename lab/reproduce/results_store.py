@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.training import parse_training
 
@@ -129,52 +129,63 @@ def _hash(*parts: Any) -> str:
 
 
 class Outcomes:
-    """The folder `conditions` under `--out`."""
+    """Two files under `--out`: `conditions.jsonl`, an outcome a line, and `run.json`, which only later runs need."""
 
     def __init__(self, out: Path) -> None:
-        self._folder = out / "conditions"
+        self._file = out / "conditions.jsonl"
+        self._run_file = out / "run.json"
+        self._known = dict(_read_outcomes(self._file))
 
     def get(self, key: str) -> Outcome | None:
-        """What was measured before, if it was; a file that does not read is measured anew."""
-        file = self._folder / f"{key}.json"
-        try:
-            return Outcome.model_validate_json(file.read_bytes()) if file.is_file() else None
-        except ValidationError:
-            return None
+        """What was measured before, if it was; a line that does not read is measured anew."""
+        return self._known.get(key)
 
     def keep(self, key: str, outcome: Outcome) -> None:
         """Write an outcome down whole or not at all."""
-        self._write(self._folder / f"{key}.json", outcome.model_dump_json(indent=1) + "\n")
+        self._known[key] = outcome
+        lines = (json.dumps({"key": k, **o.model_dump(mode="json")}) for k, o in sorted(self._known.items()))
+        _write(self._file, "\n".join(lines) + "\n")
 
     def of(self, table: str, *, quick: bool) -> Iterator[Outcome]:
         """Every outcome of a table, of whatever base model."""
-        for file in sorted(self._folder.glob("*.json")):
-            outcome = self.get(file.stem)
-            if outcome and (outcome.table, outcome.quick) == (table, quick):
+        for _, outcome in sorted(self._known.items()):
+            if (outcome.table, outcome.quick) == (table, quick):
                 yield outcome
 
     def job_key(self, training: str) -> str:
         """Idempotency-Key of the training's next job: another one in each folder, and after each job that failed."""
-        return f"reproduce-{self._id()}-{training}-{len(self._failed(training))}"
+        return f"reproduce-{self._id()}-{training}-{len(self._run()['failed'].get(training, []))}"
 
     def note_failed(self, training: str, job_id: str) -> None:
         """Remember a job that failed, so that the next run queues another one."""
-        failed = dict.fromkeys([*self._failed(training), job_id])
-        self._write(self._folder / f"{training}.failed", json.dumps([*failed]))
+        run = self._run()
+        run["failed"][training] = list(dict.fromkeys([*run["failed"].get(training, []), job_id]))
+        _write(self._run_file, json.dumps(run))
 
     def _id(self) -> str:
-        """What stands for encoder and code, which no hash knows: random, made anew once `conditions` is deleted."""
-        file = self._folder / "folder.id"
-        if not file.is_file():
-            self._write(file, secrets.token_hex(8))
-        return file.read_text()
+        """What stands for encoder and code, which no hash knows: random, made anew once the file is deleted."""
+        run = self._run()
+        if not self._run_file.is_file():
+            _write(self._run_file, json.dumps(run))
+        return str(run["id"])
 
-    def _failed(self, training: str) -> list[str]:
-        file = self._folder / f"{training}.failed"
-        return list(json.loads(file.read_text())) if file.is_file() else []
+    def _run(self) -> dict[str, Any]:
+        if self._run_file.is_file():
+            return dict(json.loads(self._run_file.read_text()))
+        return {"id": secrets.token_hex(8), "failed": {}}
 
-    def _write(self, file: Path, text: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(text)
-        part.replace(file)
+
+def _read_outcomes(file: Path) -> Iterator[tuple[str, Outcome]]:
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        try:
+            fields = json.loads(line)
+            yield fields.pop("key"), Outcome.model_validate(fields)
+        except (ValueError, KeyError):  # cut off, or of another version
+            continue
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(text)
+    part.replace(file)

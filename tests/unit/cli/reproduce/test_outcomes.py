@@ -1,17 +1,17 @@
 """What names a condition, and what is kept of it."""
 
-import shutil
+import json
 from pathlib import Path
 
 import pytest
 
 from lab.reproduce.grid import cases_of, grid_names, load_grid
-from lab.reproduce.results_store import Outcome, Outcomes, outcome_key, training_key
+from lab.reproduce.results_store import Outcomes, outcome_key, training_key
 from lab.reproduce.task_data import TaskRows
 from tests.unit.cli.reproduce.samples import outcome_of
 
 HERE = Path(__file__).parents[4]
-TASKS, REPORTED = HERE.parent / "shared" / "data" / "as12", HERE / "docs" / "reproduction" / "conditions"
+TASKS, REPORTED = HERE.parent / "shared" / "data" / "as12", HERE / "docs" / "reproduction"
 BODY = {"kind": "selector.train", "labels": {"fin.sa": "ds_1", "med.ie": "ds_2"}}
 
 
@@ -50,11 +50,13 @@ def test_what_is_kept_is_found_again_and_nothing_else_is(tmp_path):
     assert list(outcomes.of("another", quick=False)) == []
 
 
-def test_a_file_of_another_version_is_measured_anew(tmp_path):
-    outcomes = Outcomes(tmp_path)
-    outcomes.keep("k", outcome_of())
-    (tmp_path / "conditions" / "k.json").write_text('{"table": "sample"}')
-    assert outcomes.get("k") is None
+@pytest.mark.parametrize("line", ['{"key": "k", "table": "sample"}', '{"key": "k", "tab', '{"table": "sample"}'])
+def test_a_line_of_another_version_or_cut_off_is_measured_anew_and_takes_no_other_along(tmp_path, line):
+    Outcomes(tmp_path).keep("q", outcome_of())
+    file = tmp_path / "conditions.jsonl"
+    file.write_text(f"{line}\n{file.read_text()}")
+    assert Outcomes(tmp_path).get("k") is None
+    assert Outcomes(tmp_path).get("q") == outcome_of()
 
 
 def test_a_failed_job_is_counted_once_whoever_tells_of_it(tmp_path):
@@ -71,9 +73,9 @@ def test_a_folder_keeps_its_keys_and_another_folder_has_others(tmp_path):
     assert Outcomes(tmp_path / "other").job_key("t") != key
 
 
-def test_whoever_deletes_the_conditions_gets_new_jobs(tmp_path):
+def test_whoever_deletes_what_only_later_runs_need_gets_new_jobs(tmp_path):
     key = Outcomes(tmp_path).job_key("t")
-    shutil.rmtree(tmp_path / "conditions")
+    (tmp_path / "run.json").unlink()
     assert Outcomes(tmp_path).job_key("t") != key
 
 
@@ -84,8 +86,11 @@ def test_what_this_repository_reports_is_still_found_by_its_name():
     cases = [case for grid in grids for quick in (False, True) for case in cases_of(grid, quick=quick)]
     rows.need(cases)
     digests = {rows.test(case).digest for case in cases}
-    kept = {file.stem: Outcome.model_validate_json(file.read_bytes()) for file in REPORTED.glob("*.json")}
-    assert len(kept) > 50
-    for name, outcome in kept.items():
+    kept = Outcomes(REPORTED)
+    lines = (REPORTED / "conditions.jsonl").read_text().splitlines()
+    names = [json.loads(line)["key"] for line in lines]
+    assert len(names) > 50
+    for name in names:
+        outcome = kept.get(name)
         training = training_key(outcome.base_id, outcome.body)
         assert name in {outcome_key(outcome.table, training, digest) for digest in digests}
