@@ -10,7 +10,8 @@ import structlog
 from shared.contracts.jobs import Job, JobState
 from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
 from shared.ledger import Ledger, LedgerAway, as_ledger_away, calls
-from shared.ledger.calls import Call, CancelledMeanwhile, MustRunAlone, NotAcquired, Sent, T
+from shared.ledger.calls import Call, CancelledMeanwhile, MustRunAlone, NotAcquired, Sent
+from shared.ledger.calls.base import T
 from shared.observability import metrics, tracing
 from shared.queue.bus import Bus
 from shared.worker.event_writer import EventWriter

@@ -1,0 +1,51 @@
+"""The operations of the ledger as values, for both clients; one module for each part of the script."""
+
+from shared.ledger.calls.base import Call, CancelledMeanwhile, Event, MustRunAlone, NotAcquired, Sent
+from shared.ledger.calls.events import append, feedback
+from shared.ledger.calls.leases import acquire, expire, heartbeat, leave_queues, mark_sent, waiting_before
+from shared.ledger.calls.lifecycle import (
+    Created,
+    cancel,
+    create,
+    drop,
+    finish,
+    release_unfinished,
+    replay,
+    route,
+    wait_for,
+)
+from shared.ledger.calls.queries import Gauge, Gauges, Page, gauges, get, list_jobs
+from shared.ledger.calls.release import move_release
+
+__all__ = [
+    "Call",
+    "CancelledMeanwhile",
+    "Created",
+    "Event",
+    "Gauge",
+    "Gauges",
+    "MustRunAlone",
+    "NotAcquired",
+    "Page",
+    "Sent",
+    "acquire",
+    "append",
+    "cancel",
+    "create",
+    "drop",
+    "expire",
+    "feedback",
+    "finish",
+    "gauges",
+    "get",
+    "heartbeat",
+    "leave_queues",
+    "list_jobs",
+    "mark_sent",
+    "move_release",
+    "release_unfinished",
+    "replay",
+    "route",
+    "wait_for",
+    "waiting_before",
+]

@@ -1,0 +1,33 @@
+"""What attempts and people say of a job (`lua/events.lua`)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from shared.errors import Conflict, SignalboxError
+from shared.ledger.calls.base import Call, Event, Reply, Standing, dump, gone, never, nothing
+
+
+def append(events: Iterable[Event], *, writer: str = "", batch: int = 0) -> Call[list[Standing]]:
+    """Add events (job id, attempt, type, data) to their jobs' streams; a stale attempt's are dropped.
+
+    A named `writer` that counts its batches up from 1 may run one again: it is written once.
+    """
+    items = [[job_id, attempt, kind, dump(data)] for job_id, attempt, kind, data in events]
+    return Call(
+        "append",
+        {"items": items, "writer": writer, "batch": batch},
+        lambda reply: list(reply["standing"] or []),
+        never,
+    )
+
+
+def feedback(job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any]) -> Call[None]:
+    """Store what a user says of a finished job, with the data-set row that it makes."""
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "unfinished":
+            return Conflict("job_unfinished", f"job {job_id} has not ended yet; feedback is taken afterwards")
+        return gone(job_id)
+
+    args = {"id": job_id, "tenant_id": tenant_id, "feedback": dump(value), "row": dump(row)}
+    return Call("feedback", args, nothing, refused)

@@ -1,0 +1,158 @@
+"""From the creation of a job to its end (`lua/lifecycle.lua`)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from shared.contracts.jobs import Job, JobState, NewJob, Stage
+from shared.errors import Conflict, Invalid, NotFound, SignalboxError, StaleAttempt, TooMany
+from shared.ledger.calls.base import (
+    Call,
+    CancelledMeanwhile,
+    Event,
+    Reply,
+    Sent,
+    all_to_send,
+    dump,
+    gone,
+    nothing,
+    stale,
+    to_send,
+)
+
+
+class Created(NamedTuple):
+    """Whether the job was there before, and what to send (nothing while it waits for other jobs)."""
+
+    existing: bool
+    send: Sent | None
+
+
+def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Created]:
+    """Enter a job; under an id that exists nothing is written, and another body is refused.
+
+    Raises `Conflict` `release_moved` where the pointer is not at `job.release` any more, and `TooMany` where
+    `max_waiting` jobs wait (0: no limit).
+    """
+
+    def read(reply: Reply) -> Created:
+        if not reply["existing"]:
+            return Created(False, to_send(reply["send"]) if "send" in reply else None)
+        if not reply["same"]:
+            raise Invalid(
+                "idempotency_key_reused",
+                "this Idempotency-Key was used for another request; send the same body, or take a new key",
+            )
+        return Created(True, None)
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "release_moved":
+            return Conflict("release_moved", "the current release changed while the job was accepted; try again")
+        if reply["refused"] == "overloaded":
+            return TooMany("too_many_waiting", f"{max_waiting} jobs wait already; try again later, or add workers")
+        return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
+
+    args = {
+        **job.model_dump(mode="json", exclude={"body", "deadline_seconds"}),
+        "body": dump(job.body),
+        "trace": dump(job.trace) if job.trace else "",
+        "deadline": job.deadline_seconds,
+        "fingerprint": job.fingerprint,
+        "ttl": ttl_seconds,
+        "max_waiting": max_waiting,
+    }
+    return Call("create", args, read, refused)
+
+
+def route(job: Job, *, queue: str, label: str, selection: dict[str, Any], events: Iterable[Event] = ()) -> Call[Sent]:
+    """Hand a selected job to the queue of its group; raises `StaleAttempt`, `CancelledMeanwhile`.
+
+    Its last `events` are written just before.
+    """
+    args = {
+        "id": job.id,
+        "attempt": job.attempt,
+        "stage": Stage.GENERATE,
+        "queue": queue,
+        "label": label,
+        "selection": dump(selection),
+        "events": [[kind, dump(data)] for _, _, kind, data in events],
+    }
+    return Call("route", args, _waits(job), stale(job))
+
+
+def finish(
+    job: Job,
+    state: JobState,
+    events: Iterable[Event] = (),
+    **fields: dict[str, Any],
+) -> Call[list[Sent]]:
+    """End a job with `result`, `error` or `selection`; answers the jobs that waited for it.
+
+    Its last `events` are written just before. Raises `StaleAttempt`; run again by
+    the attempt that ended the job it does not.
+    """
+    args = {
+        "id": job.id,
+        "attempt": job.attempt,
+        "state": state,
+        "events": [[kind, dump(data)] for _, _, kind, data in events],
+        "fields": {name: dump(value) for name, value in fields.items()},
+    }
+    return Call("finish", args, lambda reply: all_to_send(reply["released"]), stale(job))
+
+
+def release_unfinished(job: Job) -> Call[Sent]:
+    """Return a job unfinished without counting a lost lease; raises `StaleAttempt`, `CancelledMeanwhile`."""
+    return Call("release_unfinished", {"id": job.id, "attempt": job.attempt}, _waits(job), stale(job))
+
+
+def wait_for(job: Job, job_ids: Sequence[str]) -> Call[Sent | None]:
+    """Let a running job wait until each of these has ended, however it ends; it holds no worker meanwhile.
+
+    Answers what to send where all have ended already, or are not there (any more). Raises `Conflict` `wait_cycle` where
+    one of them waits for this job, and `StaleAttempt`, `CancelledMeanwhile`.
+    """
+
+    def read(reply: Reply) -> Sent | None:
+        return None if reply.get("blocked") else _waits(job)(reply)
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "wait_cycle":
+            return Conflict("wait_cycle", f"job {job.id} cannot wait for job {reply['id']}, which waits for it")
+        return StaleAttempt(job.id)
+
+    return Call("wait_for", {"id": job.id, "attempt": job.attempt, "jobs": list(job_ids)}, read, refused)
+
+
+def cancel(job_id: str, tenant_id: str) -> Call[JobState]:
+    """Cancel a waiting job at once, a running one within a step; answers the state now; raises `NotFound`."""
+    args = {"id": job_id, "tenant_id": tenant_id}
+    return Call("cancel", args, lambda reply: JobState(reply["state"]), lambda _: gone(job_id))
+
+
+def replay(job_id: str, tenant_id: str) -> Call[Sent]:
+    """Start a dead letter anew; raises `NotFound` where it is none."""
+    return Call(
+        "replay",
+        {"id": job_id, "tenant_id": tenant_id},
+        lambda reply: to_send(reply["send"]),
+        lambda _: _not_dead(job_id),
+    )
+
+
+def drop(job_id: str, tenant_id: str) -> Call[None]:
+    """Give a dead letter up: it is kept no longer than other jobs; raises `NotFound` where it is none."""
+    return Call("drop", {"id": job_id, "tenant_id": tenant_id}, nothing, lambda _: _not_dead(job_id))
+
+
+def _waits(job: Job) -> Callable[[Reply], Sent]:
+    def read(reply: Reply) -> Sent:
+        if reply.get("cancelled"):
+            raise CancelledMeanwhile("cancelled", f"job {job.id} was cancelled while an attempt ran")
+        return to_send(reply["send"])
+
+    return read
+
+
+def _not_dead(job_id: str) -> NotFound:
+    return NotFound("not_a_dead_letter", f"job {job_id} is not among the dead letters")

@@ -1,0 +1,67 @@
+"""Reading: one job, pages of them, and how full every queue is (`lua/queries.lua`)."""
+
+from typing import NamedTuple
+
+from shared.contracts.jobs import Job, JobKind, JobState
+from shared.ledger.calls.base import Call, Reply, gone, never
+
+
+class Gauge(NamedTuple):
+    """One queue: jobs that wait, jobs under a lease, live consumers."""
+
+    queue: str
+    waiting: int
+    running: int
+    consumers: int
+
+
+class Gauges(NamedTuple):
+    """All queues, the number of jobs by state, and of those that the ledger ended itself, by the error's code."""
+
+    queues: list[Gauge]
+    states: dict[str, int]
+    given_up: dict[str, int]
+
+
+class Page(NamedTuple):
+    """Jobs, newest first, and the cursor of the next page (empty at the end); a filtered page may be short."""
+
+    jobs: list[Job]
+    next: str
+
+
+def get(job_id: str, tenant_id: str = "") -> Call[Job]:
+    """Read a job of this tenant (of any, where empty); raises `NotFound`."""
+    args = {"id": job_id, "tenant_id": tenant_id}
+    return Call("get", args, lambda reply: Job.from_hash(reply["job"]), lambda _: gone(job_id))
+
+
+def list_jobs(
+    tenant_id: str,
+    *,
+    limit: int = 50,
+    before: str = "",
+    state: JobState | None = None,
+    kind: JobKind | None = None,
+    dead: bool = False,
+) -> Call[Page]:
+    """Jobs of a tenant, newest first; `dead` lists the dead letters."""
+    args = {
+        "tenant_id": tenant_id,
+        "limit": limit,
+        "before": before or "+inf",
+        "state": state or "",
+        "kind": kind or "",
+        "dead": dead,
+    }
+    return Call("list", args, lambda r: Page([Job.from_hash(j) for j in r["jobs"] or []], r["next"]), never)
+
+
+def gauges() -> Call[Gauges]:
+    """Depth, running and live consumers of every queue; jobs by state."""
+
+    def read(reply: Reply) -> Gauges:
+        queues = [Gauge(*row) for row in reply["queues"] or []]
+        return Gauges(queues, dict(reply["states"]), dict(reply["given_up"]))
+
+    return Call("gauges", {}, read, never)
