@@ -64,7 +64,7 @@ def dump(value: Any) -> str:
 
 def nothing(_: Reply) -> None:
     """Read a reply that holds nothing."""
-    return None
+    return
 
 
 def never(reply: Reply) -> SignalboxError:
