@@ -35,19 +35,19 @@ def judge_selector(
     selector: ReleaseSelector, held: HeldJob, body: SelectorBody, plan: Plan, context: TrainingContext
 ) -> Judged:
     """Calibrate and measure on the validation rows, and compare with the release before."""
-    from services.trainer.evaluation.selector import calibrated
+    from services.trainer.evaluation.selector import calibrate
 
     validation = plan.sets.validation
     reader = _reader(held, body, context)
     gold = _gold(validation)
-    scores = reader.read(selector, _all(validation))
+    scores = reader.score(selector, _all(validation))
     target = CalibrationTarget(
         body.max_false_reject,
         body.background_reject,
         min_llm_share=body.min_llm_share,
         max_llm_share=body.max_llm_share,
     )
-    final, threshold = calibrated(selector, scores, gold, target)
+    final, threshold = calibrate(selector, scores, gold, target)
     measured = measure(_routed(final, scores, validation))
     before = _accuracy_before(plan, held, body, context)
     verdict = judge(before, measured.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)
@@ -68,7 +68,7 @@ def judge_selector(
 
 def _fates_of_deleted(selector: ReleaseSelector, reader: "SelectorScorer", deleted: Rows) -> dict[str, Any]:
     """What becomes of the texts of labels that are gone, by label."""
-    scores = reader.read(selector, _all(deleted))
+    scores = reader.score(selector, _all(deleted))
     return {label: fate._asdict() for label, fate in fates(_routed(selector, scores, deleted)).items()}
 
 
@@ -83,7 +83,7 @@ def _accuracy_before(
     if not plan.kept_validation:
         return None
     selector = plan.parent.selector
-    scores = _reader(held, body, context).read(selector, _all(plan.kept_validation))
+    scores = _reader(held, body, context).score(selector, _all(plan.kept_validation))
     return measure(_routed(selector, scores, plan.kept_validation)).per_label
 
 
