@@ -1,14 +1,14 @@
-"""What the trainer does with a job: read its body, do its kind, write what came of it."""
+"""What the trainer does with a job: parse its body, run its kind, write down its result."""
 
 from typing import Any
 
 import structlog
 from pydantic import ValidationError
 
-from services.trainer.context import TrainingContext
+from services.trainer.context import AnyContext, TrainerClients, TrainingContext, forget_checkpoints
 from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.comparison import train_comparison
-from services.trainer.jobs.selector import make_release
+from services.trainer.jobs.selector import train_selector
 from shared.contracts.jobs import Job, JobState
 from shared.contracts.training import AdapterTrain, ComparisonTrain, TrainingBody, parse_training
 from shared.errors import Invalid, SignalboxError, StaleAttempt
@@ -18,31 +18,35 @@ from shared.worker.leases import HeldJob
 log = structlog.get_logger()
 
 
-def train(job: Job, held: HeldJob, context: TrainingContext) -> None:
+def train(job: Job, lease: HeldJob, clients: TrainerClients) -> None:
     """Run a training job to its end; its checkpoints go when it ends, and stay when its trainer is killed."""
     try:
-        end = calls.finish(job, JobState.SUCCEEDED, result=run_kind(job, held, _body(job), context.waiting(held)))
+        context = TrainingContext(job, lease, _body(job), clients.waiting(lease))
+        end = calls.finish(job, JobState.SUCCEEDED, result=run_kind(context))
     except SignalboxError as error:
-        if isinstance(error, StaleAttempt | LedgerAway) or held.reason in ("drain", "stale"):
+        if isinstance(error, StaleAttempt | LedgerAway) or lease.reason in ("drain", "stale"):
             raise  # another attempt has the job, or will have it, and needs the checkpoints
         log.warning("job_failed", code=error.code, detail=error.detail)
         end = calls.fail(job, error)
-    context.events.flush()
-    if context.attempts.end(end):
-        context.forget_checkpoints(job)
+    clients.events.flush()
+    if clients.attempts.end(end):
+        forget_checkpoints(clients, job)
 
 
-def run_kind(job: Job, held: HeldJob, body: TrainingBody, context: TrainingContext) -> dict[str, Any]:
-    """Do what the body's kind says."""
+def run_kind(context: AnyContext) -> dict[str, Any]:
+    """Run the job that the body's kind names; returns its result."""
+    body = context.body
     if isinstance(body, AdapterTrain):
-        return train_adapter(job, held, body, context)
+        return train_adapter(context.with_body(body))
     if isinstance(body, ComparisonTrain):
-        return train_comparison(job, held, body, context)
-    return make_release(job, held, body, context)
+        return train_comparison(context.with_body(body))
+    return train_selector(context.with_body(body))
 
 
 def _body(job: Job) -> TrainingBody:
     try:
         return parse_training(job.body)
     except ValidationError as error:
-        raise Invalid("training_malformed", f"the job's settings do not read: {error.errors()[0]['msg']}") from error
+        raise Invalid(
+            "training_malformed", f"the job's settings cannot be parsed: {error.errors()[0]['msg']}"
+        ) from error
