@@ -14,7 +14,7 @@ from services.trainer import metrics
 from services.trainer.checkpoints import Checkpoints
 from shared.contracts.jobs import Job
 from shared.contracts.rows import Row
-from shared.contracts.training import SelectorBody, TrainingBody
+from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
 from shared.errors import Invalid, Unavailable
 from shared.ledger import Ledger
 from shared.observability import tracing
@@ -154,6 +154,8 @@ class TrainingContext(Generic[BodyT_co]):
 
 AnyContext = TrainingContext[TrainingBody]
 SelectorContext = TrainingContext[SelectorBody]
+NewLabelsContext = TrainingContext[SelectorTrain | SelectorAdd]
+"""Of a job that brings new labels."""
 
 
 def attempt_folder(clients: TrainerClients, job: Job) -> Path:

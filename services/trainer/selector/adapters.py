@@ -5,19 +5,16 @@ from typing import NoReturn
 
 import structlog
 
-from services.trainer.context import AnyContext, TrainingContext
+from services.trainer.context import AnyContext, NewLabelsContext
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseLabel
-from shared.contracts.training import SelectorAdd, SelectorTrain
 from shared.errors import NotFound
 from shared.ledger import calls
 from shared.registry.registry import check_same_base
 
 log = structlog.get_logger()
 RETRY_SECONDS = 3.0
-NewLabelsContext = TrainingContext[SelectorTrain | SelectorAdd]
-"""Of a job that brings new labels."""
 
 
 def known_adapters(context: NewLabelsContext) -> dict[str, str]:

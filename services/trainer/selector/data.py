@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from services.trainer.context import AnyContext, TrainingContext
+from services.trainer.context import AnyContext, NewLabelsContext, TrainingContext
 from services.trainer.data.report import LabelData, data_report, is_blank
 from services.trainer.data.split import same_text, split_by_text
 from services.trainer.selector.retention import retain
@@ -17,7 +17,6 @@ from shared.errors import Invalid
 
 Rows = Mapping[str, Sequence[Row]]
 """By label. A row's input is what a selector reads; background may carry the label of a deleted task."""
-NewLabelsContext = TrainingContext[SelectorTrain | SelectorAdd]
 ChoiceContext = TrainingContext[SelectorTrain | SelectorAdd | SelectorBalance]
 """Of a job that chooses a representation set."""
 
