@@ -75,7 +75,7 @@ def _answers(
 
 
 def _load(context: ComparisonContext, weights: Path) -> Any:
-    """The base model in its stored precision with the trained weights."""
+    """The base model, not quantised, with the trained weights."""
     from services.trainer.training.moe_lora import load_experts, with_experts
     from shared.model.base import load_model
     from shared.model.merge import with_adapter

@@ -211,7 +211,6 @@ def _arguments(config: LoraSettings, work_dir: Path, *, on_cpu: bool) -> Trainin
         use_cpu=on_cpu,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = (
-            1  # else it would merge planned batches over all visible GPUs; `launcher` is for several GPUs
-        )
+        # Else it would merge planned batches over all visible GPUs; several GPUs need a launcher.
+        arguments._n_gpu = 1
     return arguments

@@ -7,8 +7,9 @@ from services.trainer.training.sequences import IGNORED
 
 
 def balanced_loss(logits: Tensor, labels: Tensor, tasks: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean of the tasks' mean cross-entropies in a batch, weighted by their rows' weights.
+    """Return the weighted sum of the tasks' mean cross-entropies in a batch; for a single task it is the plain mean.
 
+    The weight of a task is the sum of its rows' `weights`, divided by the number of rows in the batch.
     A task gets no more weight from long answers (Liu et al. 2024, MFTCoder, the data-balanced loss), nor from many
     rows. The row weights (`balanced`) are needed for the latter: a batch holds rows of similar length, so of few tasks.
     `logits` are `[..., classes]`, `labels` `[batch, answer]` with `IGNORED` for padding, the others `[batch]`.

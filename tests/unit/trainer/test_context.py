@@ -33,8 +33,8 @@ def job(job_id="j", attempt=0):
     return Job(id=job_id, attempt=attempt, **fixed)
 
 
-def context_of(held, clients):
-    return TrainingContext(held, HeldJob(held), ADAPTER, clients)
+def context_of(attempt, clients):
+    return TrainingContext(attempt, HeldJob(attempt), ADAPTER, clients)
 
 
 def test_an_attempt_gets_an_empty_folder_and_those_of_the_jobs_killed_attempts_go(clients):
