@@ -148,7 +148,8 @@ config = LoraSettings(rank=4, epochs=100, batch_size=1, max_length=128)
 rows = [InstructionRow("Echo.", str(number), "odd") for number in range(1000)]
 callbacks = Callbacks(on_progress=lambda step: print(step.step, flush=True))
 train_adapter(
-    base, load_tokenizer(base), rows, config=config, work_dir=Path({str(tmp_path)!r}), callbacks=callbacks, launcher={TWO!r}
+    base, load_tokenizer(base), rows, config=config, work_dir=Path({str(tmp_path)!r}),
+    callbacks=callbacks, launcher={TWO!r},
 )
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as trainer:
