@@ -15,7 +15,7 @@ from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, by_label, need_data, read
 from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.routing import calibration_error
-from services.trainer.evaluation.selector import SelectorScores, calibrated, route_rows, selections
+from services.trainer.evaluation.selector import SelectorScores, calibrate, route_rows, selections
 from services.trainer.training.light import fit_light
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
@@ -84,7 +84,7 @@ def trained(
         return SelectorScores(light.score([text for text, _ in pairs]), None)
 
     draft = ReleaseSelector(labels=tuple(light.labels), light="benchmark")
-    selector, _ = calibrated(draft, score(validation), [label for _, label in validation], target)
+    selector, _ = calibrate(draft, score(validation), [label for _, label in validation], target)
     return selector, score
 
 

@@ -22,7 +22,7 @@ from services.trainer.data.representation import mixed
 from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.generate import generate_greedily
 from services.trainer.evaluation.routing import Routed, calibration_error
-from services.trainer.evaluation.selector import SelectorScores, calibrated, readings, selections
+from services.trainer.evaluation.selector import SelectorScores, calibrate, calibrated_probabilities, selections
 from services.trainer.training.light import fit_light
 from services.trainer.training.loop import Callbacks, Progress
 from services.trainer.training.lora import train_selector
@@ -134,7 +134,7 @@ def measure(bench: Benchmark, head: Path) -> list[Row]:
         chosen = [
             SelectorScores(*(part[n].scores if n in names else None for n in ("light", "llm"))) for part in (seen, test)
         ]
-        selector, _ = calibrated(draft, chosen[0], [label for _, label in bench.validation], target)
+        selector, _ = calibrate(draft, chosen[0], [label for _, label in bench.validation], target)
         return judge(selector, chosen[1])
 
     # The 12 tasks have no background: nothing is rejected there, and no line may be drawn as if something were.
@@ -184,7 +184,7 @@ def generation_cost(bench: Benchmark, base: Path, tokenizer: Any, scorer: Scorer
 
 
 def judge(selector: ReleaseSelector, scores: SelectorScores) -> Judged:
-    found = np.array([probabilities for probabilities, _ in readings(selector, scores)])
+    found = np.array([probabilities for probabilities, _ in calibrated_probabilities(selector, scores)])
     real = [column for column, label in enumerate(selector.labels) if label != BACKGROUND]
     said = selections(selector, scores)
     return Judged(

@@ -40,11 +40,11 @@ def measure(
     if release is None:
         return _answers_of_result(result, grid.overlapping) if "score" in result else Found({})
     assert release.selector is not None
-    rows, reader = bench.rows.test(case), bench.reader(max_tokens)
+    rows, scorer = bench.rows.test(case), bench.scorer(max_tokens)
     is_deletion = case.condition.kind == "selector.delete"
-    routed = measure_parts(release.selector, rows, grid.overlapping, reader, as_served=is_deletion)
+    routed = measure_parts(release.selector, rows, grid.overlapping, scorer, as_served=is_deletion)
     if is_deletion:
-        return Found(routed, deleted=_fates(release.selector, bench.rows.test_of(case.job["labels"], case), reader))
+        return Found(routed, deleted=_fates(release.selector, bench.rows.test_of(case.job["labels"], case), scorer))
     if not case.condition.adapters:
         return Found(routed)
     answered = _answers_of_release(case, release, rows, grid, bench)
@@ -55,11 +55,11 @@ def measure_parts(
     selector: ReleaseSelector,
     rows: HeldOutRows,
     overlapping: Collection[str],
-    reader: "SelectorScorer",
+    scorer: "SelectorScorer",
     *,
     as_served: bool = False,
 ) -> dict[Part, Measured]:
-    """Joint accuracy and confusion of the selector and of each of its parts alone, from one reading of the rows.
+    """Joint accuracy and confusion of the selector and of each of its parts, from one scoring of the rows.
 
     These reject nothing, as the paper's selectors do; `served` is the selector with the line that it draws.
     """
@@ -69,18 +69,18 @@ def measure_parts(
     parts: dict[Part, ReleaseSelector] = dict(parts_of(selector).items())
     if as_served:
         parts["served"] = selector
-    scores = reader.read(selector, _texts(selector, rows))
+    scores = scorer.score(selector, _texts(selector, rows))
     return {
         part: _measured(routing.measure(route_rows(own, scores, rows.gold)).confusion, overlapping)
         for part, own in parts.items()
     }
 
 
-def _fates(selector: ReleaseSelector, rows: HeldOutRows, reader: "SelectorScorer") -> dict[str, Any]:
+def _fates(selector: ReleaseSelector, rows: HeldOutRows, scorer: "SelectorScorer") -> dict[str, Any]:
     from services.trainer.evaluation.routing import fates
     from services.trainer.evaluation.selector import route_rows
 
-    routed = route_rows(selector, reader.read(selector, _texts(selector, rows)), rows.gold)
+    routed = route_rows(selector, scorer.score(selector, _texts(selector, rows)), rows.gold)
     return {label: fate._asdict() for label, fate in fates(routed).items()}
 
 

@@ -42,8 +42,8 @@ class Session:
             return False
         return True
 
-    def reader(self, max_tokens: int) -> "SelectorScorer":
-        """Reads rows with a stored selector as the service does, in this process."""
+    def scorer(self, max_tokens: int) -> "SelectorScorer":
+        """A scorer that scores rows with a stored selector as the service does, in this process."""
         from services.trainer.evaluation.selector import SelectorScorer
         from shared.model.base import load_tokenizer
         from shared.model.hardware import limit_threads

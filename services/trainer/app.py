@@ -3,7 +3,7 @@
 import shutil
 
 from services.trainer import metrics
-from services.trainer.context import TrainingContext
+from services.trainer.context import TrainerClients, attempt_folder
 from services.trainer.handlers import train
 from shared.adapter_files import BaseShapes
 from shared.model import memory
@@ -17,7 +17,7 @@ from shared.worker.attempt import Attempt
 from shared.worker.service import Service, end_on_sigterm, publish_base_model
 
 IDLE_SECONDS = 120.0
-"""How long a trainer that is to do one job waits for it: its message may be lost, and comes again."""
+"""How long a trainer with `once` waits for its job: a lost message is sent again within this time."""
 
 
 def main(*, once: bool = False) -> None:
@@ -30,14 +30,13 @@ def main(*, once: bool = False) -> None:
     service = Service(settings, "trainer", [TRAIN_QUEUE], concurrency=1)
     base_folder = resolve_base_model(settings)
     publish_base_model(service, base_model_id(base_folder), BaseShapes.from_folder(base_folder).to_dict())
-    context = TrainingContext(
+    clients = TrainerClients(
         base_folder=base_folder,
         base_model=base_model_id(base_folder),
         tokenizer=load_tokenizer(base_folder),
         registry=service.registry,
         store=service.store,
         ledger=service.ledger,
-        events=service.events,
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=settings.store_patience_seconds,
         encoder_folder=settings.encoder,
@@ -45,12 +44,11 @@ def main(*, once: bool = False) -> None:
     )
 
     def work(attempt: Attempt) -> None:
-        job = attempt.job
         try:
-            train(attempt, context)
+            train(attempt, clients)
         finally:
             metrics.clear()
-            shutil.rmtree(context.work_dir / f"{job.id}-{job.attempt}", ignore_errors=True)
+            shutil.rmtree(attempt_folder(clients, attempt.job), ignore_errors=True)
             memory.return_free_memory()
 
     service.on(TaskName.TRAIN, work)

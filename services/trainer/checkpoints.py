@@ -1,4 +1,4 @@
-"""A running job's checkpoints in the object store, so that any trainer can go on where a killed one was."""
+"""A running job's checkpoints in the object store, from which any trainer can resume after another was killed."""
 
 import json
 import tarfile
@@ -12,7 +12,7 @@ from shared.registry.store import ObjectStore
 
 
 class Checkpoints:
-    """What a job's attempts leave to the next: the newest checkpoint of each of its runs, and what is settled already.
+    """The newest checkpoint of each run of a job, and the results that its attempts share.
 
     A job that trains once has one run, without a name.
     """
@@ -31,11 +31,11 @@ class Checkpoints:
                 archive.add(folder, arcname=f"checkpoint-{step}")
             self._store.put_file(own, Path(file.name))
         for key in self._tars():
-            if key < own:  # a stale attempt must not remove what the living one has stored since
+            if key < own:  # a stale attempt must not remove a later checkpoint of the current one
                 self._store.delete(key)
 
     def restore(self, into: Path) -> Path | None:
-        """Unpack the newest checkpoint below `into`; answers its folder, or None where there is none."""
+        """Unpack the newest checkpoint below `into`; returns its folder, or None where there is none."""
         for key in reversed(self._tars()):
             try:
                 self._store.get_file(key, into / "checkpoint.tar")
@@ -48,7 +48,7 @@ class Checkpoints:
         return None
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What the job settled under this name; where nothing is yet, what `make` answers is from now on."""
+        """The result that the job stored under this name; the first call stores what `make` returns."""
         key = f"{self._job}{name}.json"
         try:
             stored: dict[str, Any] = json.loads(self._store.get(key))
@@ -58,7 +58,7 @@ class Checkpoints:
         return stored
 
     def drop(self) -> None:
-        """Remove all of it: the job has ended."""
+        """Remove everything of the job, which has ended."""
         for key in self._store.keys(self._job):
             self._store.delete(key)
 

@@ -1,12 +1,12 @@
-"""What every training job works with: the base model's parts, the registry, and the way to report and to resume."""
+"""What a training job works with: the clients of the trainer, and the job with its lease and its body."""
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import structlog
 
@@ -14,12 +14,13 @@ from services.trainer import metrics
 from services.trainer.checkpoints import Checkpoints
 from shared.contracts.jobs import Job
 from shared.contracts.rows import Row
+from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
 from shared.errors import Invalid, Unavailable
 from shared.ledger import Ledger
 from shared.observability import tracing
 from shared.registry import Registry
 from shared.registry.store import ObjectStore
-from shared.worker.event_writer import EventWriter
+from shared.worker.attempt import Attempt
 from shared.worker.leases import HeldJob
 from shared.worker.retry import RetryingStore
 
@@ -30,41 +31,74 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 MIN_ROWS = 4
+BodyT_co = TypeVar("BodyT_co", bound=TrainingBody, covariant=True)
+OtherT = TypeVar("OtherT", bound=TrainingBody)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingContext:
-    """The parts of the trainer process; none of them changes between jobs."""
+class TrainerClients:
+    """What the trainer process is made of; nothing of it changes between jobs."""
 
     base_folder: Path
     base_model: str
     tokenizer: "PreTrainedTokenizerBase"
     registry: Registry
     store: ObjectStore
-    """The store as it is, for what can do without; the registry's is the same, or waits (see `waiting`)."""
+    """The store without retries, for objects that a job can do without; see `waiting` for the registry's."""
     ledger: Ledger
-    events: EventWriter
     work_dir: Path
     store_patience_seconds: float
     encoder_folder: Path | None = None
-    """The sentence encoder that jobs may choose data by."""
+    """The sentence encoder that a job may choose data by."""
     training_launcher: str = ""
-    """The command that starts the processes of a training; empty where it runs in the trainer's own."""
+    """The command that starts the processes of a training; where it is empty, the trainer's process trains."""
 
-    def waiting(self, held: HeldJob) -> "TrainingContext":
-        """The same workshop, whose registry waits for the object store as long as this job may."""
-        patient = RetryingStore(self.store, held, self.store_patience_seconds)
+    def waiting(self, lease: HeldJob) -> "TrainerClients":
+        """The same clients, with a registry that waits up to `store_patience_seconds` for the object store."""
+        patient = RetryingStore(self.store, lease, self.store_patience_seconds)
         return replace(self, registry=self.registry.with_store(patient))
 
-    def report(self, job: Job, stage: str, **more: Any) -> None:
-        """Tell the job's readers how far it is."""
-        self.events.put(job, "progress", {"stage": stage, **more})
-        if stage != "training":  # each step's
+
+@dataclass(frozen=True, slots=True)
+class TrainingContext(Generic[BodyT_co]):
+    """One attempt at a training job: the one argument of every function that works on a job."""
+
+    attempt: Attempt
+    body: BodyT_co
+    clients: TrainerClients
+
+    def with_body(self, body: OtherT) -> "TrainingContext[OtherT]":
+        """The same attempt, typed by a body whose kind the caller has found out."""
+        return TrainingContext(self.attempt, body, self.clients)
+
+    @property
+    def job(self) -> Job:
+        """The job as it was when the attempt began."""
+        return self.attempt.job
+
+    @property
+    def lease(self) -> HeldJob:
+        """What keeps the job this attempt's, and passes on that it has to stop."""
+        return self.attempt.lease
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of the clients."""
+        return self.clients.registry
+
+    def check(self) -> None:
+        """Raise `Cancelled` where the job has to stop."""
+        self.lease.check()
+
+    def report(self, stage: str, **more: Any) -> None:
+        """Publish the stage that the job has reached as a progress event."""
+        self.attempt.emit("progress", {"stage": stage, **more})
+        if stage != "training":  # this one is published at each step
             tracing.event(stage)
 
-    def rows(self, job: Job, dataset: str, label: str) -> list[Row]:
-        """The rows of a data set for a label; raises `Invalid` where too few to learn from and be tested on."""
-        rows = self.rows_of(job, dataset, label)
+    def rows(self, dataset: str, label: str) -> list[Row]:
+        """The rows of a data set for a label; raises `Invalid` where there are too few to train and validate on."""
+        rows = self.rows_of(dataset, label)
         if len(rows) < MIN_ROWS:
             raise Invalid(
                 "dataset_too_small",
@@ -73,66 +107,71 @@ class TrainingContext:
             )
         return rows
 
-    def rows_of(self, job: Job, dataset: str, label: str) -> list[Row]:
+    def rows_of(self, dataset: str, label: str) -> list[Row]:
         """The rows of a data set that carry this label or none."""
-        return [row for row in self.registry.rows(job.tenant_id, dataset) if row.label in ("", label)]
+        return [row for row in self.registry.rows(self.job.tenant_id, dataset) if row.label in ("", label)]
 
-    def checkpoints(self, job: Job, run: str = "") -> Checkpoints:
+    def checkpoints(self, run: str = "") -> Checkpoints:
         """The checkpoints of one of the job's runs in the store."""
-        return Checkpoints(self.registry.store, job.id, run)
+        return Checkpoints(self.registry.store, self.job.id, run)
 
-    def callbacks(self, job: Job, held: HeldJob, kind: str, run: str = "") -> "Callbacks":
-        """Progress to the ledger, checkpoints to the store where it answers, a stop within one step."""
+    def callbacks(self, run: str = "") -> "Callbacks":
+        """Callbacks of a run: they publish progress, store checkpoints, and stop the run within one step."""
         from services.trainer.training.loop import Callbacks
 
         def on_progress(progress: "Progress") -> None:
-            metrics.show(kind, progress)
-            self.report(job, "training", **progress._asdict())
+            metrics.show(self.body.kind, progress)
+            self.report("training", **progress._asdict())
 
         def on_checkpoint(folder: Path, step: int) -> None:
             try:
-                Checkpoints(self.store, job.id, run).save(folder, step)
-            except Unavailable as error:  # a missed checkpoint costs nothing unless the trainer dies, too
+                Checkpoints(self.clients.store, self.job.id, run).save(folder, step)
+            except Unavailable as error:  # the job needs this checkpoint only if the trainer dies as well
                 metrics.CHECKPOINTS.labels("missed").inc()
                 log.warning("checkpoint_missed", step=step, error=error.detail)
                 return
             metrics.CHECKPOINTS.labels("stored").inc()
-            self.report(job, "checkpoint", step=step)
+            self.report("checkpoint", step=step)
 
-        return Callbacks(on_progress, on_checkpoint, lambda: held.must_stop)
+        return Callbacks(on_progress, on_checkpoint, lambda: self.lease.must_stop)
 
-    def resume_from(self, job: Job, into: Path, run: str = "") -> Path | None:
-        """The last checkpoint of this run by an attempt that was killed, if any."""
-        folder = self.checkpoints(job, run).restore(into / "resume")
+    def resume_from(self, into: Path, run: str = "") -> Path | None:
+        """The last checkpoint that a killed attempt stored for this run; None where there is none."""
+        folder = self.checkpoints(run).restore(into / "resume")
         if folder:
-            self.report(job, "resuming", step=int(folder.name.rsplit("-", 1)[1]))
+            self.report("resuming", step=int(folder.name.rsplit("-", 1)[1]))
         return folder
 
-    def forget_checkpoints(self, job: Job) -> None:
-        """Remove what a job that has ended left for its next attempt."""
-        try:
-            Checkpoints(self.store, job.id).drop()
-        except Unavailable as error:
-            log.warning("checkpoints_left", error=error.detail)
-
-    def folder(self, job: Job) -> Path:
-        """An empty working folder of this attempt; what killed attempts of the job left here is removed."""
-        for left in self.work_dir.glob(f"{job.id}-*"):
+    def folder(self) -> Path:
+        """An empty working folder of this attempt; folders of the job's killed attempts are removed."""
+        for left in self.clients.work_dir.glob(f"{self.job.id}-*"):
             shutil.rmtree(left, ignore_errors=True)
-        folder = self.work_dir / f"{job.id}-{job.attempt}"
+        folder = attempt_folder(self.clients, self.job)
         folder.mkdir(parents=True)
         return folder
 
     @contextmanager
     def temporary(self) -> Iterator[Path]:
-        """A folder for what is stored elsewhere at once."""
-        self.work_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.work_dir) as folder:
+        """A folder for files that are stored elsewhere before it closes."""
+        self.clients.work_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.clients.work_dir) as folder:
             yield Path(folder)
 
 
-def need_outputs(rows: Sequence[Row], what: str) -> None:
-    """Raise `Invalid` where rows without an answer would teach nothing."""
-    lacking = sum(not row.output for row in rows)
-    if lacking:
-        raise Invalid("output_missing", f"{what}: {lacking} of {len(rows)} rows have no output; add it or drop them")
+AnyContext = TrainingContext[TrainingBody]
+SelectorContext = TrainingContext[SelectorBody]
+NewLabelsContext = TrainingContext[SelectorTrain | SelectorAdd]
+"""Of a job that brings new labels."""
+
+
+def attempt_folder(clients: TrainerClients, job: Job) -> Path:
+    """The working folder of an attempt; it goes when the attempt ends."""
+    return clients.work_dir / f"{job.id}-{job.attempt}"
+
+
+def forget_checkpoints(clients: TrainerClients, job: Job) -> None:
+    """Remove the checkpoints of a job that has ended; they stay where the store does not answer."""
+    try:
+        Checkpoints(clients.store, job.id).drop()
+    except Unavailable as error:
+        log.warning("checkpoints_left", error=error.detail)

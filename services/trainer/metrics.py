@@ -1,4 +1,4 @@
-"""What only a trainer measures: the run that is on; the gauges go with it."""
+"""Metrics of the trainer: those of the current run, and counters over all runs."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ for _outcome in ("stored", "missed"):
 
 
 def show(kind: str, progress: "Progress") -> None:
-    """Show a step of a run."""
+    """Set the gauges to a step of the current run."""
     LOSS.labels(kind).set(progress.loss)
     PROGRESS.labels(kind).set(progress.step / max(1, progress.steps))
     SECONDS_LEFT.labels(kind).set(progress.seconds_left)
@@ -25,6 +25,6 @@ def show(kind: str, progress: "Progress") -> None:
 
 
 def clear() -> None:
-    """Show no run any more."""
+    """Remove the gauges when the run has ended."""
     for gauge in (LOSS, PROGRESS, SECONDS_LEFT):
         gauge.clear()

@@ -11,7 +11,7 @@ RUNNERS_UP = 3
 
 DecidedBy = Literal["light", "llm", "both"]
 
-Row = Sequence[float]
+LabelScores = Sequence[float]
 """Log-probabilities of a selector's labels, in its order, before calibration."""
 
 
@@ -23,18 +23,18 @@ class Candidate(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What the selector says of one text; `label` is empty where it was rejected."""
+    """The selector's decision about one text; `label` is empty where it was rejected."""
 
     label: str
     best: Candidate
     """The most probable real label, whether it was taken or not."""
     confidence: float
-    """In it, between 0 and 1: what the release's threshold is compared with."""
+    """Confidence in `best`, between 0 and 1; the release's threshold is compared with it."""
     runners_up: list[Candidate]
     label_set: list[str]
-    """Every real label probable enough that together they hold the right one as often as the release states."""
+    """The conformal set: real labels that hold the right one with the coverage that the release states."""
     by: DecidedBy
-    """Who was asked."""
+    """The parts of the selector that scored the text."""
 
     def as_fields(self, selector: ReleaseSelector) -> dict[str, Any]:
         """The form in which ledger and API show it."""
@@ -53,36 +53,38 @@ class Selection(NamedTuple):
         }
 
 
-def selection_text(reading: SelectorText, text: str, instruction: str = "") -> str:
-    """What a selector reads, trained or serving: the input alone (as in the paper), or the instruction and it."""
-    return f"{instruction}\n{text}" if instruction and reading == "instruction+input" else text
+def selection_text(text_fields: SelectorText, text: str, instruction: str = "") -> str:
+    """The text that a selector reads, in training or serving: the input (as the paper), or instruction and input."""
+    return f"{instruction}\n{text}" if instruction and text_fields == "instruction+input" else text
 
 
-def select(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[], Row]) -> Selection:
-    """Ask the light selector first, and the language model only where that one is not sure; then decide.
+def select(selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Callable[[], LabelScores]) -> Selection:
+    """Score the text with the light selector, and where its confidence is low with the language model; then decide.
 
-    A selector of one kind asks that one alone. `light` and `llm` are called at most once each.
+    A selector of one kind uses its only part. `light` and `llm` return the scores, and are called at most once each.
     """
-    return decide(selector, *read(selector, light, llm))
+    return decide(selector, *label_probabilities(selector, light, llm))
 
 
-def read(selector: ReleaseSelector, light: Callable[[], Row], llm: Callable[[], Row]) -> tuple[list[float], DecidedBy]:
-    """Calibrated probabilities of the labels, and who was asked; see `select`."""
+def label_probabilities(
+    selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Callable[[], LabelScores]
+) -> tuple[list[float], DecidedBy]:
+    """Calibrated probabilities of the labels, and the parts that were used; see `select`."""
     if not selector.light:
         return _calibrated([(selector.llm_weight, llm())]), "llm"
-    quick = light()
-    alone = alone_probabilities(selector, quick)
-    if not selector.llm or max(alone) >= selector.cascade_threshold:
-        return alone, "light"
-    return _calibrated([(selector.light_weight, quick), (selector.llm_weight, llm())]), "both"
+    light_scores = light()
+    by_light = light_probabilities(selector, light_scores)
+    if not selector.llm or max(by_light) >= selector.cascade_threshold:
+        return by_light, "light"
+    return _calibrated([(selector.light_weight, light_scores), (selector.llm_weight, llm())]), "both"
 
 
-def alone_probabilities(selector: ReleaseSelector, light: Row) -> list[float]:
-    """What the light selector says where it is asked alone, calibrated; in the order of the labels."""
-    return _calibrated([(selector.light_alone_weight, light)])
+def light_probabilities(selector: ReleaseSelector, scores: LabelScores) -> list[float]:
+    """Calibrated probabilities by the light selector only, in the order of the labels."""
+    return _calibrated([(selector.light_alone_weight, scores)])
 
 
-def decide(selector: ReleaseSelector, probabilities: Row, by: DecidedBy) -> Selection:
+def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: DecidedBy) -> Selection:
     """Take the best real label where its confidence reaches the release's threshold, and none otherwise."""
     ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
     best, *others = real = [c for c in ranked if c.label != BACKGROUND]
@@ -95,7 +97,7 @@ def decide(selector: ReleaseSelector, probabilities: Row, by: DecidedBy) -> Sele
 def _confidence(ranked: Sequence[Candidate], best: Candidate, none_weight: float) -> float:
     """The best label's probability, its odds divided by the probability of `BACKGROUND` to the power of its weight.
 
-    Two texts may be equally unsure, one between two labels and one between a label and none: this tells them apart.
+    This separates a text between two labels from a text between a label and none, where `best` is equally probable.
     """
     none = next((c.probability for c in ranked if c.label == BACKGROUND), 1.0)
     others = sum(c.probability for c in ranked if c is not best)
@@ -103,8 +105,8 @@ def _confidence(ranked: Sequence[Candidate], best: Candidate, none_weight: float
     return best.probability / (best.probability + against) if best.probability else 0.0
 
 
-def _calibrated(scores: Sequence[tuple[float, Row]]) -> list[float]:
-    """The weighted product of what several say, as probabilities (Hinton 2002: a product of experts)."""
+def _calibrated(scores: Sequence[tuple[float, LabelScores]]) -> list[float]:
+    """The weighted product of several parts' scores, as probabilities (Hinton 2002: a product of experts)."""
     columns = zip(*(row for _, row in scores), strict=True)
     totals = [sum(weight * score for (weight, _), score in zip(scores, column, strict=True)) for column in columns]
     top = max(totals)

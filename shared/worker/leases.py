@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import structlog
 
@@ -63,11 +63,6 @@ class HeldJob:
         """Raise `Cancelled` where the end was asked for."""
         if self.must_stop:
             raise Cancelled("cancelled", f"job {self.job.id} was stopped ({self.reason})")
-
-    def release_unfinished(self) -> NoReturn:
-        """End this attempt without a result: the job waits in its queue again, and no lease counts as lost."""
-        self.stop("drain")
-        raise Cancelled("given_back", f"job {self.job.id} goes back to its queue")
 
 
 class LeaseKeeper:

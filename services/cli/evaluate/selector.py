@@ -48,9 +48,9 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     base = resolve_base_model(settings)
     texts = texts_to_read(selector, rows, text)
     gold = [r.label for r in rows]
-    reader = SelectorScorer(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
-    light, light_ms = _timed(lambda: reader.light(selector, texts), len(texts)) if selector.light else (None, 0.0)
-    llm, llm_ms = _timed(lambda: reader.llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
+    scorer = SelectorScorer(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
+    light, light_ms = _timed(lambda: scorer.score_light(selector, texts), len(texts)) if selector.light else (None, 0.0)
+    llm, llm_ms = _timed(lambda: scorer.score_llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
     scores = SelectorScores(light, llm)
     said = selections(selector, scores)
     routed = route_rows(selector, scores, gold)
@@ -78,8 +78,8 @@ def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: 
     """
     if text not in ("", "input", "instruction+input"):
         raise Invalid("text_unknown", f"--text is input or instruction+input, not {text!r}")
-    reading = cast("SelectorText", text) or selector.text
-    return [selection_text(reading, r.row.input, r.row.instruction) for r in rows]
+    text_fields = cast("SelectorText", text) or selector.text
+    return [selection_text(text_fields, r.row.input, r.row.instruction) for r in rows]
 
 
 def _sets(selector: ReleaseSelector, said: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:

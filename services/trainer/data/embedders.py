@@ -1,6 +1,6 @@
-"""Texts to vectors: by the base model's input embedding, its hidden states, or a sentence encoder (paper, section 3.3).
+"""Texts as vectors: by the base model's input embedding, its hidden states, or a sentence encoder (paper, section 3.3).
 
-The last two run a model over padded batches and take the mean over each text's own tokens.
+Hidden states and sentence encoder run a model over padded batches and take the mean over each text's tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +25,11 @@ Embed = Callable[[Sequence[str]], Floats]
 """Texts -> `[n, hidden]` float32."""
 
 BATCH_TOKENS = 4096
-"""Padding included; the states of all layers are in memory at once."""
+"""Tokens of a batch, padding included; the states of all layers are in memory at once."""
 
 
 def embedder(
-    selection: RepresentationSettings,
+    settings: RepresentationSettings,
     base_folder: Path,
     tokenizer: "PreTrainedTokenizerBase",
     *,
@@ -38,15 +38,15 @@ def embedder(
 ) -> Embed:
     """Return the embedder that the settings name.
 
-    `check` is called before each batch that a model runs on and may raise to end it. Raises `Invalid` where the model,
-    its layer or the encoder is not there.
+    `check` is called before each batch of a model and may raise. Raises `Invalid` where the layer or the encoder does
+    not exist.
     """
-    if selection.embedder == "hidden-state":
-        return _hidden_state(base_folder, tokenizer, selection.hidden_layer, selection.max_tokens, check)
-    if selection.embedder == "sentence-transformers":
-        return _sentence_encoder(encoder_folder, selection.max_tokens, check)
+    if settings.embedder == "hidden-state":
+        return _hidden_state(base_folder, tokenizer, settings.hidden_layer, settings.max_tokens, check)
+    if settings.embedder == "sentence-transformers":
+        return _sentence_encoder(encoder_folder, settings.max_tokens, check)
     table = EmbeddingTable.from_folder(base_folder)
-    return lambda texts: table.vectors([encode_text(tokenizer, text) for text in texts], selection.pooling)
+    return lambda texts: table.vectors([encode_text(tokenizer, text) for text in texts], settings.pooling)
 
 
 def _hidden_state(
@@ -54,7 +54,7 @@ def _hidden_state(
 ) -> Embed:
     from shared.model.base import load_model
 
-    model = load_model(folder, "float32").base_model  # no logits: they are wider than all hidden states together
+    model = load_model(folder, "float32").base_model  # without logits, which are larger than all hidden states together
     config = model.config.get_text_config()
     if not -config.num_hidden_layers - 1 <= layer <= config.num_hidden_layers:
         raise Invalid(
@@ -98,7 +98,7 @@ def mean_states(
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows of like length together, each batch within `BATCH_TOKENS`; rows without tokens are left out."""
+    """Batches of rows of similar length, within `BATCH_TOKENS` each; rows without tokens are left out."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) + 1) * lengths[row] > BATCH_TOKENS:

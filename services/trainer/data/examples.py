@@ -1,4 +1,4 @@
-"""The rows a training job works on."""
+"""The rows of trainings: instruction examples for adapters, labelled texts for selectors."""
 
 from typing import NamedTuple
 

@@ -8,9 +8,9 @@ from shared.contracts.training import Clustering, Distance
 Floats = NDArray[np.float32]
 
 ITERATIONS = 8
-"""From seeds this good, later ones take off less than half a percent of the inertia."""
+"""After greedy seeding, further iterations lower the inertia by less than half a percent."""
 DRAWN, KEPT = 64, 16
-"""Rows drawn in a round of seeding, and as many of them as become seeds."""
+"""Number of rows drawn in a round of seeding, and how many of them become seeds."""
 
 
 def cluster(
@@ -18,8 +18,8 @@ def cluster(
 ) -> Floats:
     """Return `[k, hidden]` centroids of `vectors` `[n, hidden]`, n at least k.
 
-    `ip` and `cos` cluster on the sphere: directions, weighted by their lengths with `ip` and alike with `cos`;
-    with `paper-code` every distance clusters as `l2` does. Deterministic for a seed.
+    `ip` and `cos` cluster directions on the sphere: `ip` weights them by their lengths, `cos` equally. With
+    `paper-code` every distance clusters as `l2` does. The result is deterministic for a seed.
     """
     if clustering == "paper-code" or distance == "l2":
         points = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -30,34 +30,34 @@ def cluster(
 
 
 def seeds(vectors: Floats, k: int, seed: int) -> Floats:
-    """Return `k` rows to start from, `[k, hidden]`: greedy k-means++ in rounds, so that most of it is one product.
+    """Return `k` start rows `[k, hidden]` by greedy k-means++, in rounds that need one matrix product each.
 
-    A round draws rows by their squared distance to the seeds so far (Arthur and Vassilvitskii 2007), many at once
-    (Bahmani et al. 2012), and keeps, one by one, those that lower the inertia most.
+    A round draws many rows at once (Bahmani et al. 2012) by their squared distance to the seeds so far (Arthur and
+    Vassilvitskii 2007), and keeps, one by one, those that lower the inertia most.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     squares = np.einsum("nh,nh->n", vectors, vectors)
-    first = int(dice.integers(len(vectors)))
+    first = int(rng.integers(len(vectors)))
     chosen, nearest = [first], _distances(vectors, squares, [first])[0]
     while len(chosen) < k:
-        drawn = _draw(nearest, dice)
+        drawn = _draw(nearest, rng)
         distances = _distances(vectors, squares, drawn)
         for _ in range(min(KEPT, k - len(chosen))):
-            np.minimum(distances, nearest, out=distances)  # to the nearest seed, were this row one
+            np.minimum(distances, nearest, out=distances)  # to the nearest seed, if this row were a seed
             best = int(distances.sum(axis=1).argmin())
             nearest = distances[best].copy()
             chosen.append(drawn[best])
     return vectors[chosen]
 
 
-def _draw(weights: Floats, dice: np.random.Generator) -> list[int]:
+def _draw(weights: Floats, rng: np.random.Generator) -> list[int]:
     totals = np.cumsum(weights, dtype=np.float64)
-    places = np.searchsorted(totals, dice.random(DRAWN) * totals[-1], side="right")
-    return [int(place) for place in np.minimum(places, len(weights) - 1)]
+    drawn = np.searchsorted(totals, rng.random(DRAWN) * totals[-1], side="right")
+    return [int(row) for row in np.minimum(drawn, len(weights) - 1)]
 
 
 def _distances(vectors: Floats, squares: Floats, rows: list[int]) -> Floats:
-    """Squared distances of these rows to all, `[rows, n]`."""
+    """Squared distances of these rows to all rows, `[rows, n]`."""
     found = vectors[rows] @ vectors.T
     found *= -2
     found += squares
@@ -81,6 +81,6 @@ def _lloyd(points: Floats, start: Floats, *, is_spherical: bool) -> Floats:
 
 
 def normalised(vectors: Floats) -> Floats:
-    """Return the vectors at length 1; one of length 0 stays as it is."""
+    """Return the vectors scaled to length 1; vectors of length 0 stay as they are."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The rows that stand for a task: the nearest real ones to the centroids of its vectors (paper, algorithm 1)."""
+"""The rows that represent a task: the real rows nearest to the centroids of its vectors (paper, algorithm 1)."""
 
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,8 @@ def representative_rows(
 ) -> list[int]:
     """Return the sorted indices of different rows of `vectors` `[n, hidden]`, one for each of `k` centroids.
 
-    Where centroids share their nearest row, `top-up` gives each of the others the nearest row that is still free, so
-    that there are `min(k, n)`; with `report` there are fewer. Deterministic for a seed.
+    Where centroids share their nearest row, `top-up` gives all but one of them the nearest row that is still free, so
+    that there are `min(k, n)` rows; with `report` there are fewer. The result is deterministic for a seed.
     """
     if k >= len(vectors):
         return list(range(len(vectors)))
@@ -47,9 +47,9 @@ def _next_nearest(vectors: Floats, centroids: Floats, taken: set[int], distance:
     for start in range(0, len(centroids), TOPPED_UP_AT_ONCE):
         some = centroids[start : start + TOPPED_UP_AT_ONCE]
         free = np.array(sorted(set(range(len(vectors))) - taken))
-        # The others of its batch can take no more rows than they are: so deep, a centroid finds one that is free.
-        for places in _nearest(vectors[free], some, min(len(some), len(free)), distance):
-            row = next(int(row) for row in free[places] if int(row) not in taken)
+        # A batch of n centroids takes at most n rows, so one of the n nearest rows of each centroid is still free.
+        for nearest in _nearest(vectors[free], some, min(len(some), len(free)), distance):
+            row = next(int(row) for row in free[nearest] if int(row) not in taken)
             taken.add(row)
             found.append(row)
     return found

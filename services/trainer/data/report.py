@@ -1,4 +1,4 @@
-"""What a selector's data is like, said before anything is trained on it."""
+"""Counts, overlaps and warnings about a selector's data, for its user to read before the training."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,15 +14,16 @@ class LabelData(NamedTuple):
     """One label's rows and the representation set chosen among those that are not for validation."""
 
     texts: Sequence[str]
-    """Of all rows, as the selector reads them."""
+    """Texts of all rows, as the selector reads them."""
     outputs: Sequence[str]
     available: int
-    """Different texts to choose among."""
+    """Number of different texts to choose from."""
     chosen: int
+    """Number of chosen texts."""
 
 
 class Overlap(NamedTuple):
-    """How many texts stand under both labels, case and white space aside, and one of them."""
+    """Number of texts that both labels have, up to case and white space, and one of them."""
 
     labels: tuple[str, str]
     texts: int
@@ -46,7 +47,7 @@ def data_report(data: Mapping[str, LabelData], others: Mapping[str, Sequence[str
 
 
 def overlaps(texts: Mapping[str, Sequence[str]]) -> list[Overlap]:
-    """Return every pair of labels that share a text, those that share most first."""
+    """Return the pairs of labels that share texts, the largest overlap first."""
     labels_of: dict[str, set[str]] = {}
     for label, own in texts.items():
         for text in own:
@@ -62,18 +63,18 @@ def overlaps(texts: Mapping[str, Sequence[str]]) -> list[Overlap]:
 
 
 def only_output(outputs: Sequence[str]) -> str:
-    """Return the answer that all rows share, empty where there are several, or rows without one."""
+    """Return the answer that all rows share, empty where there are several answers or fewer than two rows."""
     return outputs[0] if len(outputs) > 1 and len(set(outputs)) == 1 else ""
 
 
 def one_output_warning(label: str, outputs: Sequence[str]) -> str:
-    """Return the sentence about a task whose rows have one answer alone, empty for any other."""
+    """Return a warning about a task whose rows all have the same answer, empty for any other task."""
     answer = only_output(outputs)[:EXAMPLE_CHARS]
     return f"{label}: all {len(outputs)} rows have the answer {answer!r}; this task cannot be learnt" if answer else ""
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of a text can be seen: white space, control and zero-width characters alone."""
+    """Whether a text shows nothing: it has only white space, control and zero-width characters."""
     return not any(char.isprintable() and not char.isspace() for char in text)
 
 

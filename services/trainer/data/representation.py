@@ -14,32 +14,32 @@ from shared.contracts.training import RepresentationSettings
 def representation_set(
     texts: Mapping[str, Sequence[str]],
     embed: Embed,
-    selection: RepresentationSettings,
+    settings: RepresentationSettings,
     *,
     seed: int = 0,
     check: Check = lambda: None,
 ) -> dict[str, list[str]]:
     """Return for each label its representative texts, all different, in source order.
 
-    A label with no more different texts than `rows_per_label` gives all it has. `check` is called before each label
-    and may raise to end it.
+    A label with at most `rows_per_label` different texts keeps all of them. `check` is called before each label and
+    may raise.
     """
     chosen = {}
     for label, rows in sorted(texts.items()):
         check()
-        chosen[label] = _representatives(list(dict.fromkeys(rows)), embed, selection, seed)
+        chosen[label] = _representatives(list(dict.fromkeys(rows)), embed, settings, seed)
     return chosen
 
 
-def _representatives(texts: list[str], embed: Embed, selection: RepresentationSettings, seed: int) -> list[str]:
-    if len(texts) <= selection.rows_per_label:
+def _representatives(texts: list[str], embed: Embed, settings: RepresentationSettings, seed: int) -> list[str]:
+    if len(texts) <= settings.rows_per_label:
         return texts
     rows = representative_rows(
         embed(texts),
-        selection.rows_per_label,
-        selection.distance,
-        clustering=selection.clustering,
-        shortfall=selection.shortfall,
+        settings.rows_per_label,
+        settings.distance,
+        clustering=settings.clustering,
+        shortfall=settings.shortfall,
         seed=seed,
     )
     return [texts[row] for row in rows]
@@ -48,8 +48,8 @@ def _representatives(texts: list[str], embed: Embed, selection: RepresentationSe
 def mixed(texts: Mapping[str, Sequence[str]], seed: int, *, equal: bool = True) -> list[SelectorRow]:
     """Return the training rows of all labels in seeded order.
 
-    With `equal`, each label comes as often as the largest, small sets repeat; without, each row comes once: the
-    retained share of an old label is meant to be smaller.
+    With `equal`, the rows of small labels repeat until each label has as many as the largest. Without it, each row
+    comes once, because the retained share of an old label is smaller on purpose.
     """
     largest = max((len(rows) for rows in texts.values()), default=0)
     rows = [

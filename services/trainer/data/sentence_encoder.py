@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SentenceEncoder:
-    """An encoder that takes the mean over a text's tokens, its start and end token among them."""
+    """An encoder that takes the mean over a text's tokens, including its start and end token."""
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
@@ -23,25 +23,25 @@ class SentenceEncoder:
     is_normalised: bool = False
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, its end cut off where it is too long."""
-        # A control token's name in a text stays text, as everywhere.
-        how = {"truncation": True, "max_length": self.max_tokens, "split_special_tokens": True}
-        return [self.tokenizer(text, **how)["input_ids"] for text in texts]
+        """The token ids of each text, truncated to `max_tokens`."""
+        # The name of a control token in a text is text, as everywhere.
+        options = {"truncation": True, "max_length": self.max_tokens, "split_special_tokens": True}
+        return [self.tokenizer(text, **options)["input_ids"] for text in texts]
 
     def finish(self, means: Floats) -> Floats:
-        """The vectors as the encoder's own modules leave them."""
+        """The vectors after the encoder's last module, which may normalise them."""
         return normalised(means) if self.is_normalised else means
 
 
 def load_encoder(folder: Path, max_tokens: int) -> SentenceEncoder:
-    """Load an encoder of at most `max_tokens` a text; raises `Invalid` where it does not load or takes no means."""
+    """Load an encoder that reads up to `max_tokens` of a text; raises `Invalid` where it fails or takes no means."""
     modules = [str(module["type"]).rsplit(".", 1)[-1] for module in _read(folder / "modules.json", [])]
     _check_modules(folder, modules)
     return replace(load_token_encoder(folder, max_tokens), is_normalised="Normalize" in modules)
 
 
 def load_token_encoder(folder: Path, max_tokens: int) -> SentenceEncoder:
-    """Load an encoder whose tokens alone are looked at, however it pools them; raises `Invalid` as `load_encoder`."""
+    """Load an encoder for its token vectors, without regard to its pooling; raises `Invalid` where it does not load."""
     import torch
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar

@@ -3,37 +3,42 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.trainer.context import TrainingContext, need_outputs
+from services.trainer.context import AnyContext
 from services.trainer.data.examples import InstructionRow
 from services.trainer.data.split import split_by_text
-from shared.contracts.jobs import Job
 from shared.contracts.rows import Row
+from shared.errors import Invalid
 
 VALIDATION_SHARE = 0.2
 
 
 class TaskRows(NamedTuple):
-    """Rows with their answers; no text is on both sides unless the caller's own data sets have it so."""
+    """Rows with their answers; no text is on both sides unless two data sets of the caller share it."""
 
     train: list[Row]
     validation: list[Row]
 
 
-def task_rows(
-    job: Job, label: str, dataset: str, context: TrainingContext, *, validation: str | None, seed: int
-) -> TaskRows:
-    """Read a label's rows; where no data set is named for `validation`, a share of them is kept back by `seed`.
+def task_rows(context: AnyContext, label: str, dataset: str, validation: str | None) -> TaskRows:
+    """Read a label's rows; where no data set is named for `validation`, a share of the rows is held out by the seed.
 
-    Raises `Invalid` where they are too few or lack answers.
+    Raises `Invalid` where there are too few rows, or rows without an answer.
     """
-    rows = context.rows(job, dataset, label)
-    need_outputs(rows, label)
+    rows = context.rows(dataset, label)
+    _check_outputs(rows, label)
     if validation:
-        return TaskRows(rows, context.rows_of(job, validation, label))
-    split = split_by_text(rows, lambda row: row.input, VALIDATION_SHARE, seed)
+        return TaskRows(rows, context.rows_of(validation, label))
+    split = split_by_text(rows, lambda row: row.input, VALIDATION_SHARE, context.body.settings.seed)
     return TaskRows(list(split.train), list(split.validation))
 
 
 def as_training(rows: Sequence[Row]) -> list[InstructionRow]:
-    """Rows of a data set as training reads them."""
+    """The rows of a data set in the form that training takes."""
     return [InstructionRow(row.instruction, row.input, row.output) for row in rows]
+
+
+def _check_outputs(rows: Sequence[Row], label: str) -> None:
+    """Raise `Invalid` where rows have no output: they would teach nothing."""
+    lacking = sum(not row.output for row in rows)
+    if lacking:
+        raise Invalid("output_missing", f"{label}: {lacking} of {len(rows)} rows have no output; add it or drop them")

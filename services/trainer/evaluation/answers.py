@@ -1,4 +1,4 @@
-"""How a task's answers are judged, and what a test set says of two ways to route (section 4.3, table 1)."""
+"""How a task's answers are judged, and the values behind the lines of table 1 (section 4.3)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -9,38 +9,38 @@ from shared.errors import Invalid
 TaskKind = Literal["classification", "generation"]
 
 ROWS_PER_ANSWER = 5
-"""A task is classification where each of its answers comes for at least so many rows on average."""
+"""A task is classification where it has at least this many rows for each distinct answer."""
 
 
 class Judged(NamedTuple):
-    """One row of a test set: where it belongs and went, and how good its answers are, from 0 to 1."""
+    """One row of a test set: its label, the selected label, and the scores of two answers, from 0 to 1."""
 
     label: str
     predicted: str
     oracle: float
-    """The answer of the adapter that the row's own label names."""
+    """Score of the answer by the adapter of the row's own label."""
     routed: float
-    """What the system answers."""
+    """Score of the answer by the system: by the adapter of the selected label."""
 
 
 def task_kinds(
     outputs: Mapping[str, Sequence[str]], classification: Collection[str] = (), generation: Collection[str] = ()
 ) -> dict[str, TaskKind]:
-    """Say of each label whether it is a classification task: as told, otherwise by `ROWS_PER_ANSWER`.
+    """Return the kind of each label's task: the one that is named for it, otherwise by `ROWS_PER_ANSWER`.
 
-    `outputs` are all the expected answers of a label. Raises `Invalid` for a told label that has no rows, or two kinds.
+    `outputs` are all expected answers of a label. Raises `Invalid` for a named label without rows or with two kinds.
     """
-    told: dict[str, TaskKind] = {
+    named: dict[str, TaskKind] = {
         **dict.fromkeys(generation, "generation"),
         **dict.fromkeys(classification, "classification"),
     }
-    wrong = (told.keys() - outputs.keys()) | (set(classification) & set(generation))
+    wrong = (named.keys() - outputs.keys()) | (set(classification) & set(generation))
     if wrong:
         raise Invalid(
             "task_kind_unclear",
             f"name each of {', '.join(sorted(wrong))} as one kind of task, and only where the data has rows of it",
         )
-    return {label: told.get(label) or _kind(own) for label, own in outputs.items()}
+    return {label: named.get(label) or _kind(own) for label, own in outputs.items()}
 
 
 def _kind(outputs: Sequence[str]) -> TaskKind:
@@ -49,14 +49,14 @@ def _kind(outputs: Sequence[str]) -> TaskKind:
 
 
 def exact_matches(answers: Iterable[str], expected: Iterable[str]) -> list[float]:
-    """1 for each answer that is the expected one, case and white space aside, and 0 for the others."""
+    """1 for each answer that equals the expected one up to case and white space, and 0 for the others."""
     return [float(same_text(a) == same_text(e)) for a, e in zip(answers, expected, strict=True)]
 
 
 def lines(rows: Sequence[Judged]) -> dict[str, dict[str, list[float]]]:
-    """What each line of table 1 is the mean of: line, label, a value per row.
+    """The values whose means are the lines of table 1: by line, then by label, one per row.
 
-    The selector alone is right or wrong about the label; oracle routing and routed are as good as their answers.
+    The line of the selector is 1 where it selects the row's label; the other lines are the scores of the answers.
     """
     own = {label: [row for row in rows if row.label == label] for label in sorted({row.label for row in rows})}
     return {

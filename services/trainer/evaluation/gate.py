@@ -11,7 +11,7 @@ _ROUNDING = 1e-9
 
 
 class Verdict(NamedTuple):
-    """The gate's answer, and why, one sentence per label that matters."""
+    """Whether the gate passes, with its reasons: one sentence for each label that fails, or one for all."""
 
     passed: bool
     sentences: list[str]
@@ -38,18 +38,18 @@ def judge(
 
 
 class Loss(NamedTuple):
-    """The kept label that lost most accuracy, and how much; an empty label and 0 where none is kept."""
+    """The largest loss of accuracy of a kept label, and that label; an empty label and 0 where no label is kept."""
 
     label: str
     accuracy: float
 
     def is_within(self, max_loss: float) -> bool:
-        """Whether the gate lets a kept label lose that much."""
+        """Whether the gate allows a kept label this loss."""
         return self.accuracy <= max_loss + _ROUNDING
 
 
 def largest_loss(current: Mapping[str, float] | None, candidate: Mapping[str, float]) -> Loss:
-    """Compare as `judge` does; below 0 where every kept label gained."""
+    """The largest loss by the comparison of `judge`; it is negative where every kept label gained."""
     before = current or {}
     kept = sorted((set(before) & set(candidate)) - {BACKGROUND})
     losses = [Loss(label, before[label] - candidate[label]) for label in kept]

@@ -1,11 +1,14 @@
-"""An adapter on rows: how often its greedy answer is exactly the expected one."""
+"""A model's greedy answers to rows, and how often they are exactly the expected ones."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from services.trainer.context import AnyContext
 from services.trainer.data.examples import InstructionRow
+from services.trainer.data.task_rows import as_training
 from services.trainer.evaluation.answers import exact_matches
 from shared.contracts.prompts import adapter_prompt
+from shared.contracts.rows import Row
 from shared.model.tokens import encode, encode_text, end_id
 
 if TYPE_CHECKING:
@@ -18,6 +21,21 @@ def exact_match(answers: Sequence[str], rows: Sequence[InstructionRow]) -> float
     return sum(exact_matches(answers, [row.output for row in rows])) / max(len(rows), 1)
 
 
+def answers_of(context: AnyContext, model: "PreTrainedModel", rows: Sequence[Row]) -> list[str]:
+    """Return the greedy answer to each row, by the job's settings; raises `Cancelled` where the job has to stop."""
+    settings = context.body.settings
+    answers = answer_rows(
+        model,
+        context.clients.tokenizer,
+        as_training(rows),
+        template=settings.template,
+        max_tokens=settings.max_length,
+        should_stop=lambda: context.lease.must_stop,
+    )
+    context.check()
+    return answers
+
+
 def answer_rows(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -28,9 +46,9 @@ def answer_rows(
     batch_size: int = 16,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """Return the greedy answer to each row; generation ends after as many tokens as the longest expected output has.
+    """Return the greedy answer to each row, of at most one token more than the longest expected output has.
 
-    Stops between batches when `should_stop` says so: the rows not reached get an empty answer.
+    When `should_stop` returns True, generation ends before the next batch, and the remaining rows get an empty answer.
     """
     end = end_id(tokenizer, template)
     new_tokens = 1 + max((len(encode_text(tokenizer, row.output)) for row in rows), default=0)

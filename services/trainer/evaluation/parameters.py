@@ -1,4 +1,4 @@
-"""How many weights are trained, beside those of the base model; counted in the files' headers, nothing is loaded."""
+"""Numbers of trained weights and of the base model's weights, counted from file headers without loading any."""
 
 import math
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from shared.adapter_files.tensors import read_header
 from shared.contracts.manifests import Release, ReleaseSelector
 
 _FITTED = ("weights", "bias")
-"""A light selector's third tensor is counted off the texts, not trained."""
+"""The trained tensors of a light selector; its third tensor holds frequencies of features, which are not trained."""
 
 
 class Weights(Protocol):
-    """Where a release's weights come from: the registry, or the folders of a test."""
+    """Source of a release's weights: the registry, or the folders of a test."""
 
     def fetch_weights(self, digest: str) -> Path:
         """A local PEFT folder."""
@@ -26,19 +26,19 @@ class Weights(Protocol):
 
 
 class Trained(NamedTuple):
-    """Weights that were trained, and their share of all weights in use, base model included (as PEFT prints it)."""
+    """Number of trained weights, and their share of all weights, base model included (as PEFT prints it)."""
 
     trainable: int
     share: float
 
 
 def base_count(base_folder: Path) -> int:
-    """Return the number of the base model's weights; tied ones count once. Raises `Invalid` for a broken file."""
+    """Return the number of the base model's weights; tied weights count once. Raises `Invalid` for a broken file."""
     return _count(sorted(base_folder.glob("*.safetensors")))
 
 
 def selector_parameters(weights: Weights, selector: ReleaseSelector, base: int) -> dict[str, Trained]:
-    """Return what was trained of each part of a selector."""
+    """Return the trained weights of each part of a selector."""
     found = {}
     if selector.light:
         header = read_header(weights.fetch_light(selector.light))
@@ -49,7 +49,7 @@ def selector_parameters(weights: Weights, selector: ReleaseSelector, base: int) 
 
 
 def adapter_parameters(weights: Weights, release: Release, base: int) -> dict[str, Trained]:
-    """Return what was trained of each label's adapter; one of PiSSA counts at the doubled rank it is served in."""
+    """Return the trained weights of each label's adapter; PiSSA adapters count at the doubled rank of their files."""
     folders = {label: weights.fetch_weights(entry.adapter) for label, entry in release.labels.items()}
     return {label: _trained(_count([folder / WEIGHTS_NAME]), base) for label, folder in folders.items()}
 

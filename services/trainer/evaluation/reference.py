@@ -1,7 +1,7 @@
-"""The inference of section 3.5, step by step in one process: what tests take for the truth, and a baseline.
+"""The inference of section 3.5, step by step in one process: the reference of tests, and a baseline.
 
-Plain forward passes of transformers and PEFT in float32: one text at a time, no queue, no batch, nothing kept between
-texts but the loaded weights.
+Plain forward passes of transformers and PEFT in float32, one text at a time, without queue and batches; only the
+loaded weights are kept between texts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What became of one text; `entry` is None where no adapter answered, `text` where nobody did."""
+    """The result for one text; `entry` is None where no adapter answered, `text` where the text was rejected."""
 
     selection: Selection
     entry: ReleaseLabel | None
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Reference:
-    """A release in this process."""
+    """A release, served in this process."""
 
     def __init__(self, release: Release, weights: Weights, base_folder: Path, *, max_prompt_tokens: int) -> None:
         self.release = release
@@ -60,13 +60,13 @@ class Reference:
         return Answer(selection, entry, self.generate(entry, text, instruction, max_new_tokens=max_new_tokens))
 
     def select(self, text: str, instruction: str = "") -> Selection:
-        """Adapter selection: the base model with the selector on it, or the light part, says where the text belongs."""
+        """Adapter selection: the light selector, the base model with the selector on it, or both select the label."""
         selector = self.selector
-        read = selection_text(selector.text, text, instruction)
-        return select(selector, lambda: self._light_scores(read), lambda: self._llm_scores(read))
+        selector_text = selection_text(selector.text, text, instruction)
+        return select(selector, lambda: self._light_scores(selector_text), lambda: self._llm_scores(selector_text))
 
     def generate(self, entry: ReleaseLabel | None, text: str, instruction: str = "", *, max_new_tokens: int) -> str:
-        """Adapter switching and domain inference: the greedy answer; without an entry it is the base model's own."""
+        """Adapter switching and domain inference: the greedy answer of the entry's adapter, or of the base model."""
         template = entry.template if entry else BASE_TEMPLATE
         instruction = instruction or (entry.instruction if entry else BASE_INSTRUCTION)
         room = min(self._max_prompt_tokens, self._switch.context_length - max_new_tokens)
@@ -103,13 +103,13 @@ class Reference:
 
     @cached_property
     def _classifier(self) -> "PeftModel | None":
-        """A selector with a head is a model of another form: it has a base model of its own."""
+        """The model of a selector with a head, which needs a base model of its own; None for a selector without one."""
         folder = self.weights.fetch_weights(self.selector.llm)
         return with_adapter(load_classifier(self.base_folder, head_rows(folder)), folder) if has_head(folder) else None
 
 
 class AdapterSwitch:
-    """The base model with one LoRA on it at a time, or none; each is loaded when it is first asked for."""
+    """The base model with at most one active LoRA; each is loaded when it is first used."""
 
     def __init__(self, model: "PreTrainedModel", weights: Weights) -> None:
         self._model: PreTrainedModel | PeftModel = model
@@ -134,9 +134,9 @@ class AdapterSwitch:
 def name_scores(
     model: Any, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[Label], text: str, max_tokens: int
 ) -> list[float]:
-    """Log-probability of decoding each label's name after the prompt, where only names of labels can be said; [labels].
+    """Log-probability of each label's name after the prompt, where only names of labels can be decoded; [labels].
 
-    At each token the logits are normalised over what any label with the same beginning says next.
+    At each token the logits are normalised over the next tokens of all names with the same beginning.
     """
     from transformers import DynamicCache
 
@@ -172,9 +172,9 @@ def head_scores(model: Any, tokenizer: "PreTrainedTokenizerBase", text: str, max
 
 @torch.inference_mode()
 def greedy_ids(model: Any, prompt: list[int], count: int, ends: frozenset[int]) -> list[int]:
-    """The likeliest token again and again, at most `count` of them, up to one of `ends`.
+    """Decode greedily: at most `count` tokens, up to one of `ends`.
 
-    By hand, because `generate` would mix in what the model's folder recommends, a repetition penalty for instance.
+    transformers' `generate` would apply the recommendations of the model's folder, for instance a repetition penalty.
     """
     from transformers import DynamicCache
 

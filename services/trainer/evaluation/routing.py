@@ -10,7 +10,7 @@ BINS = 15
 
 
 class Routed(NamedTuple):
-    """One judged row: where it belongs, where it was sent (`BACKGROUND` for nowhere), and how sure the selector was."""
+    """One judged row: its gold label, the label it was routed to (`BACKGROUND` if rejected), and the probability."""
 
     gold: str
     predicted: str
@@ -18,22 +18,22 @@ class Routed(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Whether the row went where it belongs; background belongs nowhere."""
+        """Whether the row was routed to its gold label; for background, whether it was rejected."""
         return self.gold == self.predicted
 
     @property
     def is_domain_right(self) -> bool:
-        """Whether the label's first half is right."""
+        """Whether the domain of the label is right."""
         return parse_label(self.gold).domain == parse_label(self.predicted).domain
 
     @property
     def is_task_right(self) -> bool:
-        """Whether the label's second half is right."""
+        """Whether the task of the label is right."""
         return parse_label(self.gold).task == parse_label(self.predicted).task
 
 
 class Metrics(NamedTuple):
-    """What `signalbox evaluate selector --json` prints; `accuracy` is that of domain and task together."""
+    """Metrics that `signalbox evaluate selector --json` prints; `accuracy` is that of domain and task together."""
 
     accuracy: float
     domain_accuracy: float
@@ -68,15 +68,15 @@ def _share(answers: Sequence[bool]) -> float:
 
 
 class Fate(NamedTuple):
-    """Where the texts of a deleted label go."""
+    """The labels that the texts of a deleted label are routed to."""
 
     n: int
     rejected: float  # share of the texts
-    taken: dict[str, float]  # by the neighbour that gets them, the greediest first
+    taken: dict[str, float]  # share of the texts by label that they go to, largest first
 
 
 def fates(rows: Sequence[Routed]) -> dict[str, Fate]:
-    """Sum up rows whose label is gone, by that label; none of them can be right."""
+    """Sum up rows of deleted labels, by their label."""
     return {gold: _fate([row.predicted for row in rows if row.gold == gold]) for gold in sorted({r.gold for r in rows})}
 
 
@@ -92,4 +92,4 @@ def calibration_error(rows: Sequence[Routed], bins: int = BINS) -> float:
         cell = sums[min(int(row.probability * bins), bins - 1)]
         cell[0] += row.probability
         cell[1] += row.is_right
-    return sum(abs(sure - right) for sure, right in sums) / max(len(rows), 1)
+    return sum(abs(probability - right) for probability, right in sums) / max(len(rows), 1)

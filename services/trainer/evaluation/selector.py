@@ -1,4 +1,4 @@
-"""A selector on rows: what its parts say of each, how that is calibrated, and what routing comes of it."""
+"""A selector on rows: the label scores of its parts, their calibration, and the labels that it selects."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from services.trainer.evaluation.calibration import (
     NEVER,
     CalibrationTarget,
-    Opinion,
+    CascadeRow,
     Threshold,
     choose_cascade_threshold,
     choose_conformal_threshold,
@@ -21,7 +21,7 @@ from services.trainer.evaluation.calibration import (
 from services.trainer.evaluation.routing import Routed
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import ReleaseSelector, SelectorKind
-from shared.contracts.selection import DecidedBy, Selection, alone_probabilities, decide, read
+from shared.contracts.selection import DecidedBy, Selection, decide, label_probabilities, light_probabilities
 from shared.model.light import LightSelector
 from shared.model.scoring import Scorer, load_scorer
 from shared.registry import Registry
@@ -33,7 +33,7 @@ Scores = NDArray[np.float32]
 
 LARGEST_WEIGHT = 20.0
 NONE_WEIGHTS = (0.0, 0.5, 1.0)
-"""More than once is too much: it would reject by one pseudo-label's probability alone."""
+"""Not above 1: a larger weight would reject by the probability of one pseudo-label only."""
 _EVEN_CHANCE = 0.5
 
 
@@ -45,7 +45,7 @@ class SelectorScores(NamedTuple):
 
 
 class SelectorScorer(NamedTuple):
-    """What it takes to read rows with a stored selector."""
+    """Scores rows with a stored selector."""
 
     registry: Registry
     base_folder: Path
@@ -54,20 +54,20 @@ class SelectorScorer(NamedTuple):
     dtype: str = "float32"
     check: Callable[[], None] = lambda: None
 
-    def read(self, selector: ReleaseSelector, texts: Sequence[str]) -> SelectorScores:
-        """Ask every part of a selector about every row; `check` is called before each batch and may raise to end it."""
+    def score(self, selector: ReleaseSelector, texts: Sequence[str]) -> SelectorScores:
+        """Score every text with every part of a selector; `check` is called before each batch and may raise."""
         return SelectorScores(
-            self.light(selector, texts) if selector.light else None,
-            self.llm(selector, texts) if selector.llm else None,
+            self.score_light(selector, texts) if selector.light else None,
+            self.score_llm(selector, texts) if selector.llm else None,
         )
 
-    def light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
-        """What the light part says of each row."""
+    def score_light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
+        """Label scores of the light selector."""
         light = LightSelector.load(self.registry.fetch_light(selector.light))
         return light.in_order(selector.labels).score(texts)
 
-    def llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
-        """What the language model's part says of each row."""
+    def score_llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
+        """Label scores of the language model."""
         labels = [parse_label(label) for label in selector.labels]
         weights = self.registry.fetch_weights(selector.llm)
         scorer = load_scorer(
@@ -79,9 +79,9 @@ class SelectorScorer(NamedTuple):
 def score_rows(
     scorer: Scorer, texts: Sequence[str], batch_size: int = 16, *, check: Callable[[], None] = lambda: None
 ) -> Scores:
-    """Return `[rows, labels]` log-probabilities in the order of the rows; batches are made of texts of like length.
+    """Return `[rows, labels]` log-probabilities in the order of the rows; a batch holds texts of similar length.
 
-    `check` is called before each batch and may raise to end it.
+    `check` is called before each batch and may raise.
     """
     scores = np.zeros((len(texts), len(scorer.labels)), dtype=np.float32)
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
@@ -92,24 +92,24 @@ def score_rows(
     return scores
 
 
-def calibrated(
+def calibrate(
     selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str], target: CalibrationTarget
 ) -> tuple[ReleaseSelector, Threshold]:
-    """Return the selector with weights and thresholds chosen on validation rows; those of `BACKGROUND` are background.
+    """Return the selector with weights and thresholds fitted on validation rows, whose labels are `gold`.
 
-    A label less probable than by chance is not taken, where `target` leaves room for that.
+    The rejection threshold is at least the probability of a label by chance, as far as `target` allows that.
     """
-    right = [selector.labels.index(label) for label in gold]
+    columns = [selector.labels.index(label) for label in gold]
     weights: dict[str, float] = {}
     if scores.light is not None:
-        (weights["light_alone_weight"],) = fit_weights([scores.light], right)
+        (weights["light_alone_weight"],) = fit_weights([scores.light], columns)
     if scores.llm is not None:
         parts = {"light_weight": scores.light, "llm_weight": scores.llm}
-        asked = {name: scores for name, scores in parts.items() if scores is not None}
-        weights |= zip(asked, fit_weights(list(asked.values()), right), strict=True)
+        present = {name: scores for name, scores in parts.items() if scores is not None}
+        weights |= zip(present, fit_weights(list(present.values()), columns), strict=True)
     weighted = selector.model_copy(update=weights)
     weighted = weighted.model_copy(update={"none_weight": _none_weight(weighted, scores, gold)})
-    threshold = _threshold(weighted, scores, gold, target._replace(least=1 / len(selector.labels)))
+    threshold = _threshold(weighted, scores, gold, target._replace(min_threshold=1 / len(selector.labels)))
     final = weighted.model_copy(update={"threshold": threshold.value})
     if selector.kind == "cascade":
         final = final.model_copy(update={"cascade_threshold": _cascade_threshold(final, scores, gold, target)})
@@ -117,10 +117,10 @@ def calibrated(
 
 
 def fit_weights(scores: Sequence[Scores], gold: Sequence[int]) -> list[float]:
-    """Return the weight of each `[rows, labels]` in their product that makes held-out rows likeliest.
+    """Return the weight of each part's scores `[rows, labels]` that maximises the likelihood of the gold labels.
 
-    For one of them its inverse is the temperature of Guo et al. 2017, section 4.2. A prior of one row holds weights at
-    1 where the rows say little; `gold` is the right column of each row.
+    The weight of a single part is the inverse of the temperature of Guo et al. 2017, section 4.2. A prior with the
+    weight of one row pulls the weights to 1. `gold` holds the column of each row's gold label.
     """
     if not len(gold):
         return [1.0] * len(scores)
@@ -138,27 +138,34 @@ def fit_weights(scores: Sequence[Scores], gold: Sequence[int]) -> list[float]:
 
 
 def selections(selector: ReleaseSelector, scores: SelectorScores) -> list[Selection]:
-    """What the service would say of each row."""
-    return [decide(selector, probabilities, by) for probabilities, by in readings(selector, scores)]
+    """The selection that the service would make for each row."""
+    return [decide(selector, probabilities, by) for probabilities, by in calibrated_probabilities(selector, scores)]
 
 
-def readings(selector: ReleaseSelector, scores: SelectorScores) -> list[tuple[list[float], DecidedBy]]:
-    """Calibrated probabilities of each row's labels, and who the service would have asked."""
-    rows = next(len(scores) for scores in scores if scores is not None)
-    light, llm = ([()] * rows if scores is None else scores.tolist() for scores in scores)
-    return [read(selector, lambda a=a: a, lambda b=b: b) for a, b in zip(light, llm, strict=True)]  # type: ignore[misc]
-
-
-def route_rows(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str]) -> list[Routed]:
-    """Where each row goes; the probability is that of the decision: a rejected row's is what its best label lacks."""
+def calibrated_probabilities(selector: ReleaseSelector, scores: SelectorScores) -> list[tuple[list[float], DecidedBy]]:
+    """Calibrated probabilities of each row's labels, and the parts that the service would have used for it."""
+    rows = next(len(part) for part in scores if part is not None)
+    light, llm = ([()] * rows if part is None else part.tolist() for part in scores)
     return [
-        Routed(right, said.label or BACKGROUND, said.best.probability if said.label else 1 - said.best.probability)
-        for right, said in zip(gold, selections(selector, scores), strict=True)
+        label_probabilities(selector, lambda a=a: a, lambda b=b: b)  # type: ignore[misc]
+        for a, b in zip(light, llm, strict=True)
     ]
 
 
+def route_rows(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str]) -> list[Routed]:
+    """Where each row goes, with the probability of that: for a rejected row, 1 minus that of its best label."""
+    return [
+        _routed(gold_label, selection) for gold_label, selection in zip(gold, selections(selector, scores), strict=True)
+    ]
+
+
+def _routed(gold: str, selection: Selection) -> Routed:
+    best = selection.best.probability
+    return Routed(gold, selection.label, best) if selection.label else Routed(gold, BACKGROUND, 1 - best)
+
+
 def parts_of(selector: ReleaseSelector) -> dict[SelectorKind, ReleaseSelector]:
-    """The selector, and of a cascade each part alone, too; all of them reject nothing."""
+    """The selector, and each part of a cascade as a selector of its own; none of them rejects anything."""
     whole = selector.model_copy(update={"threshold": 0.0})
     if whole.kind != "cascade":
         return {whole.kind: whole}
@@ -170,35 +177,36 @@ def parts_of(selector: ReleaseSelector) -> dict[SelectorKind, ReleaseSelector]:
 
 
 class Point(NamedTuple):
-    """A cascade that asks the language model about a share of the rows: where it draws the line, what it reaches."""
+    """A cascade that passes a share of the rows on to the language model, and its accuracy."""
 
     llm_share: float
     sure: float
+    """Its `cascade_threshold`; reports have this name for it."""
     accuracy: float
 
 
 def curve(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str], steps: int = 20) -> list[Point]:
-    """What a cascade would reach with other lines, from never asking the language model to asking it always."""
+    """Accuracy at other cascade thresholds, from never using the language model to using it for every row."""
     assert scores.light is not None
-    tops = np.sort([max(alone_probabilities(selector, row)) for row in scores.light.tolist()])
-    lines = [0.0, *np.quantile(tops, np.linspace(0, 1, steps + 1)[1:-1]).tolist(), NEVER]
+    confidences = np.sort([max(light_probabilities(selector, row)) for row in scores.light.tolist()])
+    thresholds = [0.0, *np.quantile(confidences, np.linspace(0, 1, steps + 1)[1:-1]).tolist(), NEVER]
     points = []
-    for sure in lines:
-        routed = route_rows(selector.model_copy(update={"cascade_threshold": sure}), scores, gold)
-        share = float(np.mean(tops < sure))
-        points.append(Point(share, sure, sum(row.is_right for row in routed) / len(routed)))
+    for threshold in thresholds:
+        routed = route_rows(selector.model_copy(update={"cascade_threshold": threshold}), scores, gold)
+        llm_share = float(np.mean(confidences < threshold))
+        points.append(Point(llm_share, threshold, sum(row.is_right for row in routed) / len(routed)))
     return points
 
 
 def _none_weight(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str]) -> float:
-    """The weight that best tells rows of labels from background by confidence (area under the ROC curve)."""
+    """The `none_weight` whose confidences best separate rows of labels from background (area under the ROC curve)."""
     is_inside = np.array([label != BACKGROUND for label in gold])
     if BACKGROUND not in selector.labels or is_inside.all() or not is_inside.any():
         return 0.0
 
     def area(weight: float) -> float:
-        said = selections(selector.model_copy(update={"none_weight": weight}), scores)
-        return float(roc_auc_score(is_inside, [selection.confidence for selection in said]))
+        weighted = selector.model_copy(update={"none_weight": weight})
+        return float(roc_auc_score(is_inside, [selection.confidence for selection in selections(weighted, scores)]))
 
     return max(NONE_WEIGHTS, key=area)
 
@@ -206,35 +214,38 @@ def _none_weight(selector: ReleaseSelector, scores: SelectorScores, gold: Sequen
 def _threshold(
     selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str], target: CalibrationTarget
 ) -> Threshold:
-    said = zip(gold, selections(selector, scores), strict=True)
-    sure = [(label, selection.confidence) for label, selection in said]
-    return choose_threshold(
-        [c for label, c in sure if label != BACKGROUND], [c for label, c in sure if label == BACKGROUND], target
-    )
+    rows = list(zip(gold, selections(selector, scores), strict=True))
+    in_domain = [selection.confidence for label, selection in rows if label != BACKGROUND]
+    background = [selection.confidence for label, selection in rows if label == BACKGROUND]
+    return choose_threshold(in_domain, background, target)
 
 
 def _cascade_threshold(
     selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str], target: CalibrationTarget
 ) -> float:
-    """The line over which the light selector decides alone; `selector` asks both about every row so far."""
-    assert scores.light is not None
-    alone = selector.model_copy(update={"llm": ""})
+    """The confidence from which the light selector decides alone; so far, `selector` uses both parts for every row."""
+    light = selector.model_copy(update={"llm": ""})
     rows = zip(
-        readings(alone, scores), route_rows(alone, scores, gold), route_rows(selector, scores, gold), strict=True
+        calibrated_probabilities(light, scores),
+        route_rows(light, scores, gold),
+        route_rows(selector, scores, gold),
+        strict=True,
     )
     judged = [
-        Opinion(max(found), light.is_right, both.is_right, light.predicted == BACKGROUND != _likeliest(selector, found))
-        for (found, _), light, both in rows
+        CascadeRow(max(row), by_light.is_right, by_both.is_right, _is_rejected(selector, row, by_light))
+        for (row, _), by_light, by_both in rows
     ]
     return choose_cascade_threshold(judged, _EVEN_CHANCE, target.min_llm_share, target.max_llm_share)
 
 
-def _likeliest(selector: ReleaseSelector, probabilities: Sequence[float]) -> str:
-    return max(zip(probabilities, selector.labels, strict=True))[1]
+def _is_rejected(selector: ReleaseSelector, probabilities: Sequence[float], routed: Routed) -> bool:
+    """Whether the row goes nowhere though a real label is the most probable one."""
+    most_probable = max(zip(probabilities, selector.labels, strict=True))[1]
+    return routed.predicted == BACKGROUND != most_probable
 
 
 def _conformal_threshold(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str]) -> float:
-    """The least probability of a label in a conformal set, from the rows that belong somewhere."""
-    rows = zip(readings(selector, scores), gold, strict=True)
-    right = [said[selector.labels.index(label)] for (said, _), label in rows if label != BACKGROUND]
-    return choose_conformal_threshold(right, selector.coverage)
+    """The least probability of a label in a conformal set, from the rows of real labels."""
+    rows = zip(calibrated_probabilities(selector, scores), gold, strict=True)
+    of_gold = [row[selector.labels.index(label)] for (row, _), label in rows if label != BACKGROUND]
+    return choose_conformal_threshold(of_gold, selector.coverage)

@@ -1,4 +1,4 @@
-"""How good an answer is: exact match, or, of a generated text, BERTScore with a local encoder, otherwise ROUGE-L."""
+"""Scores of answers: exact match, or for generated texts BERTScore with a local encoder, otherwise ROUGE-L."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ from shared.errors import Invalid
 from shared.model.base import base_model_id
 
 MAX_TOKENS = 512
-# A character is a word where a script writes none apart: Han, kana, Thai, Lao, Burmese and Khmer.
+# Scripts without spaces between words, where each character counts as a word: Han, kana, Thai, Lao, Burmese, Khmer.
 _UNSPACED = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]"
 )
@@ -31,7 +31,7 @@ class TextScorer(Protocol):
 
 
 def scorers_of(kinds: Mapping[str, TaskKind], encoder: Path | None) -> dict[str, TextScorer]:
-    """What judges each label: exact match, or of generated texts BERTScore where there is an encoder, else ROUGE-L.
+    """The scorer of each label: exact match, or for generated texts that of `text_scorer`.
 
     Raises `Invalid` where the encoder does not load or a package is missing.
     """
@@ -53,7 +53,7 @@ def text_scorer(encoder: Path | None) -> TextScorer:
 
 
 class ExactMatch:
-    """Whether an answer is the expected one, for tasks that choose among few."""
+    """Whether an answer is the expected one, for tasks with few possible answers."""
 
     name = "exact_match"
 
@@ -73,8 +73,8 @@ class BertScore:
         self.name = f"bertscore_f1 ({encoder.name}, {base_model_id(encoder)})"
 
     def score(self, answers: Sequence[str], expected: Sequence[str]) -> list[float]:
-        """Return the F1 of each answer; one that is empty gets 0."""
-        # Pair by pair: torchmetrics 1.9 sorts both sides of a batch by length and puts them back in unlike orders.
+        """Return the F1 of each answer; an empty answer gets 0."""
+        # Pair by pair: torchmetrics 1.9 sorts both sides of a batch by length and restores their orders wrongly.
         return [
             self._f1(answer, right) if answer.strip() else 0.0 for answer, right in zip(answers, expected, strict=True)
         ]
@@ -111,7 +111,7 @@ class RougeL:
         return [self._f1(answer, right) for answer, right in zip(answers, expected, strict=True)]
 
     def tokenize(self, text: str) -> list[str]:
-        """The words of a text, case folded; what `RougeScorer` asks its tokenizer."""
+        """The words of a text, case folded; `RougeScorer` calls this method of its tokenizer."""
         folded = text.casefold()
         return [folded[found.start() : found.end()] for found in _WORDS.finditer("".join(map(_kind, folded)))]
 
@@ -122,7 +122,7 @@ class RougeL:
 
 
 def _kind(character: str) -> str:
-    """m: a combining mark (the vowel signs of many scripts), u: a word by itself, w: part of one, blank: of none."""
+    """Of a character: m for a combining mark, u for a word by itself, w for a part of a word, blank for the others."""
     if unicodedata.category(character).startswith("M"):
         return "m"
     if _UNSPACED.match(character):

@@ -1,29 +1,42 @@
 """The jobs `selector.*`: rows in, a judged candidate release out."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from services.trainer.context import TrainingContext
-from services.trainer.selector.adapters import release_labels
-from services.trainer.selector.data import Rows
-from services.trainer.selector.judge import Judged
-from services.trainer.selector.plan import Plan, inputs_of, plan_training
-from services.trainer.selector.retention_search import best_selector
-from services.trainer.selector.updates import plan_update
-from shared.contracts.jobs import Job
-from shared.contracts.manifests import Release, ReleaseLabel
-from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain
-from shared.errors import Conflict
-from shared.worker.leases import HeldJob
+from services.trainer.context import SelectorContext
+from services.trainer.selector.fit import fit_selector
+from services.trainer.selector.inputs import inputs_of
+from services.trainer.selector.judge import JudgedSelector, calibrate_selector, judge_selector
+from services.trainer.selector.plan import plan_of
+from services.trainer.selector.publish import promote, publish, published_before
+from services.trainer.selector.retention_search import search_retention
+from services.trainer.selector.updates import select_data
+from shared.contracts.manifests import Release
 
-_SHOWN = ("warnings", "retention", "curve", "easy", "hard", "deleted")
-"""Of the report, as far as the job's kind has them."""
+_RESULT_FIELDS = ("warnings", "retention", "curve", "easy", "hard", "deleted")
+"""Fields of the report that the job's result repeats, as far as the job's kind has them."""
 
 
-def make_release(job: Job, held: HeldJob, body: SelectorBody, context: TrainingContext) -> dict[str, Any]:
-    """Make a candidate release, or take the one that a killed attempt has made, and promote it where asked to."""
-    release = _made_before(job, context) or _candidate(job, held, body, context)
-    promoted, why = _promote(job, body, release, context)
+def train_selector(context: SelectorContext) -> dict[str, Any]:
+    """Make a candidate release, or take the one that a killed attempt has published; promote it where asked to."""
+    release = published_before(context) or retrain(context)
+    return _result(release, *promote(context, release))
+
+
+def retrain(context: SelectorContext) -> Release:
+    """Select data, plan, fit, calibrate, judge and publish (paper, sections 3.3 and 3.4)."""
+    inputs = inputs_of(context)
+    data = select_data(context, inputs)
+    plan = plan_of(context, inputs, data)
+
+    def make_selector(retention: float) -> JudgedSelector:
+        fitted = fit_selector(context, plan, retention)
+        calibrated = calibrate_selector(context, plan, fitted)
+        return judge_selector(context, plan, calibrated)
+
+    return publish(context, plan, search_retention(context, plan, make_selector))
+
+
+def _result(release: Release, promoted: bool, why: str) -> dict[str, Any]:
     assert release.selector is not None
     return {
         "release": release.id,
@@ -34,73 +47,5 @@ def make_release(job: Job, held: HeldJob, body: SelectorBody, context: TrainingC
         "selector": release.selector.kind,
         "threshold": release.selector.threshold,
         "verdict": release.verdict.model_dump(),
-        **{name: release.report[name] for name in _SHOWN if name in release.report},
+        **{name: release.report[name] for name in _RESULT_FIELDS if name in release.report},
     }
-
-
-def _made_before(job: Job, context: TrainingContext) -> Release | None:
-    return next((release for release in context.registry.releases(job.tenant_id) if release.made_by == job.id), None)
-
-
-def _candidate(job: Job, held: HeldJob, body: SelectorBody, context: TrainingContext) -> Release:
-    """Select data, train, calibrate, judge, and store a candidate release (paper, sections 3.3 and 3.4)."""
-    plan = plan_of(job, held, body, context)
-    judged = best_selector(job, held, body, plan, context)
-    labels = _release_labels(job, held, body, plan, context)
-    held.check()
-    context.report(job, "publishing")
-    release = _release(job, plan, labels, judged, context)
-    context.registry.add_release(release)
-    return release
-
-
-def plan_of(job: Job, held: HeldJob, body: SelectorBody, context: TrainingContext) -> Plan:
-    """Read the job's rows and choose the representation set among them."""
-    inputs = inputs_of(job, body, context)
-    if isinstance(body, SelectorTrain):
-        return plan_training(job, held, body, inputs, context)
-    return plan_update(job, held, body, inputs, context)
-
-
-def _release_labels(
-    job: Job, held: HeldJob, body: SelectorBody, plan: Plan, context: TrainingContext
-) -> dict[str, ReleaseLabel]:
-    """The labels that stay as they are in the parent, and the new ones."""
-    kept = plan.parent.labels if plan.parent and plan.start_from else {}
-    labels = {label: entry for label, entry in kept.items() if label in plan.sets.representation}
-    if isinstance(body, SelectorTrain | SelectorAdd):
-        labels |= release_labels(job, held, body, plan.adapters, context)
-    return labels
-
-
-def _release(
-    job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: Judged, context: TrainingContext
-) -> Release:
-    def stored(sets: Rows) -> dict[str, str]:
-        return {label: context.registry.put_rows(job.tenant_id, list(rows)) for label, rows in sets.items()}
-
-    return Release(
-        tenant_id=job.tenant_id,
-        parent=plan.parent.id if plan.parent else "",
-        base_model=context.base_model,
-        labels=dict(labels),
-        selector=judged.selector,
-        reject_policy=plan.reject_policy,
-        representation=stored(plan.sets.representation),
-        validation=stored(plan.sets.validation),
-        datasets=dict(plan.datasets),
-        report=judged.report,
-        verdict=judged.verdict,
-        made_by=job.id,
-    )
-
-
-def _promote(job: Job, body: SelectorBody, release: Release, context: TrainingContext) -> tuple[bool, str]:
-    if not body.promote:
-        return False, "promotion was not asked for"
-    try:
-        if not context.registry.was_current(release):  # an attempt may die right after it promoted
-            context.registry.promote(job.tenant_id, release.id, by=job.id, attempt=job)
-    except Conflict as error:
-        return False, error.detail
-    return True, "the gate passed" if release.verdict.passed else "somebody promoted it with force"

@@ -1,86 +1,94 @@
-"""The adapters of a release's labels: those that were there when the job began, and those trained meanwhile."""
+"""The adapters of a release's labels: those that exist when the job begins, and those trained in the meantime."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import NoReturn
 
-from services.trainer.context import TrainingContext
-from shared.contracts.jobs import Job, JobKind, JobState
+from services.trainer.context import AnyContext, NewLabelsContext
+from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseLabel
-from shared.contracts.training import SelectorAdd, SelectorTrain
 from shared.errors import NotFound
 from shared.ledger import calls
 from shared.registry.registry import check_same_base
-from shared.worker.leases import HeldJob
-
-RETRY_SECONDS = 3.0
-Bringing = SelectorTrain | SelectorAdd
-"""The bodies that bring new labels."""
 
 
-def known_adapters(job: Job, body: Bringing, context: TrainingContext) -> dict[str, str]:
-    """The version (`label@n`) that each label's adapter has now; labels without one are left out.
+def known_adapters(context: NewLabelsContext) -> dict[str, str]:
+    """The version (`label@n`) that each label's adapter has now; labels without an adapter are left out.
 
-    Raises `NotFound` where such a label's adapter is not being trained either, and none is needed.
+    Raises `NotFound` where the job needs an adapter that does not exist and that no job trains.
     """
-    found = {label: _ref(job, body, label, context) for label in sorted(body.labels)}
-    if body.missing_adapters == "refuse":
-        _require_coming(job, [label for label, ref in found.items() if not ref], context)
+    found = {label: _ref(context, label) for label in sorted(context.body.labels)}
+    if context.body.missing_adapters == "refuse":
+        _jobs_in_training(context, [label for label, ref in found.items() if not ref])
     return {label: ref for label, ref in found.items() if ref}
 
 
-def release_labels(
-    job: Job, held: HeldJob, body: Bringing, known: Mapping[str, str], context: TrainingContext
-) -> dict[str, ReleaseLabel]:
-    """What the release does with each label; while an adapter is still being trained, the job waits in its queue.
+def release_labels(context: NewLabelsContext, known: Mapping[str, str]) -> dict[str, ReleaseLabel]:
+    """The release's entry for each new label; `known` holds the versions that were there when the job began.
 
-    Raises `NotFound`, and `Cancelled` where the job is given back: it then goes on from its last checkpoint.
+    Raises `NotFound`, and `Suspended` where the job has to wait for an adapter: see `wait_for_adapters`.
     """
-    if body.missing_adapters == "allow":
-        return {x: _release_label(job, body, x, known.get(x, ""), context) for x in sorted(body.labels)}
-    refs = {**known_adapters(job, body, context), **known}
-    missing = sorted(set(body.labels) - set(refs))
+    labels = sorted(context.body.labels)
+    if context.body.missing_adapters == "allow":
+        return {label: _release_label(context, label, known.get(label, "")) for label in labels}
+    refs = {label: known.get(label) or _ref(context, label) for label in labels}
+    missing = [label for label, ref in refs.items() if not ref]
     if missing:
-        context.report(job, "waiting_for_adapters", labels=missing)
-        held.wait(RETRY_SECONDS)
-        held.release_unfinished()  # not waited for here: there may be one trainer alone
-    return {label: _release_label(job, body, label, ref, context) for label, ref in sorted(refs.items())}
+        wait_for_adapters(context, missing)
+    return {label: _release_label(context, label, ref) for label, ref in refs.items()}
 
 
-def _ref(job: Job, body: Bringing, label: str, context: TrainingContext) -> str:
+def wait_for_adapters(context: NewLabelsContext, missing_labels: Iterable[str]) -> NoReturn:
+    """Let the job wait for those that train its adapters; its next attempt resumes from the checkpoints.
+
+    Raises `Suspended`, and `NotFound` where no job trains one of them.
+    """
+    missing = list(missing_labels)
+    jobs = _jobs_in_training(context, missing)
+    context.report("waiting_for_adapters", labels=missing)
+    context.attempt.wait_for(sorted(jobs.values()))  # the trainer is free meanwhile: it may be the only one
+
+
+def _ref(context: NewLabelsContext, label: str) -> str:
+    adapters = context.body.adapters
     try:
-        return context.registry.adapter(job.tenant_id, body.adapters.get(label, label)).ref
+        return context.registry.adapter(context.job.tenant_id, adapters.get(label, label)).ref
     except NotFound:
-        if label in body.adapters:
+        if label in adapters:
             raise
         return ""
 
 
-def _require_coming(job: Job, missing: Iterable[str], context: TrainingContext) -> None:
-    coming = _labels_in_training(job, context) if missing else set()
-    lost = sorted(set(missing) - coming)
+def _jobs_in_training(context: NewLabelsContext, missing: Iterable[str]) -> dict[str, str]:
+    """The unfinished job that trains each missing adapter, by label; raises `NotFound` where there is none."""
+    labels = list(missing)
+    training = _adapter_trainings(context) if labels else {}
+    # The registry once more: a training may have ended after the adapters were looked up.
+    lost = [label for label in labels if label not in training and not _ref(context, label)]
     if lost:
         raise NotFound(
             "adapter_not_found", f"no adapter of {', '.join(lost)} is there or being trained; train or upload it first"
         )
+    return {label: training[label] for label in labels if label in training}
 
 
-def _labels_in_training(job: Job, context: TrainingContext) -> set[Any]:
-    """Labels of adapters that unfinished training jobs of this tenant make."""
+def _adapter_trainings(context: AnyContext) -> dict[str, str]:
+    """Ids of the tenant's unfinished jobs that train an adapter, by the adapter's label."""
+    tenant, ledger = context.job.tenant_id, context.clients.ledger
     unfinished = [
-        other
+        job
         for state in (JobState.QUEUED, JobState.RUNNING)
-        for other in context.ledger.do(calls.list_jobs(job.tenant_id, limit=200, state=state, kind=JobKind.TRAIN)).jobs
+        for job in ledger.do(calls.list_jobs(tenant, limit=200, state=state, kind=JobKind.TRAIN)).jobs
     ]
-    return {other.body.get("label") for other in unfinished if other.body.get("kind") == "adapter.train"}
+    return {str(job.body.get("label")): job.id for job in unfinished if job.body.get("kind") == "adapter.train"}
 
 
-def _release_label(job: Job, body: Bringing, label: str, ref: str, context: TrainingContext) -> ReleaseLabel:
-    group = body.groups.get(label, parse_label(label).domain)
+def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLabel:
+    group = context.body.groups.get(label, parse_label(label).domain)
     if not ref:
         return ReleaseLabel(adapter="", ref="", group=group, template="chatml", instruction="")
-    manifest = context.registry.adapter(job.tenant_id, ref)
-    check_same_base(manifest, context.base_model)
+    manifest = context.registry.adapter(context.job.tenant_id, ref)
+    check_same_base(manifest, context.clients.base_model)
     return ReleaseLabel(
         adapter=manifest.digest,
         ref=manifest.ref,

@@ -1,22 +1,24 @@
-"""The rows of a selector job: read from data sets, split, chosen among, or taken over from a release."""
+"""The rows of a selector job: read from data sets, split, chosen as representatives, or taken from a release."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from services.trainer.context import TrainingContext
+from services.trainer.context import AnyContext, NewLabelsContext, TrainingContext
 from services.trainer.data.report import LabelData, data_report, is_blank
 from services.trainer.data.split import same_text, split_by_text
-from shared.contracts.jobs import Job
+from services.trainer.selector.retention import retain
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release, SelectorText
 from shared.contracts.rows import Row
 from shared.contracts.selection import selection_text
-from shared.contracts.training import RepresentationSettings, SelectorAdd, SelectorTrain
+from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorTrain
 from shared.errors import Invalid
-from shared.worker.leases import HeldJob
 
 Rows = Mapping[str, Sequence[Row]]
 """By label. A row's input is what a selector reads; background may carry the label of a deleted task."""
+ChoiceContext = TrainingContext[SelectorTrain | SelectorAdd | SelectorBalance]
+"""Of a job that chooses a representation set."""
 
 
 class Split(NamedTuple):
@@ -27,13 +29,13 @@ class Split(NamedTuple):
 
 
 class Sets(NamedTuple):
-    """The rows that a selector learns from, and those that it is judged on."""
+    """The rows that a selector is trained on, and those that it is judged on."""
 
     representation: Rows
     validation: Rows
 
     def without(self, labels: Iterable[str]) -> Self:
-        """What is left when these labels go, as labels and as the origin of background rows."""
+        """The rows that do not belong to these labels; background rows that came from them are left out, too."""
         gone = set(labels)
         return self._replace(
             representation=_without(self.representation, gone), validation=_without(self.validation, gone)
@@ -47,14 +49,43 @@ class Sets(NamedTuple):
         )
 
     def as_background(self, labels: Iterable[str]) -> Self:
-        """The rows of these labels as background, but for texts that another label has, too."""
+        """The rows of these labels as background, without texts that another label has as well."""
         gone = sorted(labels)
         return self._replace(
             representation=_as_background(self.representation, gone), validation=_as_background(self.validation, gone)
         )
 
 
-def stored_sets(release: Release, context: TrainingContext) -> Sets:
+@dataclass(frozen=True, slots=True)
+class SelectorData:
+    """The rows of a job, by label, and where they come from."""
+
+    sets: Sets
+    """What the release keeps. The light selector is fitted on all of its representation set."""
+    full: Rows
+    """What the language model is trained on in full."""
+    retained: Rows
+    """What the language model is trained on in the retained share only."""
+    datasets: Mapping[str, str]
+    """Data set that each label's rows came from, as far as it is known."""
+    kept_validation: Rows = field(default_factory=dict)
+    """Validation rows of labels that the parent has too, as the parent's selector reads them."""
+    deleted: Rows = field(default_factory=dict)
+    """Validation rows of labels that the parent has and the candidate has not."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What the report says about the choice of rows."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Every label that the selector scores, in a stable order."""
+        return sorted(self.sets.representation)
+
+    def llm_rows(self, retention: float, seed: int) -> dict[str, list[Row]]:
+        """What the language model is trained on at a retention ratio (paper, section 3.4)."""
+        return joined(self.full, retain(self.retained, retention, seed))
+
+
+def stored_sets(context: AnyContext, release: Release) -> Sets:
     """The sets that a release keeps in the store."""
     read = context.registry.get_rows
     return Sets(
@@ -63,13 +94,13 @@ def stored_sets(release: Release, context: TrainingContext) -> Sets:
     )
 
 
-def split_rows(job: Job, body: SelectorTrain | SelectorAdd, reading: SelectorText, context: TrainingContext) -> Split:
-    """Training and validation rows of every data set the job names; no text is on both sides."""
-    train, validation = {}, {}
+def split_rows(context: NewLabelsContext, text_fields: SelectorText) -> Split:
+    """Training and validation rows of every data set that the job names; no text is on both sides."""
+    body, train, validation = context.body, {}, {}
     for label, dataset in sorted(body.datasets.items()):
         parts = split_by_text(
-            context.rows(job, dataset, label),
-            lambda row: selection_text(reading, row.input, row.instruction),
+            context.rows(dataset, label),
+            lambda row: selection_text(text_fields, row.input, row.instruction),
             body.selection.validation_share,
             body.settings.seed,
         )
@@ -77,111 +108,84 @@ def split_rows(job: Job, body: SelectorTrain | SelectorAdd, reading: SelectorTex
     return Split(train, validation)
 
 
-def sets_of(
-    job: Job,
-    held: HeldJob,
-    body: SelectorTrain | SelectorAdd,
-    split: Split,
-    reading: SelectorText,
-    context: TrainingContext,
-) -> Sets:
-    """The representation set of the training rows, and all validation rows."""
-    train = as_read(split.train, reading)
+def choose_sets(context: NewLabelsContext, split: Split, text_fields: SelectorText) -> Sets:
+    """The representation set of the training rows, and all validation rows; raises `Invalid` `inputs_empty`."""
+    train = selector_rows(split.train, text_fields)
     blank = sorted(label for label, rows in train.items() if not rows)
     if blank:
         raise Invalid("inputs_empty", f"every input of {', '.join(blank)} is empty; give texts that can be read")
-    chosen = representation(job, held, train, body.selection, body.settings.seed, context)
-    return Sets(chosen, as_read(split.validation, reading))
+    return Sets(choose_representation(context, train), selector_rows(split.validation, text_fields))
 
 
-def fresh_rows(
-    job: Job,
-    held: HeldJob,
-    datasets: Mapping[str, str],
-    known: Sets,
-    reading: SelectorText,
-    selection: RepresentationSettings,
-    seed: int,
-    context: TrainingContext,
+def unseen_rows(
+    context: ChoiceContext, datasets: Mapping[str, str], known: Sets, text_fields: SelectorText
 ) -> dict[str, list[Row]]:
-    """The representative rows of data sets among those whose text is in no set yet; labels without any are left out."""
+    """Representatives of the data sets' rows whose text is in no set yet; labels without such rows are left out."""
     seen = {same_text(row.input) for rows in known for own in rows.values() for row in own}
-    rows = as_read({label: context.rows_of(job, ref, label) for label, ref in datasets.items()}, reading)
+    rows = selector_rows({label: context.rows_of(ref, label) for label, ref in datasets.items()}, text_fields)
     unseen = {label: [row for row in own if same_text(row.input) not in seen] for label, own in rows.items()}
-    return representation(job, held, {n: own for n, own in unseen.items() if own}, selection, seed, context)
+    return choose_representation(context, {label: own for label, own in unseen.items() if own})
 
 
-def data_notes(
-    job: Job,
-    split: Split,
-    sets: Sets,
-    known: Rows,
-    reading: SelectorText,
-    selection: RepresentationSettings,
-    context: TrainingContext,
-) -> dict[str, Any]:
-    """What the report says of new labels' data, and of texts that they share with `known` ones.
-
-    The job's readers hear the warnings before anything is trained.
-    """
-    available = texts_of(as_read(split.train, reading))
-    data = {}
-    for label, train in split.train.items():
-        rows = [*train, *split.validation[label]]
-        data[label] = LabelData(
-            [selection_text(reading, row.input, row.instruction) for row in rows],
-            [row.output for row in rows],
-            len(set(available[label])),
-            len(sets.representation[label]),
-        )
-    notes = data_report(data, texts_of(known), selection.rows_per_label)
-    context.report(job, "data_selected", rows=sum(map(len, sets.representation.values())), warnings=notes["warnings"])
-    return notes
-
-
-def representation(
-    job: Job, held: HeldJob, train: Rows, selection: RepresentationSettings, seed: int, context: TrainingContext
-) -> dict[str, list[Row]]:
+def choose_representation(context: ChoiceContext, rows: Rows) -> dict[str, list[Row]]:
     """The real rows nearest to the k-means centroids of each label's vectors (paper, section 3.3)."""
     from services.trainer.data.embedders import embedder
     from services.trainer.data.representation import representation_set
 
-    context.report(job, "selecting_data", rows=sum(map(len, train.values())))
-    chosen = representation_set(
-        texts_of(train),
-        embedder(
-            selection,
-            context.base_folder,
-            context.tokenizer,
-            encoder_folder=context.encoder_folder,
-            check=held.check,
-        ),
-        selection,
-        seed=seed,
-        check=held.check,
+    body, clients = context.body, context.clients
+    context.report("selecting_data", rows=sum(map(len, rows.values())))
+    embed = embedder(
+        body.selection,
+        clients.base_folder,
+        clients.tokenizer,
+        encoder_folder=clients.encoder_folder,
+        check=context.check,
     )
+    chosen = representation_set(texts_of(rows), embed, body.selection, seed=body.settings.seed, check=context.check)
     return {label: [Row(input=text, label=label) for text in own] for label, own in chosen.items()}
 
 
-def as_read(rows: Rows, reading: SelectorText) -> dict[str, list[Row]]:
-    """The rows as a selector meets them, each with the label it is for; empty ones are left out."""
+def report_data(
+    context: NewLabelsContext, split: Split, sets: Sets, known: Rows, text_fields: SelectorText
+) -> dict[str, Any]:
+    """Describe the new labels' data, and the texts that they share with `known` labels, for the release's report.
+
+    The warnings are published at once, before anything is trained.
+    """
+    available = texts_of(selector_rows(split.train, text_fields))
+    data = {}
+    for label, train in split.train.items():
+        rows = [*train, *split.validation[label]]
+        data[label] = LabelData(
+            [selection_text(text_fields, row.input, row.instruction) for row in rows],
+            [row.output for row in rows],
+            len(set(available[label])),
+            len(sets.representation[label]),
+        )
+    notes = data_report(data, texts_of(known), context.body.selection.rows_per_label)
+    context.report("data_selected", rows=sum(map(len, sets.representation.values())), warnings=notes["warnings"])
+    return notes
+
+
+def selector_rows(rows: Rows, text_fields: SelectorText) -> dict[str, list[Row]]:
+    """The rows as a selector reads them, each with its label; rows whose text is blank are left out."""
     return {
         label: [
             Row(input=text, label=label)
             for row in own
-            if not is_blank(text := selection_text(reading, row.input, row.instruction))
+            if not is_blank(text := selection_text(text_fields, row.input, row.instruction))
         ]
         for label, own in rows.items()
     }
 
 
 def texts_of(rows: Rows) -> dict[str, list[str]]:
-    """The texts alone, by label."""
+    """The texts of the rows, by label."""
     return {label: [row.input for row in own] for label, own in rows.items()}
 
 
 def joined(one: Rows, other: Rows) -> dict[str, list[Row]]:
-    """The rows of both by label; a label without rows is none."""
+    """The rows of both by label; labels without rows are left out."""
     both = {label: [*one.get(label, ()), *other.get(label, ())] for label in sorted({*one, *other})}
     return {label: rows for label, rows in both.items() if rows}
 

@@ -7,7 +7,7 @@ from shared.contracts.labels import BACKGROUND
 
 
 class Difficulty(NamedTuple):
-    """Labels by how well they are told apart; those in between are in neither list."""
+    """Easy and hard labels; labels of medium accuracy are in neither list."""
 
     easy: list[str]
     hard: list[str]

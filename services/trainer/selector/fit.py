@@ -4,86 +4,82 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from services.trainer.context import TrainingContext
+from services.trainer.context import AnyContext, SelectorContext
 from services.trainer.selector.data import texts_of
 from services.trainer.selector.plan import Plan
-from shared.contracts.jobs import Job
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.prompts import selector_prompt
-from shared.contracts.training import SelectorBody
 from shared.model.head import has_head
 from shared.model.tokens import encode
-from shared.worker.leases import HeldJob
 
 if TYPE_CHECKING:
     from services.trainer.training.lora import Start
 
 
-def train_selector(
-    job: Job, held: HeldJob, body: SelectorBody, plan: Plan, retention: float, context: TrainingContext
-) -> ReleaseSelector:
-    """Fit and store what the plan's kind is made of; nothing is calibrated yet."""
+def fit_selector(context: SelectorContext, plan: Plan, retention: float) -> ReleaseSelector:
+    """Fit and store the parts that the plan's kind has; the result is not calibrated yet."""
     return ReleaseSelector(
-        llm=_fit_llm(job, held, body, plan, retention, context) if plan.kind != "light" else "",
-        light=_fit_light(job, held, plan, context) if plan.kind != "llm" else "",
-        labels=tuple(plan.scored_labels),
+        llm=_fit_llm(context, plan, retention) if plan.kind != "light" else "",
+        light=_fit_light(context, plan) if plan.kind != "llm" else "",
+        labels=tuple(plan.data.labels),
         text=plan.text,
     )
 
 
-def _fit_llm(
-    job: Job, held: HeldJob, body: SelectorBody, plan: Plan, retention: float, context: TrainingContext
-) -> str:
+def _fit_llm(context: SelectorContext, plan: Plan, retention: float) -> str:
     from services.trainer.data.representation import mixed
     from services.trainer.training import lora
 
-    run = f"{retention:g}"
-    folder = context.folder(job)
-    labels = [parse_label(label) for label in plan.scored_labels]
-    start = _start(plan, context)
-    shown = texts_of(plan.shown(retention, body.settings.seed))
-    if start and not shown:
+    clients, settings, run = context.clients, context.body.settings, f"{retention:g}"
+    folder = context.folder()
+    labels = [parse_label(label) for label in plan.data.labels]
+    start = _start(context, plan)
+    texts = texts_of(plan.data.llm_rows(retention, settings.seed))
+    if start and not texts:
         return context.registry.put_weights(lora.carry_over(start, labels, folder))
     weights = lora.train_selector(
-        context.base_folder,
-        context.tokenizer,
-        mixed(shown, body.settings.seed, equal=start is None),
+        clients.base_folder,
+        clients.tokenizer,
+        mixed(texts, settings.seed, equal=start is None),
         labels=labels,
-        config=body.settings,
+        config=settings,
         work_dir=folder,
-        callbacks=context.callbacks(job, held, body.kind, run),
-        resume_from=context.resume_from(job, folder, run),
-        launcher=context.training_launcher,
+        callbacks=context.callbacks(run),
+        resume_from=context.resume_from(folder, run),
+        launcher=clients.training_launcher,
         start_from=start,
-        head=has_head(start.weights) if start else _wants_head(plan, labels, body.settings.max_length, context),
+        head=has_head(start.weights) if start else _needs_head(context, plan, labels),
     )
     return context.registry.put_weights(weights)
 
 
-def _start(plan: Plan, context: TrainingContext) -> "Start | None":
+def _start(context: AnyContext, plan: Plan) -> "Start | None":
     from services.trainer.training.lora import Start
 
     old = plan.start_from
     return Start(context.registry.fetch_weights(old.llm), [parse_label(label) for label in old.labels]) if old else None
 
 
-def _wants_head(plan: Plan, labels: Sequence[Label], max_length: int, context: TrainingContext) -> bool:
+def _needs_head(context: AnyContext, plan: Plan, labels: Sequence[Label]) -> bool:
     if plan.readout != "auto":
         return plan.readout == "head"
-    return 2 * len(encode(context.tokenizer, selector_prompt("", labels), sys.maxsize)) > max_length
+    prompt = encode(context.clients.tokenizer, selector_prompt("", labels), sys.maxsize)
+    return 2 * len(prompt) > context.body.settings.max_length
 
 
-def _fit_light(job: Job, held: HeldJob, plan: Plan, context: TrainingContext) -> str:
-    """Fit the light selector on all representative rows, those of old labels too: so it forgets nothing."""
+def _fit_light(context: AnyContext, plan: Plan) -> str:
+    """Fit the light selector on the whole representation set, that of old labels too: so it forgets nothing."""
     from services.trainer.training.light import fit_light
 
-    def fitted() -> dict[str, str]:
-        held.check()
-        context.report(job, "fitting_light_selector", rows=sum(map(len, plan.sets.representation.values())))
-        light = fit_light(texts_of(plan.sets.representation))
+    rows = plan.data.sets.representation
+
+    def fit() -> dict[str, str]:
+        context.check()
+        context.report("fitting_light_selector", rows=sum(map(len, rows.values())))
+        light = fit_light(texts_of(rows))
         with context.temporary() as folder:
             return {"digest": context.registry.put_light(light.save(folder / "light.safetensors"))}
 
-    # No retention ratio changes it, so that a job that tries several fits it once.
-    return str(context.checkpoints(job).once("light", fitted)["digest"])
+    # It does not depend on the retention ratio, so a job that tries several ratios fits it once.
+    return str(context.checkpoints().once("light", fit)["digest"])

@@ -1,28 +1,34 @@
-"""A fitted selector, calibrated and judged against the release before (paper, section 3.3)."""
+"""A fitted selector, calibrated and judged against the release before it (paper, section 3.3)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from services.trainer.context import TrainingContext
-from services.trainer.evaluation.calibration import CalibrationTarget
-from services.trainer.evaluation.gate import judge
+from services.trainer.context import SelectorContext
+from services.trainer.evaluation import gate
+from services.trainer.evaluation.calibration import CalibrationTarget, Threshold
 from services.trainer.evaluation.routing import Routed, fates, measure
 from services.trainer.selector.data import Rows
 from services.trainer.selector.plan import Plan
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector, Verdict
-from shared.contracts.training import SelectorBody
-from shared.worker.leases import HeldJob
 
 if TYPE_CHECKING:
     from services.trainer.evaluation.selector import SelectorScorer, SelectorScores
 
 
-class Judged(BaseModel):
-    """A trained selector with its calibration, its metrics on the validation rows, and the gate's answer."""
+class CalibratedSelector(NamedTuple):
+    """A selector with its weights and thresholds, and the label scores of the validation rows that they fit."""
+
+    selector: ReleaseSelector
+    threshold: Threshold
+    scores: "SelectorScores"
+
+
+class JudgedSelector(BaseModel):
+    """A calibrated selector, its metrics on the validation rows, and the verdict of the gate."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,67 +37,71 @@ class Judged(BaseModel):
     verdict: Verdict
 
 
-def judge_selector(
-    selector: ReleaseSelector, held: HeldJob, body: SelectorBody, plan: Plan, context: TrainingContext
-) -> Judged:
-    """Calibrate and measure on the validation rows, and compare with the release before."""
-    from services.trainer.evaluation.selector import calibrated
+def calibrate_selector(context: SelectorContext, plan: Plan, selector: ReleaseSelector) -> CalibratedSelector:
+    """Fit the selector's weights and thresholds on the validation rows."""
+    from services.trainer.evaluation.selector import calibrate
 
-    validation = plan.sets.validation
-    reader = _reader(held, body, context)
-    gold = _gold(validation)
-    scores = reader.read(selector, _all(validation))
+    body, validation = context.body, plan.data.sets.validation
+    context.check()
+    context.report("evaluating")
     target = CalibrationTarget(
         body.max_false_reject,
         body.background_reject,
         min_llm_share=body.min_llm_share,
         max_llm_share=body.max_llm_share,
     )
-    final, threshold = calibrated(selector, scores, gold, target)
-    measured = measure(_routed(final, scores, validation))
-    before = _accuracy_before(plan, held, body, context)
-    verdict = judge(before, measured.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)
+    scores = _scorer(context).score(selector, _texts(validation))
+    return CalibratedSelector(*calibrate(selector, scores, _gold(validation), target), scores)
+
+
+def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedSelector) -> JudgedSelector:
+    """Measure the selector on the validation rows, and compare it with the release before."""
+    selector, threshold, scores = calibrated
+    body, validation = context.body, plan.data.sets.validation
+    metrics = measure(_routed(selector, scores, validation))
+    before = _accuracy_before(context, plan)
+    verdict = gate.judge(before, metrics.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)
     report = {
-        **measured._asdict(),
+        **metrics._asdict(),
         "threshold": threshold._asdict(),
         "before": before,
-        "asked": _asked(final, scores),
-        "parts": _accuracy_of_parts(final, scores, validation),
-        **plan.notes,
+        "asked": _shares_of_deciders(selector, scores),
+        "parts": _accuracy_of_parts(selector, scores, validation),
+        **plan.data.notes,
     }
-    if plan.deleted:
-        report["deleted"] = _fates_of_deleted(final, reader, plan.deleted)
-    return Judged(
-        selector=final, report=report, verdict=Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences))
+    if plan.data.deleted:
+        report["deleted"] = _fates_of_deleted(context, selector, plan.data.deleted)
+    return JudgedSelector(
+        selector=selector, report=report, verdict=Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences))
     )
 
 
-def _fates_of_deleted(selector: ReleaseSelector, reader: "SelectorScorer", deleted: Rows) -> dict[str, Any]:
-    """What becomes of the texts of labels that are gone, by label."""
-    scores = reader.read(selector, _all(deleted))
+def _fates_of_deleted(context: SelectorContext, selector: ReleaseSelector, deleted: Rows) -> dict[str, Any]:
+    """Where the texts of deleted labels go, by label."""
+    scores = _scorer(context).score(selector, _texts(deleted))
     return {label: fate._asdict() for label, fate in fates(_routed(selector, scores, deleted)).items()}
 
 
-def _accuracy_before(
-    plan: Plan, held: HeldJob, body: SelectorBody, context: TrainingContext
-) -> Mapping[str, float] | None:
-    """What the parent reaches per kept label on the same rows; None where it has none of the labels."""
+def _accuracy_before(context: SelectorContext, plan: Plan) -> Mapping[str, float] | None:
+    """The parent's accuracy by kept label on the same rows; None where it has none of the labels."""
     if plan.parent is None or plan.parent.selector is None:
         return None
-    if plan.start_from and "per_label" in plan.parent.report:  # measured on the very rows that come with it
+    if plan.start_from and "per_label" in plan.parent.report:  # an update takes the validation rows over
         return dict(plan.parent.report["per_label"])
-    if not plan.kept_validation:
+    kept = plan.data.kept_validation
+    if not kept:
         return None
     selector = plan.parent.selector
-    scores = _reader(held, body, context).read(selector, _all(plan.kept_validation))
-    return measure(_routed(selector, scores, plan.kept_validation)).per_label
+    scores = _scorer(context).score(selector, _texts(kept))
+    return measure(_routed(selector, scores, kept)).per_label
 
 
-def _reader(held: HeldJob, body: SelectorBody, context: TrainingContext) -> "SelectorScorer":
+def _scorer(context: SelectorContext) -> "SelectorScorer":
     from services.trainer.evaluation.selector import SelectorScorer
 
+    clients = context.clients
     return SelectorScorer(
-        context.registry, context.base_folder, context.tokenizer, body.settings.max_length, check=held.check
+        clients.registry, clients.base_folder, clients.tokenizer, context.body.settings.max_length, check=context.check
     )
 
 
@@ -102,7 +112,7 @@ def _routed(selector: ReleaseSelector, scores: "SelectorScores", rows: Rows) -> 
 
 
 def _accuracy_of_parts(selector: ReleaseSelector, scores: "SelectorScores", rows: Rows) -> dict[str, float]:
-    """Accuracy of the selector and of each part alone on the rows that belong somewhere, where nothing is rejected."""
+    """Accuracy of the selector and of each of its parts on the rows of labels, where nothing is rejected."""
     from services.trainer.evaluation.selector import parts_of
 
     def accuracy(part: ReleaseSelector) -> float:
@@ -111,15 +121,15 @@ def _accuracy_of_parts(selector: ReleaseSelector, scores: "SelectorScores", rows
     return {kind: accuracy(part) for kind, part in parts_of(selector).items()}
 
 
-def _asked(selector: ReleaseSelector, scores: "SelectorScores") -> dict[str, float]:
+def _shares_of_deciders(selector: ReleaseSelector, scores: "SelectorScores") -> dict[str, float]:
     """The share of rows that the light selector, the language model, or both together decided."""
     from services.trainer.evaluation.selector import selections
 
-    asked = Counter(said.by for said in selections(selector, scores))
-    return {by: rows / asked.total() for by, rows in asked.items()}
+    counts = Counter(selection.by for selection in selections(selector, scores))
+    return {by: rows / counts.total() for by, rows in counts.items()}
 
 
-def _all(rows: Rows) -> Sequence[str]:
+def _texts(rows: Rows) -> Sequence[str]:
     return [row.input for own in rows.values() for row in own]
 
 

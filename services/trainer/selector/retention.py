@@ -1,4 +1,4 @@
-"""The share of the old representation set that a retrained selector still sees (paper, section 3.4)."""
+"""The share of the old representation set that an update trains on again (paper, section 3.4)."""
 
 import math
 import random
@@ -8,30 +8,30 @@ from typing import NamedTuple, TypeVar
 RowT = TypeVar("RowT")
 
 RATIOS = (0.0, 0.1, 0.3, 0.5, 1.0)
-"""The paper's, with nothing and everything at their ends."""
+"""The ratios of the paper, and 0 and 1."""
 
 
 class Point(NamedTuple):
-    """What came of one retention ratio, on validation rows."""
+    """The result of one retention ratio on validation rows."""
 
     retention: float
     accuracy: float
-    loss: float  # of the kept label that lost most
-    worst: str  # that label, empty where there is none
+    loss: float  # largest loss of accuracy of a kept label
+    worst: str  # the label with that loss, empty where no label is kept
 
 
 def smallest_that_holds(curve: Sequence[Point]) -> Point:
-    """Return the ratio to take from a curve that ends with the first one that loses little enough.
+    """Return the point with the smallest loss, and of several such points the one with the smallest ratio.
 
-    Where none does, it is the one that loses least, the smallest of those.
+    The curve ends at the first ratio whose loss is allowed: where there is one, it is the point with the smallest loss.
     """
     return min(curve, key=lambda point: (point.loss, point.retention))
 
 
 def retain(rows_by_label: Mapping[str, Sequence[RowT]], share: float, seed: int) -> dict[str, list[RowT]]:
-    """Return for each label `share` of its rows, drawn by seed and label, in their old order.
+    """Return for each label `share` of its rows, sampled by seed and label, in their old order.
 
-    At least one row a label; a share of nothing is no label at all.
+    Every label keeps at least one row, except at a share of 0, which returns no labels.
     """
     if not share:
         return {}
@@ -39,7 +39,7 @@ def retain(rows_by_label: Mapping[str, Sequence[RowT]], share: float, seed: int)
 
 
 def _sample(rows: Sequence[RowT], share: float, seed: str) -> list[RowT]:
-    # The tiny subtraction keeps 0.3 * 10 at 3 rows: in floating point it is a little more than 3.
+    # The subtraction makes 0.3 * 10 give 3 rows: in floating point the product is slightly larger than 3.
     count = min(len(rows), max(1, math.ceil(share * len(rows) - 1e-9)))
     kept = random.Random(seed).sample(range(len(rows)), count)  # noqa: S311
     return [rows[index] for index in sorted(kept)]

@@ -1,46 +1,44 @@
-"""A selector at the retention ratio that a job asks for, or at the smallest one that holds."""
+"""A selector at the retention ratio that a job asks for, or at the smallest ratio that keeps the old labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from services.trainer.context import TrainingContext
+from services.trainer.context import SelectorContext
 from services.trainer.evaluation.gate import Loss, largest_loss
-from services.trainer.selector.fit import train_selector
-from services.trainer.selector.judge import Judged, judge_selector
+from services.trainer.selector.judge import JudgedSelector
 from services.trainer.selector.plan import Plan
 from services.trainer.selector.retention import RATIOS, Point, smallest_that_holds
-from shared.contracts.jobs import Job
-from shared.contracts.training import SelectorBody, SelectorTrain
-from shared.worker.leases import HeldJob
+from shared.contracts.training import SelectorTrain
 
 
 class Trial(NamedTuple):
-    """A selector made with one retention ratio, and what it cost the labels that were there before."""
+    """A selector made with one retention ratio, and the largest loss of a label that it keeps."""
 
     retention: float
-    judged: Judged
+    judged: JudgedSelector
     loss: Loss
 
     @property
     def point(self) -> Point:
-        """Its place on the curve."""
+        """Its point on the curve."""
         return Point(self.retention, self.judged.report["accuracy"], self.loss.accuracy, self.loss.label)
 
 
-def best_selector(job: Job, held: HeldJob, body: SelectorBody, plan: Plan, context: TrainingContext) -> Judged:
-    """Train and judge at one retention ratio after the other, from the same start, until one holds.
+def search_retention(context: SelectorContext, plan: Plan, make: Callable[[float], JudgedSelector]) -> JudgedSelector:
+    """Make a selector at one retention ratio after the other, each from the same start, until one holds.
 
-    The report of an update names the ratio and the curve of all that were tried.
+    The report of an update names the ratio and the curve of all ratios that were tried.
     """
     trials: list[Trial] = []
-    for retention in _ratios(body, plan):
-        trials.append(_trial(job, held, body, plan, retention, context))
-        if trials[-1].loss.is_within(body.max_loss):
+    for retention in _ratios(context, plan):
+        trials.append(_trial(context, retention, make))
+        if trials[-1].loss.is_within(context.body.max_loss):
             break
-    return trials[0].judged if isinstance(body, SelectorTrain) else _chosen(trials)
+    return trials[0].judged if isinstance(context.body, SelectorTrain) else _best(trials)
 
 
-def _ratios(body: SelectorBody, plan: Plan) -> Sequence[float]:
+def _ratios(context: SelectorContext, plan: Plan) -> Sequence[float]:
+    body = context.body
     if isinstance(body, SelectorTrain):
         return (1.0,)
     if body.retention != "auto":
@@ -48,24 +46,20 @@ def _ratios(body: SelectorBody, plan: Plan) -> Sequence[float]:
     return RATIOS[:1] if plan.kind == "light" else RATIOS  # a light selector is the same at every ratio
 
 
-def _trial(
-    job: Job, held: HeldJob, body: SelectorBody, plan: Plan, retention: float, context: TrainingContext
-) -> Trial:
-    """One ratio; where an attempt that was killed has judged it already, what that one found."""
+def _trial(context: SelectorContext, retention: float, make: Callable[[float], JudgedSelector]) -> Trial:
+    """One ratio; where a killed attempt has judged this ratio already, its result holds."""
 
-    def made() -> dict[str, object]:
-        context.report(job, "trying_retention", retention=retention)
-        selector = train_selector(job, held, body, plan, retention, context)
-        held.check()
-        context.report(job, "evaluating")
-        return judge_selector(selector, held, body, plan, context).model_dump(mode="json")
+    def judged_anew() -> dict[str, object]:
+        context.report("trying_retention", retention=retention)
+        return make(retention).model_dump(mode="json")
 
-    judged = Judged.model_validate(context.checkpoints(job).once(f"judged-{retention:g}", made))
+    judged = JudgedSelector.model_validate(context.checkpoints().once(f"judged-{retention:g}", judged_anew))
     return Trial(retention, judged, largest_loss(judged.report["before"], judged.report["per_label"]))
 
 
-def _chosen(trials: Sequence[Trial]) -> Judged:
+def _best(trials: Sequence[Trial]) -> JudgedSelector:
     curve = [trial.point for trial in trials]
-    judged = trials[curve.index(best := smallest_that_holds(curve))].judged
-    seen = {"retention": best.retention, "curve": [point._asdict() for point in curve]}
-    return judged.model_copy(update={"report": {**judged.report, **seen}})
+    best = smallest_that_holds(curve)
+    judged = trials[curve.index(best)].judged
+    search = {"retention": best.retention, "curve": [point._asdict() for point in curve]}
+    return judged.model_copy(update={"report": {**judged.report, **search}})

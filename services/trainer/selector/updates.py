@@ -1,123 +1,129 @@
-"""What an update of a selector works on: labels added, balanced or deleted (paper, section 3.4)."""
+"""The data of each kind of selector job: labels trained from nothing, added, balanced or deleted (paper, section 3.4).
+
+Each kind answers the same questions: which rows the release keeps, which of them the language model sees in full, and
+of which it sees the retained share.
+"""
 
 from dataclasses import replace
-from typing import NamedTuple
 
-from services.trainer.context import TrainingContext
-from services.trainer.selector.data import Rows, Sets, data_notes, fresh_rows, joined, sets_of, split_rows, stored_sets
+from services.trainer.context import SelectorContext, TrainingContext
+from services.trainer.selector.data import (
+    SelectorData,
+    Sets,
+    choose_sets,
+    joined,
+    report_data,
+    selector_rows,
+    split_rows,
+    stored_sets,
+    unseen_rows,
+)
 from services.trainer.selector.difficulty import Difficulty, sort_by_accuracy
-from services.trainer.selector.plan import Inputs, Plan
-from shared.contracts.jobs import Job
-from shared.contracts.manifests import Release, ReleaseSelector
-from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorUpdate
-from shared.errors import Conflict, Invalid
-from shared.worker.leases import HeldJob
+from services.trainer.selector.inputs import Base, Inputs, base_of_update
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.manifests import Release
+from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
+from shared.errors import Invalid
 
 
-class Base(NamedTuple):
-    """What an update starts from."""
+def select_data(context: SelectorContext, inputs: Inputs) -> SelectorData:
+    """Select the rows that the selector is trained and judged on (paper, sections 3.3 and 3.4).
 
-    release: Release
-    selector: ReleaseSelector
-    sets: Sets
-
-
-def plan_update(job: Job, held: HeldJob, body: SelectorUpdate, inputs: Inputs, context: TrainingContext) -> Plan:
-    """Plan a second fine-tuning; raises `Conflict`, and `Invalid` where the labels do not fit the release."""
-    base = _base(body, inputs.parent, context)
+    Raises `Invalid`, and `Conflict` where there is no release that the update could start from.
+    """
+    body = context.body
+    if isinstance(body, SelectorTrain):
+        return _train(context.with_body(body), inputs.parent)
+    base = base_of_update(context.with_body(body), inputs.parent)
     if isinstance(body, SelectorAdd):
-        return _addition(job, held, body, base, inputs, context)
+        return _learnable(_add(context.with_body(body), base))
     if isinstance(body, SelectorBalance):
-        return _balance(job, held, body, base, context)
-    return _deletion(body, base)
+        return _learnable(_balance(context.with_body(body), base))
+    return _learnable(_delete(context.with_body(body), base))
 
 
-def _base(body: SelectorUpdate, parent: Release | None, context: TrainingContext) -> Base:
-    if parent is None:
-        raise Conflict("no_release", "there is no current release to update; run selector.train first")
-    if parent.selector is None:
-        raise Conflict("selector_missing", "the current release has no selector to update; run selector.train first")
-    if parent.base_model != context.base_model:
-        raise Conflict(
-            "base_model_changed",
-            f"release {parent.id} belongs to base model {parent.base_model}, not to {context.base_model}; "
-            "run selector.train first",
-        )
-    lacking = sorted(set(parent.labels) - set(parent.representation))
-    if lacking:
-        raise Conflict(
-            "representation_missing", f"release {parent.id} keeps no rows of {', '.join(lacking)}; train anew"
-        )
-    body.check_against(parent)
-    return Base(parent, parent.selector, stored_sets(parent, context))
+def _train(context: TrainingContext[SelectorTrain], parent: Release | None) -> SelectorData:
+    """All labels in full; validation rows of labels that the parent has serve to compare the two."""
+    body = context.body
+    if len(body.datasets) < 2:
+        raise Invalid("labels_too_few", "a selector needs two labels, or one label and a background data set")
+    split = split_rows(context, body.text)
+    sets = choose_sets(context, split, body.text)
+    before = parent.selector if parent and parent.base_model == context.clients.base_model else None
+    known = set(before.labels) - {BACKGROUND} if before else set()
+    kept = {label: rows for label, rows in split.validation.items() if label in known}
+    return SelectorData(
+        sets,
+        full=sets.representation,
+        retained={},
+        datasets=body.datasets,
+        kept_validation=selector_rows(kept, before.text) if before else {},
+        notes=report_data(context, split, sets, {}, body.text),
+    )
 
 
-def _addition(job: Job, held: HeldJob, body: SelectorAdd, base: Base, inputs: Inputs, context: TrainingContext) -> Plan:
-    """New labels in full beside a share of the old ones; what was background and is a label again is no background."""
-    split = split_rows(job, body, base.selector.text, context)
-    new = sets_of(job, held, body, split, base.selector.text, context)
-    old = base.sets.without(body.labels)
-    plan = _plan(base, old.joined(new), fresh=new.representation, old=old.representation)
-    known = joined(old.representation, old.validation)
-    notes = data_notes(job, split, new, known, base.selector.text, body.selection, context)
-    return replace(plan, adapters=inputs.adapters, datasets={**plan.datasets, **body.datasets}, notes=notes)
+def _add(context: TrainingContext[SelectorAdd], base: Base) -> SelectorData:
+    """New labels in full, and a share of the old ones; background rows of a new label become rows of that label."""
+    body, old = context.body, stored_sets(context, base.release)
+    split = split_rows(context, base.selector.text)
+    new = choose_sets(context, split, base.selector.text)
+    kept = old.without(body.labels)
+    known = joined(kept.representation, kept.validation)
+    return SelectorData(
+        kept.joined(new),
+        full=new.representation,
+        retained=kept.representation,
+        datasets={**base.release.datasets, **body.datasets},
+        kept_validation=old.validation,
+        notes=report_data(context, split, new, known, base.selector.text),
+    )
 
 
-def _balance(job: Job, held: HeldJob, body: SelectorBalance, base: Base, context: TrainingContext) -> Plan:
-    """A share of the easy labels' rows, all of the others', and more for the hard ones."""
+def _balance(context: TrainingContext[SelectorBalance], base: Base) -> SelectorData:
+    """All labels but the easy ones in full, with new rows of the hard ones, and a share of the easy ones."""
+    body, old = context.body, stored_sets(context, base.release)
     easy, hard = _difficulty(body, base.release)
     datasets = {**base.release.datasets, **body.labels}
-    extra = fresh_rows(
-        job, held, _only(datasets, hard), base.sets, base.selector.text, body.selection, body.settings.seed, context
+    new = Sets(unseen_rows(context, _datasets_of(hard, datasets), old, base.selector.text), {})
+    others = {label: rows for label, rows in old.representation.items() if label not in easy}
+    return SelectorData(
+        old.joined(new),
+        full=joined(others, new.representation),
+        retained={label: rows for label, rows in old.representation.items() if label in easy},
+        datasets=datasets,
+        kept_validation=old.validation,
+        notes={"easy": easy, "hard": {label: len(new.representation.get(label, ())) for label in hard}},
     )
-    old = base.sets.representation
-    plan = _plan(
-        base,
-        base.sets.joined(Sets(extra, {})),
-        fresh=joined({label: rows for label, rows in old.items() if label not in easy}, extra),
-        old={label: rows for label, rows in old.items() if label in easy},
-    )
-    added = {label: len(extra.get(label, ())) for label in hard}
-    return replace(plan, datasets=datasets, notes={"easy": easy, "hard": added})
 
 
-def _deletion(body: SelectorDelete, base: Base) -> Plan:
-    """A share of the labels that stay, and of the deleted ones' rows as background where they are to be rejected."""
-    kept = base.sets.without(body.labels)
+def _delete(context: TrainingContext[SelectorDelete], base: Base) -> SelectorData:
+    """A share of the labels that stay; rows of deleted labels are background where their texts are to be rejected."""
+    body, old = context.body, stored_sets(context, base.release)
+    kept = old.without(body.labels)
     if body.deleted_texts == "reject":
-        kept = kept.joined(base.sets.as_background(body.labels))
-    plan = _plan(base, kept, fresh={}, old=kept.representation)
-    return replace(
-        plan,
-        datasets={label: ref for label, ref in plan.datasets.items() if label not in body.labels},
-        deleted={label: rows for label, rows in base.sets.validation.items() if label in body.labels},
+        kept = kept.joined(old.as_background(body.labels))
+    return SelectorData(
+        kept,
+        full={},
+        retained=kept.representation,
+        datasets={label: ref for label, ref in base.release.datasets.items() if label not in body.labels},
+        kept_validation=old.validation,
+        deleted={label: rows for label, rows in old.validation.items() if label in body.labels},
     )
 
 
-def _plan(base: Base, sets: Sets, *, fresh: Rows, old: Rows) -> Plan:
-    """What every update takes over from the release it starts from; raises `Invalid` `labels_too_few`."""
-    scored = sets.representation
-    if len(scored) < 2:
-        raise Invalid("labels_too_few", f"only {', '.join(scored) or 'nothing'} would be left to select; train anew")
-    return Plan(
-        # Background rows to be judged by mean nothing to a selector that has none to learn from.
-        sets._replace(validation={label: rows for label, rows in sets.validation.items() if label in scored}),
-        fresh=fresh,
-        old=old,
-        datasets=base.release.datasets,
-        adapters={},
-        kind=base.selector.kind,
-        readout="auto",
-        text=base.selector.text,
-        reject_policy=base.release.reject_policy,
-        parent=base.release,
-        start_from=base.selector,
-        kept_validation=base.sets.validation,
-    )
+def _learnable(data: SelectorData) -> SelectorData:
+    """The data, without validation rows of labels that have no training rows; raises `Invalid` `labels_too_few`."""
+    labels = data.sets.representation
+    if len(labels) < 2:
+        raise Invalid("labels_too_few", f"only {', '.join(labels) or 'nothing'} would be left to select; train anew")
+    # A selector without background rows to learn from cannot be judged on background rows.
+    validation = {label: rows for label, rows in data.sets.validation.items() if label in labels}
+    return replace(data, sets=data.sets._replace(validation=validation))
 
 
 def _difficulty(body: SelectorBalance, release: Release) -> Difficulty:
-    """Easy and hard labels: those the body names, else by what the release reached; raises `Invalid`."""
+    """Easy and hard labels: those that the body names, or else by the accuracies of the release; raises `Invalid`."""
     measured = sort_by_accuracy(
         release.report.get("per_label", {}), hard_below=body.hard_below, easy_from=body.easy_from
     )
@@ -132,7 +138,7 @@ def _difficulty(body: SelectorBalance, release: Release) -> Difficulty:
     return Difficulty(easy, hard)
 
 
-def _only(datasets: dict[str, str], labels: list[str]) -> dict[str, str]:
+def _datasets_of(labels: list[str], datasets: dict[str, str]) -> dict[str, str]:
     missing = [label for label in labels if label not in datasets]
     if missing:
         raise Invalid("dataset_missing", f"the release names no data set of {', '.join(missing)}; name one in labels")

@@ -1,7 +1,7 @@
-"""A training in several processes, of one GPU each: a launcher starts them, the first one tells the trainer of them.
+"""A training in several processes with one GPU each: a launcher starts them, the first reports to the trainer.
 
 The launcher is a command such as `accelerate launch --config_file FILE` or `torchrun --standalone --nproc-per-node 4`.
-What goes between trainer and process is JSON over a socket in a folder that nobody else may open.
+Trainer and process exchange JSON over a socket in a folder that only their user may open.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from services.trainer.training.loop import Callbacks
 
 _SOCKET = "SIGNALBOX_TRAINING_SOCKET"
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _END_SECONDS = 40  # torchrun gives its processes 30
 _SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 _PR_SET_PDEATHSIG = 1
@@ -37,9 +37,9 @@ _PR_SET_PDEATHSIG = 1
 def train_in_processes(run: TrainingRun, callbacks: "Callbacks", launcher: str) -> Path:
     """Train as `train_here` does, in the processes that the launcher starts, and return the folder of the weights.
 
-    A batch goes to each process, so that a step's batch is as many times as large. Processes that end before they are
-    done are started again from their last checkpoint, as long as each start reaches a new one. Raises `Cancelled`, what
-    `Invalid` one of them met, and `Unavailable` where they end all the same.
+    Each process gets a batch of its own: the batch of a step is `batch_size` times the number of processes. Processes
+    that end too early are started again from their last checkpoint, as long as each start reaches a new checkpoint.
+    Raises `Cancelled`, the `Invalid` that a process raised, and `Unavailable` where a start reaches no new checkpoint.
     """
     run.work_dir.mkdir(parents=True, exist_ok=True)
     while True:
@@ -58,25 +58,28 @@ def train_in_processes(run: TrainingRun, callbacks: "Callbacks", launcher: str) 
 
 
 def _start(run: TrainingRun, callbacks: "Callbacks", launcher: str) -> tuple[Path | None, Path | None]:
-    """The folder of the weights, if it came to that, and the last checkpoint on the way."""
+    """The folder of the weights, None where the processes ended too early, and the last checkpoint."""
     file = run.work_dir / "training.json"
     file.write_text(json.dumps(_to_json(run)))
     with tempfile.TemporaryDirectory() as private, socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{private}/trainer")
         server.listen()
-        server.settimeout(_LOOK_SECONDS)
+        server.settimeout(_POLL_SECONDS)
         with _processes(launcher, file, f"{private}/trainer") as processes:
-            first = _first_call(server, processes, callbacks)
+            first = _accept_first(server, processes, callbacks)
             if first is None:
                 return None, None
             with first:
-                came = _follow(first, callbacks)
-            with suppress(subprocess.TimeoutExpired):  # to end by themselves, and to write down why
+                outcome = _follow(first, callbacks)
+            with suppress(subprocess.TimeoutExpired):  # they end by themselves, and write down why
                 processes.wait(_END_SECONDS)
-            return came
+            return outcome
 
 
-def _first_call(server: socket.socket, processes: subprocess.Popen[bytes], callbacks: "Callbacks") -> Connection | None:
+def _accept_first(
+    server: socket.socket, processes: subprocess.Popen[bytes], callbacks: "Callbacks"
+) -> Connection | None:
+    """The connection of the first process; None where the processes end before it connects."""
     while processes.poll() is None:
         _stop_if_asked(callbacks)
         with suppress(TimeoutError):
@@ -85,26 +88,27 @@ def _first_call(server: socket.socket, processes: subprocess.Popen[bytes], callb
 
 
 def _follow(first: Connection, callbacks: "Callbacks") -> tuple[Path | None, Path | None]:
+    """Pass the messages of the first process on to the callbacks; returns what `_start` returns."""
     from services.trainer.training.loop import Progress
 
     reached = None
     while True:
-        while not first.poll(_LOOK_SECONDS):
+        while not first.poll(_POLL_SECONDS):
             _stop_if_asked(callbacks)
         try:
-            what, said = json.loads(first.recv_bytes())
+            kind, payload = json.loads(first.recv_bytes())
         except (EOFError, ConnectionError):
             return None, reached
-        match what:
+        match kind:
             case "progress":
-                callbacks.on_progress(Progress(**said))
+                callbacks.on_progress(Progress(**payload))
             case "checkpoint":
-                reached = Path(said["folder"])
-                callbacks.on_checkpoint(reached, said["step"])
+                reached = Path(payload["folder"])
+                callbacks.on_checkpoint(reached, payload["step"])
             case "done":
-                return Path(said), reached
+                return Path(payload), reached
         _stop_if_asked(callbacks)
-        with suppress(ConnectionError):  # it ended; the next look at it tells
+        with suppress(ConnectionError):  # the process has ended: the next read notices that
             first.send_bytes(b"go on")
 
 
@@ -114,7 +118,7 @@ def _stop_if_asked(callbacks: "Callbacks") -> None:
 
 
 def _refusal(work_dir: Path) -> Invalid | None:
-    """What the first of the processes to say so met that no other start would mend."""
+    """The earliest `Invalid` that a process wrote down: another start would meet it again."""
     files = sorted(work_dir.glob("refused-*.json"), key=lambda file: file.stat().st_mtime_ns)
     return Invalid(*json.loads(files[0].read_text())) if files else None
 
@@ -125,7 +129,7 @@ def _processes(launcher: str, file: Path, address: str) -> Iterator[subprocess.P
     environment = {**os.environ, _SOCKET: address, "PATH": os.pathsep.join([beside, os.environ.get("PATH", "")])}
     try:
         command = [*shlex.split(launcher), "-m", __name__, str(file)]
-        # In a session of their own: what a terminal or a service manager sends the trainer's group is not for them.
+        # In a session of their own, so that signals to the trainer's process group do not reach them.
         processes = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  (the operator's)
     except (OSError, ValueError) as error:
         raise Unavailable(
@@ -142,7 +146,7 @@ def _processes(launcher: str, file: Path, address: str) -> Iterator[subprocess.P
 
 
 def _signal(processes: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """To the launcher and whoever shares its session: accelerate's passes nothing on to a single process."""
+    """Signal the launcher and all processes of its session: accelerate passes no signal on to a single process."""
     with suppress(ProcessLookupError):
         os.killpg(processes.pid, number)
 
@@ -152,28 +156,28 @@ def _to_json(run: TrainingRun) -> dict[str, Any]:
     return {**run._asdict(), **paths, "config": run.config.model_dump(mode="json")}
 
 
-def _from_json(said: dict[str, Any]) -> TrainingRun:
-    paths = {name: Path(said[name]) for name in ("base_folder", "work_dir", "resume_from", "start_from") if said[name]}
+def _from_json(run: dict[str, Any]) -> TrainingRun:
+    paths = {name: Path(run[name]) for name in ("base_folder", "work_dir", "resume_from", "start_from") if run[name]}
     return TrainingRun(**{
-        **said,
+        **run,
         **paths,
-        "config": LoraSettings(**said["config"]),
-        "examples": [Example(*example) for example in said["examples"]],
-        "experts": Experts(*said["experts"]) if said["experts"] else None,
+        "config": LoraSettings(**run["config"]),
+        "examples": [Example(*example) for example in run["examples"]],
+        "experts": Experts(*run["experts"]) if run["experts"] else None,
     })  # fmt: skip
 
 
 def main(file: Path) -> None:
-    """Be one of the processes."""
+    """Run as one of the processes that the launcher starts."""
     import torch
 
     from services.trainer.training.loop import Callbacks
     from shared.model.hardware import limit_threads
     from shared.settings import Settings
 
-    with suppress(AttributeError):  # Linux: a launcher that is killed takes its processes along
+    with suppress(AttributeError):  # on Linux, the process dies with its launcher
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # the job says what it computes in
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # the job names its precision
     limit_threads(Settings())
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -185,7 +189,7 @@ def main(file: Path) -> None:
         else:
             train_here(run, Callbacks())
     except Invalid as error:
-        # Not to the trainer at once: whichever process ends first, the launcher ends the others.
+        # In a file: the launcher ends all processes as soon as one ends, so this one may have no time for a message.
         written = file.with_name(f"refused-{rank}.part")
         written.write_text(json.dumps([error.code, error.detail]))
         written.rename(written.with_suffix(".json"))
@@ -196,24 +200,24 @@ def _refuse_sharding() -> None:
     if any(os.environ.get(name, "").lower() == "true" for name in _SHARDING):
         raise Invalid(
             "launcher_unsupported",
-            "trainings run data parallel alone: each process holds all weights, which FSDP and DeepSpeed shard; "
+            "trainings are data parallel only: each process holds all weights, which FSDP and DeepSpeed shard; "
             "take them out of the configuration in SIGNALBOX_TRAINING_LAUNCHER",
         )
 
 
 def _be_first(run: TrainingRun) -> None:
-    """Train, and tell the trainer of it."""
+    """Train, and report progress, checkpoints and the folder of the weights to the trainer."""
     from services.trainer.training.loop import Callbacks
 
     with Client(os.environ[_SOCKET]) as trainer:
 
-        def tell(what: str, said: Any) -> None:
-            trainer.send_bytes(json.dumps([what, said]).encode())
-            trainer.recv_bytes()  # the trainer may want the folder before it is cleared away
+        def send(kind: str, payload: Any) -> None:
+            trainer.send_bytes(json.dumps([kind, payload]).encode())
+            trainer.recv_bytes()  # the trainer reads a checkpoint folder before the run removes it
 
         callbacks = Callbacks(
-            lambda progress: tell("progress", progress._asdict()),
-            lambda folder, step: tell("checkpoint", {"folder": str(folder), "step": step}),
+            lambda progress: send("progress", progress._asdict()),
+            lambda folder, step: send("checkpoint", {"folder": str(folder), "step": step}),
         )
         trainer.send_bytes(json.dumps(["done", str(train_here(run, callbacks))]).encode())
 

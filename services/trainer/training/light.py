@@ -1,4 +1,4 @@
-"""Train a light selector: seconds, one thread, no language model."""
+"""Fit a light selector: a linear model on hashed n-grams, fitted in seconds on one thread."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,14 +14,14 @@ MAX_STEPS = 200
 
 
 def fit_light(texts: Mapping[str, Sequence[str]]) -> LightSelector:
-    """Fit a linear model on the texts of each label, all labels weighing the same; two labels at least."""
+    """Fit a linear model on the texts of at least two labels; all labels have the same weight."""
     rows = [(label, count_features(text)) for label, own in sorted(texts.items()) for text in own]
     counted = [counts for _, counts in rows]
     idf = _rarity(counted)
     model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=MAX_STEPS, class_weight="balanced")
     model.fit(_matrix(counted, idf), [label for label, _ in rows])
     weights, bias = model.coef_.T, model.intercept_
-    if len(model.classes_) == 2:  # one column for two labels: that of the second against the first
+    if len(model.classes_) == 2:  # two labels have one column: the score of the second label minus that of the first
         weights, bias = np.hstack([-weights, weights]) / 2, np.array([-bias[0], bias[0]]) / 2
     return LightSelector(
         [str(label) for label in model.classes_],

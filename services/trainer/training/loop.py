@@ -28,12 +28,12 @@ class Progress(NamedTuple):
     learning_rate: float
     seconds_left: float
     tokens: int
-    """Read so far, without padding, over all epochs."""
+    """Tokens trained on so far, without padding, over all epochs."""
     device: str
 
 
 class Callbacks(NamedTuple):
-    """What the caller wants to hear of a run, and how it stops one."""
+    """Functions of the caller that a run calls: at each step, at each checkpoint, and to learn whether it must stop."""
 
     on_progress: Callable[[Progress], None] = lambda _: None
     on_checkpoint: Callable[[Path, int], None] = lambda _folder, _step: None
@@ -41,7 +41,7 @@ class Callbacks(NamedTuple):
 
 
 class Trainable(NamedTuple):
-    """A model some of whose weights are trained, how those are written to a folder, and what the loss adds for them."""
+    """A model with unfrozen weights, the function that saves those to a folder, and a penalty that the loss adds."""
 
     model: Any
     save: Callable[[Path], object]
@@ -49,7 +49,7 @@ class Trainable(NamedTuple):
 
 
 class Batches(Dataset[list[Example]]):
-    """Each item is a whole batch, planned beforehand: a resumed run skips items and meets the same rows."""
+    """Each item is a whole batch, planned beforehand, so that a resumed run skips items and sees the same rows."""
 
     def __init__(self, examples: Sequence[Example], config: LoraSettings) -> None:
         lengths = [len(example) for example in examples]
@@ -69,7 +69,7 @@ class Batches(Dataset[list[Example]]):
 
 
 class AnswerTrainer(Trainer):
-    """Takes the loss on answers alone and turns only those positions into logits: vocabularies are large."""
+    """Takes the loss on answers only, and computes logits for their positions only, because vocabularies are large."""
 
     def __init__(self, trainable: Trainable, *, precision: str, **kwargs: Any) -> None:
         super().__init__(model=trainable.model, **kwargs)
@@ -89,7 +89,7 @@ class AnswerTrainer(Trainer):
     ) -> torch.Tensor:
         """Return the cross-entropy over the answers of a batch; raises `Invalid` when it is not finite.
 
-        An answer is tokens of the vocabulary, or one of the labels that a head scores.
+        An answer is a sequence of tokens, or for a model with a head the index of a label.
         """
         labels, tasks, weights = (inputs.pop(name) for name in ("labels", "tasks", "weights"))
         enabled = self._precision is not torch.float32
@@ -115,10 +115,10 @@ class AnswerTrainer(Trainer):
 
 
 class _Reporter(TrainerCallback):
-    """Turns the Trainer's events into the caller's hooks."""
+    """Calls the caller's callbacks at the Trainer's events."""
 
     def __init__(self, callbacks: Callbacks, batches: Batches) -> None:
-        self._hooks = callbacks
+        self._callbacks = callbacks
         self._batches = batches
         self.trainer: AnswerTrainer | None = None
         self._started = (0, 0.0)  # step and clock when this attempt began
@@ -127,7 +127,7 @@ class _Reporter(TrainerCallback):
         self._started = (state.global_step, time.monotonic())
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        if self._hooks.should_stop():
+        if self._callbacks.should_stop():
             raise Cancelled("cancelled", f"the training was cancelled before step {state.global_step + 1}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
@@ -139,13 +139,13 @@ class _Reporter(TrainerCallback):
         batches_a_step = args.gradient_accumulation_steps * args.world_size
         tokens = self._batches.tokens_until(state.global_step * batches_a_step)
         device = _device_name(kwargs["model"].device)
-        self._hooks.on_progress(Progress(state.global_step, state.max_steps, loss, rate, left, tokens, device))
+        self._callbacks.on_progress(Progress(state.global_step, state.max_steps, loss, rate, left, tokens, device))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         if torch.distributed.is_initialized():
-            torch.distributed.barrier()  # each process writes the state of its own dice
+            torch.distributed.barrier()  # each process saves the state of its own random number generators
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self._hooks.on_checkpoint(folder, state.global_step)
+        self._callbacks.on_checkpoint(folder, state.global_step)
 
 
 def run(
@@ -159,7 +159,7 @@ def run(
 ) -> None:
     """Train the model's unfrozen weights in place, from the start or from a checkpoint folder of the same run.
 
-    Raises `Cancelled` within one step of `should_stop`, `Invalid` when the loss is not finite.
+    Raises `Cancelled` within one step after `should_stop` returns True, and `Invalid` when the loss is not finite.
     """
     batches = Batches(examples, config)
     lay_out = pack if config.packing else collate
@@ -179,7 +179,7 @@ def run(
 
 
 def is_first() -> bool:
-    """Whether this is the one of a training's processes that writes, and tells of it."""
+    """Whether this is the first or only process of the training: the one that writes weights and reports."""
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
@@ -191,10 +191,10 @@ def _arguments(config: LoraSettings, work_dir: Path, *, on_cpu: bool) -> Trainin
     arguments = TrainingArguments(
         output_dir=str(work_dir),
         per_device_train_batch_size=1,  # an item is a batch already
-        num_train_epochs=1,  # the plan holds all epochs
+        num_train_epochs=1,  # the planned batches cover all epochs
         gradient_accumulation_steps=config.accumulate,
         activation_checkpointing=config.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},  # the other way needs inputs with gradients
+        activation_checkpointing_kwargs={"use_reentrant": False},  # True would need inputs with gradients
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_share,
@@ -211,5 +211,6 @@ def _arguments(config: LoraSettings, work_dir: Path, *, on_cpu: bool) -> Trainin
         use_cpu=on_cpu,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # data parallel over what it finds would join planned batches; several take `processes`
+        # Else it would merge planned batches over all visible GPUs; several GPUs need a launcher.
+        arguments._n_gpu = 1
     return arguments

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """The PEFT folder of a selector to fine-tune again, and the labels it knows, in their order."""
+    """The PEFT folder of a selector to fine-tune again, and its labels in their order."""
 
     weights: Path
     labels: Sequence[Label]
@@ -63,7 +63,7 @@ def train_selector(
 ) -> Path:
     """Train LoRA weights on a representation set, loss on the label only (paper, section 3.3, appendix A).
 
-    The prompt lists `labels`, so give exactly those of the release; with `head` the prompt is the text alone, and a
+    The prompt lists `labels`, so give exactly those of the release; with `head` the prompt is only the text, and a
     linear head beside the LoRA scores the labels. A selector to fine-tune again (section 3.4) must be of the same form.
     Raises as `train_adapter` does.
     """
@@ -101,9 +101,10 @@ def train_together(
     resume_from: Path | None = None,
     launcher: str = "",
 ) -> Path:
-    """Train one set of weights on several tasks' rows that weigh the same, and return its folder (paper, section 4.2).
+    """Train one set of weights on several tasks of equal weight, and return its folder (paper, section 4.2).
 
-    A PEFT folder of one LoRA (MFTCoder), or with `experts` the folder of a mixture of them. Raises as `train_adapter`.
+    It is the PEFT folder of one LoRA (MFTCoder), or with `experts` that of a mixture of LoRA experts.
+    Raises as `train_adapter` does.
     """
     examples = balanced([adapter_examples(tokenizer, rows, config.template, config.max_length) for rows in tasks])
     return _trained(
@@ -112,18 +113,18 @@ def train_together(
 
 
 def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
-    """Return a selector's PEFT folder as it is for other `labels`: nothing is trained, a head is put in their order."""
+    """Return a selector's PEFT folder for other `labels` without training; a head is rearranged in their order."""
     return rearrange_head(start.weights, start.labels, labels, folder) if has_head(start.weights) else start.weights
 
 
 def _trained(run: TrainingRun, callbacks: "Callbacks | None", launcher: str) -> Path:
-    """In this process, or in those that the launcher starts."""
+    """Train in this process, or in the processes that the launcher starts."""
     from services.trainer.training.launcher import train_in_processes
     from services.trainer.training.loop import Callbacks
 
     callbacks = callbacks or Callbacks()
     folder = train_in_processes(run, callbacks, launcher) if launcher else train_here(run, callbacks)
-    # Trainer, callbacks and model hold each other and would stay until some later collection, beside the base model
-    # that is loaded a second time to judge the result.
+    # Trainer, callbacks and model refer to each other: without a collection they would stay in memory while the base
+    # model is loaded a second time to judge the result.
     return_free_memory()
     return folder

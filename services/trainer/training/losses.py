@@ -1,4 +1,4 @@
-"""What a step of training makes smaller. Imports torch: import it lazily."""
+"""The loss of a training step. Imports torch: import it lazily."""
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -7,11 +7,12 @@ from services.trainer.training.sequences import IGNORED
 
 
 def balanced_loss(logits: Tensor, labels: Tensor, tasks: Tensor, weights: Tensor) -> Tensor:
-    """Return each task's mean cross-entropy in a batch, in shares by its rows' weights: of one task, the plain mean.
+    """Return the weighted sum of the tasks' mean cross-entropies in a batch; for a single task it is the plain mean.
 
-    Long answers give a task no more weight (Liu et al. 2024, MFTCoder, the data-balanced loss), and by their weights
-    (`balanced`) neither do many rows: a batch alone cannot tell, because it holds rows of like length, so of few tasks.
-    `logits` are `[..., classes]`, `labels` `[batch, answer]` with `IGNORED` where nothing counts, the others `[batch]`.
+    The weight of a task is the sum of its rows' `weights`, divided by the number of rows in the batch.
+    A task gets no more weight from long answers (Liu et al. 2024, MFTCoder, the data-balanced loss), nor from many
+    rows. The row weights (`balanced`) are needed for the latter: a batch holds rows of similar length, so of few tasks.
+    `logits` are `[..., classes]`, `labels` `[batch, answer]` with `IGNORED` for padding, the others `[batch]`.
     """
     each = cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="none")
     by_row = each.view_as(labels).sum(dim=1)

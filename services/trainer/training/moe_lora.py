@@ -1,7 +1,7 @@
 """A mixture of LoRA experts on the linear layers of a model. Imports torch: import it lazily.
 
-The comparison model of the paper's section 4.2: a router takes a few experts for each token (Dou et al. 2024), and
-higher layers have more of them (Gao et al. 2024, MoLA).
+The comparison model of the paper's section 4.2: a router picks a few experts for each token (Dou et al. 2024), and
+higher layers have more experts (Gao et al. 2024, MoLA).
 """
 
 import math
@@ -27,7 +27,7 @@ BALANCE = 0.01
 
 
 class ExpertLinear(nn.Module):
-    """A frozen linear layer, and LoRA experts beside it of which each token takes the `used` likeliest."""
+    """A frozen linear layer with LoRA experts, of which each token uses the `used` most probable ones."""
 
     def __init__(self, base: nn.Linear, experts: int, used: int, config: LoraSettings) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ExpertLinear(nn.Module):
         self.imbalance = torch.zeros(())
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """`[..., in]` to `[..., out]`: all experts are one product, and gates silence those that are not taken."""
+        """`[..., in]` to `[..., out]`: all experts are one product, in which the gates of unused experts are 0."""
         chances = self.router(inputs).float().softmax(-1)
         best = chances.topk(self.used, dim=-1)
         shares = best.values / best.values.sum(-1, keepdim=True)
@@ -66,7 +66,7 @@ def imbalance(chances: Tensor, gates: Tensor) -> Tensor:
 def with_experts(
     model: "PreTrainedModel", config: LoraSettings, experts: Sequence[int], used: int
 ) -> "PreTrainedModel":
-    """Put experts beside the target modules, in place; `experts` counts them for equal parts of the layers, from below.
+    """Add experts to the target modules in place; `experts` are their numbers in equal parts of the layers, from below.
 
     Raises `Invalid` `target_modules_unknown` where no module has such a name.
     """
@@ -93,7 +93,7 @@ def _targets(layer: nn.Module, config: LoraSettings) -> list[tuple[str, nn.Linea
 
 
 def mean_imbalance(model: nn.Module) -> Tensor:
-    """What the routers of the last forward pass add to the loss."""
+    """The term that the routers of the last forward pass add to the loss."""
     found = [module.imbalance for module in model.modules() if isinstance(module, ExpertLinear)]
     return BALANCE * torch.stack(found).mean()
 
@@ -109,6 +109,6 @@ def save_experts(model: nn.Module, folder: Path) -> Path:
 
 
 def load_experts(model: nn.Module, folder: Path) -> nn.Module:
-    """Fill what `with_experts` has put there with what `save_experts` wrote; eval mode."""
+    """Load weights of `save_experts` into a model of `with_experts`; returns it in eval mode."""
     model.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)
     return model.eval()

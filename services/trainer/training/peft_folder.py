@@ -1,4 +1,4 @@
-"""PEFT folders as they leave the trainer: two files, and no path of the machine that made them."""
+"""PEFT folders of the trainer: two files, without any path of the machine that made them."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ Weights = dict[str, "Tensor"]
 def with_lora(model: "PreTrainedModel", config: LoraSettings, start_from: Path | None = None) -> "PeftModel":
     """Return the model with LoRA weights in train mode; raises ValueError from PEFT.
 
-    They are fresh, drawn by the run's seed, or those of the PEFT folder `start_from`, whose shape then rules.
+    The weights are random by the run's seed, or those of the PEFT folder `start_from`, which then sets their shape.
     """
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -53,7 +53,7 @@ def with_lora(model: "PreTrainedModel", config: LoraSettings, start_from: Path |
 
 
 def four_bits(precision: str) -> "BitsAndBytesConfig":
-    """How QLoRA holds the base model while it trains (Dettmers et al. 2023); raises `Invalid` without bitsandbytes."""
+    """QLoRA's quantisation of the base model (Dettmers et al. 2023); raises `Invalid` without bitsandbytes."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -71,12 +71,12 @@ def four_bits(precision: str) -> "BitsAndBytesConfig":
 
 
 def is_classifier(model: "PreTrainedModel | PeftModel") -> bool:
-    """Whether a linear head scores labels, instead of the vocabulary's tokens."""
-    return hasattr(model, "score")  # PEFT passes on what it does not have itself
+    """Whether the model scores labels with a linear head, and not tokens of the vocabulary."""
+    return hasattr(model, "score")  # PEFT looks up unknown attributes in the model that it wraps
 
 
 def for_training(model: "PreTrainedModel", precision: str) -> "PreTrainedModel":
-    """Fit the frozen base to training: attention fast in both directions, linear weights cast once and for all."""
+    """Prepare the frozen base model: an attention with a fast backward pass, and linear weights cast once."""
     import torch
 
     if model.device.type == "cpu":
@@ -84,7 +84,7 @@ def for_training(model: "PreTrainedModel", precision: str) -> "PreTrainedModel":
     if precision == "bfloat16" and not getattr(model, "is_quantized", False):
         for layer in model.base_model.modules():
             if isinstance(layer, torch.nn.Linear):
-                layer.to(torch.bfloat16)  # autocast would cast every weight anew in each step
+                layer.to(torch.bfloat16)  # autocast would cast every weight again in each step
     return model
 
 
@@ -94,9 +94,9 @@ def _top_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None
 
 
 def rearrange_head(weights: Path, old: Sequence[Label], labels: Sequence[Label], folder: Path) -> Path:
-    """Write a selector's PEFT folder anew, its head in the order of `labels`; one that it does not know starts at zero.
+    """Write a copy of a selector's PEFT folder with its head in the order of `labels`; rows of new labels are zeros.
 
-    A head of zeros says nothing for or against a label, which is what an untrained one has to say.
+    A row of zeros scores every text alike, as an untrained row should.
     """
     import torch
     from safetensors.torch import load_file, save_file
@@ -114,7 +114,7 @@ def rearrange_head(weights: Path, old: Sequence[Label], labels: Sequence[Label],
 
 
 def initial_weights(model: "PeftModel") -> Weights:
-    """Return a copy of the weights that PiSSA took out of the base model before it trains; none for other methods."""
+    """Return a copy of the weights that PiSSA moved from the base model into the LoRA; empty for other methods."""
     from peft import get_peft_model_state_dict
 
     if model.peft_config["default"].init_lora_weights != PISSA:
@@ -123,11 +123,11 @@ def initial_weights(model: "PeftModel") -> Weights:
 
 
 def save_adapter(model: "PeftModel", folder: Path, base_id: str, initial: Weights | None = None) -> Path:
-    """Write `adapter_config.json` and `adapter_model.safetensors`, nothing else; the base model goes by its pin.
+    """Write only `adapter_config.json` and `adapter_model.safetensors`; they name the base model by its pin.
 
     With PiSSA's `initial` weights the result is plain LoRA on the untouched base model.
     """
-    # "auto" would ask the hub whether the vocabulary grew; LoRA here never touches the embedding.
+    # "auto" would look the vocabulary size up on the hub; LoRA never changes the embedding here.
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     file = folder / CONFIG_FILE
@@ -142,7 +142,7 @@ def save_adapter(model: "PeftModel", folder: Path, base_id: str, initial: Weight
 
 
 def _take_off(initial: Weights, folder: Path) -> None:
-    """Turn PiSSA weights into what they changed: BA - B'A' = [B, -B'] [A; A'] (Meng et al. 2024, appendix C)."""
+    """Turn PiSSA weights into their change: BA - B'A' = [B, -B'] [A; A'] (Meng et al. 2024, appendix C)."""
     import torch
     from safetensors.torch import load_file, save_file
 

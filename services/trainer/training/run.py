@@ -1,4 +1,4 @@
-"""A training as plain data, and the way from it to the weights."""
+"""A training run as plain data, and how it is trained in this process."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +21,14 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Experts(NamedTuple):
-    """How many LoRA experts each equal part of the layers has, from below, and how many of them a token takes."""
+    """Number of LoRA experts in each equal part of the layers, from below, and number of experts that a token uses."""
 
     counts: Sequence[int]
     used: int
 
 
 class TrainingRun(NamedTuple):
-    """What is trained, on what, and where the weights go."""
+    """The base model, examples and settings of a run, and the folder for its weights."""
 
     base_folder: Path
     examples: Sequence[Example]
@@ -39,13 +39,13 @@ class TrainingRun(NamedTuple):
     start_from: Path | None = None
     """The PEFT folder whose weights it starts from."""
     head_rows: int = 0
-    """Of a linear head beside the LoRA; 0 is no head."""
+    """Rows of a linear head beside the LoRA; 0 trains no head."""
     experts: Experts | None = None
-    """A mixture of LoRA experts instead of one LoRA."""
+    """Trains a mixture of LoRA experts instead of one LoRA."""
 
 
 def train_here(run: TrainingRun, callbacks: "Callbacks") -> Path:
-    """Train in this process and return the folder of the weights; of several processes at it the first one writes them.
+    """Train in this process and return the folder of the weights; of several processes, the first writes it.
 
     Raises `Cancelled`, and `Invalid` for no rows, unknown target modules, a loss that is not finite, or too little
     memory.
@@ -98,7 +98,7 @@ def _base(run: TrainingRun) -> "PreTrainedModel":
 
 @contextmanager
 def _explaining() -> Iterator[None]:
-    """Say what to do about errors that torch and PEFT raise."""
+    """Turn errors of torch and PEFT into errors that say what to do."""
     try:
         yield
     except (RuntimeError, MemoryError, ValueError) as error:

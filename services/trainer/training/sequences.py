@@ -1,4 +1,4 @@
-"""Rows to token sequences, and a whole run's batches laid out beforehand: a resumed run sees the same ones."""
+"""Rows as token sequences, and the batches of a whole run, planned so that a resumed run sees the same ones."""
 
 import random
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ BATCHES_PER_POOL = 32
 
 
 class Example(NamedTuple):
-    """A prompt, and the answer that the loss is taken on (its end token included)."""
+    """A prompt, and the answer (its end token included), on which the loss is taken."""
 
     prompt: list[int]
     answer: list[int]
     task: int = 0
-    """Which of several tasks it belongs to."""
+    """Number of its task, where several tasks are trained together."""
     weight: float = 1.0
-    """How much it counts in the loss."""
+    """Its weight in the loss."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -36,7 +36,7 @@ class Example(NamedTuple):
 def adapter_examples(
     tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str, max_length: int
 ) -> list[Example]:
-    """Tokenise instruction rows; raises `Invalid`, with the row's number, where the answer leaves no room."""
+    """Tokenise instruction rows; raises `Invalid` with the row's number where there is no room for a prompt."""
     end = end_id(tokenizer, template)
     examples = []
     for number, row in enumerate(rows, start=1):
@@ -62,12 +62,12 @@ def selector_examples(
 def head_examples(
     tokenizer: "PreTrainedTokenizerBase", rows: Sequence[SelectorRow], labels: Sequence[Label], max_length: int
 ) -> list[Example]:
-    """Tokenise selector rows for a head: the prompt is the text alone, the answer its label's place among `labels`."""
+    """Tokenise selector rows for a head: the prompt is only the text, the answer the index of its label in `labels`."""
     return [Example(head_ids(tokenizer, row.text, max_length), [labels.index(row.label)]) for row in rows]
 
 
 def balanced(tasks: Sequence[Sequence[Example]]) -> list[Example]:
-    """The examples of several tasks, with weights that give each task the same share of a run, on average 1."""
+    """The examples of several tasks, with weights (1 on average) that give each task the same share of a run."""
     mean = sum(map(len, tasks)) / len(tasks)
     return [
         Example(example.prompt, example.answer, number, mean / len(task))
@@ -84,7 +84,7 @@ def _fitted(tokenizer: "PreTrainedTokenizerBase", segments: list[Segment], room:
 
 
 def plan_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[list[int]]:
-    """Return every batch of every epoch as row indices: neighbours in length share a batch, batches come shuffled."""
+    """Return all batches of all epochs as row indices: rows of similar length share a batch; batches are shuffled."""
     return [batch for epoch in range(epochs) for batch in _epoch(lengths, batch_size, random.Random(f"{seed}:{epoch}"))]  # noqa: S311
 
 
@@ -103,8 +103,8 @@ def _epoch(lengths: Sequence[int], batch_size: int, dice: random.Random) -> list
 def collate(examples: Sequence[Example]) -> dict[str, Any]:
     """Return `labels` `[batch, answer]`, `tasks` and `weights` `[batch]`, and the model's own inputs `[batch, width]`.
 
-    Padding is on the left, so that the last `logits_to_keep` columns of the logits predict `labels`; the final token of
-    each sequence is predicted, never read.
+    Padding is on the left, so that the last `logits_to_keep` columns of the logits predict `labels`. The inputs leave
+    the final token of each sequence out: it is only predicted.
     """
     import torch
 
@@ -113,37 +113,37 @@ def collate(examples: Sequence[Example]) -> dict[str, Any]:
     shape = (len(examples), width)
     batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("input_ids", "attention_mask", "position_ids")}
     for row, example in enumerate(examples):
-        read = _read(example)
-        batch["input_ids"][row, width - len(read) :] = torch.tensor(read)
-        batch["attention_mask"][row, width - len(read) :] = 1
-        batch["position_ids"][row, width - len(read) :] = torch.arange(len(read))
+        inputs = _inputs(example)
+        batch["input_ids"][row, width - len(inputs) :] = torch.tensor(inputs)
+        batch["attention_mask"][row, width - len(inputs) :] = 1
+        batch["position_ids"][row, width - len(inputs) :] = torch.arange(len(inputs))
     return {**batch, **targets, "logits_to_keep": targets["labels"].shape[1]}
 
 
 def pack(examples: Sequence[Example]) -> dict[str, Any]:
-    """Return what `collate` does with the examples laid end to end as one row `[1, tokens]`, and nothing padded.
+    """Return what `collate` returns, with the examples concatenated to one row `[1, tokens]` and without padding.
 
-    Positions start anew with each example; without a mask beside them the model lets each see itself alone.
-    `logits_to_keep` holds the places that predict `labels`, row after row, and any place where a label is `IGNORED`.
+    Positions start anew with each example; where no mask is given, the model takes them as the bounds of attention.
+    `logits_to_keep` holds the positions that predict `labels`, row after row, and any position for `IGNORED` labels.
     """
     import torch
 
     targets = _targets(examples)
-    reads = [_read(example) for example in examples]
+    inputs = [_inputs(example) for example in examples]
     keep = targets["labels"].shape[1]
-    places, end = torch.zeros(targets["labels"].shape, dtype=torch.long), 0
-    for row, (example, read) in enumerate(zip(examples, reads, strict=True)):
-        end += len(read)
-        places[row, keep - len(example.answer) :] = torch.arange(end - len(example.answer), end)
+    positions, end = torch.zeros(targets["labels"].shape, dtype=torch.long), 0
+    for row, (example, tokens) in enumerate(zip(examples, inputs, strict=True)):
+        end += len(tokens)
+        positions[row, keep - len(example.answer) :] = torch.arange(end - len(example.answer), end)
     return {
-        "input_ids": torch.tensor([[token for read in reads for token in read]]),
-        "position_ids": torch.cat([torch.arange(len(read)) for read in reads])[None],
+        "input_ids": torch.tensor([[token for tokens in inputs for token in tokens]]),
+        "position_ids": torch.cat([torch.arange(len(tokens)) for tokens in inputs])[None],
         **targets,
-        "logits_to_keep": places.flatten(),
+        "logits_to_keep": positions.flatten(),
     }
 
 
-def _read(example: Example) -> list[int]:
+def _inputs(example: Example) -> list[int]:
     return (example.prompt + example.answer)[:-1]
 
 

@@ -4,19 +4,20 @@ import json
 
 import pytest
 
-from services.trainer.context import TrainingContext
+from services.trainer.context import TrainerClients, TrainingContext
 from services.trainer.handlers import train
 from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
+from shared.contracts.training import parse_training
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.model.base import base_model_id, load_tokenizer
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
-from shared.worker.attempt import AttemptRunner
+from shared.worker.attempt import Attempt, AttemptRunner
 from shared.worker.event_writer import EventWriter
-from shared.worker.leases import LeaseKeeper
+from shared.worker.leases import HeldJob, LeaseKeeper
 from tests.e2e.conftest import TRAINING, rows
 from tests.unit.model.conftest import tiny_folder, tiny_tokenizer
 
@@ -89,46 +90,54 @@ def base_folder(tiny_folder):
 
 
 @pytest.fixture
-def context(registry, store, attempts, events, ledger, settings, base_folder):
-    """A trainer's workshop; a data set for every label, and for two of them adapters and live workers."""
+def clients(registry, store, ledger, settings, base_folder):
+    """A trainer's clients; a data set for every label, and live workers for all groups."""
     store.ensure_bucket()
     for label in LABELS:
         registry.add_dataset("t", label, [Row(**row) for row in rows(label, 24)])
     ledger.do(calls.heartbeat("w", ["generate.bank", "generate.travel", "generate.base"], [], {}, 600))
-    return TrainingContext(
+    return TrainerClients(
         base_folder=base_folder,
         base_model=base_model_id(base_folder),
         tokenizer=load_tokenizer(base_folder),
         registry=registry,
         store=store,
         ledger=ledger,
-        events=events,
-        attempts=attempts,
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=0.1,
     )
 
 
 @pytest.fixture
-def adapters(context, tmp_path):
+def adapters(clients, tmp_path):
     """An adapter for every label; nobody loads these."""
-    return {label: add_adapter(context, label, tmp_path / label) for label in LABELS}
+    return {label: add_adapter(clients, label, tmp_path / label) for label in LABELS}
 
 
-def add_adapter(context, label, folder):
+def add_adapter(clients, label, folder):
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     (folder / "adapter_model.safetensors").write_bytes(str(folder).encode())
-    manifest = AdapterManifest(tenant_id="t", label=label, version=0, digest="", base_model=context.base_model)
-    return context.registry.add_adapter(folder, manifest)
+    manifest = AdapterManifest(tenant_id="t", label=label, version=0, digest="", base_model=clients.base_model)
+    return clients.registry.add_adapter(folder, manifest)
+
+
+def attempt_at(job, ledger):
+    """An attempt at a job that sends nothing."""
+    return Attempt(job, HeldJob(job), ledger, None, EventWriter(ledger), retry_seconds=10)
+
+
+def context_of(job, clients):
+    """The context of an attempt at a job, without the door that opens it."""
+    return TrainingContext(attempt_at(job, clients.ledger), parse_training(job.body), clients)
 
 
 @pytest.fixture
-def run(context, jobs):
+def run(attempts, clients, jobs):
     """Run a queued training job to its end."""
 
     def to_end(job_id):
-        context.attempts.run(job_id, "train", lambda job, held: train(job, held, context))
+        attempts.run(job_id, "train", lambda attempt: train(attempt, clients))
         return jobs.get(job_id)
 
     return to_end

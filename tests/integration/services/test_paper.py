@@ -46,43 +46,43 @@ def base_folder(real_folder):
 
 
 @pytest.fixture(autouse=True)
-def _datasets(context):
+def _datasets(clients):
     for label in [*OLD, NEW]:
-        context.registry.add_dataset("t", label, read(label, "train")[:ROWS])
+        clients.registry.add_dataset("t", label, read(label, "train")[:ROWS])
 
 
 @pytest.fixture
-def release_of(run, jobs, context):
+def release_of(run, jobs, clients):
     """Run a selector job to its end; answers its release."""
 
     def make(**body):
         job = run(jobs.train(**{**JUDGED, "settings": SETTINGS, **body}))
         assert job.state is JobState.SUCCEEDED, job.error
-        return context.registry.release("t", job.result["release"])
+        return clients.registry.release("t", job.result["release"])
 
     return make
 
 
-def accuracy(release, context, labels):
+def accuracy(release, clients, labels):
     """Accuracy by label on held-out rows, of which nothing is rejected."""
-    reader = SelectorScorer(context.registry, context.base_folder, context.tokenizer, MAX_TOKENS)
+    scorer = SelectorScorer(clients.registry, clients.base_folder, clients.tokenizer, MAX_TOKENS)
     rows = [(label, row.input) for label in labels for row in read(label, "test")[:TEST_ROWS]]
     selector = release.selector.model_copy(update={"threshold": 0.0})
-    opinions = reader.read(selector, [text for _, text in rows])
-    return measure(route_rows(selector, opinions, [label for label, _ in rows])).per_label
+    scores = scorer.score(selector, [text for _, text in rows])
+    return measure(route_rows(selector, scores, [label for label, _ in rows])).per_label
 
 
-def test_a_selector_learns_adds_balances_and_deletes(release_of, context):
+def test_a_selector_learns_adds_balances_and_deletes(release_of, clients):
     three = release_of(
         kind="selector.train", selector="llm", readout="head", labels={label: label for label in OLD}, **LABELS_COME
     )
-    assert min(accuracy(three, context, OLD).values()) >= 0.8
+    assert min(accuracy(three, clients, OLD).values()) >= 0.8
 
     added = release_of(
         kind="selector.add", parent=three.id, labels={NEW: NEW}, retention=0.5, settings=UPDATE, **LABELS_COME
     )
     assert added.selector.labels == tuple(sorted([*OLD, NEW]))
-    assert min(accuracy(added, context, [*OLD, NEW]).values()) >= 0.8
+    assert min(accuracy(added, clients, [*OLD, NEW]).values()) >= 0.8
 
     balanced = release_of(
         kind="selector.balance",
@@ -92,39 +92,39 @@ def test_a_selector_learns_adds_balances_and_deletes(release_of, context):
         retention=0.3,
         settings=UPDATE,
     )
-    assert min(accuracy(balanced, context, [*OLD, NEW]).values()) >= 0.8
+    assert min(accuracy(balanced, clients, [*OLD, NEW]).values()) >= 0.8
 
     left = release_of(kind="selector.delete", parent=balanced.id, labels=["legal.jri"], retention=0.1, settings=UPDATE)
     kept = ["fin.sa", "med.mc", NEW]
     assert left.selector.labels == tuple(sorted([*kept, BACKGROUND]))
-    assert min(accuracy(left, context, kept).values()) >= 0.8
+    assert min(accuracy(left, clients, kept).values()) >= 0.8
     assert left.report["deleted"]["legal.jri"]["rejected"] > 0.5
 
 
-def test_the_names_of_the_labels_are_learnt_too_and_run_reference_agrees(release_of, context):
+def test_the_names_of_the_labels_are_learnt_too_and_run_reference_agrees(release_of, clients):
     settings = {**SETTINGS, "max_length": 160}
     release = release_of(
         kind="selector.train", selector="llm", readout="names", labels={label: label for label in OLD},
         settings=settings, **LABELS_COME,
     )  # fmt: skip
-    reader = SelectorScorer(context.registry, context.base_folder, context.tokenizer, 160)
+    scorer = SelectorScorer(clients.registry, clients.base_folder, clients.tokenizer, 160)
     rows = [(label, row.input) for label in OLD for row in read(label, "test")[:8]]
     routed = route_rows(
-        release.selector, reader.read(release.selector, [text for _, text in rows]), [label for label, _ in rows]
+        release.selector, scorer.score(release.selector, [text for _, text in rows]), [label for label, _ in rows]
     )
     assert sum(row.is_right for row in routed) >= 0.8 * len(rows)
 
-    reference = Reference(release, context.registry, context.base_folder, max_prompt_tokens=160)
+    reference = Reference(release, clients.registry, clients.base_folder, max_prompt_tokens=160)
     assert [reference.select(text).label or BACKGROUND for _, text in rows] == [row.predicted for row in routed]
 
 
 @pytest.mark.parametrize("method", ["lora", "rslora", "dora", "pissa"])
-def test_an_adapter_of_every_method_learns_its_task(jobs, run, context, method):
+def test_an_adapter_of_every_method_learns_its_task(jobs, run, clients, method):
     settings = {**SETTINGS, "method": method, "max_length": 160, "learning_rate": 0.0005}
     job = run(jobs.train(kind="adapter.train", label="fin.sa", dataset="fin.sa", settings=settings))
     assert job.state is JobState.SUCCEEDED, job.error
     assert job.result["adapter_exact_match"] > job.result["base_exact_match"]
-    assert context.registry.adapter("t", job.result["ref"]).info["method"] == ("lora" if method == "pissa" else method)
+    assert clients.registry.adapter("t", job.result["ref"]).info["method"] == ("lora" if method == "pissa" else method)
 
 
 @pytest.mark.parametrize("model", ["multi-task-lora", "moe-lora"])

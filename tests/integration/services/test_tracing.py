@@ -131,7 +131,7 @@ def test_a_failed_attempt_says_why(spans, jobs, attempts):
     assert "release r has no label bank.cards" in span.status.description
 
 
-def test_a_training_tells_its_stages(spans, jobs, run, context, ledger):
+def test_a_training_tells_its_stages(spans, jobs, run, clients, ledger):
     job_id = jobs.train(kind="adapter.train", label="bank.cards", dataset="bank.cards")
     ledger.redis.hset(LedgerKey.JOB.of(job_id), "trace", json.dumps(TRACED["trace"]))
     job = run(job_id)

@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 from services.trainer.handlers import run_kind, train
-from services.trainer.jobs.selector import plan_of
+from services.trainer.selector.inputs import inputs_of
+from services.trainer.selector.plan import plan_of
+from services.trainer.selector.updates import select_data
 from shared.contracts.jobs import JobState
 from shared.contracts.rows import Row
-from shared.contracts.training import parse_training
 from shared.errors import Conflict, Invalid, Unavailable
 from shared.ledger.keys import LedgerKey
 from shared.model.head import has_head
 from shared.registry.store import S3Store
 from shared.worker.leases import HeldJob
 from tests.e2e.conftest import TRAINING
-from tests.integration.services.conftest import LABELS, SELECTOR, add_adapter
+from tests.integration.services.conftest import LABELS, SELECTOR, add_adapter, attempt_at, context_of
 
 ADD = {**SELECTOR, "kind": "selector.add", "labels": {"travel.trips": "travel.trips"}, "max_loss": 0.2}
 
@@ -29,29 +30,31 @@ def away(settings):
     return S3Store(settings.model_copy(update={"s3_url": "http://127.0.0.1:1"}))
 
 
-def checkpoints_of(context, job_id):
-    return context.store.keys(f"checkpoints/{job_id}/")
+def checkpoints_of(clients, job_id):
+    return clients.store.keys(f"checkpoints/{job_id}/")
 
 
-def plan(context, job):
-    return plan_of(job, HeldJob(job), parse_training(job.body), context)
+def plan(clients, job):
+    context = context_of(job, clients)
+    inputs = inputs_of(context)
+    return plan_of(context, inputs, select_data(context, inputs))
 
 
-def test_a_checkpoint_that_cannot_be_stored_does_not_stop_the_training(context, jobs, away, tmp_path):
+def test_a_checkpoint_that_cannot_be_stored_does_not_stop_the_training(clients, jobs, away, tmp_path):
     job = jobs.take(jobs.train(kind="adapter.train", label="bank.cards", dataset="bank.cards"))
-    hooks = replace(context, store=away).hooks(job, HeldJob(job), "adapter.train")
-    hooks.on_checkpoint(tmp_path, 2)
-    assert checkpoints_of(context, job.id) == []
+    callbacks = context_of(job, replace(clients, store=away)).callbacks()
+    callbacks.on_checkpoint(tmp_path, 2)
+    assert checkpoints_of(clients, job.id) == []
 
 
-def test_whatever_else_the_trainer_stores_waits_for_the_store(context, jobs, away):
+def test_whatever_else_the_trainer_stores_waits_for_the_store(clients, jobs, away):
     job = jobs.take(jobs.train(kind="adapter.train", label="bank.cards", dataset="bank.cards"))
-    waiting = replace(context, store=away, store_patience_seconds=3600).waiting(held := HeldJob(job))
+    waiting = replace(clients, store=away, store_patience_seconds=3600).waiting(held := HeldJob(job))
     held.stop("drain")  # otherwise this would take an hour
     with pytest.raises(Exception, match="was stopped"):
         waiting.registry.put_rows("t", [Row(input="x")])
     with pytest.raises(Unavailable):
-        replace(context, store=away).waiting(HeldJob(job)).registry.put_rows("t", [Row(input="x")])
+        replace(clients, store=away).waiting(HeldJob(job)).registry.put_rows("t", [Row(input="x")])
 
 
 @pytest.fixture
@@ -64,9 +67,9 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def test_a_training_that_does_not_fit_in_memory_says_what_to_lower_and_the_trainer_goes_on(context, jobs, run, request):
+def test_a_training_that_does_not_fit_in_memory_says_what_to_lower_and_the_trainer_goes_on(clients, jobs, run, request):
     text = "a long story " * 400
-    context.registry.add_dataset("t", "long", [Row(input=f"{n} {text}", output="x") for n in range(256)])
+    clients.registry.add_dataset("t", "long", [Row(input=f"{n} {text}", output="x") for n in range(256)])
     body = {"kind": "adapter.train", "label": LABELS[0], "evaluate_rows": 0}
     settings = TRAINING["settings"] | {"batch_size": 256, "max_length": 4096}
     request.getfixturevalue("little_memory")
@@ -76,26 +79,26 @@ def test_a_training_that_does_not_fit_in_memory_says_what_to_lower_and_the_train
     assert run(jobs.train(**body, dataset=LABELS[0])).state is JobState.SUCCEEDED
 
 
-def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_behind(context, jobs, run, store):
+def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_behind(clients, jobs, run, store):
     rows = [Row(input=f"row {n}", output="x", label=LABELS[n % 2]) for n in range(16)]
-    context.registry.add_dataset("t", "mixed", rows)
+    clients.registry.add_dataset("t", "mixed", rows)
     body = {"kind": "adapter.train", "label": LABELS[0], "dataset": "mixed", "evaluate_rows": 0}
     job_id = jobs.train(**body)
-    left = context.work_dir / f"{job_id}-0"
+    left = clients.work_dir / f"{job_id}-0"
     left.mkdir(parents=True)
     job = run(job_id)
     assert job.state is JobState.SUCCEEDED, job.error
     assert 4 <= job.result["train_rows"] <= 8
-    assert checkpoints_of(context, job_id) == []
+    assert checkpoints_of(clients, job_id) == []
     assert not left.exists()
 
 
-def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(context, jobs, ledger):
-    several = replace(context, training_launcher="torchrun --nproc-per-node 2 --standalone")
+def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(clients, jobs, ledger, attempts):
+    several = replace(clients, training_launcher="torchrun --nproc-per-node 2 --standalone")
     settings = TRAINING["settings"] | {"batch_size": 2, "epochs": 2}
     body = {"kind": "adapter.train", "label": LABELS[0], "dataset": LABELS[0], "evaluate_rows": 0}
     job_id = jobs.train(**body, settings=settings)
-    context.attempts.run(job_id, "train", lambda job, held: train(job, held, several))
+    attempts.run(job_id, "train", lambda attempt: train(attempt, several))
     job = jobs.get(job_id)
     assert job.state is JobState.SUCCEEDED, job.error
     told = [
@@ -104,69 +107,70 @@ def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(co
     steps = [said["step"] for said in told if said["stage"] == "training"]
     assert steps[-1] == -(-2 * job.result["train_rows"] // 4)
     assert next(said["step"] for said in told if said["stage"] == "checkpoint") == 2
-    assert checkpoints_of(context, job_id) == []
+    assert checkpoints_of(clients, job_id) == []
 
 
-def test_a_data_set_with_few_rows_of_the_label_says_so(context, jobs):
-    context.registry.add_dataset("t", "few", [Row(input=str(n), label=LABELS[n > 2]) for n in range(9)])
+def test_a_data_set_with_few_rows_of_the_label_says_so(clients, jobs):
+    clients.registry.add_dataset("t", "few", [Row(input=str(n), label=LABELS[n > 2]) for n in range(9)])
     job = jobs.take(jobs.train(kind="adapter.train", label=LABELS[0], dataset="few"))
     with pytest.raises(Invalid, match="3 rows that carry this label or none"):
-        context.rows(job, "few", LABELS[0])
-    assert len(context.rows(job, "few", LABELS[1])) == 6
+        context_of(job, clients).rows("few", LABELS[0])
+    assert len(context_of(job, clients).rows("few", LABELS[1])) == 6
 
 
 @pytest.mark.parametrize(("reason", "state"), [("cancel", JobState.CANCELLED), ("drain", JobState.QUEUED)])
 def test_a_stop_ends_the_choice_of_rows_and_only_a_given_back_job_keeps_what_it_began_with(
-    context, jobs, adapters, reason, state
+    clients, jobs, adapters, attempts, reason, state
 ):
     job_id = jobs.train(**SELECTOR)
 
-    def stopped(job, held):
-        held.stop(reason)
-        train(job, held, context)
+    def stopped(attempt):
+        attempt.lease.stop(reason)
+        train(attempt, clients)
 
-    context.attempts.run(job_id, "train", stopped)
+    attempts.run(job_id, "train", stopped)
     assert jobs.get(job_id).state is state
-    assert len(checkpoints_of(context, job_id)) == (reason == "drain")
+    assert len(checkpoints_of(clients, job_id)) == (reason == "drain")
 
 
-def test_only_the_attempt_that_ends_a_job_drops_its_checkpoints(context, jobs, run):
+def test_only_the_attempt_that_ends_a_job_drops_its_checkpoints(clients, jobs, run):
     job_id = jobs.train(kind="adapter.train", label="bank.cards", dataset="missing")
     old = jobs.lose(job_id)
-    context.store.put(f"checkpoints/{job_id}/000000002.tar", b"x")
-    train(old, HeldJob(old), context)
-    assert len(checkpoints_of(context, job_id)) == 1
+    clients.store.put(f"checkpoints/{job_id}/000000002.tar", b"x")
+    train(attempt_at(old, clients.ledger), clients)
+    assert len(checkpoints_of(clients, job_id)) == 1
     assert run(job_id).error["code"] == "dataset_not_found"
-    assert checkpoints_of(context, job_id) == []
+    assert checkpoints_of(clients, job_id) == []
 
 
-def test_a_trainer_killed_after_it_promoted_answers_with_the_release_it_made(context, jobs, run, first):
+def test_a_trainer_killed_after_it_promoted_answers_with_the_release_it_made(clients, jobs, run, first):
     job_id = jobs.train(**ADD)
-    killed = jobs.lose_after(job_id, lambda job: run_kind(job, HeldJob(job), parse_training(job.body), context))
+    killed = jobs.lose_after(job_id, lambda job: run_kind(context_of(job, clients)))
     if not killed["promoted"]:  # the gate may hold a tiny random model back; a person promotes it
-        context.registry.promote("t", killed["release"], force=True)
+        clients.registry.promote("t", killed["release"], force=True)
     job = run(job_id)
     assert job.state is JobState.SUCCEEDED, job.error
     assert (job.result["release"], job.result["promoted"]) == (killed["release"], True)
     assert job.result["per_label"] == killed["per_label"]
-    assert len(context.registry.releases("t")) == 2
+    assert len(clients.registry.releases("t")) == 2
 
 
-def test_a_resumed_attempt_works_on_what_the_first_one_began_with(context, jobs, adapters, tmp_path):
+def test_a_resumed_attempt_works_on_what_the_first_one_began_with(clients, jobs, adapters, tmp_path):
     job_id = jobs.train(**SELECTOR)
-    begun = plan(context, jobs.lose(job_id))
-    add_adapter(context, "bank.cards", tmp_path / "newer")
-    resumed = plan(context, jobs.take(job_id))
+    begun = plan(clients, jobs.lose(job_id))
+    add_adapter(clients, "bank.cards", tmp_path / "newer")
+    resumed = plan(clients, jobs.take(job_id))
     assert resumed == begun
     assert resumed.adapters["bank.cards"] == "bank.cards@1"
 
 
-def test_a_selector_waits_in_its_queue_for_an_adapter_that_is_being_trained(context, jobs, run, tmp_path, ledger):
-    add_adapter(context, "bank.accounts", tmp_path / "accounts")
+def test_a_selector_waits_in_its_queue_for_an_adapter_that_is_being_trained(clients, jobs, run, tmp_path, ledger):
+    add_adapter(clients, "bank.accounts", tmp_path / "accounts")
     coming = jobs.train(kind="adapter.train", label="bank.cards", dataset="bank.cards", evaluate_rows=0)
     job_id = jobs.train(**SELECTOR)
     waiting = run(job_id)
     assert (waiting.state, waiting.lost_leases) == (JobState.QUEUED, 0)
+    assert ledger.redis.smembers(LedgerKey.BLOCKERS.of(job_id)) == {coming}
     assert run(coming).state is JobState.SUCCEEDED
     assert run(job_id).state is JobState.SUCCEEDED
     told = [
@@ -176,44 +180,44 @@ def test_a_selector_waits_in_its_queue_for_an_adapter_that_is_being_trained(cont
     assert "training" not in stages[stages.index("waiting_for_adapters") :]  # it goes on with the finished weights
 
 
-def test_a_label_whose_adapter_nobody_trains_fails_its_selector_before_any_training(context, jobs, run, ledger):
+def test_a_label_whose_adapter_nobody_trains_fails_its_selector_before_any_training(clients, jobs, run, ledger):
     job_id = jobs.train(**SELECTOR)
     assert run(job_id).error["code"] == "adapter_not_found"
     assert [e for _, e in ledger.redis.xrange(LedgerKey.EVENTS.of(job_id)) if e["type"] == "progress"] == []
 
 
-def test_a_candidate_without_adapters_is_measured_and_updated_but_never_promoted(context, jobs, run):
+def test_a_candidate_without_adapters_is_measured_and_updated_but_never_promoted(clients, jobs, run):
     body = {**SELECTOR, "selector": "light", "missing_adapters": "allow"}
     job = run(jobs.train(**body))
     assert job.state is JobState.SUCCEEDED, job.error
     assert job.result["promoted"] is False
     assert "without adapters of bank.accounts, bank.cards" in job.result["why"]
     with pytest.raises(Conflict, match="without adapters"):
-        context.registry.promote("t", job.result["release"], force=True)
+        clients.registry.promote("t", job.result["release"], force=True)
     added = run(jobs.train(**{**ADD, "promote": False, "missing_adapters": "allow"}, parent=job.result["release"]))
     assert added.state is JobState.SUCCEEDED, added.error
-    labels = context.registry.release("t", added.result["release"]).labels
+    labels = clients.registry.release("t", added.result["release"]).labels
     assert {label: entry.adapter for label, entry in labels.items()} == dict.fromkeys(LABELS, "")
 
 
-def test_a_candidate_that_may_lack_adapters_takes_those_there_are(context, jobs, run, tmp_path):
-    digest = add_adapter(context, "bank.cards", tmp_path / "cards").digest
+def test_a_candidate_that_may_lack_adapters_takes_those_there_are(clients, jobs, run, tmp_path):
+    digest = add_adapter(clients, "bank.cards", tmp_path / "cards").digest
     job = run(jobs.train(**{**SELECTOR, "selector": "light", "missing_adapters": "allow"}))
-    labels = context.registry.release("t", job.result["release"]).labels
+    labels = clients.registry.release("t", job.result["release"]).labels
     assert (labels["bank.cards"].adapter, labels["bank.accounts"].adapter) == (digest, "")
 
 
-def test_labels_are_added_to_the_release_that_the_job_names(context, jobs, first):
-    old = context.registry.release("t", first.result["release"])
-    newer = context.registry.add_release(old.model_copy(update={"parent": old.id, "made_by": "somebody"}))
-    context.registry.promote("t", newer)
+def test_labels_are_added_to_the_release_that_the_job_names(clients, jobs, first):
+    old = clients.registry.release("t", first.result["release"])
+    newer = clients.registry.add_release(old.model_copy(update={"parent": old.id, "made_by": "somebody"}))
+    clients.registry.promote("t", newer)
     job = jobs.take(jobs.train(**ADD, parent=old.id))
-    assert plan(context, job).parent == old
+    assert plan(clients, job).parent == old
 
 
-def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(context, jobs, run, first):
+def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(clients, jobs, run, first):
     again = run(jobs.train(**{**SELECTOR, "min_accuracy": 1}))
-    release = context.registry.release("t", again.result["release"])
+    release = clients.registry.release("t", again.result["release"])
     assert release.parent == first.result["release"]
     assert release.report["before"] == first.result["per_label"]  # the same rows, the same selector
     assert set(release.report["parts"]) == {"llm", "light", "cascade"}
@@ -221,11 +225,11 @@ def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(cont
 
 
 @pytest.mark.parametrize(("max_loss", "passes"), [(0.05, False), (0.15, True)])
-def test_a_job_says_how_much_a_kept_label_may_lose(context, jobs, run, first, max_loss, passes):
+def test_a_job_says_how_much_a_kept_label_may_lose(clients, jobs, run, first, max_loss, passes):
     made = run(jobs.train(**{**ADD, "promote": False})).result["per_label"]
-    old = context.registry.release("t", first.result["release"])
+    old = clients.registry.release("t", first.result["release"])
     better = {"per_label": {label: accuracy + 0.1 for label, accuracy in made.items() if label in old.labels}}
-    parent = context.registry.add_release(old.model_copy(update={"report": better}))
+    parent = clients.registry.add_release(old.model_copy(update={"report": better}))
     job = run(jobs.train(**{**ADD, "promote": False, "parent": parent, "max_loss": max_loss}))
     assert job.result["per_label"] == made
     assert job.result["verdict"]["passed"] is passes
@@ -236,7 +240,7 @@ def test_a_job_says_how_much_a_kept_label_may_lose(context, jobs, run, first, ma
     [("names", 300, False), ("head", 300, True), ("auto", 300, True), ("auto", 600, False)],
 )
 def test_the_language_model_answers_as_the_job_asks_and_a_grown_selector_as_before(
-    context, jobs, run, adapters, asked, max_length, has
+    clients, jobs, run, adapters, asked, max_length, has
 ):
     """The tiny model's tokenizer knows letters alone: the prompt of two labels is 175 tokens long."""
     settings = {**TRAINING["settings"], "max_length": max_length}
@@ -244,7 +248,7 @@ def test_the_language_model_answers_as_the_job_asks_and_a_grown_selector_as_befo
     grown = run(jobs.train(**{**ADD, "promote": False}, parent=made.result["release"]))
 
     for job in (made, grown):
-        weights = context.registry.fetch_weights(context.registry.release("t", job.result["release"]).selector.llm)
+        weights = clients.registry.fetch_weights(clients.registry.release("t", job.result["release"]).selector.llm)
         assert has_head(weights) is has
     assert len(grown.result["per_label"]) == 3
 
@@ -258,12 +262,12 @@ def told(ledger, job_id, stage):
 
 
 def test_what_is_wrong_with_the_data_is_told_before_the_training_and_kept_in_the_report(
-    context, jobs, run, adapters, ledger
+    clients, jobs, run, adapters, ledger
 ):
     same = [Row(input=text, output="Yes") for text in ("both", "Both ", "\u200b", *"abcdef")]
     other = [Row(input=text, output=text) for text in ("both", *"ghijkl")]
     for label, own in ((LABELS[0], same), (LABELS[1], other)):
-        context.registry.add_dataset("t", label, own)
+        clients.registry.add_dataset("t", label, own)
 
     job = run(jobs.train(**SELECTOR))
 
@@ -273,28 +277,28 @@ def test_what_is_wrong_with_the_data_is_told_before_the_training_and_kept_in_the
     assert f"{LABELS[0]}: all 9 rows have the answer 'Yes'; this task cannot be learnt" in warnings
     assert warnings[-1] == f"1 text stands under both {LABELS[0]} and {LABELS[1]}; no selector can tell them apart"
     assert [heard["warnings"] for heard in told(ledger, job.id, "data_selected")] == [warnings]
-    report = context.registry.release("t", job.result["release"]).report
+    report = clients.registry.release("t", job.result["release"]).report
     assert report["data"]["overlaps"][0]["texts"] == 1
     assert report["data"]["labels"][LABELS[0]]["rows"] == 9
 
 
-def test_a_new_label_that_shares_texts_with_an_old_one_says_so(context, jobs, run, first):
-    old = context.registry.rows("t", LABELS[0])
-    context.registry.add_dataset("t", "travel.trips", [*context.registry.rows("t", "travel.trips"), *old[:3]])
+def test_a_new_label_that_shares_texts_with_an_old_one_says_so(clients, jobs, run, first):
+    old = clients.registry.rows("t", LABELS[0])
+    clients.registry.add_dataset("t", "travel.trips", [*clients.registry.rows("t", "travel.trips"), *old[:3]])
 
     warnings = run(jobs.train(**{**ADD, "promote": False})).result["warnings"]
 
     assert any("under both bank.accounts and travel.trips" in warning for warning in warnings)
 
 
-def test_a_data_set_whose_inputs_are_all_empty_is_refused(context, jobs, run, adapters):
-    context.registry.add_dataset("t", LABELS[0], [Row(input="\u200b" * n) for n in range(1, 9)])
+def test_a_data_set_whose_inputs_are_all_empty_is_refused(clients, jobs, run, adapters):
+    clients.registry.add_dataset("t", LABELS[0], [Row(input="\u200b" * n) for n in range(1, 9)])
 
     assert run(jobs.train(**SELECTOR)).error["code"] == "inputs_empty"
 
 
-def test_an_adapters_rows_with_one_answer_alone_are_named(context, jobs, run, ledger):
-    context.registry.add_dataset("t", "yes", [Row(input=f"row {n}", output="Yes") for n in range(12)])
+def test_an_adapters_rows_with_one_answer_alone_are_named(clients, jobs, run, ledger):
+    clients.registry.add_dataset("t", "yes", [Row(input=f"row {n}", output="Yes") for n in range(12)])
 
     job = run(jobs.train(kind="adapter.train", label="bank.cards", dataset="yes", evaluate_rows=0))
 
@@ -308,22 +312,22 @@ def test_an_adapters_rows_with_one_answer_alone_are_named(context, jobs, run, le
      ({"embedder": "hidden-state", "hidden_layer": 9}, "hidden_layer_unknown")],
     ids=str,
 )  # fmt: skip
-def test_an_embedder_that_is_not_there_ends_the_job_with_its_reason(context, jobs, run, adapters, selection, code):
+def test_an_embedder_that_is_not_there_ends_the_job_with_its_reason(clients, jobs, run, adapters, selection, code):
     assert run(jobs.train(**SELECTOR, selection=selection)).error["code"] == code
 
 
-def test_a_job_chooses_its_embedder_distance_and_clustering(context, jobs, run, adapters):
+def test_a_job_chooses_its_embedder_distance_and_clustering(clients, jobs, run, adapters):
     selection = {"rows_per_label": 5, "embedder": "hidden-state", "distance": "cos", "clustering": "paper-code"}
 
     job = run(jobs.train(**SELECTOR, selection=selection))
 
-    report = context.registry.release("t", job.result["release"]).report
+    report = clients.registry.release("t", job.result["release"]).report
     assert [counts["chosen"] for counts in report["data"]["labels"].values()] == [5, 5]
     assert report["warnings"] == []
 
 
 @pytest.mark.parametrize("model", ["multi-task-lora", "moe-lora"])
-def test_a_comparison_model_is_measured_label_by_label_and_leaves_nothing_behind(context, jobs, run, model):
+def test_a_comparison_model_is_measured_label_by_label_and_leaves_nothing_behind(clients, jobs, run, model):
     body = {"kind": "comparison.train", "model": model, "labels": {label: label for label in LABELS[:2]}, **TRAINING}
     job_id = jobs.train(**body, evaluation={LABELS[0]: LABELS[0]}, evaluate_rows=5)
     job = run(job_id)
@@ -334,4 +338,4 @@ def test_a_comparison_model_is_measured_label_by_label_and_leaves_nothing_behind
     assert job.result["train_rows"][LABELS[1]] < 24
     assert job.result["exact_match"].keys() == job.result["score"].keys() == set(LABELS[:2])
     assert set(job.result["measure"].values()) <= {"exact_match", "rouge_l_f1"}
-    assert checkpoints_of(context, job_id) == []
+    assert checkpoints_of(clients, job_id) == []

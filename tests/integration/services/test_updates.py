@@ -1,24 +1,22 @@
 """Labels deleted, balanced and added again: the second fine-tuning of section 3.4, on a tiny random model."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from services.trainer.handlers import train
-from services.trainer.jobs.selector import plan_of
+from services.trainer.selector.inputs import inputs_of
+from services.trainer.selector.plan import plan_of
+from services.trainer.selector.updates import select_data
 from shared.contracts.jobs import JobState
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
 from shared.contracts.rows import Row
-from shared.contracts.training import parse_training
 from shared.ledger.keys import LedgerKey
 from shared.model.head import HEAD_WEIGHT, has_head
 from shared.model.light import LightSelector
-from shared.worker.event_writer import EventWriter
-from shared.worker.leases import HeldJob
 from tests.e2e.conftest import rows
-from tests.integration.services.conftest import LABELS, SELECTOR
+from tests.integration.services.conftest import LABELS, SELECTOR, context_of
 
 GONE, *KEPT = LABELS
 EASY_GOING = {"min_accuracy": 0, "max_false_reject": 0, "max_loss": 0.2}
@@ -27,7 +25,7 @@ BALANCE = {"kind": "selector.balance", **EASY_GOING}
 
 
 @pytest.fixture
-def parent(run, jobs, adapters, context):
+def parent(run, jobs, adapters, clients):
     """Make the release to update, of three labels; `settings` are those of the job."""
 
     def make(**settings) -> Release:
@@ -35,30 +33,32 @@ def parent(run, jobs, adapters, context):
             jobs.train(**{**SELECTOR, "labels": {label: label for label in LABELS}, "promote": False}, **settings)
         )
         assert job.state is JobState.SUCCEEDED, job.error
-        return context.registry.release("t", job.result["release"])
+        return clients.registry.release("t", job.result["release"])
 
     return make
 
 
 @pytest.fixture
-def update(run, jobs, context):
+def update(run, jobs, clients):
     """Run an update to its end; answers the job and its release."""
 
     def to_end(parent, **body):
         job = run(jobs.train(**body, parent=parent.id))
         assert job.state is JobState.SUCCEEDED, job.error
-        return job, context.registry.release("t", job.result["release"])
+        return job, clients.registry.release("t", job.result["release"])
 
     return to_end
 
 
-def plan(context, jobs, parent, **body):
+def plan(clients, jobs, parent, **body):
     job = jobs.take(jobs.train(**body, parent=parent.id))
-    return plan_of(job, HeldJob(job), parse_training(job.body), context)
+    context = context_of(job, clients)
+    inputs = inputs_of(context)
+    return plan_of(context, inputs, select_data(context, inputs))
 
 
-def stored(context, keys, label):
-    return context.registry.get_rows(keys[label])
+def stored(clients, keys, label):
+    return clients.registry.get_rows(keys[label])
 
 
 def told(ledger, job_id):
@@ -79,7 +79,7 @@ def head_rows(folder):
 @pytest.mark.parametrize(
     "asked", [{"selector": "light"}, {"selector": "llm", "readout": "names"}, {"readout": "head"}], ids=str
 )
-def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_fate(context, parent, update, asked):
+def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_fate(clients, parent, update, asked):
     old = parent(**asked)
     job, new = update(old, **DELETE)
 
@@ -87,52 +87,52 @@ def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_f
     assert set(new.selector.labels) == set(new.representation) == set(new.validation) == {*KEPT, BACKGROUND}
     assert new.selector.kind == old.selector.kind
     if new.selector.light:
-        light = LightSelector.load(context.registry.fetch_light(new.selector.light))
+        light = LightSelector.load(clients.registry.fetch_light(new.selector.light))
         assert GONE not in light.labels
     if new.selector.llm:
-        folder = context.registry.fetch_weights(new.selector.llm)
+        folder = clients.registry.fetch_weights(new.selector.llm)
         assert has_head(folder) is (asked.get("readout") == "head")
         assert not has_head(folder) or head_rows(folder) == 3
-    assert {row.label for row in stored(context, new.representation, BACKGROUND)} == {GONE}
+    assert {row.label for row in stored(clients, new.representation, BACKGROUND)} == {GONE}
     fate = job.result["deleted"][GONE]
-    assert fate["n"] == len(stored(context, old.validation, GONE))
+    assert fate["n"] == len(stored(clients, old.validation, GONE))
     assert fate["rejected"] + sum(fate["taken"].values()) == pytest.approx(1)
     assert set(fate["taken"]) <= set(KEPT)
-    assert context.registry.release("t", old.id) == old
+    assert clients.registry.release("t", old.id) == old
 
 
-def test_forgotten_texts_are_no_background_but_their_fate_is_told(context, parent, update):
+def test_forgotten_texts_are_no_background_but_their_fate_is_told(clients, parent, update):
     job, new = update(parent(selector="light"), **DELETE, deleted_texts="forget")
     assert set(new.selector.labels) == set(new.representation) == set(KEPT)
     assert job.result["deleted"][GONE]["n"] > 0
 
 
 def test_texts_that_a_kept_label_has_are_no_background_and_without_any_there_is_none(
-    context, jobs, run, parent, update
+    clients, jobs, run, parent, update
 ):
     old = parent(selector="light")
-    texts = [row.input for row in stored(context, old.representation, GONE)]
-    shared = context.registry.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
+    texts = [row.input for row in stored(clients, old.representation, GONE)]
+    shared = clients.registry.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
     overlapping = old.model_copy(update={"representation": {**old.representation, KEPT[0]: shared}})
-    context.registry.add_release(overlapping)
+    clients.registry.add_release(overlapping)
 
     _, new = update(overlapping, **DELETE)
     assert set(new.selector.labels) == set(new.validation) == set(KEPT)
     alike = overlapping.model_copy(
         update={"representation": dict.fromkeys(LABELS, shared)}  # nothing is left that could be background
     )
-    context.registry.add_release(alike)
+    clients.registry.add_release(alike)
     job = run(jobs.train(**{**DELETE, "labels": [GONE, KEPT[1]], "parent": alike.id}))
     assert job.error["code"] == "labels_too_few"
 
 
-def test_a_label_that_is_added_again_is_no_background_any_more(context, parent, update):
+def test_a_label_that_is_added_again_is_no_background_any_more(clients, parent, update):
     _, cut = update(parent(selector="light"), **DELETE)
     _, whole = update(cut, kind="selector.add", labels={GONE: GONE}, **EASY_GOING)
     assert set(whole.selector.labels) == set(whole.representation) == set(whole.labels) == set(LABELS)
 
 
-def test_a_language_model_that_is_shown_nothing_again_is_carried_over(context, parent, update, ledger):
+def test_a_language_model_that_is_shown_nothing_again_is_carried_over(clients, parent, update, ledger):
     old = parent(selector="llm", readout="names")
     job, new = update(old, **DELETE, retention=0, deleted_texts="forget")
     assert new.selector.llm == old.selector.llm
@@ -141,31 +141,35 @@ def test_a_language_model_that_is_shown_nothing_again_is_carried_over(context, p
 
 @pytest.mark.parametrize(("retention", "kept"), [(0, 0), (0.1, 1), (0.5, 5), (1, 10)])
 def test_balance_shows_a_share_of_the_easy_labels_all_of_the_others_and_more_of_the_hard(
-    context, jobs, parent, retention, kept
+    clients, jobs, parent, retention, kept
 ):
     hard, easy, between = LABELS
     old = parent(selector="light", selection={"rows_per_label": 10})
     more = {"easy": [easy], "hard": [hard], "selection": {"rows_per_label": 4}, "retention": retention}
-    planned = plan(context, jobs, old, **BALANCE, **more)
+    planned = plan(clients, jobs, old, **BALANCE, **more)
 
-    shown = {label: len(own) for label, own in planned.shown(retention, 0).items()}
+    shown = {label: len(own) for label, own in planned.data.llm_rows(retention, 0).items()}
     assert shown == {label: count for label, count in {hard: 14, easy: kept, between: 10}.items() if count}
-    assert {label: len(own) for label, own in planned.sets.representation.items()} == {hard: 14, easy: 10, between: 10}
-    assert planned.notes == {"easy": [easy], "hard": {hard: 4}}
-    texts = [row.input for row in planned.sets.representation[hard]]
+    assert {label: len(own) for label, own in planned.data.sets.representation.items()} == {
+        hard: 14,
+        easy: 10,
+        between: 10,
+    }
+    assert planned.data.notes == {"easy": [easy], "hard": {hard: 4}}
+    texts = [row.input for row in planned.data.sets.representation[hard]]
     assert len(set(texts)) == 14
-    assert not set(texts) & {row.input for row in stored(context, old.validation, hard)}
+    assert not set(texts) & {row.input for row in stored(clients, old.validation, hard)}
 
 
-def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_data_set(context, jobs, parent, update):
+def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_data_set(clients, jobs, parent, update):
     old = parent(selector="light", selection={"rows_per_label": 10})
     accuracy = dict(zip(LABELS, (0.4, 0.92, 1.0), strict=True))
     judged = old.model_copy(update={"report": {"per_label": accuracy}})
-    context.registry.add_release(judged)
+    clients.registry.add_release(judged)
     hard, between, easy = LABELS
-    planned = plan(context, jobs, judged, **BALANCE)
-    assert (planned.notes["easy"], list(planned.notes["hard"])) == ([easy], [hard])
-    context.registry.add_dataset("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
+    planned = plan(clients, jobs, judged, **BALANCE)
+    assert (planned.data.notes["easy"], list(planned.data.notes["hard"])) == ([easy], [hard])
+    clients.registry.add_dataset("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
     job, new = update(judged, **BALANCE, labels={between: "more"})
     assert (job.result["easy"], job.result["hard"]) == ([easy], {between: 30})
     assert new.datasets == {**old.datasets, between: "more"}
@@ -173,31 +177,31 @@ def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_d
 
 
 def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_where_it_was(
-    context, jobs, parent, run, ledger
+    clients, jobs, parent, run, ledger, attempts
 ):
     old = parent(selector="llm", readout="head")
     beyond = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 2.0)}})  # no ratio can hold
-    context.registry.add_release(beyond)
+    clients.registry.add_release(beyond)
     body = {**DELETE, "retention": "auto", "parent": beyond.id}
     job_id = jobs.train(**body)
 
-    class Dying(EventWriter):
-        """Ends the attempt once its third ratio has a checkpoint."""
+    ratios = []
 
-        def put(self, job, kind, data):
-            super().put(job, kind, data)
+    def stopped(attempt):
+        """End the attempt once its third ratio has a checkpoint."""
+        emit = attempt.emit
+
+        def note(kind, data):
+            emit(kind, data)
             if data.get("stage") == "trying_retention":
-                self.ratio = data["retention"]
-            if data.get("stage") == "checkpoint" and self.ratio == 0.3:
-                held_now[0].stop("drain")
+                ratios.append(data["retention"])
+            if data.get("stage") == "checkpoint" and ratios[-1] == 0.3:
+                attempt.lease.stop("drain")
 
-    held_now = []
+        attempt.emit = note
+        train(attempt, clients)
 
-    def stopped(job, held):
-        held_now.append(held)
-        train(job, held, replace(context, events=Dying(ledger)))
-
-    context.attempts.run(job_id, "train", stopped)
+    attempts.run(job_id, "train", stopped)
     assert jobs.get(job_id).state is JobState.QUEUED
     before = len(told(ledger, job_id))
     job = run(job_id)
@@ -211,16 +215,16 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
     assert job.result["retention"] == least["retention"]
     assert not job.result["verdict"]["passed"]
     whole = run(jobs.train(**body))
-    assert context.registry.release("t", whole.result["release"]).selector == (
-        context.registry.release("t", job.result["release"]).selector
+    assert clients.registry.release("t", whole.result["release"]).selector == (
+        clients.registry.release("t", job.result["release"]).selector
     )
-    assert context.store.keys(f"checkpoints/{job_id}/") == []
+    assert clients.store.keys(f"checkpoints/{job_id}/") == []
 
 
-def test_auto_stops_at_the_first_ratio_that_holds(context, parent, update):
+def test_auto_stops_at_the_first_ratio_that_holds(clients, parent, update):
     old = parent(selector="llm", readout="head")
     low = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 0.0)}})
-    context.registry.add_release(low)
+    clients.registry.add_release(low)
     job, _ = update(low, **DELETE, retention="auto")
     assert (job.result["retention"], len(job.result["curve"])) == (0.0, 1)
 
@@ -235,18 +239,18 @@ def test_auto_stops_at_the_first_ratio_that_holds(context, parent, update):
     ],
     ids=str,
 )
-def test_an_update_that_cannot_be_publishes_nothing(context, jobs, run, parent, body, code):
+def test_an_update_that_cannot_be_publishes_nothing(clients, jobs, run, parent, body, code):
     old = parent(selector="light")
     job = run(jobs.train(**{**DELETE, **body, "parent": old.id}))
     assert (job.state, job.error["code"]) == (JobState.FAILED, code)
-    assert context.registry.releases("t") == [old]
+    assert clients.registry.releases("t") == [old]
 
 
-def test_an_update_needs_rows_to_start_from(context, jobs, run, parent):
+def test_an_update_needs_rows_to_start_from(clients, jobs, run, parent):
     old = parent(selector="light")
     bare = old.model_copy(update={"representation": {}, "datasets": {}})
     unnamed = old.model_copy(update={"datasets": {}})
     for release, body, code in ((bare, DELETE, "representation_missing"), (unnamed, BALANCE, "dataset_missing")):
-        context.registry.add_release(release)
+        clients.registry.add_release(release)
         job = run(jobs.train(**{**body, "parent": release.id, **({} if body is DELETE else {"hard": [GONE]})}))
         assert job.error["code"] == code

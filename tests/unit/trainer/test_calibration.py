@@ -5,7 +5,7 @@ import pytest
 from services.trainer.evaluation.calibration import (
     NEVER,
     CalibrationTarget,
-    Opinion,
+    CascadeRow,
     choose_cascade_threshold,
     choose_conformal_threshold,
     choose_threshold,
@@ -51,8 +51,8 @@ def test_the_line_is_no_higher_than_the_background_that_is_enough_to_reject():
 
 
 def test_no_label_is_taken_that_is_less_probable_than_the_least():
-    assert choose_threshold([0.5] * 10, [0.01, 0.4], CalibrationTarget(0.0, 0.5, least=0.25)).value == 0.25
-    assert choose_threshold([0.2] * 10, [0.01, 0.1], CalibrationTarget(0.0, 0.5, least=0.25)).value == 0.2
+    assert choose_threshold([0.5] * 10, [0.01, 0.4], CalibrationTarget(0.0, 0.5, min_threshold=0.25)).value == 0.25
+    assert choose_threshold([0.2] * 10, [0.01, 0.1], CalibrationTarget(0.0, 0.5, min_threshold=0.25)).value == 0.2
 
 
 def test_wrong_rejections_bound_the_line_before_the_background_does():
@@ -61,7 +61,7 @@ def test_wrong_rejections_bound_the_line_before_the_background_does():
 
 
 def rows(*of):
-    return [Opinion(*row) for row in of]
+    return [CascadeRow(*row) for row in of]
 
 
 def test_the_light_selector_decides_alone_as_far_down_as_it_costs_nothing():
@@ -94,13 +94,13 @@ def test_a_light_selector_that_errs_where_it_is_surest_never_decides_alone():
 def test_the_language_model_is_asked_no_more_often_than_it_may_be(most, line):
     costly = rows((0.9, False, True), (0.8, True, True), (0.7, True, True), (0.6, False, True))
 
-    assert choose_cascade_threshold(costly, 0.5, max_asked=most) == line
+    assert choose_cascade_threshold(costly, 0.5, max_llm_share=most) == line
     assert sum(row.confidence < line for row in costly) <= most * len(costly)
 
 
 def test_an_allowance_that_is_not_needed_changes_nothing():
     assert (
-        choose_cascade_threshold(rows((0.9, True, True), (0.8, True, True), (0.7, False, True)), 0.5, max_asked=0.9)
+        choose_cascade_threshold(rows((0.9, True, True), (0.8, True, True), (0.7, False, True)), 0.5, max_llm_share=0.9)
         == 0.8
     )
 

@@ -26,15 +26,15 @@ LABELS = [Label("fin", "sa"), Label("fin", "ha")]
 
 @pytest.fixture
 def train(tiny_folder, tiny_tokenizer, tmp_path):
-    def run(config=CONFIG, rows=ROWS, name="run", **hooks_and_resume):
-        resume_from = hooks_and_resume.pop("resume_from", None)
+    def run(config=CONFIG, rows=ROWS, name="run", **callbacks_and_resume):
+        resume_from = callbacks_and_resume.pop("resume_from", None)
         return train_adapter(
             tiny_folder,
             tiny_tokenizer,
             rows,
             config=config,
             work_dir=tmp_path / name,
-            callbacks=Callbacks(**hooks_and_resume),
+            callbacks=Callbacks(**callbacks_and_resume),
             resume_from=resume_from,
         )
 

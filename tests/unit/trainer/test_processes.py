@@ -139,16 +139,17 @@ def test_the_processes_of_a_trainer_that_is_killed_end_too(left, tiny_folder, tm
     program = f"""
 from pathlib import Path
 from services.trainer.data.examples import InstructionRow
-from services.trainer.infra.config import LoraSettings
+from shared.contracts.training import LoraSettings
 from services.trainer.training.lora import train_adapter
-from services.trainer.training.loop import Hooks
+from services.trainer.training.loop import Callbacks
 from shared.model.base import load_tokenizer
 base = Path({str(tiny_folder)!r})
 config = LoraSettings(rank=4, epochs=100, batch_size=1, max_length=128)
 rows = [InstructionRow("Echo.", str(number), "odd") for number in range(1000)]
-hooks = Hooks(on_progress=lambda step: print(step.step, flush=True))
+callbacks = Callbacks(on_progress=lambda step: print(step.step, flush=True))
 train_adapter(
-    base, load_tokenizer(base), rows, config=config, work_dir=Path({str(tmp_path)!r}), hooks=hooks, launcher={TWO!r}
+    base, load_tokenizer(base), rows, config=config, work_dir=Path({str(tmp_path)!r}),
+    callbacks=callbacks, launcher={TWO!r},
 )
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as trainer:

@@ -79,7 +79,9 @@ def test_every_chosen_text_is_a_real_row_of_its_label(choose):
 
 
 def test_the_choice_can_be_stopped_before_each_label(choose):
-    held = HeldJob(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
+    held = HeldJob(
+        Job(id="j", tenant_id="t", kind="train", stage="train", state="running", queue="train", body={}, timestamps={})
+    )
     held.stop("cancel")
 
     with pytest.raises(Cancelled):

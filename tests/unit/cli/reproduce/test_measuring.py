@@ -16,14 +16,14 @@ ROWS = HeldOutRows([Row(input=str(n), instruction="say") for n in range(4)], ["f
 
 
 class SelectorScorer:
-    """Reads whatever was prepared, and remembers the texts."""
+    """Returns prepared scores, and remembers the texts."""
 
     def __init__(self, light=None, llm=None):
-        self._opinions = SelectorScores(*(said and np.log(np.eye(3)[said] + 0.01) for said in (light, llm)))
+        self._scores = SelectorScores(*(labels and np.log(np.eye(3)[labels] + 0.01) for labels in (light, llm)))
 
-    def read(self, selector, texts):
+    def score(self, selector, texts):
         self.texts = texts
-        return self._opinions
+        return self._scores
 
 
 def selector(**fields):
@@ -31,8 +31,8 @@ def selector(**fields):
 
 
 def test_a_cascade_is_measured_whole_and_in_parts_and_nothing_is_rejected():
-    reader = SelectorScorer(light=[0, 1, 1, 1], llm=[0, 0, 2, 2])
-    found = measure_parts(selector(light="a", llm="b"), ROWS, ["med.ie", "med.qa"], reader)
+    scorer = SelectorScorer(light=[0, 1, 1, 1], llm=[0, 0, 2, 2])
+    found = measure_parts(selector(light="a", llm="b"), ROWS, ["med.ie", "med.qa"], scorer)
     assert set(found) == {"light", "llm", "cascade"}
     assert (found["light"].accuracy, found["llm"].accuracy) == (0.5, 0.75)
     assert (found["llm"].clear, found["llm"].overlapping) == (1.0, 0.5)
@@ -41,18 +41,18 @@ def test_a_cascade_is_measured_whole_and_in_parts_and_nothing_is_rejected():
 
 
 def test_a_selector_is_measured_as_it_is_served_where_that_is_asked():
-    opinions = SelectorScorer(light=[0, 0, 1, 2])
+    scorer = SelectorScorer(light=[0, 0, 1, 2])
     rejecting = ReleaseSelector(labels=LABELS, threshold=1.0, light="a")
-    found = measure_parts(rejecting, ROWS, [], opinions, as_served=True)
+    found = measure_parts(rejecting, ROWS, [], scorer, as_served=True)
     assert (found["light"].accuracy, found["served"].accuracy) == (1.0, 0.0)
     assert found["served"].confusion["med.ie"] == {"none.none": 1}
 
 
 @pytest.mark.parametrize(("text", "read"), [("input", "0"), ("instruction+input", "say\n0")])
 def test_rows_are_read_as_the_release_reads_them(text, read):
-    reader = SelectorScorer(light=[0, 0, 1, 2])
-    found = measure_parts(selector(light="a", text=text), ROWS, [], reader)
-    assert reader.texts[0] == read
+    scorer = SelectorScorer(light=[0, 0, 1, 2])
+    found = measure_parts(selector(light="a", text=text), ROWS, [], scorer)
+    assert scorer.texts[0] == read
     assert (found["light"].accuracy, found["light"].overlapping) == (1.0, None)
 
 

@@ -5,7 +5,7 @@ from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.routing import Routed
 from services.trainer.evaluation.selector import (
     SelectorScores,
-    calibrated,
+    calibrate,
     curve,
     fit_weights,
     parts_of,
@@ -39,7 +39,9 @@ def test_rows_keep_their_order_whatever_their_length(tiny_folder, tiny_tokenizer
 
 def test_scoring_can_be_stopped_before_each_batch(tiny_folder, tiny_tokenizer):
     scorer = LabelScorer(load_model(tiny_folder, "float32", device="cpu"), tiny_tokenizer, LABELS, 400)
-    held = HeldJob(Job(id="j", tenant_id="t", kind="train", state="running", queue="train", body={}, timestamps={}))
+    held = HeldJob(
+        Job(id="j", tenant_id="t", kind="train", stage="train", state="running", queue="train", body={}, timestamps={})
+    )
     batches = []
 
     def check():
@@ -65,15 +67,15 @@ def test_the_weight_sharpens_what_is_too_unsure_and_softens_what_is_too_sure():
     assert fit_weights([unsure], []) == [1.0]
 
 
-def test_a_weighted_opinion_is_as_sure_as_it_is_right():
+def test_the_probability_after_calibration_is_the_share_that_is_right():
     scores, gold = log([[0.999, 0.001, 1e-30]] * 200), ["fin.sa"] * 150 + ["fin.ha"] * 50
 
-    selector, _ = calibrated(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
+    selector, _ = calibrate(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
 
     assert route_rows(selector, SelectorScores(None, scores), gold)[0].probability == pytest.approx(0.75, abs=0.02)
 
 
-def test_of_two_opinions_the_one_that_knows_weighs_more():
+def test_of_two_parts_the_one_that_knows_weighs_more():
     chance = np.random.default_rng(0)
     gold = chance.integers(0, 2, 200)
     knows = log([[0.8, 0.2] if g == 0 else [0.2, 0.8] for g in gold])
@@ -101,7 +103,7 @@ def test_the_threshold_parts_good_rows_from_background():
     scores = log([[0.9, 0.05, 0.05]] * 10 + [[0.4, 0.35, 0.25]] * 10 + [[0.1, 0.1, 0.8]] * 10)
     gold = ["fin.sa"] * 10 + ["none.none"] * 20
 
-    selector, threshold = calibrated(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
+    selector, threshold = calibrate(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
 
     assert (threshold.false_reject, threshold.background_reject) == (0.0, 1.0)
     assert selector.threshold == threshold.value
@@ -111,7 +113,7 @@ def test_background_that_is_as_unsure_as_good_rows_is_told_from_them_by_its_own_
     scores = log([[0.6, 0.38, 0.02]] * 20 + [[0.62, 0.02, 0.36]] * 10)
     gold = ["fin.sa"] * 20 + ["none.none"] * 10
 
-    selector, threshold = calibrated(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
+    selector, threshold = calibrate(llm(), SelectorScores(None, scores), gold, CalibrationTarget())
 
     assert selector.none_weight > 0
     assert (threshold.false_reject, threshold.background_reject) == (0.0, 1.0)
@@ -120,10 +122,10 @@ def test_background_that_is_as_unsure_as_good_rows_is_told_from_them_by_its_own_
 
 def test_none_weighs_nothing_where_that_gains_nothing():
     scores = log([[0.9, 0.05, 0.05]] * 10 + [[0.3, 0.3, 0.4]] * 10)
-    parted, _ = calibrated(
+    parted, _ = calibrate(
         llm(), SelectorScores(None, scores), ["fin.sa"] * 10 + ["none.none"] * 10, CalibrationTarget()
     )
-    without_background, _ = calibrated(llm(), SelectorScores(None, scores), ["fin.sa"] * 20, CalibrationTarget())
+    without_background, _ = calibrate(llm(), SelectorScores(None, scores), ["fin.sa"] * 20, CalibrationTarget())
 
     assert (parted.none_weight, without_background.none_weight) == (0.0, 0.0)
 
@@ -134,20 +136,20 @@ def test_a_cascade_asks_the_language_model_only_where_the_light_selector_errs():
     exact = log([[0.9, 0.05, 0.05]] * 50 + [[0.05, 0.9, 0.05]] * 50)
     gold = ["fin.sa"] * 50 + ["fin.ha"] * 50
 
-    selector, _ = calibrated(llm(light="l"), SelectorScores(light, exact), gold, CalibrationTarget())
-    said = selections(selector, SelectorScores(light, exact))
+    selector, _ = calibrate(llm(light="l"), SelectorScores(light, exact), gold, CalibrationTarget())
+    selected = selections(selector, SelectorScores(light, exact))
 
-    assert [s.by for s in said] == ["light"] * 50 + ["both"] * 50
-    assert [s.label for s in said] == gold
+    assert [s.by for s in selected] == ["light"] * 50 + ["both"] * 50
+    assert [s.label for s in selected] == gold
 
-    always, _ = calibrated(llm(light="l"), SelectorScores(light, exact), gold, CalibrationTarget(min_llm_share=1.0))
+    always, _ = calibrate(llm(light="l"), SelectorScores(light, exact), gold, CalibrationTarget(min_llm_share=1.0))
     assert {s.by for s in selections(always, SelectorScores(light, exact))} == {"both"}
 
 
 def test_a_light_selector_alone_is_calibrated_too():
     scores, gold = log([[0.6, 0.3, 0.1]] * 20), ["fin.sa"] * 20
 
-    selector, _ = calibrated(llm(llm="", light="l"), SelectorScores(scores, None), gold, CalibrationTarget())
+    selector, _ = calibrate(llm(llm="", light="l"), SelectorScores(scores, None), gold, CalibrationTarget())
 
     assert selections(selector, SelectorScores(scores, None))[0].best.probability > 0.8
 

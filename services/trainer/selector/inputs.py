@@ -1,0 +1,59 @@
+"""What a selector job starts from: the release it would replace, and the adapters of its new labels."""
+
+from typing import Any, NamedTuple
+
+from services.trainer.context import SelectorContext, TrainingContext
+from services.trainer.selector.adapters import known_adapters
+from shared.contracts.manifests import Release, ReleaseSelector
+from shared.contracts.training import SelectorAdd, SelectorTrain, SelectorUpdate
+from shared.errors import Conflict
+
+
+class Inputs(NamedTuple):
+    """What the names in a job referred to when its first attempt began."""
+
+    parent: Release | None
+    """The release that the candidate would replace."""
+    adapters: dict[str, str]
+    """Versions of the new labels' adapters that existed then."""
+
+
+class Base(NamedTuple):
+    """The release that an update starts from, and the selector that it fine-tunes again."""
+
+    release: Release
+    selector: ReleaseSelector
+
+
+def inputs_of(context: SelectorContext) -> Inputs:
+    """The parent and the adapter of every new label, the same for all attempts; raises `NotFound`, `Invalid`."""
+    body, registry, tenant = context.body, context.registry, context.job.tenant_id
+
+    def resolve() -> dict[str, Any]:
+        adapters = known_adapters(context.with_body(body)) if isinstance(body, SelectorTrain | SelectorAdd) else {}
+        return {"parent": body.parent or registry.current_id(tenant), "adapters": adapters}
+
+    resolved = context.checkpoints().once("inputs", resolve)
+    parent = registry.release(tenant, resolved["parent"]) if resolved["parent"] else None
+    return Inputs(parent, resolved["adapters"])
+
+
+def base_of_update(context: TrainingContext[SelectorUpdate], parent: Release | None) -> Base:
+    """The parent, as the start of an update; raises `Conflict`, and `Invalid` where the job's labels do not fit it."""
+    if parent is None:
+        raise Conflict("no_release", "there is no current release to update; run selector.train first")
+    if parent.selector is None:
+        raise Conflict("selector_missing", "the current release has no selector to update; run selector.train first")
+    if parent.base_model != context.clients.base_model:
+        raise Conflict(
+            "base_model_changed",
+            f"release {parent.id} belongs to base model {parent.base_model}, not to {context.clients.base_model}; "
+            "run selector.train first",
+        )
+    lacking = sorted(set(parent.labels) - set(parent.representation))
+    if lacking:
+        raise Conflict(
+            "representation_missing", f"release {parent.id} keeps no rows of {', '.join(lacking)}; train anew"
+        )
+    context.body.check_against(parent)
+    return Base(parent, parent.selector)

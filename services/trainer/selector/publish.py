@@ -1,0 +1,78 @@
+"""A candidate release: put together, stored, and promoted where the job asks for it."""
+
+from typing import NamedTuple
+
+from services.trainer.context import SelectorContext
+from services.trainer.selector.adapters import release_labels
+from services.trainer.selector.data import Rows
+from services.trainer.selector.judge import JudgedSelector
+from services.trainer.selector.plan import Plan
+from shared.contracts.manifests import Release, ReleaseLabel
+from shared.contracts.training import SelectorAdd, SelectorTrain
+from shared.errors import Conflict
+
+
+class Promotion(NamedTuple):
+    """Whether a release became the current one, and why."""
+
+    promoted: bool
+    why: str
+
+
+def published_before(context: SelectorContext) -> Release | None:
+    """The release that an earlier attempt of the job has published."""
+    releases = context.registry.releases(context.job.tenant_id)
+    return next((release for release in releases if release.made_by == context.job.id), None)
+
+
+def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Release:
+    """Store the candidate release with its labels and sets; waits for adapters that are still in training."""
+    labels = _labels(context, plan)
+    context.check()
+    context.report("publishing")
+    sets = plan.data.sets
+    release = Release(
+        tenant_id=context.job.tenant_id,
+        parent=plan.parent.id if plan.parent else "",
+        base_model=context.clients.base_model,
+        labels=labels,
+        selector=judged.selector,
+        reject_policy=plan.reject_policy,
+        representation=_stored(context, sets.representation),
+        validation=_stored(context, sets.validation),
+        datasets=dict(plan.data.datasets),
+        report=judged.report,
+        verdict=judged.verdict,
+        made_by=context.job.id,
+    )
+    context.registry.add_release(release)
+    return release
+
+
+def promote(context: SelectorContext, release: Release) -> Promotion:
+    """Make the release current where the job asks for it and the registry allows it."""
+    if not context.body.promote:
+        return Promotion(promoted=False, why="promotion was not asked for")
+    job, registry = context.job, context.registry
+    try:
+        if not registry.was_current(release):  # an attempt may die right after it promoted
+            registry.promote(job.tenant_id, release.id, by=job.id, attempt=job)
+    except Conflict as error:
+        return Promotion(promoted=False, why=error.detail)
+    return Promotion(
+        promoted=True, why="the gate passed" if release.verdict.passed else "somebody promoted it with force"
+    )
+
+
+def _labels(context: SelectorContext, plan: Plan) -> dict[str, ReleaseLabel]:
+    """The entries of labels that the parent has too, as they are, and those of the new labels."""
+    kept = plan.parent.labels if plan.parent and plan.start_from else {}
+    labels = {label: entry for label, entry in kept.items() if label in plan.data.sets.representation}
+    body = context.body
+    if isinstance(body, SelectorTrain | SelectorAdd):
+        labels |= release_labels(context.with_body(body), plan.adapters)
+    return labels
+
+
+def _stored(context: SelectorContext, sets: Rows) -> dict[str, str]:
+    return {label: context.registry.put_rows(context.job.tenant_id, list(rows)) for label, rows in sets.items()}
