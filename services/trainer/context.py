@@ -48,6 +48,8 @@ class TrainingContext:
     attempts: Attempts
     work_dir: Path
     store_patience_seconds: float
+    base_manifest: str = ""
+    """Digest of the base model's manifest, which releases name."""
     encoder_folder: Path | None = None
     """The sentence encoder that jobs may choose data by."""
     training_launcher: str = ""
@@ -77,7 +79,7 @@ class TrainingContext:
 
     def rows_of(self, job: Job, dataset: str, label: str) -> list[Row]:
         """The rows of a data set that carry this label or none."""
-        return [row for row in self.registry.rows(job.tenant_id, dataset) if row.label in ("", label)]
+        return [row for row in self.registry.datasets.rows(job.tenant_id, dataset) if row.label in ("", label)]
 
     def checkpoints(self, job: Job, run: str = "") -> Checkpoints:
         """The checkpoints of one of the job's runs in the store."""

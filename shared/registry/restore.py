@@ -7,14 +7,9 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.client import Pipeline
 
-from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.contracts.manifests import AdapterManifest, Release
+from shared.registry.records import ADAPTERS, DATASETS, RELEASES, Kind, M, Records
 from shared.registry.store import ObjectStore
-
-_MANIFESTS: dict[str, type[AdapterManifest | DatasetManifest | Release]] = {
-    "adapters": AdapterManifest,
-    "datasets": DatasetManifest,
-    "releases": Release,
-}
 
 
 class Restored(NamedTuple):
@@ -33,7 +28,7 @@ class Restored(NamedTuple):
 def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
     """Bring back what the store knows of every tenant, and change nothing that the ledger still has or has anew.
 
-    Run again, it goes on where it ended. Jobs, API keys and feedback were in the ledger alone. Raises `Unavailable`.
+    Run again, it goes on where it ended. Jobs, API keys and feedback were only in the ledger. Raises `Unavailable`.
     """
     found: dict[str, list[str]] = {}
     for key in store.keys("tenants/"):
@@ -42,32 +37,46 @@ def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
 
 
 def _restore_tenant(redis: Redis, store: ObjectStore, tenant_id: str, keys: list[str]) -> Restored:
-    made: dict[str, int] = {}
-    unreadable = []
-    for kind, model in _MANIFESTS.items():
-        made[kind] = 0
-        for key, name in _named(keys, f"tenants/{tenant_id}/{kind}/"):
-            stored = store.get(key)
-            try:
-                manifest = model.model_validate_json(stored)
-            except ValidationError:
-                unreadable.append(key)
-                continue
-            made[kind] += redis.hsetnx(
-                f"sb:{kind}:{tenant_id}", name, stored
-            )  # as it is: a later version may know more
-            if isinstance(manifest, AdapterManifest):
-                _count_version(redis, manifest)
+    unreadable: list[str] = []
+    adapters = _restore_kind(redis, store, ADAPTERS, tenant_id, keys, unreadable)
+    datasets = _restore_kind(redis, store, DATASETS, tenant_id, keys, unreadable)
+    releases = _restore_kind(redis, store, RELEASES, tenant_id, keys, unreadable)
+    log = _restore_log(store, tenant_id, keys, unreadable)
+    if log:
+        _restore_pointer(redis, tenant_id, log)
+    current = str(redis.get(f"sb:release:{tenant_id}") or "")
+    if current:
+        redis.sadd("sb:tenants", tenant_id)
+    return Restored(tenant_id, adapters, datasets, releases, current, unreadable)
+
+
+def _restore_kind(
+    redis: Redis, store: ObjectStore, kind: Kind[M], tenant_id: str, keys: list[str], unreadable: list[str]
+) -> int:
+    """Bring back a tenant's records of one kind, index included; answers how many were missing."""
+    records, made = Records(redis, store, kind), 0
+    for key, name in _named(keys, f"tenants/{tenant_id}/{kind.name}/"):
+        stored = store.get(key)
+        try:
+            manifest = kind.model.model_validate_json(stored)
+        except ValidationError:
+            unreadable.append(key)
+            continue
+        made += records.restore(tenant_id, name, stored, manifest)
+        if isinstance(manifest, AdapterManifest):
+            _count_version(redis, manifest)
+    return made
+
+
+def _restore_log(store: ObjectStore, tenant_id: str, keys: list[str], unreadable: list[str]) -> list[dict[str, Any]]:
+    """Every move of the pointer that the store knows, oldest first."""
     log = []
     for key, name in _named(keys, f"tenants/{tenant_id}/promotions/"):
         try:
             log.append(_move(store.get(key), name))
         except (ValueError, KeyError, TypeError):
             unreadable.append(key)
-    if log:
-        _restore_pointer(redis, tenant_id, sorted(log, key=lambda move: move["at_ms"]))
-    current = str(redis.get(f"sb:release:{tenant_id}") or "")
-    return Restored(tenant_id, made["adapters"], made["datasets"], made["releases"], current, unreadable)
+    return sorted(log, key=lambda move: float(move["at_ms"]))
 
 
 def _named(keys: list[str], folder: str) -> list[tuple[str, str]]:

@@ -235,13 +235,13 @@ def test_who_keeps_manifests_may_keep_all_of_them(as_user, account, tmp_path):
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     (folder / "adapter_model.safetensors").write_bytes(b"x")
     manifest = AdapterManifest(tenant_id="t", label="fin.sa", version=0, digest="", base_model="b")
-    assert registry.add_adapter(folder, manifest).version == 1
-    assert registry.adapter("t", "fin.sa").ref == "fin.sa@1"
-    found = registry.add_dataset("t", "rows", [Row(input="x"), Row(input="y")])
-    assert registry.dataset("t", "rows").id == found.id
-    assert registry.releases("t") == []
-    assert registry.current_id("t") == ""
-    assert registry.promotions("t") == []
+    assert registry.adapters.add(folder, manifest).version == 1
+    assert registry.adapters.get("t", "fin.sa").ref == "fin.sa@1"
+    found = registry.datasets.add("t", "rows", [Row(input="x"), Row(input="y")])
+    assert registry.datasets.get("t", "rows").id == found.id
+    assert registry.releases.list_all("t") == []
+    assert registry.releases.current_id("t") == ""
+    assert registry.releases.promotions("t") == []
     own.redis.get("sb:base_model")
     own.redis.hgetall("sb:feedback:t")
 

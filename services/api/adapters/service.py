@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -59,12 +58,12 @@ class AdapterUpload(NamedTuple):
 async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
     """Read the form; its file is gone afterwards. Raises `Invalid`, `RequestValidationError`."""
     async with request.form(max_files=1, max_fields=10) as fields:
-        said = dict(fields)
-        file = said.pop("file", None)
+        values = dict(fields)
+        file = values.pop("file", None)
         if not isinstance(file, UploadFile):
             raise Invalid("file_missing", "the form has no file; send the archive as its field `file`")
         try:
-            form = AdapterForm.model_validate(said)
+            form = AdapterForm.model_validate(values)
         except ValidationError as error:
             wrong = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
             raise RequestValidationError(wrong) from error
@@ -108,17 +107,16 @@ def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_m
             instruction=upload.form.instruction,
             info=asdict(info),
         )
-        return clients.registry.add_adapter(folder, manifest)
+        return clients.registry.adapters.add(folder, manifest)
 
 
 def _base_shapes(clients: Clients, base_model: str) -> BaseShapes:
     try:
-        published: dict[str, Any] = json.loads(clients.registry.store.get(f"base/{base_model}.json"))
+        return BaseShapes.from_dict(clients.registry.base_models.get(base_model).shapes)
     except NotFound as error:
         raise Unavailable(
             "base_model_unknown", f"the shapes of base model {base_model} are not published yet; start a worker"
         ) from error
-    return BaseShapes.from_dict(published["shapes"])
 
 
 def _check_digest(expected: str, archive_digest: str, digest: str) -> None:
@@ -147,4 +145,4 @@ async def add_dataset(clients: Clients, tenant_id: str, name: str, data: bytes) 
 
 
 def _add_dataset(clients: Clients, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
-    return clients.registry.add_dataset(tenant_id, name, parse_rows(data))
+    return clients.registry.datasets.add(tenant_id, name, parse_rows(data))

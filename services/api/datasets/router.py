@@ -66,11 +66,11 @@ async def read(request: Request) -> bytes:
 @router.get("")
 async def list_datasets(clients: ClientsDep, caller: Trainer) -> dict[str, Any]:
     """All data sets, oldest first."""
-    found = await asyncio.to_thread(clients.registry.datasets, caller.tenant_id)
+    found = await asyncio.to_thread(clients.registry.datasets.list_all, caller.tenant_id)
     return {"items": [manifest.model_dump(mode="json") for manifest in found]}
 
 
 @router.get("/{dataset_id}")
 async def show(dataset_id: PathId, clients: ClientsDep, caller: Trainer) -> DatasetManifest:
     """One data set by id, or the newest of a name."""
-    return await asyncio.to_thread(clients.registry.dataset, caller.tenant_id, dataset_id)
+    return await asyncio.to_thread(clients.registry.datasets.get, caller.tenant_id, dataset_id)

@@ -36,9 +36,12 @@ _JOBS = (
     )
 )
 # What every Celery service does beside: its presence, its batches of events, the reconciler's lock, following releases.
-_CELERY = _JOBS + " +subscribe +unsubscribe +pexpire ~sb:process:* ~sb:writer:* ~sb:reconciler &sb:hint:*"
-_MANIFESTS = "~sb:adapters:* ~sb:datasets:* ~sb:releases:* ~sb:versions:* +hvals"
-_POINTER = "~sb:release:* ~sb:promotions:* +lindex +lrange +rpush"
+_CELERY = _JOBS + " +subscribe +unsubscribe +pexpire ~sb:process:* ~sb:writer:* ~sb:reconciler %R~sb:tenants &sb:hint:*"
+# A record and its index are written in one transaction, and looked up in one.
+_MANIFESTS = (
+    "~sb:adapters:* ~sb:datasets:* ~sb:releases:* ~sb:versions:* ~sb:index:* +hvals +hlen +zrevrangebylex +multi +exec"
+)
+_POINTER = "~sb:release:* ~sb:promotions:* ~sb:tenants +lindex +lrange +rpush"
 
 _LEDGER: Mapping[str, str] = {
     "api": (

@@ -40,7 +40,7 @@ def train_adapter(job: Job, held: HeldJob, body: AdapterTrain, context: Training
     context.report(job, "evaluating")
     scores = compare_with_base(adapter, validation[: body.evaluate_rows], body, held, context)
     info = check_adapter(adapter, BaseShapes.from_folder(context.base_folder), AdapterLimits())
-    manifest = context.registry.add_adapter(
+    manifest = context.registry.adapters.add(
         adapter,
         AdapterManifest(
             tenant_id=job.tenant_id,

@@ -39,7 +39,9 @@ def make_release(job: Job, held: HeldJob, body: SelectorBody, context: TrainingC
 
 
 def _made_before(job: Job, context: TrainingContext) -> Release | None:
-    return next((release for release in context.registry.releases(job.tenant_id) if release.made_by == job.id), None)
+    return next(
+        (release for release in context.registry.releases.list_all(job.tenant_id) if release.made_by == job.id), None
+    )
 
 
 def _candidate(job: Job, held: HeldJob, body: SelectorBody, context: TrainingContext) -> Release:
@@ -50,7 +52,7 @@ def _candidate(job: Job, held: HeldJob, body: SelectorBody, context: TrainingCon
     held.check()
     context.report(job, "publishing")
     release = _release(job, plan, labels, judged, context)
-    context.registry.add_release(release)
+    context.registry.releases.add(release)
     return release
 
 
@@ -77,12 +79,13 @@ def _release(
     job: Job, plan: Plan, labels: Mapping[str, ReleaseLabel], judged: Judged, context: TrainingContext
 ) -> Release:
     def stored(sets: Rows) -> dict[str, str]:
-        return {label: context.registry.put_rows(job.tenant_id, list(rows)) for label, rows in sets.items()}
+        return {label: context.registry.datasets.put_rows(job.tenant_id, list(rows)) for label, rows in sets.items()}
 
     return Release(
         tenant_id=job.tenant_id,
         parent=plan.parent.id if plan.parent else "",
         base_model=context.base_model,
+        base_manifest=context.base_manifest,
         labels=dict(labels),
         selector=judged.selector,
         reject_policy=plan.reject_policy,
@@ -99,8 +102,8 @@ def _promote(job: Job, body: SelectorBody, release: Release, context: TrainingCo
     if not body.promote:
         return False, "promotion was not asked for"
     try:
-        if not context.registry.was_current(release):  # an attempt may die right after it promoted
-            context.registry.promote(job.tenant_id, release.id, by=job.id, attempt=job)
+        if not context.registry.releases.was_current(release):  # an attempt may die right after it promoted
+            context.registry.releases.promote(job.tenant_id, release.id, by=job.id, attempt=job)
     except Conflict as error:
         return False, error.detail
     return True, "the gate passed" if release.verdict.passed else "somebody promoted it with force"

@@ -10,7 +10,7 @@ from shared.contracts.manifests import ReleaseLabel
 from shared.contracts.training import SelectorAdd, SelectorTrain
 from shared.errors import NotFound
 from shared.ledger import calls
-from shared.registry.registry import check_same_base
+from shared.registry.adapters import check_same_base
 from shared.worker.leases import HeldJob
 
 RETRY_SECONDS = 3.0
@@ -49,7 +49,7 @@ def release_labels(
 
 def _ref(job: Job, body: Bringing, label: str, context: TrainingContext) -> str:
     try:
-        return context.registry.adapter(job.tenant_id, body.adapters.get(label, label)).ref
+        return context.registry.adapters.get(job.tenant_id, body.adapters.get(label, label)).ref
     except NotFound:
         if label in body.adapters:
             raise
@@ -79,7 +79,7 @@ def _release_label(job: Job, body: Bringing, label: str, ref: str, context: Trai
     group = body.groups.get(label, parse_label(label).domain)
     if not ref:
         return ReleaseLabel(adapter="", ref="", group=group, template="chatml", instruction="")
-    manifest = context.registry.adapter(job.tenant_id, ref)
+    manifest = context.registry.adapters.get(job.tenant_id, ref)
     check_same_base(manifest, context.base_model)
     return ReleaseLabel(
         adapter=manifest.digest,

@@ -56,7 +56,7 @@ class Sets(NamedTuple):
 
 def stored_sets(release: Release, context: TrainingContext) -> Sets:
     """The sets that a release keeps in the store."""
-    read = context.registry.get_rows
+    read = context.registry.datasets.get_rows
     return Sets(
         {label: read(key) for label, key in release.representation.items()},
         {label: read(key) for label, key in release.validation.items()},

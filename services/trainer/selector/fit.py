@@ -44,7 +44,7 @@ def _fit_llm(
     start = _start(plan, context)
     shown = texts_of(plan.shown(retention, body.settings.seed))
     if start and not shown:
-        return context.registry.put_weights(lora.carry_over(start, labels, folder))
+        return context.registry.weights.put(lora.carry_over(start, labels, folder))
     weights = lora.train_selector(
         context.base_folder,
         context.tokenizer,
@@ -58,14 +58,14 @@ def _fit_llm(
         start_from=start,
         head=has_head(start.weights) if start else _wants_head(plan, labels, body.settings.max_length, context),
     )
-    return context.registry.put_weights(weights)
+    return context.registry.weights.put(weights)
 
 
 def _start(plan: Plan, context: TrainingContext) -> "Start | None":
     from services.trainer.training.lora import Start
 
     old = plan.start_from
-    return Start(context.registry.fetch_weights(old.llm), [parse_label(label) for label in old.labels]) if old else None
+    return Start(context.registry.weights.fetch(old.llm), [parse_label(label) for label in old.labels]) if old else None
 
 
 def _wants_head(plan: Plan, labels: Sequence[Label], max_length: int, context: TrainingContext) -> bool:
@@ -83,7 +83,7 @@ def _fit_light(job: Job, held: HeldJob, plan: Plan, context: TrainingContext) ->
         context.report(job, "fitting_light_selector", rows=sum(map(len, plan.sets.representation.values())))
         light = fit_light(texts_of(plan.sets.representation))
         with context.temporary() as folder:
-            return {"digest": context.registry.put_light(light.save(folder / "light.safetensors"))}
+            return {"digest": context.registry.weights.put_light(light.save(folder / "light.safetensors"))}
 
     # No retention ratio changes it, so that a job that tries several fits it once.
     return str(context.checkpoints(job).once("light", fitted)["digest"])

@@ -70,10 +70,10 @@ def inputs_of(job: Job, body: SelectorBody, context: TrainingContext) -> Inputs:
 
     def meant_now() -> dict[str, Any]:
         adapters = known_adapters(job, body, context) if isinstance(body, SelectorTrain | SelectorAdd) else {}
-        return {"parent": body.parent or registry.current_id(job.tenant_id), "adapters": adapters}
+        return {"parent": body.parent or registry.releases.current_id(job.tenant_id), "adapters": adapters}
 
     meant = context.checkpoints(job).once("inputs", meant_now)
-    parent = registry.release(job.tenant_id, meant["parent"]) if meant["parent"] else None
+    parent = registry.releases.get(job.tenant_id, meant["parent"]) if meant["parent"] else None
     return Inputs(parent, meant["adapters"])
 
 

@@ -8,7 +8,7 @@ from tests.integration.api.conftest import code, make_release
 
 def add(registry, **fields):
     release = make_release(**fields)
-    registry.add_release(release)
+    registry.releases.add(release)
     return release
 
 
@@ -69,7 +69,7 @@ async def test_jobs_accepted_while_releases_move_all_get_in_under_one_that_was_c
         current, ids = release.id, [release.id]
         for number in range(20):
             successor = add(registry, parent=current, made_by=str(number))
-            registry.promote("default", successor.id, force=True)
+            registry.releases.promote("default", successor.id, force=True)
             ids.append(current := successor.id)
         return ids
 

@@ -90,7 +90,7 @@ def context(registry, store, attempts, events, ledger, settings, base_folder):
     """A trainer's workshop; a data set for every label, and for two of them adapters and live workers."""
     store.ensure_bucket()
     for label in LABELS:
-        registry.add_dataset("t", label, [Row(**row) for row in rows(label, 24)])
+        registry.datasets.add("t", label, [Row(**row) for row in rows(label, 24)])
     ledger.do(calls.heartbeat("w", ["generate.bank", "generate.travel", "generate.base"], [], {}, 600))
     return TrainingContext(
         base_folder=base_folder,
@@ -117,7 +117,7 @@ def add_adapter(context, label, folder):
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     (folder / "adapter_model.safetensors").write_bytes(str(folder).encode())
     manifest = AdapterManifest(tenant_id="t", label=label, version=0, digest="", base_model=context.base_model)
-    return context.registry.add_adapter(folder, manifest)
+    return context.registry.adapters.add(folder, manifest)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def base_folder(real_folder):
 @pytest.fixture(autouse=True)
 def _datasets(context):
     for label in [*OLD, NEW]:
-        context.registry.add_dataset("t", label, read(label, "train")[:ROWS])
+        context.registry.datasets.add("t", label, read(label, "train")[:ROWS])
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def release_of(run, jobs, context):
     def make(**body):
         job = run(jobs.train(**{**JUDGED, "settings": SETTINGS, **body}))
         assert job.state is JobState.SUCCEEDED, job.error
-        return context.registry.release("t", job.result["release"])
+        return context.registry.releases.get("t", job.result["release"])
 
     return make
 
@@ -114,7 +114,7 @@ def test_the_names_of_the_labels_are_learnt_too_and_run_reference_agrees(release
     )
     assert sum(row.is_right for row in routed) >= 0.8 * len(rows)
 
-    reference = Reference(release, context.registry, context.base_folder, max_prompt_tokens=160)
+    reference = Reference(release, context.registry.weights, context.base_folder, max_prompt_tokens=160)
     assert [reference.select(text).label or BACKGROUND for _, text in rows] == [row.predicted for row in routed]
 
 
@@ -124,7 +124,9 @@ def test_an_adapter_of_every_method_learns_its_task(jobs, run, context, method):
     job = run(jobs.train(kind="adapter.train", label="fin.sa", dataset="fin.sa", settings=settings))
     assert job.state is JobState.SUCCEEDED, job.error
     assert job.result["adapter_exact_match"] > job.result["base_exact_match"]
-    assert context.registry.adapter("t", job.result["ref"]).info["method"] == ("lora" if method == "pissa" else method)
+    assert context.registry.adapters.get("t", job.result["ref"]).info["method"] == (
+        "lora" if method == "pissa" else method
+    )
 
 
 @pytest.mark.parametrize("model", ["multi-task-lora", "moe-lora"])

@@ -34,7 +34,7 @@ def parent(run, jobs, adapters, context):
             jobs.train(**{**SELECTOR, "labels": {label: label for label in LABELS}, "promote": False}, **settings)
         )
         assert job.state is JobState.SUCCEEDED, job.error
-        return context.registry.release("t", job.result["release"])
+        return context.registry.releases.get("t", job.result["release"])
 
     return make
 
@@ -46,7 +46,7 @@ def update(run, jobs, context):
     def to_end(parent, **body):
         job = run(jobs.train(**body, parent=parent.id))
         assert job.state is JobState.SUCCEEDED, job.error
-        return job, context.registry.release("t", job.result["release"])
+        return job, context.registry.releases.get("t", job.result["release"])
 
     return to_end
 
@@ -57,7 +57,7 @@ def plan(context, jobs, parent, **body):
 
 
 def stored(context, keys, label):
-    return context.registry.get_rows(keys[label])
+    return context.registry.datasets.get_rows(keys[label])
 
 
 def told(ledger, job_id):
@@ -86,10 +86,10 @@ def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_f
     assert set(new.selector.labels) == set(new.representation) == set(new.validation) == {*KEPT, BACKGROUND}
     assert new.selector.kind == old.selector.kind
     if new.selector.light:
-        light = LightSelector.load(context.registry.fetch_light(new.selector.light))
+        light = LightSelector.load(context.registry.weights.fetch_light(new.selector.light))
         assert GONE not in light.labels
     if new.selector.llm:
-        folder = context.registry.fetch_weights(new.selector.llm)
+        folder = context.registry.weights.fetch(new.selector.llm)
         assert has_head(folder) is (asked.get("readout") == "head")
         assert not has_head(folder) or head_rows(folder) == 3
     assert {row.label for row in stored(context, new.representation, BACKGROUND)} == {GONE}
@@ -97,7 +97,7 @@ def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_f
     assert fate["n"] == len(stored(context, old.validation, GONE))
     assert fate["rejected"] + sum(fate["taken"].values()) == pytest.approx(1)
     assert set(fate["taken"]) <= set(KEPT)
-    assert context.registry.release("t", old.id) == old
+    assert context.registry.releases.get("t", old.id) == old
 
 
 def test_forgotten_texts_are_no_background_but_their_fate_is_told(context, parent, update):
@@ -111,16 +111,16 @@ def test_texts_that_a_kept_label_has_are_no_background_and_without_any_there_is_
 ):
     old = parent(selector="light")
     texts = [row.input for row in stored(context, old.representation, GONE)]
-    shared = context.registry.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
+    shared = context.registry.datasets.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
     overlapping = old.model_copy(update={"representation": {**old.representation, KEPT[0]: shared}})
-    context.registry.add_release(overlapping)
+    context.registry.releases.add(overlapping)
 
     _, new = update(overlapping, **DELETE)
     assert set(new.selector.labels) == set(new.validation) == set(KEPT)
     alike = overlapping.model_copy(
         update={"representation": dict.fromkeys(LABELS, shared)}  # nothing is left that could be background
     )
-    context.registry.add_release(alike)
+    context.registry.releases.add(alike)
     job = run(jobs.train(**{**DELETE, "labels": [GONE, KEPT[1]], "parent": alike.id}))
     assert job.error["code"] == "labels_too_few"
 
@@ -160,11 +160,11 @@ def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_d
     old = parent(selector="light", selection={"rows_per_label": 10})
     accuracy = dict(zip(LABELS, (0.4, 0.92, 1.0), strict=True))
     judged = old.model_copy(update={"report": {"per_label": accuracy}})
-    context.registry.add_release(judged)
+    context.registry.releases.add(judged)
     hard, between, easy = LABELS
     planned = plan(context, jobs, judged, **BALANCE)
     assert (planned.notes["easy"], list(planned.notes["hard"])) == ([easy], [hard])
-    context.registry.add_dataset("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
+    context.registry.datasets.add("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
     job, new = update(judged, **BALANCE, labels={between: "more"})
     assert (job.result["easy"], job.result["hard"]) == ([easy], {between: 30})
     assert new.datasets == {**old.datasets, between: "more"}
@@ -176,7 +176,7 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
 ):
     old = parent(selector="llm", readout="head")
     beyond = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 2.0)}})  # no ratio can hold
-    context.registry.add_release(beyond)
+    context.registry.releases.add(beyond)
     body = {**DELETE, "retention": "auto", "parent": beyond.id}
     job_id = jobs.train(**body)
 
@@ -210,8 +210,8 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
     assert job.result["retention"] == least["retention"]
     assert not job.result["verdict"]["passed"]
     whole = run(jobs.train(**body))
-    assert context.registry.release("t", whole.result["release"]).selector == (
-        context.registry.release("t", job.result["release"]).selector
+    assert context.registry.releases.get("t", whole.result["release"]).selector == (
+        context.registry.releases.get("t", job.result["release"]).selector
     )
     assert context.store.keys(f"checkpoints/{job_id}/") == []
 
@@ -219,7 +219,7 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
 def test_auto_stops_at_the_first_ratio_that_holds(context, parent, update):
     old = parent(selector="llm", readout="head")
     low = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 0.0)}})
-    context.registry.add_release(low)
+    context.registry.releases.add(low)
     job, _ = update(low, **DELETE, retention="auto")
     assert (job.result["retention"], len(job.result["curve"])) == (0.0, 1)
 
@@ -238,7 +238,7 @@ def test_an_update_that_cannot_be_publishes_nothing(context, jobs, run, parent, 
     old = parent(selector="light")
     job = run(jobs.train(**{**DELETE, **body, "parent": old.id}))
     assert (job.state, job.error["code"]) == (JobState.FAILED, code)
-    assert context.registry.releases("t") == [old]
+    assert context.registry.releases.list_all("t") == [old]
 
 
 def test_an_update_needs_rows_to_start_from(context, jobs, run, parent):
@@ -246,6 +246,6 @@ def test_an_update_needs_rows_to_start_from(context, jobs, run, parent):
     bare = old.model_copy(update={"representation": {}, "datasets": {}})
     unnamed = old.model_copy(update={"datasets": {}})
     for release, body, code in ((bare, DELETE, "representation_missing"), (unnamed, BALANCE, "dataset_missing")):
-        context.registry.add_release(release)
+        context.registry.releases.add(release)
         job = run(jobs.train(**{**body, "parent": release.id, **({} if body is DELETE else {"hard": [GONE]})}))
         assert job.error["code"] == code
