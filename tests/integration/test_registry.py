@@ -92,6 +92,114 @@ def test_the_same_weights_are_one_version_and_other_weights_the_next(registry, t
         registry.adapters.get("another", "fin.sa")
 
 
+@contextlib.contextmanager
+def reading_one_record(ledger):
+    """What runs inside reads no list of all manifests."""
+
+    def full_reads():
+        stats = ledger.redis.info("commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("hvals", "hgetall"))
+
+    before = full_reads()
+    yield
+    assert full_reads() == before
+
+
+def index(ledger, kind, tenant_id="t"):
+    return ledger.redis.zrange(f"sb:index:{kind}:{tenant_id}", 0, -1)
+
+
+@pytest.fixture
+def two_versions(registry, tmp_path):
+    """Two versions of one label, the first of them under a second label as well."""
+    first = registry.adapters.add(make_folder(tmp_path / "1"), manifest())
+    second = registry.adapters.add(make_folder(tmp_path / "2", seed=1), manifest())
+    shared = registry.adapters.add(make_folder(tmp_path / "1"), manifest("fin.ha"))
+    return first, second, shared
+
+
+def test_looking_one_manifest_up_reads_no_other(registry, ledger, two_versions):
+    first, second, _ = two_versions
+    rows = registry.datasets.add("t", "news", [Row(input="x")])
+    with reading_one_record(ledger):
+        assert registry.adapters.get("t", "fin.sa@1") == first
+        assert registry.adapters.get("t", "fin.sa") == second
+        assert registry.adapters.get("t", second.digest) == second
+        assert registry.adapters.list_all("t", "fin.sa") == [first, second]
+        assert registry.datasets.get("t", rows.id) == registry.datasets.get("t", "news") == rows
+
+
+def test_a_digest_under_two_labels_means_the_last_label_and_both_keep_their_versions(registry, two_versions, tmp_path):
+    first, _, shared = two_versions
+    assert registry.adapters.get("t", first.digest) == registry.adapters.list_all("t")[2] == first
+    assert registry.adapters.add(make_folder(tmp_path / "1"), manifest("fin.ha")) == shared
+    assert registry.adapters.add(make_folder(tmp_path / "1"), manifest("fin.ha", template="plain")).ref == "fin.ha@2"
+
+
+def test_the_tenth_version_is_newer_than_the_ninth(registry, tmp_path):
+    folder = make_folder(tmp_path / "a")
+    for number in range(10):
+        registry.adapters.add(folder, manifest(instruction=str(number)))
+    assert registry.adapters.get("t", "fin.sa").version == 10
+
+
+@pytest.mark.parametrize("ref", ["fin.s", "fin", "fin.sa@", "fin.sa@01", "fin.sa fin.sa", "", "fin.sa 000000001", "*"])
+def test_what_only_begins_like_a_name_finds_nothing(registry, two_versions, ref):
+    registry.datasets.add("t", "news.old", [Row(input="x")])
+    with pytest.raises(NotFound):
+        registry.adapters.get("t", ref)
+    for name in (ref, "news"):
+        with pytest.raises(NotFound):
+            registry.datasets.get("t", name)
+
+
+def lose_index(ledger):
+    ledger.redis.delete("sb:index:adapters:t", "sb:index:datasets:t")
+
+
+def write_without_index(ledger, two_versions):
+    """A process of the version before adds a record; the index knows of the others."""
+    newer = two_versions[1].model_copy(update={"version": 3})
+    ledger.redis.hset("sb:adapters:t", newer.ref, newer.model_dump_json())
+    return newer
+
+
+def test_a_ledger_from_before_the_index_gets_it_at_the_first_look_and_once(registry, ledger, two_versions, tmp_path):
+    rows = registry.datasets.add("t", "news", [Row(input="x")])
+    known = index(ledger, "adapters"), index(ledger, "datasets")
+    lose_index(ledger)
+    assert registry.adapters.get("t", "fin.sa") == two_versions[1]
+    assert registry.datasets.get("t", "news") == rows
+    assert (index(ledger, "adapters"), index(ledger, "datasets")) == known
+    with reading_one_record(ledger):
+        assert registry.adapters.get("t", "fin.sa") == two_versions[1]
+    lose_index(ledger)
+    assert registry.adapters.add(make_folder(tmp_path / "1"), manifest()) == two_versions[0]
+
+
+def test_a_record_that_was_written_without_the_index_is_found(registry, ledger, two_versions):
+    newer = write_without_index(ledger, two_versions)
+    assert registry.adapters.get("t", "fin.sa") == newer
+    with reading_one_record(ledger):
+        assert registry.adapters.get("t", newer.digest) == newer
+
+
+def test_many_who_add_at_once_leave_a_whole_index(registry, ledger, tmp_path):
+    lose_index(ledger)
+
+    def add(number):
+        registry.adapters.add(make_folder(tmp_path / str(number), seed=number), manifest(f"fin.l{number % 3}"))
+        registry.adapters.get("t", f"fin.l{number % 3}")
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {registry.adapters.get("t", f"fin.l{n}").version for n in range(3)} == {4}
+    assert len(index(ledger, "adapters")) == 2 * len(registry.adapters.list_all("t")) == 24
+
+
 def test_weights_are_verified_on_every_download(registry, digest, ledger, tmp_path):
     registry.weights.fetch(digest)
     key = f"adapters/{digest}/adapter_model.safetensors"
@@ -339,6 +447,10 @@ def test_a_lost_ledger_is_made_anew_from_the_store(registry_alone, ledger, histo
     assert restored == ("t", 2, 2, 3, history[3], [])
     assert held(registry_alone) == history
     assert ledger.redis.smembers("sb:queues") == {"generate.fin", "generate.base"}
+    assert registry_alone.releases.tenants() == {"t"}
+    with reading_one_record(ledger):
+        assert registry_alone.adapters.get("t", "fin.sa") == history[0][-1]
+        assert registry_alone.datasets.get("t", "news") == history[1][-1]
     assert registry_alone.adapters.add(make_folder(tmp_path / "c", seed=2), manifest()).ref == "fin.sa@3"
 
 

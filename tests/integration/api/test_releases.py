@@ -87,3 +87,15 @@ async def test_without_a_release_models_lists_what_is_known(api, ledger):
     ledger.redis.set("sb:base_model", "tiny")
     assert [model["id"] for model in (await api["submit"].get("/v1/models")).json()["data"]] == ["tiny"]
     assert code(await api["submit"].get("/v1/releases/current"), 409) == "no_release"
+
+
+async def test_a_tenant_with_a_release_from_before_tenants_were_noted_is_noted_when_it_asks(api, registry, ledger):
+    theirs = make_release(tenant_id="other", selector=False)
+    ledger.redis.hset("sb:releases:other", theirs.id, theirs.model_dump_json())
+    ledger.redis.set("sb:release:other", theirs.id)
+    assert registry.releases.tenants() == set()
+    models = (await api["other"].get("/v1/models")).json()["data"]
+    assert [model["id"] for model in models][1] == "auto"
+    assert registry.releases.tenants() == {"other"}
+    assert code(await api["submit"].get("/v1/releases/current"), 409) == "no_release"
+    assert registry.releases.tenants() == {"other"}
