@@ -12,6 +12,8 @@ from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
 from shared.registry.store import ObjectStore
 
 M = TypeVar("M", bound=BaseModel)
+_SEPARATOR = "\t"  # in no name, and before every sign that is in one
+_AFTER = "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class Kind(Generic[M]):
     """Fields by which the newest of several manifests with the same value is known."""
 
     def entries(self, record: str, manifest: M) -> list[str]:
-        """The index entries of a record; they sort by field, value and age. No part but the first holds a space."""
+        """The index entries of a record: field and value, age, and name, so that they sort in this order."""
         age = " ".join(_sortable(getattr(manifest, field)) for field in self.order)
-        return [f"{field}:{getattr(manifest, field)} {age} {record}" for field in self.fields]
+        return [_SEPARATOR.join((f"{field}:{getattr(manifest, field)}", age, record)) for field in self.fields]
 
 
 def _sortable(value: str | int) -> str:
@@ -102,9 +104,9 @@ class Records(Generic[M]):
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hlen(self._records(tenant_id))
             pipe.zcard(index)
-            pipe.zrevrangebylex(index, f"({term}!", f"[{term} ", start=0, num=limit)  # "!" comes after the space
+            pipe.zrevrangebylex(index, f"({term}{_AFTER}", f"[{term}{_SEPARATOR}", start=0, num=limit)
             records, entries, found = pipe.execute()
-        return entries == records * len(self._kind.fields), [entry.rpartition(" ")[2] for entry in found]
+        return entries == records * len(self._kind.fields), [entry.rpartition(_SEPARATOR)[2] for entry in found]
 
     def _rebuild(self, tenant_id: str) -> None:
         """Make the index anew; what is added meanwhile is missed, and noticed by the next look-up."""

@@ -61,7 +61,6 @@ def watching(registry, ledger):
 
     yield start
     for watch in started:
-        watch._poll_seconds = 0
         watch.stop()
 
 

@@ -103,6 +103,7 @@ def context(registry, store, attempts, events, ledger, settings, base_folder):
         attempts=attempts,
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=0.1,
+        base_manifest="d" * 64,
     )
 
 

@@ -11,6 +11,7 @@ from services.selector.scoring.batcher import Batcher
 from services.trainer.training.light import fit_light
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.manifests import BaseModelManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.model.base import base_model_id
 from shared.names import DEFAULT_TENANT
 from shared.worker.service import Service
 from tests.e2e.conftest import eventually
@@ -167,6 +168,15 @@ def test_a_selector_loads_the_language_models_of_few_tenants_and_fetches_those_o
     loaded, fetched = selecting()
     assert fetched == [release.selector for release in found]
     assert loaded == fetched[: selector.WARM_TENANTS]
+
+
+def test_a_selector_says_which_base_model_it_serves_once_it_needs_one(service, tiny_folder):
+    service.settings = service.settings.model_copy(update={"base_model": str(tiny_folder)})
+    base = selector.ServedBase(service)
+    assert "base_model" not in service.info
+    assert base.folder() == tiny_folder
+    assert service.info["base_model"] == base.manifest.id == base_model_id(tiny_folder)
+    assert service.info["base_manifest"] == base.manifest.digest
 
 
 def test_a_selector_names_a_release_made_for_another_base_model(selecting, promote):

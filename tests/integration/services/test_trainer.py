@@ -200,6 +200,7 @@ def test_a_candidate_that_may_lack_adapters_takes_those_there_are(context, jobs,
 
 def test_labels_are_added_to_the_release_that_the_job_names(context, jobs, first):
     old = context.registry.releases.get("t", first.result["release"])
+    assert old.base_manifest == context.base_manifest
     newer = context.registry.releases.add(old.model_copy(update={"parent": old.id, "made_by": "somebody"}))
     context.registry.releases.promote("t", newer)
     job = jobs.take(jobs.train(**ADD, parent=old.id))
