@@ -21,6 +21,7 @@ from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
 from shared.registry.base_models import warn_of_other_base
 from shared.registry.watch import note_release
+from shared.registry.weights import Weights
 from shared.settings import Settings
 from shared.worker.base_model import serve_base_model
 from shared.worker.leases import HeldJob
@@ -28,9 +29,9 @@ from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
 WARM_TENANTS = 2
-"""Tenants whose language models are loaded before a request needs them: scorers hold two, each a whole model.
+"""Tenants whose selectors are in memory before a request needs them: two are kept there, and more would drive them out.
 
-The default tenant is the first of them. Of the others, weights are fetched to the disk, and the light parts loaded.
+The default tenant is the first of them; what the selectors of the others need is on the disk.
 """
 
 
@@ -97,13 +98,16 @@ class ServedBase:
 def follow_releases(
     service: Service, prefetch: Callable[[ReleaseSelector], None], batcher: Batcher, base: ServedBase
 ) -> ReleaseWatch:
-    """Load the selectors of new releases, of every tenant, before the first request needs them."""
+    """Load the selectors of new releases, of every tenant, before the first request needs them, or fetch them."""
     warm_tenants: set[str] = set()
 
     def load(selector: ReleaseSelector, tenant_id: str) -> None:
+        if tenant_id not in warm_tenants and len(warm_tenants) >= WARM_TENANTS:
+            _fetch(service.registry.weights, selector)
+            return
+        warm_tenants.add(tenant_id)
         prefetch(selector)
-        if selector.llm and (tenant_id in warm_tenants or len(warm_tenants) < WARM_TENANTS):
-            warm_tenants.add(tenant_id)
+        if selector.llm:
             batcher.score(selector, "warm-up")
 
     def adopt(release: Release) -> None:
@@ -123,3 +127,11 @@ def follow_releases(
     )
     watch.start()
     return watch
+
+
+def _fetch(weights: Weights, selector: ReleaseSelector) -> None:
+    """Have what a selector is made of on the disk."""
+    if selector.light:
+        weights.fetch_light(selector.light)
+    if selector.llm:
+        weights.fetch(selector.llm)

@@ -137,7 +137,7 @@ class Scores:
 
 @pytest.fixture
 def selecting(service):
-    """A selector that follows releases: what its language models were loaded for, and what it fetched."""
+    """A selector that follows releases: what its language models were loaded for, and what it had fetched before."""
     watches = []
 
     def start(manifest=None):
@@ -163,11 +163,13 @@ def test_a_selector_takes_the_promotion_of_any_tenant(service, selecting, promot
     assert service.info["release"] == own.id
 
 
-def test_a_selector_loads_the_language_models_of_few_tenants_and_fetches_those_of_all(selecting, promote):
-    found = [promote(tenant_id) for tenant_id in (DEFAULT_TENANT, "a", "b", "c")]
-    loaded, fetched = selecting()
-    assert fetched == [release.selector for release in found]
-    assert loaded == fetched[: selector.WARM_TENANTS]
+def test_a_selector_loads_what_few_tenants_need_and_has_the_rest_on_the_disk(service, selecting, promote):
+    found = [promote(tenant_id).selector for tenant_id in (DEFAULT_TENANT, "a", "b", "c")]
+    loaded, prefetched = selecting()
+    assert loaded == prefetched == found[: selector.WARM_TENANTS]
+    for cold in found[selector.WARM_TENANTS :]:
+        assert (service.settings.cache_dir / "adapters" / cold.llm).is_dir()
+        assert (service.settings.cache_dir / "light" / f"{cold.light}.safetensors").is_file()
 
 
 def test_a_selector_says_which_base_model_it_serves_once_it_needs_one(service, tiny_folder):
