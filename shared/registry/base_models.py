@@ -10,6 +10,8 @@ from shared.errors import NotFound, SignalboxError
 from shared.registry.store import ObjectStore
 
 log = structlog.get_logger()
+BASE_MODEL_KEY = "sb:base_model"
+"""Holds the pin of the base model that is served."""
 _FOLDER = "base/"
 
 
@@ -27,7 +29,7 @@ class BaseModels:
         for key in (_version_key(manifest.id, manifest.digest), _pin_key(manifest.id)):
             if not self._store.exists(key):
                 self._store.put(key, stored)
-        self._redis.set("sb:base_model", manifest.id)
+        self._redis.set(BASE_MODEL_KEY, manifest.id)
 
     def publish_with_retries(self, manifest: BaseModelManifest, retry_seconds: float) -> None:
         """Publish; where store or ledger is away this goes on in the background until it is done."""

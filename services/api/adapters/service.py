@@ -1,4 +1,4 @@
-"""Adapters and data sets on their way in: checked whole in a thread, then stored."""
+"""Adapters on their way in: checked whole in a thread, then stored."""
 
 import asyncio
 import contextlib
@@ -18,12 +18,11 @@ from starlette.datastructures import UploadFile
 from services.api.infra.clients import Clients
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
 from shared.contracts.labels import parse_label
-from shared.contracts.manifests import AdapterManifest, DatasetManifest
+from shared.contracts.manifests import AdapterManifest
 from shared.contracts.prompts import TEMPLATES
-from shared.contracts.rows import check_dataset_name, parse_rows
 from shared.errors import Invalid, NotFound, Unavailable
+from shared.registry.base_models import BASE_MODEL_KEY
 
-BASE_MODEL_KEY = "sb:base_model"
 _CHUNK = 1 << 20
 
 
@@ -135,14 +134,3 @@ def _copy(source: BinaryIO, target: Path | None) -> str:
             digest.update(chunk)
             out.write(chunk)
     return digest.hexdigest()
-
-
-async def add_dataset(clients: Clients, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
-    """Check JSON lines and store them; raises `Invalid` that names the wrong lines, `Unavailable`."""
-    check_dataset_name(name)
-    async with clients.uploads:
-        return await asyncio.to_thread(_add_dataset, clients, tenant_id, name, data)
-
-
-def _add_dataset(clients: Clients, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
-    return clients.registry.datasets.add(tenant_id, name, parse_rows(data))

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from services.api.adapters.service import BASE_MODEL_KEY
 from services.api.infra.clients import Clients
 from shared.contracts.manifests import Release
 from shared.errors import Conflict
+from shared.registry.base_models import BASE_MODEL_KEY
 
 
 async def models(clients: Clients, tenant_id: str) -> list[dict[str, Any]]:
