@@ -59,7 +59,7 @@ class ReleaseWatch:
     @property
     def releases(self) -> list[Release]:
         """The current release of every tenant, as last read."""
-        return [current.release for current in self._current.values()]
+        return [current.release for current in list(self._current.values())]
 
     def current(self, tenant_id: str) -> CurrentRelease | None:
         """The current release of a tenant, as last read."""
