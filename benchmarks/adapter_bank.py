@@ -58,8 +58,8 @@ def load_times(made: NativeEngine, adapters: dict[str, Path], runs: int) -> list
 def store_times(made: NativeEngine, adapter: Path, folder: Path, runs: int) -> Row:
     """The same from an S3 server on loopback: download, digest, disk cache and slot, without the canary."""
     with s3_registry(folder) as (registry, cache):
-        digest = registry.put_weights(adapter)
-        disk = DiskCache(registry.fetch_weights, cache / "adapters", max_bytes=1 << 30)
+        digest = registry.weights.put(adapter)
+        disk = DiskCache(registry.weights.fetch, cache / "adapters", max_bytes=1 << 30)
         whole = []
         with canaries(made) as proofs:
             for n in range(runs * 4 + 1):

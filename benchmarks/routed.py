@@ -81,11 +81,13 @@ def publish(supervisor: Supervisor, folder: Path, data: DemoData) -> None:
     light = fit_light({label: data.texts(label, "train") for label in [*data.labels, BACKGROUND]})
     labels = {label: stored_label(registry, folder / label, label) for label in data.labels}
     selector = ReleaseSelector(
-        light=registry.put_light(light.save(folder / "light.safetensors")), labels=tuple(light.labels), threshold=0.2
+        light=registry.weights.put_light(light.save(folder / "light.safetensors")),
+        labels=tuple(light.labels),
+        threshold=0.2,
     )
     verdict = Verdict(passed=True, reasons=())
     release = Release(tenant_id=DEFAULT_TENANT, base_model="echo", labels=labels, selector=selector, verdict=verdict)
-    registry.promote(DEFAULT_TENANT, registry.add_release(release))
+    registry.releases.promote(DEFAULT_TENANT, registry.releases.add(release))
 
 
 def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:
@@ -93,7 +95,7 @@ def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"label": label}))
     (folder / "adapter_model.safetensors").write_bytes(label.encode())
-    digest, group = registry.put_weights(folder), parse_label(label).domain
+    digest, group = registry.weights.put(folder), parse_label(label).domain
     return ReleaseLabel(adapter=digest, ref=f"{label}@1", group=group, template="chatml", instruction="")
 
 

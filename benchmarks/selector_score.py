@@ -34,8 +34,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     with demo_system() as running:
         registry, selector = current_selector(running.supervisor.settings)
-        folder = registry.fetch_weights(selector.llm)
-        light = LightSelector.load(registry.fetch_light(selector.light))
+        folder = registry.weights.fetch(selector.llm)
+        light = LightSelector.load(registry.weights.fetch_light(selector.light))
         held_out = [r for r in running.data.held_out() if r.label in selector.labels]
     held_out = held_out[:: max(1, len(held_out) // args.rows)][: args.rows]
     base = resolve_base_model(Settings())

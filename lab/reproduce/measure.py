@@ -102,7 +102,9 @@ def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: G
 
     settings = bench.settings
     scorers = scorers_of(task_kinds(bench.rows.outputs(case), grid.classification), settings.encoder)
-    reference = Reference(release, bench.registry, bench.base_folder, max_prompt_tokens=settings.max_prompt_tokens)
+    reference = Reference(
+        release, bench.registry.weights, bench.base_folder, max_prompt_tokens=settings.max_prompt_tokens
+    )
     labelled = [LabelledRow(label, row) for row, label in zip(rows.rows, rows.gold, strict=True)]
     judged = judge(answer_rows(reference, labelled, MAX_NEW_TOKENS), scorers)
     values = lines([row for own in judged.values() for row in own])

@@ -157,7 +157,7 @@ def _outcome(asked: PendingCondition, job: Mapping[str, Any], heard: Mapping[str
     """`heard` is everything that the job's progress events told, the last one's word counting."""
     bench, case, result = run.bench, asked.case, job["result"]
     body = parse_training(asked.body)
-    release = bench.registry.release(DEFAULT_TENANT, result["release"]) if "release" in result else None
+    release = bench.registry.releases.get(DEFAULT_TENANT, result["release"]) if "release" in result else None
     report = release.report if release else result
     found = measure(case, result, release, body.settings.max_length, run.grid, bench)
     return Outcome(

@@ -35,9 +35,9 @@ class Session:
         """Whether this system has what the outcome's job made; the outcome may come from another system."""
         try:
             if outcome.adapter:
-                self.registry.adapter(DEFAULT_TENANT, outcome.adapter)
+                self.registry.adapters.get(DEFAULT_TENANT, outcome.adapter)
             else:
-                self.registry.release(DEFAULT_TENANT, outcome.release)
+                self.registry.releases.get(DEFAULT_TENANT, outcome.release)
         except NotFound:
             return False
         return True

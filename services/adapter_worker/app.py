@@ -1,5 +1,7 @@
 """The adapter worker, wired by hand: settings, clients, engine, handlers, task, worker."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -10,17 +12,19 @@ from services.adapter_worker.adapters.prefetch import Prefetcher
 from services.adapter_worker.adapters.residency import changes, wanted
 from services.adapter_worker.engine import Engine, make_engine
 from services.adapter_worker.handlers import Fetch, generate, runners_up
-from shared.adapter_files import BaseShapes
 from shared.contracts.labels import check_name
-from shared.contracts.manifests import Release
-from shared.errors import SignalboxError
-from shared.names import DEFAULT_TENANT, TaskName, generate_queue
+from shared.contracts.manifests import BaseModelManifest, Release
+from shared.errors import NotFound, SignalboxError
+from shared.names import TaskName, generate_queue
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
+from shared.registry.base_models import warn_of_other_base
+from shared.registry.watch import note_release
 from shared.settings import Settings
 from shared.worker.attempt import Attempt
-from shared.worker.service import Service, end_on_sigterm, publish_base_model
+from shared.worker.base_model import publish_base_model
+from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
 
@@ -38,11 +42,11 @@ def main() -> None:
         [generate_queue(group) for group in groups],
         concurrency=settings.worker_slots + settings.worker_ahead,
     )
-    engine = build_engine(service, settings)
+    engine, base = build_engine(service, settings)
     measure(engine)
-    cache = DiskCache(service.registry.fetch_weights, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20)
+    cache = DiskCache(service.registry.weights.fetch, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20)
     prefetcher = Prefetcher(cache.fetch, is_busy=lambda: engine.running_count > 0, is_full=lambda: cache.is_full)
-    follow_releases(service, engine, groups, cache.fetch, prefetcher)
+    follow_releases(service, engine, groups, cache.fetch, prefetcher, base)
 
     def work(attempt: Attempt) -> None:
         job = attempt.job
@@ -61,17 +65,17 @@ def main() -> None:
     engine.close()
 
 
-def build_engine(service: Service, settings: Settings) -> Engine:
-    """The engine on the base model, which is announced so that uploads can be checked against it."""
+def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseModelManifest | None]:
+    """The engine, and the base model that it serves, published so that uploads can be checked; echo serves none."""
     if settings.engine == "echo":
-        return make_engine("echo", settings, Path())
-    from shared.model.base import base_model_id, resolve_base_model
+        return make_engine("echo", settings, Path()), None
+    from shared.model.base import resolve_base_model
     from shared.model.hardware import limit_threads
 
     limit_threads(settings)
     folder = resolve_base_model(settings)
-    publish_base_model(service, base_model_id(folder), BaseShapes.from_folder(folder).to_dict())
-    return make_engine(settings.engine, settings, folder)
+    base = publish_base_model(service, folder)
+    return make_engine(settings.engine, settings, folder), base
 
 
 def measure(engine: Engine) -> None:
@@ -81,34 +85,54 @@ def measure(engine: Engine) -> None:
     metrics.ADAPTERS_RESIDENT.set_function(lambda: len(engine.resident))
 
 
-def follow_releases(service: Service, engine: Engine, groups: list[str], fetch: Fetch, prefetcher: Prefetcher) -> None:
-    """Keep the current release's adapters resident, and its parent's for jobs in flight, as far as there is room.
+def follow_releases(
+    service: Service,
+    engine: Engine,
+    groups: list[str],
+    fetch: Fetch,
+    prefetcher: Prefetcher,
+    base: BaseModelManifest | None = None,
+) -> ReleaseWatch:
+    """Keep the adapters of all tenants' current releases resident, and their parents' for jobs in flight, with room.
 
-    Those of the current release that have none wait on the disk.
+    Those of the current releases that have none wait on the disk.
     """
 
     def adopt(release: Release) -> None:
-        kept = [release]
-        if release.parent:
-            kept.append(service.release(release.tenant_id, release.parent))
-        todo = changes(kept, groups, engine.resident, room=service.settings.adapter_slots)
-        for digest in todo.load:
-            try:
-                engine.load_adapter(digest, fetch(digest))
-                metrics.ADAPTER_LOADS.inc()
-            except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
-                log.error("adapter_not_loaded", digest=digest, code=error.code, error=error.detail)
+        if base:
+            warn_of_other_base(release, base)
+        current = [release, *(other for other in watch.releases if other.tenant_id != release.tenant_id)]
+        todo = changes(
+            [*current, *_parents(service, current)], groups, engine.resident, room=service.settings.adapter_slots
+        )
+        _load(engine, todo.load, fetch)
         for digest in todo.unload:
             engine.unload_adapter(digest)
             metrics.EVICTED_WITH_RELEASE.inc()
-        prefetcher.want(sorted(wanted(release, groups) - engine.resident))
-        service.info.update(release=release.id, resident=sorted(engine.resident), groups=groups)
-        log.info("release_loaded", release=release.id, resident=len(engine.resident))
+        prefetcher.want(sorted(set().union(*(wanted(one, groups) for one in current)) - engine.resident))
+        note_release(service.info, release)
+        service.info.update(resident=sorted(engine.resident), groups=groups)
+        log.info("release_loaded", tenant_id=release.tenant_id, release=release.id, resident=len(engine.resident))
 
-    ReleaseWatch(
-        service.registry,
-        service.ledger.redis,
-        DEFAULT_TENANT,
-        adopt,
-        poll_seconds=service.settings.pointer_poll_seconds,
-    ).start()
+    watch = ReleaseWatch(
+        service.registry.releases, service.ledger.redis, adopt, poll_seconds=service.settings.pointer_poll_seconds
+    )
+    watch.start()
+    return watch
+
+
+def _parents(service: Service, current: list[Release]) -> Iterator[Release]:
+    """The releases that jobs in flight may still be pinned to."""
+    for release in current:
+        with contextlib.suppress(NotFound):  # only its adapters come later then
+            if release.parent:
+                yield service.release(release.tenant_id, release.parent)
+
+
+def _load(engine: Engine, digests: list[str], fetch: Fetch) -> None:
+    for digest in digests:
+        try:
+            engine.load_adapter(digest, fetch(digest))
+            metrics.ADAPTER_LOADS.inc()
+        except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
+            log.error("adapter_not_loaded", digest=digest, code=error.code, error=error.detail)

@@ -37,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         clients = Clients.open(settings, metrics)
+        clients.releases.start()
         app.state.clients = clients
         app.state.authenticator = Authenticator(clients.ledger.redis)
         yield

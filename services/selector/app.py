@@ -1,5 +1,6 @@
 """The selector service, wired by hand: settings, clients, models, handlers, task, worker."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -9,19 +10,28 @@ from services.selector.handlers import select
 from services.selector.scoring.batcher import Batcher
 from services.selector.scoring.light import LightSelectors
 from services.selector.scoring.llm import LlmScorers
-from shared.contracts.manifests import Release, ReleaseSelector
+from shared.contracts.manifests import BaseModelManifest, Release, ReleaseSelector
 from shared.errors import SignalboxError
 from shared.model.base import resolve_base_model
 from shared.model.hardware import limit_threads
-from shared.names import DEFAULT_TENANT, SELECT_QUEUE, TaskName
+from shared.names import SELECT_QUEUE, TaskName
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
+from shared.registry.base_models import warn_of_other_base
+from shared.registry.watch import note_release
+from shared.registry.weights import Weights
 from shared.settings import Settings
 from shared.worker.attempt import Attempt
+from shared.worker.base_model import serve_base_model
 from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
+WARM_TENANTS = 2
+"""Tenants whose selectors are in memory before a request needs them: two are kept there, and more would drive them out.
+
+The default tenant is the first of them; what the selectors of the others need is on the disk.
+"""
 
 
 def main() -> None:
@@ -32,28 +42,16 @@ def main() -> None:
     settings = Settings()
     # Twice the batch: one batch is scored while the next one gathers.
     service = Service(settings, "selector", [SELECT_QUEUE], concurrency=2 * settings.selector_batch)
-    lights = LightSelectors(service.registry.fetch_light)
+    lights = LightSelectors(service.registry.weights.fetch_light)
+    base = ServedBase(service)
     scorers = LlmScorers(
-        lambda: _base_folder(settings),
-        service.registry.fetch_weights,
+        base.folder,
+        service.registry.weights.fetch,
         dtype=settings.dtype,
         max_tokens=settings.max_prompt_tokens,
         on_load=metrics.LOADS.inc,
     )
     batcher = Batcher(scorers.score_many, max_batch=settings.selector_batch, max_wait_ms=settings.selector_wait_ms)
-
-    def warm(release: Release) -> None:
-        """Load a new release's selector before the first request needs it."""
-        service.info["release"] = release.id
-        try:
-            if release.selector:
-                lights.load(release.selector)
-            if release.selector and release.selector.llm:
-                batcher.score(release.selector, "warm-up")
-        except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
-            log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
-        else:
-            log.info("release_loaded", release=release.id)
 
     def prefetch(selector: ReleaseSelector) -> None:
         lights.load(selector)
@@ -73,15 +71,64 @@ def main() -> None:
         )
         metrics.count(selection)
 
-    watch = ReleaseWatch(
-        service.registry, service.ledger.redis, DEFAULT_TENANT, warm, poll_seconds=settings.pointer_poll_seconds
-    )
-    watch.start()
+    follow_releases(service, prefetch, batcher, base)
     service.on(TaskName.SELECT, work)
     service.run()
 
 
-def _base_folder(settings: Settings) -> Path:
-    """The base model, once a selector needs it; called by the thread that scores."""
-    limit_threads(settings)
-    return resolve_base_model(settings)
+class ServedBase:
+    """The base model, looked for when the first language model's part of a selector needs it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.manifest: BaseModelManifest | None = None
+
+    def folder(self) -> Path:
+        """Where it lies; called by the thread that scores. Raises `Invalid`, `Unavailable`."""
+        limit_threads(self._service.settings)
+        folder = resolve_base_model(self._service.settings)
+        if self.manifest is None:
+            self.manifest = serve_base_model(self._service, folder)
+        return folder
+
+
+def follow_releases(
+    service: Service, prefetch: Callable[[ReleaseSelector], None], batcher: Batcher, base: ServedBase
+) -> ReleaseWatch:
+    """Load the selectors of new releases, of every tenant, before the first request needs them, or fetch them."""
+    warm_tenants: set[str] = set()
+
+    def load(selector: ReleaseSelector, tenant_id: str) -> None:
+        if tenant_id not in warm_tenants and len(warm_tenants) >= WARM_TENANTS:
+            _fetch(service.registry.weights, selector)
+            return
+        warm_tenants.add(tenant_id)
+        prefetch(selector)
+        if selector.llm:
+            batcher.score(selector, "warm-up")
+
+    def adopt(release: Release) -> None:
+        note_release(service.info, release)
+        try:
+            if release.selector:
+                load(release.selector, release.tenant_id)
+        except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
+            log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
+        else:
+            log.info("release_loaded", tenant_id=release.tenant_id, release=release.id)
+        if base.manifest and release.selector and release.selector.llm:
+            warn_of_other_base(release, base.manifest)
+
+    watch = ReleaseWatch(
+        service.registry.releases, service.ledger.redis, adopt, poll_seconds=service.settings.pointer_poll_seconds
+    )
+    watch.start()
+    return watch
+
+
+def _fetch(weights: Weights, selector: ReleaseSelector) -> None:
+    """Have what a selector is made of on the disk."""
+    if selector.light:
+        weights.fetch_light(selector.light)
+    if selector.llm:
+        weights.fetch(selector.llm)

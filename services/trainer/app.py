@@ -5,16 +5,16 @@ import shutil
 from services.trainer import metrics
 from services.trainer.context import TrainerClients, attempt_folder
 from services.trainer.handlers import train
-from shared.adapter_files import BaseShapes
 from shared.model import memory
-from shared.model.base import base_model_id, load_tokenizer, resolve_base_model
+from shared.model.base import load_tokenizer, resolve_base_model
 from shared.model.hardware import limit_threads
 from shared.names import TRAIN_QUEUE, TaskName
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.settings import Settings
 from shared.worker.attempt import Attempt
-from shared.worker.service import Service, end_on_sigterm, publish_base_model
+from shared.worker.base_model import publish_base_model
+from shared.worker.service import Service, end_on_sigterm
 
 IDLE_SECONDS = 120.0
 """How long a trainer with `once` waits for its job: a lost message is sent again within this time."""
@@ -29,10 +29,11 @@ def main(*, once: bool = False) -> None:
     limit_threads(settings)
     service = Service(settings, "trainer", [TRAIN_QUEUE], concurrency=1)
     base_folder = resolve_base_model(settings)
-    publish_base_model(service, base_model_id(base_folder), BaseShapes.from_folder(base_folder).to_dict())
+    base = publish_base_model(service, base_folder)
     clients = TrainerClients(
         base_folder=base_folder,
-        base_model=base_model_id(base_folder),
+        base_model=base.id,
+        base_manifest=base.digest,
         tokenizer=load_tokenizer(base_folder),
         registry=service.registry,
         store=service.store,

@@ -41,6 +41,8 @@ class TrainerClients:
 
     base_folder: Path
     base_model: str
+    base_manifest: str
+    """Digest of the base model's manifest, which releases name."""
     tokenizer: "PreTrainedTokenizerBase"
     registry: Registry
     store: ObjectStore
@@ -109,7 +111,7 @@ class TrainingContext(Generic[BodyT_co]):
 
     def rows_of(self, dataset: str, label: str) -> list[Row]:
         """The rows of a data set that carry this label or none."""
-        return [row for row in self.registry.rows(self.job.tenant_id, dataset) if row.label in ("", label)]
+        return [row for row in self.registry.datasets.rows(self.job.tenant_id, dataset) if row.label in ("", label)]
 
     def checkpoints(self, run: str = "") -> Checkpoints:
         """The checkpoints of one of the job's runs in the store."""

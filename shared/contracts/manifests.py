@@ -48,6 +48,37 @@ class AdapterManifest(_Manifest):
         return f"{self.label}@{self.version}"
 
 
+class BaseModelManifest(_Manifest):
+    """What a base model is; with the same pin and other contents it is another version of it.
+
+    What was stored before manifests had versions holds `id` and `shapes` only.
+    """
+
+    id: str
+    """The pin: a digest over configuration, weights and tokenizer file."""
+    name: str = ""
+    """As its operator called it: a name on the hub, or a folder's."""
+    architecture: str = ""
+    shapes: dict[str, tuple[int, int]]
+    """Linear modules by name: (out, in)."""
+    context_length: int = 0
+    """Tokens; 0 where the configuration names none."""
+    chat_template: str = ""
+    """SHA-256 of the chat template's text; empty where there is none."""
+    end_tokens: tuple[int, ...] = ()
+    vocabulary: str = ""
+    """SHA-256 over the tokenizer's tokens in the order of their ids."""
+    dtype: str = ""
+    """Of the stored weights, as `float32` or `bfloat16`."""
+    created_at: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content; the same under whatever name and at whatever time a process made it."""
+        content = self.model_dump_json(exclude={"name", "created_at"}, exclude_defaults=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
 class DatasetManifest(_Manifest):
     """A stored data set: the same rows have the same id, under whatever names they came."""
 
@@ -140,6 +171,9 @@ class Release(_Manifest):
     tenant_id: str
     parent: str = ""
     base_model: str
+    """The pin of the base model that adapters and selector were made for."""
+    base_manifest: str = ""
+    """Digest of that base model's manifest; empty in releases from before there were any."""
     labels: dict[str, ReleaseLabel]
     selector: ReleaseSelector | None = None
     reject_policy: Literal["base", "error"] = "base"

@@ -44,6 +44,8 @@ class LedgerKey(StrEnum):
     RECONCILER = "sb:reconciler"
     """Owner of the lock that lets one process reconcile."""
 
+    TENANTS = "sb:tenants"
+    """Tenants that have or had a current release."""
     RELEASE = "sb:release:"
     """Tenant: id of its current release."""
     PROMOTIONS = "sb:promotions:"
@@ -54,6 +56,8 @@ class LedgerKey(StrEnum):
     """Tenant: its data sets' manifests."""
     RELEASES = "sb:releases:"
     """Tenant: its releases' manifests by id."""
+    INDEX = "sb:index:"
+    """Kind and tenant: by what a manifest can be looked up."""
     VERSIONS = "sb:versions:"
     """Tenant: the last version number of each label."""
     FEEDBACK = "sb:feedback:"

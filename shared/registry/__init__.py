@@ -1,7 +1,7 @@
-"""Adapters, data sets and releases: immutable manifests, and one pointer that moves by compare-and-set."""
+"""Weights, adapters, data sets, releases and base models: immutable manifests, and pointers that move in one step."""
 
 from shared.registry.registry import Registry
 from shared.registry.restore import Restored, restore
-from shared.registry.watch import ReleaseWatch
+from shared.registry.watch import CurrentRelease, ReleaseWatch
 
-__all__ = ["Registry", "ReleaseWatch", "Restored", "restore"]
+__all__ = ["CurrentRelease", "Registry", "ReleaseWatch", "Restored", "restore"]

@@ -7,14 +7,10 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.client import Pipeline
 
-from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.contracts.manifests import AdapterManifest, Release
+from shared.ledger.keys import LedgerKey
+from shared.registry.records import ADAPTERS, DATASETS, RELEASES, Kind, M, Records
 from shared.registry.store import ObjectStore
-
-_MANIFESTS: dict[str, type[AdapterManifest | DatasetManifest | Release]] = {
-    "adapters": AdapterManifest,
-    "datasets": DatasetManifest,
-    "releases": Release,
-}
 
 
 class Restored(NamedTuple):
@@ -33,7 +29,7 @@ class Restored(NamedTuple):
 def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
     """Bring back what the store knows of every tenant, and change nothing that the ledger still has or has anew.
 
-    Run again, it goes on where it ended. Jobs, API keys and feedback were in the ledger alone. Raises `Unavailable`.
+    Run again, it goes on where it ended. Jobs, API keys and feedback were only in the ledger. Raises `Unavailable`.
     """
     found: dict[str, list[str]] = {}
     for key in store.keys("tenants/"):
@@ -42,32 +38,46 @@ def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
 
 
 def _restore_tenant(redis: Redis, store: ObjectStore, tenant_id: str, keys: list[str]) -> Restored:
-    made: dict[str, int] = {}
-    unreadable = []
-    for kind, model in _MANIFESTS.items():
-        made[kind] = 0
-        for key, name in _named(keys, f"tenants/{tenant_id}/{kind}/"):
-            stored = store.get(key)
-            try:
-                manifest = model.model_validate_json(stored)
-            except ValidationError:
-                unreadable.append(key)
-                continue
-            made[kind] += redis.hsetnx(
-                f"sb:{kind}:{tenant_id}", name, stored
-            )  # as it is: a later version may know more
-            if isinstance(manifest, AdapterManifest):
-                _count_version(redis, manifest)
+    unreadable: list[str] = []
+    adapters = _restore_kind(redis, store, ADAPTERS, tenant_id, keys, unreadable)
+    datasets = _restore_kind(redis, store, DATASETS, tenant_id, keys, unreadable)
+    releases = _restore_kind(redis, store, RELEASES, tenant_id, keys, unreadable)
+    log = _restore_log(store, tenant_id, keys, unreadable)
+    if log:
+        _restore_pointer(redis, tenant_id, log)
+    current = str(redis.get(LedgerKey.RELEASE.of(tenant_id)) or "")
+    if current:
+        redis.sadd(LedgerKey.TENANTS, tenant_id)
+    return Restored(tenant_id, adapters, datasets, releases, current, unreadable)
+
+
+def _restore_kind(
+    redis: Redis, store: ObjectStore, kind: Kind[M], tenant_id: str, keys: list[str], unreadable: list[str]
+) -> int:
+    """Bring back a tenant's records of one kind, index included; answers how many were missing."""
+    records, made = Records(redis, store, kind), 0
+    for key, name in _named(keys, f"tenants/{tenant_id}/{kind.name}/"):
+        stored = store.get(key)
+        try:
+            manifest = kind.model.model_validate_json(stored)
+        except ValidationError:
+            unreadable.append(key)
+            continue
+        made += records.restore(tenant_id, name, stored, manifest)
+        if isinstance(manifest, AdapterManifest):
+            _count_version(redis, manifest)
+    return made
+
+
+def _restore_log(store: ObjectStore, tenant_id: str, keys: list[str], unreadable: list[str]) -> list[dict[str, Any]]:
+    """Every move of the pointer that the store knows, oldest first."""
     log = []
     for key, name in _named(keys, f"tenants/{tenant_id}/promotions/"):
         try:
             log.append(_move(store.get(key), name))
         except (ValueError, KeyError, TypeError):
             unreadable.append(key)
-    if log:
-        _restore_pointer(redis, tenant_id, sorted(log, key=lambda move: move["at_ms"]))
-    current = str(redis.get(f"sb:release:{tenant_id}") or "")
-    return Restored(tenant_id, made["adapters"], made["datasets"], made["releases"], current, unreadable)
+    return sorted(log, key=lambda move: float(move["at_ms"]))
 
 
 def _named(keys: list[str], folder: str) -> list[tuple[str, str]]:
@@ -77,7 +87,7 @@ def _named(keys: list[str], folder: str) -> list[tuple[str, str]]:
 
 def _count_version(redis: Redis, manifest: AdapterManifest) -> None:
     """Let the label's next version be a new one; adding is one step, so an upload in between loses no number."""
-    key = f"sb:versions:{manifest.tenant_id}"
+    key = LedgerKey.VERSIONS.of(manifest.tenant_id)
     behind = manifest.version - int(redis.hget(key, manifest.label) or 0)
     if behind > 0:
         redis.hincrby(key, manifest.label, behind)
@@ -85,9 +95,9 @@ def _count_version(redis: Redis, manifest: AdapterManifest) -> None:
 
 def _restore_pointer(redis: Redis, tenant_id: str, log: list[dict[str, Any]]) -> None:
     """Log and pointer, where the ledger has neither: a release that was promoted since then stays."""
-    pointer, promotions = f"sb:release:{tenant_id}", f"sb:promotions:{tenant_id}"
+    pointer, promotions = LedgerKey.RELEASE.of(tenant_id), LedgerKey.PROMOTIONS.of(tenant_id)
     current = log[-1]["release"]
-    raw = redis.hget(f"sb:releases:{tenant_id}", current)
+    raw = redis.hget(LedgerKey.RELEASES.of(tenant_id), current)
     if raw is None:
         return  # its manifest is unreadable, and is named
     queues = Release.model_validate_json(raw).queues
@@ -99,7 +109,7 @@ def _restore_pointer(redis: Redis, tenant_id: str, log: list[dict[str, Any]]) ->
         pipe.delete(promotions)
         pipe.rpush(promotions, *map(json.dumps, log))
         pipe.set(pointer, current)
-        pipe.sadd("sb:queues", *queues)
+        pipe.sadd(LedgerKey.QUEUES, *queues)
 
     redis.transaction(move, pointer)  # anew where somebody promotes meanwhile
 

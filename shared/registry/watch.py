@@ -1,45 +1,77 @@
-"""Follows the release pointer: a hint by pub/sub is fast, the poll is sure, because a hint can be lost."""
+"""Follows the release pointers of all tenants: a hint by pub/sub is fast, the poll is sure, for a hint can be lost."""
 
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import redis
 import structlog
 
 from shared.contracts.manifests import Release
 from shared.errors import SignalboxError
-from shared.names import RELEASE_CHANNEL
-from shared.registry.registry import Registry
+from shared.names import DEFAULT_TENANT, RELEASE_CHANNEL
+from shared.registry.releases import Releases
 
 log = structlog.get_logger()
 _STOP_SECONDS = 0.2
 
 
+class CurrentRelease(NamedTuple):
+    """A release and its id, which is a hash of all its content: made once, not at every look."""
+
+    id: str
+    release: Release
+
+
+def note_release(info: dict[str, Any], release: Release) -> None:
+    """Say in what a process tells of itself that it has taken this release; `release` is the default tenant's."""
+    info["releases"] = {**info.get("releases", {}), release.tenant_id: release.id}
+    if release.tenant_id == DEFAULT_TENANT:
+        info["release"] = release.id
+
+
 class ReleaseWatch:
-    """A thread that knows the current release of one tenant and tells when it changes."""
+    """A thread that knows the current release of every tenant and calls `on_change` with each new one.
+
+    A listener that fails is called again with the next poll.
+    """
 
     def __init__(
         self,
-        registry: Registry,
+        releases: Releases,
         client: redis.Redis,
-        tenant_id: str,
         on_change: Callable[[Release], None],
         *,
         poll_seconds: float,
     ) -> None:
-        self._registry = registry
+        self._releases = releases
         self._redis = client
-        self._tenant_id = tenant_id
         self._on_change = on_change
         self._poll_seconds = poll_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="release-watch", daemon=True)
-        self.current: Release | None = None
+        self._current: dict[str, CurrentRelease] = {}
+        self._adopted: dict[str, str] = {}
+        """Ids of the releases that the listener has taken, by tenant."""
+
+    @property
+    def releases(self) -> list[Release]:
+        """The current release of every tenant, as last read."""
+        return [current.release for current in list(self._current.values())]
+
+    def current(self, tenant_id: str) -> CurrentRelease | None:
+        """The current release of a tenant, as last read."""
+        return self._current.get(tenant_id)
 
     def start(self) -> None:
-        """Look once, so that `current` is known, then follow in the background."""
-        self.refresh()
+        """Look once, so that the listener has every release, then follow in the background; raises `RedisError`."""
+        self.refresh_all()
+        self.follow()
+
+    def follow(self) -> None:
+        """Follow in the background; Redis need not answer yet."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -48,33 +80,67 @@ class ReleaseWatch:
         if self._thread.is_alive():
             self._thread.join(self._poll_seconds + 1)
 
-    def refresh(self) -> Release | None:
-        """Read the pointer now; answers the current release."""
-        release_id = self._registry.current_id(self._tenant_id)
-        if release_id and (self.current is None or self.current.id != release_id):
-            release = self._registry.release(self._tenant_id, release_id)
-            self._on_change(release)
-            self.current = release
-        return self.current
+    def refresh(self, tenant_id: str) -> CurrentRelease | None:
+        """Read one tenant's pointer now; answers its release. Raises `RedisError`, `NotFound`, or as the listener."""
+        release_id = self._releases.current_id(tenant_id)
+        self._read(tenant_id, release_id)
+        self._tell(tenant_id, release_id)
+        return self._current.get(tenant_id)
+
+    def refresh_all(self) -> None:
+        """Read the pointers of all tenants now; a release that cannot be read or taken is left to the next poll."""
+        tenants = [DEFAULT_TENANT, *sorted((self._releases.tenants() | self._current.keys()) - {DEFAULT_TENANT})]
+        ids = self._releases.current_ids(tenants)
+        for step in (self._read, self._tell):  # all are read first: a listener plans for all tenants at once
+            for tenant_id, release_id in ids.items():
+                self._attempt(partial(step, tenant_id, release_id), tenant_id)
+
+    def _attempt(self, step: Callable[[], object], tenant_id: str) -> None:
+        """One tenant's failure keeps no other tenant from its release."""
+        try:
+            step()
+        except SignalboxError as error:
+            log.warning("release_watch_failed", tenant_id=tenant_id, error=str(error))
+        except redis.RedisError:
+            raise
+        except Exception:
+            log.exception("release_watch_crashed", tenant_id=tenant_id)
+
+    def _read(self, tenant_id: str, release_id: str) -> None:
+        known = self._current.get(tenant_id)
+        if release_id and (known is None or known.id != release_id):
+            self._current[tenant_id] = CurrentRelease(release_id, self._releases.get(tenant_id, release_id))
+
+    def _tell(self, tenant_id: str, release_id: str) -> None:
+        known = self._current.get(tenant_id)
+        if known and known.id == release_id != self._adopted.get(tenant_id):
+            self._on_change(known.release)
+            self._adopted[tenant_id] = release_id
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as hints:  # type: ignore[no-untyped-call]
-                    hints.subscribe(RELEASE_CHANNEL)
-                    while not self._stop.is_set():
-                        self._await_hint(hints)
-                        self.refresh()
-            except (redis.RedisError, SignalboxError) as error:
+                self._follow_hints()
+            except redis.RedisError as error:
                 log.warning("release_watch_failed", error=str(error))
                 self._stop.wait(self._poll_seconds)
-            except Exception:  # without this thread the process keeps an old release for ever
+            except Exception:  # without this thread the process keeps old releases for ever
                 log.exception("release_watch_crashed")
                 self._stop.wait(self._poll_seconds)
 
-    def _await_hint(self, hints: "redis.client.PubSub") -> None:
-        """Return after a hint or a poll's time, and soon after `stop`."""
-        until = time.monotonic() + self._poll_seconds
-        while time.monotonic() < until and not self._stop.is_set():
-            if hints.get_message(timeout=min(self._poll_seconds, _STOP_SECONDS)):
-                return
+    def _follow_hints(self) -> None:
+        with self._redis.pubsub(ignore_subscribe_messages=True) as hints:  # type: ignore[no-untyped-call]
+            hints.subscribe(RELEASE_CHANNEL)
+            poll_at = 0.0
+            while not self._stop.is_set():
+                if time.monotonic() >= poll_at:
+                    self.refresh_all()
+                    poll_at = time.monotonic() + self._poll_seconds
+                elif tenant_id := self._next_hint(hints, poll_at):
+                    self._attempt(partial(self.refresh, tenant_id), tenant_id)
+
+    def _next_hint(self, hints: "redis.client.PubSub", until: float) -> str:
+        """The tenant of the next hint; empty where none comes in time, or soon after `stop`."""
+        seconds = min(until - time.monotonic(), _STOP_SECONDS)
+        message = hints.get_message(timeout=max(seconds, 0.0))
+        return str(message["data"]) if message else ""

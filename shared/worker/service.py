@@ -1,6 +1,5 @@
 """What every Celery service is made of: clients, leases, reconciler, and the worker that runs until SIGTERM."""
 
-import json
 import os
 import secrets
 import signal
@@ -17,7 +16,6 @@ from celery.worker import state as celery_state
 
 from shared.contracts.manifests import Release
 from shared.contracts.messages import JobMessage
-from shared.errors import SignalboxError
 from shared.ledger import Ledger
 from shared.names import CANCEL_CHANNEL, TaskName
 from shared.queue.bus import Bus
@@ -69,7 +67,7 @@ class Service:
         """A release by id, remembered: releases never change."""
         known = self._releases.get((tenant_id, release_id))
         if known is None:
-            known = self._releases[tenant_id, release_id] = self.registry.release(tenant_id, release_id)
+            known = self._releases[tenant_id, release_id] = self.registry.releases.get(tenant_id, release_id)
         return known
 
     def on(self, task: TaskName, work: Callable[[Attempt], None]) -> None:
@@ -142,28 +140,3 @@ class Service:
 def _take_no_more() -> None:
     """Let the worker finish what it holds, then end."""
     celery_state.should_stop = os.EX_OK
-
-
-def publish_base_model(service: Service, base_model: str, shapes: dict[str, Any]) -> None:
-    """Tell the registry which base model is served and what its tensors look like, so that uploads can be checked.
-
-    Where the store is away this goes on in the background until it is done.
-    """
-    key = f"base/{base_model}.json"
-
-    def is_published() -> bool:
-        try:
-            if not service.store.exists(key):
-                service.store.put(key, json.dumps({"id": base_model, "shapes": shapes}).encode())
-            service.ledger.redis.set("sb:base_model", base_model)
-        except (SignalboxError, redis.RedisError) as error:
-            log.warning("base_model_not_published", error=str(error))
-            return False
-        return True
-
-    def publish() -> None:
-        while not is_published():
-            threading.Event().wait(service.settings.pointer_poll_seconds)
-
-    if not is_published():
-        threading.Thread(target=publish, name="publish-base-model", daemon=True).start()

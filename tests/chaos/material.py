@@ -42,7 +42,7 @@ def add_adapters(registry: Registry, folder: Path, labels, seed: int = 0, base_m
     for number, label in enumerate(labels):
         adapter = write_adapter(folder / f"{label}-{seed}", 1000 * seed + number)
         manifest = AdapterManifest(tenant_id=TENANT, label=label, version=0, digest="", base_model=base_model)
-        made[label] = registry.add_adapter(adapter, manifest)
+        made[label] = registry.adapters.add(adapter, manifest)
     return made
 
 
@@ -63,7 +63,7 @@ def add_release(registry: Registry, adapters, selector: ReleaseSelector | None, 
         verdict=Verdict(passed=True, reasons=()),
         made_by=made_by,
     )
-    registry.add_release(release)
+    registry.releases.add(release)
     return release
 
 
@@ -72,7 +72,7 @@ def add_selector(registry: Registry, file: Path, labels, threshold: float = 0.0)
     from services.trainer.training.light import fit_light
 
     texts = {label: [" ".join(WORDS[label][n:] + WORDS[label][:n]) for n in range(4)] for label in labels}
-    digest = registry.put_light(fit_light(texts).save(file))
+    digest = registry.weights.put_light(fit_light(texts).save(file))
     return ReleaseSelector(light=digest, labels=tuple(sorted(labels)), threshold=threshold)
 
 

@@ -290,7 +290,7 @@ class World:
         adapters = add_adapters(self.registry, self.folder / "adapters", LABELS, base_model=BASE_MODEL)
         selector = add_selector(self.registry, self.folder / "light.safetensors", LABELS)
         release = add_release(self.registry, adapters, selector)
-        self.registry.promote(TENANT, release.id, force=True)
+        self.registry.releases.promote(TENANT, release.id, force=True)
         return release
 
     def _base_model(self) -> Path:

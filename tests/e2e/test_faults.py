@@ -91,9 +91,9 @@ def next_release(system, current):
 
     settings = system.supervisor.settings
     registry = Registry(system.supervisor.ledger, S3Store(settings), settings.cache_dir)
-    release = registry.release("default", current)
+    release = registry.releases.get("default", current)
     labels = {n: entry.model_copy(update={"instruction": "another"}) for n, entry in release.labels.items()}
-    return registry.add_release(release.model_copy(update={"parent": current, "labels": labels, "made_by": "test"}))
+    return registry.releases.add(release.model_copy(update={"parent": current, "labels": labels, "made_by": "test"}))
 
 
 def test_a_trainer_killed_in_mid_training_goes_on_from_its_last_checkpoint(released):

@@ -13,16 +13,18 @@ from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, SERVICES, acl_file,
 from services.cli.local.secrets import new_passwords, write_secret
 from services.cli.local.servers import free_ports, redis_server
 from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
-from shared.contracts.manifests import AdapterManifest
+from shared.contracts.manifests import AdapterManifest, Release, Verdict
 from shared.contracts.rows import Row
 from shared.errors import Invalid
 from shared.ledger import Ledger, LedgerAway, calls
 from shared.ledger.keys import LedgerKey
-from shared.registry import Registry
+from shared.names import RELEASE_CHANNEL
+from shared.registry import Registry, ReleaseWatch
 from shared.registry.store import FolderStore
 from shared.security import api_keys
 from shared.security.api_keys import Scope
 from shared.settings import Settings
+from tests.e2e.conftest import eventually
 
 NOBODY_MAY = [
     ("FLUSHALL",),
@@ -52,12 +54,16 @@ OTHERS_MAY = {
         ("HSET", LedgerKey.RELEASES.of("default"), "rel_x", "{}"),
         ("HGETALL", LedgerKey.DATASETS.of("default")),
         ("SET", LedgerKey.BASE_MODEL, "mine"),
+        ("SADD", LedgerKey.TENANTS, "mine"),
+        ("ZRANGE", LedgerKey.INDEX.of("datasets", "default"), "0", "-1"),
         ("PUBLISH", "sb:hint:release", "default"),
     ],
     ("ledger", "worker"): [
         ("HGETALL", LedgerKey.API_KEYS),
         ("SET", LedgerKey.RELEASE.of("default"), "rel_x"),
         ("HSET", LedgerKey.ADAPTERS.of("default"), "a@1", "{}"),
+        ("ZADD", LedgerKey.INDEX.of("adapters", "default"), "0", "label:a.b a.b 000000001 a.b@1"),
+        ("SADD", LedgerKey.TENANTS, "mine"),
         ("HGETALL", LedgerKey.FEEDBACK.of("default")),
         ("PUBLISH", "sb:hint:cancel", "job_x"),
     ],
@@ -239,15 +245,37 @@ def test_who_keeps_manifests_may_keep_all_of_them(as_user, account, tmp_path):
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     (folder / "adapter_model.safetensors").write_bytes(b"x")
     manifest = AdapterManifest(tenant_id="t", label="fin.sa", version=0, digest="", base_model="b")
-    assert registry.add_adapter(folder, manifest).version == 1
-    assert registry.adapter("t", "fin.sa").ref == "fin.sa@1"
-    found = registry.add_dataset("t", "rows", [Row(input="x"), Row(input="y")])
-    assert registry.dataset("t", "rows").id == found.id
-    assert registry.releases("t") == []
-    assert registry.current_id("t") == ""
-    assert registry.promotions("t") == []
+    assert registry.adapters.add(folder, manifest).version == 1
+    assert registry.adapters.get("t", "fin.sa").ref == "fin.sa@1"
+    found = registry.datasets.add("t", "rows", [Row(input="x"), Row(input="y")])
+    assert registry.datasets.get("t", "rows").id == found.id
+    as_user[OPERATOR].redis.delete(LedgerKey.INDEX.of("adapters", "t"), LedgerKey.INDEX.of("datasets", "t"))
+    assert [known.ref for known in registry.adapters.list_all("t", "fin.sa")] == ["fin.sa@1"]
+    assert registry.datasets.get("t", found.id) == found
+    assert registry.releases.list_all("t") == []
+    assert registry.releases.current_id("t") == ""
+    assert registry.releases.promotions("t") == []
     own.redis.get(LedgerKey.BASE_MODEL)
     own.redis.hgetall(LedgerKey.FEEDBACK.of("t"))
+
+
+@pytest.mark.parametrize("account", SERVICES)
+def test_every_service_may_follow_the_releases_of_all_tenants(as_user, account, tmp_path):
+    store = FolderStore(tmp_path / "store")
+    verdict = Verdict(passed=True, reasons=())
+    keeper = Registry(as_user["trainer"], store, tmp_path / "cache").releases
+    for tenant_id in ("a", "b"):
+        release = Release(tenant_id=tenant_id, base_model="b", labels={}, verdict=verdict)
+        keeper.promote(tenant_id, keeper.add(release), force=True)
+    taken, own = [], as_user[account]
+    releases = Registry(own, store, tmp_path / "cache").releases
+    watch = ReleaseWatch(releases, own.redis, taken.append, poll_seconds=1)
+    watch.start()
+    eventually(lambda: as_user[OPERATOR].redis.pubsub_numsub(RELEASE_CHANNEL)[0][1], "it is subscribed")
+    watch.stop()
+    assert [release.tenant_id for release in taken] == ["a", "b"]
+    if account == "api":
+        releases.note_tenant("c")
 
 
 def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stored(tmp_path):

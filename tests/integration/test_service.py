@@ -1,11 +1,9 @@
 """What every Celery service does beside its jobs."""
 
-import json
 import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -13,38 +11,9 @@ import pytest
 import redis
 
 from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
-from shared.errors import Unavailable
 from shared.ledger import calls
-from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
-from shared.registry.store import FolderStore
-from shared.worker.service import Service, publish_base_model
-
-
-class Returning(FolderStore):
-    """A store that is away for its first two calls."""
-
-    calls_refused = 0
-
-    def _path(self, key):
-        if self.calls_refused < 2:
-            self.calls_refused += 1
-            raise Unavailable("store_unavailable", "the object store is away")
-        return super()._path(key)
-
-
-def test_a_base_model_is_published_once_the_store_comes(settings, tmp_path):
-    quick = settings.model_copy(update={"pointer_poll_seconds": 0.01})
-    service = Service(quick, "test", ["generate.g"], concurrency=1)
-    service.store = Returning(tmp_path / "store")
-    publish_base_model(service, "base", {"layers": 1})
-    for thread in threading.enumerate():
-        if thread.name == "publish-base-model":
-            thread.join(10)
-    assert service.ledger.redis.get(LedgerKey.BASE_MODEL) == "base"
-    assert json.loads(service.store.get("base/base.json")) == {"id": "base", "shapes": {"layers": 1}}
-
 
 PROGRAM = """
 import sys

@@ -1,6 +1,6 @@
 """What is stored keeps its names, whatever the code calls them."""
 
-from shared.contracts.manifests import Release
+from shared.contracts.manifests import BaseModelManifest, Release
 
 STORED = (
     '{"tenant_id":"default","base_model":"tiny","labels":{"fin.sa":{"adapter":"a","ref":"fin.sa@1","group":"fin",'
@@ -14,3 +14,19 @@ def test_a_release_from_before_the_thresholds_were_renamed_has_its_id_and_its_fi
     assert release.id == "rel_66bca7f8103e8149"
     assert (release.selector.cascade_threshold, release.selector.conformal_threshold) == (0.8, 0.1)
     assert {"sure", "floor"} < set(release.model_dump(mode="json")["selector"])
+
+
+def test_a_release_names_its_base_models_manifest_and_one_that_names_none_keeps_its_id():
+    stored = Release.model_validate_json(STORED)
+    assert stored.base_manifest == ""
+    assert Release.model_validate({**stored.model_dump(mode="json"), "base_manifest": ""}).id == stored.id
+    named = stored.model_copy(update={"base_manifest": "d" * 64})
+    assert named.id != stored.id
+    assert Release.model_validate_json(named.model_dump_json()) == named
+
+
+def test_a_base_model_from_before_manifests_had_versions_is_read():
+    stored = BaseModelManifest.model_validate_json('{"id":"a82e","shapes":{"layers.0.q_proj":[2,4]}}')
+    assert stored.shapes == {"layers.0.q_proj": (2, 4)}
+    assert stored.digest == stored.model_copy(update={"name": "tiny", "created_at": "2026-11-01"}).digest
+    assert stored.digest != stored.model_copy(update={"context_length": 1024}).digest

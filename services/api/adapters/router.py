@@ -50,14 +50,14 @@ async def list_adapters(
     clients: ClientsDep, caller: Caller, label: Annotated[str, Query(max_length=65)] = ""
 ) -> dict[str, Any]:
     """All adapters, by label and version."""
-    found = await asyncio.to_thread(clients.registry.adapters, caller.tenant_id, label)
+    found = await asyncio.to_thread(clients.registry.adapters.list_all, caller.tenant_id, label)
     return {"items": [view(manifest) for manifest in found]}
 
 
 @router.get("/{ref}")
 async def show(ref: PathRef, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """One adapter by `label@n`, by label (its newest) or by digest."""
-    return view(await asyncio.to_thread(clients.registry.adapter, caller.tenant_id, ref))
+    return view(await asyncio.to_thread(clients.registry.adapters.get, caller.tenant_id, ref))
 
 
 def view(manifest: AdapterManifest) -> dict[str, Any]:

@@ -1,15 +1,14 @@
-"""Adapters and data sets on their way in: checked whole in a thread, then stored."""
+"""Adapters on their way in: checked whole in a thread, then stored."""
 
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -19,12 +18,11 @@ from starlette.datastructures import UploadFile
 from services.api.infra.clients import Clients
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
 from shared.contracts.labels import parse_label
-from shared.contracts.manifests import AdapterManifest, DatasetManifest
+from shared.contracts.manifests import AdapterManifest
 from shared.contracts.prompts import TEMPLATES
-from shared.contracts.rows import check_dataset_name, parse_rows
 from shared.errors import Invalid, NotFound, Unavailable
+from shared.ledger.keys import LedgerKey
 
-BASE_MODEL_KEY = "sb:base_model"
 _CHUNK = 1 << 20
 
 
@@ -59,12 +57,12 @@ class AdapterUpload(NamedTuple):
 async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
     """Read the form; its file is gone afterwards. Raises `Invalid`, `RequestValidationError`."""
     async with request.form(max_files=1, max_fields=10) as fields:
-        said = dict(fields)
-        file = said.pop("file", None)
+        values = dict(fields)
+        file = values.pop("file", None)
         if not isinstance(file, UploadFile):
             raise Invalid("file_missing", "the form has no file; send the archive as its field `file`")
         try:
-            form = AdapterForm.model_validate(said)
+            form = AdapterForm.model_validate(values)
         except ValidationError as error:
             wrong = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
             raise RequestValidationError(wrong) from error
@@ -74,7 +72,7 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
 
 async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
     """Check an archive against the base model and store it; raises `Invalid`, `Unavailable`."""
-    base_model = await clients.ledger.redis.get(BASE_MODEL_KEY)
+    base_model = await clients.ledger.redis.get(LedgerKey.BASE_MODEL)
     if not base_model:
         raise Unavailable("base_model_unknown", "no worker has published its base model yet; start one and try again")
     async with clients.uploads:
@@ -108,17 +106,16 @@ def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_m
             instruction=upload.form.instruction,
             info=asdict(info),
         )
-        return clients.registry.add_adapter(folder, manifest)
+        return clients.registry.adapters.add(folder, manifest)
 
 
 def _base_shapes(clients: Clients, base_model: str) -> BaseShapes:
     try:
-        published: dict[str, Any] = json.loads(clients.registry.store.get(f"base/{base_model}.json"))
+        return BaseShapes.from_dict(clients.registry.base_models.get(base_model).shapes)
     except NotFound as error:
         raise Unavailable(
             "base_model_unknown", f"the shapes of base model {base_model} are not published yet; start a worker"
         ) from error
-    return BaseShapes.from_dict(published["shapes"])
 
 
 def _check_digest(expected: str, archive_digest: str, digest: str) -> None:
@@ -137,14 +134,3 @@ def _copy(source: BinaryIO, target: Path | None) -> str:
             digest.update(chunk)
             out.write(chunk)
     return digest.hexdigest()
-
-
-async def add_dataset(clients: Clients, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
-    """Check JSON lines and store them; raises `Invalid` that names the wrong lines, `Unavailable`."""
-    check_dataset_name(name)
-    async with clients.uploads:
-        return await asyncio.to_thread(_add_dataset, clients, tenant_id, name, data)
-
-
-def _add_dataset(clients: Clients, tenant_id: str, name: str, data: bytes) -> DatasetManifest:
-    return clients.registry.add_dataset(tenant_id, name, parse_rows(data))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
-from services.api.adapters import service as uploads
+from services.api.datasets.service import add_dataset
 from services.api.http.auth import ClientsDep, Trainer
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.jobs.schemas import PathId
@@ -46,7 +46,7 @@ async def upload(
     data = await read(request)
 
     async def work() -> Answer:
-        manifest = await uploads.add_dataset(clients, caller.tenant_id, name, data)
+        manifest = await add_dataset(clients, caller.tenant_id, name, data)
         return Answer(201, manifest.model_dump(mode="json"), {"Location": f"/v1/datasets/{manifest.id}"})
 
     return await once({"name": name, "sha256": hashlib.sha256(data).hexdigest()}, work)
@@ -66,11 +66,11 @@ async def read(request: Request) -> bytes:
 @router.get("")
 async def list_datasets(clients: ClientsDep, caller: Trainer) -> dict[str, Any]:
     """All data sets, oldest first."""
-    found = await asyncio.to_thread(clients.registry.datasets, caller.tenant_id)
+    found = await asyncio.to_thread(clients.registry.datasets.list_all, caller.tenant_id)
     return {"items": [manifest.model_dump(mode="json") for manifest in found]}
 
 
 @router.get("/{dataset_id}")
 async def show(dataset_id: PathId, clients: ClientsDep, caller: Trainer) -> DatasetManifest:
     """One data set by id, or the newest of a name."""
-    return await asyncio.to_thread(clients.registry.dataset, caller.tenant_id, dataset_id)
+    return await asyncio.to_thread(clients.registry.datasets.get, caller.tenant_id, dataset_id)

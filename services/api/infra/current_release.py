@@ -1,47 +1,39 @@
 """The current release of each tenant, known to the process without asking."""
 
 import asyncio
-from typing import NamedTuple
 
 import redis
 
-from shared.contracts.manifests import Release
 from shared.errors import Conflict
-from shared.registry import Registry, ReleaseWatch
+from shared.registry import CurrentRelease, ReleaseWatch
+from shared.registry.releases import Releases
 
-
-class CurrentRelease(NamedTuple):
-    """A release and its id, which is a hash of all its content: made once, not for every request."""
-
-    id: str
-    release: Release
+__all__ = ["CurrentRelease", "CurrentReleases"]
 
 
 class CurrentReleases:
-    """One watch per tenant that has asked; reading the release costs nothing, refreshing it runs in a thread."""
+    """One watch for all tenants; reading a release costs nothing, refreshing it runs in a thread."""
 
-    def __init__(self, registry: Registry, client: "redis.Redis", *, poll_seconds: float) -> None:
-        self._registry = registry
-        self._redis = client
-        self._poll_seconds = poll_seconds
-        self._watches: dict[str, ReleaseWatch] = {}
-        self._current: dict[str, CurrentRelease] = {}
+    def __init__(self, releases: Releases, client: "redis.Redis", *, poll_seconds: float) -> None:
+        self._releases = releases
+        self._watch = ReleaseWatch(releases, client, lambda _: None, poll_seconds=poll_seconds)
         self._refreshing: dict[str, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Follow in the background; Redis need not answer yet."""
+        self._watch.follow()
 
     async def current(self, tenant_id: str) -> CurrentRelease:
         """The current release; raises `Conflict` `no_release` where the tenant has none yet."""
-        watch = self._watches.get(tenant_id)
-        if watch is None or watch.current is None:
+        known = self._watch.current(tenant_id)
+        if known is None:
             await self.refresh(tenant_id)
-            watch = self._watches[tenant_id]
-        if watch.current is None:
+            known = self._watch.current(tenant_id)
+        if known is None:
             raise Conflict(
                 "no_release",
                 "there is no release yet: add or train adapters, train a selector, then promote its release",
             )
-        known = self._current.get(tenant_id)
-        if known is None or known.release is not watch.current:
-            known = self._current[tenant_id] = CurrentRelease(watch.current.id, watch.current)
         return known
 
     async def refresh(self, tenant_id: str) -> None:
@@ -54,14 +46,10 @@ class CurrentReleases:
 
     def close(self) -> None:
         """Stop following."""
-        for watch in self._watches.values():
-            watch.stop()
+        self._watch.stop()
 
     def _look(self, tenant_id: str) -> None:
-        watch = self._watches.get(tenant_id)
-        if watch is not None:
-            watch.refresh()
-            return
-        watch = ReleaseWatch(self._registry, self._redis, tenant_id, lambda _: None, poll_seconds=self._poll_seconds)
-        watch.start()
-        self._watches[tenant_id] = watch
+        is_new = self._watch.current(tenant_id) is None
+        if self._watch.refresh(tenant_id) and is_new:
+            # Promoted before tenants were noted, perhaps: from here on all services follow it.
+            self._releases.note_tenant(tenant_id)

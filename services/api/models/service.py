@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from services.api.adapters.service import BASE_MODEL_KEY
 from services.api.infra.clients import Clients
 from shared.contracts.manifests import Release
 from shared.errors import Conflict
+from shared.ledger.keys import LedgerKey
 
 
 async def models(clients: Clients, tenant_id: str) -> list[dict[str, Any]]:
@@ -15,7 +15,7 @@ async def models(clients: Clients, tenant_id: str) -> list[dict[str, Any]]:
         release: Release | None = (await clients.releases.current(tenant_id)).release
     except Conflict:
         release = None
-    base = release.base_model if release else await clients.ledger.redis.get(BASE_MODEL_KEY)
+    base = release.base_model if release else await clients.ledger.redis.get(LedgerKey.BASE_MODEL)
     created = int(datetime.fromisoformat(release.created_at).timestamp()) if release else 0
     names = ([base] if base else []) + (["auto", *sorted(release.labels)] if release else [])
     return [{"id": name, "object": "model", "created": created, "owned_by": "signalbox"} for name in names]

@@ -10,7 +10,7 @@ from services.api.http.auth import Admin, Caller, ClientsDep
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.jobs.schemas import PathId, PromoteRequest, RollbackRequest
 from services.api.jobs.views import release_line, release_view
-from services.api.releases import service as promoting
+from services.api.releases import service
 
 router = APIRouter(prefix="/v1/releases", tags=["releases"])
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/releases", tags=["releases"])
 @router.get("")
 async def list_releases(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """All releases, oldest first."""
-    found, current_id = await asyncio.to_thread(promoting.releases, clients, caller.tenant_id)
+    found, current_id = await asyncio.to_thread(service.releases, clients, caller.tenant_id)
     return {"current": current_id or None, "items": [release_line(release, current_id) for release in found]}
 
 
@@ -33,31 +33,31 @@ async def current(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
 @router.get("/{release_id}")
 async def show(release_id: PathId, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """One release, whole."""
-    release, current_id = await asyncio.to_thread(promoting.release, clients, caller.tenant_id, release_id)
+    release, current_id = await asyncio.to_thread(service.release, clients, caller.tenant_id, release_id)
     return release_view(release, current_id)
 
 
 @router.post("/rollback")
 async def rollback(
-    clients: ClientsDep, caller: Admin, once: OnceDep, ask: RollbackRequest | None = None
+    clients: ClientsDep, caller: Admin, once: OnceDep, body: RollbackRequest | None = None
 ) -> JSONResponse:
     """Go back to the current release's parent, or to any older one."""
-    to = ask.to if ask else ""
+    to = body.to if body else ""
 
     async def work() -> Answer:
-        return await promoting.rollback(clients, caller, to)
+        return await service.rollback(clients, caller, to)
 
     return await once({"to": to}, work)
 
 
 @router.post("/{release_id}/promote")
 async def promote(
-    release_id: PathId, clients: ClientsDep, caller: Admin, once: OnceDep, ask: PromoteRequest | None = None
+    release_id: PathId, clients: ClientsDep, caller: Admin, once: OnceDep, body: PromoteRequest | None = None
 ) -> JSONResponse:
     """Make a candidate current in one step."""
-    force = bool(ask and ask.force)
+    force = bool(body and body.force)
 
     async def work() -> Answer:
-        return await promoting.promote(clients, caller, release_id, force=force)
+        return await service.promote(clients, caller, release_id, force=force)
 
     return await once({"force": force}, work)

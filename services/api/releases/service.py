@@ -11,23 +11,25 @@ from shared.security.api_keys import Key
 
 def releases(clients: Clients, tenant_id: str) -> tuple[list[Release], str]:
     """All releases and the id of the current one; blocking."""
-    return clients.registry.releases(tenant_id), clients.registry.current_id(tenant_id)
+    return clients.registry.releases.list_all(tenant_id), clients.registry.releases.current_id(tenant_id)
 
 
 def release(clients: Clients, tenant_id: str, release_id: str) -> tuple[Release, str]:
     """One release and the id of the current one; blocking; raises `NotFound`."""
-    return clients.registry.release(tenant_id, release_id), clients.registry.current_id(tenant_id)
+    return clients.registry.releases.get(tenant_id, release_id), clients.registry.releases.current_id(tenant_id)
 
 
 async def promote(clients: Clients, caller: Key, release_id: str, *, force: bool) -> Answer:
     """Make a candidate current; raises `NotFound`, `Conflict` where gate, parent, adapters or workers forbid it."""
-    moved = await asyncio.to_thread(clients.registry.promote, caller.tenant_id, release_id, force=force, by=caller.id)
+    moved = await asyncio.to_thread(
+        clients.registry.releases.promote, caller.tenant_id, release_id, force=force, by=caller.id
+    )
     return await _answer(clients, caller, moved)
 
 
 async def rollback(clients: Clients, caller: Key, to: str) -> Answer:
     """Go back to an older release; raises `NotFound`, `Conflict`."""
-    moved = await asyncio.to_thread(clients.registry.rollback, caller.tenant_id, to=to, by=caller.id)
+    moved = await asyncio.to_thread(clients.registry.releases.rollback, caller.tenant_id, to=to, by=caller.id)
     return await _answer(clients, caller, moved)
 
 

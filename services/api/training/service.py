@@ -114,7 +114,7 @@ def pin(clients: Clients, tenant_id: str, ask: AnyTraining) -> AnyTraining:
     """
 
     def find(ref: str, label: str) -> str:
-        manifest = clients.registry.dataset(tenant_id, ref)
+        manifest = clients.registry.datasets.get(tenant_id, ref)
         if manifest.count_for(label) < MIN_ROWS:
             raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows for {label}; add more")
         return manifest.id
@@ -126,9 +126,9 @@ def pin(clients: Clients, tenant_id: str, ask: AnyTraining) -> AnyTraining:
 def _pin_parent(clients: Clients, tenant_id: str, ask: UpdateRequest) -> UpdateRequest:
     if not ask.parent and ask.after:
         return ask
-    parent = ask.parent or clients.registry.current_id(tenant_id)
+    parent = ask.parent or clients.registry.releases.current_id(tenant_id)
     if parent:
-        ask.check_against(clients.registry.release(tenant_id, parent))
+        ask.check_against(clients.registry.releases.get(tenant_id, parent))
     return ask.model_copy(update={"parent": parent})
 
 

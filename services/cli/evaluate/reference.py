@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from services.cli.local.run_state import current_registry, find_release
 from shared.errors import Invalid
-from shared.registry.registry import check_servable
+from shared.registry.releases import check_servable
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,4 +32,4 @@ def open_reference(settings: Settings, release_id: str = "") -> "Reference":
             f"release {release.id} was made for base model {release.base_model}, and {settings.base_model!r} is "
             f"{base_model_id(folder)}: set SIGNALBOX_BASE_MODEL to the one it was made for, or name another release",
         )
-    return Reference(release, registry, folder, max_prompt_tokens=settings.max_prompt_tokens)
+    return Reference(release, registry.weights, folder, max_prompt_tokens=settings.max_prompt_tokens)

@@ -62,7 +62,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
         "llm_ms": round(llm_ms, 3),
         "sets": _sets(selector, said, gold),
         "parameters": {
-            part: t._asdict() for part, t in selector_parameters(registry, selector, base_count(base)).items()
+            part: t._asdict() for part, t in selector_parameters(registry.weights, selector, base_count(base)).items()
         },
     }
     if selector.kind == "cascade":
@@ -127,7 +127,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     settings = current_settings()
     limit_threads(settings)
     registry = current_registry(settings)
-    manifest = registry.adapter(DEFAULT_TENANT, label)
+    manifest = registry.adapters.get(DEFAULT_TENANT, label)
     own = [r.row for r in read_labelled(data) if r.label == manifest.label][:limit]
     if not own:
         raise Invalid("rows_missing", f"the files hold no rows of {manifest.label}")
@@ -135,7 +135,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     base = resolve_base_model(settings)
     tokenizer, model = load_tokenizer(base), load_model(base, settings.dtype)
     alone = exact_match(answer_rows(model, tokenizer, rows, template=manifest.template), rows)
-    adapted = with_adapter(model, registry.fetch_weights(manifest.digest))
+    adapted = with_adapter(model, registry.weights.fetch(manifest.digest))
     answered = exact_match(answer_rows(adapted, tokenizer, rows, template=manifest.template), rows)
     return {
         "label": manifest.label,

@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
+from shared.ledger.keys import LedgerKey
+
 RedisName = Literal["ledger", "broker"]
 SERVICES = ("api", "selector", "worker", "trainer")
 OPERATOR = "operator"
@@ -16,13 +18,22 @@ PROBE = "probe"
 ACCOUNTS = (*SERVICES, OPERATOR)
 """Users that have a password."""
 
+
+def _may_write(*keys: LedgerKey) -> str:
+    return "".join(f" ~{key.pattern}" for key in keys)
+
+
+def _may_read(*keys: LedgerKey) -> str:
+    return "".join(f" %R~{key.pattern}" for key in keys)
+
+
 # Saying hello. Clients also tell their version (CLIENT SETINFO), and do without where they may not: a rule that names
 # it would keep a Redis before 7.2 from starting.
 _HELLO = "+ping"
 # A script is loaded and called by its digest; what it does is checked command by command as well.
 _SCRIPTS = "+evalsha +script|load +time"
 
-# What the transitions of a job touch, whoever makes them (shared/ledger/ledger.lua).
+# What the transitions of a job touch, whoever makes them (shared/ledger/lua).
 _JOBS = (
     _HELLO
     + " "
@@ -31,23 +42,36 @@ _JOBS = (
         " +hget +hmget +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
         " +sadd +srem +smembers +scard"
         " +zadd +zrem +zscore +zcard +zcount +zrangebyscore +zrevrangebyscore +zremrangebyscore"
-        " ~sb:job:* ~sb:events:* ~sb:feed ~sb:states ~sb:queues ~sb:waiting:* ~sb:leased:* ~sb:consumers:* ~sb:ends"
-        " ~sb:deadlines ~sb:after:* ~sb:blockers:* ~sb:jobs:* ~sb:dead:* ~sb:given_up %R~sb:release:* %R~sb:releases:*"
     )
+    + _may_write(LedgerKey.JOB, LedgerKey.EVENTS, LedgerKey.FEED, LedgerKey.STATES, LedgerKey.JOBS, LedgerKey.DEAD)
+    + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
+    + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS)
+    + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES)
 )
 # What every Celery service does beside: its presence, its batches of events, the reconciler's lock, following releases.
-_CELERY = _JOBS + " +subscribe +unsubscribe +pexpire ~sb:process:* ~sb:writer:* ~sb:reconciler &sb:hint:*"
-_MANIFESTS = "~sb:adapters:* ~sb:datasets:* ~sb:releases:* ~sb:versions:* +hvals"
-_POINTER = "~sb:release:* ~sb:promotions:* +lindex +lrange +rpush"
+_CELERY = (
+    f"{_JOBS} +subscribe +unsubscribe +pexpire &sb:hint:*"
+    + _may_write(LedgerKey.PROCESS, LedgerKey.WRITER, LedgerKey.RECONCILER)
+    + _may_read(LedgerKey.TENANTS)
+)
+# A record and its index are written in one transaction, and looked up in one.
+_MANIFESTS = "+hvals +hlen +zrevrangebylex +multi +exec" + _may_write(
+    LedgerKey.ADAPTERS, LedgerKey.DATASETS, LedgerKey.RELEASES, LedgerKey.VERSIONS, LedgerKey.INDEX
+)
+_POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PROMOTIONS, LedgerKey.TENANTS)
 
 _LEDGER: Mapping[str, str] = {
     "api": (
-        f"{_JOBS} {_MANIFESTS} {_POINTER} %R~sb:keys %R~sb:base_model ~sb:feedback:* ~sb:idem:* ~sb:limits:*"
+        f"{_JOBS} {_MANIFESTS} {_POINTER}"
         " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename"
+        + _may_read(LedgerKey.API_KEYS, LedgerKey.BASE_MODEL)
+        + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS)
     ),
     "selector": _CELERY,
-    "worker": f"{_CELERY} ~sb:base_model",
-    "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} ~sb:base_model %R~sb:feedback:* +publish",
+    "worker": _CELERY + _may_write(LedgerKey.BASE_MODEL),
+    "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} +publish"
+    + _may_write(LedgerKey.BASE_MODEL)
+    + _may_read(LedgerKey.FEEDBACK),
     OPERATOR: "~* &* +@all",
     PROBE: _HELLO,
 }

@@ -92,7 +92,7 @@ def _ledger(settings: Settings) -> Ledger:
 
 def find_release(registry: Registry, release_id: str = "") -> Release:
     """A release, the current one where none is named; raises `Conflict` where there is none, and `NotFound`."""
-    release_id = release_id or registry.current_id(DEFAULT_TENANT)
+    release_id = release_id or registry.releases.current_id(DEFAULT_TENANT)
     if not release_id:
         raise Conflict("no_release", "there is no current release; run selector.train first")
-    return registry.release(DEFAULT_TENANT, release_id)
+    return registry.releases.get(DEFAULT_TENANT, release_id)

@@ -16,7 +16,7 @@ _FITTED = ("weights", "bias")
 class Weights(Protocol):
     """Source of a release's weights: the registry, or the folders of a test."""
 
-    def fetch_weights(self, digest: str) -> Path:
+    def fetch(self, digest: str) -> Path:
         """A local PEFT folder."""
         ...
 
@@ -44,13 +44,13 @@ def selector_parameters(weights: Weights, selector: ReleaseSelector, base: int) 
         header = read_header(weights.fetch_light(selector.light))
         found["light"] = _trained(sum(math.prod(header[name].shape) for name in _FITTED), base)
     if selector.llm:
-        found["llm"] = _trained(_count([weights.fetch_weights(selector.llm) / WEIGHTS_NAME]), base)
+        found["llm"] = _trained(_count([weights.fetch(selector.llm) / WEIGHTS_NAME]), base)
     return found
 
 
 def adapter_parameters(weights: Weights, release: Release, base: int) -> dict[str, Trained]:
     """Return the trained weights of each label's adapter; PiSSA adapters count at the doubled rank of their files."""
-    folders = {label: weights.fetch_weights(entry.adapter) for label, entry in release.labels.items()}
+    folders = {label: weights.fetch(entry.adapter) for label, entry in release.labels.items()}
     return {label: _trained(_count([folder / WEIGHTS_NAME]), base) for label, folder in folders.items()}
 
 

@@ -104,7 +104,7 @@ class Reference:
     @cached_property
     def _classifier(self) -> "PeftModel | None":
         """The model of a selector with a head, which needs a base model of its own; None for a selector without one."""
-        folder = self.weights.fetch_weights(self.selector.llm)
+        folder = self.weights.fetch(self.selector.llm)
         return with_adapter(load_classifier(self.base_folder, head_rows(folder)), folder) if has_head(folder) else None
 
 
@@ -121,7 +121,7 @@ class AdapterSwitch:
     def to(self, digest: str) -> Iterator[Any]:
         """The model with this adapter; the bare base model for an empty digest."""
         if digest and digest not in self._loaded:
-            self._model = with_adapter(self._model, self._weights.fetch_weights(digest), digest)
+            self._model = with_adapter(self._model, self._weights.fetch(digest), digest)
             self._loaded.add(digest)
         model: Any = self._model
         if digest:

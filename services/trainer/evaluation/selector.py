@@ -63,13 +63,13 @@ class SelectorScorer(NamedTuple):
 
     def score_light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """Label scores of the light selector."""
-        light = LightSelector.load(self.registry.fetch_light(selector.light))
+        light = LightSelector.load(self.registry.weights.fetch_light(selector.light))
         return light.in_order(selector.labels).score(texts)
 
     def score_llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """Label scores of the language model."""
         labels = [parse_label(label) for label in selector.labels]
-        weights = self.registry.fetch_weights(selector.llm)
+        weights = self.registry.weights.fetch(selector.llm)
         scorer = load_scorer(
             self.base_folder, weights, self.tokenizer, labels, max_tokens=self.max_tokens, dtype=self.dtype
         )

@@ -97,7 +97,7 @@ def _register(context: AdapterContext, adapter: Path, train: Sequence[Row], scor
         report=scores,
         made_by=context.job.id,
     )
-    return context.registry.add_adapter(adapter, manifest)
+    return context.registry.adapters.add(adapter, manifest)
 
 
 def _commonest_instruction(rows: Sequence[Row]) -> str:

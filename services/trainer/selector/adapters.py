@@ -9,7 +9,7 @@ from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseLabel
 from shared.errors import NotFound
 from shared.ledger import calls
-from shared.registry.registry import check_same_base
+from shared.registry.adapters import check_same_base
 
 
 def known_adapters(context: NewLabelsContext) -> dict[str, str]:
@@ -52,7 +52,7 @@ def wait_for_adapters(context: NewLabelsContext, missing_labels: Iterable[str]) 
 def _ref(context: NewLabelsContext, label: str) -> str:
     adapters = context.body.adapters
     try:
-        return context.registry.adapter(context.job.tenant_id, adapters.get(label, label)).ref
+        return context.registry.adapters.get(context.job.tenant_id, adapters.get(label, label)).ref
     except NotFound:
         if label in adapters:
             raise
@@ -87,7 +87,7 @@ def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLa
     group = context.body.groups.get(label, parse_label(label).domain)
     if not ref:
         return ReleaseLabel(adapter="", ref="", group=group, template="chatml", instruction="")
-    manifest = context.registry.adapter(context.job.tenant_id, ref)
+    manifest = context.registry.adapters.get(context.job.tenant_id, ref)
     check_same_base(manifest, context.clients.base_model)
     return ReleaseLabel(
         adapter=manifest.digest,

@@ -87,7 +87,7 @@ class SelectorData:
 
 def stored_sets(context: AnyContext, release: Release) -> Sets:
     """The sets that a release keeps in the store."""
-    read = context.registry.get_rows
+    read = context.registry.datasets.get_rows
     return Sets(
         {label: read(key) for label, key in release.representation.items()},
         {label: read(key) for label, key in release.validation.items()},

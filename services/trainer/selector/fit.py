@@ -37,7 +37,7 @@ def _fit_llm(context: SelectorContext, plan: Plan, retention: float) -> str:
     start = _start(context, plan)
     texts = texts_of(plan.data.llm_rows(retention, settings.seed))
     if start and not texts:
-        return context.registry.put_weights(lora.carry_over(start, labels, folder))
+        return context.registry.weights.put(lora.carry_over(start, labels, folder))
     weights = lora.train_selector(
         clients.base_folder,
         clients.tokenizer,
@@ -51,14 +51,14 @@ def _fit_llm(context: SelectorContext, plan: Plan, retention: float) -> str:
         start_from=start,
         head=has_head(start.weights) if start else _needs_head(context, plan, labels),
     )
-    return context.registry.put_weights(weights)
+    return context.registry.weights.put(weights)
 
 
 def _start(context: AnyContext, plan: Plan) -> "Start | None":
     from services.trainer.training.lora import Start
 
     old = plan.start_from
-    return Start(context.registry.fetch_weights(old.llm), [parse_label(label) for label in old.labels]) if old else None
+    return Start(context.registry.weights.fetch(old.llm), [parse_label(label) for label in old.labels]) if old else None
 
 
 def _needs_head(context: AnyContext, plan: Plan, labels: Sequence[Label]) -> bool:
@@ -79,7 +79,7 @@ def _fit_light(context: AnyContext, plan: Plan) -> str:
         context.report("fitting_light_selector", rows=sum(map(len, rows.values())))
         light = fit_light(texts_of(rows))
         with context.temporary() as folder:
-            return {"digest": context.registry.put_light(light.save(folder / "light.safetensors"))}
+            return {"digest": context.registry.weights.put_light(light.save(folder / "light.safetensors"))}
 
     # It does not depend on the retention ratio, so a job that tries several ratios fits it once.
     return str(context.checkpoints().once("light", fit)["digest"])

@@ -31,10 +31,10 @@ def inputs_of(context: SelectorContext) -> Inputs:
 
     def resolve() -> dict[str, Any]:
         adapters = known_adapters(context.with_body(body)) if isinstance(body, SelectorTrain | SelectorAdd) else {}
-        return {"parent": body.parent or registry.current_id(tenant), "adapters": adapters}
+        return {"parent": body.parent or registry.releases.current_id(tenant), "adapters": adapters}
 
     resolved = context.checkpoints().once("inputs", resolve)
-    parent = registry.release(tenant, resolved["parent"]) if resolved["parent"] else None
+    parent = registry.releases.get(tenant, resolved["parent"]) if resolved["parent"] else None
     return Inputs(parent, resolved["adapters"])
 
 

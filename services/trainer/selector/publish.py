@@ -21,7 +21,7 @@ class Promotion(NamedTuple):
 
 def published_before(context: SelectorContext) -> Release | None:
     """The release that an earlier attempt of the job has published."""
-    releases = context.registry.releases(context.job.tenant_id)
+    releases = context.registry.releases.list_all(context.job.tenant_id)
     return next((release for release in releases if release.made_by == context.job.id), None)
 
 
@@ -35,6 +35,7 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         tenant_id=context.job.tenant_id,
         parent=plan.parent.id if plan.parent else "",
         base_model=context.clients.base_model,
+        base_manifest=context.clients.base_manifest,
         labels=labels,
         selector=judged.selector,
         reject_policy=plan.reject_policy,
@@ -45,7 +46,7 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         verdict=judged.verdict,
         made_by=context.job.id,
     )
-    context.registry.add_release(release)
+    context.registry.releases.add(release)
     return release
 
 
@@ -55,8 +56,8 @@ def promote(context: SelectorContext, release: Release) -> Promotion:
         return Promotion(promoted=False, why="promotion was not asked for")
     job, registry = context.job, context.registry
     try:
-        if not registry.was_current(release):  # an attempt may die right after it promoted
-            registry.promote(job.tenant_id, release.id, by=job.id, attempt=job)
+        if not registry.releases.was_current(release):  # an attempt may die right after it promoted
+            registry.releases.promote(job.tenant_id, release.id, by=job.id, attempt=job)
     except Conflict as error:
         return Promotion(promoted=False, why=error.detail)
     return Promotion(
@@ -75,4 +76,6 @@ def _labels(context: SelectorContext, plan: Plan) -> dict[str, ReleaseLabel]:
 
 
 def _stored(context: SelectorContext, sets: Rows) -> dict[str, str]:
-    return {label: context.registry.put_rows(context.job.tenant_id, list(rows)) for label, rows in sets.items()}
+    return {
+        label: context.registry.datasets.put_rows(context.job.tenant_id, list(rows)) for label, rows in sets.items()
+    }

@@ -15,6 +15,7 @@ function op.move_release(a)
   -- A queue that nobody serves is seen as such from here on, not only once a job waits in it.
   for _, queue in ipairs(a.queues) do redis.call('SADD', KEY.queues, queue) end
   redis.call('SET', pointer, a.release)
+  redis.call('SADD', KEY.tenants, a.tenant_id)
   redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = NOW_MS, by = a.by }))
   redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)
   return {}

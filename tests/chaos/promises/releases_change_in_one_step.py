@@ -20,7 +20,7 @@ def plan(size: Size) -> Plan:
 
 def prove(world: World, size: Size) -> Outcome:
     """Two releases with other adapters and another selector, one promoted over the other and back, under load."""
-    first = world.registry.release(TENANT, world.registry.current_id(TENANT))
+    first = world.registry.releases.get(TENANT, world.registry.releases.current_id(TENANT))
     second = _other_release(world, first)
     releases = {release.id: release for release in (first, second)}
 

@@ -72,7 +72,7 @@ def _faulted(world: World, fault: str, number: int) -> tuple[str, str]:
     proxy.mode = "refuse"  # so that nobody fetches the adapter before the fault is there
     release = _next_release(world, number)
     digest = release.labels[_LABEL].adapter
-    world.registry.promote(TENANT, release.id, force=True)
+    world.registry.releases.promote(TENANT, release.id, force=True)
     until(lambda: world.client.get("/v1/releases/current")["id"] == release.id, 10)
     if fault == "full":
         _limit_files(world, 0)
@@ -90,14 +90,14 @@ def _faulted(world: World, fault: str, number: int) -> tuple[str, str]:
 
 
 def _next_release(world: World, number: int) -> Any:
-    current = world.registry.release(TENANT, world.registry.current_id(TENANT))
+    current = world.registry.releases.get(TENANT, world.registry.releases.current_id(TENANT))
     folder = world.folder / f"round-{number}"
     manifest = add_adapters(world.registry, folder, [_LABEL], seed=100 + number)[_LABEL]
     entry = ReleaseLabel(adapter=manifest.digest, ref=manifest.ref, group="bank", template="chatml", instruction="")
     release = current.model_copy(
         update={"parent": current.id, "labels": current.labels | {_LABEL: entry}, "made_by": f"round {number}"}
     )
-    world.registry.add_release(release)
+    world.registry.releases.add(release)
     return release
 
 

@@ -74,9 +74,9 @@ def own_things(world: World, key: str, number: int) -> list[str]:
     """One of everything; answers all names that it goes by."""
     client = world.client_of(key)
     manifest = _adapter(world, number)
-    dataset = world.registry.add_dataset(_OWNER, f"{_MARK}{number}", [Row(input=f"{_MARK} {n}") for n in range(3)])
+    dataset = world.registry.datasets.add(_OWNER, f"{_MARK}{number}", [Row(input=f"{_MARK} {n}") for n in range(3)])
     release = _release(world, manifest, number)
-    world.registry.promote(_OWNER, release.id, force=True)
+    world.registry.releases.promote(_OWNER, release.id, force=True)
     label = manifest.label
     job_id = client.post("/v1/jobs", {"input": f"{_MARK} {number}", "label": "bank.cards", "metadata": {"m": _MARK}})[
         "id"
@@ -96,7 +96,7 @@ def _adapter(world: World, number: int) -> AdapterManifest:
     manifest = AdapterManifest(
         tenant_id=_OWNER, label=label, version=0, digest="", base_model="tiny", instruction=_MARK
     )
-    return world.registry.add_adapter(folder, manifest)
+    return world.registry.adapters.add(folder, manifest)
 
 
 def _release(world: World, manifest: AdapterManifest, number: int) -> Release:
@@ -109,14 +109,14 @@ def _release(world: World, manifest: AdapterManifest, number: int) -> Release:
     assert selector is not None
     release = Release(
         tenant_id=_OWNER,
-        parent=world.registry.current_id(_OWNER),
+        parent=world.registry.releases.current_id(_OWNER),
         base_model="tiny",
         labels=dict(zip(labels, (served, entry), strict=True)),
         selector=selector.model_copy(update={"labels": labels}),
         verdict=Verdict(passed=True, reasons=()),
         made_by=f"{_MARK}{number}",
     )
-    world.registry.add_release(release)
+    world.registry.releases.add(release)
     return release
 
 

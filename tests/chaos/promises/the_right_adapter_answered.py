@@ -91,14 +91,14 @@ def _release(world: World, labels: list[str]) -> dict[str, Path]:
     folder = world.folder / f"mixed-{world.random.random()}"
     made = add_adapters(world.registry, folder, labels, seed=11)
     made[_INACTIVE] = _add_inactive(world.registry, folder / "inactive")
-    current = world.registry.release(TENANT, world.registry.current_id(TENANT))
+    current = world.registry.releases.get(TENANT, world.registry.releases.current_id(TENANT))
     entries = {
         label: ReleaseLabel(adapter=m.digest, ref=m.ref, group="bank", template="chatml", instruction="Answer.")
         for label, m in made.items()
     }
     release = current.model_copy(update={"parent": current.id, "labels": entries, "selector": None, "made_by": "mixed"})
-    world.registry.add_release(release)
-    world.registry.promote(TENANT, release.id, force=True)
+    world.registry.releases.add(release)
+    world.registry.releases.promote(TENANT, release.id, force=True)
     world.wait_release(release.id)
     return {label: folder / f"{label}-11" for label in labels}
 
@@ -111,7 +111,7 @@ def _add_inactive(registry: Registry, folder: Path) -> AdapterManifest:
     tensors = {name: np.zeros_like(tensor) for name, tensor in load_file(folder / WEIGHTS_NAME).items()}
     save_file(tensors, folder / WEIGHTS_NAME)
     manifest = AdapterManifest(tenant_id=TENANT, label=_INACTIVE, version=0, digest="", base_model="tiny")
-    return registry.add_adapter(folder, manifest)
+    return registry.adapters.add(folder, manifest)
 
 
 def _solos(world: World, folders: dict[str, Path], prompts: list[str]) -> dict[tuple[str, str], Solo]:

@@ -53,8 +53,8 @@ def weights(store):
 def release(registry, weights):
     """The current release of the default tenant."""
     release = make_release()
-    registry.add_release(release)
-    registry.promote("default", release.id, force=True)
+    registry.releases.add(release)
+    registry.releases.promote("default", release.id, force=True)
     return release
 
 

@@ -33,7 +33,7 @@ async def test_a_repeated_job_gets_its_first_answer_after_its_label_has_left_the
     first = await api["submit"].post("/v1/jobs", json={"input": "x", "label": "med.qa"}, headers=KEY)
     worker.run(first.json()["id"], "generate.med")
     smaller = make_release(labels=("fin.sa",), parent=release.id)
-    registry.add_release(smaller)
+    registry.releases.add(smaller)
     await api["admin"].post(f"/v1/releases/{smaller.id}/promote", json={"force": True})
     again = await api["submit"].post("/v1/jobs", json={"input": "x", "label": "med.qa"}, headers=KEY)
     assert (again.status_code, again.json()) == (202, first.json())
@@ -43,8 +43,8 @@ async def test_a_repeated_job_gets_its_first_answer_after_its_label_has_left_the
 
 async def test_keys_of_two_tenants_never_meet(api, release, registry, weights):
     theirs = make_release(tenant_id="other")
-    registry.add_release(theirs)
-    registry.promote("other", theirs.id, force=True)
+    registry.releases.add(theirs)
+    registry.releases.promote("other", theirs.id, force=True)
     mine = await api["submit"].post("/v1/jobs", json={"input": "x"}, headers=KEY)
     other = await api["other"].post("/v1/jobs", json={"input": "y"}, headers=KEY)
     assert (mine.status_code, other.status_code) == (202, 202)
@@ -69,7 +69,7 @@ async def test_parallel_uploads_make_one_data_set(api, registry):
     again = await post()
     assert again.headers["idempotent-replayed"] == "true"
     assert again.json() == next(answer.json() for answer in answers if answer.status_code == 201)
-    assert len(registry.datasets("default")) == 1
+    assert len(registry.datasets.list_all("default")) == 1
 
 
 async def test_another_upload_under_the_same_key_is_refused(api):

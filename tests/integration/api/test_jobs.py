@@ -65,8 +65,8 @@ async def test_without_a_release_it_says_what_to_do(api):
 
 async def test_a_release_without_a_selector_takes_named_labels_only(api, registry, weights):
     release = make_release(selector=False)
-    registry.add_release(release)
-    registry.promote("default", release.id, force=True)
+    registry.releases.add(release)
+    registry.releases.promote("default", release.id, force=True)
     assert code(await api["submit"].post("/v1/jobs", json={"input": "x"}), 409) == "no_selector"
     assert (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).status_code == 202
 
@@ -203,10 +203,10 @@ async def test_feedback_becomes_a_row_of_the_data_set_feedback(api, release, wor
     assert code(await api["submit"].post(url, json={"label": "Fin/SA"}), 422) == "label_malformed"
     assert code(await api["submit"].post(url, json={"rating": 2}), 422) == "request_invalid"
     assert (await api["submit"].post(url, json={"rating": 1})).status_code == 200
-    row = registry.rows("default", "feedback")[0]
+    row = registry.datasets.rows("default", "feedback")[0]
     assert (row.input, row.output, row.label) == ("profits rose", "positive", "fin.sa")
     await api["submit"].post(url, json={"label": "fin.ha", "output": "yes", "rating": -1})
-    row = registry.rows("default", "feedback")[0]
+    row = registry.datasets.rows("default", "feedback")[0]
     assert (row.output, row.label) == ("yes", "fin.ha")
     assert (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]["label"] == "fin.ha"
 

@@ -47,7 +47,7 @@ def seed(settings):
     for digest in (*ADAPTERS.values(), SELECTOR):
         store.put(f"adapters/{digest}/adapter_model.safetensors", b"x")
     release = make_release()
-    registry.promote("default", registry.add_release(release), force=True)
+    registry.releases.promote("default", registry.releases.add(release), force=True)
     job = NewJob(
         id=new_job_id("default"),
         tenant_id="default",

@@ -9,7 +9,7 @@ from tests.integration.api.conftest import code, make_release
 
 def add(registry, **fields):
     release = make_release(**fields)
-    registry.add_release(release)
+    registry.releases.add(release)
     return release
 
 
@@ -70,7 +70,7 @@ async def test_jobs_accepted_while_releases_move_all_get_in_under_one_that_was_c
         current, ids = release.id, [release.id]
         for number in range(20):
             successor = add(registry, parent=current, made_by=str(number))
-            registry.promote("default", successor.id, force=True)
+            registry.releases.promote("default", successor.id, force=True)
             ids.append(current := successor.id)
         return ids
 
@@ -88,3 +88,15 @@ async def test_without_a_release_models_lists_what_is_known(api, ledger):
     ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
     assert [model["id"] for model in (await api["submit"].get("/v1/models")).json()["data"]] == ["tiny"]
     assert code(await api["submit"].get("/v1/releases/current"), 409) == "no_release"
+
+
+async def test_a_tenant_with_a_release_from_before_tenants_were_noted_is_noted_when_it_asks(api, registry, ledger):
+    theirs = make_release(tenant_id="other", selector=False)
+    ledger.redis.hset(LedgerKey.RELEASES.of("other"), theirs.id, theirs.model_dump_json())
+    ledger.redis.set(LedgerKey.RELEASE.of("other"), theirs.id)
+    assert registry.releases.tenants() == set()
+    models = (await api["other"].get("/v1/models")).json()["data"]
+    assert [model["id"] for model in models][1] == "auto"
+    assert registry.releases.tenants() == {"other"}
+    assert code(await api["submit"].get("/v1/releases/current"), 409) == "no_release"
+    assert registry.releases.tenants() == {"other"}

@@ -65,6 +65,6 @@ async def test_bad_input_is_refused(api, release):
 
 async def test_a_release_without_a_selector_selects_nothing(api, registry, weights):
     plain = make_release(selector=False)
-    registry.add_release(plain)
-    registry.promote("default", plain.id, force=True)
+    registry.releases.add(plain)
+    registry.releases.promote("default", plain.id, force=True)
     assert code(await api["submit"].post("/v1/select", json={"input": "x"}), 409) == "no_selector"

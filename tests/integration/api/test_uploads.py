@@ -43,7 +43,7 @@ async def test_an_adapter_is_stored_as_the_next_version_of_its_label(api, base, 
     body = answer.json()
     assert (body["ref"], body["base_model"], body["template"]) == ("fin.sa@1", "tiny", "plain")
     assert body["info"]["rank"] == 2
-    assert registry.has_weights(body["digest"])
+    assert registry.weights.has(body["digest"])
     again = await upload(api["train"], archive(), instruction="Is it good?", template="plain")
     assert again.json()["ref"] == "fin.sa@1"
     other = archive(weights=safetensors(lora_tensors(), fill=0.25))
@@ -58,7 +58,7 @@ async def test_an_adapter_is_stored_as_the_next_version_of_its_label(api, base, 
 async def test_a_digest_that_does_not_match_is_refused(api, base, registry):
     data = archive()
     assert code(await upload(api["train"], data, sha256="0" * 64), 422) == "adapter_digest_mismatch"
-    assert registry.adapters("default") == []
+    assert registry.adapters.list_all("default") == []
     by_archive = await upload(api["train"], data, sha256=hashlib.sha256(data).hexdigest())
     assert by_archive.status_code == 201
     assert (await upload(api["train"], data, sha256=by_archive.json()["digest"])).status_code == 201
@@ -79,7 +79,7 @@ async def test_a_digest_that_does_not_match_is_refused(api, base, registry):
 async def test_a_hostile_or_broken_archive_is_refused_and_nothing_is_kept(api, base, registry, data, expected):
     refusal = code(await upload(api["train"], data), 422)
     assert expected is None or refusal == expected
-    assert registry.adapters("default") == []
+    assert registry.adapters.list_all("default") == []
 
 
 async def test_what_comes_with_the_archive_is_checked(api, base):
@@ -110,7 +110,7 @@ async def test_rows_are_stored_once_and_found_by_id_and_name(api, registry):
     assert answer.status_code == 201
     body = answer.json()
     assert (body["rows"], body["labels"]) == (2, {"fin.sa": 1, "fin.ha": 1})
-    assert [row.input for row in registry.rows("default", body["id"])] == ["a", "b"]
+    assert [row.input for row in registry.datasets.rows("default", body["id"])] == ["a", "b"]
     form = await api["train"].post("/v1/datasets?name=demo", files={"file": ("rows.jsonl", ROWS)})
     assert form.json()["id"] == body["id"]
     for ref in (body["id"], "demo"):
@@ -137,7 +137,7 @@ async def test_malformed_rows_are_named_by_line_and_nothing_is_kept(api, registr
     answer = await api["train"].post("/v1/datasets?name=demo", content=data)
     assert code(answer, 422) == expected
     assert says in answer.json()["detail"]
-    assert registry.datasets("default") == []
+    assert registry.datasets.list_all("default") == []
 
 
 async def test_a_data_set_needs_a_good_name_and_a_file(api):

@@ -94,11 +94,12 @@ def clients(registry, store, ledger, settings, base_folder):
     """A trainer's clients; a data set for every label, and live workers for all groups."""
     store.ensure_bucket()
     for label in LABELS:
-        registry.add_dataset("t", label, [Row(**row) for row in rows(label, 24)])
+        registry.datasets.add("t", label, [Row(**row) for row in rows(label, 24)])
     ledger.do(calls.heartbeat("w", ["generate.bank", "generate.travel", "generate.base"], [], {}, 600))
     return TrainerClients(
         base_folder=base_folder,
         base_model=base_model_id(base_folder),
+        base_manifest="d" * 64,
         tokenizer=load_tokenizer(base_folder),
         registry=registry,
         store=store,
@@ -119,7 +120,7 @@ def add_adapter(clients, label, folder):
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     (folder / "adapter_model.safetensors").write_bytes(str(folder).encode())
     manifest = AdapterManifest(tenant_id="t", label=label, version=0, digest="", base_model=clients.base_model)
-    return clients.registry.add_adapter(folder, manifest)
+    return clients.registry.adapters.add(folder, manifest)
 
 
 def attempt_at(job, ledger):

@@ -48,7 +48,7 @@ def base_folder(real_folder):
 @pytest.fixture(autouse=True)
 def _datasets(clients):
     for label in [*OLD, NEW]:
-        clients.registry.add_dataset("t", label, read(label, "train")[:ROWS])
+        clients.registry.datasets.add("t", label, read(label, "train")[:ROWS])
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def release_of(run, jobs, clients):
     def make(**body):
         job = run(jobs.train(**{**JUDGED, "settings": SETTINGS, **body}))
         assert job.state is JobState.SUCCEEDED, job.error
-        return clients.registry.release("t", job.result["release"])
+        return clients.registry.releases.get("t", job.result["release"])
 
     return make
 
@@ -124,7 +124,9 @@ def test_an_adapter_of_every_method_learns_its_task(jobs, run, clients, method):
     job = run(jobs.train(kind="adapter.train", label="fin.sa", dataset="fin.sa", settings=settings))
     assert job.state is JobState.SUCCEEDED, job.error
     assert job.result["adapter_exact_match"] > job.result["base_exact_match"]
-    assert clients.registry.adapter("t", job.result["ref"]).info["method"] == ("lora" if method == "pissa" else method)
+    assert clients.registry.adapters.get("t", job.result["ref"]).info["method"] == (
+        "lora" if method == "pissa" else method
+    )
 
 
 @pytest.mark.parametrize("model", ["multi-task-lora", "moe-lora"])

@@ -41,7 +41,7 @@ def digests(registry, tmp_path):
         folder.mkdir()
         (folder / CONFIG_NAME).write_text(f'{{"name": "{name}"}}')
         (folder / WEIGHTS_NAME).write_bytes(name.encode() * 100)
-        found.append(registry.put_weights(folder))
+        found.append(registry.weights.put(folder))
     return found
 
 
@@ -52,7 +52,7 @@ def slow(store):
 
 @pytest.fixture
 def cache(slow, ledger, tmp_path):
-    fetch = Registry(ledger, slow, tmp_path / "cache").fetch_weights
+    fetch = Registry(ledger, slow, tmp_path / "cache").weights.fetch
     return DiskCache(fetch, tmp_path / "cache" / "adapters", max_bytes=1 << 20)
 
 
@@ -100,7 +100,7 @@ def test_a_full_disk_ends_it_and_a_store_that_is_away_does_not(cache, slow, dige
 
 def test_the_disk_cache_says_when_another_would_drive_one_out(slow, ledger, digests, tmp_path):
     slow.gate.set()
-    fetch = Registry(ledger, slow, tmp_path / "cache").fetch_weights
+    fetch = Registry(ledger, slow, tmp_path / "cache").weights.fetch
     small = DiskCache(fetch, tmp_path / "cache" / "adapters", max_bytes=150)
     assert not small.is_full
     small.fetch(digests[0])

@@ -52,9 +52,9 @@ def test_whatever_else_the_trainer_stores_waits_for_the_store(clients, jobs, awa
     waiting = replace(clients, store=away, store_patience_seconds=3600).waiting(held := HeldJob(job))
     held.stop("drain")  # otherwise this would take an hour
     with pytest.raises(Exception, match="was stopped"):
-        waiting.registry.put_rows("t", [Row(input="x")])
+        waiting.registry.datasets.put_rows("t", [Row(input="x")])
     with pytest.raises(Unavailable):
-        replace(clients, store=away).waiting(HeldJob(job)).registry.put_rows("t", [Row(input="x")])
+        replace(clients, store=away).waiting(HeldJob(job)).registry.datasets.put_rows("t", [Row(input="x")])
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def little_memory():
 
 def test_a_training_that_does_not_fit_in_memory_says_what_to_lower_and_the_trainer_goes_on(clients, jobs, run, request):
     text = "a long story " * 400
-    clients.registry.add_dataset("t", "long", [Row(input=f"{n} {text}", output="x") for n in range(256)])
+    clients.registry.datasets.add("t", "long", [Row(input=f"{n} {text}", output="x") for n in range(256)])
     body = {"kind": "adapter.train", "label": LABELS[0], "evaluate_rows": 0}
     settings = TRAINING["settings"] | {"batch_size": 256, "max_length": 4096}
     request.getfixturevalue("little_memory")
@@ -81,7 +81,7 @@ def test_a_training_that_does_not_fit_in_memory_says_what_to_lower_and_the_train
 
 def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_behind(clients, jobs, run, store):
     rows = [Row(input=f"row {n}", output="x", label=LABELS[n % 2]) for n in range(16)]
-    clients.registry.add_dataset("t", "mixed", rows)
+    clients.registry.datasets.add("t", "mixed", rows)
     body = {"kind": "adapter.train", "label": LABELS[0], "dataset": "mixed", "evaluate_rows": 0}
     job_id = jobs.train(**body)
     left = clients.work_dir / f"{job_id}-0"
@@ -111,7 +111,7 @@ def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(cl
 
 
 def test_a_data_set_with_few_rows_of_the_label_says_so(clients, jobs):
-    clients.registry.add_dataset("t", "few", [Row(input=str(n), label=LABELS[n > 2]) for n in range(9)])
+    clients.registry.datasets.add("t", "few", [Row(input=str(n), label=LABELS[n > 2]) for n in range(9)])
     job = jobs.take(jobs.train(kind="adapter.train", label=LABELS[0], dataset="few"))
     with pytest.raises(Invalid, match="3 rows that carry this label or none"):
         context_of(job, clients).rows("few", LABELS[0])
@@ -147,12 +147,12 @@ def test_a_trainer_killed_after_it_promoted_answers_with_the_release_it_made(cli
     job_id = jobs.train(**ADD)
     killed = jobs.lose_after(job_id, lambda job: run_kind(context_of(job, clients)))
     if not killed["promoted"]:  # the gate may hold a tiny random model back; a person promotes it
-        clients.registry.promote("t", killed["release"], force=True)
+        clients.registry.releases.promote("t", killed["release"], force=True)
     job = run(job_id)
     assert job.state is JobState.SUCCEEDED, job.error
     assert (job.result["release"], job.result["promoted"]) == (killed["release"], True)
     assert job.result["per_label"] == killed["per_label"]
-    assert len(clients.registry.releases("t")) == 2
+    assert len(clients.registry.releases.list_all("t")) == 2
 
 
 def test_a_resumed_attempt_works_on_what_the_first_one_began_with(clients, jobs, adapters, tmp_path):
@@ -193,31 +193,31 @@ def test_a_candidate_without_adapters_is_measured_and_updated_but_never_promoted
     assert job.result["promoted"] is False
     assert "without adapters of bank.accounts, bank.cards" in job.result["why"]
     with pytest.raises(Conflict, match="without adapters"):
-        clients.registry.promote("t", job.result["release"], force=True)
+        clients.registry.releases.promote("t", job.result["release"], force=True)
     added = run(jobs.train(**{**ADD, "promote": False, "missing_adapters": "allow"}, parent=job.result["release"]))
     assert added.state is JobState.SUCCEEDED, added.error
-    labels = clients.registry.release("t", added.result["release"]).labels
+    labels = clients.registry.releases.get("t", added.result["release"]).labels
     assert {label: entry.adapter for label, entry in labels.items()} == dict.fromkeys(LABELS, "")
 
 
 def test_a_candidate_that_may_lack_adapters_takes_those_there_are(clients, jobs, run, tmp_path):
     digest = add_adapter(clients, "bank.cards", tmp_path / "cards").digest
     job = run(jobs.train(**{**SELECTOR, "selector": "light", "missing_adapters": "allow"}))
-    labels = clients.registry.release("t", job.result["release"]).labels
+    labels = clients.registry.releases.get("t", job.result["release"]).labels
     assert (labels["bank.cards"].adapter, labels["bank.accounts"].adapter) == (digest, "")
 
 
 def test_labels_are_added_to_the_release_that_the_job_names(clients, jobs, first):
-    old = clients.registry.release("t", first.result["release"])
-    newer = clients.registry.add_release(old.model_copy(update={"parent": old.id, "made_by": "somebody"}))
-    clients.registry.promote("t", newer)
+    old = clients.registry.releases.get("t", first.result["release"])
+    newer = clients.registry.releases.add(old.model_copy(update={"parent": old.id, "made_by": "somebody"}))
+    clients.registry.releases.promote("t", newer)
     job = jobs.take(jobs.train(**ADD, parent=old.id))
     assert plan(clients, job).parent == old
 
 
 def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(clients, jobs, run, first):
     again = run(jobs.train(**{**SELECTOR, "min_accuracy": 1}))
-    release = clients.registry.release("t", again.result["release"])
+    release = clients.registry.releases.get("t", again.result["release"])
     assert release.parent == first.result["release"]
     assert release.report["before"] == first.result["per_label"]  # the same rows, the same selector
     assert set(release.report["parts"]) == {"llm", "light", "cascade"}
@@ -227,9 +227,9 @@ def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(clie
 @pytest.mark.parametrize(("max_loss", "passes"), [(0.05, False), (0.15, True)])
 def test_a_job_says_how_much_a_kept_label_may_lose(clients, jobs, run, first, max_loss, passes):
     made = run(jobs.train(**{**ADD, "promote": False})).result["per_label"]
-    old = clients.registry.release("t", first.result["release"])
+    old = clients.registry.releases.get("t", first.result["release"])
     better = {"per_label": {label: accuracy + 0.1 for label, accuracy in made.items() if label in old.labels}}
-    parent = clients.registry.add_release(old.model_copy(update={"report": better}))
+    parent = clients.registry.releases.add(old.model_copy(update={"report": better}))
     job = run(jobs.train(**{**ADD, "promote": False, "parent": parent, "max_loss": max_loss}))
     assert job.result["per_label"] == made
     assert job.result["verdict"]["passed"] is passes
@@ -248,7 +248,7 @@ def test_the_language_model_answers_as_the_job_asks_and_a_grown_selector_as_befo
     grown = run(jobs.train(**{**ADD, "promote": False}, parent=made.result["release"]))
 
     for job in (made, grown):
-        weights = clients.registry.fetch_weights(clients.registry.release("t", job.result["release"]).selector.llm)
+        weights = clients.registry.weights.fetch(clients.registry.releases.get("t", job.result["release"]).selector.llm)
         assert has_head(weights) is has
     assert len(grown.result["per_label"]) == 3
 
@@ -267,7 +267,7 @@ def test_what_is_wrong_with_the_data_is_told_before_the_training_and_kept_in_the
     same = [Row(input=text, output="Yes") for text in ("both", "Both ", "\u200b", *"abcdef")]
     other = [Row(input=text, output=text) for text in ("both", *"ghijkl")]
     for label, own in ((LABELS[0], same), (LABELS[1], other)):
-        clients.registry.add_dataset("t", label, own)
+        clients.registry.datasets.add("t", label, own)
 
     job = run(jobs.train(**SELECTOR))
 
@@ -277,14 +277,14 @@ def test_what_is_wrong_with_the_data_is_told_before_the_training_and_kept_in_the
     assert f"{LABELS[0]}: all 9 rows have the answer 'Yes'; this task cannot be learnt" in warnings
     assert warnings[-1] == f"1 text stands under both {LABELS[0]} and {LABELS[1]}; no selector can tell them apart"
     assert [heard["warnings"] for heard in told(ledger, job.id, "data_selected")] == [warnings]
-    report = clients.registry.release("t", job.result["release"]).report
+    report = clients.registry.releases.get("t", job.result["release"]).report
     assert report["data"]["overlaps"][0]["texts"] == 1
     assert report["data"]["labels"][LABELS[0]]["rows"] == 9
 
 
 def test_a_new_label_that_shares_texts_with_an_old_one_says_so(clients, jobs, run, first):
-    old = clients.registry.rows("t", LABELS[0])
-    clients.registry.add_dataset("t", "travel.trips", [*clients.registry.rows("t", "travel.trips"), *old[:3]])
+    old = clients.registry.datasets.rows("t", LABELS[0])
+    clients.registry.datasets.add("t", "travel.trips", [*clients.registry.datasets.rows("t", "travel.trips"), *old[:3]])
 
     warnings = run(jobs.train(**{**ADD, "promote": False})).result["warnings"]
 
@@ -292,13 +292,13 @@ def test_a_new_label_that_shares_texts_with_an_old_one_says_so(clients, jobs, ru
 
 
 def test_a_data_set_whose_inputs_are_all_empty_is_refused(clients, jobs, run, adapters):
-    clients.registry.add_dataset("t", LABELS[0], [Row(input="\u200b" * n) for n in range(1, 9)])
+    clients.registry.datasets.add("t", LABELS[0], [Row(input="\u200b" * n) for n in range(1, 9)])
 
     assert run(jobs.train(**SELECTOR)).error["code"] == "inputs_empty"
 
 
 def test_an_adapters_rows_with_one_answer_alone_are_named(clients, jobs, run, ledger):
-    clients.registry.add_dataset("t", "yes", [Row(input=f"row {n}", output="Yes") for n in range(12)])
+    clients.registry.datasets.add("t", "yes", [Row(input=f"row {n}", output="Yes") for n in range(12)])
 
     job = run(jobs.train(kind="adapter.train", label="bank.cards", dataset="yes", evaluate_rows=0))
 
@@ -321,7 +321,7 @@ def test_a_job_chooses_its_embedder_distance_and_clustering(clients, jobs, run, 
 
     job = run(jobs.train(**SELECTOR, selection=selection))
 
-    report = clients.registry.release("t", job.result["release"]).report
+    report = clients.registry.releases.get("t", job.result["release"]).report
     assert [counts["chosen"] for counts in report["data"]["labels"].values()] == [5, 5]
     assert report["warnings"] == []
 

@@ -33,7 +33,7 @@ def parent(run, jobs, adapters, clients):
             jobs.train(**{**SELECTOR, "labels": {label: label for label in LABELS}, "promote": False}, **settings)
         )
         assert job.state is JobState.SUCCEEDED, job.error
-        return clients.registry.release("t", job.result["release"])
+        return clients.registry.releases.get("t", job.result["release"])
 
     return make
 
@@ -45,7 +45,7 @@ def update(run, jobs, clients):
     def to_end(parent, **body):
         job = run(jobs.train(**body, parent=parent.id))
         assert job.state is JobState.SUCCEEDED, job.error
-        return job, clients.registry.release("t", job.result["release"])
+        return job, clients.registry.releases.get("t", job.result["release"])
 
     return to_end
 
@@ -58,7 +58,7 @@ def plan(clients, jobs, parent, **body):
 
 
 def stored(clients, keys, label):
-    return clients.registry.get_rows(keys[label])
+    return clients.registry.datasets.get_rows(keys[label])
 
 
 def told(ledger, job_id):
@@ -87,10 +87,10 @@ def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_f
     assert set(new.selector.labels) == set(new.representation) == set(new.validation) == {*KEPT, BACKGROUND}
     assert new.selector.kind == old.selector.kind
     if new.selector.light:
-        light = LightSelector.load(clients.registry.fetch_light(new.selector.light))
+        light = LightSelector.load(clients.registry.weights.fetch_light(new.selector.light))
         assert GONE not in light.labels
     if new.selector.llm:
-        folder = clients.registry.fetch_weights(new.selector.llm)
+        folder = clients.registry.weights.fetch(new.selector.llm)
         assert has_head(folder) is (asked.get("readout") == "head")
         assert not has_head(folder) or head_rows(folder) == 3
     assert {row.label for row in stored(clients, new.representation, BACKGROUND)} == {GONE}
@@ -98,7 +98,7 @@ def test_a_deleted_label_leaves_every_part_and_its_texts_are_background_with_a_f
     assert fate["n"] == len(stored(clients, old.validation, GONE))
     assert fate["rejected"] + sum(fate["taken"].values()) == pytest.approx(1)
     assert set(fate["taken"]) <= set(KEPT)
-    assert clients.registry.release("t", old.id) == old
+    assert clients.registry.releases.get("t", old.id) == old
 
 
 def test_forgotten_texts_are_no_background_but_their_fate_is_told(clients, parent, update):
@@ -112,16 +112,16 @@ def test_texts_that_a_kept_label_has_are_no_background_and_without_any_there_is_
 ):
     old = parent(selector="light")
     texts = [row.input for row in stored(clients, old.representation, GONE)]
-    shared = clients.registry.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
+    shared = clients.registry.datasets.put_rows("t", [Row(input=text, label=KEPT[0]) for text in texts])
     overlapping = old.model_copy(update={"representation": {**old.representation, KEPT[0]: shared}})
-    clients.registry.add_release(overlapping)
+    clients.registry.releases.add(overlapping)
 
     _, new = update(overlapping, **DELETE)
     assert set(new.selector.labels) == set(new.validation) == set(KEPT)
     alike = overlapping.model_copy(
         update={"representation": dict.fromkeys(LABELS, shared)}  # nothing is left that could be background
     )
-    clients.registry.add_release(alike)
+    clients.registry.releases.add(alike)
     job = run(jobs.train(**{**DELETE, "labels": [GONE, KEPT[1]], "parent": alike.id}))
     assert job.error["code"] == "labels_too_few"
 
@@ -165,11 +165,11 @@ def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_d
     old = parent(selector="light", selection={"rows_per_label": 10})
     accuracy = dict(zip(LABELS, (0.4, 0.92, 1.0), strict=True))
     judged = old.model_copy(update={"report": {"per_label": accuracy}})
-    clients.registry.add_release(judged)
+    clients.registry.releases.add(judged)
     hard, between, easy = LABELS
     planned = plan(clients, jobs, judged, **BALANCE)
     assert (planned.data.notes["easy"], list(planned.data.notes["hard"])) == ([easy], [hard])
-    clients.registry.add_dataset("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
+    clients.registry.datasets.add("t", "more", [Row(**row) for row in rows(between, 30, seed=1)])
     job, new = update(judged, **BALANCE, labels={between: "more"})
     assert (job.result["easy"], job.result["hard"]) == ([easy], {between: 30})
     assert new.datasets == {**old.datasets, between: "more"}
@@ -181,7 +181,7 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
 ):
     old = parent(selector="llm", readout="head")
     beyond = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 2.0)}})  # no ratio can hold
-    clients.registry.add_release(beyond)
+    clients.registry.releases.add(beyond)
     body = {**DELETE, "retention": "auto", "parent": beyond.id}
     job_id = jobs.train(**body)
 
@@ -215,8 +215,8 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
     assert job.result["retention"] == least["retention"]
     assert not job.result["verdict"]["passed"]
     whole = run(jobs.train(**body))
-    assert clients.registry.release("t", whole.result["release"]).selector == (
-        clients.registry.release("t", job.result["release"]).selector
+    assert clients.registry.releases.get("t", whole.result["release"]).selector == (
+        clients.registry.releases.get("t", job.result["release"]).selector
     )
     assert clients.store.keys(f"checkpoints/{job_id}/") == []
 
@@ -224,7 +224,7 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
 def test_auto_stops_at_the_first_ratio_that_holds(clients, parent, update):
     old = parent(selector="llm", readout="head")
     low = old.model_copy(update={"report": {"per_label": dict.fromkeys(LABELS, 0.0)}})
-    clients.registry.add_release(low)
+    clients.registry.releases.add(low)
     job, _ = update(low, **DELETE, retention="auto")
     assert (job.result["retention"], len(job.result["curve"])) == (0.0, 1)
 
@@ -243,7 +243,7 @@ def test_an_update_that_cannot_be_publishes_nothing(clients, jobs, run, parent, 
     old = parent(selector="light")
     job = run(jobs.train(**{**DELETE, **body, "parent": old.id}))
     assert (job.state, job.error["code"]) == (JobState.FAILED, code)
-    assert clients.registry.releases("t") == [old]
+    assert clients.registry.releases.list_all("t") == [old]
 
 
 def test_an_update_needs_rows_to_start_from(clients, jobs, run, parent):
@@ -251,6 +251,6 @@ def test_an_update_needs_rows_to_start_from(clients, jobs, run, parent):
     bare = old.model_copy(update={"representation": {}, "datasets": {}})
     unnamed = old.model_copy(update={"datasets": {}})
     for release, body, code in ((bare, DELETE, "representation_missing"), (unnamed, BALANCE, "dataset_missing")):
-        clients.registry.add_release(release)
+        clients.registry.releases.add(release)
         job = run(jobs.train(**{**body, "parent": release.id, **({} if body is DELETE else {"hard": [GONE]})}))
         assert job.error["code"] == code

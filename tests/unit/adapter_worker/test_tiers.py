@@ -30,6 +30,18 @@ def test_a_thousand_adapters_load_no_more_than_there_is_room_for():
     assert (len(todo.load), todo.unload) == (32, [])
 
 
+def test_the_current_releases_of_all_tenants_come_before_any_parent():
+    tenant_a, tenant_b, parent_of_a = release("a1"), release("b1", "b2"), release("a0")
+    assert changes([tenant_a, tenant_b, parent_of_a], ["d"], set(), room=3) == (["a1", "b1", "b2"], [])
+
+
+def test_what_another_tenant_uses_stays():
+    assert changes([release("new"), release("b1"), release("old")], ["d"], {"old", "b1", "gone"}, room=8) == (
+        ["new"],
+        ["gone"],
+    )
+
+
 class Store:
     """Writes an adapter of 100 bytes, as the registry's download does."""
 

@@ -38,7 +38,7 @@ class Weights:
     def __init__(self, root):
         self.root = root
 
-    def fetch_weights(self, digest):
+    def fetch(self, digest):
         return self.root / digest
 
     def fetch_light(self, digest):
@@ -117,7 +117,7 @@ def test_the_selector_says_of_a_text_what_the_batched_one_says(
 ):
     monkeypatch.setattr("shared.model.scoring.computes_bfloat16", lambda device: False)
     scorer = load_scorer(
-        tiny_folder, weights.fetch_weights(form), tiny_tokenizer, LABELS, max_tokens=MAX_PROMPT, dtype="float32"
+        tiny_folder, weights.fetch(form), tiny_tokenizer, LABELS, max_tokens=MAX_PROMPT, dtype="float32"
     )
     expected = np.exp(scorer.score(TEXTS))
     reference = served(selector(llm=form))
@@ -145,7 +145,7 @@ def test_each_answer_is_that_of_its_adapter_alone_whatever_came_before(tiny_fold
         entry: alone(
             tiny_folder,
             tiny_tokenizer,
-            entry and weights.fetch_weights(entry.adapter),
+            entry and weights.fetch(entry.adapter),
             adapter_prompt("plain", entry.instruction, TEXTS[0])
             if entry
             else adapter_prompt("chatml", BASE_INSTRUCTION, TEXTS[0]),

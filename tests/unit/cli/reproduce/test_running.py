@@ -58,13 +58,11 @@ class Releases:
 
     def __init__(self, *ids):
         self._ids = ids
+        self.releases = self.adapters = self
 
-    def release(self, tenant_id, release_id):
-        if release_id not in self._ids:
+    def get(self, tenant_id, name):
+        if name not in self._ids:
             raise NotFound("release_not_found", "no such release")
-
-    def adapter(self, tenant_id, digest):
-        self.release(tenant_id, digest)
 
 
 @pytest.fixture

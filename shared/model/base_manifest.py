@@ -1,0 +1,73 @@
+"""The manifest of a base model, read off its folder without loading the weights."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.adapter_files import BaseShapes
+from shared.adapter_files.tensors import read_header
+from shared.contracts.manifests import BaseModelManifest, utc_now
+from shared.errors import Invalid
+from shared.model.base import base_model_id, load_tokenizer
+from shared.model.tokens import end_token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def base_manifest(folder: Path, name: str) -> BaseModelManifest:
+    """Return the manifest of the model in `folder`, which its operator calls `name`.
+
+    A name that is a path is shortened to its last part. Raises `Invalid` for a folder that holds no model.
+    """
+    config, tokenizer = _config(folder), load_tokenizer(folder)
+    return BaseModelManifest(
+        id=base_model_id(folder),
+        name=Path(name).name if Path(name).expanduser().is_dir() else name,
+        architecture=next(iter(config.architectures or []), ""),
+        shapes=dict(BaseShapes.from_folder(folder).modules),
+        context_length=int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0),
+        chat_template=chat_template_digest(tokenizer),
+        end_tokens=tuple(sorted(end_token_ids(tokenizer))),
+        vocabulary=vocabulary_digest(tokenizer),
+        dtype=stored_dtype(folder),
+        created_at=utc_now(),
+    )
+
+
+def _config(folder: Path) -> "PreTrainedConfig":
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
+
+
+def chat_template_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return the SHA-256 of the chat template's text, of all of them as JSON where there are several, or nothing."""
+    template = tokenizer.chat_template
+    if not template:
+        return ""
+    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def vocabulary_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return the SHA-256 over the vocabulary: JSON lines `[id, token]` in the order of ids, added tokens included."""
+    digest = hashlib.sha256()
+    for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])):
+        digest.update(f"{json.dumps([number, token])}\n".encode())
+    return digest.hexdigest()
+
+
+def stored_dtype(folder: Path) -> str:
+    """Return the type that most tensors of the weight files have, by its name in torch."""
+    files = sorted(folder.glob("*.safetensors"))
+    counts = Counter(span.dtype for file in files for span in read_header(file, "base_model_invalid").values())
+    (dtype, _), *_ = counts.most_common(1)
+    return _DTYPES.get(dtype, dtype.lower())

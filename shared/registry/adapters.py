@@ -1,0 +1,61 @@
+"""Adapters: versions of a label, each of which names its weights by their digest."""
+
+from pathlib import Path
+
+from redis import Redis
+
+from shared.contracts.manifests import AdapterManifest
+from shared.errors import Invalid, NotFound
+from shared.ledger.keys import LedgerKey
+from shared.registry.records import Records
+from shared.registry.weights import Weights
+
+
+class Adapters:
+    """The adapters of every tenant; a version never changes."""
+
+    def __init__(self, redis: Redis, records: Records[AdapterManifest], weights: Weights) -> None:
+        self._redis = redis
+        self._records = records
+        self._weights = weights
+
+    def add(self, folder: Path, manifest: AdapterManifest) -> AdapterManifest:
+        """Store weights and give them the label's next version; the same weights again answer the version they have."""
+        digest = self._weights.put(folder)
+        for known in self._records.matching(manifest.tenant_id, "digest", digest):
+            if _use(known) == _use(manifest):
+                return known
+        version = int(self._redis.hincrby(LedgerKey.VERSIONS.of(manifest.tenant_id), manifest.label, 1))
+        manifest = manifest.model_copy(update={"digest": digest, "version": version})
+        self._records.add(manifest.tenant_id, manifest.ref, manifest)
+        return manifest
+
+    def list_all(self, tenant_id: str, label: str = "") -> list[AdapterManifest]:
+        """All versions, of one label or of all, ordered by label and version."""
+        records = self._records
+        found = records.matching(tenant_id, "label", label) if label else records.list_all(tenant_id)
+        return sorted(found, key=lambda manifest: (manifest.label, manifest.version))
+
+    def get(self, tenant_id: str, ref: str) -> AdapterManifest:
+        """One adapter by `label@n`, by label (the newest version) or by digest; raises `NotFound`."""
+        if "@" in ref:
+            found = self._records.get(tenant_id, ref)
+        else:  # a label has a dot, a digest has none
+            found = self._records.newest(tenant_id, "label" if "." in ref else "digest", ref)
+        if found is None:
+            raise NotFound("adapter_not_found", f"no adapter {ref!r}; `signalbox adapters list` shows what there is")
+        return found
+
+
+def _use(manifest: AdapterManifest) -> tuple[str, str, str]:
+    """What makes the same weights another version."""
+    return manifest.label, manifest.template, manifest.instruction
+
+
+def check_same_base(manifest: AdapterManifest, base_model: str) -> None:
+    """Raise `Invalid` where an adapter was made for another base model."""
+    if manifest.base_model != base_model:
+        raise Invalid(
+            "adapter_base_mismatch",
+            f"adapter {manifest.ref} belongs to base model {manifest.base_model}, not to {base_model}; train it anew",
+        )

@@ -1,0 +1,91 @@
+"""Base models: manifests by pin and digest, and the one that is served."""
+
+import threading
+
+import structlog
+from redis import Redis, RedisError
+
+from shared.contracts.manifests import BaseModelManifest, Release
+from shared.errors import NotFound, SignalboxError
+from shared.ledger.keys import LedgerKey
+from shared.registry.store import ObjectStore
+
+log = structlog.get_logger()
+_FOLDER = "base/"
+
+
+class BaseModels:
+    """The base models that were ever served here; manifests with the same pin and other contents are its versions."""
+
+    def __init__(self, redis: Redis, store: ObjectStore) -> None:
+        self._redis = redis
+        self._store = store
+
+    def publish(self, manifest: BaseModelManifest) -> None:
+        """Store a manifest where it is new, and say that this base model is served: uploads are checked against it."""
+        stored = manifest.model_dump_json().encode()
+        # The pin's own key is what was stored before manifests had versions; shapes are the same in all of them.
+        for key in (_version_key(manifest.id, manifest.digest), _pin_key(manifest.id)):
+            if not self._store.exists(key):
+                self._store.put(key, stored)
+        self._redis.set(LedgerKey.BASE_MODEL, manifest.id)
+
+    def publish_with_retries(self, manifest: BaseModelManifest, retry_seconds: float) -> None:
+        """Publish; where store or ledger is away this goes on in the background until it is done."""
+
+        def is_published() -> bool:
+            try:
+                self.publish(manifest)
+            except (SignalboxError, RedisError) as error:
+                log.warning("base_model_not_published", error=str(error))
+                return False
+            return True
+
+        def publish() -> None:
+            while not is_published():
+                threading.Event().wait(retry_seconds)
+
+        if not is_published():
+            threading.Thread(target=publish, name="publish-base-model", daemon=True).start()
+
+    def get(self, model_id: str, digest: str = "") -> BaseModelManifest:
+        """The manifest of a pin, one version of it where a digest is named; raises `NotFound`, `Unavailable`."""
+        key = _version_key(model_id, digest) if digest else _pin_key(model_id)
+        try:
+            return BaseModelManifest.model_validate_json(self._store.get(key))
+        except NotFound as error:
+            named = f"{model_id} {digest[:12]}".strip()
+            raise NotFound("base_model_not_found", f"no worker or trainer has published base model {named}") from error
+
+    def versions(self, model_id: str) -> list[BaseModelManifest]:
+        """All manifests of a pin, oldest first; empty for one that was published before manifests had versions."""
+        found = [self._store.get(key) for key in self._store.keys(f"{_FOLDER}{model_id}/")]
+        return sorted(map(BaseModelManifest.model_validate_json, found), key=lambda manifest: manifest.created_at)
+
+    def ids(self) -> list[str]:
+        """The pins of all base models."""
+        names = (key.removeprefix(_FOLDER) for key in self._store.keys(_FOLDER))
+        return sorted(name.removesuffix(".json") for name in names if "/" not in name)
+
+
+def warn_of_other_base(release: Release, served: BaseModelManifest) -> None:
+    """Log one warning where a release was made for another base model than this process serves."""
+    if release.base_model == served.id and release.base_manifest in ("", served.digest):
+        return
+    log.warning(
+        "release_of_other_base_model",
+        release=release.id,
+        tenant_id=release.tenant_id,
+        made_for=release.base_model,
+        made_for_manifest=release.base_manifest,
+        serves=served.id,
+        serves_manifest=served.digest,
+    )
+
+
+def _pin_key(model_id: str) -> str:
+    return f"{_FOLDER}{model_id}.json"
+
+
+def _version_key(model_id: str, digest: str) -> str:
+    return f"{_FOLDER}{model_id}/{digest}.json"

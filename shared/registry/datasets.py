@@ -1,0 +1,85 @@
+"""Data sets: rows under the digest of their content, and the names that mean them."""
+
+from collections import Counter
+
+from redis import Redis
+
+from shared.contracts.manifests import DatasetManifest
+from shared.contracts.rows import Row, dataset_id, dump_rows, parse_rows
+from shared.errors import NotFound
+from shared.ledger.keys import LedgerKey
+from shared.registry.records import Records
+from shared.registry.store import ObjectStore
+
+FEEDBACK_DATASET = "feedback"
+
+
+class Datasets:
+    """The data sets of every tenant, and the rows that belong to its releases."""
+
+    def __init__(self, redis: Redis, records: Records[DatasetManifest], store: ObjectStore) -> None:
+        self._redis = redis
+        self._records = records
+        self._store = store
+
+    def add(self, tenant_id: str, name: str, rows: list[Row]) -> DatasetManifest:
+        """Store rows under the id of their content, and let the name mean them from now on."""
+        data = dump_rows(rows)
+        manifest = DatasetManifest(
+            tenant_id=tenant_id,
+            id=dataset_id(data),
+            name=name,
+            rows=len(rows),
+            labels=dict(Counter(row.label for row in rows if row.label)),
+            size_bytes=len(data),
+        )
+        self._store.put(_rows_key(manifest), data)
+        known = self._records.newest(tenant_id, "name", name)
+        if known and known.id == manifest.id:
+            return known
+        entry = f"{manifest.id}:{name}:{manifest.created_at}"  # of its own: manifests are never overwritten
+        self._records.add(tenant_id, entry, manifest)
+        return manifest
+
+    def list_all(self, tenant_id: str) -> list[DatasetManifest]:
+        """All data sets, oldest first."""
+        return sorted(self._records.list_all(tenant_id), key=lambda manifest: manifest.created_at)
+
+    def get(self, tenant_id: str, ref: str) -> DatasetManifest:
+        """One data set by id, or the newest of a name; raises `NotFound`.
+
+        `feedback` is made of what users answered to the results of their jobs.
+        """
+        if ref == FEEDBACK_DATASET:
+            return self._feedback(tenant_id)
+        found = self._records.newest(tenant_id, "id", ref) or self._records.newest(tenant_id, "name", ref)
+        if found is None:
+            raise NotFound("dataset_not_found", f"no data set {ref!r}; `signalbox datasets list` shows what there is")
+        return found
+
+    def rows(self, tenant_id: str, ref: str) -> list[Row]:
+        """The rows of a data set; raises `NotFound`, `Unavailable`."""
+        return parse_rows(self._store.get(_rows_key(self.get(tenant_id, ref))))
+
+    def put_rows(self, tenant_id: str, rows: list[Row]) -> str:
+        """Store rows that belong to a release (a representation or validation set); answers their key."""
+        data = dump_rows(rows)
+        key = f"tenants/{tenant_id}/sets/{dataset_id(data)}.jsonl"
+        self._store.put(key, data)
+        return key
+
+    def get_rows(self, key: str) -> list[Row]:
+        """Read what `put_rows` stored."""
+        return parse_rows(self._store.get(key))
+
+    def _feedback(self, tenant_id: str) -> DatasetManifest:
+        feedback = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
+        rows = [Row.model_validate_json(feedback[job_id]) for job_id in sorted(feedback)]
+        rows = [row for row in rows if row.label or row.output]  # a bad rating alone says nothing to learn from
+        if not rows:
+            raise NotFound("dataset_not_found", "no feedback has a label or an output; POST /v1/jobs/{id}/feedback")
+        return self.add(tenant_id, FEEDBACK_DATASET, rows)
+
+
+def _rows_key(manifest: DatasetManifest) -> str:
+    return f"tenants/{manifest.tenant_id}/datasets/{manifest.id}.jsonl"

@@ -1,0 +1,190 @@
+"""Worker and selector take the releases of every tenant, as they are promoted."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.adapter_worker import app as adapter_worker
+from services.adapter_worker.adapters.prefetch import Prefetcher
+from services.adapter_worker.engine.echo import EchoEngine
+from services.selector import app as selector
+from services.selector.scoring.batcher import Batcher
+from services.trainer.training.light import fit_light
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.contracts.manifests import BaseModelManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.ledger.keys import LedgerKey
+from shared.model.base import base_model_id
+from shared.names import DEFAULT_TENANT
+from shared.worker.service import Service
+from tests.e2e.conftest import eventually
+
+LABELS = ("bank.accounts", "bank.cards")
+BASE = BaseModelManifest(id="tiny", shapes={})
+VERDICT = Verdict(passed=True, reasons=())
+
+
+@pytest.fixture
+def promote(registry, store, tmp_path):
+    """Make and promote a release of a tenant, with two adapters and a selector of its own."""
+    store.ensure_bucket()
+
+    def weights(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / CONFIG_NAME).write_text(f'{{"name": "{name}"}}')
+        (folder / WEIGHTS_NAME).write_bytes(name.encode())
+        return registry.weights.put(folder)
+
+    def entry(label, name):
+        return ReleaseLabel(
+            adapter=weights(f"{name}-{label}"), ref=f"{label}@1", group="bank", template="chatml", instruction=""
+        )
+
+    def make(tenant_id, number=1, **fields):
+        name = f"{tenant_id}-{number}"
+        texts = {label: [f"{label} {name} {n}" for n in range(4)] for label in LABELS}
+        light = registry.weights.put_light(fit_light(texts).save(tmp_path / f"{name}.safetensors"))
+        release = Release(
+            tenant_id=tenant_id,
+            labels={label: entry(label, name) for label in LABELS},
+            selector=ReleaseSelector(light=light, llm=weights(name), labels=LABELS),
+            verdict=VERDICT,
+            **{"base_model": "tiny", **fields},
+        )
+        registry.releases.promote(tenant_id, registry.releases.add(release), force=True)
+        return release
+
+    return make
+
+
+@pytest.fixture
+def service(settings):
+    quick = settings.model_copy(update={"pointer_poll_seconds": 0.1, "adapter_slots": 6})
+    return Service(quick, "test", ["generate.bank"], concurrency=1)
+
+
+def adapters_of(*releases):
+    return {entry.adapter for release in releases for entry in release.labels.values()}
+
+
+@pytest.fixture
+def worker(service):
+    """An adapter worker's engine, and what follows releases for it."""
+    watches = []
+
+    def start(base=None):
+        engine, fetch = EchoEngine(), service.registry.weights.fetch
+        ahead = Prefetcher(fetch, is_busy=lambda: False, is_full=lambda: False)
+        watches.append(adapter_worker.follow_releases(service, engine, ["bank"], fetch, ahead, base))
+        return engine
+
+    yield start
+    for watch in watches:
+        watch.stop()
+
+
+def test_a_worker_has_the_adapters_of_all_tenants_and_takes_each_promotion(service, worker, promote):
+    own, other = promote(DEFAULT_TENANT), promote("b")
+    engine = worker()
+    assert engine.resident == adapters_of(own, other)
+    assert service.info["release"] == own.id
+    assert service.info["releases"] == {DEFAULT_TENANT: own.id, "b": other.id}
+    next_of_b = promote("b", 2, parent=other.id)
+    eventually(lambda: service.info["releases"]["b"] == next_of_b.id, "the promotion of another tenant is taken")
+    assert engine.resident == adapters_of(own, next_of_b, other)  # the parent's, for jobs in flight
+    assert service.info["release"] == own.id
+    third = promote("c")  # had no release when the worker started
+    eventually(lambda: service.info["releases"].get("c") == third.id, "a tenant's first release is taken")
+
+
+def test_where_room_is_scarce_current_releases_come_before_parents(service, worker, promote):
+    old = promote(DEFAULT_TENANT)
+    own, other, third = promote(DEFAULT_TENANT, 2, parent=old.id), promote("b"), promote("c")
+    assert worker().resident == adapters_of(own, other, third)
+
+
+def test_a_tenant_whose_parent_is_lost_keeps_no_other_from_its_adapters(ledger, worker, promote):
+    old = promote("b")
+    other, own = promote("b", 2, parent=old.id), promote(DEFAULT_TENANT)
+    ledger.redis.hdel(LedgerKey.RELEASES.of("b"), old.id)
+    assert worker().resident == adapters_of(own, other)
+
+
+def warnings(logs):
+    return [entry["release"] for entry in logs if entry["event"] == "release_of_other_base_model"]
+
+
+def test_a_release_made_for_another_base_model_is_named_once_and_taken(worker, promote):
+    promote(DEFAULT_TENANT)
+    strange = promote("b", base_model="another")
+    newer = promote("c", base_manifest="f" * 64)
+    promote("d", base_manifest=BASE.digest)
+    with capture_logs() as logs:
+        engine = worker(BASE)
+        eventually(lambda: len(engine.resident) == 6, "as many as there is room for")
+    assert warnings(logs) == [strange.id, newer.id]
+
+
+class Scores:
+    """Stands where the language model would: keeps which selectors it was loaded for."""
+
+    def __init__(self, base=None):
+        self.loaded = []
+        self.base = base
+
+    def score_many(self, chosen, texts):
+        self.loaded.append(chosen)
+        return [[0.0] * len(chosen.labels) for _ in texts]
+
+
+@pytest.fixture
+def selecting(service):
+    """A selector that follows releases: what its language models were loaded for, and what it had fetched before."""
+    watches = []
+
+    def start(manifest=None):
+        scores, fetched = Scores(), []
+        base = selector.ServedBase(service)
+        base.manifest = manifest
+        batcher = Batcher(scores.score_many, max_batch=1, max_wait_ms=0)
+        watches.append(selector.follow_releases(service, fetched.append, batcher, base))
+        return scores.loaded, fetched
+
+    yield start
+    for watch in watches:
+        watch.stop()
+
+
+def test_a_selector_takes_the_promotion_of_any_tenant(service, selecting, promote):
+    own, other = promote(DEFAULT_TENANT), promote("b")
+    loaded, fetched = selecting()
+    assert loaded == fetched == [own.selector, other.selector]
+    next_of_b = promote("b", 2, parent=other.id)
+    eventually(lambda: next_of_b.selector in loaded, "the promotion of another tenant is taken")
+    assert service.info["releases"] == {DEFAULT_TENANT: own.id, "b": next_of_b.id}
+    assert service.info["release"] == own.id
+
+
+def test_a_selector_loads_what_few_tenants_need_and_has_the_rest_on_the_disk(service, selecting, promote):
+    found = [promote(tenant_id).selector for tenant_id in (DEFAULT_TENANT, "a", "b", "c")]
+    loaded, prefetched = selecting()
+    assert loaded == prefetched == found[: selector.WARM_TENANTS]
+    for cold in found[selector.WARM_TENANTS :]:
+        assert (service.settings.cache_dir / "adapters" / cold.llm).is_dir()
+        assert (service.settings.cache_dir / "light" / f"{cold.light}.safetensors").is_file()
+
+
+def test_a_selector_says_which_base_model_it_serves_once_it_needs_one(service, tiny_folder):
+    service.settings = service.settings.model_copy(update={"base_model": str(tiny_folder)})
+    base = selector.ServedBase(service)
+    assert "base_model" not in service.info
+    assert base.folder() == tiny_folder
+    assert service.info["base_model"] == base.manifest.id == base_model_id(tiny_folder)
+    assert service.info["base_manifest"] == base.manifest.digest
+
+
+def test_a_selector_names_a_release_made_for_another_base_model(selecting, promote):
+    promote(DEFAULT_TENANT)
+    strange = promote("b", base_model="another")
+    with capture_logs() as logs:
+        selecting(BASE)
+    assert warnings(logs) == [strange.id]
