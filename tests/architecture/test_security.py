@@ -11,11 +11,11 @@ from shared.queue.celery import make_celery
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(p for top in ("shared", "services", "benchmarks") for p in (ROOT / top).rglob("*.py"))
+SOURCES = sorted(p for top in ("shared", "services", "clients", "benchmarks") for p in (ROOT / top).rglob("*.py"))
 OURS = [path for path in SOURCES if "benchmarks" not in path.parts]
 STARTED = sorted(
     p
-    for pattern in ("docker-compose*.yml", "services/*/Dockerfile", "k8s/**/*.yaml", "k8s/**/*.env", "Makefile")
+    for pattern in ("docker-compose*.yml", "Dockerfile", "k8s/**/*.yaml", "k8s/**/*.env", "Makefile")
     for p in ROOT.glob(pattern)
 )
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas"}
