@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
-from signalbox import calls
+from signalbox import calls, uploads
 from signalbox.calls import Call, path_of
 from signalbox.client import documented
 from signalbox.errors import SignalboxError
@@ -60,8 +60,8 @@ class AsyncSignalbox:
     models = method(calls.models)
     adapters = method(calls.adapters)
     datasets = method(calls.datasets)
-    upload_adapter = method(calls.upload_adapter)
-    upload_dataset = method(calls.upload_dataset)
+    upload_adapter = method(uploads.upload_adapter)
+    upload_dataset = method(uploads.upload_dataset)
     readiness = method(calls.readiness)
     get = method(calls.get)
     post = method(calls.post)

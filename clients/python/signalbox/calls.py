@@ -1,24 +1,16 @@
 """Every call of the API: its request, and how its answer is read. Both clients take their methods from here."""
 
-import gzip
-import hashlib
-import io
-import json
-import tarfile
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from signalbox.errors import JobFailed, SignalboxError
+from signalbox.errors import JobFailed
 from signalbox.requests import IDEMPOTENCY_KEY, Request
 from signalbox.results import Adapter, Dataset, Job, Model, Page, Record, Release, Selection
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
-UPLOAD_SECONDS = 300.0
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -192,49 +184,6 @@ def datasets() -> Call[list[Dataset]]:
     return Call(Request("GET", "/v1/datasets"), _items(Dataset))
 
 
-def upload_dataset(
-    rows: Path | str | bytes | Iterable[Mapping[str, Any]], name: str = "", *, idempotency_key: str | None = None
-) -> Call[Dataset]:
-    """Upload rows of {input, instruction?, output?, label?}: a file of JSON lines (gzipped or not), or the rows.
-
-    Without a `name` the file's own is taken. The same rows again are the same data set.
-    """
-    if isinstance(rows, Path | str):
-        name = name or Path(rows).name.split(".jsonl")[0]
-    headers = {"Content-Type": "application/x-ndjson", IDEMPOTENCY_KEY: idempotency_key or _new_key()}
-    request = Request(
-        "POST",
-        "/v1/datasets",
-        params={"name": name},
-        headers=headers,
-        content=_json_lines(rows),
-        timeout_seconds=UPLOAD_SECONDS,
-    )
-    return Call(request, Dataset.from_dict)
-
-
-def upload_adapter(
-    folder: Path | str,
-    label: str,
-    *,
-    instruction: str = "",
-    template: str = "chatml",
-    idempotency_key: str | None = None,
-) -> Call[Adapter]:
-    """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing."""
-    archive = _packed(Path(folder))
-    form = {"label": label, "instruction": instruction, "template": template}
-    request = Request(
-        "POST",
-        "/v1/adapters",
-        headers={IDEMPOTENCY_KEY: idempotency_key or _new_key()},
-        data={**form, "sha256": hashlib.sha256(archive).hexdigest()},
-        files={"file": ("adapter.tar", archive)},
-        timeout_seconds=UPLOAD_SECONDS,
-    )
-    return Call(request, Adapter.from_dict)
-
-
 def readiness() -> Call[dict[str, Any]]:
     """Every part of the system by name, ready or not."""
     return Call(Request("GET", "/readyz", accepted_status=503), dict)
@@ -251,10 +200,11 @@ def _id(job: Job | str) -> str:
 
 
 def _post(path: str, body: Any, idempotency_key: str | None) -> Request:
-    return Request("POST", path, json=body, headers={IDEMPOTENCY_KEY: idempotency_key or _new_key()})
+    return Request("POST", path, json=body, headers={IDEMPOTENCY_KEY: idempotency_key or new_key()})
 
 
-def _new_key() -> str:
+def new_key() -> str:
+    """An Idempotency-Key that nobody has used."""
     return uuid.uuid4().hex
 
 
@@ -264,27 +214,3 @@ def _given(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _items(kind: type[R]) -> Callable[[Any], list[R]]:
     return lambda raw: [kind.from_dict(item) for item in raw["items"]]
-
-
-def _json_lines(rows: Path | str | bytes | Iterable[Mapping[str, Any]]) -> bytes:
-    if isinstance(rows, bytes):
-        return rows
-    if isinstance(rows, Path | str):
-        content = Path(rows).read_bytes()
-        return gzip.decompress(content) if Path(rows).suffix == ".gz" else content
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-
-
-def _packed(folder: Path) -> bytes:
-    """The adapter's two files as a tar; equal folders give equal bytes."""
-    missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
-    if missing:
-        raise SignalboxError("adapter_file_missing", f"{folder} lacks {' and '.join(missing)}: save it with PEFT again")
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in _ADAPTER_FILES:
-            member = tarfile.TarInfo(name)  # its owner, mode and time are constants
-            member.size = (folder / name).stat().st_size
-            with (folder / name).open("rb") as stream:
-                tar.addfile(member, stream)
-    return buffer.getvalue()

@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import httpx
 
-from signalbox import calls
+from signalbox import calls, uploads
 from signalbox.calls import Call, path_of
 from signalbox.errors import SignalboxError
 from signalbox.requests import Request, answer, api_error, pause_before_retry, target_of
@@ -72,8 +72,8 @@ class Signalbox:
     models = method(calls.models)
     adapters = method(calls.adapters)
     datasets = method(calls.datasets)
-    upload_adapter = method(calls.upload_adapter)
-    upload_dataset = method(calls.upload_dataset)
+    upload_adapter = method(uploads.upload_adapter)
+    upload_dataset = method(uploads.upload_dataset)
     readiness = method(calls.readiness)
     get = method(calls.get)
     post = method(calls.post)

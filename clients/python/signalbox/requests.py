@@ -4,7 +4,7 @@ import json
 import os
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -144,8 +144,3 @@ def pause_before_retry(request: Request, error: SignalboxError, retries: int, ma
 def _backoff(retries: int) -> float:
     """Doubles with each retry, up to 8 s; shortened by up to a quarter so that clients do not come back together."""
     return min(8.0, _FIRST_PAUSE_SECONDS * 2.0**retries) * random.uniform(0.75, 1.0)  # noqa: S311 - not a secret
-
-
-def resumed(request: Request, last_event_id: str) -> Request:
-    """The same request for events after one of them."""
-    return replace(request, headers={"Last-Event-ID": last_event_id}) if last_event_id else request

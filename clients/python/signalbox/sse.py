@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from signalbox.errors import SignalboxError, WaitTimeout
-from signalbox.requests import Request, resumed
+from signalbox.requests import Request
 from signalbox.results import Event
 
 GIVE_UP_SECONDS = 60.0
@@ -80,7 +80,8 @@ class EventStream:
         self._parser = EventParser()
         self._was_empty, self._is_empty = self._is_empty, True
         left = _READ_SECONDS if self._deadline is None else max(0.01, self._deadline - self._clock())
-        return resumed(Request("GET", self._path, timeout_seconds=min(_READ_SECONDS, left)), self._last_id)
+        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        return Request("GET", self._path, headers=headers, timeout_seconds=min(_READ_SECONDS, left))
 
     def feed(self, text: str) -> Iterator[Event]:
         """The events of a piece of text; raises `WaitTimeout`."""

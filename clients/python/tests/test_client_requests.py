@@ -25,6 +25,7 @@ from signalbox import (
     SignalboxError,
     Unreachable,
     calls,
+    uploads,
 )
 from signalbox.requests import MAX_PAUSE_SECONDS, Request, Target, answer, api_error, pause_before_retry, target_of
 
@@ -128,7 +129,7 @@ def test_every_call_that_makes_something_has_a_key_of_its_own():
         calls.promote("rel_1"),
         calls.rollback(),
     ]
-    made += [calls.feedback("job_1", rating=1), calls.select("x"), calls.upload_dataset(b"{}", "d")]
+    made += [calls.feedback("job_1", rating=1), calls.select("x"), uploads.upload_dataset(b"{}", "d")]
     keys = [call.request.headers["Idempotency-Key"] for call in made]
     assert len(set(keys)) == len(made)
     assert calls.submit("x", idempotency_key="mine").request.headers == {"Idempotency-Key": "mine"}
@@ -171,17 +172,17 @@ def test_rows_are_sent_from_memory_a_file_or_a_gzipped_file(tmp_path):
     plain.write_bytes(content)
     zipped.write_bytes(gzip.compress(content))
     for given in (rows, content, plain, str(zipped)):
-        assert calls.upload_dataset(given, "").request.content == content
-    assert calls.upload_dataset(zipped).request.params == {"name": "demo.v1"}
+        assert uploads.upload_dataset(given, "").request.content == content
+    assert uploads.upload_dataset(zipped).request.params == {"name": "demo.v1"}
 
 
 def test_an_adapter_is_packed_alike_each_time_and_refused_where_a_file_is_missing(tmp_path):
     with pytest.raises(SignalboxError, match=r"lacks adapter_config.json and adapter_model.safetensors"):
-        calls.upload_adapter(tmp_path, "a.b")
+        uploads.upload_adapter(tmp_path, "a.b")
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
     (tmp_path / "optimizer.pt").write_bytes(b"not sent")
-    first, second = (calls.upload_adapter(tmp_path, "a.b").request for _ in range(2))
+    first, second = (uploads.upload_adapter(tmp_path, "a.b").request for _ in range(2))
     assert first.data == second.data
     with tarfile.open(fileobj=io.BytesIO(first.files["file"][1])) as tar:
         assert tar.getnames() == ["adapter_config.json", "adapter_model.safetensors"]
