@@ -1,4 +1,4 @@
-"""The command line `signalbox`: doors to the API and to the programs; nothing heavy is imported before it is needed."""
+"""The command line `signalbox`: its commands on the API and on the programs; heavy modules are imported where used."""
 
 import sys
 from importlib.metadata import entry_points

@@ -1,4 +1,4 @@
-"""What moves while the command line waits: bars, and the text of a job as it comes."""
+"""What the command line shows while it waits: progress bars, and a job's text as it arrives."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def counted(items: Sequence[T], what: str) -> Iterator[T]:
-    """The items, with a bar on standard error that tells how many are done."""
+    """The items, with a bar on standard error that counts those that are done."""
     return iter(track(items, what, console=err, transient=True))
 
 
 def follow_generation(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
-    """Print a job's text as it comes, and where it waits for a worker that is not there; answers the ended job."""
+    """Print a job's text as it arrives, and the queue whose worker is missing; answers the ended job."""
     for event in client.stream(job_id):
         if event.type == "token" and not quiet:
             out.print(event.text, end="", markup=False, highlight=False)
@@ -62,13 +62,13 @@ def follow_into(
     bars: Progress,
     job_id: str,
     title: str,
-    hear: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Move one bar until its job has ended, `hear` what its progress says; answers the job."""
+    """Move one bar until its job has ended, `on_progress` gets each progress event's data; answers the job."""
     task = bars.add_task(f"{title} queued".strip(), total=None, note="")
     for event in client.events(f"/v1/training/jobs/{job_id}/events"):
         if event.type == "progress":
-            hear(event.data)
+            on_progress(event.data)
             fields = progress_fields(event.data)
             bars.update(task, **fields | {"description": f"{title} {fields['description']}".strip()})
     job = dict(client.get(f"/v1/training/jobs/{job_id}"))

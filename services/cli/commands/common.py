@@ -1,4 +1,4 @@
-"""What many commands need: two options, how a wait ends, and doors that import nothing before they open."""
+"""What many commands need: options, how a wait ends, and clients that are imported where they are used."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -62,9 +62,9 @@ def evaluate_system(
 ) -> None:
     """Measure a release end to end: the selector alone, the right adapter's answers, the routed answers.
 
-    A task is classification (exact match) where its data has at least five rows per distinct answer; otherwise its
-    answers are compared by BERTScore, where SIGNALBOX_ENCODER names an encoder, or by ROUGE-L. All runs in this
-    process, one row at a time, as `run-reference` does.
+    A task with at least five rows per distinct answer is a classification, measured by exact match. The answers of any
+    other task are compared by BERTScore where SIGNALBOX_ENCODER names an encoder, and by ROUGE-L where it does not.
+    This process answers the rows one at a time, without queues, as `run-reference` does.
     """
     from services.cli.evaluate.system import EvaluationPlan
     from services.cli.evaluate.system import evaluate_system as run

@@ -42,13 +42,13 @@ class Sent:
 
     @property
     def label(self) -> str:
-        """What the selector said; `none.none` where it rejected."""
+        """The selector's label; `none.none` where it rejected the row."""
         return str((self.job.get("selection") or {}).get("label") or BACKGROUND)
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """One held-out row and what the selector said of it."""
+    """One held-out row and what the selector answered for it."""
 
     row: DemoRow
     label: str

@@ -26,7 +26,7 @@ _ENV = {
 
 
 class RunState:
-    """The file `up.json` in the data folder, readable by its owner alone."""
+    """The file `up.json` in the data folder, which only its owner can read."""
 
     def __init__(self, data_dir: Path) -> None:
         self.file = data_dir / "up.json"

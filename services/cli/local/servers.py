@@ -28,7 +28,7 @@ _random = random.SystemRandom()  # other processes must not draw the same
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports free at this moment, each with the one `_GRPC` above it; no process is given one twice."""
+    """Ports that are free now, as is the port `_GRPC` above each; a process never gets one twice."""
     found: list[int] = []
     while len(found) < count:
         port = _random.choice(_PORTS)
@@ -185,7 +185,7 @@ def s3_server(settings: Settings, folder: Path) -> Server:
 
 
 def _inner_ports(file: Path, s3_port: int) -> list[int]:
-    """Ports of master, volume server and filer: the same at every start: the master's folder bears its."""
+    """Ports of master, volume server and filer, kept for every start: the master names its folder by its port."""
     if file.is_file():
         kept: list[int] = json.loads(file.read_text())
         _given.update(kept)

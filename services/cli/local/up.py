@@ -58,7 +58,7 @@ def unserved(client: Signalbox) -> str:
 def announce(system: Supervisor) -> str:
     """Make the key of this machine where there is none yet, and note where everything is; answers the key."""
     settings = system.settings
-    place = RunState(settings.data_dir)
+    run_state = RunState(settings.data_dir)
     key_file = settings.data_dir / "key"
     client: Any = system.ledger.redis
     token = key_file.read_text().strip() if key_file.is_file() else ""
@@ -66,7 +66,7 @@ def announce(system: Supervisor) -> str:
         _, token = api_keys.create(client, frozenset({api_keys.Scope.ADMIN}), name="up")
         key_file.touch(mode=0o600)
         key_file.write_text(token)
-    place.write(
+    run_state.write(
         pids=system.pids,
         api_url=system.api_url,
         api_key=token,
@@ -80,15 +80,15 @@ def announce(system: Supervisor) -> str:
 
 
 def down(data_dir: Path) -> list[int]:
-    """Tell the supervisor of a data folder to end, or, where it was killed, what it left; answers the pids told."""
-    place = RunState(data_dir)
-    known = place.read()
+    """End the supervisor of a data folder, or what a killed one left running; answers the pids that got a signal."""
+    run_state = RunState(data_dir)
+    known = run_state.read()
     supervisor, *others = known.get("pids", [0])
     pids = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
     if pids != [supervisor]:
-        place.file.unlink(missing_ok=True)
+        run_state.file.unlink(missing_ok=True)
     return pids
 
 
