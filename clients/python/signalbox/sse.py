@@ -76,10 +76,11 @@ class EventStream:
         self._is_empty = self._was_empty = False
 
     def open(self) -> Request:
-        """The request of the next connection, which goes on after the last event."""
+        """The request of the next connection, which goes on after the last event; raises `WaitTimeout`."""
+        self._check_deadline()
         self._parser = EventParser()
         self._was_empty, self._is_empty = self._is_empty, True
-        left = _READ_SECONDS if self._deadline is None else max(0.01, self._deadline - self._clock())
+        left = _READ_SECONDS if self._deadline is None else self._deadline - self._clock()
         headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
         return Request("GET", self._path, headers=headers, timeout_seconds=min(_READ_SECONDS, left))
 

@@ -132,3 +132,5 @@ def test_a_deadline_shortens_reads_and_ends_the_wait(clock):
         feed(stream, "1-0", state="running")
     with pytest.raises(WaitTimeout):
         stream.fail(lost())
+    with pytest.raises(WaitTimeout):
+        stream.open()
