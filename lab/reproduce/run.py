@@ -15,9 +15,10 @@ from lab.reproduce.report import Report
 from lab.reproduce.results_store import ConditionResult, Failure, Outcome, made_by, outcome_key, training_key
 from lab.reproduce.session import Session, open_bench
 from lab.reproduce.task_data import TaskRows
-from services.cli.output import err, follow_into, out, progress_bars
+from services.cli.errors import known_errors
+from services.cli.output import err, out
+from services.cli.progress import follow_into, progress_bars
 from shared.contracts.training import parse_training
-from shared.errors import SignalboxError
 from shared.names import DEFAULT_TENANT
 
 T = TypeVar("T")
@@ -125,7 +126,7 @@ def _tried(work: Callable[[], T]) -> T | Failure:
     """What the work answers, or why it failed; raises what a later run may mend by itself: the system is away."""
     try:
         return work()
-    except SignalboxError as error:
+    except known_errors() as error:
         if error.retryable:
             raise
         return Failure(error.code, error.detail)

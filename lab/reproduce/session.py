@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signalbox import Signalbox
+
 from lab.reproduce.results_store import Outcome, Outcomes
 from lab.reproduce.task_data import TaskRows
-from services.cli.client import Client
 from services.cli.local.run_state import current_client, current_registry, current_settings
 from shared.errors import Conflict, NotFound
 from shared.names import DEFAULT_TENANT
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Session:
     """The parts of one run; none of them changes between conditions."""
 
-    client: Client
+    client: Signalbox
     registry: Registry
     settings: Settings
     base: str
@@ -70,7 +71,7 @@ def open_bench(base: str, rows: TaskRows, folder: Path) -> Session:
     return Session(client, registry, settings, named, base_folder, base_id, rows, Outcomes(folder))
 
 
-def _check_base(client: Client, base: str, base_id: str) -> None:
+def _check_base(client: Signalbox, base: str, base_id: str) -> None:
     models = client.get("/v1/models")["data"]
     served = models[0]["id"] if models else "none yet"
     if served != base_id:

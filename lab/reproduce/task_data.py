@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from signalbox import Signalbox
+
 from lab.reproduce.grid import Case
-from services.cli.client import Client
 from services.cli.evaluate.labelled_rows import read_plain
 from shared.contracts.rows import Row, dataset_id, dump_rows
 from shared.errors import NotFound
@@ -40,7 +41,7 @@ class TaskRows:
             names = ", ".join(f"{stem}.jsonl.gz" for stem in missing)
             raise NotFound("data_missing", f"{self._folder} lacks {names}: name the folder of the 12 tasks with --data")
 
-    def upload(self, client: Client, cases: Iterable[Case]) -> None:
+    def upload(self, client: Signalbox, cases: Iterable[Case]) -> None:
         """Upload what the cases' jobs name, unless the system has these rows already."""
         known = {manifest["id"] for manifest in client.get("/v1/datasets")["items"]}
         wanted = {(stem, most) for case in cases for stem, most in _uploads(case)}

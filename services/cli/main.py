@@ -1,16 +1,16 @@
-"""The command line `signalbox`: doors to the API and to the programs; nothing heavy is imported before it is needed."""
+"""The command line `signalbox`: its commands on the API and on the programs; heavy modules are imported where used."""
 
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from services.cli import output
 from services.cli.commands import evaluation, jobs, keys, releases, training, uploads
 from services.cli.commands.common import Json
-from shared.errors import SignalboxError, Unavailable
+from services.cli.errors import known_errors
 
 COMMANDS = "signalbox.commands"
 """Entry points by which other distributions add commands: each names a function that takes the application."""
@@ -42,24 +42,22 @@ def main() -> None:
     """Run the command line; every known error is one sentence and a non-zero exit."""
     try:
         app()
-    except SignalboxError as error:
-        output.error(error)
-        sys.exit(1)
+    except known_errors() as error:
+        _end(error.code, error.detail)
     except ValueError as error:
         from shared.settings import settings_error
 
-        output.error(settings_error(error))
-        sys.exit(1)
+        wrong = settings_error(error)
+        _end(wrong.code, wrong.detail)
     except ModuleNotFoundError as error:
-        output.error(_missing_package(error))
-        sys.exit(1)
+        # A command that needs more than is installed here, as in an image of one service.
+        why = f"this command needs {error.name}, which is not here: run it where `make install` was run"
+        _end("package_missing", why)
 
 
-def _missing_package(error: ModuleNotFoundError) -> SignalboxError:
-    """A command that needs more than is installed here, as in an image of one service."""
-    return Unavailable(
-        "package_missing", f"this command needs {error.name}, which is not here: run it where `make install` was run"
-    )
+def _end(code: str, detail: str) -> NoReturn:
+    output.error(code, detail)
+    sys.exit(1)
 
 
 @app.command()
@@ -80,8 +78,8 @@ def down() -> None:
     from services.cli.local.up import down as run
     from shared.settings import Settings
 
-    told = run(Settings().data_dir)
-    output.out.print(f"told {len(told)} process(es) to end" if told else "nothing runs here")
+    pids = run(Settings().data_dir)
+    output.out.print(f"told {len(pids)} process(es) to end" if pids else "nothing runs here")
 
 
 @app.command()

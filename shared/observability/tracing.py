@@ -48,7 +48,7 @@ def configure_tracing(service: str) -> None:
         exporters = [_exporter(name) for name in names]
     except (ImportError, LookupError) as error:  # no reason to serve nobody
         log.error(
-            "tracing_off", error=str(error), mend="pip install 'signalbox[tracing]', or OTEL_TRACES_EXPORTER=none"
+            "tracing_off", error=str(error), mend="in a clone, pip install '.[tracing]'; or OTEL_TRACES_EXPORTER=none"
         )
         return
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "datasets", "gguf", "sklearn", "scipy"}
 SERVICES = {p.name for p in (ROOT / "services").iterdir() if p.is_dir() and p.name != "__pycache__"}
-SOURCES = sorted(p for top in ("shared", "services", "lab") for p in (ROOT / top).rglob("*.py"))
+CLIENT = "clients/python/signalbox"
+SOURCES = sorted(p for top in ("shared", "services", "lab", CLIENT) for p in (ROOT / top).rglob("*.py"))
 # What these rooms hold is imported lazily from outside of them, so inside they may import heavy libraries at their top.
 HEAVY_ROOMS = (
     "services.adapter_worker.engine",
@@ -42,6 +43,7 @@ PURE = {
 
 def module_name(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[2:] if parts[0] == "clients" else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
@@ -113,6 +115,39 @@ def test_heavy_libraries_are_imported_in_their_own_rooms_alone_and_lazily_in_the
 
 def test_no_module_of_the_product_imports_the_laboratory():
     assert breaches(lambda path, name: not module_name(path).startswith("lab") and name.split(".")[0] == "lab") == []
+
+
+def test_the_client_imports_nothing_of_the_product_and_only_its_users_import_the_client():
+    def rule(path, name):
+        module, imported = module_name(path), name.split(".")[0]
+        if module.startswith("signalbox"):
+            return imported not in sys.stdlib_module_names | {"httpx", "signalbox"}
+        return imported == "signalbox" and not module.startswith(("services.cli", "lab"))
+
+    assert breaches(rule) == []
+    assert {module_name(path) for path in SOURCES} >= {"signalbox", "signalbox.client"}
+
+
+def test_without_the_laboratory_the_command_line_lacks_its_commands_and_nothing_else(tmp_path):
+    """An installation that has everything but the distribution of the laboratory, as an image has."""
+    for name in ("shared", "services"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "signalbox").symlink_to(ROOT / CLIENT)
+    others = [path for path in sys.path if path and "site-packages" in path]
+    for place in map(Path, others):
+        for entry in place.iterdir():
+            is_ours = re.match(r"(__editable__|signalbox|lab\b|shared\b|services\b)", entry.name)
+            target = tmp_path / entry.name
+            if not is_ours and not target.exists():
+                target.symlink_to(entry)
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from services.cli.main import main; main()"
+    command = [sys.executable, "-S", "-c", program, "--help"]
+    env = {"PATH": "/usr/bin:/bin", "SIGNALBOX_DATA_DIR": str(tmp_path / "data")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    commands = set(re.findall(r"^\W+([a-z0-9-]+) {2,}\w", done.stdout, re.MULTILINE))
+    assert commands >= {"submit", "jobs", "train", "evaluate", "releases", "keys", "up", "doctor"}
+    assert commands & {"reproduce", "run-reference"} == set()
 
 
 @pytest.mark.parametrize(

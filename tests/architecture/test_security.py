@@ -11,11 +11,11 @@ from shared.queue.celery import make_celery
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(p for top in ("shared", "services", "benchmarks") for p in (ROOT / top).rglob("*.py"))
+SOURCES = sorted(p for top in ("shared", "services", "clients", "benchmarks") for p in (ROOT / top).rglob("*.py"))
 OURS = [path for path in SOURCES if "benchmarks" not in path.parts]
 STARTED = sorted(
     p
-    for pattern in ("docker-compose*.yml", "services/*/Dockerfile", "k8s/**/*.yaml", "k8s/**/*.env", "Makefile")
+    for pattern in ("docker-compose*.yml", "Dockerfile", "k8s/**/*.yaml", "k8s/**/*.env", "Makefile")
     for p in ROOT.glob(pattern)
 )
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas"}
@@ -132,3 +132,18 @@ def test_every_proof_that_the_threat_table_names_is_there_and_no_threat_is_witho
         named = re.findall(r"`(tests/[\w/.]+)`", proofs)
         assert named, threat
         assert [path for path in named if not (ROOT / path).is_file()] == [], threat
+
+
+def test_nobody_is_told_to_install_the_package_that_has_our_name_on_pypi():
+    """Only `signalbox-client` may ever be ours there; everything else is installed from a clone."""
+    advice = re.compile(r"pip3?\b[^\n]*\binstall\b[^\n]*[\s'\"]signalbox(?=[\[\s'\"`;,.]|$)", re.MULTILINE)
+    pages = [ROOT / "Makefile", ROOT / "Dockerfile", *ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")]
+    pages += [
+        *SOURCES,
+        *(ROOT / "lab").rglob("*.py"),
+        *(ROOT / top / "pyproject.toml" for top in (".", "lab", "clients/python")),
+    ]
+    found = [page.relative_to(ROOT) for page in pages if advice.search(page.read_text())]
+    assert found == []
+    assert advice.search("pip install 'signalbox[tracing]'")
+    assert advice.search("run pip install -U signalbox")

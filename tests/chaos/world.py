@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import httpx
 import redis
+from signalbox import Signalbox
 
-from services.cli.client import Client
 from services.cli.local.servers import free_ports
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
@@ -160,8 +160,8 @@ class World:
     def server(self, name: str) -> Any:
         return next(server for server in self.supervisor.servers if server.name == name)
 
-    def client_of(self, key: str) -> Client:
-        return Client(self.supervisor.api_url, key)
+    def client_of(self, key: str) -> Signalbox:
+        return Signalbox(self.supervisor.api_url, key, max_retries=0)  # what the API refuses is counted
 
     def new_key(self, *scopes: api_keys.Scope, tenant_id: str = TENANT) -> str:
         return api_keys.create(self.redis, frozenset(scopes or api_keys.Scope), tenant_id=tenant_id)[1]
@@ -227,7 +227,7 @@ class World:
 
     def jobs(self, job_ids: Iterable[str]) -> list[dict[str, Any] | None]:
         """Every job as the API shows it; None for one that it does not know."""
-        from services.cli.client import ApiError
+        from signalbox import ApiError
 
         def show(job_id: str) -> dict[str, Any] | None:
             try:

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from signalbox import Signalbox, SignalboxError
 
-from services.cli.client import Client
 from services.cli.local.servers import free_ports
-from shared.errors import SignalboxError
 from tests.e2e.conftest import TRAINING, upload
 from tests.unit.model.tiny import save_tiny_model
 
@@ -128,7 +127,7 @@ def client(stack, port):
 
 def new_client(stack, port):
     made = stack.signalbox("keys", "create", "--scope", "admin")
-    return Client(f"http://127.0.0.1:{port}", made["key"])
+    return Signalbox(f"http://127.0.0.1:{port}", made["key"])
 
 
 def ended(client, path):

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from tests.compose.conftest import SERVICES, answered, needs_docker
+from tests.compose.conftest import CARDS, SERVICES, TRIPS, answered, needs_docker
 from tests.e2e.conftest import eventually
 
 API_BYTES = 300 * 10**6
@@ -65,6 +65,16 @@ def test_the_image_of_the_api_is_small_and_holds_no_torch(stack):
     assert image["Size"] < API_BYTES
     find = "import importlib.util as u; print([n for n in ('torch', 'transformers', 'numpy') if u.find_spec(n)])"
     assert stack("exec", "-T", "api", "python", "-c", find).strip() == "[]"
+
+
+def test_a_selector_is_measured_in_a_container(stack, released, tmp_path):
+    rows = [{"label": "bank.cards", "input": CARDS}, {"label": "travel.trips", "input": TRIPS}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for path in (tmp_path, tmp_path / "rows.jsonl"):
+        path.chmod(0o755)  # the container's user is not the test's
+    command = ("run", "--rm", "-T", "-v", f"{tmp_path}:/rows:ro", "evaluate", "selector", "--data", "/rows", "--json")
+    found = json.loads(stack(*command))
+    assert (found["n"], found["accuracy"]) == (2, 1.0)
 
 
 def test_services_told_to_stop_end_by_themselves(stack):

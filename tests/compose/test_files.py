@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 OWN = {"api", "selector", "worker-bank", "worker-travel", "trainer"}
+IMAGES = {"api", "selector", "worker", "trainer", "cli", "models"}
 BESIDE_SETTINGS = {"SIGNALBOX_SECRETS_DIR", "SIGNALBOX_API_URL", "SIGNALBOX_API_KEY"}
 
 
@@ -22,6 +24,24 @@ Loader.add_constructor("!reset", lambda *_: None)
 
 def read(name):
     return yaml.load((ROOT / name).read_text(), Loader)
+
+
+class Stage(NamedTuple):
+    """One stage of the Dockerfile: what it is built from, its instructions."""
+
+    parent: str
+    text: str
+
+
+def stages():
+    parts = re.split(r"^FROM (\S+) AS (\S+)\n", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    return {name: Stage(parent, text) for parent, name, text in zip(*[iter(parts)] * 3, strict=True)}
+
+
+def whole(name):
+    """The instructions of a stage and of all it is built from, the oldest first."""
+    known = stages()
+    return whole(known[name].parent) + known[name].text if name in known else ""
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +67,12 @@ def test_both_redis_write_every_job_down_and_throw_none_away(services):
 def test_each_service_gets_the_secrets_of_its_own_user_alone(services):
     for name, service in services.items():
         mounted = [str(volume).partition(":")[0] for volume in service.get("volumes", []) if "-secrets:" in str(volume)]
-        account = {"bucket": "operator", "cli": "operator"}.get(name, name.partition("-")[0])
+        account = {"bucket": "operator", "cli": "operator", "evaluate": "operator"}.get(name, name.partition("-")[0])
         assert name == "secrets" or set(mounted) <= {f"{account}-secrets"}, name
 
 
 def test_the_image_of_the_command_line_has_a_folder_for_each_volume_it_gives_an_owner(services):
-    folders = re.search(r"install -d (.*?)\n(?!  )", (ROOT / "services/cli/Dockerfile").read_text(), re.DOTALL)[
-        1
-    ].split()
+    folders = re.search(r"install -d (.*?)\n(?!  )", stages()["cli"].text, re.DOTALL)[1].split()
     for volume in services["secrets"]["volumes"]:
         assert volume.split(":")[1].removeprefix("/") in folders, volume
 
@@ -112,15 +130,46 @@ def test_prometheus_asks_every_service(services):
 
 def test_the_gpu_file_reaches_every_service_with_torch():
     changed = read("docker-compose.gpu.yml")["services"]
-    assert set(changed) == OWN - {"api"} | {"models"}
+    assert set(changed) == OWN - {"api"} | {"models", "evaluate"}
     assert all(service["build"]["args"]["TORCH_SOURCE"] == "" for service in changed.values())
 
 
-@pytest.mark.parametrize("folder", ["api", "selector", "adapter_worker", "trainer"])
-def test_each_image_holds_one_service_and_its_own_extra(folder):
-    lines = (ROOT / "services" / folder / "Dockerfile").read_text()
-    copied = re.findall(r"^COPY services/(\w+) ", lines, re.MULTILINE)
-    extras = set(re.findall(r"\[([\w,]+)\]['\"]", lines)) - {"model"}
-    own = {"adapter_worker": "worker", "trainer": "trainer,metrics"}.get(folder, folder)
-    assert (copied, extras) == ([folder], {f"{own},tracing"})
-    assert "\nUSER 10001:10001\n" in lines
+@pytest.mark.parametrize(
+    ("image", "held", "extras"),
+    [
+        ("api", ["api"], {"api", "tracing"}),
+        ("selector", ["selector"], {"model", "selector", "tracing"}),
+        ("worker", ["adapter_worker"], {"model", "worker", "tracing"}),
+        ("trainer", ["cli", "trainer"], {"model", "trainer", "metrics", "tracing", "cli"}),
+        ("cli", ["cli"], {"cli"}),
+    ],
+)
+def test_each_image_holds_its_services_and_their_own_extras(image, held, extras):
+    assert re.findall(r"^COPY services/(\w+) ", whole(f"{image}-code"), re.MULTILINE) == held
+    assert ("COPY clients/python" in whole(f"{image}-code")) is ("cli" in held)
+    packages = whole({"api": "api-packages", "cli": "cli-packages"}.get(image, "model-packages")) + whole(image)
+    installed = re.findall(r"\[([a-z,]+)\]['\"]", packages)
+    assert set(",".join(installed).split(",")) == extras
+    sources = re.findall(r"from=(\w+)-code", whole(image) + whole(f"{image}-venv"))
+    assert sources == [image]
+
+
+def test_every_image_is_a_target_that_runs_as_nobody_in_particular(services):
+    built = {service["build"]["target"] for service in services.values() if "build" in service}
+    assert built == IMAGES
+    for image in IMAGES:
+        assert re.findall(r"^USER (.*)$", whole(image), re.MULTILINE)[-1] == "10001:10001", image
+
+
+def test_a_selector_can_be_evaluated_in_a_container_as_the_documentation_says(services):
+    evaluate = services["evaluate"]
+    assert evaluate["image"] == services["trainer"]["image"]
+    assert evaluate["build"]["target"] == "trainer"
+    assert evaluate["entrypoint"] == ["signalbox", "evaluate"]
+    assert evaluate["profiles"] == ["tools"]
+    mounted = {str(volume).split(":")[1] for volume in evaluate["volumes"]}
+    assert mounted == {"/data", "/models", "/run/secrets"}
+    assert (
+        'docker compose run --rm -v "$PWD/held_out:/rows:ro" evaluate selector --data /rows'
+        in (ROOT / "docs" / "operations.md").read_text()
+    )

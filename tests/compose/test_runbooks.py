@@ -2,8 +2,8 @@
 
 import httpx
 import pytest
+from signalbox import SignalboxError
 
-from shared.errors import SignalboxError
 from tests.compose.conftest import (
     CARDS,
     LABELS,

@@ -9,8 +9,8 @@ import time
 
 import psutil
 import pytest
+from signalbox import Signalbox
 
-from services.cli.client import Client
 from services.cli.local.servers import free_ports
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
@@ -112,7 +112,7 @@ def system(tmp_path_factory):
         supervisor.start()
         key = announce(supervisor)
         supervisor.wait_ready(150)
-        yield System(supervisor, Client(supervisor.api_url, key))
+        yield System(supervisor, Signalbox(supervisor.api_url, key))
     finally:
         supervisor.stop()
 

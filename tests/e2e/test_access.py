@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 import redis
+from signalbox import ApiError, Signalbox
 
-from services.cli.client import ApiError, Client
 from services.cli.local.run_state import RunState
 from shared.security import api_keys
 from tests.e2e.conftest import eventually
@@ -44,7 +44,7 @@ def test_nobody_was_refused_what_the_road_needs(released):
     _, token = api_keys.create(
         released.redis, frozenset({api_keys.Scope.SUBMIT}), requests_per_minute=1, tokens_per_minute=1000
     )
-    limited = Client(released.supervisor.api_url, token)
+    limited = Signalbox(released.supervisor.api_url, token, max_retries=0)
     limited.post("/v1/jobs", {"input": "card limit declined", "params": {"max_new_tokens": 1}})
     with pytest.raises(ApiError, match="try again in"):
         limited.get("/v1/jobs")

@@ -32,7 +32,7 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_job_succeeds_elsewhere(r
     assert job["state"] == "succeeded", job["error"]
     assert job["attempt"] == 2
     assert job["timestamps"]["running"] - started < 30_000
-    text = "".join(d["text"] for kind, d in released.client.events(f"/v1/jobs/{job_id}/events") if kind == "token")
+    text = "".join(event.text for event in released.client.stream(job_id))
     assert text.endswith(job["result"]["text"])  # the pieces of the dead attempt, then all of the living one's
     released.wait_serving()
 
@@ -101,11 +101,11 @@ def test_a_trainer_killed_in_mid_training_goes_on_from_its_last_checkpoint(relea
     body = {"kind": "adapter.train", "label": "bank.spare", "dataset": "bank.cards", "settings": settings}
     job_id = released.client.post("/v1/training/jobs", body)["id"]
     stages, killed_at = [], 0
-    for kind, data in released.client.events(f"/v1/training/jobs/{job_id}/events"):
-        if kind == "progress":
-            stages.append((data["stage"], data.get("step")))
-            if data["stage"] == "checkpoint" and not killed_at:
-                killed_at = data["step"]
+    for event in released.client.stream(job_id):
+        if event.type == "progress":
+            stages.append((event.data["stage"], event.data.get("step")))
+            if event.data["stage"] == "checkpoint" and not killed_at:
+                killed_at = event.data["step"]
                 released.kill("trainer-1")
     job = released.client.get(f"/v1/training/jobs/{job_id}")
     assert job["state"] == "succeeded", job["error"]
@@ -120,8 +120,8 @@ def test_a_cancelled_training_job_stops_and_publishes_nothing(released):
     settings = TRAINING["settings"] | {"epochs": 100}
     body = {"kind": "adapter.train", "label": "bank.never", "dataset": "bank.cards", "settings": settings}
     job_id = released.client.post("/v1/training/jobs", body)["id"]
-    for kind, data in released.client.events(f"/v1/training/jobs/{job_id}/events"):
-        if kind == "progress" and data["stage"] == "training":
+    for event in released.client.stream(job_id):
+        if event.type == "progress" and event.data["stage"] == "training":
             released.client.delete(f"/v1/training/jobs/{job_id}")
     assert released.client.get(f"/v1/training/jobs/{job_id}")["state"] == "cancelled"
     assert "bank.never" not in {m["label"] for m in released.client.get("/v1/adapters")["items"]}

@@ -148,20 +148,19 @@ def test_a_named_label_skips_the_selector_and_gets_its_adapter(released):
 
 def test_the_stream_tells_every_state_and_its_pieces_are_the_answer(released):
     job_id = released.submit(label="bank.cards", params={"max_new_tokens": 40})
-    events = list(released.client.events(f"/v1/jobs/{job_id}/events"))
-    states = [data["state"] for kind, data in events if kind == "state"]
+    events = list(released.client.stream(job_id))
+    states = [event.data["state"] for event in events if event.type == "state"]
     assert states == ["routed", "running", "succeeded"]
-    text = "".join(data["text"] for kind, data in events if kind == "token")
+    text = "".join(event.text for event in events)
     assert text == released.job(job_id)["result"]["text"]
 
 
 def test_cancelling_stops_a_running_generation(released):
     job_id = released.submit(label="bank.cards", params=SLOW)
-    for kind, data in released.client.events(f"/v1/jobs/{job_id}/events"):
-        if kind == "token":
-            released.client.delete(f"/v1/jobs/{job_id}")
-        last = data
-    assert last["state"] == "cancelled"
+    for event in released.client.stream(job_id):
+        if event.type == "token":
+            released.client.cancel(job_id)
+    assert event.data["state"] == "cancelled"
     assert released.job(job_id)["result"] is None
 
 
@@ -187,7 +186,7 @@ def test_adding_a_label_makes_a_child_release_and_rolling_back_is_one_step(relea
 
 
 def test_deleting_a_label_refuses_its_name_and_lets_jobs_of_the_old_release_end(released):
-    from services.cli.client import ApiError
+    from signalbox import ApiError
 
     before = released.client.get("/v1/releases/current")
     body = {"kind": "selector.delete", "labels": ["bank.accounts"], "max_false_reject": 0, **TRAINING}
@@ -222,7 +221,7 @@ def test_deleting_a_label_refuses_its_name_and_lets_jobs_of_the_old_release_end(
     ],
 )
 def test_a_training_job_that_cannot_work_says_why(released, body, code):
-    from services.cli.client import ApiError
+    from signalbox import ApiError
 
     try:
         found = released.train(body)["error"]["code"]
@@ -232,7 +231,7 @@ def test_a_training_job_that_cannot_work_says_why(released, body, code):
 
 
 def test_a_data_set_of_one_row_is_refused(released):
-    from services.cli.client import ApiError
+    from signalbox import ApiError
 
     upload(released.client, "travel.trips", count=1)
     with pytest.raises(ApiError) as refusal:

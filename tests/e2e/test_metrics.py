@@ -5,8 +5,8 @@ import re
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from signalbox import ApiError
 
-from services.cli.client import ApiError
 from shared.ledger.keys import LedgerKey
 from tests.e2e.conftest import TRAINING, WORDS, eventually
 from tests.monitoring.exported import CELERY, declared

@@ -6,9 +6,9 @@ import signal
 import httpx
 import pytest
 import yaml
+from signalbox import Signalbox
 
 from benchmarks.routed import publish
-from services.cli.client import Client
 from services.cli.demo.data import DemoData
 from services.cli.local.servers import Server, free_ports
 from services.cli.local.supervisor import Supervisor
@@ -75,7 +75,7 @@ def watched(tmp_path_factory):
     prometheus = None
     try:
         supervisor.start()
-        system = System(supervisor, Client(supervisor.api_url, announce(supervisor)))
+        system = System(supervisor, Signalbox(supervisor.api_url, announce(supervisor)))
         supervisor.wait_ready(150)
         publish(supervisor, folder, DemoData())
         prometheus = Prometheus(program, system, folder / "prometheus")

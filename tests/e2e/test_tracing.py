@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from signalbox import Signalbox
 
 from benchmarks.routed import publish
-from services.cli.client import Client
 from services.cli.demo.data import DemoData
 from services.cli.local.servers import free_ports
 from services.cli.local.supervisor import Supervisor
@@ -92,7 +92,7 @@ def traced(collector, tmp_path_factory):
         key = announce(supervisor)
         supervisor.wait_ready(150)
         publish(supervisor, folder, DemoData())
-        yield System(supervisor, Client(supervisor.api_url, key))
+        yield System(supervisor, Signalbox(supervisor.api_url, key))
     finally:
         supervisor.stop()
 

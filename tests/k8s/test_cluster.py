@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from signalbox import Signalbox
 
-from services.cli.client import Client
 from services.cli.local.secrets import write_passwords
 from services.cli.local.servers import free_ports
 from tests.compose.conftest import CARDS, LABELS, Traffic, answered, ended, train_adapter, train_selector
@@ -119,7 +119,7 @@ def client(cluster):
 
         eventually(alive, "the API answers")
         made = json.loads(kubectl("exec", "cli", "--", "signalbox", "keys", "create", "--scope", "admin", "--json"))
-        client = Client(f"http://127.0.0.1:{port}", made["key"])
+        client = Signalbox(f"http://127.0.0.1:{port}", made["key"])
         for label in LABELS:
             train_adapter(client, label)
         train_selector(client)

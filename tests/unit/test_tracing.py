@@ -49,7 +49,7 @@ def test_an_exporter_that_is_not_installed_is_named_and_the_process_goes_on(envi
     assert not tracing.is_on()
     said = capsys.readouterr()
     assert "no trace exporter zipkin is installed" in said.out + said.err
-    assert "signalbox[tracing]" in said.out + said.err
+    assert "pip install '.[tracing]'" in said.out + said.err
 
 
 def test_with_an_exporter_it_is_on(environment):

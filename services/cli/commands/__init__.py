@@ -1,1 +1,1 @@
-"""What the command line can be told, one module a subject; nothing heavy is imported before it is needed."""
+"""The commands, one module for each subject; heavy modules are imported where they are used."""

@@ -1,10 +1,14 @@
-"""What many commands need: two options, how a wait ends, and doors that import nothing before they open."""
+"""What many commands need: options, how a wait ends, and clients that are imported where they are used."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.cli import output
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from signalbox import Signalbox
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end, with progress.")]
@@ -17,14 +21,14 @@ def end_of(job: dict[str, Any], *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def client() -> Any:
+def client() -> "Signalbox":
     """A client of the running system's API; raises `Unavailable`."""
     from services.cli.local.run_state import current_client
 
     return current_client()
 
 
-def redis() -> Any:
+def redis() -> "Redis":
     """The running system's ledger, for what an operator does there; raises `Unavailable`."""
     from services.cli.local.run_state import current_redis
 

@@ -7,6 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.commands.common import Json
+from services.cli.evaluate import tables
 
 app = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
 
@@ -39,7 +40,7 @@ def evaluate_selector(
         plot_curve(found, plot)
     if confusion:
         write_confusion(found, confusion)
-    output.evaluation(found, as_json=json)
+    tables.show_selector(found, as_json=json)
 
 
 @app.command("system")
@@ -61,14 +62,15 @@ def evaluate_system(
 ) -> None:
     """Measure a release end to end: the selector alone, the right adapter's answers, the routed answers.
 
-    A task is classification (exact match) where its data has at least five rows per distinct answer; otherwise its
-    answers are compared by BERTScore, where SIGNALBOX_ENCODER names an encoder, or by ROUGE-L. All runs in this
-    process, one row at a time, as `run-reference` does.
+    A task with at least five rows per distinct answer is a classification, measured by exact match. The answers of any
+    other task are compared by BERTScore where SIGNALBOX_ENCODER names an encoder, and by ROUGE-L where it does not.
+    This process answers the rows one at a time, without queues, as `run-reference` does.
     """
-    from services.cli.evaluate.system import Ask
+    from services.cli.evaluate.system import EvaluationPlan
     from services.cli.evaluate.system import evaluate_system as run
 
-    output.system(run(Ask(data, release, classification, generation, limit, max_new_tokens, rows)), as_json=json)
+    plan = EvaluationPlan(data, release, classification, generation, limit, max_new_tokens, rows)
+    tables.show_system(run(plan), as_json=json)
 
 
 @app.command("adapter")

@@ -6,6 +6,7 @@ import typer
 
 from services.cli import output
 from services.cli.commands.common import Json, Wait, client, end_of
+from services.cli.progress import follow_generation
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, replay.")
 
@@ -20,14 +21,13 @@ def submit(
     json: Json = False,
 ) -> None:
     """Submit one text; with --wait its answer is printed as it comes."""
-    body = {"input": text, "instruction": instruction, "params": {"max_new_tokens": max_new_tokens}}
-    chosen = ({"label": label} if label else {}) | ({"priority": "batch"} if batch else {})
     api = client()
-    job = api.post("/v1/jobs", body | chosen)
+    priority = "batch" if batch else None
+    job = api.submit(text, label=label, instruction=instruction, max_new_tokens=max_new_tokens, priority=priority)
     if wait:
-        end_of(output.follow_generation(api, job["id"], quiet=json), as_json=json)
+        end_of(follow_generation(api, job.id, quiet=json), as_json=json)
     else:
-        output.job(job, as_json=json)
+        output.job(job.to_dict(), as_json=json)
 
 
 @app.command("list")
@@ -35,29 +35,29 @@ def jobs_list(
     state: str | None = None, limit: Annotated[int, typer.Option(min=1, max=200)] = 20, json: Json = False
 ) -> None:
     """List jobs, newest first."""
-    output.jobs(client().get("/v1/jobs", state=state, limit=limit)["items"], as_json=json)
+    output.jobs([job.to_dict() for job in client().jobs(state=state, limit=limit)], as_json=json)
 
 
 @app.command("show")
 def jobs_show(job_id: str, json: Json = False) -> None:
     """Show everything about one job."""
-    output.job(client().get(f"/v1/jobs/{job_id}"), as_json=json)
+    output.job(client().job(job_id).to_dict(), as_json=json)
 
 
 @app.command("tail")
 def jobs_tail(job_id: str) -> None:
     """Print a job's events as they happen."""
-    for kind, data in client().events(f"/v1/jobs/{job_id}/events"):
-        output.event(kind, data)
+    for event in client().stream(job_id):
+        output.event(event.type, event.data)
 
 
 @app.command("cancel")
 def jobs_cancel(job_id: str) -> None:
     """Cancel a job: at once where it waits, within a step where it runs."""
-    job = client().delete(f"/v1/jobs/{job_id}")
-    if job["state"] in ("succeeded", "failed", "rejected"):
+    job = client().cancel(job_id)
+    if job.state in ("succeeded", "failed", "rejected"):
         output.err.print("it had ended before; nothing is cancelled")
-    output.job(job, as_json=False)
+    output.job(job.to_dict(), as_json=False)
 
 
 @app.command("dead")

@@ -1,11 +1,14 @@
 """Commands about releases."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli import output
 from services.cli.commands.common import Json, client, redis
+
+if TYPE_CHECKING:
+    from signalbox import Release
 
 app = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back, restore.")
 
@@ -13,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, rol
 @app.command("list")
 def releases_list(json: Json = False) -> None:
     """List releases, oldest first."""
-    output.releases(client().get("/v1/releases")["items"], as_json=json)
+    output.releases([release.to_dict() for release in client().releases()], as_json=json)
 
 
 @app.command("show")
@@ -21,13 +24,13 @@ def releases_show(
     release_id: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
 ) -> None:
     """Show one release with its report."""
-    output.record(client().get(f"/v1/releases/{release_id}"), as_json=json)
+    output.record(client().release(release_id).to_dict(), as_json=json)
 
 
 @app.command("promote")
 def releases_promote(release_id: str, force: bool = False) -> None:
     """Make a candidate the current release."""
-    _show_current(client().post(f"/v1/releases/{release_id}/promote", {"force": force}))
+    _show_current(client().promote(release_id, force=force))
 
 
 @app.command("rollback")
@@ -35,11 +38,11 @@ def releases_rollback(
     to: Annotated[str, typer.Option(help="Release id; the parent where it is missing.")] = "",
 ) -> None:
     """Go back to the parent of the current release."""
-    _show_current(client().post("/v1/releases/rollback", {"to": to} if to else {}))
+    _show_current(client().rollback(to))
 
 
-def _show_current(release: dict[str, Any]) -> None:
-    output.record({"current": release["id"], "labels": sorted(release["labels"])}, as_json=False)
+def _show_current(release: "Release") -> None:
+    output.record({"current": release.id, "labels": sorted(release.labels)}, as_json=False)
 
 
 @app.command("restore")

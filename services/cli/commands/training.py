@@ -7,6 +7,7 @@ import typer
 
 from services.cli import output
 from services.cli.commands.common import Json, Wait, client, end_of
+from services.cli.progress import follow_training
 
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 
@@ -20,11 +21,11 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool,
             body |= jsonlib.loads(settings.read_text())
         except (ValueError, TypeError) as error:
             raise typer.BadParameter(f"{settings} is not a JSON object: {error}") from error
-    job = api.post("/v1/training/jobs", body)
+    job = api.train(**body)
     if wait:
-        end_of(output.follow_training(api, job["id"], quiet=as_json), as_json=as_json)
+        end_of(follow_training(api, job.id, quiet=as_json), as_json=as_json)
     else:
-        output.job(job, as_json=as_json)
+        output.job(job.to_dict(), as_json=as_json)
 
 
 SettingsFile = Annotated[
@@ -77,8 +78,8 @@ def train_selector(
         "labels": delete or _label_datasets(label),
         "promote": promote,
     }
-    asked = {"background": background, "selector": kind, "readout": readout, "retention": retention}
-    body |= {name: value for name, value in asked.items() if value not in ("", None)}
+    options = {"background": background, "selector": kind, "readout": readout, "retention": retention}
+    body |= {name: value for name, value in options.items() if value not in ("", None)}
     _submit_training(body, settings, wait=wait, as_json=json)
 
 

@@ -1,7 +1,7 @@
 """Commands about what is uploaded: adapters and data sets."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,21 +21,15 @@ def adapters_add(
     json: Json = False,
 ) -> None:
     """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors)."""
-    from shared.adapter_files import adapter_digest, pack_adapter
-
-    fields = {"label": label, "instruction": instruction, "template": template, "sha256": adapter_digest(folder)}
-    files = {"file": ("adapter.tar", pack_adapter(folder))}
-    output.record(client().post("/v1/adapters", data=fields, files=files, timeout=300), as_json=json)
+    adapter = client().upload_adapter(folder, label, instruction=instruction, template=template)
+    output.record(adapter.to_dict(), as_json=json)
 
 
 @adapters.command("list")
 def adapters_list(json: Json = False) -> None:
     """List every version of every adapter."""
-    output.table(
-        client().get("/v1/adapters")["items"],
-        ["label", "version", "digest", "base_model", "created_at"],
-        as_json=json,
-    )
+    rows = [adapter.to_dict() for adapter in client().adapters()]
+    output.table(rows, ["label", "version", "digest", "base_model", "created_at"], as_json=json)
 
 
 @adapters.command("show")
@@ -49,20 +43,11 @@ def datasets_add(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], name: str = "", json: Json = False
 ) -> None:
     """Upload JSON lines of {instruction?, input, output?, label?}, gzipped or not."""
-    output.record(upload_dataset(client(), file, name), as_json=json)
-
-
-def upload_dataset(api: Any, file: Path, name: str = "") -> Any:
-    """Upload one file; answers its manifest."""
-    import gzip
-
-    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    headers = {"Content-Type": "application/x-ndjson"}
-    title = name or file.name.split(".jsonl")[0]
-    return api.post("/v1/datasets", content=content, headers=headers, params={"name": title}, timeout=300)
+    output.record(client().upload_dataset(file, name).to_dict(), as_json=json)
 
 
 @datasets.command("list")
 def datasets_list(json: Json = False) -> None:
     """List data sets."""
-    output.table(client().get("/v1/datasets")["items"], ["id", "name", "rows", "created_at"], as_json=json)
+    rows = [dataset.to_dict() for dataset in client().datasets()]
+    output.table(rows, ["id", "name", "rows", "created_at"], as_json=json)

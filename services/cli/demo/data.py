@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.cli.client import Client
-from services.cli.commands.uploads import upload_dataset
+from signalbox import Signalbox
+
 from shared.contracts.labels import BACKGROUND
 from shared.errors import NotFound
 
@@ -43,13 +43,13 @@ class DemoData:
         """All five."""
         return [*self.first_labels, self.added_label]
 
-    def upload(self, client: Client) -> None:
+    def upload(self, client: Signalbox) -> None:
         """Upload the data sets that are not there yet."""
-        known = {manifest["name"] for manifest in client.get("/v1/datasets")["items"]}
+        known = {dataset.name for dataset in client.datasets()}
         for label, part in itertools.product([*self.labels, BACKGROUND], ("train", "test")):
             name = f"{label}.{part}"
             if name not in known:
-                upload_dataset(client, self._data / f"{name}.jsonl", name)
+                client.upload_dataset(self._data / f"{name}.jsonl", name)
 
     def adapter_job(self, label: str) -> dict[str, Any]:
         """Body of `adapter.train`; it is measured on the test rows."""

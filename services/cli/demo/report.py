@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from rich.console import Group
 from rich.table import Table
+from signalbox import Signalbox
 
-from services.cli.client import Client
 from services.cli.demo.data import DemoData
 from services.cli.demo.stream import Selected, Sent, Stream
 from services.cli.local.supervisor import Supervisor
@@ -25,14 +25,14 @@ class Verdict(NamedTuple):
 
 
 def summary(
-    system: Supervisor, client: Client, stream: Stream, held_out: Sequence[Selected], data: DemoData
+    system: Supervisor, client: Signalbox, stream: Stream, held_out: Sequence[Selected], data: DemoData
 ) -> Verdict:
     """Measure everything the demo promised."""
     routed = {label: _share(held_out, label) for label in data.labels}
     own = [s for s in held_out if s.row.label != BACKGROUND]
     accuracy = sum(s.label == s.row.label for s in own) / len(own)
     rejected = _share(held_out, BACKGROUND)
-    adapters = {m["label"]: m["report"] for m in client.get("/v1/adapters")["items"]}
+    adapters = {adapter.label: adapter.raw["report"] for adapter in client.adapters()}
     better = {label: adapters[label].get("adapter_exact_match", 0) for label in data.labels}
     alone = {label: adapters[label].get("base_exact_match", 1) for label in data.labels}
     after = [s for s in stream.after_promotion() if s.row.label == data.added_label]

@@ -7,14 +7,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from services.cli.client import Client
+from signalbox import Release, Signalbox
+
 from services.cli.demo.data import DemoData
 from services.cli.demo.report import summary
 from services.cli.demo.stream import Stream
+from services.cli.errors import known_errors
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
-from services.cli.output import err, follow_all, out
+from services.cli.output import err, out
+from services.cli.progress import follow_all
 from shared.errors import SignalboxError
 from shared.settings import Settings
 
@@ -43,8 +46,8 @@ def run(*, fresh: bool, rate: float) -> int:
             _forget(settings.data_dir)
         journey(system, rate)
         out.print(f"done in {time.monotonic() - started:.0f} s")
-    except (SignalboxError, OSError) as error:
-        err.print(f"[red]the demo failed:[/red] {getattr(error, 'detail', error)}")
+    except (*known_errors(), OSError) as error:
+        err.print(f"[red]the demo failed:[/red] {error}")
         return 1
     except KeyboardInterrupt:
         err.print("stopped by Ctrl-C")
@@ -65,7 +68,7 @@ def journey(system: Supervisor, rate: float) -> None:
         system.start()
         key = announce(system)
         system.wait_ready()
-    client = Client(system.api_url, key)
+    client = Signalbox(system.api_url, key)
     out.rule(f"running at {system.api_url}")
     data.upload(client)
     train_missing(client, data)
@@ -80,13 +83,13 @@ def journey(system: Supervisor, rate: float) -> None:
         raise DemoFailed("promise_broken", "; ".join(broken))
 
 
-def train_missing(client: Client, data: DemoData) -> None:
+def train_missing(client: Signalbox, data: DemoData) -> None:
     """Queue what the data folder does not hold yet: five adapters, and a selector over the first four labels."""
-    known = {manifest["label"] for manifest in client.get("/v1/adapters")["items"]}
+    known = {adapter.label for adapter in client.adapters()}
     jobs: dict[str, str] = {}
 
     def queue(title: str, body: dict[str, Any]) -> None:
-        jobs[client.post("/v1/training/jobs", body)["id"]] = title
+        jobs[client.train(**body).id] = title
 
     first, *others = [label for label in data.labels if label not in known] or [""]
     if first:
@@ -121,23 +124,23 @@ def tell(job: dict[str, Any]) -> None:
         raise DemoFailed("gate_failed", f"release {result['release']} was not promoted: {result['why']}")
 
 
-def current_release(client: Client) -> dict[str, Any]:
-    """The current release; empty where there is none."""
-    return next((release for release in client.get("/v1/releases")["items"] if release["current"]), {})
+def current_release(client: Signalbox) -> Release | None:
+    """The current release, where there is one."""
+    return next((release for release in client.releases() if release.current), None)
 
 
-def start_from_first_release(client: Client, data: DemoData) -> None:
+def start_from_first_release(client: Signalbox, data: DemoData) -> None:
     """Where an earlier demo has added the label, go back by one step, so that it can be added again."""
     current = current_release(client)
-    if data.added_label in current["labels"]:
-        client.post("/v1/releases/rollback", {"to": current["parent"]})
-        out.print(f"rolled back to {current['parent']}, which does not know {data.added_label}")
+    if current and data.added_label in current.labels:
+        client.rollback(current.parent)
+        out.print(f"rolled back to {current.parent}, which does not know {data.added_label}")
 
 
-def serve_while_adding(client: Client, data: DemoData, rate: float) -> Stream:
+def serve_while_adding(client: Signalbox, data: DemoData, rate: float) -> Stream:
     """Serve a mixed stream; meanwhile a queued job trains the fifth label and promotes the new release."""
     out.rule(f"a mixed stream of requests, while {data.added_label} is learnt")
-    job_id = client.post("/v1/training/jobs", data.add_job())["id"]
+    job_id = client.train(**data.add_job()).id
     stream = Stream(client, data.stream(), rate, followed={job_id: "selector.add"})
 
     def is_over() -> bool:

@@ -11,12 +11,15 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from signalbox import Signalbox
+from signalbox.results import FINAL_STATES
 
-from services.cli.client import FINAL_STATES, Client
 from services.cli.demo.data import DemoRow
-from services.cli.output import follow_into, out, progress_bars
+from services.cli.errors import known_errors
+from services.cli.output import out
+from services.cli.progress import follow_into, progress_bars
 from shared.contracts.labels import BACKGROUND
-from shared.errors import SignalboxError, Unavailable
+from shared.errors import Unavailable
 
 SHOWN = 16
 POLL_SECONDS = 0.2
@@ -39,13 +42,13 @@ class Sent:
 
     @property
     def label(self) -> str:
-        """What the selector said; `none.none` where it rejected."""
+        """The selector's label; `none.none` where it rejected the row."""
         return str((self.job.get("selection") or {}).get("label") or BACKGROUND)
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """One held-out row and what the selector said of it."""
+    """One held-out row and what the selector answered for it."""
 
     row: DemoRow
     label: str
@@ -54,7 +57,7 @@ class Selected:
 class Stream:
     """Submits, polls and shows; one thread follows the training jobs."""
 
-    def __init__(self, client: Client, rows: Iterator[DemoRow], rate: float, followed: Mapping[str, str]) -> None:
+    def __init__(self, client: Signalbox, rows: Iterator[DemoRow], rate: float, followed: Mapping[str, str]) -> None:
         self._client = client
         self._rows = rows
         self._every_seconds = 1 / rate
@@ -107,16 +110,14 @@ class Stream:
     def route_held_out(self, rows: Sequence[DemoRow]) -> list[Selected]:
         """Select every row over HTTP, several at once."""
 
-        def ask(row: DemoRow) -> Selected:
-            answer = self._client.post("/v1/select", {"input": row.text, "wait_seconds": 60})
-            return Selected(row, answer.get("label") or BACKGROUND)
+        def select(row: DemoRow) -> Selected:
+            return Selected(row, self._client.select(row.text, wait_seconds=60).label or BACKGROUND)
 
         with ThreadPoolExecutor(HELD_OUT_READERS) as pool:
-            return list(pool.map(ask, rows))
+            return list(pool.map(select, rows))
 
     def _send(self, row: DemoRow) -> None:
-        body = {"input": row.text, "params": {"max_new_tokens": 12}}
-        self.sent.append(Sent(row, self._client.post("/v1/jobs", body)))
+        self.sent.append(Sent(row, self._client.submit(row.text, max_new_tokens=12).to_dict()))
 
     def _open(self) -> int:
         return len(self.sent) - self.finished_count
@@ -124,12 +125,12 @@ class Stream:
     def _poll(self) -> None:
         for sent in self.sent:
             if not sent.is_finished:
-                sent.job = self._client.get(f"/v1/jobs/{sent.job['id']}")
+                sent.job = self._client.job(sent.job["id"]).to_dict()
 
     def _follow(self, job_id: str, title: str) -> None:
         try:
             job = follow_into(self._client, self._bars, job_id, title)
-        except SignalboxError as error:
+        except known_errors() as error:
             job = {"id": job_id, "state": "unknown", "error": error.detail}
         result = job.get("result") or {}
         if result.get("promoted"):

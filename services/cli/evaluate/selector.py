@@ -52,15 +52,15 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     light, light_ms = _timed(lambda: scorer.score_light(selector, texts), len(texts)) if selector.light else (None, 0.0)
     llm, llm_ms = _timed(lambda: scorer.score_llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
     scores = SelectorScores(light, llm)
-    said = selections(selector, scores)
+    selected = selections(selector, scores)
     routed = route_rows(selector, scores, gold)
     found: dict[str, Any] = {
         **measure(routed)._asdict(),
         "intervals": intervals(routed),
-        "asked": dict(Counter(s.by for s in said)),
+        "asked": dict(Counter(s.by for s in selected)),
         "light_ms": round(light_ms, 3),
         "llm_ms": round(llm_ms, 3),
-        "sets": _sets(selector, said, gold),
+        "sets": _sets(selector, selected, gold),
         "parameters": {
             part: t._asdict() for part, t in selector_parameters(registry.weights, selector, base_count(base)).items()
         },
@@ -82,9 +82,9 @@ def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: 
     return [selection_text(text_fields, r.row.input, r.row.instruction) for r in rows]
 
 
-def _sets(selector: ReleaseSelector, said: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:
+def _sets(selector: ReleaseSelector, found: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:
     """How often the stated sets hold the right label, and how large they are; background has none."""
-    inside = [(s, label) for s, label in zip(said, gold, strict=True) if label != BACKGROUND]
+    inside = [(s, label) for s, label in zip(found, gold, strict=True) if label != BACKGROUND]
     return {
         "stated": selector.coverage,
         "coverage": sum(label in s.label_set for s, label in inside) / max(len(inside), 1),

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from services.cli import output
 from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
 from services.cli.evaluate.reference import open_reference
 from services.cli.local.run_state import current_settings
+from services.cli.progress import counted
 from services.trainer.evaluation.answers import Judged, TaskKind, lines, task_kinds
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
@@ -31,7 +31,7 @@ class Answered(NamedTuple):
     routed: str
 
 
-class Ask(NamedTuple):
+class EvaluationPlan(NamedTuple):
     """What is measured, and how."""
 
     data: list[Path]
@@ -45,7 +45,7 @@ class Ask(NamedTuple):
     """Where each row goes with its answers, as JSON lines."""
 
 
-def evaluate_system(ask: Ask) -> dict[str, Any]:
+def evaluate_system(plan: EvaluationPlan) -> dict[str, Any]:
     """Answer every row by its own label's adapter and by the selector's, one by one on the reference path; sum up.
 
     Raises `Invalid` for rows without an output and for labels that the release lacks.
@@ -53,15 +53,15 @@ def evaluate_system(ask: Ask) -> dict[str, Any]:
     from services.trainer.evaluation.text_scores import scorers_of
 
     settings = current_settings()
-    rows = read_labelled(ask.data)
-    reference = open_reference(settings, ask.release)
+    rows = read_labelled(plan.data)
+    reference = open_reference(settings, plan.release)
     check_rows(rows, reference.release)
-    kinds = task_kinds(_outputs(rows), ask.classification, ask.generation)
+    kinds = task_kinds(_outputs(rows), plan.classification, plan.generation)
     scorers = scorers_of(kinds, settings.encoder)
-    answered = answer_rows(reference, _first(rows, ask.limit), ask.max_new_tokens)
+    answered = answer_rows(reference, _first(rows, plan.limit), plan.max_new_tokens)
     judged = judge(answered, scorers)
-    if ask.rows_file:
-        write_rows(ask.rows_file, answered, judged)
+    if plan.rows_file:
+        write_rows(plan.rows_file, answered, judged)
     return {
         "release": reference.release.id,
         "tasks": _tasks(judged, kinds, scorers),
@@ -93,7 +93,7 @@ def check_rows(rows: Sequence[LabelledRow], release: Release) -> None:
 def answer_rows(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens: int) -> list[Answered]:
     """Answer each row both ways; generation ends a token after the label's longest expected output, or at the limit."""
     limits = _limits(reference, rows, max_new_tokens)
-    return [_answer(reference, row, limits[row.label]) for row in output.counted(rows, "rows answered")]
+    return [_answer(reference, row, limits[row.label]) for row in counted(rows, "rows answered")]
 
 
 def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answered:

@@ -8,8 +8,8 @@ from typing import Any
 
 import redis
 
+from services.cli.errors import known_errors
 from services.cli.local.run_state import current_client, current_settings
-from shared.errors import SignalboxError
 from shared.registry.store import S3Store
 from shared.settings import Settings
 
@@ -38,7 +38,7 @@ def examine() -> list[dict[str, Any]]:
 def _machine(settings: Settings) -> list[dict[str, Any]]:
     return [
         *(
-            _look(f"package {name}", _package(name), f"pip install 'signalbox[{extra}]'")
+            _look(f"package {name}", _package(name), f"run `make install`: it belongs to the extra {extra}")
             for name, extra in _PACKAGES.items()
         ),
         _look(
@@ -57,21 +57,21 @@ def _servers(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-def _look(what: str, ask: Callable[[], str], mend: str) -> dict[str, Any]:
+def _look(what: str, check: Callable[[], str], mend: str) -> dict[str, Any]:
     try:
-        return {"what": what, "ok": True, "says": ask(), "mend": ""}
-    except (SignalboxError, redis.RedisError, OSError, LookupError) as error:
-        says = error.detail if isinstance(error, SignalboxError) else str(error)
+        return {"what": what, "ok": True, "says": check(), "mend": ""}
+    except (*known_errors(), redis.RedisError, OSError, LookupError) as error:
+        says = str(error)
         return {"what": what, "ok": False, "says": says, "mend": mend}
 
 
 def _package(name: str) -> Callable[[], str]:
-    def ask() -> str:
+    def check() -> str:
         if importlib.util.find_spec(name) is None:
             raise LookupError("not installed")
         return "installed"
 
-    return ask
+    return check
 
 
 def _base_model(settings: Settings) -> str:

@@ -12,7 +12,7 @@ STABLE_SECONDS = 10.0
 
 
 class Backoff:
-    """When something that died may start again: after a pause that grows until it has lived a while."""
+    """When a process that ended may start again: after a pause that grows until the process has run for a while."""
 
     def __init__(self) -> None:
         self._started_at = time.monotonic()
@@ -20,7 +20,7 @@ class Backoff:
         self._due_at = 0.0
 
     def is_due(self) -> bool:
-        """Whether to start it now; the first question after a death sets the clock."""
+        """Whether the process may start now; the first call after its end begins the pause."""
         now = time.monotonic()
         if not self._due_at:
             if now - self._started_at > STABLE_SECONDS:

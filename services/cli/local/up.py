@@ -12,8 +12,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from signalbox import Signalbox
 
-from services.cli.client import Client
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.run_state import RunState
 from services.cli.local.supervisor import Supervisor
@@ -39,7 +39,7 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
             key = announce(system)
             system.wait_ready()
         out.print(f"API {system.api_url}\nkey {key}")
-        if lacking := unserved(Client(system.api_url, key)):
+        if lacking := unserved(Signalbox(system.api_url, key)):
             out.print(f"{lacking}: such jobs wait; end this and name the groups (signalbox up --worker a,b,base)")
         with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
             while not done.wait(REFRESH_SECONDS):
@@ -50,7 +50,7 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
         out.print("stopped")
 
 
-def unserved(client: Client) -> str:
+def unserved(client: Signalbox) -> str:
     """Which queues of the current release have no worker, in a sentence; empty where all have one, or there is none."""
     parts = client.readiness()["parts"]
     return "" if parts["consumers"]["ok"] or not parts["release"]["ok"] else str(parts["consumers"]["detail"])
@@ -59,7 +59,7 @@ def unserved(client: Client) -> str:
 def announce(system: Supervisor) -> str:
     """Make the key of this machine where there is none yet, and note where everything is; answers the key."""
     settings = system.settings
-    place = RunState(settings.data_dir)
+    run_state = RunState(settings.data_dir)
     key_file = settings.data_dir / "key"
     client: Any = system.ledger.redis
     token = key_file.read_text().strip() if key_file.is_file() else ""
@@ -67,7 +67,7 @@ def announce(system: Supervisor) -> str:
         _, token = api_keys.create(client, frozenset({api_keys.Scope.ADMIN}), name="up")
         key_file.touch(mode=0o600)
         key_file.write_text(token)
-    place.write(
+    run_state.write(
         pids=system.pids,
         api_url=system.api_url,
         api_key=token,
@@ -81,16 +81,16 @@ def announce(system: Supervisor) -> str:
 
 
 def down(data_dir: Path) -> list[int]:
-    """Tell the supervisor of a data folder to end, or, where it was killed, what it left; answers the pids told."""
-    place = RunState(data_dir)
-    known = place.read()
+    """End the supervisor of a data folder, or what a killed one left running; answers the pids that got a signal."""
+    run_state = RunState(data_dir)
+    known = run_state.read()
     supervisor, *others = known.get("pids", [0])
-    told = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]
-    for pid in told:
+    pids = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]
+    for pid in pids:
         os.kill(pid, signal.SIGTERM)
-    if told != [supervisor]:
-        place.file.unlink(missing_ok=True)
-    return told
+    if pids != [supervisor]:
+        run_state.file.unlink(missing_ok=True)
+    return pids
 
 
 def _is_ours(pid: int) -> bool:

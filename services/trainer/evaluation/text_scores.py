@@ -48,7 +48,7 @@ def text_scorer(encoder: Path | None) -> TextScorer:
         return BertScore(encoder) if encoder else RougeL()
     except ImportError as error:
         raise Invalid(
-            "package_missing", f"{error.name} is not installed: pip install 'signalbox[metrics]', then try again"
+            "package_missing", f"{error.name} is not installed: in a clone, pip install '.[metrics]', then try again"
         ) from error
 
 

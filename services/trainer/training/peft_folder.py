@@ -60,7 +60,7 @@ def four_bits(precision: str) -> "BitsAndBytesConfig":
     if not find_spec("bitsandbytes"):
         raise Invalid(
             "qlora_unavailable",
-            "method qlora needs the package bitsandbytes on the trainer: pip install 'signalbox[qlora]', or use lora",
+            "method qlora needs bitsandbytes on the trainer: in a clone, pip install '.[qlora]'; or use lora",
         )
     return BitsAndBytesConfig(
         load_in_4bit=True,

@@ -2,13 +2,14 @@
 
 import asyncio
 
-from services.cli.client import Client
+from signalbox import Signalbox
+
 from services.cli.local.up import unserved
 from shared.ledger import calls
 
 
 async def said(api, tokens):
-    return await asyncio.to_thread(unserved, Client(api["url"], tokens["admin"]))
+    return await asyncio.to_thread(unserved, Signalbox(api["url"], tokens["admin"]))
 
 
 async def test_before_the_first_release_nobody_is_missed(api, tokens):

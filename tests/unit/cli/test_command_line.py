@@ -129,10 +129,8 @@ def test_what_the_doctor_advises_is_printed_whole(tmp_path):
     from services.cli import output
 
     with output.out.capture() as captured:
-        output.findings(
-            [{"what": "x", "ok": False, "says": "[a]", "mend": "pip install 'signalbox[worker]'"}], as_json=False
-        )
-    assert "'signalbox[worker]'" in captured.get()
+        output.findings([{"what": "x", "ok": False, "says": "[a]", "mend": "pip install '.[worker]'"}], as_json=False)
+    assert "'.[worker]'" in captured.get()
 
 
 @pytest.mark.parametrize("content", ["{", "3"])

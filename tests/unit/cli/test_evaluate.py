@@ -5,8 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from services.cli import output
-from services.cli.evaluate import selector
+from services.cli.evaluate import selector, tables
 from services.cli.evaluate.labelled_rows import LabelledRow
 from services.cli.evaluate.plots import CELLS_WITH_NUMBERS, confusion_matrix, markdown, plot_curve, write_confusion
 from services.cli.evaluate.selector import intervals, texts_to_read
@@ -79,9 +78,9 @@ def test_a_selector_of_one_kind_has_no_curve(tmp_path):
 
 
 def test_the_curve_is_a_table_of_its_own_and_part_of_the_json(capsys):
-    output.evaluation(dict(FOUND), as_json=True)
+    tables.show_selector(dict(FOUND), as_json=True)
     assert json.loads(capsys.readouterr().out) == FOUND
-    output.evaluation(dict(FOUND), as_json=False)
+    tables.show_selector(dict(FOUND), as_json=False)
     shown = capsys.readouterr().out
     assert "100%" in shown
     assert "never" in shown
@@ -115,7 +114,7 @@ def test_many_labels_are_drawn_too(tmp_path):
 
 
 def test_each_label_is_a_row_with_what_it_was_taken_for(capsys):
-    output.evaluation(LABELLED, as_json=False)
+    tables.show_selector(LABELLED, as_json=False)
     shown = capsys.readouterr().out
     for said in ("none.none 3", "0.700", "0.400 to 0.900"):
         assert said in shown

@@ -5,10 +5,9 @@ import json
 import pytest
 
 from lab.run_reference import Question, read_questions, record, run_reference
-from services.cli import output
 from services.cli.evaluate import reference as open_path
-from services.cli.evaluate import system
-from services.cli.evaluate.system import Ask
+from services.cli.evaluate import system, tables
+from services.cli.evaluate.system import EvaluationPlan
 from shared.errors import Conflict, Invalid
 from tests.unit.model.conftest import tiny_folder, tiny_tokenizer
 from tests.unit.trainer.test_reference import NAMES, selector, served, weights
@@ -26,7 +25,7 @@ def evaluate(served, monkeypatch, tmp_path):
         monkeypatch.setattr(system, "open_reference", lambda settings, release: opened)
         file = tmp_path / "rows.jsonl"
         file.write_text("\n".join(json.dumps({"label": a, "input": b, "output": c}) for a, b, c in rows))
-        return system.evaluate_system(Ask([file], max_new_tokens=TOKENS, **ask)), opened
+        return system.evaluate_system(EvaluationPlan([file], max_new_tokens=TOKENS, **ask)), opened
 
     return run
 
@@ -109,9 +108,9 @@ def test_the_weights_of_selector_and_adapters_are_counted(evaluate, tiny_folder)
 
 
 def test_the_lines_stand_side_by_side(evaluate, capsys, monkeypatch):
-    monkeypatch.setattr(output.out, "width", 200)
+    monkeypatch.setattr(tables.output.out, "width", 200)
     found, _ = evaluate([("bank.cards", "cards 1", "yes")])
-    output.system(found, as_json=False)
+    tables.show_system(found, as_json=False)
     shown = capsys.readouterr().out
     for said in ("oracle routing", "bank.cards", "rouge_l_f1", "mean of tasks", "selector (light)"):
         assert said in shown

@@ -1,13 +1,13 @@
 """How conditions are queued: once, and anew only where a job has failed."""
 
 import pytest
+from signalbox import ApiError, Event
 
 from lab.reproduce.grid import cases_of
 from lab.reproduce.results_store import Failure, Outcomes
 from lab.reproduce.run import Run, finish_all, recalled_or_asked
 from lab.reproduce.session import Session
 from lab.reproduce.task_data import HeldOutRows
-from services.cli.client import ApiError
 from shared.contracts.rows import Row
 from shared.errors import NotFound, Unavailable
 from shared.settings import Settings
@@ -44,7 +44,9 @@ class Api:
         return {"id": f"job_{len(self.keys)}"}
 
     def events(self, path):
-        yield "progress", {"stage": "training", "step": 1, "steps": 2, "loss": 1.0, "seconds_left": 1.0}
+        yield Event(
+            type="progress", data={"stage": "training", "step": 1, "steps": 2, "loss": 1.0, "seconds_left": 1.0}
+        )
 
     def get(self, path):
         if self.makes:

@@ -1,0 +1,44 @@
+"""Client of Signalbox: `Signalbox` for plain programs, `AsyncSignalbox` for asyncio."""
+
+from signalbox.async_client import AsyncSignalbox
+from signalbox.client import Signalbox
+from signalbox.errors import (
+    ApiError,
+    AuthenticationError,
+    ConflictError,
+    InvalidRequestError,
+    JobFailed,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    SignalboxError,
+    Unreachable,
+    WaitTimeout,
+)
+from signalbox.results import Adapter, Dataset, Event, Job, Model, Page, Release, Selection
+
+__all__ = [
+    "Adapter",
+    "ApiError",
+    "AsyncSignalbox",
+    "AuthenticationError",
+    "ConflictError",
+    "Dataset",
+    "Event",
+    "InvalidRequestError",
+    "Job",
+    "JobFailed",
+    "Model",
+    "NotFoundError",
+    "Page",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "Release",
+    "Selection",
+    "ServerError",
+    "Signalbox",
+    "SignalboxError",
+    "Unreachable",
+    "WaitTimeout",
+]

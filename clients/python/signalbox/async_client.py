@@ -1,0 +1,139 @@
+"""The client for programs on asyncio: the methods of `Signalbox`, awaited."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import httpx
+
+from signalbox import calls, uploads
+from signalbox.calls import Call, path_of
+from signalbox.client import documented
+from signalbox.errors import SignalboxError
+from signalbox.requests import Request, answer, api_error, pause_before_retry, target_of
+from signalbox.results import Event, Job, Selection
+from signalbox.sse import EventStream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[AsyncSignalbox, P], Coroutine[Any, Any, T]]":
+    """A method that sends one call; the call is built in a thread, since uploads read files."""
+
+    async def send(self: "AsyncSignalbox", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._send(await asyncio.to_thread(build, *args, **kwargs))
+
+    documented(send, build)
+    return send
+
+
+class AsyncSignalbox:
+    """One API and one key, as `Signalbox`."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        max_retries: int = 2,
+        http_client: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._target = target_of(base_url, api_key, timeout)
+        self._max_retries = max_retries
+        self._http = http_client or httpx.AsyncClient()
+        self._owns_http = http_client is None
+
+    submit = method(calls.submit)
+    train = method(calls.train)
+    job = method(calls.job)
+    jobs = method(calls.jobs)
+    cancel = method(calls.cancel)
+    feedback = method(calls.feedback)
+    releases = method(calls.releases)
+    release = method(calls.release)
+    promote = method(calls.promote)
+    rollback = method(calls.rollback)
+    models = method(calls.models)
+    adapters = method(calls.adapters)
+    datasets = method(calls.datasets)
+    upload_adapter = method(uploads.upload_adapter)
+    upload_dataset = method(uploads.upload_dataset)
+    readiness = method(calls.readiness)
+    get = method(calls.get)
+    post = method(calls.post)
+    delete = method(calls.delete)
+
+    async def select(self, input: str, *, instruction: str = "", wait_seconds: float = 10.0) -> Selection:  # noqa: A002
+        """Name the label of a text without generating; raises `JobFailed`."""
+        found = await self._send(calls.select(input, instruction=instruction, wait_seconds=wait_seconds))
+        return found if isinstance(found, Selection) else calls.selection_of(await self.wait(found))
+
+    async def wait(self, job: Job | str, *, timeout: float | None = None) -> Job:
+        """The job once it has ended, whatever became of it; raises `WaitTimeout`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            async for _ in self._events(EventStream(f"{path_of(job)}/events", deadline=deadline)):
+                pass
+            if (ended := await self.job(job)).is_final:
+                return ended
+
+    def stream(self, job: Job | str, *, after: str = "") -> AsyncIterator[Event]:
+        """The job's events, past and live, until it has ended; lost connections are opened again.
+
+        `after` is the `id` of the last event that is known already.
+        """
+        return self.events(f"{path_of(job)}/events", after=after)
+
+    def events(self, path: str, *, after: str = "") -> AsyncIterator[Event]:
+        """The events of a path that has no method of its own yet."""
+        return self._events(EventStream(path, after))
+
+    async def _events(self, stream: EventStream) -> AsyncIterator[Event]:
+        while not stream.is_over:
+            try:
+                async with self._http.stream(**self._target.arguments(stream.open())) as response:
+                    if response.is_error:
+                        await response.aread()
+                        raise api_error(response)
+                    async for text in response.aiter_text():
+                        for event in stream.feed(text):
+                            yield event
+                stream.close()
+            except httpx.TransportError as error:
+                stream.fail(self._target.unreachable(error))
+            except SignalboxError as error:
+                stream.fail(error)
+            if not stream.is_over:
+                await asyncio.sleep(stream.pause_seconds)
+
+    async def _send(self, call: Call[T]) -> T:
+        return call.parse(await self._answer(call.request))
+
+    async def _answer(self, request: Request) -> object:
+        retries = 0
+        while True:
+            try:
+                return answer(request, await self._http.request(**self._target.arguments(request)))
+            except httpx.TransportError as error:
+                pause = pause_before_retry(request, self._target.unreachable(error), retries, self._max_retries)
+            except SignalboxError as error:
+                pause = pause_before_retry(request, error, retries, self._max_retries)
+            await asyncio.sleep(pause)
+            retries += 1
+
+    async def close(self) -> None:
+        """Close the connections, unless they are those of a client that was brought."""
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def __aenter__(self) -> "AsyncSignalbox":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,216 @@
+"""Every call of the API: its request, and how its answer is read. Both clients take their methods from here."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from signalbox.errors import JobFailed
+from signalbox.requests import IDEMPOTENCY_KEY, Request
+from signalbox.results import Adapter, Dataset, Job, Model, Page, Record, Release, Selection
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A request, and how the JSON of its answer becomes a result."""
+
+    request: Request
+    parse: Callable[[Any], T]
+
+
+def get(path: str, **params: Any) -> Call[Any]:
+    """GET a path that has no method of its own yet; answers the JSON."""
+    return Call(Request("GET", path, params=params), _as_it_is)
+
+
+def post(
+    path: str,
+    body: Any = None,
+    *,
+    content: bytes | None = None,
+    params: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> Call[Any]:
+    """POST JSON or other content; answers the JSON. It is retried only with an Idempotency-Key among `headers`."""
+    request = Request(
+        "POST",
+        path,
+        json=body,
+        content=content,
+        params=params or {},
+        headers=headers or {},
+        timeout_seconds=timeout,
+    )
+    return Call(request, _as_it_is)
+
+
+def delete(path: str) -> Call[Any]:
+    """DELETE a path; answers the JSON."""
+    return Call(Request("DELETE", path), _as_it_is)
+
+
+def _as_it_is(raw: Any) -> Any:
+    return raw
+
+
+def submit(
+    input: str,
+    *,
+    instruction: str = "",
+    label: str | None = None,
+    adapter: str | None = None,
+    max_new_tokens: int | None = None,
+    params: Mapping[str, Any] | None = None,
+    priority: str | None = None,
+    deadline_seconds: float | None = None,
+    metadata: Mapping[str, str] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Submit one text; the job is stored when this returns.
+
+    Without `label` and `adapter` the selector decides. `params` are those of the generation (temperature, seed, …).
+    The same `idempotency_key` and text make one job; without one, each call makes its own job, however often it is
+    retried.
+    """
+    limit = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    body = {
+        "input": input,
+        "instruction": instruction or None,
+        "label": label,
+        "adapter": adapter,
+        "params": {**limit, **(params or {})} or None,
+        "priority": priority,
+        "deadline_seconds": deadline_seconds,
+        "metadata": metadata,
+    }
+    return Call(_post("/v1/jobs", _given(body), idempotency_key), Job.from_dict)
+
+
+def select(
+    input: str, *, instruction: str = "", wait_seconds: float = 10.0, idempotency_key: str | None = None
+) -> Call[Selection | Job]:
+    """The request behind `select`: a selection, or its job where it takes longer than `wait_seconds`."""
+    body = {"input": input, "instruction": instruction, "wait_seconds": wait_seconds}
+    return Call(_post("/v1/select", body, idempotency_key), _selection_or_job)
+
+
+def _selection_or_job(raw: Mapping[str, Any]) -> Selection | Job:
+    return Job.from_dict(raw) if "events_url" in raw else Selection.from_dict(raw)
+
+
+def selection_of(job: Job) -> Selection:
+    """What a selection job found; raises `JobFailed`."""
+    if job.selection is None:
+        error = job.error or {"code": f"job_{job.state}", "detail": f"selection {job.id} was {job.state}"}
+        raise JobFailed(str(error["code"]), str(error["detail"]), body=job.to_dict())
+    return job.selection
+
+
+def train(kind: str, *, idempotency_key: str | None = None, **settings: Any) -> Call[Job]:
+    """Queue a training job: `train("adapter.train", label="bank.cards", dataset="rows")`.
+
+    `settings` are the body's other members; the API's page `/docs` lists them for each kind.
+    """
+    return Call(_post("/v1/training/jobs", {"kind": kind, **settings}, idempotency_key), Job.from_dict)
+
+
+def job(job: Job | str) -> Call[Job]:
+    """One job as it is now."""
+    return Call(Request("GET", path_of(job)), Job.from_dict)
+
+
+def jobs(
+    *, state: str | None = None, kind: str | None = None, limit: int = 50, before: str | None = None
+) -> Call[Page]:
+    """Jobs, newest first, at most 200 a page."""
+    params = {"state": state, "kind": kind, "limit": limit, "before": before}
+    return Call(Request("GET", "/v1/jobs", params=params), Page.from_dict)
+
+
+def cancel(job: Job | str) -> Call[Job]:
+    """Cancel a job; one that runs ends within its next step, one that has ended stays as it is."""
+    return Call(Request("DELETE", path_of(job)), Job.from_dict)
+
+
+def feedback(
+    job: Job | str,
+    *,
+    label: str | None = None,
+    rating: int | None = None,
+    output: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[None]:
+    """Say what was right about a finished job: its label, a rating (-1, 0, 1), the right output."""
+    body = _given({"label": label, "rating": rating, "output": output})
+    return Call(_post(f"/v1/jobs/{_id(job)}/feedback", body, idempotency_key), lambda _: None)
+
+
+def releases() -> Call[list[Release]]:
+    """All releases, oldest first."""
+    return Call(Request("GET", "/v1/releases"), _items(Release))
+
+
+def release(release_id: str = "current") -> Call[Release]:
+    """One release with its report."""
+    return Call(Request("GET", f"/v1/releases/{release_id}"), Release.from_dict)
+
+
+def promote(release_id: str, *, force: bool = False, idempotency_key: str | None = None) -> Call[Release]:
+    """Make a candidate the current release; `force` overrules the gate."""
+    return Call(_post(f"/v1/releases/{release_id}/promote", {"force": force}, idempotency_key), Release.from_dict)
+
+
+def rollback(to: str = "", *, idempotency_key: str | None = None) -> Call[Release]:
+    """Go back to the current release's parent, or to any older release."""
+    return Call(_post("/v1/releases/rollback", {"to": to}, idempotency_key), Release.from_dict)
+
+
+def models() -> Call[list[Model]]:
+    """The base model, `auto`, and every label of the current release."""
+    return Call(Request("GET", "/v1/models"), lambda raw: [Model.from_dict(item) for item in raw["data"]])
+
+
+def adapters(label: str = "") -> Call[list[Adapter]]:
+    """All adapters, or those of one label, by label and version."""
+    return Call(Request("GET", "/v1/adapters", params={"label": label or None}), _items(Adapter))
+
+
+def datasets() -> Call[list[Dataset]]:
+    """All data sets, oldest first."""
+    return Call(Request("GET", "/v1/datasets"), _items(Dataset))
+
+
+def readiness() -> Call[dict[str, Any]]:
+    """Every part of the system by name, ready or not."""
+    return Call(Request("GET", "/readyz", accepted_status=503), dict)
+
+
+def path_of(job: Job | str) -> str:
+    """Where a job is found; a training job's own path asks for the scope `train` only."""
+    is_training = isinstance(job, Job) and job.kind == "train"
+    return f"/v1/training/jobs/{_id(job)}" if is_training else f"/v1/jobs/{_id(job)}"
+
+
+def _id(job: Job | str) -> str:
+    return job.id if isinstance(job, Job) else job
+
+
+def _post(path: str, body: Any, idempotency_key: str | None) -> Request:
+    return Request("POST", path, json=body, headers={IDEMPOTENCY_KEY: idempotency_key or new_key()})
+
+
+def new_key() -> str:
+    """An Idempotency-Key that nobody has used."""
+    return uuid.uuid4().hex
+
+
+def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _items(kind: type[R]) -> Callable[[Any], list[R]]:
+    return lambda raw: [kind.from_dict(item) for item in raw["items"]]

@@ -1,0 +1,150 @@
+"""The client for programs without an event loop."""
+
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Concatenate, ParamSpec, TypeVar
+
+import httpx
+
+from signalbox import calls, uploads
+from signalbox.calls import Call, path_of
+from signalbox.errors import SignalboxError
+from signalbox.requests import Request, answer, api_error, pause_before_retry, target_of
+from signalbox.results import Event, Job, Selection
+from signalbox.sse import EventStream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def documented(method: Callable[..., object], build: Callable[..., object]) -> None:
+    """Give a method the name, text and parameters of the call that it sends."""
+    of_call = inspect.signature(build)
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    method.__name__, method.__doc__ = build.__name__, build.__doc__
+    method.__signature__ = of_call.replace(parameters=[own, *of_call.parameters.values()])  # type: ignore[attr-defined]
+
+
+def method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[Signalbox, P], T]":
+    """A method that sends one call."""
+
+    def send(self: "Signalbox", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._send(build(*args, **kwargs))
+
+    documented(send, build)
+    return send
+
+
+class Signalbox:
+    """One API and one key; without arguments those of SIGNALBOX_API_URL and SIGNALBOX_API_KEY.
+
+    An answer that says a retry may help, and a request that got no answer, is sent again up to `max_retries` times
+    where that cannot do anything twice. `http_client` brings settings of its own (proxies, certificates); the caller
+    closes it. Every method raises `SignalboxError`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        max_retries: int = 2,
+        http_client: httpx.Client | None = None,
+    ) -> None:
+        self._target = target_of(base_url, api_key, timeout)
+        self._max_retries = max_retries
+        self._http = http_client or httpx.Client()
+        self._owns_http = http_client is None
+
+    submit = method(calls.submit)
+    train = method(calls.train)
+    job = method(calls.job)
+    jobs = method(calls.jobs)
+    cancel = method(calls.cancel)
+    feedback = method(calls.feedback)
+    releases = method(calls.releases)
+    release = method(calls.release)
+    promote = method(calls.promote)
+    rollback = method(calls.rollback)
+    models = method(calls.models)
+    adapters = method(calls.adapters)
+    datasets = method(calls.datasets)
+    upload_adapter = method(uploads.upload_adapter)
+    upload_dataset = method(uploads.upload_dataset)
+    readiness = method(calls.readiness)
+    get = method(calls.get)
+    post = method(calls.post)
+    delete = method(calls.delete)
+
+    def select(self, input: str, *, instruction: str = "", wait_seconds: float = 10.0) -> Selection:  # noqa: A002
+        """Name the label of a text without generating; raises `JobFailed`."""
+        found = self._send(calls.select(input, instruction=instruction, wait_seconds=wait_seconds))
+        return found if isinstance(found, Selection) else calls.selection_of(self.wait(found))
+
+    def wait(self, job: Job | str, *, timeout: float | None = None) -> Job:
+        """The job once it has ended, whatever became of it; raises `WaitTimeout`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            for _ in self._events(EventStream(f"{path_of(job)}/events", deadline=deadline)):
+                pass
+            if (ended := self.job(job)).is_final:
+                return ended
+
+    def stream(self, job: Job | str, *, after: str = "") -> Iterator[Event]:
+        """The job's events, past and live, until it has ended; lost connections are opened again.
+
+        `after` is the `id` of the last event that is known already.
+        """
+        return self.events(f"{path_of(job)}/events", after=after)
+
+    def events(self, path: str, *, after: str = "") -> Iterator[Event]:
+        """The events of a path that has no method of its own yet."""
+        return self._events(EventStream(path, after))
+
+    def _events(self, stream: EventStream) -> Iterator[Event]:
+        while not stream.is_over:
+            try:
+                with self._http.stream(**self._target.arguments(stream.open())) as response:
+                    if response.is_error:
+                        response.read()
+                        raise api_error(response)
+                    for text in response.iter_text():
+                        yield from stream.feed(text)
+                stream.close()
+            except httpx.TransportError as error:
+                stream.fail(self._target.unreachable(error))
+            except SignalboxError as error:
+                stream.fail(error)
+            if not stream.is_over:
+                time.sleep(stream.pause_seconds)
+
+    def _send(self, call: Call[T]) -> T:
+        return call.parse(self._answer(call.request))
+
+    def _answer(self, request: Request) -> object:
+        retries = 0
+        while True:
+            try:
+                return answer(request, self._http.request(**self._target.arguments(request)))
+            except httpx.TransportError as error:
+                pause = pause_before_retry(request, self._target.unreachable(error), retries, self._max_retries)
+            except SignalboxError as error:
+                pause = pause_before_retry(request, error, retries, self._max_retries)
+            time.sleep(pause)
+            retries += 1
+
+    def close(self) -> None:
+        """Close the connections, unless they are those of a client that was brought."""
+        if self._owns_http:
+            self._http.close()
+
+    def __enter__(self) -> "Signalbox":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,157 @@
+"""What the API answers, as frozen records that keep the members of a newer server."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
+
+R = TypeVar("R", bound="Record")
+FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "rejected"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One object of the API."""
+
+    _KINDS: ClassVar[Mapping[str, "type[Record]"]] = {}
+    """Fields that are records themselves, or lists of them."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_dict(cls: type[R], raw: Mapping[str, Any]) -> R:
+        """The record of an answer's JSON; members without a field stay in `raw`."""
+        known = {own.name for own in fields(cls)} - {"raw"}
+        return cls(raw=raw, **{name: cls._read(name, value) for name, value in raw.items() if name in known})
+
+    @classmethod
+    def _read(cls, name: str, value: Any) -> Any:
+        kind = cls._KINDS.get(name)
+        if kind is None or value is None:
+            return value
+        return [kind.from_dict(item) for item in value] if isinstance(value, list) else kind.from_dict(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer's JSON, whole."""
+        return dict(self.raw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Record):
+    """The selector's answer about one text; `label` is None where it belongs to no label."""
+
+    id: str = ""
+    release: str | None = None
+    label: str | None = None
+    probability: float | None = None
+    runners_up: list[dict[str, Any]] = field(default_factory=list)
+    by: str = ""
+    """Which part decided: the light selector or the language model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Record):
+    """A job: accepted (only its first fields are known) or looked at."""
+
+    _KINDS: ClassVar = {"selection": Selection}
+    id: str
+    kind: str = ""
+    state: str = ""
+    label: str | None = None
+    release: str | None = None
+    attempt: int = 0
+    waiting_for_group: bool = False
+    """Whether it waits and no live worker serves its queue."""
+    cancel_requested: bool = False
+    created_at: str = ""
+    stage_ms: Mapping[str, float] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    selection: Selection | None = None
+    progress: Mapping[str, Any] | None = None
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    feedback: Mapping[str, Any] | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended."""
+        return self.state in FINAL_STATES
+
+    @property
+    def text(self) -> str | None:
+        """The generated text; None where there is none yet."""
+        return (self.result or {}).get("text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Record):
+    """Jobs, newest first; `next` is what `jobs(before=…)` takes for the page after, None at the end."""
+
+    _KINDS: ClassVar = {"items": Job}
+    items: list[Job]
+    next: str | None = None
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self.items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event(Record):
+    """One event of a job: `state`, `token` or `progress`; `id` is where to go on after it."""
+
+    type: str
+    data: Mapping[str, Any]
+    id: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended with it."""
+        return self.type == "state" and self.data.get("state") in FINAL_STATES
+
+    @property
+    def text(self) -> str:
+        """What it adds to the generated text."""
+        return str(self.data["text"]) if self.type == "token" else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release(Record):
+    """One immutable release: selector, adapters, prompts, thresholds."""
+
+    id: str
+    current: bool = False
+    parent: str = ""
+    base_model: str = ""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+    created_at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter(Record):
+    """One version of a label's adapter; `ref` is its name, `label@version`."""
+
+    ref: str
+    label: str
+    version: int
+    digest: str
+    base_model: str = ""
+    created_at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Record):
+    """One stored data set; `rows` counts them."""
+
+    id: str
+    name: str
+    rows: int = 0
+    created_at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Record):
+    """What a request may name: the base model, `auto`, a label."""
+
+    id: str
+    created: int = 0
+    owned_by: str = ""

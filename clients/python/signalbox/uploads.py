@@ -1,0 +1,85 @@
+"""Calls that upload: data sets from memory or files, adapters as PEFT saves them."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from signalbox.calls import Call, new_key
+from signalbox.errors import SignalboxError
+from signalbox.requests import IDEMPOTENCY_KEY, Request
+from signalbox.results import Adapter, Dataset
+
+UPLOAD_SECONDS = 300.0
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def upload_dataset(
+    rows: Path | str | bytes | Iterable[Mapping[str, Any]], name: str = "", *, idempotency_key: str | None = None
+) -> Call[Dataset]:
+    """Upload rows of {input, instruction?, output?, label?}: a file of JSON lines (gzipped or not), or the rows.
+
+    Without a `name` the file's own is taken. The same rows again are the same data set.
+    """
+    if isinstance(rows, Path | str):
+        name = name or Path(rows).name.split(".jsonl")[0]
+    headers = {"Content-Type": "application/x-ndjson", IDEMPOTENCY_KEY: idempotency_key or new_key()}
+    request = Request(
+        "POST",
+        "/v1/datasets",
+        params={"name": name},
+        headers=headers,
+        content=_json_lines(rows),
+        timeout_seconds=UPLOAD_SECONDS,
+    )
+    return Call(request, Dataset.from_dict)
+
+
+def upload_adapter(
+    folder: Path | str,
+    label: str,
+    *,
+    instruction: str = "",
+    template: str = "chatml",
+    idempotency_key: str | None = None,
+) -> Call[Adapter]:
+    """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing."""
+    archive = _packed(Path(folder))
+    form = {"label": label, "instruction": instruction, "template": template}
+    request = Request(
+        "POST",
+        "/v1/adapters",
+        headers={IDEMPOTENCY_KEY: idempotency_key or new_key()},
+        data={**form, "sha256": hashlib.sha256(archive).hexdigest()},
+        files={"file": ("adapter.tar", archive)},
+        timeout_seconds=UPLOAD_SECONDS,
+    )
+    return Call(request, Adapter.from_dict)
+
+
+def _json_lines(rows: Path | str | bytes | Iterable[Mapping[str, Any]]) -> bytes:
+    if isinstance(rows, bytes):
+        return rows
+    if isinstance(rows, Path | str):
+        content = Path(rows).read_bytes()
+        return gzip.decompress(content) if Path(rows).suffix == ".gz" else content
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _packed(folder: Path) -> bytes:
+    """The adapter's two files as a tar; equal folders give equal bytes."""
+    missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
+    if missing:
+        raise SignalboxError("adapter_file_missing", f"{folder} lacks {' and '.join(missing)}: save it with PEFT again")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in _ADAPTER_FILES:
+            member = tarfile.TarInfo(name)  # its owner, mode and time are constants
+            member.size = (folder / name).stat().st_size
+            with (folder / name).open("rb") as stream:
+                tar.addfile(member, stream)
+    return buffer.getvalue()

@@ -1,0 +1,85 @@
+"""What the command line shows while it waits: progress bars, and a job's text as it arrives."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
+
+from services.cli.output import err, no_worker, out
+
+if TYPE_CHECKING:
+    from signalbox import Signalbox
+
+T = TypeVar("T")
+
+
+def counted(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with a bar on standard error that counts those that are done."""
+    return iter(track(items, what, console=err, transient=True))
+
+
+def follow_generation(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
+    """Print a job's text as it arrives, and the queue whose worker is missing; answers the ended job."""
+    for event in client.stream(job_id):
+        if event.type == "token" and not quiet:
+            out.print(event.text, end="", markup=False, highlight=False)
+        elif event.type == "state" and event.data["state"] in ("queued", "routed"):
+            job = client.job(job_id)
+            if job.waiting_for_group:
+                err.print(no_worker(job.to_dict()), markup=False)
+    if not quiet:
+        out.print()
+    return client.job(job_id).to_dict()
+
+
+def follow_training(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
+    """Show a training job's progress bar; answers the ended job."""
+    return follow_all(client, {job_id: ""}, quiet=quiet)[job_id]
+
+
+def follow_all(client: "Signalbox", titles: Mapping[str, str], *, quiet: bool) -> dict[str, dict[str, Any]]:
+    """Show a progress bar for each training job (id -> title); answers the ended jobs by id."""
+    with progress_bars(disable=quiet) as bars, ThreadPoolExecutor(len(titles)) as pool:
+        follow = partial(follow_into, client, bars)
+        return dict(zip(titles, pool.map(follow, titles, titles.values()), strict=True))
+
+
+def progress_bars(**options: Any) -> Progress:
+    """Bars of training jobs."""
+    columns = (
+        TextColumn("{task.description:34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=err, **options)
+
+
+def follow_into(
+    client: "Signalbox",
+    bars: Progress,
+    job_id: str,
+    title: str,
+    on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Move one bar until its job has ended, `on_progress` gets each progress event's data; answers the job."""
+    task = bars.add_task(f"{title} queued".strip(), total=None, note="")
+    for event in client.events(f"/v1/training/jobs/{job_id}/events"):
+        if event.type == "progress":
+            on_progress(event.data)
+            fields = progress_fields(event.data)
+            bars.update(task, **fields | {"description": f"{title} {fields['description']}".strip()})
+    job = dict(client.get(f"/v1/training/jobs/{job_id}"))
+    bars.update(task, description=f"{title} {job['state']}".strip(), note="")
+    return job
+
+
+def progress_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A progress event as fields of a rich progress task."""
+    fields: dict[str, Any] = {"description": data["stage"].replace("_", " ")}
+    if "steps" in data:
+        note = f"loss {data['loss']:.3f}, {data['seconds_left']:.0f} s left"
+        fields |= {"completed": data["step"], "total": data["steps"], "note": note}
+    return fields

@@ -1,0 +1,282 @@
+"""The client package against a real API, plain and on asyncio."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from signalbox import (
+    AsyncSignalbox,
+    AuthenticationError,
+    InvalidRequestError,
+    JobFailed,
+    NotFoundError,
+    Signalbox,
+    Unreachable,
+    WaitTimeout,
+)
+
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.contracts.jobs import JobState
+from shared.ledger import calls
+from tests.integration.api.conftest import make_release
+from tests.unit.test_adapter_files import BASE, CONFIG, lora_tensors, safetensors
+
+CLIENT = Path(__file__).parents[3] / "clients" / "python"
+QUEUE = "generate.fin"
+SELECTED = {"label": "fin.sa", "probability": 0.9, "runners_up": [{"label": "fin.ha", "probability": 0.1}]}
+
+
+class Awaited:
+    """A client of either kind: the plain one works in threads."""
+
+    def __init__(self, client):
+        self.client = client
+        self._is_async = isinstance(client, AsyncSignalbox)
+
+    async def __call__(self, name, *args, **kwargs):
+        method = getattr(self.client, name)
+        return await (method(*args, **kwargs) if self._is_async else asyncio.to_thread(method, *args, **kwargs))
+
+    async def stream(self, job, **kwargs):
+        events = self.client.stream(job, **kwargs)
+        while True:
+            step = anext(events, None) if self._is_async else asyncio.to_thread(next, events, None)
+            if (event := await step) is None:
+                return
+            yield event
+
+    async def close(self):
+        await (self.client.close() if self._is_async else asyncio.to_thread(self.client.close))
+
+
+@pytest.fixture(params=[Signalbox, AsyncSignalbox])
+async def make(request, api, tokens):
+    """Makes clients of one kind, with the key of a name."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make(key="admin", url=api["url"], **options):
+            made = Awaited(request.param(url, tokens.get(key, key), **options))
+            stack.push_async_callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def client(make, release):
+    return make()
+
+
+class Proxy:
+    """Stands between client and API; cuts connections, or swallows an answer after the API has given it."""
+
+    def __init__(self, url):
+        self._api = urlsplit(url)
+        self._open = set()
+        self.connections = 0
+        self.answers_to_swallow = 0
+
+    @contextlib.asynccontextmanager
+    async def serving(self):
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        async with server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            self.cut()
+
+    async def _serve(self, reader, writer):
+        self.connections += 1
+        up_reader, up_writer = await asyncio.open_connection(self._api.hostname, self._api.port)
+        self._open |= {writer, up_writer}
+        await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer, is_answer=True))
+
+    async def _pump(self, reader, writer, *, is_answer=False):
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if is_answer and self.answers_to_swallow:
+                    self.answers_to_swallow -= 1
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+    def cut(self):
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
+
+
+@pytest.fixture
+async def proxy(api):
+    proxy = Proxy(api["url"])
+    async with proxy.serving() as url:
+        proxy.url = url
+        yield proxy
+
+
+async def next_job(broker, worker, queue):
+    """A service's part: the next message of its queue, as a job under a lease."""
+    for _ in range(20):
+        if found := await asyncio.to_thread(broker.brpop, queue, 2):  # its connection gives up after 5 s
+            return worker.take(json.loads(found[1])["headers"]["id"], queue)
+    raise AssertionError(f"nothing was sent to {queue}")
+
+
+async def test_a_job_is_submitted_followed_and_read(client, worker):
+    job = await client("submit", "x", label="fin.sa", metadata={"a": "b"})
+    assert (job.kind, job.state, job.label) == ("generate", "routed", "fin.sa")
+    worker.run(job.id, QUEUE, "a\u2028b\x85c")
+    events = [event async for event in client.stream(job)]
+    assert [event.text for event in events if event.type == "token"] == ["a\u2028b\x85c"]
+    assert events[-1].is_final
+    job = await client("wait", job.id)
+    assert (job.state, job.text, job.metadata) == ("succeeded", "a\u2028b\x85c", {"a": "b"})
+    assert [event async for event in client.stream(job, after=events[-1].id)] == []
+
+
+async def test_a_cut_stream_goes_on_after_its_last_event(make, proxy, release, worker):
+    client = make(url=proxy.url)
+    job = await client("submit", "x", label="fin.sa")
+    running = worker.take(job.id, QUEUE)
+    worker.tell(running, "token", text="one ")
+    texts = []
+    async for event in client.stream(job):
+        texts.append(event.text)
+        if event.text == "one ":
+            before = proxy.connections
+            proxy.cut()
+            worker.tell(running, "token", text="two")
+            worker.end(running, JobState.SUCCEEDED, result={"text": "one two"})
+    assert "".join(texts) == "one two"
+    assert proxy.connections == before + 1
+
+
+async def test_a_submit_whose_answer_is_lost_makes_one_job(make, proxy, release, ledger):
+    client = make(url=proxy.url)
+    proxy.answers_to_swallow = 1
+    job = await client("submit", "x")
+    assert proxy.connections == 2
+    assert ledger.redis.keys("sb:job:*") == [f"sb:job:{job.id}"]
+    same = [await client("submit", "y", idempotency_key="mine") for _ in range(2)]
+    assert same[0].id == same[1].id
+
+
+async def test_a_post_that_may_not_be_repeated_is_not(make, proxy, release, ledger):
+    client = make(url=proxy.url)
+    proxy.answers_to_swallow = 1
+    with pytest.raises(Unreachable):
+        await client("post", "/v1/jobs", {"input": "x"})
+    assert proxy.connections == 1
+    assert len(ledger.redis.keys("sb:job:*")) == 1
+
+
+async def test_a_wait_ends_in_time_and_the_job_goes_on(client):
+    job = await client("submit", "x", label="fin.sa")
+    with pytest.raises(WaitTimeout):
+        await client("wait", job, timeout=0.2)
+    assert (await client("job", job)).state == "routed"
+    assert (await client("cancel", job)).state == "cancelled"
+    assert (await client("wait", job, timeout=20)).state == "cancelled"
+
+
+@pytest.mark.parametrize("wait_seconds", [20, 0], ids=["answered", "followed"])
+async def test_a_selection_is_the_answer_however_long_it_takes(client, broker, worker, wait_seconds):
+    selecting = asyncio.create_task(client("select", "profits rose", wait_seconds=wait_seconds))
+    job = await next_job(broker, worker, "select")
+    worker.end(job, JobState.SUCCEEDED, selection=SELECTED)
+    selection = await selecting
+    assert (selection.label, selection.probability, selection.runners_up) == tuple(SELECTED.values())
+
+
+async def test_a_selection_that_fails_says_why(client, broker, worker):
+    selecting = asyncio.create_task(client("select", "x", wait_seconds=0))
+    job = await next_job(broker, worker, "select")
+    worker.end(job, JobState.FAILED, error={"code": "selector_broken", "detail": "train it anew", "retryable": False})
+    with pytest.raises(JobFailed, match="train it anew"):
+        await selecting
+
+
+async def test_jobs_are_listed_page_by_page(client):
+    made = [(await client("submit", str(n), label="fin.sa")).id for n in range(3)]
+    first = await client("jobs", limit=2, state="routed")
+    second = await client("jobs", limit=2, before=first.next)
+    assert [job.id for page in (first, second) for job in page] == made[::-1]
+    assert second.next is None
+
+
+async def test_feedback_reaches_the_job(client, worker):
+    job = await client("submit", "x", label="fin.sa")
+    worker.run(job.id, QUEUE)
+    await client("feedback", job, label="fin.ha", rating=-1)
+    feedback = (await client("job", job)).feedback
+    assert (feedback["label"], feedback["rating"]) == ("fin.ha", -1)
+
+
+async def test_releases_are_listed_promoted_and_rolled_back(client, registry, release, ledger):
+    ledger.do(calls.heartbeat("worker", release.queues, [], {}, 60))
+    newer = make_release(labels=("fin.sa",), parent=release.id)
+    registry.add_release(newer)
+    assert {(one.id, one.current) for one in await client("releases")} == {(release.id, True), (newer.id, False)}
+    assert (await client("promote", newer.id)).id == newer.id
+    assert [model.id for model in await client("models")] == ["tiny", "auto", "fin.sa"]
+    assert (await client("rollback")).id == release.id
+    assert set((await client("release")).labels) == set(release.labels)
+
+
+async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store, tmp_path):
+    store.ensure_bucket()
+    store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
+    ledger.redis.set("sb:base_model", "tiny")
+    client = make("train")
+    dataset = await client("upload_dataset", [{"input": "ä"}, {"input": "b"}], "demo")
+    assert (dataset.name, dataset.rows) == ("demo", 2)
+    assert await client("datasets") == [dataset]
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(CONFIG))
+    (tmp_path / WEIGHTS_NAME).write_bytes(safetensors(lora_tensors()))
+    adapter = await client("upload_adapter", tmp_path, "fin.sa", template="plain")
+    assert (adapter.ref, adapter.raw["template"]) == ("fin.sa@1", "plain")
+    assert await client("adapters", "fin.sa") == [adapter]
+    job = await client("train", "adapter.train", label="fin.sa", dataset="demo")
+    assert (await client("job", job)).request["label"] == "fin.sa"
+    assert (await client("cancel", job)).state == "cancelled"
+    assert [event.type async for event in client.stream(job)] == ["state", "state"]
+
+
+async def test_a_refusal_says_what_to_do(client, make):
+    with pytest.raises(NotFoundError) as missing:
+        await client("job", "job_none")
+    assert (missing.value.code, missing.value.status, missing.value.retryable) == ("job_not_found", 404, False)
+    with pytest.raises(InvalidRequestError, match=r"it has fin\.ha, fin\.sa"):
+        await client("submit", "x", label="no.such")
+    with pytest.raises(AuthenticationError):
+        await make("sbk_wrong")("models")
+    with pytest.raises(NotFoundError):
+        [event async for event in client.stream("job_none")]
+
+
+async def test_the_readiness_is_told_where_something_is_missing_too(client):
+    parts = (await client("readiness"))["parts"]
+    assert (parts["ledger"]["ok"], parts["consumers"]["ok"]) == (True, False)
+
+
+async def test_the_lines_of_the_readme_run(api, tokens, release, broker, worker, ledger):
+    (program,) = re.findall(r"```python\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
+    assert len(program.split("\n\n", 1)[1].splitlines()) <= 10
+    env = os.environ | {"SIGNALBOX_API_URL": api["url"], "SIGNALBOX_API_KEY": tokens["submit"]}
+    running = asyncio.create_task(
+        asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60
+        )
+    )
+    job = await next_job(broker, worker, "select")
+    ledger.do(calls.route(job, queue=QUEUE, label="fin.sa", selection=SELECTED))
+    worker.run(job.id, QUEUE, "declined card")
+    done = await running
+    assert (done.returncode, done.stdout, done.stderr) == (0, "declined card\nfin.sa, 0.90\n", "")
+    assert ledger.do(calls.get(job.id, "default")).feedback["rating"] == 1
