@@ -63,7 +63,7 @@ k8s-check: install ## render every overlay and check it against the schemas of K
 
 monitoring-check: install ## test rules and dashboard, alone and on a running system (needs promtool and prometheus)
 	@command -v promtool >/dev/null || { echo "monitoring-check: promtool is missing, and it runs the rules: install Prometheus" >&2; exit 1; }
-	$(BIN)/pytest tests/monitoring tests/e2e/test_prometheus.py -rs
+	$(BIN)/pytest tests/monitoring tests/system/test_prometheus.py -rs
 
 # The tools bring forty packages that nothing else needs: an environment of their own.
 AUDIT_VENV := .venv-audit
@@ -80,10 +80,10 @@ sbom: install $(AUDIT_VENV)/.installed ## what is installed, with licences, as C
 	$(AUDIT_VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json
 
 test-paper: install ## the paper's method on the real model and the paper's tasks, as queued jobs: a quarter of an hour
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow tests/integration/services/test_paper.py tests/unit/trainer -rs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow tests/integration/services/test_paper.py tests/component/trainer -rs
 
 test-vllm: install vllm ## the vllm engine against a real server
-	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm
+	$(BIN)/pytest -m slow tests/component/adapter_worker -k vllm
 
 bench: install ## measure every figure, print them as one table, write JSON to benchmarks/results
 	$(BIN)/python -m benchmarks

@@ -26,7 +26,7 @@ from shared.settings import Settings
 from tests.chaos.material import BASE_MODEL, TENANT, add_adapters, add_release, add_selector, base_shapes
 from tests.chaos.proxy import Proxy
 from tests.chaos.sabotage import environment
-from tests.e2e.conftest import WORDS
+from tests.support.samples import WORDS
 
 LABELS = tuple(WORDS)
 GROUPS = ("bank", "travel", "base")
@@ -295,7 +295,7 @@ class World:
     def _base_model(self) -> Path:
         folder = self.folder / "base"
         if self.plan.models or self.plan.trainers:
-            from tests.unit.model.tiny import save_tiny_model
+            from tests.support.tiny_model import save_tiny_model
 
             save_tiny_model(folder)
             _KERNELS.mkdir(parents=True, exist_ok=True)  # one for all: compiling them takes longer than a row

@@ -1,4 +1,4 @@
-"""The users of both Redis servers: what each may not do; that it may do its work, `tests/e2e/test_access.py` shows."""
+"""The users of both Redis servers: what each may not do; `tests/system/test_access.py` shows what it may."""
 
 import json
 import time

@@ -12,7 +12,7 @@ import pytest
 from services.cli.local.servers import free_ports, redis_server
 from shared.ledger import Ledger, calls
 from shared.security import api_keys
-from tests.integration.api.conftest import client_of, code, make_release, serving
+from tests.support.api import client_of, code, make_release, serving
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 
 from shared.ledger import calls
-from tests.integration.api.conftest import client_of, code, make_release, serving
+from tests.support.api import client_of, code, make_release, serving
 
 KEY = {"Idempotency-Key": "order-66"}
 

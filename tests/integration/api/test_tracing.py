@@ -4,8 +4,8 @@ import pytest
 
 from shared.ledger import calls
 from shared.observability import tracing
-from tests.integration.api.conftest import client_of, serving
-from tests.integration.spans import CALLER, CALLERS_TRACE, Spans
+from tests.support.api import client_of, serving
+from tests.support.spans import CALLER, CALLERS_TRACE, Spans
 
 
 @pytest.fixture

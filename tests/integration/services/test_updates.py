@@ -16,8 +16,8 @@ from shared.model.head import HEAD_WEIGHT, has_head
 from shared.model.light import LightSelector
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import HeldJob
-from tests.e2e.conftest import rows
-from tests.integration.services.conftest import LABELS, SELECTOR
+from tests.support.samples import rows
+from tests.support.training import LABELS, SELECTOR
 
 GONE, *KEPT = LABELS
 EASY_GOING = {"min_accuracy": 0, "max_false_reject": 0, "max_loss": 0.2}
