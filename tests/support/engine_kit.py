@@ -15,6 +15,7 @@ from services.adapter_worker.engine.vllm.engine import VllmEngine
 from services.adapter_worker.engine.vllm.server import VllmServer
 from shared.contracts.prompts import Part, Segment
 from shared.model.tokens import encode
+from tests.support.kernels import KERNELS
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -44,7 +45,7 @@ class Kit:
         self.folder = folder
         self._solos = {}
         self.tokenizer = byte_tokenizer()
-        self.kernels = load_kernels(folder)
+        self.kernels = load_kernels(KERNELS)
         torch.manual_seed(7)
         self.model = (build or self.llama)(len(self.tokenizer)).eval()
 

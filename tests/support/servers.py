@@ -1,6 +1,5 @@
 """Real servers for every test that needs one: started where missing, and their absence is a failure, never a skip."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,7 @@ from shared.ledger import Ledger
 from shared.registry import Registry
 from shared.registry.store import S3Store
 from shared.settings import Settings
-
-_ROOT = Path(__file__).parents[2]
+from tests.support.kernels import DATA_DIR
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +23,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         broker_url=f"redis://127.0.0.1:{broker_port}/0",
         s3_url=f"http://127.0.0.1:{s3_port}",
         s3_bucket="signalbox-tests",
-        # One cache for all sessions: converting the base model takes a minute, and its content never changes.
-        data_dir=Path(os.environ.get("SIGNALBOX_DATA_DIR", _ROOT / ".data")),
+        data_dir=DATA_DIR,
     )
     started = [
         redis_server("ledger", ledger_port, folder / "ledger", fsync="always"),

@@ -7,6 +7,7 @@ from services.cli.local.servers import free_ports
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
 from shared.settings import Settings
+from tests.support.kernels import share_kernels
 from tests.support.samples import TRAINING, WORDS, upload
 from tests.support.system import System
 from tests.support.tiny_model import save_tiny_model
@@ -16,6 +17,7 @@ from tests.support.tiny_model import save_tiny_model
 def system(tmp_path_factory):
     folder = tmp_path_factory.mktemp("system")
     base = save_tiny_model(folder / "base")
+    share_kernels(folder / "data")
     settings = Settings(
         data_dir=folder / "data",
         base_model=str(base),

@@ -1,8 +1,7 @@
 """The real base model: mixed adapters in one batch, token for token as alone."""
 
-import os
+import copy
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +13,8 @@ from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.tokens import encode, end_token_ids
 from shared.settings import Settings
 from tests.support.engine_kit import ignore
+from tests.support.kernels import DATA_DIR
 
-ROOT = Path(__file__).parents[5]
 METHODS = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
 TEXTS = ["My card was declined.", "Name the parties of the contract, the day it was signed and the court.", "Hello!"]
 
@@ -23,8 +22,7 @@ TEXTS = ["My card was declined.", "Name the parties of the contract, the day it 
 @pytest.mark.model
 @pytest.mark.timeout(600)
 def test_the_real_model_serves_mixed_adapters_as_each_alone(tmp_path, agreement):
-    data_dir = Path(os.environ.get("SIGNALBOX_DATA_DIR", ROOT / ".data"))
-    settings = Settings(data_dir=data_dir, engine_dtype="float32")
+    settings = Settings(data_dir=DATA_DIR, engine_dtype="float32")
     base = resolve_base_model(settings)
     tokenizer = load_tokenizer(base)
     prompts = [chatml("Answer briefly.", text) for text in TEXTS]
@@ -36,11 +34,9 @@ def test_the_real_model_serves_mixed_adapters_as_each_alone(tmp_path, agreement)
             r=4, lora_alpha=1, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM",
             init_lora_weights=False, **options,
         )  # fmt: skip
-        get_peft_model(model, config).save_pretrained(tmp_path / name)
-        model = load_model(base, "float32")
-        alone = PeftModel.from_pretrained(model, str(tmp_path / name)).eval()
+        get_peft_model(copy.deepcopy(model), config).save_pretrained(tmp_path / name)
+        alone = PeftModel.from_pretrained(copy.deepcopy(model), str(tmp_path / name)).eval()
         solo[name] = [solo_run(alone, tokenizer, prompt) for prompt in prompts]
-        model = load_model(base, "float32")
     engine = make_engine("transformers", settings, base)
     for name in METHODS:
         engine.load_adapter(name, tmp_path / name)
