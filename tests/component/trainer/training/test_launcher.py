@@ -22,7 +22,7 @@ from shared.errors import Cancelled, Invalid, Unavailable
 
 ROWS = [InstructionRow("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(16)]
 CONFIG = LoraSettings(rank=4, epochs=1, batch_size=2, max_length=128, checkpoint_steps=2, dropout=0.2)
-TWO = "torchrun --standalone --nproc-per-node 2"
+ONE, TWO = (f"torchrun --standalone --nproc-per-node {count}" for count in (1, 2))
 LABELS = [Label("fin", "sa"), Label("fin", "ha")]
 
 pytestmark = pytest.mark.timeout(300)
@@ -106,7 +106,7 @@ def test_cancelling_ends_all_processes_within_a_step(train):
 def test_what_is_wrong_with_a_training_is_told_as_if_it_ran_here(train):
     unknown = CONFIG.model_copy(update={"target_modules": ("no_such_module",)})
     with pytest.raises(Invalid) as refusal:
-        train(TWO, unknown)
+        train(ONE, unknown)
     assert refusal.value.code == "target_modules_unknown"
 
 
@@ -213,7 +213,7 @@ def test_cancelling_ends_what_accelerate_launched(train, accelerate):
 def test_sharded_weights_are_refused(train, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(Invalid, match="FSDP") as refusal:
-        train(TWO)
+        train(ONE)
     assert refusal.value.code == "launcher_unsupported"
 
 
