@@ -13,7 +13,7 @@ from tests.support.system import System
 from tests.support.tiny_model import save_tiny_model
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory):
     folder = tmp_path_factory.mktemp("system")
     base = save_tiny_model(folder / "base")
@@ -40,7 +40,7 @@ def system(tmp_path_factory):
         supervisor.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def released(system):
     """The system with three adapters and a selector, all made by queued training jobs, promoted."""
     for label in WORDS:
