@@ -13,7 +13,7 @@ VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-paper test-vllm test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean
+.PHONY: help install demo test test-fast test-slow test-paper test-vllm test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,11 +31,15 @@ install: $(VENV)/.installed ## make the virtual environment with pinned packages
 demo: install ## the whole journey on this machine: train, route, add a label under load
 	$(BIN)/signalbox demo
 
-test: install ## every test that needs no GPU and no Docker
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -m 'not slow'
+# Modules go to the processes whole, in the order of their rooms: whole systems first, one after the other.
+TEST_PROCESSES ?= 2
+PYTEST_IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+
+test: lint types ## every test that needs no GPU and no Docker: at most 12 minutes on 2 cores
+	$(BIN)/pytest -m 'not slow' $(PYTEST_IN_PARALLEL)
+
+test-fast: lint types ## ruff, mypy and the pure tests: at most 90 seconds
+	$(BIN)/pytest tests/unit
 
 test-slow: install ## the tests that `make test` leaves out
 	$(BIN)/pytest -m slow
@@ -63,7 +67,7 @@ k8s-check: install ## render every overlay and check it against the schemas of K
 
 monitoring-check: install ## test rules and dashboard, alone and on a running system (needs promtool and prometheus)
 	@command -v promtool >/dev/null || { echo "monitoring-check: promtool is missing, and it runs the rules: install Prometheus" >&2; exit 1; }
-	$(BIN)/pytest tests/monitoring tests/e2e/test_prometheus.py -rs
+	$(BIN)/pytest tests/monitoring tests/system/test_prometheus.py -rs
 
 # The tools bring forty packages that nothing else needs: an environment of their own.
 AUDIT_VENV := .venv-audit
@@ -80,10 +84,10 @@ sbom: install $(AUDIT_VENV)/.installed ## what is installed, with licences, as C
 	$(AUDIT_VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json
 
 test-paper: install ## the paper's method on the real model and the paper's tasks, as queued jobs: a quarter of an hour
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow tests/integration/services/test_paper.py tests/unit/trainer -rs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow tests/integration/services/test_paper.py tests/component/trainer -rs
 
 test-vllm: install vllm ## the vllm engine against a real server
-	$(BIN)/pytest -m slow tests/unit/adapter_worker -k vllm
+	$(BIN)/pytest -m slow tests/component/adapter_worker -k vllm
 
 bench: install ## measure every figure, print them as one table, write JSON to benchmarks/results
 	$(BIN)/python -m benchmarks

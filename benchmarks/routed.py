@@ -5,7 +5,6 @@ our own processes and both Redis servers, by the jobs they did. The client's own
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,14 +21,9 @@ from benchmarks.common import Row, median_row, print_table, row, write_results
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
-from services.trainer.training.light import fit_light
-from shared.contracts.labels import BACKGROUND, parse_label
-from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.ledger.keys import LedgerKey
-from shared.names import DEFAULT_TENANT
-from shared.registry import Registry
-from shared.registry.store import S3Store
 from shared.settings import Settings
+from tests.support.echo_release import publish
 
 CLIENTS = 8
 
@@ -73,30 +67,6 @@ def echo_system(folder: Path, data: DemoData) -> Iterator[tuple[Supervisor, Sign
         yield supervisor, client
     finally:
         supervisor.stop()
-
-
-def publish(supervisor: Supervisor, folder: Path, data: DemoData) -> None:
-    """Store adapters that say nothing (the echo engine reads none) and a light selector, and promote them."""
-    registry = Registry(supervisor.ledger, S3Store(supervisor.settings), supervisor.settings.cache_dir)
-    light = fit_light({label: data.texts(label, "train") for label in [*data.labels, BACKGROUND]})
-    labels = {label: stored_label(registry, folder / label, label) for label in data.labels}
-    selector = ReleaseSelector(
-        light=registry.weights.put_light(light.save(folder / "light.safetensors")),
-        labels=tuple(light.labels),
-        threshold=0.2,
-    )
-    verdict = Verdict(passed=True, reasons=())
-    release = Release(tenant_id=DEFAULT_TENANT, base_model="echo", labels=labels, selector=selector, verdict=verdict)
-    registry.releases.promote(DEFAULT_TENANT, registry.releases.add(release))
-
-
-def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:
-    """A label with an adapter of its own."""
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"label": label}))
-    (folder / "adapter_model.safetensors").write_bytes(label.encode())
-    digest, group = registry.weights.put(folder), parse_label(label).domain
-    return ReleaseLabel(adapter=digest, ref=f"{label}@1", group=group, template="chatml", instruction="")
 
 
 def idle(client: Signalbox, texts: list[str]) -> list[float]:

@@ -24,7 +24,7 @@ from services.adapter_worker.engine import GenerationRequest
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.model.tokens import encode
 from shared.settings import Settings
-from tests.vllm_process import MISSING, VllmProcess, find_python, vllm_process
+from tests.support.vllm_process import MISSING, VllmProcess, find_python, vllm_process
 
 ADAPTERS = 12
 SLOTS = ("--enable-lora", "--max-loras", str(ADAPTERS), "--max-cpu-loras", str(ADAPTERS), "--max-lora-rank", "8")

@@ -1,8 +1,6 @@
-"""Real servers for every test that needs one: started where missing, and their absence is a failure, never a skip."""
+"""The fixtures of `tests/support` for every suite, and what runs beside what."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,62 +8,16 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from services.cli.local.servers import free_ports, redis_server, s3_server
-from shared.ledger import Ledger
-from shared.registry import Registry
-from shared.registry.store import S3Store
-from shared.settings import Settings
+pytest.register_assert_rewrite("tests.support")
+pytest_plugins = ("tests.support.servers", "tests.support.models", "tests.support.engines")
 
-_ROOT = Path(__file__).parents[1]
+WHOLE_SYSTEMS = ("tests/system/", "tests/chaos/")
 
 
-@pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Two Redis-protocol servers and an S3 server of this test session's own."""
-    folder = tmp_path_factory.mktemp("servers")
-    s3_port, ledger_port, broker_port = free_ports(3)
-    settings = Settings(
-        redis_url=f"redis://127.0.0.1:{ledger_port}/0",
-        broker_url=f"redis://127.0.0.1:{broker_port}/0",
-        s3_url=f"http://127.0.0.1:{s3_port}",
-        s3_bucket="signalbox-tests",
-        # One cache for all sessions: converting the base model takes a minute, and its content never changes.
-        data_dir=Path(os.environ.get("SIGNALBOX_DATA_DIR", _ROOT / ".data")),
-    )
-    started = [
-        redis_server("ledger", ledger_port, folder / "ledger", fsync="always"),
-        redis_server("broker", broker_port, folder / "broker", fsync="everysec"),
-        s3_server(settings, folder / "s3"),
-    ]
-    for server in started:
-        server.start()
-    yield settings
-    for server in started:
-        server.kill()
-
-
-@pytest.fixture
-def settings(servers: Settings, tmp_path: Path) -> Settings:
-    """Settings of the running servers, both Redis empty, a data folder of the test's own."""
-    for url in (servers.redis_url, servers.broker_url):
-        ledger = Ledger(url)
-        ledger.redis.flushall()
-        ledger.close()
-    return servers.model_copy(update={"data_dir": tmp_path / "data"})
-
-
-@pytest.fixture
-def ledger(settings: Settings) -> Iterator[Ledger]:
-    client = Ledger(settings.redis_url)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def store(settings: Settings) -> S3Store:
-    return S3Store(settings)
-
-
-@pytest.fixture
-def registry(ledger: Ledger, store: S3Store, settings: Settings) -> Registry:
-    return Registry(ledger, store, settings.cache_dir)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Modules stay together, and whole systems, which fill both cores, run one after the other, before all else."""
+    items.sort(key=lambda item: not item.nodeid.startswith(WHOLE_SYSTEMS))
+    for item in items:
+        is_system = item.nodeid.startswith(WHOLE_SYSTEMS)
+        item.add_marker(pytest.mark.xdist_group("whole systems" if is_system else item.nodeid.partition("::")[0]))

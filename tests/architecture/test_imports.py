@@ -1,6 +1,5 @@
 """The import rule of docs/architecture.md, read from the source itself."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.source import ROOT, file_of, imported_names, imports, module_name
+
 HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "datasets", "gguf", "sklearn", "scipy"}
 SERVICES = {p.name for p in (ROOT / "services").iterdir() if p.is_dir() and p.name != "__pycache__"}
 CLIENT = "clients/python/signalbox"
@@ -39,29 +39,6 @@ PURE = {
     "shared.errors",
     "shared.names",
 }
-
-
-def module_name(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = parts[2:] if parts[0] == "clients" else parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imports(path, *, at_top=False):
-    """Modules a file imports when it runs; with `at_top`, only those that importing the file imports too."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    hidden = {id(n) for i in nodes if is_type_checking(i) for n in ast.walk(i)}
-    if at_top:
-        hidden |= {id(n) for f in nodes if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)}
-    for node in (n for n in nodes if id(n) not in hidden):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-
-
-def is_type_checking(node):
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def breaches(rule):
@@ -196,12 +173,6 @@ def reached_from(start):
     return found
 
 
-def imported_names(path):
-    """`from package import module` names a module, too."""
-    froms = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.module)
-    return (f"{node.module}.{alias.name}" for node in froms for alias in node.names)
-
-
 def installed_with(*extras):
     """Names of the packages that pyproject.toml asks for: always, and with these extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -217,8 +188,3 @@ def test_the_api_needs_nothing_but_what_its_image_installs():
     packages = {brought.get(name, name).replace("_", "-") for name in used - {"shared", "services"}}
     assert packages - installed_with("api", "tracing") == set()
     assert len(modules) > 50
-
-
-def file_of(module):
-    path = ROOT.joinpath(*module.split("."))
-    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"

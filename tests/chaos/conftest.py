@@ -38,7 +38,7 @@ class Worlds:
             self._world = None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def worlds(tmp_path_factory):
     made = Worlds(tmp_path_factory)
     yield made

@@ -8,14 +8,14 @@ import numpy as np
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.registry import Registry
-from tests.e2e.conftest import WORDS
-from tests.unit.adapter_samples import CONFIG
+from tests.support.adapter_samples import CONFIG
+from tests.support.samples import WORDS
 
 TENANT = "default"
 BASE_MODEL = "tiny"
 RANK = 2
 SHAPES = {"q_proj": (32, 32), "v_proj": (16, 32)}
-"""[out, in] of the two layers that the adapters change, in `tests.unit.model.tiny`."""
+"""[out, in] of the two layers that the adapters change, in `tests.support.tiny_model`."""
 LAYERS = 2
 
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
 from tests.chaos.material import write_adapter
-from tests.unit.adapter_samples import framed, header_and_data
-from tests.unit.test_adapter_archives import HOSTILE
+from tests.support.adapter_samples import framed, header_and_data
+from tests.support.hostile_archives import HOSTILE
 
 Files = dict[str, bytes]
 

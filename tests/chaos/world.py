@@ -27,7 +27,9 @@ from shared.settings import Settings
 from tests.chaos.material import BASE_MODEL, TENANT, add_adapters, add_release, add_selector, base_shapes
 from tests.chaos.proxy import Proxy
 from tests.chaos.sabotage import environment
-from tests.e2e.conftest import WORDS
+from tests.support.kernels import share_kernels
+from tests.support.samples import WORDS
+from tests.support.tiny_model import save_tiny_model
 
 LABELS = tuple(WORDS)
 GROUPS = ("bank", "travel", "base")
@@ -36,7 +38,6 @@ SECONDS_PER_WORD = 0.05
 """How long the echo engine takes for each."""
 _LOOK_SECONDS = 0.05
 _READY_SECONDS = 180
-_KERNELS = Path(__file__).parents[2] / ".data" / "cache" / "kernels"
 
 
 @dataclass(frozen=True)
@@ -296,13 +297,8 @@ class World:
     def _base_model(self) -> Path:
         folder = self.folder / "base"
         if self.plan.models or self.plan.trainers:
-            from tests.unit.model.tiny import save_tiny_model
-
             save_tiny_model(folder)
-            _KERNELS.mkdir(parents=True, exist_ok=True)  # one for all: compiling them takes longer than a row
-            cache = self.folder / "data" / "cache"
-            cache.mkdir(parents=True)
-            (cache / "kernels").symlink_to(_KERNELS)
+            share_kernels(self.folder / "data")
         return folder
 
     def _leased(self) -> dict[str, str]:

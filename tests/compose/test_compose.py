@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from tests.compose.conftest import CARDS, SERVICES, TRIPS, answered, needs_docker
-from tests.e2e.conftest import eventually
+from tests.support.containers import CARDS, SERVICES, TRIPS, answered, needs_docker
+from tests.support.eventually import eventually
 
 API_BYTES = 300 * 10**6
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from signalbox import SignalboxError
 
-from tests.compose.conftest import (
+from tests.support.containers import (
     CARDS,
     LABELS,
     SERVICES,
@@ -19,7 +19,8 @@ from tests.compose.conftest import (
     train_adapter,
     train_selector,
 )
-from tests.e2e.conftest import eventually, upload
+from tests.support.eventually import eventually
+from tests.support.samples import upload
 
 pytestmark = needs_docker
 

@@ -1,4 +1,4 @@
-"""The users of both Redis servers: what each may not do; that it may do its work, `tests/e2e/test_access.py` shows."""
+"""The users of both Redis servers: what each may not do; `tests/system/test_access.py` shows what it may."""
 
 import json
 import time
@@ -24,7 +24,7 @@ from shared.registry.store import FolderStore
 from shared.security import api_keys
 from shared.security.api_keys import Scope
 from shared.settings import Settings
-from tests.e2e.conftest import eventually
+from tests.support.eventually import eventually
 
 NOBODY_MAY = [
     ("FLUSHALL",),

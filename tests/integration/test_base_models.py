@@ -12,7 +12,6 @@ from shared.registry import Registry
 from shared.registry.store import FolderStore
 from shared.worker.base_model import publish_base_model, serve_base_model
 from shared.worker.service import Service
-from tests.unit.model.conftest import tiny_folder
 
 __all__ = ["tiny_folder"]
 

@@ -15,10 +15,9 @@ from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.registry.store import S3Store
 from shared.settings import Settings
-from tests.integration.api.conftest import client_of, release, serving, tokens, weights
-from tests.tls import Certificates, TlsFront
+from tests.support.api import client_of, serving
+from tests.support.tls import Certificates, TlsFront
 
-__all__ = ["release", "tokens", "weights"]
 LOCAL = "127.0.0.1"
 
 

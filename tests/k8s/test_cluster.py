@@ -18,9 +18,9 @@ from signalbox import Signalbox
 
 from services.cli.local.secrets import write_passwords
 from services.cli.local.servers import free_ports
-from tests.compose.conftest import CARDS, LABELS, Traffic, answered, ended, train_adapter, train_selector
-from tests.e2e.conftest import eventually
-from tests.unit.model.tiny import save_tiny_model
+from tests.support.containers import CARDS, LABELS, Traffic, answered, ended, train_adapter, train_selector
+from tests.support.eventually import eventually
+from tests.support.tiny_model import save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = os.environ.get("SIGNALBOX_TEST_CONTEXT", "")

@@ -6,7 +6,7 @@ import pytest
 
 from services.cli.k8s_groups import add_group
 from shared.errors import Conflict, Invalid, NotFound
-from tests.k8s.conftest import ROOT, render
+from tests.support.overlays import ROOT, render
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from tests.k8s.conftest import render
+from tests.support.overlays import render
 
 VOLUME = {"spec.volumeClaimTemplates", "spec.template.spec.volumes"}
 CONTAINER = "spec.template.spec.containers.0"

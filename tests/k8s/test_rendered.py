@@ -8,7 +8,7 @@ from services.cli.local.redis_acl import ACCOUNTS
 from services.cli.local.secrets import write_passwords
 from shared.names import TRAIN_QUEUE, generate_queue
 from shared.settings import Settings
-from tests.k8s.conftest import ROOT, render
+from tests.support.overlays import ROOT, render
 
 GROUPS = {"bank", "base", "travel"}
 MODEL_LOAD_SECONDS = 300

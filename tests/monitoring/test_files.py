@@ -1,22 +1,26 @@
-"""Rules and dashboard against what the services export; tests/e2e/test_metrics.py scrapes that they really do."""
+"""Rules and dashboard against what the services export; tests/system/test_metrics.py scrapes that they really do."""
 
-import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.monitoring.exported import OF_PROMETHEUS, asked, declared, declared_by_all, grouped
+from tests.support.exported_metrics import (
+    DASHBOARD,
+    FOLDER,
+    OF_PROMETHEUS,
+    PANELS,
+    RULES,
+    asked,
+    declared,
+    declared_by_all,
+    grouped,
+)
 
-FOLDER = Path(__file__).parents[2] / "monitoring"
-RULES = [rule for group in yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"] for rule in group["rules"]]
 RECORDED = {rule["record"]: rule["expr"] for rule in RULES if "record" in rule}
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
-DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text())
-PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = {
     **{rule.get("record") or rule["alert"]: rule["expr"] for rule in RULES},
     **{f"{p['title']} {t['refId']}": t["expr"] for p in PANELS for t in p["targets"]},

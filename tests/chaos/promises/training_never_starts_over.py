@@ -10,7 +10,7 @@ from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.plans import with_models
 from tests.chaos.sizes import Size
 from tests.chaos.world import FINAL, Event, World, until
-from tests.e2e.conftest import rows
+from tests.support.samples import rows
 
 _SETTINGS = {"rank": 2, "max_length": 400, "learning_rate": 0.02}
 

@@ -25,8 +25,9 @@ from signalbox import (
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
-from tests.integration.api.conftest import make_release
-from tests.unit.test_adapter_files import BASE, CONFIG, lora_tensors, safetensors
+from shared.ledger.keys import LedgerKey
+from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
+from tests.support.api import make_release
 
 CLIENT = Path(__file__).parents[3] / "clients" / "python"
 QUEUE = "generate.fin"
@@ -162,7 +163,7 @@ async def test_a_submit_whose_answer_is_lost_makes_one_job(make, proxy, release,
     proxy.answers_to_swallow = 1
     job = await client("submit", "x")
     assert proxy.connections == 2
-    assert ledger.redis.keys("sb:job:*") == [f"sb:job:{job.id}"]
+    assert ledger.redis.keys(LedgerKey.JOB.pattern) == [LedgerKey.JOB.of(job.id)]
     same = [await client("submit", "y", idempotency_key="mine") for _ in range(2)]
     assert same[0].id == same[1].id
 
@@ -173,7 +174,7 @@ async def test_a_post_that_may_not_be_repeated_is_not(make, proxy, release, ledg
     with pytest.raises(Unreachable):
         await client("post", "/v1/jobs", {"input": "x"})
     assert proxy.connections == 1
-    assert len(ledger.redis.keys("sb:job:*")) == 1
+    assert len(ledger.redis.keys(LedgerKey.JOB.pattern)) == 1
 
 
 async def test_a_wait_ends_in_time_and_the_job_goes_on(client):
@@ -221,7 +222,7 @@ async def test_feedback_reaches_the_job(client, worker):
 async def test_releases_are_listed_promoted_and_rolled_back(client, registry, release, ledger):
     ledger.do(calls.heartbeat("worker", release.queues, [], {}, 60))
     newer = make_release(labels=("fin.sa",), parent=release.id)
-    registry.add_release(newer)
+    registry.releases.add(newer)
     assert {(one.id, one.current) for one in await client("releases")} == {(release.id, True), (newer.id, False)}
     assert (await client("promote", newer.id)).id == newer.id
     assert [model.id for model in await client("models")] == ["tiny", "auto", "fin.sa"]
@@ -232,7 +233,7 @@ async def test_releases_are_listed_promoted_and_rolled_back(client, registry, re
 async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store, tmp_path):
     store.ensure_bucket()
     store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
-    ledger.redis.set("sb:base_model", "tiny")
+    ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
     client = make("train")
     dataset = await client("upload_dataset", [{"input": "ä"}, {"input": "b"}], "demo")
     assert (dataset.name, dataset.rows) == ("demo", 2)

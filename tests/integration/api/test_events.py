@@ -5,7 +5,7 @@ import json
 
 from services.api.infra.event_feed import QUEUE_LENGTH
 from shared.contracts.jobs import JobState
-from tests.integration.api.conftest import client_of, code, serving
+from tests.support.api import client_of, code, serving
 
 
 class Stream:

@@ -13,7 +13,7 @@ from services.cli.local.servers import free_ports, redis_server
 from shared.ledger import Ledger, calls
 from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
-from tests.integration.api.conftest import client_of, code, make_release, serving
+from tests.support.api import client_of, code, make_release, serving
 
 
 @pytest.fixture

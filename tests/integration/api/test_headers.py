@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from services.api.http.security_headers import DATA_POLICY, PAGE_POLICY, SECURITY_HEADERS
-from tests.integration.api.conftest import client_of, serving
+from tests.support.api import client_of, serving
 
 ANSWERS = [
     ("anonymous", "GET", "/healthz", {}, 200),

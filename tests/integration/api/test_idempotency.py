@@ -4,7 +4,7 @@ import asyncio
 
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
-from tests.integration.api.conftest import client_of, code, make_release, serving
+from tests.support.api import client_of, code, make_release, serving
 
 KEY = {"Idempotency-Key": "order-66"}
 

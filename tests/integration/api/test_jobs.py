@@ -15,7 +15,7 @@ from shared.queue.celery import make_celery
 from shared.worker.attempt import AttemptRunner
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
-from tests.integration.api.conftest import ADAPTERS, code, make_release
+from tests.support.api import ADAPTERS, code, make_release
 
 JSON = {"Content-Type": "application/json"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import Conflict, NotFound
 from shared.security import api_keys
-from tests.integration.api.conftest import code
+from tests.support.api import code
 
 ROUTES = [
     ("POST", "/v1/jobs", "submit"),

@@ -8,7 +8,7 @@ from services.api.infra.rate_limits import estimated_tokens
 from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.security.api_keys import Scope
-from tests.integration.api.conftest import client_of, code, serving
+from tests.support.api import client_of, code, serving
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
-from tests.integration.api.conftest import code, make_release
+from tests.support.api import code, make_release
 
 
 def add(registry, **fields):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shared.contracts.jobs import JobState
-from tests.integration.api.conftest import code, make_release
+from tests.support.api import code, make_release
 
 SELECTED = {
     "label": "fin.sa",

@@ -5,8 +5,8 @@ import pytest
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.observability import tracing
-from tests.integration.api.conftest import client_of, serving
-from tests.integration.spans import CALLER, CALLERS_TRACE, Spans
+from tests.support.api import client_of, serving
+from tests.support.spans import CALLER, CALLERS_TRACE, Spans
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from shared.contracts.jobs import JobState
 from shared.contracts.training import parse_training
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
-from tests.integration.api.conftest import code
+from tests.support.api import code
 
 ROWS = b'{"input": "a"}\n{"input": "b"}\n'
 ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}

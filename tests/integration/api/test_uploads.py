@@ -9,8 +9,8 @@ import pytest
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.ledger.keys import LedgerKey
-from tests.integration.api.conftest import client_of, code, serving
-from tests.unit.test_adapter_files import BASE, CONFIG, lora_tensors, safetensors
+from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
+from tests.support.api import client_of, code, serving
 
 ROWS = b'{"input": "a", "label": "fin.sa"}\n{"input": "b", "label": "fin.ha"}\n'
 

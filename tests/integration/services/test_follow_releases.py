@@ -15,7 +15,7 @@ from shared.ledger.keys import LedgerKey
 from shared.model.base import base_model_id
 from shared.names import DEFAULT_TENANT
 from shared.worker.service import Service
-from tests.e2e.conftest import eventually
+from tests.support.eventually import eventually
 
 LABELS = ("bank.accounts", "bank.cards")
 BASE = BaseModelManifest(id="tiny", shapes={})

@@ -12,9 +12,6 @@ from services.trainer.evaluation.selector import SelectorScorer, route_rows
 from shared.contracts.jobs import JobState
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.rows import Row
-from tests.unit.model.conftest import real_folder
-
-__all__ = ["real_folder"]
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "as12"
 ROWS, TEST_ROWS, MAX_TOKENS = 48, 25, 48

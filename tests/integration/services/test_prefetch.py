@@ -12,7 +12,7 @@ from shared.contracts.jobs import Job, JobKind, JobState, Stage
 from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.errors import Unavailable
 from shared.registry import Registry
-from tests.e2e.conftest import eventually
+from tests.support.eventually import eventually
 
 
 class SlowStore:

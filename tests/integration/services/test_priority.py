@@ -9,9 +9,7 @@ import pytest
 from services.adapter_worker.handlers import generate
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, Verdict
-from tests.unit.adapter_worker.conftest import kit
 
-__all__ = ["kit"]
 QUEUE = "generate.base"
 RELEASE = Release(tenant_id="t", base_model="tiny", labels={}, verdict=Verdict(passed=True, reasons=()))
 

@@ -12,8 +12,8 @@ from shared.contracts.manifests import Release, ReleaseSelector, Verdict
 from shared.errors import Invalid
 from shared.ledger.keys import LedgerKey
 from shared.observability import tracing
-from tests.integration.services.test_worker import DIGEST, RELEASE
-from tests.integration.spans import CALLER, CALLERS_TRACE, Spans, is_below
+from tests.support.echo_release import DIGEST, RELEASE
+from tests.support.spans import CALLER, CALLERS_TRACE, Spans, is_below
 
 TRACED = {"trace": {"traceparent": CALLER}}
 ROUTED = {"state": JobState.ROUTED, "label": "bank.cards", "deadline_seconds": 60}

@@ -18,8 +18,8 @@ from shared.ledger.keys import LedgerKey
 from shared.model.head import has_head
 from shared.registry.store import S3Store
 from shared.worker.leases import HeldJob
-from tests.e2e.conftest import TRAINING
-from tests.integration.services.conftest import LABELS, SELECTOR, add_adapter, attempt_at, context_of
+from tests.support.samples import TRAINING
+from tests.support.training import LABELS, SELECTOR, add_adapter, attempt_at, context_of
 
 ADD = {**SELECTOR, "kind": "selector.add", "labels": {"travel.trips": "travel.trips"}, "max_loss": 0.2}
 

@@ -15,8 +15,8 @@ from shared.contracts.rows import Row
 from shared.ledger.keys import LedgerKey
 from shared.model.head import HEAD_WEIGHT, has_head
 from shared.model.light import LightSelector
-from tests.e2e.conftest import rows
-from tests.integration.services.conftest import LABELS, SELECTOR, context_of
+from tests.support.samples import rows
+from tests.support.training import LABELS, SELECTOR, context_of
 
 GONE, *KEPT = LABELS
 EASY_GOING = {"min_accuracy": 0, "max_false_reject": 0, "max_loss": 0.2}

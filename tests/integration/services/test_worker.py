@@ -5,15 +5,9 @@ import pytest
 from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate, make_resident
 from shared.contracts.jobs import JobKind, JobState
-from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.errors import NotFound, Unavailable
 from shared.worker.leases import HeldJob
-
-DIGEST = "a" * 64
-ENTRY = ReleaseLabel(adapter=DIGEST, ref="bank.cards@1", group="bank", template="chatml", instruction="")
-RELEASE = Release(
-    tenant_id="t", base_model="tiny", labels={"bank.cards": ENTRY}, verdict=Verdict(passed=True, reasons=())
-)
+from tests.support.echo_release import DIGEST, RELEASE
 
 
 class Unloading(EchoEngine):

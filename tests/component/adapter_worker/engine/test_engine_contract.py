@@ -1,0 +1,221 @@
+"""What every engine keeps, whichever it is."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from services.adapter_worker.engine import DeadlineExceeded, GenerationRequest, make_engine
+from services.adapter_worker.engine.echo import EchoEngine
+from shared.errors import Cancelled, Invalid, NotFound, Unavailable
+from shared.settings import Settings
+from tests.support.engine_kit import vllm_engine
+
+ADAPTER = "a" * 64
+
+
+class Pieces:
+    """Collects streamed text, tells when the first piece came, and does `then` at that moment."""
+
+    def __init__(self, then=lambda: None):
+        self.texts = []
+        self.first = threading.Event()
+        self._then = then
+
+    def __call__(self, text):
+        self.texts.append(text)
+        if not self.first.is_set():
+            self.first.set()
+            self._then()
+
+    @property
+    def text(self):
+        return "".join(self.texts)
+
+
+MAKE = {
+    "echo": lambda _request, _kit: EchoEngine(seconds_per_token=0.002),
+    "transformers": lambda _request, kit: kit.engine(),
+    "vllm": lambda request, kit: vllm_engine(request.getfixturevalue("vllm"), kit),
+}
+
+
+@pytest.fixture
+def kit(wide_kit):
+    return wide_kit
+
+
+@pytest.fixture(params=["echo", "transformers", pytest.param("vllm", marks=pytest.mark.slow)])
+def engine(request, kit):
+    engine = MAKE[request.param](request, kit)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def ask(kit):
+    def build(text="one two three four five six", **options):
+        options = {"job_id": "job", "attempt": 1, "adapter": None, "max_new_tokens": 5, **options}
+        return GenerationRequest(prompt=kit.prompt(text), **options)
+
+    return build
+
+
+@pytest.fixture
+def endless(ask):
+    """A request that runs until somebody ends it."""
+    return lambda **options: ask("word " * 400, **{"max_new_tokens": 400, **options})
+
+
+def run(engine, request):
+    pieces = Pieces()
+    return engine.generate(request, pieces), pieces
+
+
+def test_pieces_concatenated_are_the_text(engine, ask):
+    generation, pieces = run(engine, ask())
+    assert pieces.text == generation.text != ""
+
+
+def test_the_same_request_gives_the_same_answer(engine, ask):
+    assert run(engine, ask())[0].token_ids == run(engine, ask())[0].token_ids
+
+
+def test_max_new_tokens_is_honoured_and_says_length(engine, ask):
+    generation, _ = run(engine, ask(max_new_tokens=3))
+    assert (len(generation.token_ids), generation.finish_reason) == (3, "length")
+
+
+def test_logprobs_come_where_they_are_asked_for_one_a_token(engine, ask):
+    generation, _ = run(engine, ask(logprobs=True))
+    assert len(generation.logprobs) == len(generation.token_ids) > 0
+    assert all(value <= 0 for value in generation.logprobs)
+    assert run(engine, ask())[0].logprobs == ()
+
+
+def test_times_and_prompt_tokens_are_reported(engine, ask):
+    generation, _ = run(engine, ask())
+    assert 0 < generation.first_token_ms <= generation.total_ms
+    assert generation.prompt_tokens > 0
+    assert not generation.prompt_shortened
+
+
+def test_text_ends_before_a_stop_string(engine, ask):
+    whole, _ = run(engine, ask())
+    stop = whole.text[2:4]
+    generation, pieces = run(engine, ask(stop=(stop,)))
+    assert generation.text == pieces.text == whole.text[: whole.text.index(stop)]
+    assert generation.finish_reason == "stop"
+
+
+def test_a_stop_string_that_never_comes_holds_nothing_back(engine, ask):
+    whole, _ = run(engine, ask())
+    generation, _ = run(engine, ask(stop=(whole.text[-1:] + "\0\0",)))
+    assert generation.text == whole.text
+
+
+def test_an_unknown_adapter_is_an_error_not_the_base_model(engine, ask):
+    with pytest.raises(NotFound) as caught:
+        run(engine, ask(adapter=ADAPTER))
+    assert caught.value.code == "adapter_not_loaded"
+
+
+def test_a_loaded_adapter_answers_and_an_unloaded_one_does_not(engine, ask, kit):
+    engine.load_adapter(ADAPTER, kit.adapter("contract", seed=3))
+    engine.load_adapter(ADAPTER, kit.adapter("contract", seed=3))
+    assert engine.resident == {ADAPTER}
+    assert run(engine, ask(adapter=ADAPTER))[0].text != run(engine, ask())[0].text
+    engine.unload_adapter(ADAPTER)
+    assert engine.resident == frozenset()
+    with pytest.raises(NotFound):
+        run(engine, ask(adapter=ADAPTER))
+
+
+def test_a_missing_adapter_folder_is_refused(engine, tmp_path):
+    with pytest.raises(Invalid) as caught:
+        engine.load_adapter(ADAPTER, tmp_path / "nothing")
+    assert caught.value.code == "adapter_weights_missing"
+    assert engine.resident == frozenset()
+
+
+def test_cancel_ends_a_running_job(engine, endless):
+    pieces = Pieces()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(engine.generate, endless(job_id="mine"), pieces)
+        assert pieces.first.wait(10)
+        assert engine.cancel("mine", 1)
+        with pytest.raises(Cancelled) as caught:
+            running.result(10)
+    assert caught.value.code == "cancelled"
+    assert engine.running_count == 0
+
+
+def test_cancelling_one_attempt_leaves_the_other_of_the_same_job_alone(engine, endless):
+    answers = []
+    old, new = Pieces(), Pieces(lambda: answers.append(engine.cancel("job", 1)))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(engine.generate, endless(attempt=1), old)
+        assert old.first.wait(10)
+        second = pool.submit(engine.generate, endless(attempt=2), new)
+        with pytest.raises(Cancelled):
+            first.result(20)
+        assert answers == [True]
+        assert second.result(20).finish_reason == "length"
+
+
+def test_cancelling_an_unknown_job_says_so(engine):
+    assert not engine.cancel("nobody", 1)
+
+
+def test_a_passed_deadline_ends_the_job(engine, endless):
+    with pytest.raises(DeadlineExceeded) as caught:
+        run(engine, endless(deadline=time.monotonic() + 0.01))
+    assert caught.value.code == "deadline_exceeded"
+
+
+def test_a_deadline_in_the_past_makes_no_text(engine, endless):
+    pieces = Pieces()
+    with pytest.raises(DeadlineExceeded):
+        engine.generate(endless(deadline=time.monotonic() - 1), pieces)
+    assert pieces.texts == []
+
+
+def test_one_poisoned_reader_fails_alone(engine, ask, endless):
+    def poison(_text):
+        raise RuntimeError("reader is gone")
+
+    with ThreadPoolExecutor() as pool:
+        beside = pool.submit(engine.generate, endless(job_id="beside", max_new_tokens=30), Pieces())
+        with pytest.raises(RuntimeError, match="reader is gone"):
+            engine.generate(ask(), poison)
+        assert len(beside.result(20).token_ids) == 30
+
+
+def test_many_threads_get_their_own_answers(engine, ask):
+    requests = [ask(f"text number {n}", job_id=str(n)) for n in range(20)]
+    alone = [run(engine, request)[0].text for request in requests]
+    with ThreadPoolExecutor(20) as pool:
+        together = list(pool.map(lambda request: run(engine, request), requests))
+    assert [generation.text for generation, _ in together] == alone
+    assert [pieces.text for _, pieces in together] == alone
+
+
+def test_close_fails_what_runs_and_what_comes_later(engine, ask, endless):
+    pieces = Pieces()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(engine.generate, endless(), pieces)
+        assert pieces.first.wait(10)
+        engine.close()
+        with pytest.raises(Unavailable) as caught:
+            running.result(10)
+    assert caught.value.code == "engine_stopped"
+    with pytest.raises(Unavailable):
+        run(engine, ask())
+
+
+def test_engines_are_made_by_name_and_unknown_names_are_refused(tmp_path):
+    make_engine("echo", Settings(), tmp_path).close()
+    with pytest.raises(Invalid) as caught:
+        make_engine("magic", Settings(), tmp_path)
+    assert caught.value.code == "engine_unknown"

@@ -1,0 +1,372 @@
+"""The engine on a vLLM server: what the server does wrong, by a fake; what it does right, by a real one."""
+
+import asyncio
+import copy
+import itertools
+import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+
+import httpx
+import pytest
+import torch
+
+from services.adapter_worker.engine import GenerationRequest, make_engine
+from services.adapter_worker.engine.vllm.engine import VllmEngine
+from services.adapter_worker.engine.vllm.server import VllmServer
+from shared.errors import Invalid, NotFound, Unavailable
+from shared.model.tokens import encode
+from shared.settings import Settings
+from tests.support.engine_kit import ADAPTERS, greedy, ignore, vllm_engine
+
+FIRST, SECOND, THIRD = ("a" * 64, "b" * 64, "c" * 64)
+
+
+class FakeVllm:
+    """Answers as a vLLM server does: the tokens 70, 71, … and log-probabilities that depend on the model."""
+
+    def __init__(self):
+        self.loaded = {}
+        self.calls = []
+        self.bodies = []
+        self.keys = set()
+        self.status = {}  # by path: a status to answer with
+        self.idle = set()  # adapters that change nothing
+        self.breaks_after = None  # events of a stream
+        self.hold = threading.Event()
+        self.hold.set()
+        self.begun = threading.Event()
+
+    def __call__(self, request):
+        path, body = request.url.path, json.loads(request.content or b"{}")
+        self.keys.add(request.headers.get("authorization"))
+        self.calls.append((path, body.get("lora_name")))
+        if path in self.status:
+            return refusal(self.status[path], "as the test says")
+        return getattr(self, path.removeprefix("/v1/").strip("/"))(body)
+
+    def health(self, body):
+        return httpx.Response(200)
+
+    def models(self, body):
+        base = {"id": "base", "root": "/models/base", "parent": None, "max_model_len": 512}
+        return httpx.Response(200, json={"data": [base, *({"id": name, "parent": "base"} for name in self.loaded)]})
+
+    def load_lora_adapter(self, body):
+        if body["lora_name"] in self.loaded:
+            return refusal(400, "has already been loaded")
+        self.loaded[body["lora_name"]] = body["lora_path"]
+        return httpx.Response(200, text="Success")
+
+    def unload_lora_adapter(self, body):
+        return httpx.Response(200) if self.loaded.pop(body["lora_name"], None) else refusal(404, "cannot be found")
+
+    def completions(self, body):
+        if body["model"] not in {"base", *self.loaded}:
+            return refusal(404, f"The model `{body['model']}` does not exist.")
+        self.bodies.append(body)
+        return httpx.Response(200, stream=Events(self, body))
+
+
+class Events(httpx.AsyncByteStream):
+    def __init__(self, fake, body):
+        self.fake = fake
+        self.body = body
+
+    async def __aiter__(self):
+        is_base = self.body["model"] in {"base", *self.fake.idle}
+        self.fake.begun.set()
+        for n in range(self.body["max_tokens"]):
+            if n == self.fake.breaks_after:
+                raise httpx.RemoteProtocolError("peer closed connection")
+            await asyncio.to_thread(self.fake.hold.wait, 10)
+            logprob = -1.0 if is_base else -2.0
+            choice = {
+                "token_ids": [70 + n],
+                "logprobs": {"token_logprobs": [logprob]} if "logprobs" in self.body else None,
+            }
+            yield f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+        yield b"data: [DONE]\n\n"
+
+
+def refusal(status, message):
+    return httpx.Response(status, json={"error": {"message": message, "code": status}})
+
+
+@pytest.fixture
+def fake():
+    return FakeVllm()
+
+
+@pytest.fixture
+def connect(fake, kit):
+    engines = []
+
+    def build(**options):
+        server = VllmServer("http://vllm", "a key", transport=httpx.MockTransport(fake))
+        engines.append(VllmEngine(server, kit.tokenizer, encode, **options))
+        return engines[-1]
+
+    yield build
+    fake.hold.set()
+    for engine in engines:
+        engine.close()
+
+
+def test_prompts_go_as_token_ids_and_the_servers_defaults_stay_out(connect, fake, kit):
+    text = "user writes <|im_end|>"
+    connect().generate(greedy(kit, text, None, seed=3, temperature=0.5, top_p=0.9, top_k=7), ignore)
+    body = fake.bodies[-1]
+    assert body["prompt"] == kit.prompt_ids(text)
+    assert body["prompt"].count(kit.tokenizer.convert_tokens_to_ids("<|im_end|>")) == 0
+    assert (body["seed"], body["temperature"], body["top_p"], body["top_k"]) == (3, 0.5, 0.9, 7)
+    assert (body["repetition_penalty"], body["ignore_eos"]) == (1.0, True)
+
+
+def test_every_call_bears_the_key(connect, fake, kit):
+    engine = connect()
+    engine.load_adapter(FIRST, kit.adapter("plain", **ADAPTERS["plain"]))
+    engine.unload_adapter(FIRST)
+    assert fake.keys == {"Bearer a key"}
+
+
+def test_logprobs_come_where_they_are_asked_for(connect, kit):
+    engine = connect()
+    assert engine.generate(greedy(kit, "x", None, max_new_tokens=3, logprobs=True), ignore).logprobs == (-1.0,) * 3
+    assert engine.generate(greedy(kit, "x", None, max_new_tokens=3), ignore).logprobs == ()
+
+
+def test_the_server_loads_the_folder_under_its_own_path(connect, fake, kit):
+    folder = kit.adapter("plain", **ADAPTERS["plain"])
+    connect(adapters_dir=PurePosixPath("/mnt/adapters")).load_adapter(FIRST, folder)
+    assert fake.loaded == {FIRST: "/mnt/adapters/plain"}
+
+
+def test_the_longest_unused_adapter_makes_room(connect, fake, kit):
+    engine, folder = connect(adapter_slots=2), kit.adapter("plain", **ADAPTERS["plain"])
+    engine.load_adapter(FIRST, folder)
+    engine.load_adapter(SECOND, folder)
+    engine.generate(greedy(kit, "x", FIRST), ignore)
+    engine.load_adapter(THIRD, folder)
+    assert engine.resident == fake.loaded.keys() == {FIRST, THIRD}
+
+
+def test_an_adapter_in_use_makes_no_room_before_its_request_ends(connect, fake, kit):
+    engine, folder = connect(adapter_slots=1), kit.adapter("plain", **ADAPTERS["plain"])
+    engine.load_adapter(FIRST, folder)
+    fake.hold.clear()
+    fake.begun.clear()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(engine.generate, greedy(kit, "x", FIRST), ignore)
+        assert fake.begun.wait(10)
+        loading = pool.submit(engine.load_adapter, SECOND, folder)
+        fake.hold.set()
+        assert running.result(10).token_ids
+        loading.result(10)
+    assert fake.loaded.keys() == {SECOND}
+    unloads = [n for n, call in enumerate(fake.calls) if call == ("/v1/unload_lora_adapter", FIRST)]
+    assert len(unloads) == 1
+
+
+def test_an_adapter_that_the_server_has_already_is_used_as_it_is(connect, fake, kit):
+    fake.loaded[FIRST] = "/from/another/worker"
+    engine = connect()
+    engine.load_adapter(FIRST, kit.adapter("plain", **ADAPTERS["plain"]))
+    assert engine.resident == {FIRST}
+
+
+def test_an_adapter_that_the_server_lost_is_not_resident_any_more(connect, fake, kit):
+    engine = connect()
+    engine.load_adapter(FIRST, kit.adapter("plain", **ADAPTERS["plain"]))
+    fake.loaded.clear()  # it was restarted
+    with pytest.raises(NotFound) as caught:
+        engine.generate(greedy(kit, "x", FIRST), ignore)
+    assert caught.value.code == "adapter_not_loaded"
+    assert engine.resident == frozenset()
+
+
+def test_an_adapter_whose_folder_left_the_disk_is_fetched_again(connect, fake, kit, tmp_path):
+    folder = tmp_path / FIRST
+    shutil.copytree(kit.adapter("plain", **ADAPTERS["plain"]), folder)
+    engine = connect()
+    engine.load_adapter(FIRST, folder)
+    folder.rename(tmp_path / "pruned")
+    with pytest.raises(NotFound) as caught:
+        engine.generate(greedy(kit, "x", FIRST), ignore)
+    assert caught.value.code == "adapter_not_loaded"
+    (tmp_path / "pruned").rename(folder)
+    engine.load_adapter(FIRST, folder)
+    assert engine.generate(greedy(kit, "x", FIRST), ignore).token_ids
+
+
+def test_an_adapter_that_changes_nothing_is_refused_and_unloaded(connect, fake, kit):
+    fake.idle.add(FIRST)
+    engine = connect()
+    with pytest.raises(Invalid) as caught:
+        engine.load_adapter(FIRST, kit.adapter("plain", **ADAPTERS["plain"]))
+    assert caught.value.code == "adapter_inactive"
+    assert (engine.resident, fake.loaded) == (frozenset(), {})
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [(500, "adapter_refused", False), (400, "adapter_refused", False), (404, "adapter_not_seen", False),
+     (401, "vllm_denied", True)],
+)  # fmt: skip
+def test_what_the_server_says_of_an_adapter_becomes_an_error(connect, fake, kit, status, code, retryable):
+    engine = connect()
+    fake.status["/v1/load_lora_adapter"] = status
+    with pytest.raises((Invalid, Unavailable)) as caught:
+        engine.load_adapter(FIRST, kit.adapter("plain", **ADAPTERS["plain"]))
+    assert (caught.value.code, caught.value.retryable) == (code, retryable)
+
+
+def test_a_broken_server_is_no_fault_of_the_adapter(connect, fake, kit):
+    engine = connect()
+    fake.status |= {"/v1/load_lora_adapter": 500, "/health": 503}
+    with pytest.raises(Unavailable) as caught:
+        engine.load_adapter(FIRST, kit.adapter("plain", **ADAPTERS["plain"]))
+    assert caught.value.code == "vllm_failed"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "retryable"),
+    [(400, "vllm_refused", False), (500, "vllm_failed", True), (503, "vllm_failed", True)],
+)
+def test_what_the_server_says_of_a_request_becomes_an_error(connect, fake, kit, status, code, retryable):
+    engine = connect()
+    fake.status["/v1/completions"] = status
+    with pytest.raises((Invalid, Unavailable)) as caught:
+        engine.generate(greedy(kit, "x", None), ignore)
+    assert (caught.value.code, caught.value.retryable) == (code, retryable)
+
+
+def test_a_stream_that_breaks_off_is_retryable(connect, fake, kit):
+    engine = connect()
+    fake.breaks_after = 2
+    with pytest.raises(Unavailable) as caught:
+        engine.generate(greedy(kit, "x", None), ignore)
+    assert caught.value.code == "vllm_unreachable"
+    assert engine.running_count == 0
+
+
+def test_a_server_that_is_away_says_so_at_once(kit):
+    def away(_request):
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(Unavailable) as caught:
+        VllmEngine(VllmServer("http://vllm", transport=httpx.MockTransport(away)), kit.tokenizer, encode)
+    assert caught.value.code == "vllm_unreachable"
+
+
+@pytest.mark.slow
+def test_a_real_server_serves_mixed_adapters_as_peft_does_alone(vllm, wide_kit, agreement):
+    kit = wide_kit
+    names = [name for name, config in ADAPTERS.items() if not config.get("use_dora")]
+    engine = vllm_engine(vllm, kit)
+    for name in names:
+        engine.load_adapter(name, kit.adapter(name, **ADAPTERS[name]))
+    requests = [
+        greedy(kit, f"{text} {n}", adapter) for n, (text, adapter) in
+        enumerate(itertools.product(("a word", "some more words of it", "x" * 60), [None, *names]))
+    ]  # fmt: skip
+    with ThreadPoolExecutor(len(requests)) as pool:
+        generations = list(pool.map(lambda request: engine.generate(request, ignore), requests))
+    engine.close()
+    ends = {kit.tokenizer.convert_tokens_to_ids(name) for name in ("<|endoftext|>", "<|im_end|>")}
+    for request, generation in zip(requests, generations, strict=True):
+        adapter = None if request.adapter is None else kit.folder / request.adapter
+        tokens, logits = kit.solo(adapter, kit.prompt_ids(request.job_id), request.max_new_tokens)
+        agreement.check(generation.token_ids, [token for token in tokens if token not in ends], logits)
+
+
+@pytest.mark.slow
+def test_an_engine_made_by_name_checks_that_the_server_has_the_same_base_model(vllm, wide_kit, tmp_path):
+    settings = Settings(vllm_url=vllm.url)
+    engine = make_engine("vllm", settings, vllm.model)
+    assert engine.generate(greedy(wide_kit, "hello", None), ignore).token_ids
+    engine.close()
+    other = shutil.copytree(vllm.model, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.5}))
+    with pytest.raises(Invalid) as caught:
+        make_engine("vllm", settings, other)
+    assert caught.value.code == "vllm_other_model"
+
+
+@pytest.mark.slow
+def test_a_real_server_tells_the_logprobs_that_peft_alone_has(vllm, wide_kit):
+    engine = vllm_engine(vllm, wide_kit)
+    folder = wide_kit.adapter("plain", **ADAPTERS["plain"])
+    engine.load_adapter("plain", folder)
+    generation = engine.generate(greedy(wide_kit, "sure?", "plain", temperature=0.7, seed=1, logprobs=True), ignore)
+    engine.close()
+    expected = wide_kit.logprobs(folder, wide_kit.prompt_ids("sure?"), generation.token_ids)
+    torch.testing.assert_close(torch.tensor(generation.logprobs), torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_real_server_stops_at_the_end_token(vllm, wide_kit):
+    engine = vllm_engine(vllm, wide_kit)
+    whole = engine.generate(greedy(wide_kit, "until", None), ignore).token_ids
+    engine.close()
+    ending = copy.deepcopy(wide_kit.tokenizer)
+    ending.eos_token = ending.convert_ids_to_tokens(whole[3])
+    engine = VllmEngine(VllmServer(vllm.url), ending, encode)
+    generation = engine.generate(greedy(wide_kit, "until", None), ignore)
+    assert (generation.token_ids, generation.finish_reason) == (whole[: whole.index(whole[3])], "stop")
+    engine.close()
+
+
+@pytest.mark.slow
+def test_a_real_server_gives_the_same_text_for_the_same_seed(vllm, wide_kit):
+    engine = vllm_engine(vllm, wide_kit)
+
+    def ids(seed):
+        sampled = greedy(wide_kit, "dice", None, temperature=1.0, top_p=0.9, top_k=40, seed=seed)
+        return engine.generate(sampled, ignore).token_ids
+
+    assert ids(5) == ids(5) != ids(6)
+    engine.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [({"init_lora_weights": True}, "adapter_inactive"), ({"use_dora": True}, "adapter_refused"),
+     ({"r": 64}, "adapter_refused")],
+)  # fmt: skip
+def test_a_real_server_refuses_what_it_cannot_serve(vllm, wide_kit, config, code):
+    engine = vllm_engine(vllm, wide_kit)
+    with pytest.raises(Invalid) as caught:
+        engine.load_adapter(FIRST, wide_kit.adapter(f"refused-{'-'.join(config)}", **config))
+    assert caught.value.code == code
+    assert engine.resident == frozenset()
+    assert engine.generate(greedy(wide_kit, "still there", None), ignore).token_ids
+    engine.close()
+
+
+@pytest.mark.slow
+def test_a_real_server_is_told_of_a_cancelled_request(vllm, wide_kit):
+    engine = vllm_engine(vllm, wide_kit)
+    pieces = threading.Event()
+    request = GenerationRequest(prompt=wide_kit.prompt("x"), job_id="job", attempt=1, adapter=None, max_new_tokens=500)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(engine.generate, request, lambda _: pieces.set())
+        assert pieces.wait(20)
+        engine.cancel("job", 1)
+        assert running.exception(10)
+    engine.close()
+    assert await_idle(vllm.url)
+
+
+def await_idle(url):
+    """Whether the server's own gauge of running requests falls to zero."""
+    for _ in range(100):
+        metrics = httpx.get(f"{url}/metrics").text
+        lines = [line for line in metrics.splitlines() if line.startswith("vllm:num_requests_running")]
+        if lines and all(line.endswith(" 0.0") for line in lines):
+            return True
+    return False

@@ -1,0 +1,43 @@
+"""Releases whose adapters say nothing, for the echo engine, which reads none."""
+
+import json
+from pathlib import Path
+
+from services.cli.demo.data import DemoData
+from services.cli.local.supervisor import Supervisor
+from services.trainer.training.light import fit_light
+from shared.contracts.labels import BACKGROUND, parse_label
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.names import DEFAULT_TENANT
+from shared.registry import Registry
+from shared.registry.store import S3Store
+
+DIGEST = "a" * 64
+ENTRY = ReleaseLabel(adapter=DIGEST, ref="bank.cards@1", group="bank", template="chatml", instruction="")
+RELEASE = Release(
+    tenant_id="t", base_model="tiny", labels={"bank.cards": ENTRY}, verdict=Verdict(passed=True, reasons=())
+)
+
+
+def publish(supervisor: Supervisor, folder: Path, data: DemoData) -> None:
+    """Store adapters that say nothing (the echo engine reads none) and a light selector, and promote them."""
+    registry = Registry(supervisor.ledger, S3Store(supervisor.settings), supervisor.settings.cache_dir)
+    light = fit_light({label: data.texts(label, "train") for label in [*data.labels, BACKGROUND]})
+    labels = {label: stored_label(registry, folder / label, label) for label in data.labels}
+    selector = ReleaseSelector(
+        light=registry.weights.put_light(light.save(folder / "light.safetensors")),
+        labels=tuple(light.labels),
+        threshold=0.2,
+    )
+    verdict = Verdict(passed=True, reasons=())
+    release = Release(tenant_id=DEFAULT_TENANT, base_model="echo", labels=labels, selector=selector, verdict=verdict)
+    registry.releases.promote(DEFAULT_TENANT, registry.releases.add(release))
+
+
+def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:
+    """A label with an adapter of its own."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"label": label}))
+    (folder / "adapter_model.safetensors").write_bytes(label.encode())
+    digest, group = registry.weights.put(folder), parse_label(label).domain
+    return ReleaseLabel(adapter=digest, ref=f"{label}@1", group=group, template="chatml", instruction="")

@@ -1,0 +1,85 @@
+"""Hostile and broken uploads: each refused with its own code, and nothing left behind."""
+
+import random
+import struct
+import tarfile
+import tracemalloc
+import zipfile
+
+import pytest
+
+from shared.adapter_files import WEIGHTS_NAME, unpack_adapter
+from shared.errors import SignalboxError
+from tests.support.adapter_samples import GOOD, MAX_BYTES, check, refused
+from tests.support.hostile_archives import HOSTILE, UNSAFE, special, tar_of, with_folder, zip_of
+
+
+def long_listing(path, count, zip64=False):
+    """A zip file of `count` entries in its directory; with `zip64`, only the zip64 record tells how many."""
+    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"x"
+    start, size = 4, count * len(entry)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1)
+    told = (0, 0, 0, start) if zip64 else (count & 0xFFFF, count & 0xFFFF, size, start)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, *told, 0)
+    path.write_bytes(b"PK\x03\x04" + entry * count + (record + locator if zip64 else b"") + end)
+    return path
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        tar_of(*GOOD.items()),
+        tar_of(*GOOD.items(), mode="w:gz"),
+        zip_of(*GOOD.items()),
+        zip_of(*GOOD.items(), ("README.md", b"hello")),
+        tar_of(special("mine", tarfile.DIRTYPE), *((f"mine/{name}", data) for name, data in GOOD.items())),
+        tar_of(special("./", tarfile.DIRTYPE), *((f"./{name}", data) for name, data in GOOD.items())),
+        with_folder(zip_of, "mine/"),
+    ],
+    ids=["tar", "tar.gz", "zip", "readme", "folder", "dot", "zip folder"],
+)
+def test_good_archives_unpack_to_the_two_files(tmp_path, archive):
+    out = unpack_adapter(archive, tmp_path / "out", MAX_BYTES)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == GOOD
+
+
+def test_an_archive_may_come_as_a_file(tmp_path):
+    (tmp_path / "upload").write_bytes(zip_of(*GOOD.items()))
+    assert (unpack_adapter(tmp_path / "upload", tmp_path / "out", MAX_BYTES) / WEIGHTS_NAME).exists()
+
+
+@pytest.mark.parametrize(("archive", "code"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, archive, code):
+    assert refused(unpack_adapter, archive, tmp_path / "out", MAX_BYTES) == code
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("zip64", [False, True])
+@pytest.mark.parametrize("count", [17, 65536 + 2, 100_000])
+def test_a_zip_of_many_entries_is_refused_before_its_directory_is_read(tmp_path, count, zip64):
+    archive = long_listing(tmp_path / "many.zip", count, zip64)
+    tracemalloc.start()
+    assert refused(unpack_adapter, archive, tmp_path / "out", MAX_BYTES) == UNSAFE
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+def test_a_flipped_bit_in_a_zip_is_noticed(tmp_path):
+    archive = bytearray(zip_of(*GOOD.items(), compression=zipfile.ZIP_STORED))
+    archive[archive.index(b"peft_type")] ^= 1
+    assert refused(unpack_adapter, bytes(archive), tmp_path / "out", MAX_BYTES) == "adapter_archive_corrupt"
+
+
+@pytest.mark.parametrize("archive", [tar_of(*GOOD.items()), tar_of(*GOOD.items(), mode="w:gz"), zip_of(*GOOD.items())])
+def test_damage_of_any_kind_ends_in_a_clear_error_or_in_a_checked_adapter(tmp_path, archive):
+    chance = random.Random(3)
+    for n in range(300):
+        mutant = bytearray(archive[: chance.choice([len(archive), chance.randrange(len(archive))])])
+        for _ in range(chance.randint(1, 8)):
+            if mutant:
+                mutant[chance.randrange(len(mutant))] = chance.randrange(256)
+        try:
+            check(unpack_adapter(bytes(mutant), tmp_path / str(n), MAX_BYTES))
+        except SignalboxError as error:
+            assert error.code.startswith("adapter_")  # noqa: PT017 - a clear error is one of two good ends
