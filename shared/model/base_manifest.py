@@ -31,7 +31,7 @@ def base_manifest(folder: Path, name: str) -> BaseModelManifest:
         architecture=next(iter(config.architectures or []), ""),
         shapes=dict(BaseShapes.from_folder(folder).modules),
         context_length=int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0),
-        chat_template=chat_template_digest(tokenizer),
+        chat_template=template_digest(tokenizer),
         end_tokens=tuple(sorted(end_token_ids(tokenizer))),
         vocabulary=vocabulary_digest(tokenizer),
         dtype=stored_dtype(folder),
@@ -48,7 +48,7 @@ def _config(folder: Path) -> "PreTrainedConfig":
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
 
 
-def chat_template_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
+def template_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return the SHA-256 of the chat template's text, of all of them as JSON where there are several, or nothing."""
     template = tokenizer.chat_template
     if not template:
