@@ -13,8 +13,6 @@ from shared.registry.store import FolderStore
 from shared.worker.base_model import publish_base_model, serve_base_model
 from shared.worker.service import Service
 
-__all__ = ["tiny_folder"]
-
 
 @pytest.fixture
 def folder_store(tmp_path):
