@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from shared.contracts.generation import select_body
 from shared.contracts.jobs import Job, JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.selection import Selection, selection_text
@@ -39,12 +40,14 @@ def select(
     retry_unavailable(lambda: prefetch(selector), held, store_patience_seconds)
     held.check()
     started = time.perf_counter()
-    text = selection_text(selector.text, str(job.body["input"]), job.body.get("instruction") or "")
+    asked = select_body(job)
+    text = selection_text(selector.text, asked.last_user_text, asked.system_text)
     with tracing.span("score"):
         selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
         tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    fields = selection.as_fields(selector) | {"release": job.release, "score_ms": score_ms}
+    found = selection.as_result(selector, release=job.release, score_ms=score_ms)
+    fields = found.model_dump(mode="json")
     if job.kind == JobKind.SELECT:
         attempts.end(calls.finish(job, JobState.SUCCEEDED, selection=fields, result=fields))
     elif not selection.label and release.reject_policy == "error":

@@ -9,6 +9,7 @@ from services.trainer.evaluation.generate import answer_rows
 from services.trainer.evaluation.reference import Reference
 from services.trainer.training.light import fit_light
 from services.trainer.training.lora import train_selector
+from shared.contracts.conversation import single_turn
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.contracts.prompts import BASE_INSTRUCTION, adapter_prompt
@@ -146,9 +147,9 @@ def test_each_answer_is_that_of_its_adapter_alone_whatever_came_before(tiny_fold
             tiny_folder,
             tiny_tokenizer,
             entry and weights.fetch_weights(entry.adapter),
-            adapter_prompt("plain", entry.instruction, TEXTS[0])
+            adapter_prompt("plain", single_turn(entry.instruction, TEXTS[0]))
             if entry
-            else adapter_prompt("chatml", BASE_INSTRUCTION, TEXTS[0]),
+            else adapter_prompt("chatml", single_turn(BASE_INSTRUCTION, TEXTS[0])),
         )
         for entry in entries
     }
