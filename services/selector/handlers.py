@@ -46,8 +46,7 @@ def select(
         selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
         tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    found = selection.as_result(selector, release=job.release, score_ms=score_ms)
-    fields = found.model_dump(mode="json")
+    fields = selection.as_result(selector, release=job.release, score_ms=score_ms).model_dump(mode="json")
     if job.kind == JobKind.SELECT:
         attempts.end(calls.finish(job, JobState.SUCCEEDED, selection=fields, result=fields))
     elif not selection.label and release.reject_policy == "error":
