@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest
+from shared.contracts.conversation import with_instruction
+from shared.contracts.generation import Choice, GenerationResult, TokenLogprobs, Usage, generation_body, selection_of
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt
@@ -44,8 +45,8 @@ def generate(
         return generation
 
     generation = unless_evicted(resident_generation)
-    result = result_fields(job, release, entry, generation)
-    if attempt.succeed(result):
+    result = result_of(job, release, entry, choice_of(request, generation), generation)
+    if attempt.succeed(result.model_dump(mode="json")):
         count(job, generation, time.monotonic() - started)
 
 
@@ -71,7 +72,8 @@ def label_entry(job: Job, release: Release) -> ReleaseLabel | None:
 
 def runners_up(job: Job, release: Release) -> list[str]:
     """Digests of the adapters that the selector named beside the one it chose."""
-    named = [candidate["label"] for candidate in (job.selection or {}).get("runners_up", [])]
+    selection = selection_of(job)
+    named = [candidate.label for candidate in selection.runners_up] if selection else []
     return [release.labels[label].adapter for label in named if label in release.labels]
 
 
@@ -90,49 +92,52 @@ def make_resident(engine: Engine, digest: str, fetch: Fetch, held: HeldJob, pati
 
 def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationRequest:
     """What the engine needs: the prompt by the adapter's template, sampling, and the time that is left."""
-    instruction = job.body.get("instruction") or (entry.instruction if entry else BASE_INSTRUCTION)
-    template = entry.template if entry else BASE_TEMPLATE
-    params = dict(job.body.get("params") or {})
-    stop = tuple(params.pop("stop", None) or ())
-    known = {name: value for name, value in params.items() if value is not None}
+    body = generation_body(job)
+    messages = with_instruction(body.messages, entry.instruction if entry else BASE_INSTRUCTION)
     left_seconds = (job.deadline_ms - job.timestamps["running"]) / 1000
     return GenerationRequest(
         job_id=job.id,
         attempt=job.attempt,
-        prompt=adapter_prompt(template, instruction, str(job.body["input"])),
+        prompt=adapter_prompt(entry.template if entry else BASE_TEMPLATE, messages),
         adapter=entry.adapter if entry else None,
-        stop=stop,
+        max_new_tokens=body.params.max_new_tokens,
+        temperature=body.params.temperature,
+        top_p=body.params.top_p,
+        top_k=body.params.top_k,
+        seed=body.params.seed,
+        stop=body.params.stop,
         deadline=time.monotonic() + left_seconds if job.deadline_ms else None,
-        is_batch=job.body.get("priority") == "batch",
-        **known,
+        is_batch=body.priority == "batch",
+        logprobs=body.params.logprobs,
     )
 
 
-def result_fields(job: Job, release: Release, entry: ReleaseLabel | None, generation: Generation) -> dict[str, Any]:
-    """The result with everything that made it: release, adapter, selector, base model."""
-    return {
-        "text": generation.text,
-        "finish_reason": generation.finish_reason,
-        "label": job.label or None,
-        "adapter": entry.adapter if entry else None,
-        "adapter_ref": entry.ref if entry else None,
-        "release": job.release,
-        "selector": release.selector.digest if release.selector and job.selection else None,
-        "base_model": release.base_model,
-        "prompt_tokens": generation.prompt_tokens,
-        "prompt_shortened": generation.prompt_shortened,
-        "generated_tokens": len(generation.token_ids),
-        "first_token_ms": round(generation.first_token_ms, 3),
-        "generate_ms": round(generation.total_ms, 3),
-        **logprob_fields(job, generation),
-    }
+def result_of(
+    job: Job, release: Release, entry: ReleaseLabel | None, choice: Choice, generation: Generation
+) -> GenerationResult:
+    """The answer with everything that made it: release, adapter, selector, base model."""
+    return GenerationResult(
+        choices=(choice,),
+        usage=Usage(prompt_tokens=generation.prompt_tokens, completion_tokens=len(generation.token_ids)),
+        label=job.label or None,
+        adapter=entry.adapter if entry else None,
+        adapter_ref=entry.ref if entry else None,
+        release=job.release,
+        selector=release.selector.digest if release.selector and job.selection else None,
+        base_model=release.base_model,
+        prompt_shortened=generation.prompt_shortened,
+        first_token_ms=round(generation.first_token_ms, 3),
+        generate_ms=round(generation.total_ms, 3),
+    )
 
 
-def logprob_fields(job: Job, generation: Generation) -> dict[str, Any]:
-    """Tokens and their log-probabilities where the job asks for them; `max_new_tokens_limit` bounds their number."""
-    if not (job.body.get("params") or {}).get("logprobs"):
-        return {}
-    return {"token_ids": generation.token_ids, "logprobs": [round(value, 6) for value in generation.logprobs]}
+def choice_of(request: GenerationRequest, generation: Generation) -> Choice:
+    """The text, and its tokens where the job asks for them; `max_new_tokens_limit` bounds their number."""
+    logprobs = None
+    if request.logprobs:
+        values = tuple(round(value, 6) for value in generation.logprobs)
+        logprobs = TokenLogprobs(token_ids=tuple(generation.token_ids), logprobs=values)
+    return Choice(text=generation.text, finish_reason=generation.finish_reason, logprobs=logprobs)
 
 
 def trace(generation: Generation) -> None:

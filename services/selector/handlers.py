@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from shared.contracts.generation import select_body
 from shared.contracts.jobs import JobKind
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.selection import Selection, selection_text
@@ -34,12 +35,13 @@ def select(
     retry_unavailable(lambda: prefetch(selector), attempt.lease, store_patience_seconds)
     attempt.check()
     started = time.perf_counter()
-    text = selection_text(selector.text, str(job.body["input"]), job.body.get("instruction") or "")
+    asked = select_body(job)
+    text = selection_text(selector.text, asked.last_user_text, asked.system_text)
     with tracing.span("score"):
         selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
         tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    fields = selection.as_fields(selector) | {"release": job.release, "score_ms": score_ms}
+    fields = selection.as_result(selector, release=job.release, score_ms=score_ms).model_dump(mode="json")
     if job.kind == JobKind.SELECT:
         attempt.succeed(fields, selection=fields)
     elif not selection.label and release.reject_policy == "error":

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from shared.contracts.generation import LabelProbability, SelectionResult
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector, SelectorText
 
@@ -36,21 +37,25 @@ class Selection(NamedTuple):
     by: DecidedBy
     """The parts of the selector that scored the text."""
 
-    def as_fields(self, selector: ReleaseSelector) -> dict[str, Any]:
+    def as_result(self, selector: ReleaseSelector, *, release: str, score_ms: float) -> SelectionResult:
         """The form in which ledger and API show it."""
-        return {
-            "label": self.label or None,
-            "probability": round(self.best.probability, 6),
-            "confidence": self.confidence,  # a threshold may be nearer to 1 than digits that people read
-            "best_label": self.best.label,
-            "runners_up": [{"label": c.label, "probability": round(c.probability, 6)} for c in self.runners_up],
-            "label_set": self.label_set,
-            "coverage": selector.coverage,
-            "rejected": not self.label,
-            "threshold": selector.threshold,
-            "selector": selector.digest,
-            "by": self.by,
-        }
+        return SelectionResult(
+            label=self.label or None,
+            probability=round(self.best.probability, 6),
+            confidence=self.confidence,  # a threshold may be nearer to 1 than digits that people read
+            best_label=self.best.label,
+            runners_up=tuple(
+                LabelProbability(label=c.label, probability=round(c.probability, 6)) for c in self.runners_up
+            ),
+            label_set=tuple(self.label_set),
+            coverage=selector.coverage,
+            rejected=not self.label,
+            threshold=selector.threshold,
+            selector=selector.digest,
+            by=self.by,
+            release=release,
+            score_ms=score_ms,
+        )
 
 
 def selection_text(text_fields: SelectorText, text: str, instruction: str = "") -> str:

@@ -13,7 +13,7 @@ from shared.registry import Registry
 from shared.registry.store import S3Store
 
 DIGEST = "a" * 64
-ENTRY = ReleaseLabel(adapter=DIGEST, ref="bank.cards@1", group="bank", template="chatml", instruction="")
+ENTRY = ReleaseLabel(adapter=DIGEST, ref="bank.cards@1", group="bank", template="chatml", instruction="Answer.")
 RELEASE = Release(
     tenant_id="t", base_model="tiny", labels={"bank.cards": ENTRY}, verdict=Verdict(passed=True, reasons=())
 )

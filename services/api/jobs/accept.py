@@ -6,9 +6,10 @@ import structlog
 
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
-from services.api.jobs.schemas import Accepted, JobRequest
+from services.api.jobs.schemas import MAX_INSTRUCTION_CHARS, Accepted, JobRequest
 from services.api.jobs.views import accepted
-from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, JobKind, JobState, NewJob, Stage, new_job_id
+from shared.contracts.generation import GenerationBody, SelectBody, generation_body
+from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import Release
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.ledger import calls
@@ -23,23 +24,25 @@ TRIES = 5
 _SHOWN_LABELS = 20
 
 
-async def accept(clients: Clients, caller: Key, ask: JobRequest, idempotency_key: str | None) -> tuple[Accepted, bool]:
+async def accept(
+    clients: Clients, caller: Key, request: JobRequest, idempotency_key: str | None
+) -> tuple[Accepted, bool]:
     """Write a generation job; answers it, and whether an earlier request with this key had made it.
 
-    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `above_token_limit`; `Conflict` `no_release`;
-    `TooMany`; `Unavailable`.
+    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`;
+    `Conflict` `no_release`; `TooMany`; `Unavailable`.
     """
-    check_sizes(clients.settings, ask.input, ask.params.max_new_tokens)
+    body = GenerationBody.model_validate(request.as_body())
+    check_sizes(clients.settings, body, request.params.max_new_tokens)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
     # A repeated request is answered as before and costs no tokens, even where its label has left the release meanwhile.
     earlier = await earlier_job(clients, caller, idempotency_key)
-    if earlier and earlier.body == ask.model_dump(mode="json", exclude_none=True):
+    if earlier and earlier.body == request.as_body():
         return _answer_of(earlier), True
-    new_tokens = ask.params.max_new_tokens or DEFAULT_NEW_TOKENS
-    await clients.quotas.count_tokens(caller, ask.instruction, ask.input, new_tokens=new_tokens)
+    await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.max_new_tokens)
 
     def build(current: CurrentRelease) -> NewJob:
-        return generation_job(job_id, caller.tenant_id, ask, current, clients.settings)
+        return generation_job(job_id, caller.tenant_id, request, current, clients.settings)
 
     job, created = await create_under_release(clients, caller.tenant_id, build)
     if created.existing:
@@ -76,21 +79,30 @@ async def create(clients: Clients, job: NewJob) -> Created:
     return created
 
 
-def check_sizes(settings: Settings, text: str, max_new_tokens: int | None = None) -> None:
-    """Raise `Invalid` where a request is above what this deployment takes."""
-    if len(text) > settings.max_input_chars:
+def check_sizes(settings: Settings, body: SelectBody, max_new_tokens: int | None = None) -> None:
+    """Raise `Invalid` where a request is above what this deployment takes: in its turns together, or its answer."""
+    instruction_chars = len(body.system_text)
+    if instruction_chars > MAX_INSTRUCTION_CHARS:
+        raise Invalid(
+            "instruction_too_long",
+            f"the system message has {instruction_chars} characters, at most {MAX_INSTRUCTION_CHARS} are taken",
+        )
+    chars = sum(map(len, body.texts)) - instruction_chars
+    if chars > settings.max_input_chars:
         raise Invalid(
             "input_too_long",
-            f"input has {len(text)} characters, at most {settings.max_input_chars} are taken; shorten or split it",
+            f"input has {chars} characters, at most {settings.max_input_chars} are taken; shorten or split it",
         )
     if max_new_tokens and max_new_tokens > settings.max_new_tokens_limit:
         raise Invalid("too_many_tokens", f"params.max_new_tokens may be {settings.max_new_tokens_limit} at most")
 
 
-def generation_job(job_id: str, tenant_id: str, ask: JobRequest, current: CurrentRelease, settings: Settings) -> NewJob:
+def generation_job(
+    job_id: str, tenant_id: str, request: JobRequest, current: CurrentRelease, settings: Settings
+) -> NewJob:
     """The job as the ledger takes it: to the selector, or straight to the group of a named label."""
     release = current.release
-    label = named_label(ask, release)
+    label = named_label(request, release)
     if not label and release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; name a label, or train a selector")
     return NewJob(
@@ -99,24 +111,24 @@ def generation_job(job_id: str, tenant_id: str, ask: JobRequest, current: Curren
         kind=JobKind.GENERATE,
         stage=Stage.GENERATE if label else Stage.SELECT,
         queue=generate_queue(release.labels[label].group) if label else SELECT_QUEUE,
-        body=ask.model_dump(mode="json", exclude_none=True),
+        body=request.as_body(),
         release=current.id,
         label=label,
-        deadline_seconds=ask.deadline_seconds or settings.default_deadline_seconds,
+        deadline_seconds=request.deadline_seconds or settings.default_deadline_seconds,
     )
 
 
-def named_label(ask: JobRequest, release: Release) -> str:
+def named_label(request: JobRequest, release: Release) -> str:
     """The label that a request names, itself or by an adapter; empty where the selector decides."""
-    if ask.label is not None and ask.label not in release.labels:
-        raise Invalid("label_unknown", f"the current release has no label {ask.label!r}; it has {_known(release)}")
-    if ask.adapter is None:
-        return ask.label or ""
+    if request.label is not None and request.label not in release.labels:
+        raise Invalid("label_unknown", f"the current release has no label {request.label!r}; it has {_known(release)}")
+    if request.adapter is None:
+        return request.label or ""
     for label, entry in release.labels.items():
-        if ask.adapter in (entry.ref, entry.adapter):
+        if request.adapter in (entry.ref, entry.adapter):
             return label
     refs = ", ".join(entry.ref for entry in list(release.labels.values())[:_SHOWN_LABELS])
-    raise Invalid("adapter_unknown", f"the current release has no adapter {ask.adapter!r}; it has {refs}")
+    raise Invalid("adapter_unknown", f"the current release has no adapter {request.adapter!r}; it has {refs}")
 
 
 def _known(release: Release) -> str:
@@ -137,6 +149,6 @@ async def earlier_job(clients: Clients, caller: Key, idempotency_key: str | None
 
 def _answer_of(job: Job) -> Accepted:
     """The same answer as the first time: the state it was accepted in, whatever became of it."""
-    named = "label" in job.body or "adapter" in job.body
+    named = generation_body(job).is_named
     state = JobState.ROUTED if named else JobState.QUEUED
     return accepted(job.id, job.kind, state, label=job.label if named else "", release=job.release)

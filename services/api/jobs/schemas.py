@@ -3,14 +3,28 @@
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
+from shared.contracts.conversation import Role, check_order
+from shared.contracts.generation import GenerationResult, SelectionResult
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import parse_label
 
 # Above every deployment's own `max_input_chars`; below what one message of the ledger should carry.
 MAX_TEXT_CHARS = 1_000_000
 MAX_DEADLINE_SECONDS = 86_400
+MAX_INSTRUCTION_CHARS = 20_000
+MAX_MESSAGES = 1_000
+MAX_PARTS = 100
 MAX_WAIT_SECONDS = 60
 
 
@@ -59,12 +73,55 @@ class Params(Request):
     """Also return the answer's `token_ids` and the natural logarithm of each one's probability, before temperature."""
 
 
-class JobRequest(Request):
-    """One text to answer; without `label` and `adapter` the selector decides."""
+class TextPart(Request):
+    """A piece of a message's text."""
 
-    input: Text
-    instruction: Annotated[str, Field(max_length=20_000)] = ""
-    """Empty: the adapter's own."""
+    type: Literal["text"]
+    text: Text
+
+
+class Message(Request):
+    """One turn of a conversation; `content` is a text, or a list of its parts."""
+
+    role: Role
+    content: Annotated[
+        Annotated[Text, Tag("text")]
+        | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("parts")],
+        Discriminator(lambda content: "parts" if isinstance(content, list) else "text"),
+    ]
+
+
+class Conversation(Request):
+    """One text with its instruction, or messages, of which the last is the text."""
+
+    input: Text | None = None
+    """The text: short for one user message."""
+    instruction: Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARS)] = ""
+    """Short for one system message before it; empty: the adapter's own."""
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    """In place of `input` and `instruction`: a system or developer message where one is needed, then turns, the
+    user's last."""
+
+    @model_validator(mode="after")
+    def _is_given_once(self) -> Self:
+        if (self.input is None) == (self.messages is None):
+            raise ValueError("give either input or messages" + (", not both" if self.messages else ""))
+        if self.messages is None:
+            return self
+        if self.instruction:
+            raise ValueError("instruction belongs to input; begin messages with a system message")
+        check_order([message.role for message in self.messages])
+        return self
+
+    def as_body(self) -> dict[str, Any]:
+        """The body of the job: as the caller wrote it, since a repeated request is known by it."""
+        left_out = {"wait_seconds"} | ({"instruction"} if self.messages else set())
+        return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
+
+
+class JobRequest(Conversation):
+    """One text or conversation to answer; without `label` and `adapter` the selector decides."""
+
     label: LabelText | None = None
     adapter: Ref | None = None
     """`label@n` or a digest, of the current release."""
@@ -81,11 +138,9 @@ class JobRequest(Request):
         return self
 
 
-class SelectRequest(Request):
-    """One text to name the label of."""
+class SelectRequest(Conversation):
+    """One text, or the last of a conversation, to name the label of."""
 
-    input: Text
-    instruction: Annotated[str, Field(max_length=20_000)] = ""
     wait_seconds: Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS)] = 10
     """How long the answer is awaited before it becomes a 202."""
 
@@ -146,11 +201,13 @@ class JobView(BaseModel):
     timestamps: dict[str, float]
     stage_ms: dict[str, float]
     request: dict[str, Any]
-    """What was asked."""
+    """What was asked, as the caller wrote it."""
     metadata: dict[str, str]
-    selection: dict[str, Any] | None
+    selection: SelectionResult | None
     progress: dict[str, Any] | None
-    result: dict[str, Any] | None
+    # A training's stays a plain object: only what is typed already is one of the types.
+    result: Annotated[dict[str, Any] | GenerationResult | SelectionResult | None, Field(union_mode="left_to_right")]
+    """Of a training, of a generation, or of a selection."""
     error: dict[str, Any] | None
     feedback: dict[str, Any] | None
 
@@ -162,14 +219,8 @@ class JobPage(BaseModel):
     next: str | None
 
 
-class Selection(BaseModel):
-    """What the selector said, with every field it wrote."""
-
-    model_config = ConfigDict(extra="allow")
+class Selection(SelectionResult):
+    """What the selector found for a selection job."""
 
     id: str
     state: JobState
-    release: str | None
-    label: str | None
-    probability: float | None
-    runners_up: list[dict[str, Any]]

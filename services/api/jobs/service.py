@@ -1,9 +1,8 @@
 """What can be done with a job that is there: cancel it, replay it, say what it was worth."""
 
-from typing import Any
-
 from services.api.infra.clients import Clients
 from services.api.jobs.schemas import FeedbackRequest
+from shared.contracts.generation import generation_result, select_body, selection_of
 from shared.contracts.jobs import Job, JobKind, JobState
 from shared.contracts.rows import Row
 from shared.errors import Invalid
@@ -26,26 +25,33 @@ async def drop(clients: Clients, caller: Key, job_id: str) -> None:
     await clients.ledger.do(calls.drop(job_id, caller.tenant_id))
 
 
-async def give_feedback(clients: Clients, caller: Key, job_id: str, said: FeedbackRequest) -> None:
-    """Keep what a person said, and the data-set row it makes; raises `NotFound`, `Conflict`, `Invalid`."""
+async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: FeedbackRequest) -> None:
+    """Keep what a person says, and the data-set row it makes; raises `NotFound`, `Conflict`, `Invalid`."""
     job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
-    row = feedback_row(job, said)
-    value = said.model_dump(mode="json", exclude_none=True)
+    row = feedback_row(job, feedback)
+    value = feedback.model_dump(mode="json", exclude_none=True)
     await clients.ledger.do(calls.feedback(job_id, caller.tenant_id, value, row.model_dump(exclude_defaults=True)))
 
 
-def feedback_row(job: Job, said: FeedbackRequest) -> Row:
+def feedback_row(job: Job, feedback: FeedbackRequest) -> Row:
     """The example that feedback makes: what was asked, with the label and output that are right."""
     if job.kind is JobKind.TRAIN:
         raise Invalid("feedback_unsupported", "a training job has no answer to judge; give feedback on other jobs")
+    asked, selection = select_body(job), selection_of(job)
+    label = job.label or (selection.label if selection else None)
     return Row(
-        input=job.body["input"],
-        instruction=job.body.get("instruction") or "",
-        output=said.output or _if_right(said, (job.result or {}).get("text")),
-        label=said.label or _if_right(said, job.label or (job.selection or {}).get("label")),
+        input=asked.last_user_text,
+        instruction=asked.system_text,
+        output=feedback.output or _if_right(feedback, _answer(job)),
+        label=feedback.label or _if_right(feedback, label),
     )
 
 
-def _if_right(said: FeedbackRequest, answer: Any) -> str:
+def _answer(job: Job) -> str | None:
+    result = generation_result(job) if job.kind is JobKind.GENERATE else None
+    return result.text if result else None
+
+
+def _if_right(feedback: FeedbackRequest, answer: str | None) -> str:
     """What the system answered, where the rating says that it was right."""
-    return str(answer) if said.rating == 1 and answer else ""
+    return answer if feedback.rating == 1 and answer else ""

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.api.jobs.schemas import Accepted, JobView
+from shared.contracts.generation import GenerationResult, SelectionResult, generation_result, selection_of
 from shared.contracts.jobs import Job, JobKind, JobState
 from shared.contracts.manifests import Release
 from shared.ledger.calls import Page
@@ -46,12 +47,19 @@ def job_view(job: Job) -> JobView:
         stage_ms=job.stage_ms(),
         request=asked,
         metadata=job.body.get("metadata") or {},
-        selection=job.selection,
+        selection=selection_of(job),
         progress=job.progress,
-        result=job.result,
+        result=result_view(job),
         error=job.error,
         feedback=job.feedback,
     )
+
+
+def result_view(job: Job) -> GenerationResult | SelectionResult | dict[str, Any] | None:
+    """The result in the form of the job's kind."""
+    if job.kind is JobKind.GENERATE:
+        return generation_result(job)
+    return selection_of(job) if job.kind is JobKind.SELECT and job.result else job.result
 
 
 def page_view(page: Page) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from typing import Any
 
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.accept import check_sizes, create_under_release, earlier_job
 from services.api.jobs.schemas import Accepted, Selection, SelectRequest
 from services.api.jobs.views import accepted
+from shared.contracts.generation import SelectBody, selection_of
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.errors import Conflict, SignalboxError, Unavailable
 from shared.ledger import calls
@@ -17,29 +17,30 @@ from shared.security.api_keys import Key
 
 
 async def select(
-    clients: Clients, caller: Key, ask: SelectRequest, idempotency_key: str | None
+    clients: Clients, caller: Key, request: SelectRequest, idempotency_key: str | None
 ) -> tuple[Selection | Accepted, bool]:
     """The selection, or the job where it takes longer than `wait_seconds`; and whether the key was used before."""
-    check_sizes(clients.settings, ask.input)
+    body = SelectBody.model_validate(request.as_body())
+    check_sizes(clients.settings, body)
     if not await earlier_job(clients, caller, idempotency_key):
-        await clients.quotas.count_tokens(caller, ask.instruction, ask.input)
+        await clients.quotas.count_tokens(caller, *body.texts)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
 
     def build(current: CurrentRelease) -> NewJob:
-        return selection_job(job_id, caller.tenant_id, ask, current)
+        return selection_job(job_id, caller.tenant_id, request, current)
 
     # Listening begins before the job exists, so that its end cannot be missed.
     async with clients.feed.reader(job_id) as reader:
         _, created = await create_under_release(clients, caller.tenant_id, build)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ask.wait_seconds):
+            async with asyncio.timeout(request.wait_seconds):
                 async for _ in clients.feed.events(reader):
                     pass
     job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     return answer(job), created.existing
 
 
-def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, current: CurrentRelease) -> NewJob:
+def selection_job(job_id: str, tenant_id: str, request: SelectRequest, current: CurrentRelease) -> NewJob:
     """The job as the ledger takes it; raises `Conflict` where the release has no selector."""
     if current.release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; train one first")
@@ -49,7 +50,7 @@ def selection_job(job_id: str, tenant_id: str, ask: SelectRequest, current: Curr
         kind=JobKind.SELECT,
         stage=Stage.SELECT,
         queue=SELECT_QUEUE,
-        body=ask.model_dump(mode="json", exclude={"wait_seconds"}),
+        body=request.as_body(),
         release=current.id,
         deadline_seconds=600,
     )
@@ -59,10 +60,10 @@ def answer(job: Job) -> Selection | Accepted:
     """What is known of a selection job by now; raises the error that ended it."""
     if not job.state.is_final:
         return accepted(job.id, job.kind, JobState.QUEUED, release=job.release)
-    if job.state is not JobState.SUCCEEDED or job.selection is None:
+    selection = selection_of(job)
+    if job.state is not JobState.SUCCEEDED or selection is None:
         raise _ended_badly(job)
-    known: dict[str, Any] = {"label": None, "probability": None, "runners_up": [], **job.selection}
-    return Selection.model_validate({**known, "id": job.id, "state": job.state, "release": job.release})
+    return Selection(**dict(selection) | {"id": job.id, "state": job.state, "release": job.release})
 
 
 def _ended_badly(job: Job) -> SignalboxError:

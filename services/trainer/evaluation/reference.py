@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from services.trainer.evaluation.parameters import Weights
+from shared.contracts.conversation import single_turn
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector
 from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt, selector_answer, selector_prompt
@@ -72,7 +73,7 @@ class Reference:
         room = min(self._max_prompt_tokens, self._switch.context_length - max_new_tokens)
         if room < 1:
             raise Invalid("max_new_tokens_too_large", f"the context holds {self._switch.context_length} tokens in all")
-        prompt = encode(self.tokenizer, adapter_prompt(template, instruction, text), room)
+        prompt = encode(self.tokenizer, adapter_prompt(template, single_turn(instruction, text)), room)
         with self._switch.to(entry.adapter if entry else "") as model:
             ids = greedy_ids(model, prompt, max_new_tokens, end_token_ids(self.tokenizer))
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.trainer.data.examples import InstructionRow, SelectorRow
+from shared.contracts.conversation import single_turn
 from shared.contracts.labels import Label
 from shared.contracts.prompts import Segment, adapter_prompt, selector_answer, selector_prompt
 from shared.errors import Invalid
@@ -41,7 +42,7 @@ def adapter_examples(
     examples = []
     for number, row in enumerate(rows, start=1):
         answer = [*encode_text(tokenizer, row.output), end]
-        segments = adapter_prompt(template, row.instruction, row.input)
+        segments = adapter_prompt(template, single_turn(row.instruction, row.input))
         examples.append(Example(_fitted(tokenizer, segments, max_length - len(answer), number), answer))
     return examples
 

@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 
 from shared.adapter_files import WEIGHTS_NAME
+from shared.contracts.conversation import single_turn
 from shared.contracts.manifests import AdapterManifest, ReleaseLabel
 from shared.contracts.prompts import adapter_prompt
 from shared.registry import Registry
@@ -136,7 +137,7 @@ def _solo(model: Any, tokenizer: Any, prompt: str) -> Solo:
 
     from shared.model.tokens import encode
 
-    ids = encode(tokenizer, adapter_prompt("chatml", "Answer.", prompt), 1024)
+    ids = encode(tokenizer, adapter_prompt("chatml", single_turn("Answer.", prompt)), 1024)
     with torch.inference_mode():
         out = model.generate(
             input_ids=torch.tensor([ids]),

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from shared.contracts.jobs import JobKind, NewJob, new_job_id
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from tests.support.api import client_of, code, make_release, serving
@@ -25,6 +26,46 @@ async def test_another_body_under_the_same_key_is_refused(api, release):
         assert code(answer, 422) == "idempotency_key_reused"
     answer = await api["submit"].post("/v1/select", json={"input": "x", "wait_seconds": 0}, headers=KEY)
     assert code(answer, 422) == "idempotency_key_reused"
+
+
+async def test_a_request_repeated_after_an_update_is_known_by_the_body_that_stands_in_the_ledger(api, release, ledger):
+    """The job was written before `messages` was a field."""
+    stored = {
+        "input": "profits rose",
+        "instruction": "",
+        "params": {"stop": [], "logprobs": False},
+        "priority": "interactive",
+        "metadata": {},
+    }
+    job = NewJob(
+        id=new_job_id("default", KEY["Idempotency-Key"]),
+        tenant_id="default",
+        kind=JobKind.GENERATE,
+        queue="select",
+        body=stored,
+    )
+    ledger.do(calls.create(job, ttl_seconds=60))
+    again = await api["submit"].post("/v1/jobs", json={"input": "profits rose"}, headers=KEY)
+    assert (again.status_code, again.json()["id"]) == (202, job.id)
+    assert again.headers["idempotent-replayed"] == "true"
+    messages = [{"role": "user", "content": "profits rose"}]
+    other = await api["submit"].post("/v1/jobs", json={"messages": messages}, headers=KEY)
+    assert code(other, 422) == "idempotency_key_reused"
+
+
+async def test_a_repeated_conversation_is_one_job(api, release, ledger):
+    messages = [{"role": "user", "content": [{"type": "text", "text": "x"}]}]
+    answers = [await api["submit"].post("/v1/jobs", json={"messages": messages}, headers=KEY) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    assert answers[1].headers["idempotent-replayed"] == "true"
+    selections = [
+        await api["submit"].post(
+            "/v1/select", json={"messages": messages, "wait_seconds": 0}, headers={"Idempotency-Key": "other"}
+        )
+        for _ in range(2)
+    ]
+    assert selections[0].json() == selections[1].json()
+    assert len(ledger.redis.keys("sb:job:*")) == 2
 
 
 async def test_a_repeated_job_gets_its_first_answer_after_its_label_has_left_the_release(

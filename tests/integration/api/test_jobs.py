@@ -74,11 +74,26 @@ async def test_a_release_without_a_selector_takes_named_labels_only(api, registr
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({}, "input"),
+        ({}, "body"),
         ({"input": ""}, "input"),
         ({"input": " \n"}, "input"),
         ({"input": 5}, "input"),
-        ({"input": None}, "input"),
+        ({"input": None}, "body"),
+        ({"input": "x", "messages": [{"role": "user", "content": "x"}]}, "body"),
+        ({"instruction": "i", "messages": [{"role": "user", "content": "x"}]}, "body"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "body"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}, "body"),
+        ({"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "y"}]}, "body"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages.0.content.text"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content.text"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages.0.content.parts"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.parts.0.type"),
+        ({"messages": [{"role": "user", "content": "x", "weight": 0}]}, "messages.0.weight"),
+        ({"messages": [{"role": "user", "content": "x"}] * 1001}, "messages"),
+        ({"messages": [{"role": "user", "content": "x" * 16_385}] * 2}, ""),
+        ({"messages": [{"role": "system", "content": "x" * 20_001}, {"role": "user", "content": "x"}]}, ""),
         ({"input": ["x"]}, "input"),
         ({"input": "x" * 32_769}, ""),
         ({"input": "x", "label": 3}, "label"),
@@ -116,13 +131,14 @@ async def test_bad_input_is_refused_by_field_and_nothing_is_written(api, release
         (b'{"input": "\xff\xfe"}', JSON, 400, "not_utf8"),
         (b'{"input": "x"', JSON, 400, "json_malformed"),
         (b'{"input": "\\ud800"}', JSON, 422, "request_invalid"),
+        (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', JSON, 422, "request_invalid"),
         (b'{"input": "x", "params": {"temperature": NaN}}', JSON, 422, "request_invalid"),
         (b"[]", JSON, 422, "request_invalid"),
         (b"[" * 100_000, JSON, 400, "body_malformed"),
         (b'{"input": "x"}', {"Content-Type": "text/plain"}, 422, "request_invalid"),
         (b'{"input": "' + b"x" * (1 << 20) + b'"}', JSON, 413, "body_too_large"),
     ],
-    ids=["non-utf-8", "cut", "surrogate", "nan", "list", "deep", "content type", "huge"],
+    ids=["non-utf-8", "cut", "surrogate", "surrogate in a message", "nan", "list", "deep", "content type", "huge"],
 )
 async def test_a_body_that_cannot_be_read_is_a_problem_too(api, release, content, headers, status, expected):
     answer = await api["submit"].post("/v1/jobs", content=content, headers=headers)
@@ -150,7 +166,7 @@ async def test_the_view_of_a_job_tells_its_whole_way(api, release, worker):
     assert (view["state"], view["waiting_for_group"]) == ("routed", True)
     worker.run(job_id, "generate.fin", "positive")
     view = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
-    assert (view["state"], view["result"], view["waiting_for_group"]) == ("succeeded", {"text": "positive"}, False)
+    assert (view["state"], view["result"]["text"], view["waiting_for_group"]) == ("succeeded", "positive", False)
     assert set(view["stage_ms"]) == {"queued", "routed", "running"}
     assert view["attempt"] == 1
 
@@ -247,7 +263,43 @@ async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api
     await asyncio.to_thread(attempts.run, job_id, "generate.fin", lambda attempt: generate(attempt, release, **tools))
     job = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
     assert job["request"]["priority"] == "batch"
-    assert (len(job["result"]["token_ids"]), job["result"]["logprobs"]) == (3, [0.0, 0.0, 0.0])
+    result = job["result"]
+    assert (len(result["token_ids"]), result["logprobs"]) == (3, [0.0, 0.0, 0.0])
+    logprobs = {name: result[name] for name in ("token_ids", "logprobs")}
+    assert result["choices"] == [
+        {"index": 0, "text": result["text"], "finish_reason": result["finish_reason"], "logprobs": logprobs}
+    ]
+    assert result["usage"] == {"prompt_tokens": result["prompt_tokens"], "completion_tokens": 3}
+
+
+CONVERSATION = [
+    {"role": "system", "content": "Name the mood."},
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "content": "which text?"},
+    {"role": "user", "content": [{"type": "text", "text": "profits rose"}]},
+]
+
+
+async def test_a_conversation_is_shown_as_it_was_written_and_its_last_turn_makes_the_row(
+    api, release, worker, registry
+):
+    body = {"messages": CONVERSATION, "label": "fin.sa"}
+    job_id = (await api["submit"].post("/v1/jobs", json=body)).json()["id"]
+    request = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["request"]
+    assert request["messages"] == CONVERSATION
+    assert not {"input", "instruction"} & set(request)
+    worker.run(job_id, "generate.fin", "positive")
+    assert (await api["submit"].post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})).status_code == 200
+    row = registry.rows("default", "feedback")[0]
+    assert (row.instruction, row.input, row.output) == ("Name the mood.", "profits rose", "positive")
+
+
+async def test_an_input_is_shown_as_it_was_written(api, release):
+    body = {"input": "profits rose", "instruction": "Name the mood."}
+    job_id = (await api["submit"].post("/v1/jobs", json=body)).json()["id"]
+    request = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["request"]
+    assert body.items() <= request.items()
+    assert "messages" not in request
 
 
 async def test_the_document_says_what_the_fields_mean(api):

@@ -58,8 +58,30 @@ async def test_a_selection_that_failed_says_why(api, release, broker, worker, re
     assert code(await asked, status) == "selector_missing"
 
 
+async def test_the_label_of_a_conversation_is_selected(api, release, broker, worker):
+    messages = [{"role": "user", "content": "hello"}, {"role": "user", "content": "profits rose"}]
+    asked = asyncio.create_task(api["submit"].post("/v1/select", json={"messages": messages, "wait_seconds": 30}))
+    job = await take_next(broker, worker)
+    assert job.body == {"messages": messages}
+    worker.end(job, JobState.SUCCEEDED, selection=SELECTED, result=SELECTED)
+    assert (await asked).json()["label"] == "fin.sa"
+    view = (await api["submit"].get(f"/v1/jobs/{job.id}")).json()
+    assert view["request"] == {"messages": messages}
+    assert view["selection"] == view["result"]
+    assert {name: view["result"][name] for name in SELECTED} == SELECTED
+
+
 async def test_bad_input_is_refused(api, release):
-    for body in ({"input": ""}, {"input": "x", "wait_seconds": 61}, {"input": "x", "label": "fin.sa"}):
+    turn = {"role": "user", "content": "x"}
+    for body in (
+        {},
+        {"input": ""},
+        {"input": "x", "wait_seconds": 61},
+        {"input": "x", "label": "fin.sa"},
+        {"input": "x", "messages": [turn]},
+        {"messages": [turn, {"role": "assistant", "content": "y"}]},
+        {"messages": [turn], "params": {}},
+    ):
         assert code(await api["submit"].post("/v1/select", json=body), 422) == "request_invalid"
 
 

@@ -6,15 +6,31 @@ import pytest
 
 from services.selector.handlers import select
 from services.selector.scoring.llm import LlmScorers
+from shared.contracts.generation import selection_of
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.errors import Unavailable
 
 LABELS = ("bank.accounts", "bank.cards")
+DIALOGUE = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "content": "yes?"},
+    {"role": "user", "content": "my card"},
+]
 
 
 def selector(digest):
     return ReleaseSelector(llm=digest, labels=LABELS, threshold=0)
+
+
+def release_with(chosen):
+    labels = {
+        label: ReleaseLabel(adapter="a", ref=f"{label}@1", group="bank", template="chatml", instruction="")
+        for label in LABELS
+    }
+    verdict = Verdict(passed=True, reasons=())
+    return Release(tenant_id="t", base_model="tiny", labels=labels, selector=chosen, verdict=verdict)
 
 
 @pytest.fixture
@@ -77,13 +93,8 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
     jobs, attempts, scorers, store_of_selectors, away_for, state
 ):
     store_of_selectors.away_for = away_for
-    labels = {
-        label: ReleaseLabel(adapter="a", ref=f"{label}@1", group="bank", template="chatml", instruction="")
-        for label in LABELS
-    }
-    verdict = Verdict(passed=True, reasons=())
-    release = Release(tenant_id="t", base_model="tiny", labels=labels, selector=selector("one"), verdict=verdict)
-    job_id = jobs.new(JobKind.SELECT, "select", {"input": "card"})
+    release = release_with(selector("one"))
+    job_id = jobs.new(JobKind.SELECT, "select", {"messages": [{"role": "user", "content": "card"}]})
     work = partial(
         select,
         release=release,
@@ -93,4 +104,45 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
         store_patience_seconds=0.05,
     )
     attempts.run(job_id, "select", work)
-    assert jobs.get(job_id).state is state
+    job = jobs.get(job_id)
+    assert job.state is state
+    found = selection_of(job)
+    if state is JobState.SUCCEEDED:
+        assert (found.label, found.by) == (found.best_label, "llm")
+        assert found.model_dump(mode="json") == job.selection == job.result
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize(
+    ("reading", "body", "text"),
+    [
+        ("input", {"input": "my card", "instruction": "Be brief."}, "my card"),
+        ("instruction+input", {"input": "my card", "instruction": "Be brief."}, "Be brief.\nmy card"),
+        ("instruction+input", {"input": "my card"}, "my card"),
+        ("input", {"messages": DIALOGUE}, "my card"),
+        ("instruction+input", {"messages": DIALOGUE}, "Be brief.\nmy card"),
+    ],
+)
+def test_it_reads_the_last_user_turn_and_the_instruction_where_the_release_says_so(
+    jobs, ledger, attempts, reading, body, text
+):
+    texts = []
+
+    def score(_, scored):
+        texts.append(scored)
+        return [0.0, -1.0]
+
+    release = release_with(ReleaseSelector(llm="one", labels=LABELS, threshold=0, text=reading))
+    work = partial(
+        select,
+        release=release,
+        prefetch=lambda _: None,
+        light=score,
+        llm=score,
+        ledger=ledger,
+        attempts=attempts,
+        store_patience_seconds=0,
+    )
+    attempts.run(jobs.new(JobKind.SELECT, "select", body), "select", work)
+    assert texts == [text]

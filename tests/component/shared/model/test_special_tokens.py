@@ -4,6 +4,7 @@ import pytest
 
 from services.trainer.data.examples import InstructionRow
 from services.trainer.training.sequences import adapter_examples
+from shared.contracts.conversation import message, with_instruction
 from shared.contracts.labels import Label
 from shared.contracts.prompts import TEMPLATES, adapter_prompt, selector_prompt
 from shared.model.base import load_tokenizer
@@ -56,13 +57,15 @@ def test_no_name_in_user_text_is_its_token(tokenizer):
 def test_a_prompt_holds_the_templates_control_tokens_and_no_other(tokenizer, template):
     forbidden = {number(tokenizer, name) for name in names(tokenizer)}
 
-    def steering(instruction, text):
-        return [i for i in encode(tokenizer, adapter_prompt(template, instruction, text), ROOMY) if i in forbidden]
+    def steering(text):
+        turns = [message("user", text), message("assistant", text), message("user", text)]
+        prompt = adapter_prompt(template, with_instruction(turns, text))
+        return [i for i in encode(tokenizer, prompt, ROOMY) if i in forbidden]
 
-    harmless = steering("a", "b")
+    harmless = steering("a")
     for name in names(tokenizer):
         for text in texts(name, names(tokenizer)):
-            assert steering(text, text) == harmless, text
+            assert steering(text) == harmless, text
 
 
 def test_a_selectors_prompt_and_a_training_row_hold_none_of_a_user(tokenizer):

@@ -2,6 +2,7 @@ import torch
 
 from services.trainer.data.examples import InstructionRow
 from services.trainer.evaluation.generate import answer_rows, exact_match
+from shared.contracts.conversation import single_turn
 from shared.contracts.prompts import adapter_prompt
 from shared.model.base import load_model
 from shared.model.tokens import encode, end_id
@@ -10,7 +11,7 @@ ROWS = [InstructionRow("Echo.", "x" * length, "answer") for length in (30, 1, 12
 
 
 def one_by_one(model, tokenizer, row, tokens):
-    ids = encode(tokenizer, adapter_prompt("plain", row.instruction, row.input), 500)
+    ids = encode(tokenizer, adapter_prompt("plain", single_turn(row.instruction, row.input)), 500)
     start = len(ids)
     while len(ids) < start + tokens:
         with torch.inference_mode():

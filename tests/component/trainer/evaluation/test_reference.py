@@ -7,6 +7,7 @@ import torch
 from services.trainer.data.examples import InstructionRow
 from services.trainer.evaluation.generate import answer_rows
 from services.trainer.evaluation.reference import Reference
+from shared.contracts.conversation import single_turn
 from shared.contracts.prompts import BASE_INSTRUCTION, adapter_prompt
 from shared.errors import Conflict, Invalid
 from shared.model.base import load_model
@@ -70,9 +71,9 @@ def test_each_answer_is_that_of_its_adapter_alone_whatever_came_before(tiny_fold
             tiny_folder,
             tiny_tokenizer,
             entry and weights.fetch(entry.adapter),
-            adapter_prompt("plain", entry.instruction, TEXTS[0])
+            adapter_prompt("plain", single_turn(entry.instruction, TEXTS[0]))
             if entry
-            else adapter_prompt("chatml", BASE_INSTRUCTION, TEXTS[0]),
+            else adapter_prompt("chatml", single_turn(BASE_INSTRUCTION, TEXTS[0])),
         )
         for entry in entries
     }

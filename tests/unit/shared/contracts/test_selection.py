@@ -40,10 +40,29 @@ def test_under_the_threshold_nothing_is_taken_but_the_best_is_told():
 def test_the_reject_label_takes_probability_away_and_is_never_named():
     selection = by_llm(logs(0.2, 0.2, 0.6))
     assert selection.label == ""
-    fields = selection.as_fields(selector())
-    assert fields["rejected"]
-    assert fields["label"] is None
-    assert "none.none" not in str(fields)
+    result = selection.as_result(selector(), release="rel_1", score_ms=1.5)
+    assert result.rejected
+    assert result.label is None
+    assert "none.none" not in str(result)
+
+
+def test_a_selection_is_written_down_as_it_always_was():
+    result = by_llm(logs(0.2, 0.7, 0.1)).as_result(selector(), release="rel_1", score_ms=1.5)
+    assert result.model_dump(mode="json") == {
+        "label": "fin.sa",
+        "probability": 0.7,
+        "confidence": pytest.approx(0.7),
+        "best_label": "fin.sa",
+        "runners_up": [{"label": "fin.ha", "probability": 0.2}],
+        "label_set": ["fin.sa", "fin.ha"],
+        "coverage": 0.95,
+        "rejected": False,
+        "threshold": 0.5,
+        "selector": selector().digest,
+        "by": "llm",
+        "release": "rel_1",
+        "score_ms": 1.5,
+    }
 
 
 def test_the_threshold_alone_decides_even_where_the_reject_label_is_ahead():

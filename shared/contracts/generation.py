@@ -1,0 +1,263 @@
+"""What a generation or selection job asks for, and what selector and worker answer.
+
+Bodies and results that stand in a ledger in their first form (`input` and `instruction`; one flat answer) are read too.
+"""
+# mypy: disable-error-code="prop-decorator"
+# It does not know properties under a decorator, which is how pydantic has fields that follow from others.
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
+
+from shared.contracts.conversation import INSTRUCTING, Message, Record, check_order, message, with_instruction
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job
+from shared.errors import Invalid
+
+_R = TypeVar("_R", bound=Record)
+
+
+def _without_nulls(fields: Any) -> Any:
+    if not isinstance(fields, Mapping):
+        return fields
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+class SelectBody(Record):
+    """What a selection asks for: the label of a conversation's last user turn."""
+
+    messages: tuple[Message, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, fields: Any) -> Any:
+        """`input` and `instruction` are a short way to write one user and one system message."""
+        given = _without_nulls(fields)
+        if not isinstance(given, dict) or "messages" in given or "input" not in given:
+            return given
+        turns = [message("user", given["input"])]
+        instruction = given.get("instruction")
+        return given | {"messages": with_instruction(turns, instruction) if instruction else turns}
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        check_order([turn.role for turn in self.messages])
+        return self
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text of every message."""
+        return tuple(turn.text for turn in self.messages)
+
+    @property
+    def system_text(self) -> str:
+        """The instruction that the caller gave; empty where the adapter's own holds."""
+        first = self.messages[0]
+        return first.text if first.role in INSTRUCTING else ""
+
+    @property
+    def last_user_text(self) -> str:
+        """The text to answer."""
+        return self.messages[-1].text
+
+
+class GenerationParams(BaseModel):
+    """How to generate, with what holds where nothing is said; fields of a newer version are kept as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    version: int = 1
+    max_new_tokens: int = DEFAULT_NEW_TOKENS
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 is all."""
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, fields: Any) -> Any:
+        return _without_nulls(fields)
+
+
+class GenerationBody(SelectBody):
+    """What a generation job asks for; without `label` and `adapter` the selector decides who answers."""
+
+    label: str | None = None
+    adapter: str | None = None
+    params: GenerationParams = GenerationParams()
+    priority: Literal["interactive", "batch"] = "interactive"
+    deadline_seconds: float | None = None
+    metadata: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the caller names who answers."""
+        return self.label is not None or self.adapter is not None
+
+
+class LabelProbability(Record):
+    """A label and its calibrated probability."""
+
+    label: str
+    probability: float
+
+
+class SelectionResult(Record):
+    """What the selector found, as ledger and API show it; a field that its writer did not know yet is null or empty."""
+
+    label: str | None = None
+    """Null where the text was rejected."""
+    probability: float | None = None
+    """Of `best_label`, calibrated."""
+    confidence: float | None = None
+    """In `best_label`: what `threshold` is compared with."""
+    best_label: str | None = None
+    runners_up: tuple[LabelProbability, ...] = ()
+    label_set: tuple[str, ...] = ()
+    """Labels that together hold the right one with probability `coverage`."""
+    coverage: float | None = None
+    rejected: bool = False
+    threshold: float | None = None
+    selector: str | None = None
+    """Digest."""
+    by: str | None = None
+    """Which part decided: `light`, `llm` or `both`."""
+    release: str | None = None
+    score_ms: float | None = None
+
+
+class Usage(Record):
+    """Tokens read and written."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class TokenLogprobs(Record):
+    """The tokens of an answer and the natural logarithm of each one's probability, before temperature."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+class Choice(Record):
+    """One answer."""
+
+    index: int = 0
+    text: str = ""
+    finish_reason: str = "stop"
+    """`stop` or `length`."""
+    logprobs: TokenLogprobs | None = None
+    """Null unless the job asks for them."""
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class GenerationResult(Record):
+    """What a worker answers, with everything that made it.
+
+    It is written with its first choice once more, flat: clients read that, and so do versions before `choices`.
+    """
+
+    choices: tuple[Choice, ...] = Field(min_length=1)
+    usage: Usage = Usage()
+    label: str | None = None
+    adapter: str | None = None
+    """Digest; null where the base model answered."""
+    adapter_ref: str | None = None
+    release: str | None = None
+    selector: str | None = None
+    """Digest; null where the caller named the label."""
+    base_model: str | None = None
+    prompt_shortened: bool = False
+    first_token_ms: float | None = None
+    generate_ms: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat_form(cls, fields: Any) -> Any:
+        """The first form of a result had one answer, flat among the other fields."""
+        if not isinstance(fields, dict) or "choices" in fields:
+            return fields
+        choice = {name: fields[name] for name in ("text", "finish_reason") if name in fields}
+        if "token_ids" in fields and "logprobs" in fields:
+            choice["logprobs"] = {"token_ids": fields["token_ids"], "logprobs": fields["logprobs"]}
+        usage = {
+            "prompt_tokens": fields.get("prompt_tokens", 0),
+            "completion_tokens": fields.get("generated_tokens", 0),
+        }
+        return fields | {"choices": [choice], "usage": usage}
+
+    @computed_field
+    @property
+    def text(self) -> str:
+        """Of the first choice."""
+        return self.choices[0].text
+
+    @computed_field
+    @property
+    def finish_reason(self) -> str:
+        """Of the first choice."""
+        return self.choices[0].finish_reason
+
+    @computed_field
+    @property
+    def prompt_tokens(self) -> int:
+        """As in `usage`."""
+        return self.usage.prompt_tokens
+
+    @computed_field
+    @property
+    def generated_tokens(self) -> int:
+        """As `usage.completion_tokens`."""
+        return self.usage.completion_tokens
+
+    @computed_field(exclude_if=_is_none)
+    @property
+    def token_ids(self) -> tuple[int, ...] | None:
+        """Of the first choice; left out where log-probabilities were not wanted."""
+        first = self.choices[0].logprobs
+        return first.token_ids if first else None
+
+    @computed_field(exclude_if=_is_none)
+    @property
+    def logprobs(self) -> tuple[float, ...] | None:
+        """Of the first choice; left out where they were not wanted."""
+        first = self.choices[0].logprobs
+        return first.logprobs if first else None
+
+
+def select_body(job: Job) -> SelectBody:
+    """The conversation of a selection or generation job; raises `Invalid` where the body does not read."""
+    return _read(SelectBody, job, job.body)
+
+
+def generation_body(job: Job) -> GenerationBody:
+    """What a generation job asks for; raises `Invalid` where the body does not read."""
+    return _read(GenerationBody, job, job.body)
+
+
+def selection_of(job: Job) -> SelectionResult | None:
+    """What the selector found; None where it was not asked, or not yet. Raises `Invalid` where it does not read."""
+    return None if job.selection is None else _read(SelectionResult, job, job.selection)
+
+
+def generation_result(job: Job) -> GenerationResult | None:
+    """What a generation job was answered; None before it is. Raises `Invalid` where it does not read."""
+    return None if job.result is None else _read(GenerationResult, job, job.result)
+
+
+def _read(kind: type[_R], job: Job, fields: dict[str, Any]) -> _R:
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        detail = f"job {job.id} does not read as a {kind.__name__}: {where}: {first['msg']}"
+        raise Invalid("job_malformed", detail) from error
