@@ -15,7 +15,7 @@ from typing import NamedTuple
 from benchmarks.common import Row, median_row, print_table, row, write_results
 from benchmarks.routed import cpu_seconds
 from benchmarks.system import Running, demo_system
-from lab.run_reference import open_reference
+from services.cli.evaluate.reference import open_reference
 from services.trainer.evaluation.reference import Reference
 
 MAX_NEW_TOKENS = 32

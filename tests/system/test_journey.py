@@ -31,7 +31,7 @@ def test_a_request_finds_an_adapter_and_the_answer_names_all_that_made_it(releas
 
 @pytest.fixture(scope="module")
 def reference(released):
-    from lab.run_reference import open_reference
+    from services.cli.evaluate.reference import open_reference
 
     return open_reference(released.supervisor.settings)
 
