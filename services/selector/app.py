@@ -46,15 +46,17 @@ def main() -> None:
     def warm(release: Release) -> None:
         """Load a new release's selector before the first request needs it."""
         service.info["release"] = release.id
-        try:
-            if release.selector:
-                lights.load(release.selector)
-            if release.selector and release.selector.llm:
-                batcher.score(release.selector, "warm-up")
-        except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
-            log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
-        else:
-            log.info("release_loaded", release=release.id)
+        with scorers.in_use(release.tenant_id, release.selector):
+            try:
+                if release.selector:
+                    lights.load(release.selector)
+                if release.selector and release.selector.llm:
+                    batcher.score(release.selector, "warm-up")
+            except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
+                log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
+            else:
+                log.info("release_loaded", release=release.id)
+            scorers.make_current(release.tenant_id, release.selector)
 
     def prefetch(selector: ReleaseSelector) -> None:
         lights.load(selector)
@@ -63,17 +65,18 @@ def main() -> None:
     def work(job: Job, held: HeldJob) -> None:
         held.check()
         release = service.release(job.tenant_id, job.release)
-        selection = select(
-            job,
-            held,
-            release,
-            prefetch=prefetch,
-            light=lights.score,
-            llm=batcher.score,
-            ledger=service.ledger,
-            attempts=service.attempts,
-            store_patience_seconds=settings.store_patience_seconds,
-        )
+        with scorers.in_use(job.tenant_id, release.selector):
+            selection = select(
+                job,
+                held,
+                release,
+                prefetch=prefetch,
+                light=lights.score,
+                llm=batcher.score,
+                ledger=service.ledger,
+                attempts=service.attempts,
+                store_patience_seconds=settings.store_patience_seconds,
+            )
         metrics.count(selection)
 
     watch = ReleaseWatch(
