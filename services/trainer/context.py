@@ -51,7 +51,7 @@ class TrainingContext:
     encoder_folder: Path | None = None
     """The sentence encoder that jobs may choose data by."""
     training_launcher: str = ""
-    """The command that starts the processes of a training; empty where it runs in the trainer's own."""
+    """The command that starts the processes of a training; empty where it runs in the caller's own."""
 
     def waiting(self, held: HeldJob) -> "TrainingContext":
         """The same workshop, whose registry waits for the object store as long as this job may."""
