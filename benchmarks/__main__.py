@@ -20,6 +20,7 @@ ALL = (
     "selector_goals",
     "selector_outside",
     "selector_peers",
+    "memory",
     "mixed_batch",
     "vllm_peer",
     "adapter_bank",

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     `evaluate system` compares texts by it (BERTScore)."""
     training_launcher: str = ""
     """Command that starts a training in several processes, such as `accelerate launch --config_file FILE` or `torchrun
-    --standalone --nproc-per-node 4`; the trainer's own process trains where it is empty."""
+    --standalone --nproc-per-node 4`; a training runs in one process where it is empty."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     torch_threads: Annotated[int, Field(ge=1, le=1024)] = 1
     max_prompt_tokens: Annotated[int, Field(ge=16)] = 1024

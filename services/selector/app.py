@@ -61,17 +61,18 @@ def main() -> None:
         attempt.check()
         job = attempt.job
         release = service.release(job.tenant_id, job.release)
-        selection = select(
-            attempt,
-            release,
-            prefetch=prefetch,
-            light=lights.score,
-            llm=batcher.score,
-            store_patience_seconds=settings.store_patience_seconds,
-        )
+        with scorers.in_use(job.tenant_id, release.selector):
+            selection = select(
+                attempt,
+                release,
+                prefetch=prefetch,
+                light=lights.score,
+                llm=batcher.score,
+                store_patience_seconds=settings.store_patience_seconds,
+            )
         metrics.count(selection)
 
-    follow_releases(service, prefetch, batcher, base)
+    follow_releases(service, prefetch, batcher, scorers, base)
     service.on(TaskName.SELECT, work)
     service.run()
 
@@ -93,7 +94,11 @@ class ServedBase:
 
 
 def follow_releases(
-    service: Service, prefetch: Callable[[ReleaseSelector], None], batcher: Batcher, base: ServedBase
+    service: Service,
+    prefetch: Callable[[ReleaseSelector], None],
+    batcher: Batcher,
+    scorers: LlmScorers,
+    base: ServedBase,
 ) -> ReleaseWatch:
     """Load the selectors of new releases, of every tenant, before the first request needs them, or fetch them."""
     warm_tenants: set[str] = set()
@@ -109,13 +114,15 @@ def follow_releases(
 
     def adopt(release: Release) -> None:
         note_release(service.info, release)
-        try:
-            if release.selector:
-                load(release.selector, release.tenant_id)
-        except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
-            log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
-        else:
-            log.info("release_loaded", tenant_id=release.tenant_id, release=release.id)
+        with scorers.in_use(release.tenant_id, release.selector):
+            try:
+                if release.selector:
+                    load(release.selector, release.tenant_id)
+            except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
+                log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
+            else:
+                log.info("release_loaded", tenant_id=release.tenant_id, release=release.id)
+            scorers.make_current(release.tenant_id, release.selector)
         if base.manifest and release.selector and release.selector.llm:
             warn_of_other_base(release, base.manifest)
 

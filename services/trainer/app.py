@@ -1,6 +1,8 @@
 """The trainer, wired by hand: settings, clients, base model, handlers, task, worker."""
 
+import shlex
 import shutil
+import sys
 
 from services.trainer import metrics
 from services.trainer.context import TrainerClients, attempt_folder
@@ -41,7 +43,8 @@ def main(*, once: bool = False) -> None:
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=settings.store_patience_seconds,
         encoder_folder=settings.encoder,
-        training_launcher=settings.training_launcher,
+        # A process of its own at least: what a training takes goes with it, and its crash leaves this one its lease.
+        training_launcher=settings.training_launcher or shlex.quote(sys.executable),
     )
 
     def work(attempt: Attempt) -> None:

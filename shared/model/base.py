@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from shared.model.smollm2 import convert_smollm2
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    import torch
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 SMOLLM2 = "smollm2"
@@ -146,7 +147,37 @@ def load_model(
     except (OSError, ValueError) as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
     model.requires_grad_(False)
-    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.eval().to(device or default_device())
+
+
+def default_device() -> str:
+    """Return the accelerator where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def empty_model(folder: Path) -> "PreTrainedModel":
+    """Return the causal language model of a folder without its weights; raises `Invalid` where it has none."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
+
+
+def filled_model(
+    empty: "PreTrainedModel", weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype"
+) -> "PreTrainedModel":
+    """Return the model with these weights by their full names; those of `dtype` become its own, uncopied."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    return type(empty).from_pretrained(None, config=empty.config, state_dict=dict(weights), dtype=dtype)
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

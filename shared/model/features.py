@@ -25,7 +25,7 @@ class EmbeddingTable:
     @classmethod
     def from_folder(cls, folder: Path) -> "EmbeddingTable":
         """Read the one tensor from the folder's safetensors files; raises `Invalid` where no known name is found."""
-        for file, name in _tensor_names(folder):
+        for file, name in tensor_names(folder):
             if name.endswith(_EMBEDDING_ENDINGS):
                 return cls(_read_tensor(file, name))
         raise Invalid("embedding_missing", f"no input embedding in the safetensors files of {folder.name!r}")
@@ -39,7 +39,8 @@ class EmbeddingTable:
         return total / np.float32(max(len(ids), 1)) if pooling == "mean" else total
 
 
-def _tensor_names(folder: Path) -> list[tuple[Path, str]]:
+def tensor_names(folder: Path) -> list[tuple[Path, str]]:
+    """Return each tensor of a model folder's safetensors files, with the file that it lies in."""
     from safetensors import safe_open
 
     index = folder / "model.safetensors.index.json"

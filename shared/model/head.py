@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 from shared.contracts.labels import Label
 from shared.contracts.prompts import Part, Segment
 from shared.errors import Invalid
+from shared.model.base import default_device
+from shared.model.precision import float32_weights
 from shared.model.tokens import encode, end_id
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ HEAD_TASK = "SEQ_CLS"
 """What PEFT calls a LoRA with a head beside it; its `adapter_config.json` says so."""
 HEAD_WEIGHT = "base_model.model.score.weight"
 """The head in `adapter_model.safetensors`, `[labels, hidden]`, in the order of the selector's labels."""
+HEAD_PARAMETER = "score.weight"
+"""The same in the model."""
 
 PACKED_TOKENS = 1024
 """Texts are laid end to end up to so many tokens: nothing is padded, and the mask stays small."""
@@ -80,22 +86,53 @@ def load_classifier(
     finally:
         logging.set_verbosity(said)
     torch.nn.init.zeros_(model.score.weight)
+    _read_last_column(model)
+    model.requires_grad_(False)
+    return model.eval().to(device or default_device())
+
+
+def empty_classifier(base_folder: Path, labels: int) -> "PreTrainedModel":
+    """Return the same model without its weights; raises `Invalid` as `load_classifier`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    try:
+        config = AutoConfig.from_pretrained(
+            base_folder, num_labels=labels, local_files_only=True, trust_remote_code=False
+        )
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise Invalid("base_model_invalid", f"{base_folder.name!r} does not load with a head: {error}") from error
+    return _read_last_column(model)
+
+
+def _read_last_column(model: "PreTrainedModel") -> "PreTrainedModel":
     # Rows are padded on the left; no token is taken for padding, so the last column is the one that is read.
     model.config.get_text_config().pad_token_id = -1
-    model.requires_grad_(False)
-    return model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model
 
 
 class HeadScorer:
     """Scores every label of a release for a batch of texts; the model carries the selector's LoRA and its head."""
 
     def __init__(
-        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", labels: Sequence[Label], max_tokens: int
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        labels: Sequence[Label],
+        max_tokens: int,
+        *,
+        in_float32: bool = False,
     ) -> None:
         """Raises `Invalid` where the head was trained for another number of labels."""
+        import torch
+
         if model.num_labels != len(labels):
             raise Invalid("selector_invalid", f"the head has {model.num_labels} labels, the release {len(labels)}")
         self.labels = list(labels)
+        self._weights = partial(float32_weights, model) if in_float32 else nullcontext
+        self._dtype = torch.float32 if in_float32 else model.dtype
         self._model = model
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
@@ -107,7 +144,7 @@ class HeadScorer:
         if not texts:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         prompts = [head_ids(self._tokenizer, text, self._max_tokens) for text in texts]
-        with torch.inference_mode():
+        with torch.inference_mode(), self._weights():
             scores = torch.cat([self._score_pack(pack) for pack in _packs(prompts)])
         found: Scores = scores.cpu().numpy()
         return found
@@ -134,8 +171,8 @@ class HeadScorer:
         if len(prompts) == 1:
             return None
         allowed = torch.block_diag(*(torch.ones(len(prompt), len(prompt)).tril() for prompt in prompts)).bool()
-        blocked = torch.finfo(self._model.dtype).min
-        mask = torch.zeros(allowed.shape, dtype=self._model.dtype).masked_fill_(~allowed, blocked)
+        blocked = torch.finfo(self._dtype).min
+        mask = torch.zeros(allowed.shape, dtype=self._dtype).masked_fill_(~allowed, blocked)
         return mask[None, None].to(self._model.device)
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import sys
 
 
 def return_free_memory() -> None:
@@ -11,6 +12,9 @@ def return_free_memory() -> None:
     much, and the next process on the machine got none.
     """
     gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # other processes on the same GPU may need it
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

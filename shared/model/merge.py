@@ -1,35 +1,98 @@
 """LoRA weights on the base model: beside it, or folded into it so that a token costs no more."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.adapter_files import check_loadable
 from shared.errors import Invalid
-from shared.model.base import load_model
-from shared.model.head import has_head, head_rows, load_classifier
+from shared.model.base import default_device, empty_model, filled_model, load_model
+from shared.model.features import tensor_names
+from shared.model.head import HEAD_PARAMETER, empty_classifier, has_head, head_rows, load_classifier
+from shared.model.low_rank import SelectorLora, read_lora
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
+class BaseWeights:
+    """A base model's tensors, read one at a time; selectors that are loaded one after the other share what they can."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = {name: file for file, name in tensor_names(folder)}
+        self._kept: dict[str, Tensor] = {}
+
+    def merged(self, names: Iterable[str], lora: SelectorLora, dtype: "torch.dtype") -> "dict[str, Tensor]":
+        """Return tensors in `dtype`: those that the LoRA changes are merged in float32, the others are shared."""
+        found = {name: self._merged(name, lora, dtype) for name in names}
+        self._kept = {name: tensor for name, tensor in found.items() if name not in lora.weights}
+        return found
+
+    def _merged(self, name: str, lora: SelectorLora, dtype: "torch.dtype") -> "Tensor":
+        if name in lora.weights:
+            return lora.weights[name].merged(self._read(name)).to(dtype)
+        kept = self._kept.get(name)
+        return kept if kept is not None and kept.dtype == dtype else self._read(name).to(dtype)
+
+    def _read(self, name: str) -> "Tensor":
+        from safetensors import safe_open
+
+        # Opened anew for each: pages of a mapped file count as memory until all tensors out of it are gone.
+        with safe_open(self.files[name], framework="pt") as tensors:
+            tensor: Tensor = tensors.get_tensor(name)
+        return tensor
+
+
 def merged_selector(
-    model_folder: Path, adapter_folder: Path, dtype: str, device: str | None = None
+    model_folder: Path, adapter_folder: Path, dtype: str, device: str | None = None, base: BaseWeights | None = None
 ) -> "PreTrainedModel":
     """Load the base model and merge the PEFT folder into its weights, in float32, then turn to `dtype`; eval mode.
 
-    A folder that carries a head gives a sequence classifier, any other one a causal language model.
+    A folder that carries a head gives a sequence classifier, any other one a causal language model. With `base`, models
+    on the CPU hold those weights once that none of their LoRAs changes.
 
     Raises `Invalid` where the adapter does not load or does not fit the base model.
     """
     import torch
 
+    check_loadable(adapter_folder)
+    base = base or BaseWeights(model_folder)
+    lora = read_lora(adapter_folder, base.files)
+    model = _assembled(base, adapter_folder, lora, getattr(torch, dtype)) if lora else None
+    if model is None:
+        model = _merged_by_peft(model_folder, adapter_folder).to(getattr(torch, dtype))
+    return model.requires_grad_(False).eval().to(device or default_device())
+
+
+def _assembled(
+    base: BaseWeights, adapter_folder: Path, lora: SelectorLora, dtype: "torch.dtype"
+) -> "PreTrainedModel | None":
+    """The model out of single tensors, never two copies of them; None where its files name them in another way."""
     if has_head(adapter_folder):
-        model = load_classifier(model_folder, head_rows(adapter_folder), device)
+        model = empty_classifier(base.folder, head_rows(adapter_folder))
     else:
-        model = load_model(model_folder, "float32", device)
-    merged = with_adapter(model, adapter_folder).merge_and_unload(safe_merge=True)
-    return merged.eval().to(getattr(torch, dtype))
+        model = empty_model(base.folder)
+    names = {name for name, _ in model.named_parameters()} - {HEAD_PARAMETER}
+    if not names <= base.files.keys():
+        return None
+    weights = base.merged(sorted(names), lora, dtype)
+    if lora.head is not None:
+        weights[HEAD_PARAMETER] = lora.head
+    return filled_model(model, weights, dtype)
+
+
+def _merged_by_peft(model_folder: Path, adapter_folder: Path) -> "PreTrainedModel":
+    """The model as PEFT merges it, whatever the adapter is; it takes the memory of two or three copies."""
+    if has_head(adapter_folder):
+        model = load_classifier(model_folder, head_rows(adapter_folder))
+    else:
+        model = load_model(model_folder, "float32")
+    merged: PreTrainedModel = with_adapter(model, adapter_folder).merge_and_unload(safe_merge=True)
+    return merged
 
 
 def with_adapter(model: "PreTrainedModel | PeftModel", adapter_folder: Path, name: str = "default") -> "PeftModel":

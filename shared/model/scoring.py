@@ -3,6 +3,8 @@
 import copy
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 from shared.contracts.labels import Label
 from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.errors import Invalid
+from shared.model.base import default_device
 from shared.model.hardware import computes_bfloat16
 from shared.model.head import HeadScorer, has_head
-from shared.model.merge import merged_selector
+from shared.model.merge import BaseWeights, merged_selector
+from shared.model.precision import float32_weights
 from shared.model.tokens import encode, encode_text, end_id
 
 if TYPE_CHECKING:
@@ -91,10 +95,16 @@ class LabelScorer:
         tokenizer: "PreTrainedTokenizerBase",
         labels: Sequence[Label],
         max_tokens: int,
+        *,
+        in_float32: bool = False,
     ) -> None:
         """Raises `Invalid` for no labels, or a list too long for `max_tokens` (prompt and answer together)."""
+        import torch
+
         if not labels:
             raise Invalid("labels_missing", "a selector needs at least one label")
+        self._weights = partial(float32_weights, model) if in_float32 else nullcontext
+        self._dtype = torch.float32 if in_float32 else model.dtype
         self.labels = list(labels)
         self._model = model
         self._tokenizer = tokenizer
@@ -119,7 +129,7 @@ class LabelScorer:
             return np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         prompts = [self.prompt_ids(text) for text in texts]
         rows = max(1, MAX_LOGITS // (self._model.config.vocab_size * len(self._trie.branches)))
-        with torch.inference_mode():
+        with torch.inference_mode(), self._weights():
             parts = [self._score_part(prompts[at : at + rows]) for at in range(0, len(prompts), rows)]
         scores: Scores = torch.cat(parts).numpy()
         return scores
@@ -180,8 +190,8 @@ class LabelScorer:
     def _additive(self, allowed: "Tensor") -> "Tensor":
         import torch
 
-        blocked = torch.finfo(self._model.dtype).min  # finite: a padding row that sees nothing must not become NaN
-        mask = torch.zeros(allowed.shape, dtype=self._model.dtype).masked_fill_(~allowed, blocked)
+        blocked = torch.finfo(self._dtype).min  # finite: a padding row that sees nothing must not become NaN
+        mask = torch.zeros(allowed.shape, dtype=self._dtype).masked_fill_(~allowed, blocked)
         return mask.unsqueeze(1).to(self._model.device)
 
     def _label_scores(self, logits: "Tensor") -> "Tensor":
@@ -194,7 +204,7 @@ class LabelScorer:
 
 
 class CheckedScorer:
-    """Scores in reduced precision, and in float32 again where its two best labels are too near to tell apart."""
+    """Scores in bfloat16, and with float32 arithmetic again where the two best labels are too near to tell apart."""
 
     def __init__(self, quick: Scorer, exact: Scorer) -> None:
         self.labels = exact.labels
@@ -220,19 +230,21 @@ def load_scorer(
     *,
     max_tokens: int,
     dtype: str,
+    base: BaseWeights | None = None,
 ) -> Scorer:
-    """Load a selector for scoring: merged, in `dtype`; float32 is reached the short way where the processor has one.
+    """Load a selector for scoring: merged, in `dtype`; for float32 in bfloat16 where the processor multiplies it.
+
+    Near ties are then scored in float32 arithmetic with the same weights, which are kept once. Selectors loaded with
+    the same `base` share what their LoRAs leave alone.
 
     Raises `Invalid` as `merged_selector` and the scorers do.
     """
-    import torch
-
     kind = HeadScorer if has_head(weights) else LabelScorer
-    model = merged_selector(base_folder, weights, dtype)
-    scorer = kind(model, tokenizer, labels, max_tokens)
-    if dtype != "float32" or not computes_bfloat16(model.device.type):
-        return scorer
-    return CheckedScorer(kind(copy.deepcopy(model).to(torch.bfloat16), tokenizer, labels, max_tokens), scorer)
+    if dtype != "float32" or not computes_bfloat16(default_device()):
+        return kind(merged_selector(base_folder, weights, dtype, base=base), tokenizer, labels, max_tokens)
+    model = merged_selector(base_folder, weights, "bfloat16", base=base)
+    quick, exact = (kind(model, tokenizer, labels, max_tokens, in_float32=is_exact) for is_exact in (False, True))
+    return CheckedScorer(quick, exact)
 
 
 def _geometry(trie: Trie) -> tuple["Tensor", "Tensor"]:

@@ -1,24 +1,40 @@
 """The LLM selector: base weights with the selector's LoRA merged in, one scoring pass for a batch."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from shared.model.merge import BaseWeights
     from shared.model.scoring import Scorer
 
-# The current release's selector and the one before it, which jobs in flight may still be pinned to.
-KEPT = 2
+MAX_IDLE = 2
+"""Selectors without a job that stay, those of tenants whose current release they are; each costs its LoRA's layers."""
+
+Key = tuple[str, tuple[str, ...]]
+"""Weights and labels: the same weights score differently under another label list."""
+
+
+class _Base(NamedTuple):
+    """What all selectors of the process share."""
+
+    weights: "BaseWeights"
+    tokenizer: "PreTrainedTokenizerBase"
 
 
 class LlmScorers:
-    """Scorers of selectors, the least recently used one dropped; `score_many` is for one thread alone.
+    """Scorers of selectors; one stays while jobs use it, and while its release is a tenant's current one.
 
-    Nothing heavy is imported or loaded before the first selector that has a language model's part.
+    `score_many` is for one thread only, the rest for any. Nothing heavy is imported or loaded before the first selector
+    that has a language model's part.
     """
 
     def __init__(
@@ -35,7 +51,35 @@ class LlmScorers:
         self._dtype = dtype
         self._max_tokens = max_tokens
         self._on_load = on_load
-        self._scorers: OrderedDict[tuple[str, tuple[str, ...]], Scorer] = OrderedDict()
+        self._base: _Base | None = None
+        self._scorers: OrderedDict[Key, Scorer] = OrderedDict()  # the one used last comes last
+        self._jobs: Counter[Key] = Counter()
+        self._current: dict[str, Key] = {}  # by tenant
+        self._followed: set[str] = set()
+        self._lock = threading.Lock()  # guards the four above
+
+    def make_current(self, tenant_id: str, selector: ReleaseSelector | None) -> None:
+        """Note a tenant's new release; the selector of the one before is dropped with its last job."""
+        with self._lock:
+            self._followed.add(tenant_id)
+            self._set_current(tenant_id, selector)
+        self._drop_unused()
+
+    @contextmanager
+    def in_use(self, tenant_id: str, selector: ReleaseSelector | None) -> Iterator[None]:
+        """Keep the selector for the length of a job; of a tenant whose releases nobody follows it becomes current."""
+        key = _key(selector) if selector else ("", ())
+        with self._lock:
+            self._jobs[key] += 1
+            if tenant_id not in self._followed:
+                self._set_current(tenant_id, selector)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._jobs[key] -= 1
+                self._jobs += Counter()  # without those at zero
+            self._drop_unused()
 
     def prefetch(self, selector: ReleaseSelector) -> None:
         """Have the weights of a selector here that is not in memory yet; any thread may call it.
@@ -52,25 +96,52 @@ class LlmScorers:
 
     def _scorer(self, selector: ReleaseSelector) -> "Scorer":
         key = _key(selector)
-        if key not in self._scorers:
-            # Loaded first: what works stays, where the new one cannot be loaded.
-            self._scorers[key] = self._load(selector)
-            self._on_load()
-            if len(self._scorers) > KEPT:
-                self._scorers.popitem(last=False)
-        self._scorers.move_to_end(key)
-        return self._scorers[key]
+        scorer = self._scorers.get(key) or self._load(selector)
+        with self._lock:
+            self._scorers[key] = scorer
+            self._scorers.move_to_end(key)
+        return scorer
 
     def _load(self, selector: ReleaseSelector) -> "Scorer":
-        from shared.model.base import load_tokenizer
+        from shared.model.memory import return_free_memory
         from shared.model.scoring import load_scorer
 
-        base = self._base_folder()
         labels = [parse_label(label) for label in selector.labels]
         weights = self._fetch(selector.llm)
-        return load_scorer(base, weights, load_tokenizer(base), labels, max_tokens=self._max_tokens, dtype=self._dtype)
+        base = self._base = self._base or self._load_base()
+        scorer = load_scorer(
+            base.weights.folder, weights, base.tokenizer, labels,
+            max_tokens=self._max_tokens, dtype=self._dtype, base=base.weights,
+        )  # fmt: skip
+        self._on_load()
+        return_free_memory()
+        return scorer
+
+    def _load_base(self) -> _Base:
+        from shared.model.base import load_tokenizer
+        from shared.model.merge import BaseWeights
+
+        folder = self._base_folder()
+        return _Base(BaseWeights(folder), load_tokenizer(folder))
+
+    def _set_current(self, tenant_id: str, selector: ReleaseSelector | None) -> None:
+        self._current.pop(tenant_id, None)
+        if selector and selector.llm:
+            self._current[tenant_id] = _key(selector)
+
+    def _drop_unused(self) -> None:
+        """Drop what no job uses and no tenant has as its current selector, and of the latter those beyond the bound."""
+        with self._lock:
+            idle = [key for key in self._scorers if not self._jobs[key]]
+            current = set(self._current.values())
+            stay = [key for key in idle if key in current][-MAX_IDLE:]
+            dropped = [self._scorers.pop(key) for key in idle if key not in stay]
+        if dropped:
+            from shared.model.memory import return_free_memory
+
+            dropped.clear()
+            return_free_memory()
 
 
-def _key(selector: ReleaseSelector) -> tuple[str, tuple[str, ...]]:
-    """The same weights score differently under another label list."""
+def _key(selector: ReleaseSelector) -> Key:
     return selector.llm, selector.labels

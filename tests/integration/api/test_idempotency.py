@@ -65,7 +65,7 @@ async def test_a_repeated_conversation_is_one_job(api, release, ledger):
         for _ in range(2)
     ]
     assert selections[0].json() == selections[1].json()
-    assert len(ledger.redis.keys("sb:job:*")) == 2
+    assert len(ledger.redis.keys(LedgerKey.JOB.pattern)) == 2
 
 
 async def test_a_repeated_job_gets_its_first_answer_after_its_label_has_left_the_release(

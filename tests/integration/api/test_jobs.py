@@ -290,7 +290,7 @@ async def test_a_conversation_is_shown_as_it_was_written_and_its_last_turn_makes
     assert not {"input", "instruction"} & set(request)
     worker.run(job_id, "generate.fin", "positive")
     assert (await api["submit"].post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})).status_code == 200
-    row = registry.rows("default", "feedback")[0]
+    row = registry.datasets.rows("default", "feedback")[0]
     assert (row.instruction, row.input, row.output) == ("Name the mood.", "profits rose", "positive")
 
 

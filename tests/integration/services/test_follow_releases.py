@@ -8,6 +8,7 @@ from services.adapter_worker.adapters.prefetch import Prefetcher
 from services.adapter_worker.engine.echo import EchoEngine
 from services.selector import app as selector
 from services.selector.scoring.batcher import Batcher
+from services.selector.scoring.llm import LlmScorers
 from services.trainer.training.light import fit_light
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.manifests import BaseModelManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
@@ -146,7 +147,9 @@ def selecting(service):
         base = selector.ServedBase(service)
         base.manifest = manifest
         batcher = Batcher(scores.score_many, max_batch=1, max_wait_ms=0)
-        watches.append(selector.follow_releases(service, fetched.append, batcher, base))
+        fetch = service.registry.weights.fetch
+        scorers = LlmScorers(base.folder, fetch, dtype="float32", max_tokens=64, on_load=lambda: None)
+        watches.append(selector.follow_releases(service, fetched.append, batcher, scorers, base))
         return scores.loaded, fetched
 
     yield start

@@ -1,8 +1,10 @@
 """A selector that cannot be fetched just then."""
 
+import gc
 from functools import partial
 
 import pytest
+import torch
 
 from services.selector.handlers import select
 from services.selector.scoring.llm import LlmScorers
@@ -10,6 +12,7 @@ from shared.contracts.generation import selection_of
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.errors import Unavailable
+from shared.model.merge import BaseWeights, merged_selector
 
 LABELS = ("bank.accounts", "bank.cards")
 DIALOGUE = [
@@ -66,26 +69,102 @@ def store_of_selectors(adapter):
     return Store(adapter)
 
 
+class Loads:
+    """Counts how often a selector was loaded into memory."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self):
+        self.count += 1
+
+
 @pytest.fixture
-def scorers(tiny_folder, store_of_selectors):
-    return LlmScorers(
-        lambda: tiny_folder, store_of_selectors.fetch, dtype="float32", max_tokens=400, on_load=lambda: None
-    )
+def loads():
+    return Loads()
 
 
-def test_selectors_that_work_stay_until_the_new_one_is_loaded(scorers, store_of_selectors):
-    for digest in ("one", "two"):
+@pytest.fixture
+def scorers(tiny_folder, store_of_selectors, loads):
+    return LlmScorers(lambda: tiny_folder, store_of_selectors.fetch, dtype="float32", max_tokens=400, on_load=loads)
+
+
+def score(scorers, digest, tenant="t"):
+    with scorers.in_use(tenant, selector(digest)):
         scorers.score_many(selector(digest), ["x"])
+
+
+def test_a_selector_that_works_stays_where_the_new_one_cannot_be_loaded(scorers, store_of_selectors, loads):
+    scorers.make_current("t", selector("one"))
+    score(scorers, "one")
     store_of_selectors.away_for = 1
     with pytest.raises(Unavailable):
-        scorers.score_many(selector("three"), ["x"])
+        score(scorers, "two")
     store_of_selectors.away_for = 99
-    for digest in ("one", "two"):
-        scorers.score_many(selector(digest), ["x"])
-        scorers.prefetch(selector(digest))
-    store_of_selectors.away_for = 0
-    scorers.score_many(selector("three"), ["x"])
-    assert store_of_selectors.asked == ["one", "two", "three", "three"]
+    score(scorers, "one")
+    scorers.prefetch(selector("one"))
+    assert loads.count == 1
+    assert store_of_selectors.asked == ["one", "two"]
+
+
+def test_the_former_release_is_dropped_with_its_last_job_and_a_late_job_loads_it_again(scorers, loads):
+    scorers.make_current("t", selector("one"))
+    with scorers.in_use("t", selector("one")):
+        score(scorers, "one")
+        score(scorers, "two")
+        scorers.make_current("t", selector("two"))
+        score(scorers, "two")
+        score(scorers, "one")
+        assert loads.count == 3  # the second one was neither current nor in use when it was loaded at first
+    score(scorers, "two")
+    assert loads.count == 3
+    score(scorers, "one")
+    assert loads.count == 4
+    score(scorers, "one")
+    assert loads.count == 5
+
+
+def test_what_was_dropped_is_in_memory_no_more(scorers):
+    def modules():
+        gc.collect()
+        return sum(issubclass(type(found), torch.nn.Module) for found in gc.get_objects())
+
+    before = modules()
+    scorers.make_current("t", selector("one"))
+    score(scorers, "one")
+    one = modules() - before
+    score(scorers, "two")
+    assert one > 0
+    assert modules() - before == one
+
+
+def test_a_tenant_whose_releases_nobody_follows_keeps_the_selector_that_it_used_last(scorers, loads):
+    scorers.make_current("t", selector("one"))
+    for tenant, digest in [("t", "one"), ("other", "two"), ("t", "one"), ("other", "two")]:
+        score(scorers, digest, tenant)
+    assert loads.count == 2
+    score(scorers, "three", "other")
+    score(scorers, "one")
+    assert loads.count == 3
+    score(scorers, "two", "other")
+    assert loads.count == 4
+
+
+def test_no_more_than_two_selectors_stay_without_a_job(scorers, loads):
+    for tenant in ("a", "b", "c", "b", "c"):
+        score(scorers, tenant, tenant)
+    assert loads.count == 3
+    score(scorers, "a", "a")
+    assert loads.count == 4
+
+
+def test_selectors_share_the_base_weights_that_no_lora_changes(adapter, tiny_folder):
+    base = BaseWeights(tiny_folder)
+    one, other = (dict(merged_selector(tiny_folder, adapter, "bfloat16", "cpu", base).named_parameters()) for _ in "ab")
+
+    own = {name for name in one if one[name].data_ptr() != other[name].data_ptr()}
+
+    assert own == {name for name in one if "q_proj" in name}
 
 
 @pytest.mark.parametrize(("away_for", "state"), [(1, JobState.SUCCEEDED), (99, JobState.FAILED)])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from services.api.jobs.views import job_view
-from tests.unit.test_generation import OLD_BODY, OLD_RESULT, OLD_SELECTION, job_of
+from tests.support.old_jobs import OLD_BODY, OLD_RESULT, OLD_SELECTION, job_of
 
 FLAT = json.loads(OLD_RESULT)
 TYPED = {

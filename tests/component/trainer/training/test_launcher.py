@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,14 @@ def test_two_processes_take_a_batch_each_and_make_the_steps_of_batches_twice_as_
     assert apart.keys() == alone.keys()
     for name in alone:
         torch.testing.assert_close(apart[name], alone[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_process_of_its_own_makes_the_weights_that_the_trainers_own_makes(train):
+    apart = weights(train(shlex.quote(sys.executable), name="apart"))
+    here = weights(train("", name="here"))
+
+    assert apart.keys() == here.keys()
+    assert all(torch.equal(apart[name], here[name]) for name in here)
 
 
 @pytest.mark.slow

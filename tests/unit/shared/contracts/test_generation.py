@@ -23,24 +23,8 @@ from shared.contracts.generation import (
     select_body,
     selection_of,
 )
-from shared.contracts.jobs import Job
 from shared.errors import Invalid
-
-OLD_BODY = """{"input":"my card was declined","instruction":"Answer briefly.","label":"bank.cards",
-"params":{"max_new_tokens":8,"temperature":0.5,"seed":7,"stop":["\\n"],"logprobs":true},
-"priority":"batch","deadline_seconds":30.0,"metadata":{"who":"me"}}"""
-OLD_SELECTION = """{"label":"bank.cards","probability":0.912345,"confidence":0.9999999,"best_label":"bank.cards",
-"runners_up":[{"label":"bank.accounts","probability":0.05}],"label_set":["bank.cards"],"coverage":0.95,
-"rejected":false,"threshold":0.5,"selector":"d1","by":"light","release":"rel_1","score_ms":1.25}"""
-OLD_RESULT = """{"text":"Call us.","finish_reason":"length","label":"bank.cards","adapter":"d2",
-"adapter_ref":"bank.cards@1","release":"rel_1","selector":"d1","base_model":"tiny","prompt_tokens":31,
-"prompt_shortened":true,"generated_tokens":3,"first_token_ms":12.5,"generate_ms":40.25,
-"token_ids":[1,2,3],"logprobs":[-0.1,0.0,-2.5]}"""
-
-
-def job_of(**fields):
-    known = {"id": "job_1", "tenant_id": "t", "state": "succeeded", "queue": "select", "at_queued": "1"}
-    return Job.from_hash({"kind": "generate", "body": OLD_BODY, **known, **fields})
+from tests.support.old_jobs import OLD_BODY, OLD_RESULT, OLD_SELECTION, job_of
 
 
 def test_a_body_of_before_is_one_system_and_one_user_message():
