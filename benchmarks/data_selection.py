@@ -24,7 +24,7 @@ from benchmarks.selector_data import Texts, as12, need_data
 from services.trainer.data.embedders import Embed, embedder
 from services.trainer.data.kmeans import Floats, cluster, normalised
 from services.trainer.data.representation import representation_set
-from shared.contracts.training import RepresentationSettings
+from shared.contracts.training_settings import RepresentationSettings
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.settings import Settings
 

@@ -28,7 +28,7 @@ from services.trainer.training.peft_folder import save_adapter, with_lora
 from services.trainer.training.sequences import Example, selector_examples
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.prompts import selector_answer, selector_prompt
-from shared.contracts.training import LoraSettings, RepresentationSettings
+from shared.contracts.training_settings import LoraSettings, RepresentationSettings
 from shared.model.base import base_model_id, load_model, load_tokenizer, resolve_base_model
 from shared.model.features import EmbeddingTable
 from shared.model.scoring import load_scorer

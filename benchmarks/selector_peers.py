@@ -22,7 +22,7 @@ from benchmarks.selector_data import Benchmark, Texts, as12, clinc150, need_data
 from services.trainer.data.embedders import embedder
 from services.trainer.data.representation import representation_set
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.training import RepresentationSettings
+from shared.contracts.training_settings import RepresentationSettings
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.settings import Settings
 

@@ -29,7 +29,7 @@ from services.trainer.training.lora import train_selector
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.prompts import selector_answer, selector_prompt
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.hardware import computes_bfloat16
 from shared.model.scoring import Scorer, load_scorer

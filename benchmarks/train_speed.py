@@ -23,7 +23,7 @@ from services.trainer.training.loop import Callbacks, Trainable, run
 from services.trainer.training.peft_folder import save_adapter, with_lora
 from services.trainer.training.sequences import IGNORED, Example, selector_examples
 from shared.contracts.labels import parse_label
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.model.base import base_model_id, load_model, load_tokenizer, resolve_base_model
 from shared.model.hardware import computes_bfloat16
 from shared.settings import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.contracts.training import Pooling
+from shared.contracts.training_settings import Pooling
 from shared.errors import Invalid
 
 Floats = NDArray[np.float32]

@@ -21,3 +21,13 @@ def computes_bfloat16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()
     return any(known.get(feature) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def engine_dtype(settings: Settings) -> str:
+    """The type to compute in: bfloat16 where the machine multiplies it as such, unless the settings name one."""
+    import torch
+
+    if settings.engine_dtype != "auto":
+        return settings.engine_dtype
+    is_native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if is_native else "float32"

@@ -6,7 +6,7 @@ from services.trainer.data.examples import SelectorRow
 from services.trainer.evaluation.reference import Reference
 from services.trainer.training.light import fit_light
 from services.trainer.training.lora import train_selector
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from tests.support.reference_release import ADAPTERS, LABELS, MAX_PROMPT, Weights, release, save_adapter
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.contracts.training import RepresentationSettings
+from shared.contracts.training_settings import RepresentationSettings
 from shared.errors import Invalid
 from shared.model.features import EmbeddingTable
 from shared.model.tokens import encode_text

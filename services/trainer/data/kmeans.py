@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.contracts.training import Clustering, Distance
+from shared.contracts.training_settings import Clustering, Distance
 
 Floats = NDArray[np.float32]
 

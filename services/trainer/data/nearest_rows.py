@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.trainer.data.kmeans import Floats, cluster, normalised
-from shared.contracts.training import Clustering, Distance, Shortfall
+from shared.contracts.training_settings import Clustering, Distance, Shortfall
 
 if TYPE_CHECKING:
     from faiss import IndexFlat

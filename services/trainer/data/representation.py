@@ -8,7 +8,7 @@ from services.trainer.data.embedders import Check, Embed
 from services.trainer.data.examples import SelectorRow
 from services.trainer.data.nearest_rows import representative_rows
 from shared.contracts.labels import parse_label
-from shared.contracts.training import RepresentationSettings
+from shared.contracts.training_settings import RepresentationSettings
 
 
 def representation_set(

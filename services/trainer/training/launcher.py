@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.trainer.training.run import Experts, TrainingRun, train_here
 from services.trainer.training.sequences import Example
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Cancelled, Invalid, Unavailable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from services.trainer.training.losses import balanced_loss
 from services.trainer.training.peft_folder import is_classifier
 from services.trainer.training.sequences import Example, collate, pack, plan_batches
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Cancelled, Invalid
 
 

@@ -9,7 +9,7 @@ from services.trainer.training.peft_folder import rearrange_head
 from services.trainer.training.run import Experts, TrainingRun, train_here
 from services.trainer.training.sequences import adapter_examples, balanced, head_examples, selector_examples
 from shared.contracts.labels import Label
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 from shared.model.head import has_head
 from shared.model.memory import return_free_memory

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.adapter_files import check_loadable
 from shared.contracts.labels import Label
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 from shared.model.head import HEAD_TASK, HEAD_WEIGHT
 

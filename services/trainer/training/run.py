@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from services.trainer.training.peft_folder import for_training, four_bits, initial_weights, save_adapter, with_lora
 from services.trainer.training.sequences import Example
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 from shared.model.base import base_model_id, load_model
 from shared.model.head import load_classifier

@@ -70,6 +70,7 @@ class NativeEngine:
     def from_folder(cls, settings: Settings, base_folder: Path) -> Self:
         """Load the base model in `base_folder` as the settings say, on the accelerator where there is one."""
         from shared.model.base import load_model, load_tokenizer
+        from shared.model.hardware import engine_dtype
         from shared.model.tokens import encode
 
         return cls(
@@ -291,11 +292,3 @@ class NativeEngine:
         for _, done in calls:
             done.set_exception(error)
         self._settle()
-
-
-def engine_dtype(settings: Settings) -> str:
-    """The type to compute in: bfloat16 where the machine multiplies it as such, unless the settings name one."""
-    if settings.engine_dtype != "auto":
-        return settings.engine_dtype
-    is_native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if is_native else "float32"

@@ -10,7 +10,7 @@ from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import Start, carry_over, train_selector
 from services.trainer.training.peft_folder import rearrange_head
 from shared.contracts.labels import Label
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 from shared.model import head
 from shared.model.head import HEAD_WEIGHT, HeadScorer, has_head, head_ids, head_rows

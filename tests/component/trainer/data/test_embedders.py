@@ -6,7 +6,7 @@ import torch
 
 from services.trainer.data import embedders
 from services.trainer.data.embedders import embedder, mean_states
-from shared.contracts.training import RepresentationSettings
+from shared.contracts.training_settings import RepresentationSettings
 from shared.errors import Cancelled, Invalid
 from shared.model.features import EmbeddingTable
 from shared.model.tokens import encode_text

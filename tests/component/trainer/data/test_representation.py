@@ -12,7 +12,7 @@ from services.trainer.data.embedders import embedder
 from services.trainer.data.representation import mixed, representation_set
 from shared.contracts.jobs import Job
 from shared.contracts.labels import Label
-from shared.contracts.training import RepresentationSettings
+from shared.contracts.training_settings import RepresentationSettings
 from shared.errors import Cancelled, Invalid
 from shared.model.base import load_tokenizer
 from shared.worker.leases import HeldJob

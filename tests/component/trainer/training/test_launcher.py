@@ -18,7 +18,7 @@ from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import train_adapter, train_selector, train_together
 from services.trainer.training.run import Experts
 from shared.contracts.labels import Label
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Cancelled, Invalid, Unavailable
 
 ROWS = [InstructionRow("Echo.", f"word {number}", "odd" if number % 2 else "even") for number in range(16)]

@@ -13,7 +13,7 @@ from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import Start, train_adapter, train_selector
 from services.trainer.training.sequences import adapter_examples, collate
 from shared.contracts.labels import Label
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Cancelled, Invalid
 from shared.model.base import base_model_id, load_model
 from shared.model.merge import merged_selector

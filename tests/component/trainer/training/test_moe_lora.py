@@ -14,7 +14,7 @@ from services.trainer.training.losses import balanced_loss
 from services.trainer.training.moe_lora import ExpertLinear, imbalance, load_experts, with_experts
 from services.trainer.training.run import Experts
 from services.trainer.training.sequences import IGNORED, Example, adapter_examples, balanced, collate, plan_batches
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 from shared.model.base import load_model
 from shared.model.merge import with_adapter

@@ -5,7 +5,7 @@ import pytest
 
 from services.trainer.data.split import same_text
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.training import LoraSettings, RepresentationSettings
+from shared.contracts.training_settings import LoraSettings, RepresentationSettings
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 DEMO = json.loads((EXAMPLES / "demo.json").read_text())

@@ -9,7 +9,14 @@ from shared.worker.leases import HeldJob
 
 
 def job():
-    fields = {"id": "j", "tenant_id": "t", "kind": "generate", "state": "running", "queue": "generate.g"}
+    fields = {
+        "id": "j",
+        "tenant_id": "t",
+        "kind": "generate",
+        "stage": "generate",
+        "state": "running",
+        "queue": "generate.g",
+    }
     return Job(**fields, body={}, attempt=1, timestamps={})
 
 
