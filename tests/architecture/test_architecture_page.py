@@ -1,0 +1,54 @@
+"""docs/architecture.md against the tree: every room has its row, every step of a walk is there and is reached."""
+
+import re
+
+import pytest
+
+from tests.architecture.walks import bodies, files, section, walk
+from tests.support.source import ROOT
+
+WALKS = ("request", "selector.add")
+MOST_FILES = 25
+TOPS = ("services", "shared", "lab", "clients/python/signalbox")
+# A service's own folder holds its wiring, which the text below the table names; lua is a part of the ledger.
+WITHOUT_ROW = {
+    "services",
+    "shared",
+    "services/api",
+    "services/selector",
+    "services/adapter_worker",
+    "services/trainer",
+} | {"services/cli"}
+
+
+def rooms():
+    packages = {path.parent for top in TOPS for path in (ROOT / top).rglob("*.py")}
+    return {path.relative_to(ROOT).as_posix() for path in packages} - WITHOUT_ROW
+
+
+def test_the_module_table_names_every_room_and_no_other():
+    rows = [re.match(r"\| `([\w/]+)` \| (.+) \|", line) for line in section("modules")]
+    named = [row.group(1) for row in rows if row]
+    assert sorted(named) == sorted(rooms())
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_every_step_of_a_walk_is_a_function_of_the_tree(name):
+    assert [step for step in walk(name) if not bodies(step)] == []
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_every_step_is_named_by_one_above_it_in_the_same_process(name):
+    steps = walk(name)
+    unreached = []
+    for at, step in enumerate(steps):
+        above = [one for one in steps[:at] if one.heading == step.heading]
+        word = re.compile(rf"\b{re.escape(step.function.rpartition('.')[2])}\b")
+        if above and not any(word.search(body) for one in above for body in bodies(one)):
+            unreached.append(step)
+    assert unreached == []
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_is_short(name):
+    assert len(files(name)) <= MOST_FILES, files(name)
