@@ -52,3 +52,20 @@ def test_every_step_is_named_by_one_above_it_in_the_same_process(name):
 @pytest.mark.parametrize("name", WALKS)
 def test_a_walk_is_short(name):
     assert len(files(name)) <= MOST_FILES, files(name)
+
+
+def test_every_question_of_a_newcomer_has_a_file_that_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "`" in line]
+    named = [name for row in rows for name in re.findall(r"`([\w/]+\.(?:py|lua))`", row)]
+    assert len(rows) == 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_lines_of_python_on_the_first_page_are_those_that_a_test_runs():
+    """tests/integration/api/test_client.py runs the lines of the client's own page."""
+    blocks = [
+        re.findall(r"```python\n(.*?)```", (ROOT / page / "README.md").read_text(), re.DOTALL)[0]
+        for page in (".", "clients/python")
+    ]
+    assert blocks[0] == blocks[1]
