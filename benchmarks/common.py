@@ -41,10 +41,10 @@ def median_row(key: str, values: list[float], unit: str, **goal: Any) -> Row:
     return row(key, median, unit, spread=f"{ordered[0]:.3g} to {ordered[-1]:.3g}, n={len(ordered)}", **goal)
 
 
-def write_results(bench: str, rows: list[Row]) -> Path:
-    """Write the rows beside what they were measured on; answers the file."""
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{bench}.json"
+def write_results(bench: str, rows: list[Row], file: Path | None = None) -> Path:
+    """Write the rows beside what they were measured on, into the benchmark's own file or another; answers the file."""
+    file = file or RESULTS / f"{bench}.json"
+    file.parent.mkdir(exist_ok=True)
     content = {"bench": bench, "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(),
                "machine": _machine(), "versions": _versions(), "rows": rows}  # fmt: skip
     file.write_text(json.dumps(content, indent=2) + "\n")

@@ -12,6 +12,8 @@ from benchmarks.common import Row, row
 from tests.chaos.sizes import Counts, Size
 from tests.chaos.world import Plan, World
 
+RESULTS = Path(__file__).with_name("results.json")
+
 
 @dataclass
 class Outcome:
@@ -61,16 +63,16 @@ def keep(promise: Promise, counts: Counts, outcome: Outcome) -> None:
     }
     others = [row for row in _known() if row["promise"] != promise.number]
     rows = others + [figure | told for figure in outcome.rows]
-    common.write_results("chaos", sorted(rows, key=lambda row: row["promise"]))
+    common.write_results("chaos", sorted(rows, key=lambda row: row["promise"]), RESULTS)
 
 
 def commit() -> str:
     """The newest commit that changed what a row depends on; one that records results is none."""
-    command = ["git", "log", "-1", "--format=%h", "--", "shared", "services", "tests/chaos"]
     root = Path(__file__).parents[2]
+    changes = ["shared", "services", "tests/chaos", ":(exclude)tests/chaos/results.json"]
+    command = ["git", "log", "-1", "--format=%h", "--", *changes]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=root).stdout.strip() or "-"
 
 
 def _known() -> list[dict[str, Any]]:
-    file = common.RESULTS / "chaos.json"
-    return json.loads(file.read_text())["rows"] if file.is_file() else []
+    return json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []

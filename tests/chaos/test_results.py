@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from benchmarks import common
 from tests.chaos import outcome
 from tests.chaos.outcome import Outcome, finished, keep
 from tests.chaos.promises import PROMISES
@@ -15,8 +14,8 @@ COUNTS = {"jobs": 3}
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
-    return tmp_path / "chaos.json"
+    monkeypatch.setattr(outcome, "RESULTS", tmp_path / "results.json")
+    return tmp_path / "results.json"
 
 
 def told(lost=0):
