@@ -12,10 +12,10 @@ def main() -> None:
     try:
         connection.request("GET", sys.argv[2])
         response = connection.getresponse()
-        said = response.read().decode(errors="replace").strip()
+        body = response.read().decode(errors="replace").strip()
     except OSError as error:
         sys.exit(str(error))
-    sys.exit(0 if response.status == 200 else f"HTTP {response.status}: {said}")
+    sys.exit(0 if response.status == 200 else f"HTTP {response.status}: {body}")
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def settings_error(error: ValueError) -> SignalboxError:
     """What is wrong with the settings, variable by variable; raises the error anew where it is about something else."""
     if not (isinstance(error, ValidationError) and error.title == "Settings"):
         raise error
-    wrong = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    wrong = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
     return Invalid(
         "settings_invalid", "; ".join(f"SIGNALBOX_{name.upper()}: {why}" if name else why for name, why in wrong)
     )

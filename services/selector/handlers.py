@@ -35,8 +35,8 @@ def select(
     retry_unavailable(lambda: prefetch(selector), attempt.lease, store_patience_seconds)
     attempt.check()
     started = time.perf_counter()
-    asked = select_body(job)
-    text = selection_text(selector.text, asked.last_user_text, asked.system_text)
+    body = select_body(job)
+    text = selection_text(selector.text, body.last_user_text, body.system_text)
     with tracing.span("score"):
         selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
         tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)

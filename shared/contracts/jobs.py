@@ -93,7 +93,7 @@ class NewJob(BaseModel):
     stage: Stage
     queue: str
     body: dict[str, Any]
-    asked: dict[str, Any] | None = Field(default=None, exclude=True)
+    request: dict[str, Any] | None = Field(default=None, exclude=True)
     """The body as the caller wrote it, where `body` has names replaced by what they meant."""
     release: str = ""
     """Id of the release the job runs under; the ledger refuses it when the pointer has moved meanwhile."""
@@ -113,8 +113,8 @@ class NewJob(BaseModel):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what was asked, to tell a repeated request from another one under the same key."""
-        asked = json.dumps([self.kind, self.asked or self.body, self.after], sort_keys=True)
-        return hashlib.sha256(asked.encode()).hexdigest()
+        request = json.dumps([self.kind, self.request or self.body, self.after], sort_keys=True)
+        return hashlib.sha256(request.encode()).hexdigest()
 
 
 class Job(BaseModel):

@@ -138,7 +138,7 @@ class ReleaseSelector(_Manifest):
     text: SelectorText = "input"
 
     @model_validator(mode="after")
-    def _reads_somehow(self) -> Self:
+    def _has_a_part(self) -> Self:
         if not (self.light or self.llm):
             raise ValueError("a selector needs a light part or a language model's")
         return self

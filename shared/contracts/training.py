@@ -78,9 +78,9 @@ class ComparisonTrain(_Training):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        strangers = sorted({*self.evaluation, *self.classification} - set(self.labels))
-        if strangers:
-            raise ValueError(f"evaluation or classification names labels that are not trained: {', '.join(strangers)}")
+        unknown = sorted({*self.evaluation, *self.classification} - set(self.labels))
+        if unknown:
+            raise ValueError(f"evaluation or classification names labels that are not trained: {', '.join(unknown)}")
         if self.model == "moe-lora" and self.settings.method not in ("lora", "rslora"):
             raise ValueError(f"a mixture's experts are lora or rslora, not {self.settings.method}")
         return self
@@ -110,7 +110,7 @@ class _SelectorTraining(_Training):
     """The release to update and to be judged against; the current one where it is empty."""
 
     @model_validator(mode="after")
-    def _can_be_asked(self) -> Self:
+    def _shares_are_ordered(self) -> Self:
         if self.min_llm_share > self.max_llm_share:
             raise ValueError("min_llm_share is above max_llm_share: no share of rows is between them")
         return self
@@ -144,9 +144,9 @@ class _NewLabels(_SelectorTraining):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        strangers = (set(self.adapters) | set(self.groups)) - set(self.labels)
-        if strangers or BACKGROUND in self.labels:
-            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(strangers) or BACKGROUND}")
+        unknown = (set(self.adapters) | set(self.groups)) - set(self.labels)
+        if unknown or BACKGROUND in self.labels:
+            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown) or BACKGROUND}")
         return self
 
 
@@ -260,11 +260,11 @@ class SelectorDelete(_SelectorUpdate):
 
 
 def _check_known(labels: set[str], release: Release) -> None:
-    strangers = sorted(labels - set(release.labels))
-    if strangers:
+    unknown = sorted(labels - set(release.labels))
+    if unknown:
         raise Invalid(
             "label_unknown",
-            f"release {release.id} has no label {', '.join(strangers)}; it has {', '.join(sorted(release.labels))}",
+            f"release {release.id} has no label {', '.join(unknown)}; it has {', '.join(sorted(release.labels))}",
         )
 
 

@@ -28,7 +28,9 @@ _DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
 
 def _lua_source(max_lost_leases: int) -> str:
     """The script after the tables that Python has, so that there is one of each."""
-    legal = (f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(news))} }}" for old, news in TRANSITIONS.items())
+    legal = (
+        f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(targets))} }}" for old, targets in TRANSITIONS.items()
+    )
     stages = (f"{s} = {{ waits = '{s.waiting_state}', runs = '{s.running_state}' }}" for s in Stage)
     tables = (
         f"local LEGAL = {{ {', '.join(legal)} }}\n"
@@ -85,12 +87,12 @@ class Ledger:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
-        self._together: Coalescer[list[str], Any] = Coalescer(self._run)
+        self._coalesced: Coalescer[list[str], Any] = Coalescer(self._run)
 
     def do(self, call: Call[T]) -> T:
         """Run one operation; raises what the call names, and `LedgerAway`."""
         with as_ledger_away():
-            raw = self._together([call.op, json.dumps(call.args)])
+            raw = self._coalesced([call.op, json.dumps(call.args)])
         return _decode(call, raw)
 
     def _run(self, batch: Sequence[list[str]]) -> list[Any]:

@@ -68,7 +68,7 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    said = logging.get_verbosity()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it warns that the head is not among the base model's weights: so it should be
     logging.disable_progress_bar()
     try:
@@ -84,7 +84,7 @@ def load_classifier(
     except (OSError, ValueError) as error:
         raise Invalid("base_model_invalid", f"{base_folder.name!r} does not load with a head: {error}") from error
     finally:
-        logging.set_verbosity(said)
+        logging.set_verbosity(verbosity)
     torch.nn.init.zeros_(model.score.weight)
     _read_last_column(model)
     model.requires_grad_(False)

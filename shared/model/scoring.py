@@ -216,9 +216,9 @@ class CheckedScorer:
         scores = self._quick.score(texts)
         if len(self.labels) > 1 and texts:
             second, best = np.sort(scores, axis=1)[:, -2:].T
-            unsure = np.flatnonzero(best - second < NEAR_TIE).tolist()
-            if unsure:
-                scores[unsure] = self._exact.score([texts[row] for row in unsure])
+            near_ties = np.flatnonzero(best - second < NEAR_TIE).tolist()
+            if near_ties:
+                scores[near_ties] = self._exact.score([texts[row] for row in near_ties])
         return scores
 
 

@@ -27,12 +27,12 @@ class Bus:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._envelopes = Envelopes()
-        self._together: Coalescer[tuple[str, str], None] = Coalescer(self._push)
+        self._coalesced: Coalescer[tuple[str, str], None] = Coalescer(self._push)
 
     def send(self, sent: Sent) -> None:
         """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends it later)."""
         try:
-            self._together((sent.queue, self._envelopes.of(sent)))
+            self._coalesced((sent.queue, self._envelopes.of(sent)))
         except redis.RedisError as error:
             raise Unavailable("broker_unavailable", "the broker (Redis) does not answer; try again shortly") from error
 

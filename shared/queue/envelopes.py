@@ -32,11 +32,11 @@ class Envelopes:
 
     def of(self, sent: Sent) -> str:
         """The message that tells a worker of this job."""
-        way = sent.queue, sent.stage
-        pattern = self._patterns.get(way)
+        key = sent.queue, sent.stage
+        pattern = self._patterns.get(key)
         if pattern is None:
             with self._lock:
-                pattern = self._patterns[way] = self._pattern(*way)
+                pattern = self._patterns[key] = self._pattern(*key)
         envelope, body = pattern
         encoded = base64.b64encode(body.replace(self._JOB, sent.job_id).encode()).decode()
         return (

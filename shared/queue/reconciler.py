@@ -50,9 +50,9 @@ class Reconciler:
     def _run(self) -> None:
         pause_seconds = self._every_seconds
         while not self._stop.wait(pause_seconds):
-            pause_seconds = self._turn()
+            pause_seconds = self._work_if_leading()
 
-    def _turn(self) -> float:
+    def _work_if_leading(self) -> float:
         """Work where this process leads; answers how many seconds to wait."""
         try:
             if self._leads():
@@ -82,7 +82,7 @@ class Reconciler:
         count = 0
         for queue in queues:
             while expired := self._ledger.do(calls.expire(queue)):
-                count += self._again(expired, "lease")
+                count += self._send_again(expired, "lease")
             count += self._lost(queue)
         return count
 
@@ -94,7 +94,7 @@ class Reconciler:
         return sum(self._send_lost(queue, part) for part in _parts(sorted(lost)))
 
     def _send_lost(self, queue: str, job_ids: list[str]) -> int:
-        return self._again(self._ledger.do(calls.mark_sent(queue, job_ids)), "message")
+        return self._send_again(self._ledger.do(calls.mark_sent(queue, job_ids)), "message")
 
     def _oldest_ms(self, queue: str) -> str:
         """When the oldest message of a queue was sent; empty where the queue holds none.
@@ -111,7 +111,7 @@ class Reconciler:
             return "0"
         return f"{sent_ms:.3f}" if 0 < sent_ms < math.inf else "0"
 
-    def _again(self, batch: list[Sent], lost: str) -> int:
+    def _send_again(self, batch: list[Sent], lost: str) -> int:
         for sent in batch:
             log.info("sent_again", job_id=sent.job_id, queue=sent.queue, lost=lost)
             self._bus.send(sent)

@@ -84,14 +84,14 @@ class ReleaseWatch:
         """Read one tenant's pointer now; answers its release. Raises `RedisError`, `NotFound`, or as the listener."""
         release_id = self._releases.current_id(tenant_id)
         self._read(tenant_id, release_id)
-        self._tell(tenant_id, release_id)
+        self._notify(tenant_id, release_id)
         return self._current.get(tenant_id)
 
     def refresh_all(self) -> None:
         """Read the pointers of all tenants now; a release that cannot be read or taken is left to the next poll."""
         tenants = [DEFAULT_TENANT, *sorted((self._releases.tenants() | self._current.keys()) - {DEFAULT_TENANT})]
         ids = self._releases.current_ids(tenants)
-        for step in (self._read, self._tell):  # all are read first: a listener plans for all tenants at once
+        for step in (self._read, self._notify):  # all are read first: a listener plans for all tenants at once
             for tenant_id, release_id in ids.items():
                 self._attempt(partial(step, tenant_id, release_id), tenant_id)
 
@@ -111,7 +111,7 @@ class ReleaseWatch:
         if release_id and (known is None or known.id != release_id):
             self._current[tenant_id] = CurrentRelease(release_id, self._releases.get(tenant_id, release_id))
 
-    def _tell(self, tenant_id: str, release_id: str) -> None:
+    def _notify(self, tenant_id: str, release_id: str) -> None:
         known = self._current.get(tenant_id)
         if known and known.id == release_id != self._adopted.get(tenant_id):
             self._on_change(known.release)

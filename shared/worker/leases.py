@@ -27,7 +27,7 @@ class HeldJob:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.reason: StopReason | None = None
-        self._asked = threading.Event()
+        self._stop_requested = threading.Event()
         self._on_stop: Callable[[], Any] = lambda: None
         self._lock = threading.Lock()
 
@@ -40,8 +40,8 @@ class HeldJob:
         """Set what ends the work; where the end was asked for already, it is called at once."""
         with self._lock:
             self._on_stop = act
-            asked = self.must_stop
-        if asked:
+            is_late = self.must_stop
+        if is_late:
             act()
 
     def stop(self, reason: StopReason) -> None:
@@ -50,13 +50,13 @@ class HeldJob:
             if self.reason is not None:
                 return
             self.reason = reason
-            self._asked.set()
+            self._stop_requested.set()
             act = self._on_stop
         act()
 
     def wait(self, seconds: float) -> None:
         """Wait, but raise `Cancelled` as soon as the end is asked for."""
-        self._asked.wait(seconds)
+        self._stop_requested.wait(seconds)
         self.check()
 
     def check(self) -> None:
@@ -113,20 +113,20 @@ class LeaseKeeper:
     @contextlib.contextmanager
     def hold(self, job: Job) -> Iterator[HeldJob]:
         """Keep this job's lease alive for the length of the block; an older attempt in this process has lost it."""
-        held = HeldJob(job)
+        lease = HeldJob(job)
         with self._lock:
             older = self._held.get(job.id)
-            self._held[job.id] = held
+            self._held[job.id] = lease
             is_draining = self._is_draining
         if older:
             older.stop("stale")
         if is_draining:  # it waited for its turn, and the time is over
-            held.stop("drain")
+            lease.stop("drain")
         try:
-            yield held
+            yield lease
         finally:
             with self._lock:
-                if self._held.get(job.id) is held:
+                if self._held.get(job.id) is lease:
                     del self._held[job.id]
 
     @property
@@ -137,17 +137,17 @@ class LeaseKeeper:
     def stop_job(self, job_id: str, reason: StopReason) -> None:
         """Pass on a cancel hint; a job held elsewhere is ignored."""
         with self._lock:
-            held = self._held.get(job_id)
-        if held:
-            held.stop(reason)
+            lease = self._held.get(job_id)
+        if lease:
+            lease.stop(reason)
 
     def drain(self) -> None:
         """Stop everything held, and what is acquired from now on, to be given back."""
         with self._lock:
             self._is_draining = True
-            all_held = list(self._held.values())
-        for held in all_held:
-            held.stop("drain")
+            leases = list(self._held.values())
+        for lease in leases:
+            lease.stop("drain")
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_seconds):
@@ -161,10 +161,10 @@ class LeaseKeeper:
 
     def _beat(self) -> None:
         with self._lock:
-            held = list(self._held.values())
-        items = [(h.job.id, h.job.attempt) for h in held]
-        standing = self._ledger.do(calls.heartbeat(self._owner, self._queues, items, self._info(), self.lease_seconds))
+            leases = list(self._held.values())
+        items = [(lease.job.id, lease.job.attempt) for lease in leases]
+        standings = self._ledger.do(calls.heartbeat(self._owner, self._queues, items, self._info(), self.lease_seconds))
         self._turned_at = self._noted_at = time.monotonic()
-        for one, stands in zip(held, standing, strict=True):
-            if stands != "held":
-                one.stop(stands)
+        for lease, standing in zip(leases, standings, strict=True):
+            if standing != "held":
+                lease.stop(standing)

@@ -64,7 +64,7 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
         try:
             form = AdapterForm.model_validate(values)
         except ValidationError as error:
-            wrong = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+            wrong = [{**e, "loc": ("body", *e["loc"])} for e in error.errors()]
             raise RequestValidationError(wrong) from error
         form.check()
         yield AdapterUpload(form, file.file)

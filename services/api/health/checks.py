@@ -11,7 +11,7 @@ from shared.errors import SignalboxError
 from shared.ledger import calls
 from shared.names import DEFAULT_TENANT
 
-PATIENCE_SECONDS = 3.0
+TIMEOUT_SECONDS = 3.0
 
 
 class Check(NamedTuple):
@@ -25,16 +25,16 @@ class Check(NamedTuple):
 async def readiness(clients: Clients) -> dict[str, Check]:
     """Every part at once; jobs wait in the ledger while broker, store, release or workers are missing."""
     names = ("ledger", "broker", "store", "release", "consumers")
-    looks = (_ledger(clients), _broker(clients), _store(clients), _release(clients), _consumers(clients))
+    probes = (_ledger(clients), _broker(clients), _store(clients), _release(clients), _consumers(clients))
     checks = await asyncio.gather(
-        *(_checked(look, needed=name == "ledger") for name, look in zip(names, looks, strict=True))
+        *(_checked(probe, needed=name == "ledger") for name, probe in zip(names, probes, strict=True))
     )
     return dict(zip(names, checks, strict=True))
 
 
-async def _checked(look: Awaitable[str], *, needed: bool) -> Check:
+async def _checked(probe: Awaitable[str], *, needed: bool) -> Check:
     try:
-        return Check(True, await asyncio.wait_for(look, PATIENCE_SECONDS), needed)
+        return Check(True, await asyncio.wait_for(probe, TIMEOUT_SECONDS), needed)
     except SignalboxError as error:
         return Check(False, error.detail, needed)
     except (redis.RedisError, TimeoutError):

@@ -54,11 +54,11 @@ class Once:
         self._path = path
         self._name = LedgerKey.IDEMPOTENCY.of(tenant_id, _sha256(key)) if key else None
 
-    async def __call__(self, asked: dict[str, Any], work: Callable[[], Awaitable[Answer]]) -> JSONResponse:
+    async def __call__(self, request: dict[str, Any], work: Callable[[], Awaitable[Answer]]) -> JSONResponse:
         """The response; raises `Conflict` while another request holds the key, `Invalid` where it asked otherwise."""
         if self._name is None:
             return (await work()).response()
-        fingerprint = _sha256(json.dumps([self._path, asked], sort_keys=True))
+        fingerprint = _sha256(json.dumps([self._path, request], sort_keys=True))
         marker = json.dumps({"fingerprint": fingerprint})
         if not await self._redis.set(self._name, marker, nx=True, ex=IN_FLIGHT_SECONDS):
             return await self._known(self._name, fingerprint)

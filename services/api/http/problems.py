@@ -130,7 +130,7 @@ def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     if found and found[0]["type"] == "json_invalid":
         why = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
         return respond(Malformed("json_malformed", f"the body is not JSON: {why}; mend it and send it again"))
-    fields = [_field(one) for one in found[:MAX_FIELDS_SHOWN]]
+    fields = [_field(error) for error in found[:MAX_FIELDS_SHOWN]]
     detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
     code = "kind_unsupported" if found and found[0]["type"].startswith("union_tag") else "request_invalid"
     return respond(_invalid(code, detail), errors=fields)
@@ -142,11 +142,11 @@ def _invalid(code: str, detail: str) -> SignalboxError:
     return error
 
 
-def _field(one: Mapping[str, Any]) -> dict[str, str]:
-    kind = one["type"]
+def _field(error: Mapping[str, Any]) -> dict[str, str]:
+    kind = error["type"]
     # The value is not repeated: it may be huge, secret, or not even text.
-    path = ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0])
-    return {"field": path[:200], "message": _HINTS.get(kind, one["msg"])[:400], "code": kind}
+    path = ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])
+    return {"field": path[:200], "message": _HINTS.get(kind, error["msg"])[:400], "code": kind}
 
 
 def _on_http_error(_: Request, error: Exception) -> JSONResponse:

@@ -40,7 +40,7 @@ class CurrentReleases:
         """Read the pointer now; callers that come meanwhile wait for the same look."""
         task = self._refreshing.get(tenant_id)
         if task is None:
-            task = self._refreshing[tenant_id] = asyncio.create_task(asyncio.to_thread(self._look, tenant_id))
+            task = self._refreshing[tenant_id] = asyncio.create_task(asyncio.to_thread(self._read_pointer, tenant_id))
             task.add_done_callback(lambda _: self._refreshing.pop(tenant_id))
         await asyncio.shield(task)
 
@@ -48,7 +48,7 @@ class CurrentReleases:
         """Stop following."""
         self._watch.stop()
 
-    def _look(self, tenant_id: str) -> None:
+    def _read_pointer(self, tenant_id: str) -> None:
         is_new = self._watch.current(tenant_id) is None
         if self._watch.refresh(tenant_id) and is_new:
             # Promoted before tenants were noted, perhaps: from here on all services follow it.

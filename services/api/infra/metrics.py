@@ -10,7 +10,7 @@ from services.api.http.problems import PROBLEM
 from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, calls
 
-PATIENCE_SECONDS = 2.0
+LEDGER_TIMEOUT_SECONDS = 2.0
 """How long a scrape waits for the ledger: below Prometheus' own patience, or a ledger that hangs would hide itself."""
 GIVEN_UP = ("attempts_exhausted", "deadline_exceeded")
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -58,7 +58,7 @@ class Metrics:
         for gauge in (self._waiting, self._running, self._consumers, self._states, self._given_up):
             gauge.clear()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(LEDGER_TIMEOUT_SECONDS):
                 gauges = await ledger.do(calls.gauges())
         except (Unavailable, TimeoutError):
             self.ledger_up.set(0)

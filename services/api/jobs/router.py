@@ -26,10 +26,10 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 @router.post("", status_code=202)
 async def submit(
-    ask: JobRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
+    request: JobRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
 ) -> Accepted:
     """Take one text; it is in the ledger before this answers."""
-    job, replayed = await accept.accept(clients, caller, ask, key)
+    job, replayed = await accept.accept(clients, caller, request, key)
     response.headers["Location"] = job.url
     if replayed:
         response.headers[REPLAYED] = "true"
@@ -90,15 +90,15 @@ async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterato
 
 @router.post("/{job_id}/feedback")
 async def feedback(
-    job_id: PathId, said: FeedbackRequest, clients: ClientsDep, caller: Submitter, once: OnceDep
+    job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Submitter, once: OnceDep
 ) -> JSONResponse:
     """Say what was right; training jobs can take it as the data set `feedback`."""
 
     async def work() -> Answer:
-        await jobs.give_feedback(clients, caller, job_id, said)
-        return Answer(200, {"id": job_id, "feedback": said.model_dump(mode="json", exclude_none=True)})
+        await jobs.give_feedback(clients, caller, job_id, feedback)
+        return Answer(200, {"id": job_id, "feedback": feedback.model_dump(mode="json", exclude_none=True)})
 
-    return await once(said.model_dump(mode="json"), work)
+    return await once(feedback.model_dump(mode="json"), work)
 
 
 @router.post("/{job_id}/replay", status_code=202)

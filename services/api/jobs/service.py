@@ -37,11 +37,11 @@ def feedback_row(job: Job, feedback: FeedbackRequest) -> Row:
     """The example that feedback makes: what was asked, with the label and output that are right."""
     if job.kind is JobKind.TRAIN:
         raise Invalid("feedback_unsupported", "a training job has no answer to judge; give feedback on other jobs")
-    asked, selection = select_body(job), selection_of(job)
+    body, selection = select_body(job), selection_of(job)
     label = job.label or (selection.label if selection else None)
     return Row(
-        input=asked.last_user_text,
-        instruction=asked.system_text,
+        input=body.last_user_text,
+        instruction=body.system_text,
         output=feedback.output or _if_right(feedback, _answer(job)),
         label=feedback.label or _if_right(feedback, label),
     )

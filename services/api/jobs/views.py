@@ -31,7 +31,7 @@ def accepted(job_id: str, kind: JobKind, state: JobState, *, label: str = "", re
 
 def job_view(job: Job) -> JobView:
     """All that the owner of a job may know."""
-    asked = {name: value for name, value in job.body.items() if name != "metadata"}
+    request = {name: value for name, value in job.body.items() if name != "metadata"}
     return JobView(
         id=job.id,
         kind=job.kind,
@@ -45,7 +45,7 @@ def job_view(job: Job) -> JobView:
         created_at=iso(job.timestamps["queued"]),
         timestamps=job.timestamps,
         stage_ms=job.stage_ms(),
-        request=asked,
+        request=request,
         metadata=job.body.get("metadata") or {},
         selection=selection_of(job),
         progress=job.progress,

@@ -12,10 +12,10 @@ router = APIRouter(prefix="/v1/select", tags=["select"])
 
 @router.post("", responses={202: {"model": Accepted, "description": "It takes longer: look at the job"}})
 async def select(
-    ask: SelectRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
+    request: SelectRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
 ) -> Selection | Accepted:
     """Name the label of a text, without generating anything."""
-    answer, replayed = await selecting.select(clients, caller, ask, key)
+    answer, replayed = await selecting.select(clients, caller, request, key)
     if isinstance(answer, Accepted):
         response.status_code = 202
         response.headers["Location"] = answer.url

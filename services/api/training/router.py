@@ -23,10 +23,10 @@ router = APIRouter(prefix="/v1/training/jobs", tags=["training"])
 
 @router.post("", status_code=202)
 async def submit(
-    ask: TrainingRequest, response: Response, clients: ClientsDep, caller: Trainer, key: IdempotencyKey = None
+    request: TrainingRequest, response: Response, clients: ClientsDep, caller: Trainer, key: IdempotencyKey = None
 ) -> Accepted:
     """Queue a training job."""
-    job, replayed = await training.submit(clients, caller, ask, key)
+    job, replayed = await training.submit(clients, caller, request, key)
     response.headers["Location"] = job.url
     if replayed:
         response.headers[REPLAYED] = "true"
@@ -38,8 +38,8 @@ async def list_training(
     clients: ClientsDep, caller: Trainer, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
 ) -> dict[str, Any]:
     """Training jobs, newest first."""
-    asked = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
-    return page_view(await clients.ledger.do(asked))
+    call = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
+    return page_view(await clients.ledger.do(call))
 
 
 @router.get("/{job_id}")

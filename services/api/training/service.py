@@ -76,7 +76,9 @@ AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTrainReques
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 
-async def submit(clients: Clients, caller: Key, ask: AnyTraining, idempotency_key: str | None) -> tuple[Accepted, bool]:
+async def submit(
+    clients: Clients, caller: Key, request: AnyTraining, idempotency_key: str | None
+) -> tuple[Accepted, bool]:
     """Queue a training job; answers it, and whether an earlier request with this key had made it.
 
     Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
@@ -84,14 +86,14 @@ async def submit(clients: Clients, caller: Key, ask: AnyTraining, idempotency_ke
     """
     job_id = new_job_id(caller.tenant_id, idempotency_key)
     is_known = await earlier_job(clients, caller, idempotency_key)
-    pinned = ask if is_known else await asyncio.to_thread(pin, clients, caller.tenant_id, ask)
-    job = training_job(job_id, caller.tenant_id, ask, pinned)
+    pinned = request if is_known else await asyncio.to_thread(pin, clients, caller.tenant_id, request)
+    job = training_job(job_id, caller.tenant_id, request, pinned)
     created = await create(clients, job)
-    log.info("training_accepted", job_id=job.id, kind=ask.kind)
+    log.info("training_accepted", job_id=job.id, kind=request.kind)
     return accepted(job.id, job.kind, JobState.QUEUED), created.existing
 
 
-def training_job(job_id: str, tenant_id: str, ask: AnyTraining, pinned: AnyTraining) -> NewJob:
+def training_job(job_id: str, tenant_id: str, request: AnyTraining, pinned: AnyTraining) -> NewJob:
     """The job as the ledger takes it; every setting is written down, so that a later default changes nothing."""
     return NewJob(
         id=job_id,
@@ -100,12 +102,12 @@ def training_job(job_id: str, tenant_id: str, ask: AnyTraining, pinned: AnyTrain
         stage=Stage.TRAIN,
         queue=TRAIN_QUEUE,
         body=pinned.model_dump(mode="json", exclude={"after"}),
-        asked=ask.model_dump(mode="json", exclude={"after"}),
-        after=tuple(ask.after),
+        request=request.model_dump(mode="json", exclude={"after"}),
+        after=tuple(request.after),
     )
 
 
-def pin(clients: Clients, tenant_id: str, ask: AnyTraining) -> AnyTraining:
+def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
     """Replace names by what they mean now, so that every attempt works on the same; blocking.
 
     The parent of a job that comes `after` others is known when they have ended: its first attempt pins it then.
@@ -119,17 +121,17 @@ def pin(clients: Clients, tenant_id: str, ask: AnyTraining) -> AnyTraining:
             raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows for {label}; add more")
         return manifest.id
 
-    pinned = ask.with_datasets(find)
+    pinned = request.with_datasets(find)
     return _pin_parent(clients, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned
 
 
-def _pin_parent(clients: Clients, tenant_id: str, ask: UpdateRequest) -> UpdateRequest:
-    if not ask.parent and ask.after:
-        return ask
-    parent = ask.parent or clients.registry.releases.current_id(tenant_id)
+def _pin_parent(clients: Clients, tenant_id: str, request: UpdateRequest) -> UpdateRequest:
+    if not request.parent and request.after:
+        return request
+    parent = request.parent or clients.registry.releases.current_id(tenant_id)
     if parent:
-        ask.check_against(clients.registry.releases.get(tenant_id, parent))
-    return ask.model_copy(update={"parent": parent})
+        request.check_against(clients.registry.releases.get(tenant_id, parent))
+    return request.model_copy(update={"parent": parent})
 
 
 async def training(clients: Clients, caller: Key, job_id: str) -> Job:
