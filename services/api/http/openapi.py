@@ -1,4 +1,4 @@
-"""What a route may answer beside success, as the OpenAPI page tells it."""
+"""Error responses of the routes, as the OpenAPI document lists them."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from services.api.http.problems import MEDIA_TYPE
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457), whether a retry can help, and what to do next; some kinds have more members."""
+    """An error (RFC 9457): what went wrong, whether a retry can help, what to do next; some errors have more fields."""
 
     type: str
     title: str
     status: int
     detail: str
     code: str
-    """Stable, for programs."""
+    """Stable; programs may compare it."""
     retryable: bool
 
 
@@ -40,6 +40,6 @@ def _documented(texts: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 PROBLEMS = _documented(_THINGS)
-"""Of every route that asks for a key."""
+"""Errors of every route that requires a key."""
 UNREADY = _documented({503: "Not ready, or a part that is needed is away"})
-"""Of the routes for supervisors."""
+"""Errors of the routes for orchestrators."""

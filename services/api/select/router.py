@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1/select", tags=["select"])
 async def select(
     request: SelectRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
 ) -> Selection | Accepted:
-    """Name the label of a text, without generating anything."""
+    """Select the label of a text, without generating an answer."""
     answer, replayed = await selecting.select(clients, caller, request, key)
     if isinstance(answer, Accepted):
         response.status_code = 202

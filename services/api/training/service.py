@@ -1,4 +1,4 @@
-"""Training jobs: checked against what they need, then queued."""
+"""Accepts training jobs: checks them against data sets and releases, then queues them."""
 
 import asyncio
 from typing import Annotated, Self
@@ -79,7 +79,7 @@ TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 async def submit(
     clients: Clients, caller: Key, request: AnyTraining, idempotency_key: str | None
 ) -> tuple[Accepted, bool]:
-    """Queue a training job; answers it, and whether an earlier request with this key had made it.
+    """Queue a training job; returns it, and whether an earlier request with this key created it.
 
     Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
     `labels_too_few` and those of `after`; `Conflict` `label_exists`.
@@ -94,7 +94,7 @@ async def submit(
 
 
 def training_job(job_id: str, tenant_id: str, request: AnyTraining, pinned: AnyTraining) -> NewJob:
-    """The job as the ledger takes it; every setting is written down, so that a later default changes nothing."""
+    """Return the job for the ledger; it holds every setting, so that a later change of a default has no effect."""
     return NewJob(
         id=job_id,
         tenant_id=tenant_id,
@@ -108,10 +108,10 @@ def training_job(job_id: str, tenant_id: str, request: AnyTraining, pinned: AnyT
 
 
 def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
-    """Replace names by what they mean now, so that every attempt works on the same; blocking.
+    """Replace names by the ids they refer to now, so that every attempt uses the same data; blocking.
 
-    The parent of a job that comes `after` others is known when they have ended: its first attempt pins it then.
-    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows, and what `check_against` raises
+    The parent of a job that runs `after` others is known only when they have ended: its first attempt pins it then.
+    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows, and the errors of `check_against`
     where an update does not fit the release it starts from.
     """
 
@@ -135,7 +135,7 @@ def _pin_parent(clients: Clients, tenant_id: str, request: UpdateRequest) -> Upd
 
 
 async def training(clients: Clients, caller: Key, job_id: str) -> Job:
-    """A training job; raises `NotFound`, also for a job of another kind."""
+    """Return a training job; raises `NotFound`, also for a job of another kind."""
     job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     if job.kind is not JobKind.TRAIN:
         raise NotFound("job_not_found", f"job {job_id} is no training job; look at /v1/jobs/{job_id}")
