@@ -1,4 +1,4 @@
-"""What the selector does with a job: score its text, decide, hand it on."""
+"""The selector's handler: score a job's text, select the label, route the job."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def select(
     llm: Score,
     store_patience_seconds: float,
 ) -> Selection:
-    """Choose the label of a job and send it to that label's group; a `select` job ends with the answer."""
+    """Select the label of a job and route it to that label's group; a `select` job ends with the selection."""
     job = attempt.job
     selector = release.selector
     if selector is None:
