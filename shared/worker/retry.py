@@ -1,4 +1,4 @@
-"""Waiting for the object store to come back, for as long as a job may and as short as its lease stands."""
+"""Retries calls to the object store for a limited time, while the job's lease is live."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PAUSE_SECONDS = 1.0
 
 
 def retry_unavailable(call: Callable[[], T], lease: HeldJob, seconds: float) -> T:
-    """Call until it succeeds; raises `Unavailable` when that takes too long, `Cancelled` when the job has to stop."""
+    """Repeat `call` until it succeeds; raises `Unavailable` after `seconds`, `Cancelled` when the job has to stop."""
     until = time.monotonic() + seconds
     while True:
         try:
@@ -31,7 +31,7 @@ def retry_unavailable(call: Callable[[], T], lease: HeldJob, seconds: float) -> 
 
 
 class RetryingStore:
-    """An object store whose every call waits for the store, on behalf of one job."""
+    """An object store that retries every call, on behalf of one job."""
 
     def __init__(self, store: ObjectStore, lease: HeldJob, seconds: float) -> None:
         self._store = store
