@@ -1,4 +1,4 @@
-"""`python -m shared.probe PORT PATH`: exit 0 where this container's own HTTP server answers 200, for health checks."""
+"""`python -m shared.probe PORT PATH`: exit 0 if this container's own HTTP server answers 200; for health checks."""
 
 import http.client
 import sys
@@ -7,7 +7,7 @@ _SECONDS = 4
 
 
 def main() -> None:
-    """Ask once."""
+    """Send one request and exit by its status."""
     connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=_SECONDS)
     try:
         connection.request("GET", sys.argv[2])

@@ -22,8 +22,8 @@ _CONTROL = re.compile(r"[<\[]\S+[>\]]")
 def encode(tokenizer: "PreTrainedTokenizerBase", segments: Sequence[Segment], max_tokens: int) -> list[int]:
     """Return the ids of a prompt, at most `max_tokens` of them; an input that is too long loses its middle.
 
-    Special tokens are recognised only in `TEMPLATE` segments. Raises `Invalid` where the prompt is too long even without
-    its input.
+    Special tokens are recognised only in `TEMPLATE` segments. Raises `Invalid` where the prompt does not fit
+    even without its input.
     """
     pieces = [_segment_ids(tokenizer, segment) for segment in segments]
     start = bos_ids(tokenizer)
