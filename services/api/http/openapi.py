@@ -23,15 +23,15 @@ _CONTENT = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
 _KEYED = {
     401: "No key, or one that is unknown or revoked",
     403: "The key lacks the scope",
-    413: "The body is above its limit",
-    422: "The request is wrong, and stays so until it is mended",
-    429: "A limit is reached; Retry-After says when to come again",
-    503: "A part that is needed is away; Retry-After says when to come again",
+    413: "The body is larger than its limit",
+    422: "The request is wrong: correct it before you send it again",
+    429: "A limit is reached: retry after the time in Retry-After",
+    503: "A needed service is unavailable: retry after the time in Retry-After",
 }
 _THINGS = _KEYED | {
-    400: "The body cannot be read",
-    404: "There is no such thing, or it belongs to another tenant",
-    409: "The state has moved on: look again, then decide",
+    400: "The body cannot be parsed",
+    404: "The named object does not exist, or belongs to another tenant",
+    409: "The state has changed: read it again, then decide",
 }
 
 
@@ -41,5 +41,5 @@ def _documented(texts: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 PROBLEMS = _documented(_THINGS)
 """Errors of every route that requires a key."""
-UNREADY = _documented({503: "Not ready, or a part that is needed is away"})
+UNREADY = _documented({503: "Not ready: a needed service is unavailable"})
 """Errors of the routes for orchestrators."""

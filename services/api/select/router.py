@@ -10,7 +10,10 @@ from services.api.select import service as selecting
 router = APIRouter(prefix="/v1/select", tags=["select"])
 
 
-@router.post("", responses={202: {"model": Accepted, "description": "It takes longer: look at the job"}})
+@router.post(
+    "",
+    responses={202: {"model": Accepted, "description": "The selection takes longer than `wait_seconds`: poll the job"}},
+)
 async def select(
     request: SelectRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
 ) -> Selection | Accepted:
