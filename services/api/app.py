@@ -1,4 +1,4 @@
-"""The API, wired by hand: settings, then clients, then routers."""
+"""Builds the API application: settings, then clients, then routers."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -24,14 +24,14 @@ from services.api.training import router as training
 from shared.observability import tracing
 from shared.settings import Settings
 
-# Room for the form around an uploaded file.
+# Bytes for the form fields around an uploaded file.
 _FORM_BYTES = 64 << 10
 _UNTRACED = {"/healthz", "/readyz", "/metrics"}
-"""What supervisors ask all the time."""
+"""Probes and scrapes call these paths all the time."""
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application; its clients live from startup to shutdown, and none of them has to answer at startup."""
+    """Return the application; its clients live from startup to shutdown, and connect only when they are used."""
     metrics = Metrics()
 
     @contextlib.asynccontextmanager
@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def request_spans() -> TelemetryConfig:
-    """A span for each request where this process is traced; the framework's own metrics and logs stay off."""
+    """Record a span for each request where this process is traced; the framework's own metrics and logs stay off."""
     return {
         "tracing": tracing.is_on(),
         "tracer_provider": tracing.provider(),

@@ -1,4 +1,4 @@
-"""The selector service, wired by hand: settings, clients, models, handlers, task, worker."""
+"""Builds the selector service: settings, clients, models, handlers, task, worker."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +28,9 @@ from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
 WARM_TENANTS = 2
-"""Tenants whose selectors are in memory before a request needs them: two are kept there, and more would drive them out.
+"""Number of tenants whose selectors are loaded before a request needs them: memory holds two, more would evict them.
 
-The default tenant is the first of them; what the selectors of the others need is on the disk.
+The default tenant is the first of them; the selectors of the other tenants are fetched to the disk.
 """
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     configure_logging("selector")
     configure_tracing("selector")
     settings = Settings()
-    # Twice the batch: one batch is scored while the next one gathers.
+    # Twice the batch size: one batch is scored while the next one is gathered.
     service = Service(settings, "selector", [SELECT_QUEUE], concurrency=2 * settings.selector_batch)
     lights = LightSelectors(service.registry.weights.fetch_light)
     base = ServedBase(service)
@@ -78,14 +78,14 @@ def main() -> None:
 
 
 class ServedBase:
-    """The base model, looked for when the first language model's part of a selector needs it."""
+    """The base model; it is resolved only when a selector first needs its language model."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self.manifest: BaseModelManifest | None = None
 
     def folder(self) -> Path:
-        """Where it lies; called by the thread that scores. Raises `Invalid`, `Unavailable`."""
+        """Return the base model's folder; the scoring thread calls this. Raises `Invalid`, `Unavailable`."""
         limit_threads(self._service.settings)
         folder = resolve_base_model(self._service.settings)
         if self.manifest is None:
@@ -100,7 +100,7 @@ def follow_releases(
     scorers: LlmScorers,
     base: ServedBase,
 ) -> ReleaseWatch:
-    """Load the selectors of new releases, of every tenant, before the first request needs them, or fetch them."""
+    """Watch the releases of every tenant, and load or fetch each new selector before the first request needs it."""
     warm_tenants: set[str] = set()
 
     def load(selector: ReleaseSelector, tenant_id: str) -> None:
@@ -118,7 +118,7 @@ def follow_releases(
             try:
                 if release.selector:
                     load(release.selector, release.tenant_id)
-            except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
+            except SignalboxError as error:  # a request that needs this selector tries again
                 log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
             else:
                 log.info("release_loaded", tenant_id=release.tenant_id, release=release.id)
@@ -134,7 +134,7 @@ def follow_releases(
 
 
 def _fetch(weights: Weights, selector: ReleaseSelector) -> None:
-    """Have what a selector is made of on the disk."""
+    """Fetch the files of a selector to the local disk."""
     if selector.light:
         weights.fetch_light(selector.light)
     if selector.llm:

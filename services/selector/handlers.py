@@ -1,4 +1,4 @@
-"""What the selector does with a job: score its text, decide, hand it on."""
+"""The selector's handler: score a job's text, select the label, route the job."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def select(
     llm: Score,
     store_patience_seconds: float,
 ) -> Selection:
-    """Choose the label of a job and send it to that label's group; a `select` job ends with the answer."""
+    """Select the label of a job and route it to that label's group; a `select` job ends with the selection."""
     job = attempt.job
     selector = release.selector
     if selector is None:
@@ -35,8 +35,8 @@ def select(
     retry_unavailable(lambda: prefetch(selector), attempt.lease, store_patience_seconds)
     attempt.check()
     started = time.perf_counter()
-    asked = select_body(job)
-    text = selection_text(selector.text, asked.last_user_text, asked.system_text)
+    body = select_body(job)
+    text = selection_text(selector.text, body.last_user_text, body.system_text)
     with tracing.span("score"):
         selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
         tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)

@@ -1,4 +1,4 @@
-"""What only a selector measures."""
+"""Metrics of the selector service."""
 
 from typing import get_args
 
@@ -16,12 +16,12 @@ SELECTIONS = Counter("signalbox_selections", "Selections made, by who was asked:
 REJECTS = Counter("signalbox_rejects", "Requests that no label was found for", ["reason"])
 LOADS = Counter("signalbox_selector_loads", "Selectors of a language model loaded into memory")
 for _by in get_args(DecidedBy):
-    SELECTIONS.labels(_by)  # a rate needs the zero before the first one
+    SELECTIONS.labels(_by)  # a rate needs a zero before the first selection
 _BELOW_THRESHOLD = REJECTS.labels("below_threshold")
 
 
 def count(selection: Selection) -> None:
-    """Add one selection."""
+    """Count one selection."""
     SELECTIONS.labels(selection.by).inc()
     PROBABILITY.observe(selection.best.probability)
     if not selection.label:

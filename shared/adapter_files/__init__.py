@@ -1,4 +1,4 @@
-"""An adapter's files before they are trusted: archive, config, tensors, digest; standard library alone."""
+"""Checks an adapter's files before they are trusted; uses only the standard library."""
 
 from shared.adapter_files.archive import unpack_adapter
 from shared.adapter_files.check import AdapterInfo, AdapterLimits, check_adapter

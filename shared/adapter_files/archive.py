@@ -1,4 +1,4 @@
-"""Uploaded archives: unpacked under fixed names and bounds, or refused."""
+"""Unpacks uploaded archives under fixed names and bounds, or refuses them."""
 
 import gzip
 import io
@@ -36,8 +36,8 @@ _BROKEN = (
     zlib.error,
     struct.error,
     EOFError,
-    NotImplementedError,  # a zip feature that the standard library does not read
-    RecursionError,  # the standard library reads header after header in a call of its own
+    NotImplementedError,  # a zip feature that the standard library does not support
+    RecursionError,  # the standard library recurses for each extended header
     ValueError,
 )
 _ZIP_END, _ZIP64_END = b"PK\x05\x06", b"PK\x06\x07"
@@ -46,17 +46,17 @@ _MAX_DIRECTORY_BYTES = 1 << 16
 
 
 class _Member(NamedTuple):
-    """One entry of an archive: its name as written there, and its bytes (None for a folder)."""
+    """One entry of an archive: its name in the archive, and its bytes (None for a folder)."""
 
     name: str
     data: BinaryIO | None
 
 
 def unpack_adapter(archive: bytes | Path, into: Path, max_bytes: int) -> Path:
-    """Unpack a zip, tar or tar.gz of one adapter into the new folder `into`, at most `max_bytes`; answers `into`.
+    """Unpack a zip, tar or tar.gz of one adapter into the new folder `into`, at most `max_bytes`; returns `into`.
 
-    The files may lie in one folder inside the archive. Nothing is written under a name that the archive chose.
-    Raises `Invalid` for what is unsafe, unknown, damaged, incomplete or too large, and then leaves nothing behind.
+    The files may be in one folder of the archive. No file is written under a name taken from the archive.
+    Raises `Invalid` for an unsafe, unknown, damaged, incomplete or too large archive, and then leaves no files.
     """
     into.mkdir(parents=True)
     try:
@@ -107,10 +107,10 @@ def _tar_members(stream: "_Bounded") -> Iterator[_Member]:
 
 
 def _check_directory(stream: BinaryIO) -> None:
-    """Raise `Invalid` where the list of entries is long, before the standard library reads it whole.
+    """Raise `Invalid` where the list of entries is long, before the standard library reads all of it.
 
-    It is found as the standard library finds it: by the last end record (APPNOTE.TXT 4.3.16), unless a zip64 one
-    stands right before that.
+    The list is found as the standard library finds it: by the last end record (APPNOTE.TXT 4.3.16), unless a zip64
+    end record stands right before it.
     """
     size = stream.seek(0, io.SEEK_END)
     stream.seek(max(0, size - _ZIP64_END_BYTES - _ZIP_END_BYTES - _MAX_COMMENT_BYTES))
@@ -142,7 +142,7 @@ def _zip_members(stream: BinaryIO) -> Iterator[_Member]:
 
 
 def _safe_name(member: _Member, seen: set[str]) -> str:
-    """The allowed file name inside `member.name`; adds the path to `seen`; raises `Invalid` for tricks."""
+    """Return the allowed file name in `member.name`; adds the path to `seen`; raises `Invalid` for an unsafe path."""
     path = member.name.removeprefix("./")
     if member.data is None:
         if path not in {"", "."}:
@@ -165,7 +165,7 @@ def _check_parts(path: str, most: int) -> list[str]:
 
 
 def _write(data: BinaryIO, target: Path, room: int, max_bytes: int) -> int:
-    """Copy at most `room` bytes to a new file; answers how many."""
+    """Copy at most `room` bytes to a new file; returns the number of bytes."""
     written = 0
     with target.open("xb") as out:
         while chunk := data.read(_CHUNK):
@@ -177,7 +177,7 @@ def _write(data: BinaryIO, target: Path, room: int, max_bytes: int) -> int:
 
 
 class _ShortHeaders(tarfile.TarInfo):
-    """Refuses long extended headers before the standard library searches them, which may take hours."""
+    """Refuses long extended headers; the standard library may take hours to search them."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _EXTENDED and self.size > _MAX_EXTENDED_BYTES:
@@ -186,7 +186,7 @@ class _ShortHeaders(tarfile.TarInfo):
 
 
 class _Bounded:
-    """A stream that ends with an error after `limit` bytes, however well they were compressed."""
+    """A stream that raises an error after `limit` decompressed bytes."""
 
     def __init__(self, stream: BinaryIO | gzip.GzipFile, limit: int) -> None:
         self._stream = stream
@@ -201,7 +201,7 @@ class _Bounded:
         return data
 
     def drain(self) -> None:
-        """Read to the end: only there does gzip check its sum."""
+        """Read to the end, because gzip checks its checksum only there."""
         while self.read(_CHUNK):
             pass
 

@@ -1,4 +1,4 @@
-"""One adapter folder against one base model: everything that can be known before PEFT sees it."""
+"""Checks an adapter folder against a base model, before PEFT loads it."""
 
 import re
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _TENSOR_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AdapterLimits:
-    """What a deployment accepts."""
+    """The limits of a deployment for adapters."""
 
     max_rank: int = 256
     max_bytes: int = 256 << 20
@@ -28,7 +28,7 @@ class AdapterLimits:
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
-    """What an accepted adapter is; `method` is lora, rslora, dora or rsdora."""
+    """The properties of an accepted adapter; `method` is lora, rslora, dora or rsdora."""
 
     rank: int
     alpha: float
@@ -39,7 +39,7 @@ class AdapterInfo:
 
 
 def check_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> AdapterInfo:
-    """Check files, config, tensors and numbers against the base model; raises `Invalid` with what to do."""
+    """Check files, config, tensors and numbers against the base model; raises `Invalid`, which names the remedy."""
     check_folder(folder)
     weights = folder / WEIGHTS_NAME
     size_bytes = weights.stat().st_size
@@ -62,7 +62,7 @@ def check_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> Adap
 
 
 def _expected(config: dict[str, Any], base: BaseShapes) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Shape of every tensor that PEFT will look for, by module and part."""
+    """Return the shape of every tensor that PEFT will look for, by module and part."""
     rank = config["r"]
     expected: dict[tuple[str, str], tuple[int, ...]] = {}
     for module in _modules(config["target_modules"], config.get("layers_to_transform"), base):

@@ -1,4 +1,4 @@
-"""`adapter_config.json`: which keys it may hold, and with which values."""
+"""The keys and values that `adapter_config.json` may have."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def _is_short_text(value: Any) -> bool:
 
 
 def _are_module_names(value: Any) -> bool:
-    # A string would be a regular expression that PEFT runs over every module name.
+    # PEFT would treat a string as a regular expression for module names.
     return (
         isinstance(value, list)
         and 1 <= len(value) <= _MAX_TARGETS
@@ -81,7 +81,7 @@ RULES: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
         "peft_version": (_is_short_text, "a text or null"),
         "megatron_core": (lambda value: value in {None, "megatron.core"}, '"megatron.core" or null'),
         "qalora_group_size": (_is_whole, "a whole number"),
-        # What PEFT 0.21 writes as empty and what would change more than plain LoRA layers if it were not.
+        # PEFT 0.21 writes these keys as empty; any value would change more than plain LoRA layers.
         **dict.fromkeys(
             (
                 "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping", "corda_config",
@@ -94,7 +94,7 @@ RULES: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Every allowed key with its rule and what the rule asks for; any other key is refused."""
+"""Every allowed key with its rule and the rule's description; any other key is refused."""
 
 REQUIRED = ("peft_type", "task_type", "r", "lora_alpha", "target_modules")
 
@@ -133,7 +133,7 @@ def check_config(config: dict[str, Any], max_rank: int) -> None:
 
 
 def canonical_config(config: dict[str, Any]) -> bytes:
-    """The config as bytes that depend on its meaning alone; PEFT writes `target_modules` out of an unordered set."""
+    """Return canonical bytes: equal configs give equal bytes, although PEFT writes `target_modules` in any order."""
     targets = config.get("target_modules")
     if isinstance(targets, list) and all(isinstance(name, str) for name in targets):
         config = {**config, "target_modules": sorted(targets)}
@@ -146,7 +146,7 @@ def _check_value(key: str, value: Any) -> None:
     is_allowed, wanted = RULES[key]
     try:
         allowed = is_allowed(value)
-    except (TypeError, OverflowError):  # unhashable where a plain value was due, or too long a number
+    except (TypeError, OverflowError):  # an unhashable value, or too long a number
         allowed = False
     if not allowed:
         raise _invalid(f"{key} must be {wanted}")

@@ -1,4 +1,4 @@
-"""The adapter folder: which files it may hold, its digest, and its archive for upload."""
+"""The adapter folder: its allowed files, its digest, and its archive for upload."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from shared.errors import Invalid
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
-IGNORED_NAMES = frozenset({"README.md"})  # PEFT writes one beside the weights
+IGNORED_NAMES = frozenset({"README.md"})  # PEFT writes this file beside the weights
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _CODE = frozenset({".py", ".pyc", ".so"})
 _DIGEST_FRAME = b"signalbox adapter 1\n"
@@ -45,7 +45,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_loadable(folder: Path) -> None:
-    """Raise `Invalid` where PEFT would find no safetensors and take a pickle instead, or one lies beside them."""
+    """Raise `Invalid` where PEFT would find a pickle instead of safetensors, or where the folder holds both."""
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     for name in sorted(names):
         if PurePosixPath(name.lower()).suffix in _PICKLES:
@@ -61,7 +61,7 @@ def check_complete(names: set[str]) -> None:
 
 
 def adapter_digest(folder: Path) -> str:
-    """SHA-256 hex over the canonical config and the weights, each framed by its length."""
+    """Return the SHA-256, in hex, over the canonical config and the weights, each preceded by its length."""
     config = canonical_config(read_config(folder / CONFIG_NAME))
     weights = folder / WEIGHTS_NAME
     digest = hashlib.sha256(_DIGEST_FRAME + _length(len(config)) + config)
@@ -72,7 +72,7 @@ def adapter_digest(folder: Path) -> str:
 
 
 def check_digest(folder: Path, digest: str) -> None:
-    """Raise `Invalid` where the folder's content is not what `digest` names."""
+    """Raise `Invalid` where the folder's digest is not `digest`."""
     found = adapter_digest(folder)
     if found != digest:
         raise Invalid(
@@ -81,7 +81,7 @@ def check_digest(folder: Path, digest: str) -> None:
 
 
 def pack_adapter(folder: Path) -> bytes:
-    """The folder as an uncompressed tar; equal folders give equal bytes."""
+    """Return the folder as an uncompressed tar; equal folders give equal bytes."""
     check_complete({entry.name for entry in folder.iterdir()})
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:

@@ -1,4 +1,4 @@
-"""What an adapter is checked against: the linear layers of the base model, read without torch."""
+"""The shapes of the base model's linear layers, read without torch; adapters are checked against them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from shared.adapter_files.tensors import read_header
 from shared.errors import Invalid
 
 _WEIGHT = ".weight"
-_EMBEDDINGS = ("embed", "wte", "wpe")  # two-dimensional as well, but tables, which LoRA layers here never wrap
+_EMBEDDINGS = ("embed", "wte", "wpe")  # two-dimensional tensors that are no linear layers; LoRA does not wrap them here
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ class BaseShapes:
         return cls({name: (int(out), int(into)) for name, (out, into) in value.items()})
 
     def to_dict(self) -> dict[str, list[int]]:
-        """As plain JSON values: name -> [out, in]."""
+        """Return plain JSON values: name -> [out, in]."""
         return {name: list(shape) for name, shape in self.modules.items()}
 
     def targeted(self, target: str) -> list[str]:
-        """Modules that PEFT matches for one name in `target_modules`."""
+        """Return the modules that PEFT matches for one name in `target_modules`."""
         return [name for name in self.modules if name == target or name.endswith(f".{target}")]
 
 
 def layer_number(module: str) -> int | None:
-    """The layer that a module belongs to, as PEFT reads it off the name: its last number; None for one outside."""
+    """Return the layer of a module as PEFT does: the last number in its name; None for a module outside the layers."""
     numbers = [part for part in module.split(".") if part.isdecimal()]
     return int(numbers[-1]) if numbers else None
 

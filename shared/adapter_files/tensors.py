@@ -1,4 +1,4 @@
-"""Safetensors files read by hand: the header checked before anything else looks at it, and the numbers after."""
+"""Checks safetensors files without a library: first the header, then the numbers."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _CHUNK = 4 << 20
 _MAX_DIMENSIONS = 8
 _MAX_COUNT = 1 << 48
-# The highest byte tells: all exponent bits set (F16), or so large that only NaN, Inf and beyond 1e38 are left.
+# Values of the highest byte of a bad number: all exponent bits are set (F16); or only NaN, Inf and numbers beyond
+# 1e38 have it (F32, BF16).
 _NOT_FINITE = {
     "F32": bytes([0x7F, 0xFF]),
     "BF16": bytes([0x7F, 0xFF]),
@@ -34,7 +35,7 @@ class TensorSpan:
 
 
 def read_header(file: Path, code: str = "adapter_weights_corrupt") -> dict[str, TensorSpan]:
-    """Tensors by name; raises `Invalid(code)` where the header is not a well-formed one that fits the file."""
+    """Return the tensors by name; raises `Invalid(code)` where the header is malformed or does not fit the file."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
@@ -47,7 +48,7 @@ def read_header(file: Path, code: str = "adapter_weights_corrupt") -> dict[str, 
 
 
 def check_spans(spans: dict[str, TensorSpan], size_bytes: int) -> None:
-    """Raise `Invalid` unless dtypes are known and the tensors fill the file's data without gap or overlap."""
+    """Raise `Invalid` unless all dtypes are known and the tensors fill the file's data without gap or overlap."""
     for name, span in spans.items():
         if span.dtype not in _ITEM_BYTES:
             raise Invalid("adapter_dtype_unsupported", f"{name} is {span.dtype}; save the adapter as F32, F16 or BF16")

@@ -7,24 +7,24 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Role = Literal["system", "developer", "user", "assistant"]
 INSTRUCTING: frozenset[Role] = frozenset({"system", "developer"})
-"""Roles of a message that says how to answer; it may only come first."""
+"""Roles of an instruction message, which may only be the first message."""
 
 
 class Record(BaseModel):
-    """Fields do not change, and unknown ones are ignored, so that old and new versions share a ledger."""
+    """A frozen model that ignores unknown fields, so that old and new versions can share a ledger."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class TextPart(Record):
-    """A piece of a message's text."""
+    """A text part of a message."""
 
     type: Literal["text"] = "text"
     text: str
 
 
 ContentPart = TextPart
-"""One piece of a message, told apart by `type`; a kind that this version does not know is refused, never skipped."""
+"""One part of a message, distinguished by `type`; a type that this version does not know is refused, never skipped."""
 
 
 class Message(Record):
@@ -40,29 +40,29 @@ class Message(Record):
 
     @property
     def text(self) -> str:
-        """The text of all parts, one under the other."""
+        """The text of all parts, joined by line breaks."""
         return "\n".join(part.text for part in self.content)
 
 
 def message(role: Role, text: str) -> Message:
-    """Make a message of one text."""
+    """Make a message with one text part."""
     return Message(role=role, content=(TextPart(text=text),))
 
 
 def with_instruction(messages: Sequence[Message], instruction: str) -> tuple[Message, ...]:
-    """The conversation, begun by this system message (even an empty one) where it has no instruction of its own."""
+    """Return the conversation, with this system message (even an empty one) before it if it has no instruction."""
     if messages and messages[0].role in INSTRUCTING:
         return tuple(messages)
     return (message("system", instruction), *messages)
 
 
 def single_turn(instruction: str, text: str) -> tuple[Message, ...]:
-    """An instruction and one input as a conversation: what a data-set row trains on."""
+    """Return an instruction and one input as a conversation; a data-set row is trained in this form."""
     return with_instruction([message("user", text)], instruction)
 
 
 def check_order(roles: Sequence[Role]) -> None:
-    """Raise `ValueError`, which says what to do, unless an instruction only comes first and a user speaks last."""
+    """Raise `ValueError` with the remedy unless instructions come only first and the last turn is the user's."""
     for number, role in enumerate(roles):
         if number and role in INSTRUCTING:
             raise ValueError(f"message {number} is a {role} message; only the first message may be one")

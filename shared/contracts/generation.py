@@ -1,9 +1,9 @@
-"""What a generation or selection job asks for, and what selector and worker answer.
+"""The bodies and results of generation and selection jobs.
 
-Bodies and results that stand in a ledger in their first form (`input` and `instruction`; one flat answer) are read too.
+Bodies and results stored in an older form (`input` and `instruction`; one flat answer) are read too.
 """
 # mypy: disable-error-code="prop-decorator"
-# It does not know properties under a decorator, which is how pydantic has fields that follow from others.
+# mypy does not support decorated properties, which pydantic uses for computed fields.
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
@@ -24,14 +24,14 @@ def _without_nulls(fields: Any) -> Any:
 
 
 class SelectBody(Record):
-    """What a selection asks for: the label of a conversation's last user turn."""
+    """The body of a selection job, which finds the label of a conversation's last user turn."""
 
     messages: tuple[Message, ...]
 
     @model_validator(mode="before")
     @classmethod
     def _from_short_form(cls, fields: Any) -> Any:
-        """`input` and `instruction` are a short way to write one user and one system message."""
+        """Expand the short form: `input` and `instruction` mean one user and one system message."""
         given = _without_nulls(fields)
         if not isinstance(given, dict) or "messages" in given or "input" not in given:
             return given
@@ -51,7 +51,7 @@ class SelectBody(Record):
 
     @property
     def system_text(self) -> str:
-        """The instruction that the caller gave; empty where the adapter's own holds."""
+        """The caller's instruction; empty where the adapter's own is used."""
         first = self.messages[0]
         return first.text if first.role in INSTRUCTING else ""
 
@@ -62,17 +62,17 @@ class SelectBody(Record):
 
 
 class GenerationParams(BaseModel):
-    """How to generate, with what holds where nothing is said; fields of a newer version are kept as they are."""
+    """How to generate, with the defaults; fields of a newer version are kept unchanged."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     version: int = 1
     max_new_tokens: int = DEFAULT_NEW_TOKENS
     temperature: float = 0.0
-    """0 is greedy."""
+    """0 means greedy decoding."""
     top_p: float = 1.0
     top_k: int = 0
-    """0 is all."""
+    """0 means all tokens."""
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: bool = False
@@ -84,7 +84,7 @@ class GenerationParams(BaseModel):
 
 
 class GenerationBody(SelectBody):
-    """What a generation job asks for; without `label` and `adapter` the selector decides who answers."""
+    """The body of a generation job; without `label` and `adapter` the selector chooses the adapter."""
 
     label: str | None = None
     adapter: str | None = None
@@ -95,7 +95,7 @@ class GenerationBody(SelectBody):
 
     @property
     def is_named(self) -> bool:
-        """Whether the caller names who answers."""
+        """Whether the caller names the label or adapter."""
         return self.label is not None or self.adapter is not None
 
 
@@ -107,31 +107,31 @@ class LabelProbability(Record):
 
 
 class SelectionResult(Record):
-    """What the selector found, as ledger and API show it; a field that its writer did not know yet is null or empty."""
+    """The result of a selection, as ledger and API show it; a field that its writer did not know is null or empty."""
 
     label: str | None = None
     """Null where the text was rejected."""
     probability: float | None = None
-    """Of `best_label`, calibrated."""
+    """Calibrated probability of `best_label`."""
     confidence: float | None = None
-    """In `best_label`: what `threshold` is compared with."""
+    """Confidence in `best_label`; it is compared with `threshold`."""
     best_label: str | None = None
     runners_up: tuple[LabelProbability, ...] = ()
     label_set: tuple[str, ...] = ()
-    """Labels that together hold the right one with probability `coverage`."""
+    """The conformal set: it contains the right label with probability `coverage`."""
     coverage: float | None = None
     rejected: bool = False
     threshold: float | None = None
     selector: str | None = None
-    """Digest."""
+    """Digest of the selector."""
     by: str | None = None
-    """Which part decided: `light`, `llm` or `both`."""
+    """The parts of the selector that decided: `light`, `llm` or `both`."""
     release: str | None = None
     score_ms: float | None = None
 
 
 class Usage(Record):
-    """Tokens read and written."""
+    """Numbers of prompt and answer tokens."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -152,7 +152,7 @@ class Choice(Record):
     finish_reason: str = "stop"
     """`stop` or `length`."""
     logprobs: TokenLogprobs | None = None
-    """Null unless the job asks for them."""
+    """Null unless the job requests them."""
 
 
 def _is_none(value: object) -> bool:
@@ -160,20 +160,20 @@ def _is_none(value: object) -> bool:
 
 
 class GenerationResult(Record):
-    """What a worker answers, with everything that made it.
+    """The result of a generation job, with the adapter, selector and release that produced it.
 
-    It is written with its first choice once more, flat: clients read that, and so do versions before `choices`.
+    The first choice is also written as flat fields, for clients and for versions without `choices`.
     """
 
     choices: tuple[Choice, ...] = Field(min_length=1)
     usage: Usage = Usage()
     label: str | None = None
     adapter: str | None = None
-    """Digest; null where the base model answered."""
+    """Digest of the adapter; null where the base model answered."""
     adapter_ref: str | None = None
     release: str | None = None
     selector: str | None = None
-    """Digest; null where the caller named the label."""
+    """Digest of the selector; null where the caller named the label."""
     base_model: str | None = None
     prompt_shortened: bool = False
     first_token_ms: float | None = None
@@ -182,7 +182,7 @@ class GenerationResult(Record):
     @model_validator(mode="before")
     @classmethod
     def _from_flat_form(cls, fields: Any) -> Any:
-        """The first form of a result had one answer, flat among the other fields."""
+        """Read the older form of a result, whose one answer is in flat fields."""
         if not isinstance(fields, dict) or "choices" in fields:
             return fields
         choice = {name: fields[name] for name in ("text", "finish_reason") if name in fields}
@@ -209,47 +209,47 @@ class GenerationResult(Record):
     @computed_field
     @property
     def prompt_tokens(self) -> int:
-        """As in `usage`."""
+        """The same as `usage.prompt_tokens`."""
         return self.usage.prompt_tokens
 
     @computed_field
     @property
     def generated_tokens(self) -> int:
-        """As `usage.completion_tokens`."""
+        """The same as `usage.completion_tokens`."""
         return self.usage.completion_tokens
 
     @computed_field(exclude_if=_is_none)
     @property
     def token_ids(self) -> tuple[int, ...] | None:
-        """Of the first choice; left out where log-probabilities were not wanted."""
+        """Tokens of the first choice; left out unless log-probabilities were requested."""
         first = self.choices[0].logprobs
         return first.token_ids if first else None
 
     @computed_field(exclude_if=_is_none)
     @property
     def logprobs(self) -> tuple[float, ...] | None:
-        """Of the first choice; left out where they were not wanted."""
+        """Log-probabilities of the first choice; left out unless they were requested."""
         first = self.choices[0].logprobs
         return first.logprobs if first else None
 
 
 def select_body(job: Job) -> SelectBody:
-    """The conversation of a selection or generation job; raises `Invalid` where the body does not read."""
+    """Return the conversation of a selection or generation job; raises `Invalid` where the body is malformed."""
     return _read(SelectBody, job, job.body)
 
 
 def generation_body(job: Job) -> GenerationBody:
-    """What a generation job asks for; raises `Invalid` where the body does not read."""
+    """Return the body of a generation job; raises `Invalid` where it is malformed."""
     return _read(GenerationBody, job, job.body)
 
 
 def selection_of(job: Job) -> SelectionResult | None:
-    """What the selector found; None where it was not asked, or not yet. Raises `Invalid` where it does not read."""
+    """Return the job's selection; None without one, or before it is made. Raises `Invalid` where it is malformed."""
     return None if job.selection is None else _read(SelectionResult, job, job.selection)
 
 
 def generation_result(job: Job) -> GenerationResult | None:
-    """What a generation job was answered; None before it is. Raises `Invalid` where it does not read."""
+    """Return the result of a generation job; None before it has one. Raises `Invalid` where it is malformed."""
     return None if job.result is None else _read(GenerationResult, job, job.result)
 
 

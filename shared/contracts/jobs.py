@@ -1,4 +1,4 @@
-"""Jobs and the transitions they may make; pure, and the one truth the ledger's script is built from."""
+"""Jobs and their legal transitions; the ledger's script is built from this table."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_NEW_TOKENS = 64
-"""How long an answer may get where its job does not say."""
+"""Default for the most tokens of an answer."""
 
 
 class JobKind(StrEnum):
-    """What a job asks for."""
+    """The kinds of jobs."""
 
     GENERATE = "generate"
     SELECT = "select"
@@ -24,7 +24,7 @@ class JobKind(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job stands; `JobState.is_final` says whether it can still move."""
+    """The states of a job; `JobState.is_final` tells whether the job can still change."""
 
     QUEUED = "queued"
     SELECTING = "selecting"
@@ -42,7 +42,7 @@ class JobState(StrEnum):
 
 
 class Stage(StrEnum):
-    """What is done with a job now, and by which service; a job says it from its creation to its end."""
+    """The processing stage of a job, which determines its service; every job has one from creation to end."""
 
     SELECT = "select"
     GENERATE = "generate"
@@ -62,7 +62,7 @@ class Stage(StrEnum):
 _S = JobState
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     {
-        # queued -> running: training has no selecting stage; a lost or returned attempt goes back where it waited.
+        # queued -> running: training has no selecting stage. A lost or returned attempt sends the job back to wait.
         _S.QUEUED: frozenset({_S.SELECTING, _S.RUNNING, _S.CANCELLED, _S.FAILED}),
         _S.SELECTING: frozenset({_S.ROUTED, _S.SUCCEEDED, _S.REJECTED, _S.FAILED, _S.CANCELLED, _S.QUEUED}),
         _S.ROUTED: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
@@ -76,7 +76,7 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
 
 
 def new_job_id(tenant_id: str, idempotency_key: str | None = None) -> str:
-    """A fresh random id, or the one id that this tenant's idempotency key always names."""
+    """Return a new random id, or the id that follows from this tenant's idempotency key."""
     if idempotency_key is None:
         return f"job_{secrets.token_hex(12)}"
     return f"job_{hashlib.sha256(f'{tenant_id}/{idempotency_key}'.encode()).hexdigest()[:24]}"
@@ -93,17 +93,17 @@ class NewJob(BaseModel):
     stage: Stage
     queue: str
     body: dict[str, Any]
-    asked: dict[str, Any] | None = Field(default=None, exclude=True)
-    """The body as the caller wrote it, where `body` has names replaced by what they meant."""
+    request: dict[str, Any] | None = Field(default=None, exclude=True)
+    """The request as the caller wrote it, where `body` has ids in place of the caller's names."""
     release: str = ""
-    """Id of the release the job runs under; the ledger refuses it when the pointer has moved meanwhile."""
+    """Id of the release the job runs under; the ledger refuses the job if another release is current."""
     label: str = ""
     deadline_seconds: float = 0
     """0 means no deadline."""
     after: tuple[str, ...] = ()
     """Ids of training jobs that must succeed first."""
     trace: dict[str, str] = Field(default_factory=dict, exclude=True)
-    """The trace context that the job goes on in (see `shared.observability.tracing`); empty where nothing is traced."""
+    """The trace context that the job continues (see `shared.observability.tracing`); empty without tracing."""
 
     @property
     def state(self) -> JobState:
@@ -112,9 +112,9 @@ class NewJob(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what was asked, to tell a repeated request from another one under the same key."""
-        asked = json.dumps([self.kind, self.asked or self.body, self.after], sort_keys=True)
-        return hashlib.sha256(asked.encode()).hexdigest()
+        """SHA-256 of the request; it distinguishes a repeated request from another one under the same key."""
+        request = json.dumps([self.kind, self.request or self.body, self.after], sort_keys=True)
+        return hashlib.sha256(request.encode()).hexdigest()
 
 
 class Job(BaseModel):
@@ -131,7 +131,7 @@ class Job(BaseModel):
     body: dict[str, Any]
     attempt: int = 0
     first_attempt: int = 1
-    """The first one of this stage."""
+    """Number of the first attempt of this stage."""
     lost_leases: int = 0
     release: str = ""
     label: str = ""
@@ -151,7 +151,7 @@ class Job(BaseModel):
 
     @classmethod
     def from_hash(cls, fields: Mapping[str, str]) -> "Job":
-        """Read the ledger's hash, whose values are all text."""
+        """Read a job from the ledger's hash, whose values are strings."""
         plain: dict[str, Any] = dict(fields)
         for name in ("body", "selection", "progress", "result", "error", "feedback", "trace"):
             if name in plain:
@@ -161,7 +161,7 @@ class Job(BaseModel):
 
     @property
     def waited_ms(self) -> float:
-        """Milliseconds that a job which an attempt has acquired waited for it, by the ledger's clock."""
+        """Milliseconds that an acquired job waited for its attempt, by the ledger's clock."""
         return self.timestamps[self.state] - self.waiting_since_ms
 
     @property
@@ -173,7 +173,7 @@ class Job(BaseModel):
         """Milliseconds spent in each stage so far, by the ledger's clock."""
         at = self.timestamps
         end = next((at[s] for s in JobState if s.is_final and s in at), None)
-        # By time: a job that was given back has entered `routed` after `running`.
+        # Sort by time: a job that was returned entered `routed` after `running`.
         marks = sorted(((s, at[s]) for s in ("queued", "selecting", "routed", "running") if s in at), key=itemgetter(1))
         ends = [t for _, t in marks[1:]] + [end]
         return {name: round(until - since, 3) for (name, since), until in zip(marks, ends, strict=True) if until}

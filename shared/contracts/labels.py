@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from shared.errors import Invalid
 
-# A name may hold underscores, so the dot alone separates the halves; no slash: names become object keys.
+# Names may contain underscores, so only the dot separates the halves. Names become object keys, so no slash.
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,31}$")
 
 BACKGROUND = "none.none"
-"""The pseudo-label of a selector that was shown background rows: it belongs to no adapter."""
+"""The pseudo-label for background rows in a selector's training; it has no adapter."""
 
 
 class Label(NamedTuple):

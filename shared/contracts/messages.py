@@ -1,10 +1,10 @@
-"""What travels over a queue: frozen, ids only, unknown fields ignored so that old and new versions run side by side."""
+"""The messages of the queues: frozen, ids only; unknown fields are ignored, so that versions can run side by side."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class JobMessage(BaseModel):
-    """Work on this job; everything about it is in the ledger."""
+    """Tells a worker to work on this job; the ledger holds the job's data."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

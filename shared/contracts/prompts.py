@@ -1,7 +1,7 @@
-"""The prompts of the paper's appendix A, split so that user text stays user text and a long input can be shortened.
+"""The prompts of the paper's appendix A, in segments, so that user text stays text and a long input can be shortened.
 
-A prompt is a list of segments; the tokenizer may read special tokens only in `TEMPLATE` segments, so a user who
-writes `<|im_end|>` gets those characters, never the control token.
+A prompt is a list of segments; the tokenizer recognises special tokens only in `TEMPLATE` segments, so a user's
+`<|im_end|>` is read as text, never as the control token.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ class Part(StrEnum):
 
 
 class Segment(NamedTuple):
-    """One piece of a prompt; `is_input` marks the one that may be shortened."""
+    """One segment of a prompt; `is_input` marks the segment that may be shortened."""
 
     part: Part
     text: str
@@ -36,15 +36,15 @@ def _template(text: str) -> Segment:
 
 
 def _user(messages: Sequence[Message]) -> list[Segment]:
-    """The text of every turn; callers may write any of them, the assistant's too."""
+    """Return the text of every turn as user text: callers may write all of them, also the assistant's."""
     last = max(number for number, turn in enumerate(messages) if turn.role == "user")
     return [Segment(Part.USER, turn.text, is_input=number == last) for number, turn in enumerate(messages)]
 
 
 def chatml(messages: Sequence[Message]) -> list[Segment]:
-    """Adapter prompt of appendix A: each turn under its role; generation starts where it ends.
+    """Adapter prompt of appendix A: each turn after its role; the answer follows the prompt.
 
-    Models know no `developer`: such a turn is a system turn.
+    Models have no role `developer`: such a turn is a system turn.
     """
     segments, border = [], ""
     for turn, text in zip(messages, _user(messages), strict=True):
@@ -55,21 +55,21 @@ def chatml(messages: Sequence[Message]) -> list[Segment]:
 
 
 def plain(messages: Sequence[Message]) -> list[Segment]:
-    """Each turn and a blank line: for base models without a chat format."""
+    """Each turn, followed by a blank line; for base models without a chat format."""
     return [segment for turn in _user(messages) for segment in (turn, _template("\n\n"))]
 
 
 Template = Callable[[Sequence[Message]], list[Segment]]
 TEMPLATES: Mapping[str, Template] = MappingProxyType({"chatml": chatml, "plain": plain})
-"""Templates an adapter's manifest may name; new ones come from operators, by code, never from a request."""
+"""Templates that an adapter's manifest may name; they are defined in code, never by a request."""
 
 BASE_TEMPLATE = "chatml"
 BASE_INSTRUCTION = "You are a helpful assistant."
-"""What the base model is asked with where it answers alone, and the request brings no instruction."""
+"""Instruction for the base model without an adapter, when the request has none."""
 
 
 def adapter_prompt(template: str, messages: Sequence[Message]) -> list[Segment]:
-    """Render a conversation, in which a user speaks, by the named template; raises `Invalid` for an unknown one.
+    """Render a conversation with a user turn by the named template; raises `Invalid` for an unknown template.
 
     Its last user turn is the segment that may be shortened.
     """
@@ -91,10 +91,10 @@ def selector_prompt(text: str, labels: Iterable[Label]) -> list[Segment]:
 
 
 def selector_answer(label: Label) -> str:
-    """What follows the selector prompt: the domain, then on its own line the task."""
+    """Return the answer to the selector prompt: the domain, then the task on its own line."""
     return f"{label.domain}\nTask:{label.task}"
 
 
 def render(segments: Iterable[Segment]) -> str:
-    """The prompt as one string, for reading and for golden tests; models get the segments, by `shared.model.tokens`."""
+    """Return the prompt as one string, for people and golden tests; models get the segments (`shared.model.tokens`)."""
     return "".join(segment.text for segment in segments)

@@ -15,7 +15,7 @@ _NAME = re.compile(rf"^[a-z0-9][a-z0-9_.-]{{0,{MAX_NAME_CHARS - 1}}}$")
 
 
 class Row(BaseModel):
-    """One example; which fields a training job needs, that job says."""
+    """One example; each kind of training job checks the fields that it needs."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
@@ -33,7 +33,7 @@ def check_dataset_name(name: str) -> str:
 
 
 def parse_rows(data: bytes, *, max_rows: int = 1_000_000) -> list[Row]:
-    """Read JSON lines; raises `Invalid` that names the first wrong lines and says why each is wrong."""
+    """Read JSON lines; raises `Invalid`, which names the first wrong lines with reasons."""
     rows: list[Row] = []
     wrong: list[str] = []
     for number, line in enumerate(data.splitlines(), 1):
@@ -73,11 +73,11 @@ def _parse_row(line: bytes) -> Row:
 
 
 def dump_rows(rows: Iterable[Row]) -> bytes:
-    """The canonical bytes of a data set: the same rows give the same bytes, so the same id."""
+    """Return the canonical bytes of a data set: equal rows give equal bytes, and so the same id."""
     lines = (json.dumps(row.model_dump(exclude_defaults=True), ensure_ascii=False, sort_keys=True) for row in rows)
     return ("\n".join(lines) + "\n").encode()
 
 
 def dataset_id(data: bytes) -> str:
-    """`ds_` and the first 24 hex digits of the SHA-256 of the canonical bytes."""
+    """Return `ds_` and the first 24 hex digits of the SHA-256 of the canonical bytes."""
     return f"ds_{hashlib.sha256(data).hexdigest()[:24]}"

@@ -1,4 +1,4 @@
-"""From label scores to a decision: calibrated probabilities, the best label, or none of them."""
+"""Turns label scores into a selection: calibrated probabilities, then the best label or a rejection."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,21 +28,21 @@ class Selection(NamedTuple):
 
     label: str
     best: Candidate
-    """The most probable real label, whether it was taken or not."""
+    """The most probable real label, whether or not it was chosen."""
     confidence: float
     """Confidence in `best`, between 0 and 1; the release's threshold is compared with it."""
     runners_up: list[Candidate]
     label_set: list[str]
-    """The conformal set: real labels that hold the right one with the coverage that the release states."""
+    """The conformal set: real labels that contain the right one with the release's coverage."""
     by: DecidedBy
     """The parts of the selector that scored the text."""
 
     def as_result(self, selector: ReleaseSelector, *, release: str, score_ms: float) -> SelectionResult:
-        """The form in which ledger and API show it."""
+        """Return the form that ledger and API show."""
         return SelectionResult(
             label=self.label or None,
             probability=round(self.best.probability, 6),
-            confidence=self.confidence,  # a threshold may be nearer to 1 than digits that people read
+            confidence=self.confidence,  # not rounded: a threshold may be very close to 1
             best_label=self.best.label,
             runners_up=tuple(
                 LabelProbability(label=c.label, probability=round(c.probability, 6)) for c in self.runners_up
@@ -59,14 +59,14 @@ class Selection(NamedTuple):
 
 
 def selection_text(text_fields: SelectorText, text: str, instruction: str = "") -> str:
-    """The text that a selector reads, in training or serving: the input (as the paper), or instruction and input."""
+    """Return the text that a selector reads in training and serving: the input (paper), or instruction and input."""
     return f"{instruction}\n{text}" if instruction and text_fields == "instruction+input" else text
 
 
 def select(selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Callable[[], LabelScores]) -> Selection:
-    """Score the text with the light selector, and where its confidence is low with the language model; then decide.
+    """Score the text with the light selector, where its probability is low also with the language model; then decide.
 
-    A selector of one kind uses its only part. `light` and `llm` return the scores, and are called at most once each.
+    A selector with one part uses only that. `light` and `llm` return the scores; each is called at most once.
     """
     return decide(selector, *label_probabilities(selector, light, llm))
 
@@ -74,7 +74,7 @@ def select(selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Cal
 def label_probabilities(
     selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Callable[[], LabelScores]
 ) -> tuple[list[float], DecidedBy]:
-    """Calibrated probabilities of the labels, and the parts that were used; see `select`."""
+    """Return calibrated probabilities of the labels, and the parts that were used; see `select`."""
     if not selector.light:
         return _calibrated([(selector.llm_weight, llm())]), "llm"
     light_scores = light()
@@ -85,12 +85,12 @@ def label_probabilities(
 
 
 def light_probabilities(selector: ReleaseSelector, scores: LabelScores) -> list[float]:
-    """Calibrated probabilities by the light selector only, in the order of the labels."""
+    """Return calibrated probabilities of the light selector only, in the order of the labels."""
     return _calibrated([(selector.light_alone_weight, scores)])
 
 
 def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: DecidedBy) -> Selection:
-    """Take the best real label where its confidence reaches the release's threshold, and none otherwise."""
+    """Choose the best real label if its confidence reaches the release's threshold, else reject the text."""
     ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
     best, *others = real = [c for c in ranked if c.label != BACKGROUND]
     confidence = _confidence(ranked, best, selector.none_weight)
@@ -102,7 +102,7 @@ def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: Decide
 def _confidence(ranked: Sequence[Candidate], best: Candidate, none_weight: float) -> float:
     """The best label's probability, its odds divided by the probability of `BACKGROUND` to the power of its weight.
 
-    This separates a text between two labels from a text between a label and none, where `best` is equally probable.
+    At an equal probability of `best`, this separates a text between two labels from one between a label and none.
     """
     none = next((c.probability for c in ranked if c.label == BACKGROUND), 1.0)
     others = sum(c.probability for c in ranked if c is not best)
@@ -111,7 +111,7 @@ def _confidence(ranked: Sequence[Candidate], best: Candidate, none_weight: float
 
 
 def _calibrated(scores: Sequence[tuple[float, LabelScores]]) -> list[float]:
-    """The weighted product of several parts' scores, as probabilities (Hinton 2002: a product of experts)."""
+    """Return the weighted product of the parts' scores as probabilities (product of experts, Hinton 2002)."""
     columns = zip(*(row for _, row in scores), strict=True)
     totals = [sum(weight * score for (weight, _), score in zip(scores, column, strict=True)) for column in columns]
     top = max(totals)

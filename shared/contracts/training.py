@@ -1,4 +1,4 @@
-"""What a training job may ask for; the API checks it with these models, the trainer reads it with the same ones."""
+"""The bodies of training jobs; the API checks and the trainer reads them with the same models."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
@@ -17,7 +17,7 @@ GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,
 Readout = Literal["auto", "names", "head"]
 MissingAdapters = Literal["refuse", "allow"]
 FindDataset = Callable[[str, str], str]
-"""What a data set is called, and the label it is for -> what to call it instead."""
+"""Maps the name of a data set, and the label that uses it, to the name that replaces it."""
 
 
 class _Training(BaseModel):
@@ -27,25 +27,25 @@ class _Training(BaseModel):
 
 
 class AdapterTrain(_Training):
-    """Train one label's adapter on its own rows alone (paper, section 3.2)."""
+    """Train one label's adapter only on its own rows (paper, section 3.2)."""
 
     kind: Literal["adapter.train"] = "adapter.train"
     label: LabelName
     dataset: DatasetRef
     validation: DatasetRef | None = None
-    """Rows to evaluate on; a share of `dataset` where it is missing."""
+    """Data set to evaluate on; by default a share of `dataset`."""
     instruction: Annotated[str, Field(max_length=20_000)] = ""
-    """Used for requests that bring none; where empty, the commonest of the rows."""
+    """Used for requests without an instruction; where it is empty, the most common instruction of the rows."""
     evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
 
     def with_datasets(self, find: FindDataset) -> Self:
-        """The same with every data set replaced by what `find` answers."""
+        """Return a copy with every data set replaced by the result of `find`."""
         validation = find(self.validation, self.label) if self.validation else None
         return self.model_copy(update={"dataset": find(self.dataset, self.label), "validation": validation})
 
 
 class ComparisonTrain(_Training):
-    """Train one model on all labels at once, which no selector routes to, and measure it (paper, section 4.2)."""
+    """Train and measure one model on all labels, for comparison; no selector routes to it (paper, section 4.2)."""
 
     kind: Literal["comparison.train"] = "comparison.train"
     model: Literal["multi-task-lora", "moe-lora"] = "multi-task-lora"
@@ -53,23 +53,23 @@ class ComparisonTrain(_Training):
     labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
     """Data set of each label."""
     evaluation: dict[LabelName, DatasetRef] = Field(default_factory=dict, max_length=1000)
-    """Rows to measure a label on; a share of its data set where it is missing."""
+    """Data set to measure a label on; by default a share of its data set."""
     evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
-    """Of each label."""
+    """Rows to measure of each label."""
     classification: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
-    """Labels whose answers are judged by exact match, though nearly every row has one of its own."""
+    """Labels whose answers are judged by exact match, although nearly every row has a different answer."""
     experts: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=64)] = (
         2,
         4,
         6,
         8,
     )
-    """Of the mixture: how many the modules of each equal part of the layers have, from below (Gao et al. 2024)."""
+    """For the mixture: experts per module, for equal groups of layers from the lowest up (Gao et al. 2024)."""
     experts_used: Annotated[int, Field(ge=1, le=64)] = 2
-    """Of the mixture: how many of them each token takes."""
+    """For the mixture: number of experts that each token uses."""
 
     def with_datasets(self, find: FindDataset) -> Self:
-        """The same with every data set replaced by what `find` answers."""
+        """Return a copy with every data set replaced by the result of `find`."""
 
         def found(refs: dict[str, str]) -> dict[str, str]:
             return {label: find(ref, label) for label, ref in refs.items()}
@@ -78,89 +78,89 @@ class ComparisonTrain(_Training):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        strangers = sorted({*self.evaluation, *self.classification} - set(self.labels))
-        if strangers:
-            raise ValueError(f"evaluation or classification names labels that are not trained: {', '.join(strangers)}")
+        unknown = sorted({*self.evaluation, *self.classification} - set(self.labels))
+        if unknown:
+            raise ValueError(f"evaluation or classification names labels that are not trained: {', '.join(unknown)}")
         if self.model == "moe-lora" and self.settings.method not in ("lora", "rslora"):
             raise ValueError(f"a mixture's experts are lora or rslora, not {self.settings.method}")
         return self
 
 
 class _SelectorTraining(_Training):
-    """What every selector job says: how its candidate is judged, and what happens to it then."""
+    """Fields of every selector job: how the gate judges its candidate, and whether to promote it."""
 
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
     max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
-    """Accuracy that a kept label may lose on validation. One point is the contract; where a label has fewer than 100
-    validation rows a single row weighs more than that, and more may be needed."""
+    """Accuracy that a kept label may lose on validation rows. The default is one point; for a label with fewer than 100
+    validation rows, one row counts more than that, so a larger value may be needed."""
     max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
-    """Share of validation rows that may be rejected though they belong somewhere."""
+    """Share of validation rows with a label that may be rejected."""
     background_reject: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of background rows whose rejection is enough: the line is drawn no higher than that takes, because the
-    last ones look like requests that belong somewhere."""
+    """Share of background rows that has to be rejected. The threshold is no higher than this requires, because the last
+    background rows resemble requests that have a label."""
     min_llm_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of validation rows about which a cascade asks the language model at least, 1 for always: validation rows
-    that cost nothing to leave to the light selector alone say little of the errors to come."""
+    """Smallest share of validation rows that a cascade sends to the language model; 1 sends all. A light selector
+    without errors on validation rows may still make errors on later requests."""
     max_llm_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of validation rows about which it may ask: a bound on its cost. Between the two, as few as lose no
-    accuracy."""
+    """Largest share of validation rows that a cascade sends to the language model; it bounds the cost. Between the two
+    shares, the cascade sends as few rows as it can without losing accuracy."""
     promote: bool = False
-    """Make the candidate current at once where the gate passes."""
+    """Promote the candidate at once if it passes the gate."""
     parent: Annotated[str, Field(max_length=64)] = ""
-    """The release to update and to be judged against; the current one where it is empty."""
+    """The release to update and to compare with; where it is empty, the current release."""
 
     @model_validator(mode="after")
-    def _can_be_asked(self) -> Self:
+    def _shares_are_ordered(self) -> Self:
         if self.min_llm_share > self.max_llm_share:
             raise ValueError("min_llm_share is above max_llm_share: no share of rows is between them")
         return self
 
 
 class _NewLabels(_SelectorTraining):
-    """The labels that a job brings, with their data."""
+    """The new labels of a job, with their data."""
 
     labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
     """Data set of each label."""
     background: DatasetRef | None = None
-    """Texts that belong to no label, to learn to reject by."""
+    """Data set of texts without a label, on which the selector learns to reject."""
     adapters: dict[LabelName, AdapterRef] = Field(default_factory=dict, max_length=1000)
-    """Adapter of a label as `label@n` or digest; the newest where it is missing."""
+    """Adapter of a label as `label@n` or digest; by default the newest."""
     groups: dict[LabelName, GroupName] = Field(default_factory=dict, max_length=1000)
-    """Group of a label; its domain where it is missing."""
+    """Group of a label; by default its domain."""
     missing_adapters: MissingAdapters = "refuse"
-    """A label without an adapter ends the job, or, with `allow`, stands in the candidate without one: that can be
-    measured and updated, but not promoted."""
+    """With `refuse`, a label without an adapter ends the job. With `allow`, the candidate keeps the label without an
+    adapter: it can be measured and updated, but not promoted."""
     selection: RepresentationSettings = RepresentationSettings()
 
     @property
     def datasets(self) -> dict[str, str]:
-        """Data set of each label, background among them."""
+        """Data set of each label, including background."""
         return {**self.labels, **({BACKGROUND: self.background} if self.background else {})}
 
     def with_datasets(self, find: FindDataset) -> Self:
-        """The same with every data set replaced by what `find` answers."""
+        """Return a copy with every data set replaced by the result of `find`."""
         found = {label: find(ref, label) for label, ref in self.datasets.items()}
         return self.model_copy(update={"background": found.pop(BACKGROUND, None), "labels": found})
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        strangers = (set(self.adapters) | set(self.groups)) - set(self.labels)
-        if strangers or BACKGROUND in self.labels:
-            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(strangers) or BACKGROUND}")
+        unknown = (set(self.adapters) | set(self.groups)) - set(self.labels)
+        if unknown or BACKGROUND in self.labels:
+            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown) or BACKGROUND}")
         return self
 
 
 class SelectorTrain(_NewLabels):
-    """Train a selector from nothing (paper, section 3.3)."""
+    """Train a selector from scratch (paper, section 3.3)."""
 
     kind: Literal["selector.train"] = "selector.train"
     selector: SelectorKind = "cascade"
-    """A light selector that asks the language model where it is not sure, or one of the two alone. A light one is
-    trained in seconds; an update goes on with the kind it finds."""
+    """A `cascade` scores with the light selector first and with the language model where its probability is low; the
+    other kinds have only one of the two. A light selector trains in seconds. An update keeps the release's kind."""
     readout: Readout = "auto"
-    """How the language model answers: by the `names` of the labels, which its prompt lists (the paper's way), or by a
-    linear `head` on its last hidden state, with the text alone as its prompt. `auto` takes the head where the prompt
-    without its text would fill over half of `max_length`."""
+    """How the language model scores labels: `names` scores the names of the labels, which its prompt lists (as in the
+    paper); `head` is a linear head on the last hidden state, and its prompt is only the text. `auto` chooses the head
+    where the prompt without its text would fill over half of `max_length`."""
     text: SelectorText = "input"
     reject_policy: Literal["base", "error"] = "base"
 
@@ -175,36 +175,37 @@ class _SelectorUpdate(_SelectorTraining):
     """A second fine-tuning of a release's selector (paper, section 3.4)."""
 
     retention: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = 0.5
-    """Share of the old representation set that the language model is shown again; the light selector always sees all
-    of it. `auto` takes the smallest of 0, 0.1, 0.3, 0.5 and 1 at which no kept label loses more than `max_loss`."""
+    """The retention ratio: share of the old representation set on which the language model trains again; the light
+    selector always trains on all of it. `auto` chooses the smallest of 0, 0.1, 0.3, 0.5 and 1 at which no kept label
+    loses more than `max_loss`."""
 
 
 class SelectorAdd(_SelectorUpdate, _NewLabels):
-    """Add labels to the current release's selector, keeping a share of its old rows (paper, section 3.4)."""
+    """Add labels to a release's selector and retrain it on a share of its old rows (paper, section 3.4)."""
 
     kind: Literal["selector.add"] = "selector.add"
 
     def check_against(self, release: Release) -> None:
-        """Raise `Conflict` `label_exists` where the release has such a label already."""
+        """Raise `Conflict` `label_exists` where the release has one of the labels already."""
         known = sorted(set(self.labels) & set(release.labels))
         if known:
             raise Conflict("label_exists", f"release {release.id} has {', '.join(known)} already")
 
 
 class SelectorBalance(_SelectorUpdate):
-    """Show the current selector fewer rows of easy labels and more rows of hard ones (paper, section 3.4).
+    """Retrain a release's selector on fewer rows of easy labels and more rows of hard ones (paper, section 3.4).
 
-    Hard labels keep all their rows and get `selection.rows_per_label` more; easy ones keep the retained share.
+    Hard labels keep all their rows and get `selection.rows_per_label` more; easy labels keep the retained share.
     """
 
     kind: Literal["selector.balance"] = "selector.balance"
     labels: dict[LabelName, DatasetRef] = Field(default_factory=dict, max_length=1000)
-    """Hard labels with the data set of their extra rows."""
+    """Hard labels, with the data set of their additional rows."""
     hard: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
-    """Hard labels whose extra rows come from the data set that the release names for them. Where neither `labels` nor
-    `hard` names one, the labels under `hard_below` are the hard ones."""
+    """Hard labels whose additional rows come from the release's data set for them. Where both `labels` and `hard` are
+    empty, the labels with an accuracy under `hard_below` are hard."""
     easy: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
-    """Where it is empty, the labels that reach `easy_from` and are not hard."""
+    """Easy labels; where it is empty, the labels whose accuracy reaches `easy_from` and that are not hard."""
     hard_below: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Accuracy on the validation rows of the release to update."""
     easy_from: Annotated[float, Field(ge=0, le=1)] = 0.95
@@ -212,11 +213,11 @@ class SelectorBalance(_SelectorUpdate):
 
     @property
     def named_hard(self) -> set[str]:
-        """The labels that the job itself calls hard."""
+        """The labels that the job names as hard."""
         return {*self.labels, *self.hard}
 
     def with_datasets(self, find: FindDataset) -> Self:
-        """The same with every data set replaced by what `find` answers."""
+        """Return a copy with every data set replaced by the result of `find`."""
         return self.model_copy(update={"labels": {label: find(ref, label) for label, ref in self.labels.items()}})
 
     def check_against(self, release: Release) -> None:
@@ -234,20 +235,20 @@ class SelectorBalance(_SelectorUpdate):
 
 
 class SelectorDelete(_SelectorUpdate):
-    """Take labels out of the current release and its selector (paper, section 3.4)."""
+    """Remove labels from a release and its selector (paper, section 3.4)."""
 
     kind: Literal["selector.delete"] = "selector.delete"
     labels: Annotated[tuple[LabelName, ...], Field(min_length=1, max_length=1000)]
     deleted_texts: Literal["reject", "forget"] = "reject"
-    """`reject`: the rows of deleted labels are background from now on, so that requests like them are learnt to be
-    rejected. `forget`: they are gone, and such requests may go to a neighbour."""
+    """With `reject`, the rows of deleted labels become background, so that the selector learns to reject similar
+    requests. With `forget`, the rows are removed, and similar requests may be routed to another label."""
 
     def with_datasets(self, find: FindDataset) -> Self:  # noqa: ARG002
-        """The same: a deletion needs no new data."""
+        """Return the same body: a deletion needs no new data."""
         return self
 
     def check_against(self, release: Release) -> None:
-        """Raise `Invalid`: `label_unknown`, or `labels_too_few` where too little would be left to select among."""
+        """Raise `Invalid` `label_unknown`, or `labels_too_few` where too few labels would remain."""
         _check_known(set(self.labels), release)
         left = len(set(release.labels) - set(self.labels))
         has_background = self.deleted_texts == "reject" or BACKGROUND in release.representation
@@ -260,11 +261,11 @@ class SelectorDelete(_SelectorUpdate):
 
 
 def _check_known(labels: set[str], release: Release) -> None:
-    strangers = sorted(labels - set(release.labels))
-    if strangers:
+    unknown = sorted(labels - set(release.labels))
+    if unknown:
         raise Invalid(
             "label_unknown",
-            f"release {release.id} has no label {', '.join(strangers)}; it has {', '.join(sorted(release.labels))}",
+            f"release {release.id} has no label {', '.join(unknown)}; it has {', '.join(sorted(release.labels))}",
         )
 
 

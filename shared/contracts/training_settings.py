@@ -1,4 +1,4 @@
-"""How to train, and how to choose what a selector is trained on."""
+"""Settings of training, and of the choice of a selector's training rows."""
 
 from typing import Annotated, Literal
 
@@ -18,8 +18,8 @@ class LoraSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["lora", "rslora", "dora", "pissa", "qlora"] = "lora"
-    """`pissa` starts from the base weights' principal part and is stored as plain LoRA of twice the rank; `qlora` holds
-    the base model in 4 bits while it trains, and needs the package bitsandbytes on the trainer."""
+    """`pissa` starts from the principal components of the base weights and is stored as plain LoRA of twice the rank;
+    `qlora` keeps the base model in 4 bits during the training, and needs the package bitsandbytes on the trainer."""
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Annotated[float, Field(gt=0, le=1024)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -30,7 +30,7 @@ class LoraSettings(BaseModel):
         "o_proj",
     )
     top_layers: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """LoRA in the last so many layers alone: the backward pass ends there, too. None means every layer."""
+    """Number of last layers that get a LoRA; the backward pass ends at the first of them. None means every layer."""
 
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 4e-4
     warmup_share: Annotated[float, Field(ge=0, le=0.5)] = 0.03
@@ -38,18 +38,18 @@ class LoraSettings(BaseModel):
     epochs: Annotated[int, Field(ge=1, le=100)] = 5
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Batches whose gradients make one step."""
+    """Gradient accumulation: batches per optimizer step."""
     gradient_checkpointing: bool = False
-    """Compute the forward pass again on the way back instead of keeping it: less memory, a third more time."""
+    """Recompute the forward pass during the backward pass instead of storing it: less memory, a third more time."""
     packing: bool = False
-    """Lay the rows of a batch end to end, each seeing itself alone, instead of padding them to the longest. Attention
-    spans the whole batch then: on CPUs a quarter of the speed. For models that are attention alone, and not for a
-    selector with a head, which reads the end of each sequence."""
+    """Concatenate the rows of a batch instead of padding them to the longest; each row attends only to itself.
+    Attention is then computed over the whole batch: on CPUs this has a quarter of the speed. It requires a model
+    whose layers mix tokens by attention only. A selector with a head cannot use it: it reads each sequence's end."""
     max_length: Annotated[int, Field(ge=16, le=32768)] = 512
-    """Tokens of prompt and answer together; only the input is shortened to fit."""
+    """Most tokens of prompt and answer together; only the input is shortened to fit."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the forward pass computes in (autocast); LoRA weights and the optimizer stay in float32."""
+    """Type of the forward pass (autocast); LoRA weights and the optimizer stay in float32."""
 
     template: Literal["chatml", "plain"] = "chatml"
     checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
@@ -62,22 +62,22 @@ class RepresentationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows_per_label: Annotated[int, Field(ge=1, le=100_000)] = 100
-    """k of the k-means. A label with fewer different inputs gives all it has, and the report names it."""
+    """k of the k-means. A label with fewer distinct inputs gives all of them, and the report names it."""
     embedder: Embedder = "embedding-layer"
-    """What a text's vector is made of: the base model's input embeddings (no forward pass), its hidden states (minutes
-    to hours without a GPU), or the sentence encoder whose folder the trainer's setting `SIGNALBOX_ENCODER` names."""
+    """Source of a text's vector: the base model's input embeddings (no forward pass), its hidden states (minutes to
+    hours without a GPU), or the sentence encoder in the folder that the trainer's setting `SIGNALBOX_ENCODER` names."""
     pooling: Pooling = "sum"
-    """Over the tokens of a text, for the `embedding-layer`; the others take the mean."""
+    """How the token vectors of the `embedding-layer` are pooled; the other embedders take the mean."""
     hidden_layer: Annotated[int, Field(ge=-1000, le=1000)] = -1
-    """Of the `hidden-state`: 0 is the input embedding, 1 what comes out of the first layer; -1 is the last one."""
+    """Layer of the `hidden-state`: 0 is the input embedding, 1 the output of the first layer, -1 that of the last."""
     max_tokens: Annotated[int, Field(ge=1, le=32768)] = 512
-    """That a model reads of a text, for the two embedders that run one; what comes after them is left out."""
+    """Tokens that an embedder with a forward pass reads of a text; later tokens are ignored."""
     distance: Distance = "l2"
-    """Of the clustering and of the search for the row nearest to a centroid: Euclidean, inner product, or cosine."""
+    """Distance in the clustering and in the search for a centroid's nearest row: Euclidean, inner product, cosine."""
     clustering: Clustering = "by-distance"
-    """`paper-code` clusters by Euclidean distance always, as the authors' program does; `distance` then holds for the
-    search alone."""
+    """`paper-code` always clusters by Euclidean distance, as the authors' program does; `distance` then applies only to
+    the search."""
     shortfall: Shortfall = "top-up"
-    """Where centroids share their nearest row: take the next nearest ones until there are k, or let the label have
-    fewer and `report` it."""
+    """Where centroids share their nearest row: `top-up` adds the next nearest rows until there are k; `report` keeps
+    fewer rows and reports that."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2

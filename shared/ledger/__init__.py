@@ -1,4 +1,4 @@
-"""The truth about jobs, in Redis: atomic transitions, attempts, leases, event streams, reconciliation."""
+"""The ledger holds the state of all jobs in Redis: atomic transitions, attempts, leases and event streams."""
 
 from shared.ledger import calls
 from shared.ledger.client import AsyncLedger, Ledger, LedgerAway, as_ledger_away

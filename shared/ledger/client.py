@@ -1,4 +1,4 @@
-"""The ledger's two clients: one blocking, one for asyncio; both run `calls` against the same script."""
+"""The ledger's two clients, one blocking and one for asyncio; both run `calls` by the same script."""
 
 import contextlib
 import json
@@ -27,8 +27,10 @@ _DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
 
 
 def _lua_source(max_lost_leases: int) -> str:
-    """The script after the tables that Python has, so that there is one of each."""
-    legal = (f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(news))} }}" for old, news in TRANSITIONS.items())
+    """Return the script, preceded by the tables that Python defines, so that each table has one definition."""
+    legal = (
+        f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(targets))} }}" for old, targets in TRANSITIONS.items()
+    )
     stages = (f"{s} = {{ waits = '{s.waiting_state}', runs = '{s.running_state}' }}" for s in Stage)
     tables = (
         f"local LEGAL = {{ {', '.join(legal)} }}\n"
@@ -39,12 +41,12 @@ def _lua_source(max_lost_leases: int) -> str:
 
 
 class LedgerAway(Unavailable):
-    """Redis does not answer, or takes no writes."""
+    """Redis does not answer, or accepts no writes."""
 
 
 @contextlib.contextmanager
 def as_ledger_away() -> Iterator[None]:
-    """Turn what a dead, loading, full or read-only server says into the one error callers know."""
+    """Convert the Redis errors of an unreachable, loading, full or read-only server to `LedgerAway`."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError) as error:
@@ -85,16 +87,16 @@ class Ledger:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
-        self._together: Coalescer[list[str], Any] = Coalescer(self._run)
+        self._coalesced: Coalescer[list[str], Any] = Coalescer(self._run)
 
     def do(self, call: Call[T]) -> T:
-        """Run one operation; raises what the call names, and `LedgerAway`."""
+        """Run one operation; raises the call's own errors, and `LedgerAway`."""
         with as_ledger_away():
-            raw = self._together([call.op, json.dumps(call.args)])
+            raw = self._coalesced([call.op, json.dumps(call.args)])
         return _decode(call, raw)
 
     def _run(self, batch: Sequence[list[str]]) -> list[Any]:
-        """Run several operations, each whole in itself; answers replies and errors in their order."""
+        """Run several operations, each of them atomic; returns their replies and errors in order."""
         if len(batch) == 1:
             return [self._script(args=batch[0])]
         pipeline = self.redis.pipeline(transaction=False)
@@ -107,14 +109,14 @@ class Ledger:
         ]
 
     def _run_alone(self, args: list[str]) -> Any:
-        """Run one operation, giving the script to a server that does not have it (any more)."""
+        """Run one operation; loads the script into a server that lacks it."""
         try:
             return self._script(args=args)
         except redis.RedisError as error:
             return error
 
     def do_with_retries(self, call: Call[T], retry_seconds: float) -> T:
-        """Run one operation, again and again while Redis restarts; for writes that harm nobody when run twice."""
+        """Run one operation, with retries while Redis restarts; only for idempotent operations."""
         until = time.monotonic() + retry_seconds
         pause = 0.05
         while True:
@@ -123,7 +125,7 @@ class Ledger:
             except LedgerAway:
                 if time.monotonic() > until:
                     raise
-            time.sleep(pause)  # between two tries, not a wait for something that could be observed
+            time.sleep(pause)  # a pause between tries: there is no event to wait for
             pause = min(pause * 2, 1.0)
 
     def close(self) -> None:
@@ -142,14 +144,15 @@ class AsyncLedger:
             decode_responses=True,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
-            # Once: a pooled connection may be from before a restart. The reconciler sends a job that got in unheard.
+            # One retry: a pooled connection may be from before a restart. If the reply about a created job is lost, the
+            # reconciler sends that job.
             retry=AsyncRetry(ExponentialBackoff(cap=0.2), 1),
         )
         self.redis = redis.asyncio.Redis(connection_pool=pool)
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
 
     async def do(self, call: Call[T]) -> T:
-        """Run one operation; raises what the call names, and `LedgerAway`."""
+        """Run one operation; raises the call's own errors, and `LedgerAway`."""
         with as_ledger_away():
             raw = await self._script(args=[call.op, json.dumps(call.args)])
         return _decode(call, raw)

@@ -1,4 +1,4 @@
-"""Calls that threads make at the same moment travel as one: whoever comes first carries what the others have."""
+"""Coalesces calls: calls that several threads make at the same moment share one round trip."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,60 +9,60 @@ R = TypeVar("R")
 
 
 class Coalescer(Generic[A, R]):
-    """One round trip for all calls that came while the one before was under way.
+    """Collects the calls that arrive during one round trip, and sends them together in the next one.
 
-    Every call of its own costs a thread five hand-overs of Python's lock and wakes the server up once more. A call that
-    finds nobody on the way goes at once, in its caller's thread.
+    A separate round trip costs a thread five hand-overs of Python's lock, and wakes the server once more. A call that
+    arrives while no round trip is under way is sent at once, in its caller's thread.
     """
 
-    def __init__(self, carry: Callable[[Sequence[A]], Sequence[R | BaseException]]) -> None:
-        """`carry` makes the round trip; it answers each call with a value or with what to raise."""
-        self._carry = carry
+    def __init__(self, send: Callable[[Sequence[A]], Sequence[R | BaseException]]) -> None:
+        """`send` makes one round trip; it returns, for each request, a value or the exception to raise."""
+        self._send = send
         self._lock = threading.Lock()  # guards the two below
-        self._waiting: list[_Waiting[A, R]] = []
+        self._pending: list[_PendingCall[A, R]] = []
         self._is_under_way = False
 
-    def __call__(self, asked: A) -> R:
-        """The answer to one call; raises what it was answered with."""
-        mine: _Waiting[A, R] = _Waiting(asked)
+    def __call__(self, request: A) -> R:
+        """Return the reply to one request, or raise the exception that is its reply."""
+        call: _PendingCall[A, R] = _PendingCall(request)
         with self._lock:
-            self._waiting.append(mine)
+            self._pending.append(call)
             has_to_wait, self._is_under_way = self._is_under_way, True
         if has_to_wait:
-            mine.wait()
-        if not mine.answers:
-            self._go()
-        answer = mine.answers[0]
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+            call.wait()
+        if not call.replies:
+            self._send_pending()
+        reply = call.replies[0]
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
 
-    def _go(self) -> None:
-        """Carry all that waits, wake those it belongs to, and let the first that came meanwhile go next."""
+    def _send_pending(self) -> None:
+        """Send the pending calls and wake their threads; also wake the first later call, which sends the next batch."""
         with self._lock:
-            batch, self._waiting = self._waiting, []
-        for waiting, answer in zip(batch, self._answers(batch), strict=True):
-            waiting.answers.append(answer)
+            batch, self._pending = self._pending, []
+        for call, reply in zip(batch, self._replies(batch), strict=True):
+            call.replies.append(reply)
         with self._lock:
-            following = self._waiting[:1]
+            following = self._pending[:1]
             self._is_under_way = bool(following)
-        for waiting in following + batch:
-            waiting.wake()
+        for call in following + batch:
+            call.wake()
 
-    def _answers(self, batch: "list[_Waiting[A, R]]") -> Sequence[R | BaseException]:
+    def _replies(self, batch: "list[_PendingCall[A, R]]") -> Sequence[R | BaseException]:
         try:
-            return self._carry([waiting.asked for waiting in batch])
-        except BaseException as error:  # noqa: BLE001 - raised in each thread that asked; without it they wait for ever
+            return self._send([call.request for call in batch])
+        except BaseException as error:  # noqa: BLE001 - raised in each calling thread, which would wait forever otherwise
             return [error] * len(batch)
 
 
-class _Waiting(Generic[A, R]):
-    """One call: its thread sleeps until another has carried it, or until it is the one to carry."""
+class _PendingCall(Generic[A, R]):
+    """One call; its thread sleeps until the reply is there, or until it has to send the next batch itself."""
 
-    def __init__(self, asked: A) -> None:
-        self.asked = asked
-        self.answers: list[R | BaseException] = []
-        """One, once it has been carried."""
+    def __init__(self, request: A) -> None:
+        self.request = request
+        self.replies: list[R | BaseException] = []
+        """One reply, once the call has been sent."""
         self._asleep = threading.Lock()
         self._asleep.acquire()
 

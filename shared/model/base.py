@@ -1,4 +1,4 @@
-"""The base model: find it, convert it once, name it by its contents, load it."""
+"""The base model: finds, converts, identifies and loads it."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ _VOLATILE_CONFIG = {"transformers_version", "_name_or_path", "_model_name_or_pat
 def resolve_base_model(settings: Settings) -> Path:
     """Return the local folder of the base model, converting or downloading it the first time.
 
-    Raises `Invalid` for a folder that holds no model and `Unavailable` where it cannot be fetched now.
+    Raises `Invalid` for a folder that holds no model and `Unavailable` where it cannot be downloaded now.
     """
     if settings.base_model == SMOLLM2:
         return convert_smollm2(settings.cache_dir / "base" / SMOLLM2)
@@ -43,7 +43,7 @@ def _checked(folder: Path) -> Path:
 
 
 def download_from_hub(name: str, folder: Path | None = None) -> Path:
-    """Download a model, into the hub's own cache where no folder is named; raises as `resolve_base_model` does."""
+    """Download a model, by default into the hub's own cache; raises as `resolve_base_model` does."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
@@ -56,7 +56,7 @@ def download_from_hub(name: str, folder: Path | None = None) -> Path:
         ) from error
     except SignalboxError:
         raise
-    except Exception as error:  # the hub client raises a dozen kinds, of three libraries, when the network is away
+    except Exception as error:  # without a network, the hub client raises a dozen types of three libraries
         raise Unavailable(
             "base_model_unavailable",
             f"the model {name!r} could not be downloaded; check the network, or set SIGNALBOX_BASE_MODEL to a folder",
@@ -66,7 +66,7 @@ def download_from_hub(name: str, folder: Path | None = None) -> Path:
 def base_model_id(folder: Path) -> str:
     """Return the pin of a model folder: 16 hex digits of the SHA-256 over configuration, weights and tokenizer.
 
-    Equal weights give an equal pin on every machine; the digest of each file is kept beside it by size and time.
+    Equal weights give an equal pin on every machine; the digest of each file is cached beside it, by size and time.
     """
     digest = hashlib.sha256(_stable_config(folder / "config.json"))
     known = _known_digests(folder)
@@ -83,7 +83,7 @@ def _pinned_files(folder: Path) -> Iterator[Path]:
 
 def _stable_config(file: Path) -> bytes:
     config = json.loads(file.read_bytes())
-    # The library's own version is written there; it says nothing about the model.
+    # This file also holds the library's version, which is no property of the model.
     return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE_CONFIG}, sort_keys=True).encode()
 
 
@@ -118,7 +118,7 @@ def _write_quietly(file: Path, text: str) -> None:
     try:
         part.write_text(text)
         part.replace(file)
-    except OSError:  # a read-only model folder only costs the digest again, and there is nothing to take away either
+    except OSError:  # in a read-only folder the digest is computed again, and no partial file is left
         with contextlib.suppress(OSError):
             part.unlink()
 
@@ -128,7 +128,7 @@ def load_model(
 ) -> "PreTrainedModel":
     """Load the causal language model of a folder in eval mode, frozen; `dtype` is `float32` or `bfloat16`.
 
-    Without `device` it goes to the accelerator where there is one. Raises `Invalid` where the folder does not load.
+    By default `device` is the accelerator where there is one. Raises `Invalid` where the folder does not load.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -151,7 +151,7 @@ def load_model(
 
 
 def default_device() -> str:
-    """Return the accelerator where there is one."""
+    """Return the accelerator where there is one, else the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -173,7 +173,7 @@ def empty_model(folder: Path) -> "PreTrainedModel":
 def filled_model(
     empty: "PreTrainedModel", weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype"
 ) -> "PreTrainedModel":
-    """Return the model with these weights by their full names; those of `dtype` become its own, uncopied."""
+    """Return the model with these weights, given by full name; those in `dtype` are used without a copy."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

@@ -1,4 +1,4 @@
-"""The manifest of a base model, read off its folder without loading the weights."""
+"""The manifest of a base model, read from its folder without loading the weights."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def base_manifest(folder: Path, name: str) -> BaseModelManifest:
-    """Return the manifest of the model in `folder`, which its operator calls `name`.
+    """Return the manifest of the model in `folder`; `name` is the operator's name for it.
 
     A name that is a path is shortened to its last part. Raises `Invalid` for a folder that holds no model.
     """
@@ -49,7 +49,7 @@ def _config(folder: Path) -> "PreTrainedConfig":
 
 
 def template_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Return the SHA-256 of the chat template's text, of all of them as JSON where there are several, or nothing."""
+    """Return the SHA-256 of the chat template's text (of all as JSON where there are several); empty without one."""
     template = tokenizer.chat_template
     if not template:
         return ""
@@ -66,7 +66,7 @@ def vocabulary_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def stored_dtype(folder: Path) -> str:
-    """Return the type that most tensors of the weight files have, by its name in torch."""
+    """Return torch's name of the type that most tensors of the weight files have."""
     files = sorted(folder.glob("*.safetensors"))
     counts = Counter(span.dtype for file in files for span in read_header(file, "base_model_invalid").values())
     (dtype, _), *_ = counts.most_common(1)

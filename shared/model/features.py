@@ -1,4 +1,4 @@
-"""Sentence vectors from a model's input embedding alone: no forward pass, no model in memory (paper, section 3.3)."""
+"""Sentence vectors from a model's input embedding only: no forward pass, no model in memory (paper, section 3.3)."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from shared.errors import Invalid
 
 Floats = NDArray[np.float32]
 
-# The names that the common model families give their input embedding.
+# Names of the input embedding in the common model families.
 _EMBEDDING_ENDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 
 
@@ -24,14 +24,14 @@ class EmbeddingTable:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "EmbeddingTable":
-        """Read the one tensor from the folder's safetensors files; raises `Invalid` where no known name is found."""
+        """Read only this tensor from the folder's safetensors files; raises `Invalid` where none has a known name."""
         for file, name in tensor_names(folder):
             if name.endswith(_EMBEDDING_ENDINGS):
                 return cls(_read_tensor(file, name))
         raise Invalid("embedding_missing", f"no input embedding in the safetensors files of {folder.name!r}")
 
     def vectors(self, token_ids: Sequence[Sequence[int]], pooling: Pooling = "sum") -> Floats:
-        """Return `[n, hidden]` float32: sum or mean over each row's own tokens, no padding; no tokens give zeros."""
+        """Return `[n, hidden]` float32: the sum or mean over each row's tokens; a row without tokens gives zeros."""
         return np.stack([self._pool(ids, pooling) for ids in token_ids]) if token_ids else self.table[:0]
 
     def _pool(self, ids: Sequence[int], pooling: Pooling) -> Floats:
@@ -40,7 +40,7 @@ class EmbeddingTable:
 
 
 def tensor_names(folder: Path) -> list[tuple[Path, str]]:
-    """Return each tensor of a model folder's safetensors files, with the file that it lies in."""
+    """Return each tensor of a model folder's safetensors files, with the file that holds it."""
     from safetensors import safe_open
 
     index = folder / "model.safetensors.index.json"

@@ -1,6 +1,6 @@
 """`python -m shared.model.fetch NAME FOLDER`: put a base model into FOLDER/NAME, which services mount read-only.
 
-What containers run once before their first start; where the model is there already, nothing is done.
+Containers run it once before their first start; it does nothing where the model exists already.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from shared.model.smollm2 import convert_smollm2
 
 
 def fetch_base_model(name: str, folder: Path) -> Path:
-    """Convert the wheel's model or download one of the hub; answers its folder, which is whole from the first moment.
+    """Convert the wheel's model or download one from the hub; returns its folder, which is never incomplete.
 
     Raises `Invalid` for a name that leads out of the folder or that the hub does not know, `Unavailable` without a hub.
     """
@@ -24,22 +24,22 @@ def fetch_base_model(name: str, folder: Path) -> Path:
         convert_smollm2(target)
     elif not target.is_dir():
         _download(name, target)
-    base_model_id(target)  # leaves the files' digests beside them: services that cannot write there start sooner
+    base_model_id(target)  # caches the files' digests beside them, for services that cannot write there
     return target
 
 
 def _download(name: str, target: Path) -> None:
-    part = target.with_name(f".{target.name}.part")  # kept where the download breaks off: the next one goes on there
+    part = target.with_name(f".{target.name}.part")  # kept after an interrupted download: the next one continues it
     download_from_hub(name, part)
     shutil.rmtree(part / ".cache", ignore_errors=True)
     part.rename(target)
 
 
 def main() -> None:
-    """Fetch what the command line names."""
+    """Fetch the model that the command line names."""
     name, folder = sys.argv[1:]
     try:
-        print(fetch_base_model(name, Path(folder)))  # noqa: T201 - a program of its own
+        print(fetch_base_model(name, Path(folder)))  # noqa: T201 - this is a command-line program
     except SignalboxError as error:
         sys.exit(f"{error.code}: {error.detail}")
 

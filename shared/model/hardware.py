@@ -1,20 +1,20 @@
-"""What the processor is asked to do: how many threads, and which numbers it computes in hardware.
+"""Adapts torch to the processor: the number of threads, and the number type that it computes in hardware.
 
-Thread counts are set on purpose: on shared cores OpenMP barriers make two threads slower than one.
+The number of threads is a setting, because on shared cores OpenMP barriers make two threads slower than one.
 """
 
 from shared.settings import Settings
 
 
 def limit_threads(settings: Settings) -> None:
-    """Let torch use as many threads as the settings say."""
+    """Limit torch to the number of threads in the settings."""
     import torch
 
     torch.set_num_threads(settings.torch_threads)
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether bfloat16 products run in hardware, at twice the speed of float32, not by conversion."""
+    """Whether the hardware multiplies bfloat16, at twice the speed of float32, instead of converting it."""
     import torch
 
     if device == "cuda":
@@ -24,7 +24,7 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def engine_dtype(settings: Settings) -> str:
-    """The type to compute in: bfloat16 where the machine multiplies it as such, unless the settings name one."""
+    """Return the type to compute in: the settings' own, or bfloat16 where the hardware multiplies it."""
     import torch
 
     if settings.engine_dtype != "auto":

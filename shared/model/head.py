@@ -1,4 +1,4 @@
-"""P(label | text) by a linear head on the last hidden state: the prompt is the text alone, whatever the labels."""
+"""P(label | text) by a linear head on the last hidden state; the prompt is only the text, without the labels."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 Scores = NDArray[np.float32]
 
 HEAD_TASK = "SEQ_CLS"
-"""What PEFT calls a LoRA with a head beside it; its `adapter_config.json` says so."""
+"""PEFT's task type, in `adapter_config.json`, for a LoRA with a head."""
 HEAD_WEIGHT = "base_model.model.score.weight"
-"""The head in `adapter_model.safetensors`, `[labels, hidden]`, in the order of the selector's labels."""
+"""Name of the head in `adapter_model.safetensors`: `[labels, hidden]`, in the order of the selector's labels."""
 HEAD_PARAMETER = "score.weight"
-"""The same in the model."""
+"""Name of the head in the model."""
 
 PACKED_TOKENS = 1024
-"""Texts are laid end to end up to so many tokens: nothing is padded, and the mask stays small."""
+"""Texts are concatenated up to this many tokens, so that nothing is padded and the mask stays small."""
 
 
 def has_head(weights: Path) -> bool:
-    """Whether a selector's PEFT folder carries a head; without one it scores the names of its labels."""
+    """Whether a selector's PEFT folder has a head; a selector without one scores the names of its labels."""
     task: str = json.loads((weights / "adapter_config.json").read_text()).get("task_type", "")
     return task == HEAD_TASK
 
@@ -52,7 +52,7 @@ def head_rows(weights: Path) -> int:
 
 
 def head_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_tokens: int) -> list[int]:
-    """Return the ids of a text, shortened in its middle to leave room for the end token, whose state the head reads."""
+    """Return the ids of a text, shortened in its middle, with the end token, whose state the head reads."""
     ids = encode(tokenizer, [Segment(Part.USER, text, is_input=True)], max_tokens - 1)
     return [*ids, end_id(tokenizer, "chatml")]
 
@@ -60,7 +60,7 @@ def head_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_tokens: int) -
 def load_classifier(
     base_folder: Path, labels: int, device: str | None = None, quantization: "BitsAndBytesConfig | None" = None
 ) -> "PreTrainedModel":
-    """Load the base model in float32, in eval mode and frozen, with a head of zeros; it reads the last column.
+    """Load the base model in float32, in eval mode and frozen, with a head of zeros that reads the last column.
 
     Raises `Invalid` where the folder does not load or its model family has no such form.
     """
@@ -68,8 +68,8 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    said = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns that the head is not among the base model's weights: so it should be
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the library warns that the base model's weights have no head, which is intended
     logging.disable_progress_bar()
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -84,7 +84,7 @@ def load_classifier(
     except (OSError, ValueError) as error:
         raise Invalid("base_model_invalid", f"{base_folder.name!r} does not load with a head: {error}") from error
     finally:
-        logging.set_verbosity(said)
+        logging.set_verbosity(verbosity)
     torch.nn.init.zeros_(model.score.weight)
     _read_last_column(model)
     model.requires_grad_(False)
@@ -108,13 +108,13 @@ def empty_classifier(base_folder: Path, labels: int) -> "PreTrainedModel":
 
 
 def _read_last_column(model: "PreTrainedModel") -> "PreTrainedModel":
-    # Rows are padded on the left; no token is taken for padding, so the last column is the one that is read.
+    # Rows are padded on the left. Without a padding token, the model reads the last column.
     model.config.get_text_config().pad_token_id = -1
     return model
 
 
 class HeadScorer:
-    """Scores every label of a release for a batch of texts; the model carries the selector's LoRA and its head."""
+    """Scores every label of a release for a batch of texts; the model has the selector's LoRA and head."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class HeadScorer:
         return self._model.score(hidden[0, ends.to(device) - 1]).float().log_softmax(-1)
 
     def _apart(self, prompts: list[list[int]]) -> "Tensor | None":
-        """An additive mask `[1, 1, tokens, tokens]`: a token sees what is before it in its own text alone."""
+        """Return an additive mask `[1, 1, tokens, tokens]`: a token attends only to earlier tokens of its own text."""
         import torch
 
         if len(prompts) == 1:

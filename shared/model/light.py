@@ -1,4 +1,4 @@
-"""The light selector: a linear model on hashed n-grams of letters and words. No language model, no torch."""
+"""The light selector: a linear model on hashed n-grams of letters and words; it needs neither LLM nor torch."""
 
 import json
 import re
@@ -16,7 +16,7 @@ Scores = NDArray[np.float32]
 
 BUCKET_BITS = 14
 FEATURES = 2 << BUCKET_BITS
-"""Buckets for letters, and as many for words."""
+"""The buckets for letters, and the same number for words."""
 LONGEST_GRAM = 5
 _FORMAT = "signalbox-light-1"
 _WORDS = re.compile(r"\w+")
@@ -25,14 +25,14 @@ _STEP = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 class Counts(NamedTuple):
-    """Which features a text has, ascending, and how often."""
+    """The features of a text in ascending order, and their counts."""
 
     features: NDArray[np.int64]
     counts: NDArray[np.float32]
 
 
 def count_features(text: str) -> Counts:
-    """Hash the n-grams of a text: 2 to 5 letters of any script, words and pairs of words; case and spacing aside."""
+    """Hash the n-grams of a text: 2 to 5 letters of any script, words and pairs of words; ignores case and spacing."""
     words = _WORDS.findall(text.casefold())
     letters = np.frombuffer(f" {' '.join(text.casefold().split())} ".encode("utf-32-le"), dtype=np.uint32)
     features = np.concatenate([*_letter_buckets(letters), _word_buckets(words)])
@@ -60,7 +60,7 @@ def _buckets(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def weigh(counts: Counts, idf: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the weight of each feature of a text: damped counts by rarity; letters and words each of length 1."""
+    """Return the weight of each feature of a text: damped counts times `idf`; letters and words each have length 1."""
     weights: NDArray[np.float32] = (1 + np.log(counts.counts)) * idf[counts.features]
     parting = int(np.searchsorted(counts.features, 1 << BUCKET_BITS))
     letters, words = np.linalg.norm(weights[:parting]), np.linalg.norm(weights[parting:])
@@ -82,7 +82,7 @@ class LightSelector:
         self._bias = bias
 
     def in_order(self, labels: Sequence[str]) -> "LightSelector":
-        """The same selector with its labels in another order."""
+        """Return the same selector with its labels in another order."""
         order = [self.labels.index(label) for label in labels]
         return LightSelector(labels, self._idf, np.ascontiguousarray(self._weights[:, order]), self._bias[order])
 
@@ -99,12 +99,12 @@ class LightSelector:
         return logits
 
     def save(self, file: Path) -> Path:
-        """Write a safetensors file; half precision is enough for a weight."""
+        """Write a safetensors file, with weights in half precision, which is exact enough."""
         from safetensors.numpy import save_file
 
         weights = self._weights.astype(np.float16)
         tensors: dict[str, NDArray[Any]] = {"idf": self._idf, "weights": weights, "bias": self._bias}
-        # One entry alone: of several, safetensors writes them in any order, and the digest would differ.
+        # One metadata entry only: safetensors writes several in any order, and the digest would differ.
         save_file(tensors, file, metadata={_FORMAT: json.dumps(self.labels)})
         return file
 

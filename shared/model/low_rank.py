@@ -1,4 +1,4 @@
-"""A selector's LoRA as its PEFT folder holds it, merged into one weight at a time."""
+"""A selector's LoRA, read from its PEFT folder and merged into one weight at a time."""
 
 import json
 import math
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 _PREFIX = "base_model.model."
 _A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 _PATTERNS = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias")
-"""Settings of PEFT that give modules other shapes or scalings; the trainer sets none of them."""
+"""PEFT settings that change the shapes or scalings of modules; the trainer sets none of them."""
 
 
 class LowRank(NamedTuple):
-    """What one weight becomes: `W + scaling * B A`, its rows then of DoRA's magnitude where there is one."""
+    """The LoRA of one weight: `W + scaling * B A`, with its rows rescaled to DoRA's magnitude where there is one."""
 
     a: "Tensor"  # [rank, in]
     b: "Tensor"  # [out, rank]
@@ -28,7 +28,7 @@ class LowRank(NamedTuple):
     scaling: float
 
     def merged(self, weight: "Tensor") -> "Tensor":
-        """Return the weight with the LoRA in it, `[out, in]` float32; raises `Invalid` for one of another shape."""
+        """Return the merged weight, `[out, in]` float32; raises `Invalid` for a weight of another shape."""
         if weight.shape != (self.b.shape[0], self.a.shape[1]):
             raise _does_not_fit(f"a weight is {tuple(weight.shape)}")
         merged = weight.float() + (self.b.float() @ self.a.float()) * self.scaling
@@ -40,14 +40,14 @@ class LowRank(NamedTuple):
 
 
 class SelectorLora(NamedTuple):
-    """A selector's LoRA by the name of the weight that it changes, and its head `[labels, hidden]` if it has one."""
+    """A selector's LoRA by the names of the weights that it changes, and its head `[labels, hidden]` if it has one."""
 
     weights: Mapping[str, LowRank]
     head: "Tensor | None"
 
 
 def read_lora(folder: Path, weight_names: Collection[str]) -> SelectorLora | None:
-    """Read a PEFT folder; None where it is more than plain LoRA, or changes what is not among `weight_names`."""
+    """Read a PEFT folder; returns None where it is not plain LoRA, or changes a weight not in `weight_names`."""
     from safetensors.torch import load_file
 
     config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text())

@@ -1,4 +1,4 @@
-"""Memory that is not in use any more goes back to the machine."""
+"""Returns unused memory to the operating system."""
 
 import ctypes
 import gc
@@ -6,10 +6,10 @@ import sys
 
 
 def return_free_memory() -> None:
-    """Return what is free inside this process to the system; does nothing where the C library cannot.
+    """Return this process's free memory to the operating system, where the C library supports it.
 
-    glibc keeps freed blocks below one that is still in use: a trainer stayed at 7 GiB after a job that had needed as
-    much, and the next process on the machine got none.
+    glibc keeps freed blocks that lie below a used one: a trainer stayed at 7 GiB after a job that had needed that much,
+    and the next process on the machine got none.
     """
     gc.collect()
     torch = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""LoRA weights on the base model: beside it, or folded into it so that a token costs no more."""
+"""Applies LoRA weights to the base model: as an adapter, or merged, so that a token costs no extra time."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BaseWeights:
-    """A base model's tensors, read one at a time; selectors that are loaded one after the other share what they can."""
+    """A base model's tensors, read one at a time; selectors loaded one after the other share unchanged tensors."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -27,7 +27,7 @@ class BaseWeights:
         self._kept: dict[str, Tensor] = {}
 
     def merged(self, names: Iterable[str], lora: SelectorLora, dtype: "torch.dtype") -> "dict[str, Tensor]":
-        """Return tensors in `dtype`: those that the LoRA changes are merged in float32, the others are shared."""
+        """Return tensors in `dtype`; those that the LoRA changes are merged in float32, the others are shared."""
         found = {name: self._merged(name, lora, dtype) for name in names}
         self._kept = {name: tensor for name, tensor in found.items() if name not in lora.weights}
         return found
@@ -41,7 +41,7 @@ class BaseWeights:
     def _read(self, name: str) -> "Tensor":
         from safetensors import safe_open
 
-        # Opened anew for each: pages of a mapped file count as memory until all tensors out of it are gone.
+        # Open the file for each tensor: its mapped pages count as memory until all tensors read from it are freed.
         with safe_open(self.files[name], framework="pt") as tensors:
             tensor: Tensor = tensors.get_tensor(name)
         return tensor
@@ -50,10 +50,10 @@ class BaseWeights:
 def merged_selector(
     model_folder: Path, adapter_folder: Path, dtype: str, device: str | None = None, base: BaseWeights | None = None
 ) -> "PreTrainedModel":
-    """Load the base model and merge the PEFT folder into its weights, in float32, then turn to `dtype`; eval mode.
+    """Load the base model, merge the PEFT folder into its weights in float32, and convert to `dtype`; in eval mode.
 
-    A folder that carries a head gives a sequence classifier, any other one a causal language model. With `base`, models
-    on the CPU hold those weights once that none of their LoRAs changes.
+    A folder with a head gives a sequence classifier, any other folder a causal language model. Models on the CPU that
+    are loaded with the same `base` share the weights that none of their LoRAs changes.
 
     Raises `Invalid` where the adapter does not load or does not fit the base model.
     """
@@ -71,7 +71,7 @@ def merged_selector(
 def _assembled(
     base: BaseWeights, adapter_folder: Path, lora: SelectorLora, dtype: "torch.dtype"
 ) -> "PreTrainedModel | None":
-    """The model out of single tensors, never two copies of them; None where its files name them in another way."""
+    """Build the model from single tensors, without a second copy; None where its files use other tensor names."""
     if has_head(adapter_folder):
         model = empty_classifier(base.folder, head_rows(adapter_folder))
     else:
@@ -86,7 +86,7 @@ def _assembled(
 
 
 def _merged_by_peft(model_folder: Path, adapter_folder: Path) -> "PreTrainedModel":
-    """The model as PEFT merges it, whatever the adapter is; it takes the memory of two or three copies."""
+    """Let PEFT merge any kind of adapter; this takes the memory of two or three copies of the model."""
     if has_head(adapter_folder):
         model = load_classifier(model_folder, head_rows(adapter_folder))
     else:
@@ -96,7 +96,7 @@ def _merged_by_peft(model_folder: Path, adapter_folder: Path) -> "PreTrainedMode
 
 
 def with_adapter(model: "PreTrainedModel | PeftModel", adapter_folder: Path, name: str = "default") -> "PeftModel":
-    """Wrap the model with an adapter, in eval mode; one that is wrapped already gets it under another name beside.
+    """Add an adapter to the model, in eval mode; a wrapped model gets it as a further adapter called `name`.
 
     Raises `Invalid` where the adapter does not fit the model.
     """

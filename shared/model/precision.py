@@ -1,4 +1,4 @@
-"""Float32 arithmetic on weights that are kept in fewer bits."""
+"""Float32 arithmetic on weights that are stored in fewer bits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def float32_weights(model: "Module") -> Iterator[None]:
-    """Within the block each module computes with its weights in float32, which it has only while it computes.
+    """Within the block, each module converts its weights to float32 for the duration of its own forward pass.
 
-    The weights themselves stay as they are, so that this takes the memory of the largest of them and not of another
-    model. The caller's masks must be float32; the model must not run in another thread meanwhile.
+    The stored weights stay unchanged, so this takes extra memory for the largest weight only, not for a second model.
+    The caller's masks must be float32; the model must not run in another thread meanwhile.
     """
     import torch
 
@@ -31,7 +31,7 @@ def float32_weights(model: "Module") -> Iterator[None]:
 
     handles = []
     for module in model.modules():
-        if isinstance(module, torch.nn.Embedding):  # a look-up: only what is found needs the other type
+        if isinstance(module, torch.nn.Embedding):  # a look-up: only its output needs to be float32
             handles.append(module.register_forward_hook(lambda _module, _inputs, found: found.float()))
         elif any(True for _ in module.parameters(recurse=False)):
             handles += [module.register_forward_pre_hook(widen), module.register_forward_hook(restore)]

@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 Scores = NDArray[np.float32]
 
 NEAR_TIE = 0.5
-"""Nats between the two best labels; bfloat16 was seen to turn around margins under 0.2."""
+"""Margin between the two best labels, in nats; bfloat16 was seen to reverse margins under 0.2."""
 
 MAX_LOGITS = 1 << 28
-"""Logits held at once, 1 GiB in float32: a batch over very many labels is scored in parts."""
+"""Most logits in memory at once, 1 GiB in float32: a batch over very many labels is scored in parts."""
 
 
 class Branch(NamedTuple):
-    """A place where answers part: the node that predicts (-1 for the end of the prompt), and what may follow."""
+    """A node with several children: its number (-1 for the end of the prompt), and the tokens that may follow."""
 
     node: int
     tokens: list[int]
 
 
 class Trie(NamedTuple):
-    """The answers as a tree, as far as it must be read: what labels share once, and nothing after the last choice."""
+    """The labels' answers as a prefix tree, without the tokens after each label's last branch."""
 
-    tokens: list[int]  # [nodes], in an order where parents come first
+    tokens: list[int]  # [nodes], parents before children
     parents: list[int]  # [nodes], -1 for children of the prompt
     branches: list[Branch]
-    paths: list[list[int]]  # per label, its choices among those of all branches, one branch after the other
+    paths: list[list[int]]  # per label, the indices of its choices in the concatenated choices of all branches
 
 
 def build_trie(answers: Sequence[Sequence[int]], end: int) -> Trie:
-    """Merge token sequences, each closed by the `end` token; where only one token can follow there is no choice."""
+    """Merge token sequences, each closed by the `end` token, into a trie; a node with one child is no branch."""
     closed = [(*answer, end) for answer in answers]
     following: dict[tuple[int, ...], list[int]] = {}
     for answer in closed:
@@ -73,7 +73,7 @@ def build_trie(answers: Sequence[Sequence[int]], end: int) -> Trie:
 
 
 class Scorer(Protocol):
-    """What scores every label of a release."""
+    """An object that scores every label of a release."""
 
     labels: list[Label]
 
@@ -83,10 +83,10 @@ class Scorer(Protocol):
 
 
 class LabelScorer:
-    """Scores every label of a release for a batch of texts; the model carries the selector already.
+    """Scores every label of a release for a batch of texts; the selector is merged into the model already.
 
-    The probability of a label is that of decoding it under the constraint that only labels can be said: at each branch
-    of their tree the model's logits are normalised over what may follow. The start that all prompts share is read once.
+    The probability of a label is that of generating it under constrained decoding: at each branch of the trie, the
+    model's logits are normalised over the tokens that may follow. The common prefix of all prompts is computed once.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class LabelScorer:
         import torch
 
         ids, mask, positions = self._inputs([prompt[len(self._start) :] for prompt in prompts])
-        last = ids.shape[1] - len(self._trie.tokens) - 1  # where each prompt ends, and what comes after it is the tree
+        last = ids.shape[1] - len(self._trie.tokens) - 1  # each prompt ends here; the trie's tokens follow
         outputs = self._model(
             input_ids=ids,
             attention_mask=mask,
@@ -150,7 +150,7 @@ class LabelScorer:
         return self._label_scores(outputs.logits)
 
     def _started(self, rows: int) -> "DynamicCache":
-        """The keys and values of the common start, for a batch of `rows`."""
+        """Return the keys and values of the common prefix, for a batch of `rows`."""
         import torch
         from transformers import DynamicCache
 
@@ -166,7 +166,7 @@ class LabelScorer:
     def _inputs(self, prompts: list[list[int]]) -> tuple["Tensor", "Tensor", "Tensor"]:
         """Return ids and positions `[batch, width + nodes]`, and an additive mask `[batch, 1, width + nodes, all]`.
 
-        `prompts` come without their common start; `all` is the start, then the columns of the ids.
+        `prompts` lack their common prefix; `all` counts the prefix, then the columns of the ids.
         """
         import torch
 
@@ -190,7 +190,7 @@ class LabelScorer:
     def _additive(self, allowed: "Tensor") -> "Tensor":
         import torch
 
-        blocked = torch.finfo(self._dtype).min  # finite: a padding row that sees nothing must not become NaN
+        blocked = torch.finfo(self._dtype).min  # finite: a padding row that attends to nothing must not become NaN
         mask = torch.zeros(allowed.shape, dtype=self._dtype).masked_fill_(~allowed, blocked)
         return mask.unsqueeze(1).to(self._model.device)
 
@@ -204,7 +204,7 @@ class LabelScorer:
 
 
 class CheckedScorer:
-    """Scores in bfloat16, and with float32 arithmetic again where the two best labels are too near to tell apart."""
+    """Scores in bfloat16, and again in float32 arithmetic where the two best labels are nearly tied."""
 
     def __init__(self, quick: Scorer, exact: Scorer) -> None:
         self.labels = exact.labels
@@ -212,13 +212,13 @@ class CheckedScorer:
         self._exact = exact
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """Return what the two scorers do."""
+        """Return `[batch, labels]` float32, as the two scorers do."""
         scores = self._quick.score(texts)
         if len(self.labels) > 1 and texts:
             second, best = np.sort(scores, axis=1)[:, -2:].T
-            unsure = np.flatnonzero(best - second < NEAR_TIE).tolist()
-            if unsure:
-                scores[unsure] = self._exact.score([texts[row] for row in unsure])
+            near_ties = np.flatnonzero(best - second < NEAR_TIE).tolist()
+            if near_ties:
+                scores[near_ties] = self._exact.score([texts[row] for row in near_ties])
         return scores
 
 
@@ -232,10 +232,10 @@ def load_scorer(
     dtype: str,
     base: BaseWeights | None = None,
 ) -> Scorer:
-    """Load a selector for scoring: merged, in `dtype`; for float32 in bfloat16 where the processor multiplies it.
+    """Load a merged selector for scoring in `dtype`; float32 becomes bfloat16 where the hardware multiplies it.
 
-    Near ties are then scored in float32 arithmetic with the same weights, which are kept once. Selectors loaded with
-    the same `base` share what their LoRAs leave alone.
+    In that case near ties are scored again in float32 arithmetic, with the same weights. Selectors loaded with the same
+    `base` share the weights that their LoRAs do not change.
 
     Raises `Invalid` as `merged_selector` and the scorers do.
     """
@@ -248,7 +248,7 @@ def load_scorer(
 
 
 def _geometry(trie: Trie) -> tuple["Tensor", "Tensor"]:
-    """Return depths `[nodes]` and who sees whom `[nodes, nodes]`: itself and its ancestors."""
+    """Return depths `[nodes]`, and the mask `[nodes, nodes]` of a node's attention: itself and its ancestors."""
     import torch
 
     depths = torch.zeros(len(trie.tokens), dtype=torch.long)

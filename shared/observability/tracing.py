@@ -1,9 +1,9 @@
-"""Traces by OpenTelemetry; off unless its own environment variables ask for them, and not even imported then.
+"""Traces by OpenTelemetry; without its environment variables they are off, and the library is not imported.
 
-One trace a job. The request that makes it is the root, or a child of what its `traceparent` names; the job carries the
-context along in the ledger. Each delivery to a worker is a span `receive <queue>` as long as the job waited, and below
-it `process <queue>` with what the work notes. An attempt after the first in its queue links to the first delivery,
-whose process may have died before it could tell of anything else.
+Each job has one trace. Its root is the request that creates the job, or the parent that the request's `traceparent`
+names; the ledger stores the trace context with the job. Each delivery to a worker is a span `receive <queue>`, which
+lasts as long as the job waited, with a child `process <queue>` for the work. A later attempt in the same queue links to
+the first delivery, whose process may have died before it could export its own spans.
 """
 
 import contextlib
@@ -40,13 +40,13 @@ _next_span_id: contextvars.ContextVar[int] = contextvars.ContextVar("next_span_i
 
 
 def configure_tracing(service: str) -> None:
-    """Trace this process where the environment asks for it; where it asks for what is not here, say so and go on."""
+    """Trace this process if the environment requests it; without the requested exporter, log that and continue."""
     names = _exporters_asked_for(os.environ)
     if not names:
         return
     try:
         exporters = [_exporter(name) for name in names]
-    except (ImportError, LookupError) as error:  # no reason to serve nobody
+    except (ImportError, LookupError) as error:  # a missing exporter must not stop the service
         log.error(
             "tracing_off", error=str(error), mend="in a clone, pip install '.[tracing]'; or OTEL_TRACES_EXPORTER=none"
         )
@@ -60,7 +60,7 @@ def configure_tracing(service: str) -> None:
 
 
 def _exporters_asked_for(environment: Mapping[str, str]) -> list[str]:
-    """Names of exporters as the OpenTelemetry specification writes them; none unless something asks for traces."""
+    """Return the names of the requested exporters, as in the OpenTelemetry specification; empty without a request."""
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return []
     default = "otlp" if any(environment.get(name) for name in _ENDPOINTS) else ""
@@ -79,7 +79,7 @@ def _exporter(name: str) -> "SpanExporter":
 
 
 def new_provider(service: str) -> "TracerProvider":
-    """A source of spans whose ids may be set; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` add to its name."""
+    """Return a tracer provider whose span ids can be set; `OTEL_*` variables may change its name and attributes."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -93,7 +93,7 @@ def new_provider(service: str) -> "TracerProvider":
 
 
 def trace_with(source: "TracerProvider | None") -> None:
-    """Trace this process from now on; None ends that."""
+    """Trace this process with this provider from now on; None ends the tracing."""
     global _provider, _tracer
     _provider, _tracer = source, source.get_tracer(_OURS) if source else None
 
@@ -104,13 +104,13 @@ def is_on() -> bool:
 
 
 def provider() -> "TracerProvider | None":
-    """What makes this process's spans, for libraries that make some of their own."""
+    """Return this process's tracer provider, for libraries that create spans themselves."""
     return _provider
 
 
 @contextlib.contextmanager
 def span(name: str, **attributes: Attribute) -> Iterator[None]:
-    """A piece of the current span's work; nothing outside of one."""
+    """Record a child of the current span; does nothing without a current span."""
     if _tracer is None or not _is_recording():
         yield
         return
@@ -119,25 +119,25 @@ def span(name: str, **attributes: Attribute) -> Iterator[None]:
 
 
 def note(**attributes: Attribute) -> None:
-    """Add to the current span."""
+    """Add attributes to the current span."""
     if _tracer is not None:
         _current().set_attributes(_named(attributes))
 
 
 def event(name: str, *, seconds_ago: float = 0.0, **attributes: Attribute) -> None:
-    """Add a moment to the current span."""
+    """Add an event to the current span."""
     if _tracer is not None:
         _current().add_event(name, _named(attributes), time.time_ns() - round(seconds_ago * 1e9))
 
 
 def carrier() -> dict[str, str]:
-    """What a job carries to go on in the current trace; empty where nothing is traced."""
+    """Return the context by which a job continues the current trace; empty without tracing."""
     found: dict[str, str] = {}
     if _tracer is not None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         TraceContextTextMapPropagator().inject(found)
-    # Callers write it, and every job keeps it: more than this W3C lets nobody rely on.
+    # Callers write it and every job stores it: W3C guarantees no more than this length.
     if len(found.get("tracestate", "")) > MAX_TRACESTATE:
         del found["tracestate"]
     return found
@@ -145,7 +145,7 @@ def carrier() -> dict[str, str]:
 
 @contextlib.contextmanager
 def attempt(job: Job) -> Iterator[None]:
-    """The spans of one delivery of a job and of its work; a job that carries no trace has none."""
+    """Record the spans of one delivery of a job and of its work; does nothing for a job without a trace."""
     if _tracer is None or not job.trace:
         yield
         return
@@ -166,7 +166,7 @@ def attempt(job: Job) -> Iterator[None]:
 
 
 class _Delivery(NamedTuple):
-    """One attempt's message; its span id follows from it, so that a later attempt can name the span."""
+    """One attempt's message; its span id is derived from it, so that a later attempt can link to the span."""
 
     job_id: str
     attempt: int
@@ -177,14 +177,14 @@ class _Delivery(NamedTuple):
         return int.from_bytes(digest[:8]) or 1  # 0 is no id
 
     def context(self, like: "SpanContext") -> "SpanContext":
-        """The span's context, in the trace of another one."""
+        """Return the span's context, in the trace of `like`."""
         from opentelemetry.trace import SpanContext
 
         return SpanContext(like.trace_id, self.span_id, is_remote=True, trace_flags=like.trace_flags)
 
 
 def _receive(tracer: "Tracer", job: Job) -> "Span":
-    """The time that the job waited in its queue, by the ledger's clock."""
+    """Record the time that the job waited in its queue, by the ledger's clock."""
     from opentelemetry.trace import SpanKind
 
     taken_ms = job.timestamps[job.state]

@@ -1,4 +1,4 @@
-"""Sending jobs to their queues."""
+"""The sender of jobs to their queues."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from shared.queue.envelopes import Envelopes
 
 
 class Bus:
-    """Sends jobs to their queues."""
+    """Sends jobs to their queues over the broker."""
 
     def __init__(self, app: Celery) -> None:
         options = app.conf.broker_transport_options
@@ -23,16 +23,16 @@ class Bus:
             socket_keepalive=True,
             socket_timeout=options["socket_timeout"],
             socket_connect_timeout=options["socket_connect_timeout"],
-            # Once: a pooled connection may be from before a restart; a message that comes twice is harmless.
+            # One retry: a pooled connection may be from before a restart; a message that arrives twice is harmless.
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._envelopes = Envelopes()
-        self._together: Coalescer[tuple[str, str], None] = Coalescer(self._push)
+        self._coalesced: Coalescer[tuple[str, str], None] = Coalescer(self._push)
 
     def send(self, sent: Sent) -> None:
-        """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends it later)."""
+        """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends the job later)."""
         try:
-            self._together((sent.queue, self._envelopes.of(sent)))
+            self._coalesced((sent.queue, self._envelopes.of(sent)))
         except redis.RedisError as error:
             raise Unavailable("broker_unavailable", "the broker (Redis) does not answer; try again shortly") from error
 

@@ -1,20 +1,20 @@
-"""The Celery profile: a message is only the way to a worker; the ledger holds the truth, the lease is the clock."""
+"""The Celery configuration: a message only points a worker to a job; ledger and lease decide what runs."""
 
 import kombu.transport.redis
 from celery import Celery
 
 from shared.settings import Settings
 
-# A cut connection would otherwise put all that is in flight back on the queue while it runs, and write it to files.
+# Otherwise a lost connection would return all running messages to the queue, and write them to files.
 kombu.transport.redis.Channel.do_restore = False
 
 
 def make_celery(settings: Settings, name: str) -> Celery:
-    """A Celery application with the profile that the measurements of docs/decisions/0002 asked for."""
+    """Return a Celery application; docs/decisions/0002 has the measurements behind its configuration."""
     app = Celery(name, broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         broker_transport_options={
-            # No second copy of unacknowledged messages: the ledger's lease decides what runs again, and when.
+            # Redeliver no unacknowledged messages: the ledger's lease decides what runs again, and when.
             "ack_emulation": False,
             "socket_keepalive": True,
             "health_check_interval": 10,

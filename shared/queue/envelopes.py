@@ -1,4 +1,4 @@
-"""Wire messages of the queues, written as Celery writes them."""
+"""Builds the queues' wire messages in Celery's format."""
 
 import base64
 import json
@@ -16,10 +16,10 @@ SENT_HEADER = "sent_ms"
 
 
 class Envelopes:
-    """Wire messages as the installed Celery writes them, made from one pattern for each queue and stage.
+    """Builds wire messages in the format of the installed Celery, from one pattern for each queue and stage.
 
-    `Celery.send_task` costs 0.6 ms of CPU a message, more than accepting the job does; filling in a pattern costs a
-    twentieth. The pattern is what `send_task` itself hands to an in-memory broker, so no format is written down here.
+    `Celery.send_task` costs 0.6 ms of CPU a message, more than accepting the job; filling in a pattern costs a
+    twentieth. `send_task` itself produces the pattern, by an in-memory broker, so no format is written down here.
     """
 
     _JOB, _SENT, _TAG, _BODY = "@job_id@", "@sent_ms@", "@delivery_tag@", "@body@"
@@ -31,12 +31,12 @@ class Envelopes:
         self._lock = threading.Lock()
 
     def of(self, sent: Sent) -> str:
-        """The message that tells a worker of this job."""
-        way = sent.queue, sent.stage
-        pattern = self._patterns.get(way)
+        """Return the message that sends this job to a worker."""
+        key = sent.queue, sent.stage
+        pattern = self._patterns.get(key)
         if pattern is None:
             with self._lock:
-                pattern = self._patterns[way] = self._pattern(*way)
+                pattern = self._patterns[key] = self._pattern(*key)
         envelope, body = pattern
         encoded = base64.b64encode(body.replace(self._JOB, sent.job_id).encode()).decode()
         return (
@@ -47,7 +47,7 @@ class Envelopes:
         )
 
     def _pattern(self, queue: str, stage: Stage) -> tuple[str, str]:
-        """Envelope and body, with marks where a job's own values belong."""
+        """Return envelope and body, with placeholders for a job's own values."""
         with self._celery.connection_for_write() as connection:
             self._celery.send_task(
                 task_of(stage),
@@ -57,7 +57,7 @@ class Envelopes:
                 headers={SENT_HEADER: self._SENT},
                 connection=connection,
             )
-            message = connection.default_channel._get(queue)  # kombu has no public way to look at it
+            message = connection.default_channel._get(queue)  # kombu has no public method to read it
         body = base64.b64decode(message["body"]).decode()
         message["body"] = self._BODY
         message["properties"]["delivery_tag"] = self._TAG

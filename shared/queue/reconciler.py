@@ -1,7 +1,7 @@
-"""Finds what has no live lease and no message on its way, and sends it again; one process at a time does it.
+"""Finds jobs with neither a live lease nor a message in a queue, and sends them again, in one process at a time.
 
-Lost, or only waiting? The ledger notes when each waiting job was last sent. The oldest message of the queue tells the
-rest: what was sent before it and still waits, seen so twice, has no message any more. A backlog is never doubled.
+How it tells a lost message from a backlog: the ledger notes when each waiting job was last sent. A job that was sent
+before the queue's oldest message and still waits, in two consecutive rounds, has lost its message.
 """
 
 import json
@@ -22,11 +22,11 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 _PART = 1000
-"""Jobs that one call marks: the ledger stands still for 20 ms, and a crash leaves no more to be found anew."""
+"""Number of jobs that one call marks: it blocks the ledger for 20 ms, and a crash loses no more messages than this."""
 
 
 class Reconciler:
-    """A thread in every Celery service; a lock in the ledger lets one of them work."""
+    """A thread in every Celery service; a lock in the ledger lets one process work at a time."""
 
     def __init__(self, ledger: Ledger, bus: Bus, settings: Settings, owner: str) -> None:
         self._ledger = ledger
@@ -40,30 +40,30 @@ class Reconciler:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Begin; ends with the process or with `stop`."""
+        """Start the thread; it ends with the process or with `stop`."""
         threading.Thread(target=self._run, name="reconciler", daemon=True).start()
 
     def stop(self) -> None:
-        """End after the current round."""
+        """End the thread after its current round."""
         self._stop.set()
 
     def _run(self) -> None:
         pause_seconds = self._every_seconds
         while not self._stop.wait(pause_seconds):
-            pause_seconds = self._turn()
+            pause_seconds = self._work_if_leading()
 
-    def _turn(self) -> float:
-        """Work where this process leads; answers how many seconds to wait."""
+    def _work_if_leading(self) -> float:
+        """Run a round if this process holds the lock; returns the seconds to wait."""
         try:
             if self._leads():
                 self.round()
         except (Unavailable, redis.RedisError) as error:
             log.warning("reconcile_failed", error=str(error))
-        except Exception:  # what is lost stays lost without this thread
+        except Exception:  # without this thread, lost jobs stay lost
             log.exception("reconcile_crashed")
         else:
             return self._every_seconds
-        # Leases ran on while the ledger was away: their owners' heartbeats come first.
+        # Leases ran out while the ledger was away: give their owners' heartbeats time to renew them.
         return max(self._lease_seconds, self._every_seconds)
 
     def _leads(self) -> bool:
@@ -77,12 +77,12 @@ class Reconciler:
         return True
 
     def round(self) -> int:
-        """Look at every queue once; answers how many jobs were sent again."""
+        """Check every queue once; returns the number of jobs sent again."""
         queues = [gauge.queue for gauge in self._ledger.do(calls.gauges()).queues]
         count = 0
         for queue in queues:
             while expired := self._ledger.do(calls.expire(queue)):
-                count += self._again(expired, "lease")
+                count += self._send_again(expired, "lease")
             count += self._lost(queue)
         return count
 
@@ -94,13 +94,13 @@ class Reconciler:
         return sum(self._send_lost(queue, part) for part in _parts(sorted(lost)))
 
     def _send_lost(self, queue: str, job_ids: list[str]) -> int:
-        return self._again(self._ledger.do(calls.mark_sent(queue, job_ids)), "message")
+        return self._send_again(self._ledger.do(calls.mark_sent(queue, job_ids)), "message")
 
     def _oldest_ms(self, queue: str) -> str:
-        """When the oldest message of a queue was sent; empty where the queue holds none.
+        """Return when the oldest message of a queue was sent; empty where the queue has no messages.
 
-        "0" where the message is not ours: before that nothing was sent, so nothing counts as lost until a worker has
-        thrown it away.
+        Returns "0" for a foreign message: no job was sent before that time, so none counts as lost until a worker has
+        discarded the message.
         """
         raw = self._broker.lindex(queue, -1)
         if raw is None:
@@ -111,7 +111,7 @@ class Reconciler:
             return "0"
         return f"{sent_ms:.3f}" if 0 < sent_ms < math.inf else "0"
 
-    def _again(self, batch: list[Sent], lost: str) -> int:
+    def _send_again(self, batch: list[Sent], lost: str) -> int:
         for sent in batch:
             log.info("sent_again", job_id=sent.job_id, queue=sent.queue, lost=lost)
             self._bus.send(sent)

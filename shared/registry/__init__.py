@@ -1,4 +1,4 @@
-"""Weights, adapters, data sets, releases and base models: immutable manifests, and pointers that move in one step."""
+"""The registry of weights, adapters, data sets, releases and base models: immutable manifests and atomic pointers."""
 
 from shared.registry.registry import Registry
 from shared.registry.restore import Restored, restore

@@ -1,4 +1,4 @@
-"""Adapters: versions of a label, each of which names its weights by their digest."""
+"""Adapters: the versions of each label; a version names its weights by digest."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class Adapters:
         self._weights = weights
 
     def add(self, folder: Path, manifest: AdapterManifest) -> AdapterManifest:
-        """Store weights and give them the label's next version; the same weights again answer the version they have."""
+        """Store weights as the label's next version; returns the existing version where the label has these weights."""
         digest = self._weights.put(folder)
         for known in self._records.matching(manifest.tenant_id, "digest", digest):
             if _use(known) == _use(manifest):
@@ -31,16 +31,16 @@ class Adapters:
         return manifest
 
     def list_all(self, tenant_id: str, label: str = "") -> list[AdapterManifest]:
-        """All versions, of one label or of all, ordered by label and version."""
+        """List the versions of one label or of all labels, ordered by label and version."""
         records = self._records
         found = records.matching(tenant_id, "label", label) if label else records.list_all(tenant_id)
         return sorted(found, key=lambda manifest: (manifest.label, manifest.version))
 
     def get(self, tenant_id: str, ref: str) -> AdapterManifest:
-        """One adapter by `label@n`, by label (the newest version) or by digest; raises `NotFound`."""
+        """Return one adapter by `label@n`, by label (the newest version) or by digest; raises `NotFound`."""
         if "@" in ref:
             found = self._records.get(tenant_id, ref)
-        else:  # a label has a dot, a digest has none
+        else:  # a label has a dot, a digest does not
             found = self._records.newest(tenant_id, "label" if "." in ref else "digest", ref)
         if found is None:
             raise NotFound("adapter_not_found", f"no adapter {ref!r}; `signalbox adapters list` shows what there is")
@@ -48,7 +48,7 @@ class Adapters:
 
 
 def _use(manifest: AdapterManifest) -> tuple[str, str, str]:
-    """What makes the same weights another version."""
+    """Return the properties in which two versions with the same weights differ."""
     return manifest.label, manifest.template, manifest.instruction
 
 

@@ -1,4 +1,4 @@
-"""Base models: manifests by pin and digest, and the one that is served."""
+"""Base models: manifests by pin and digest, and the id of the served one."""
 
 import threading
 
@@ -15,23 +15,23 @@ _FOLDER = "base/"
 
 
 class BaseModels:
-    """The base models that were ever served here; manifests with the same pin and other contents are its versions."""
+    """All base models ever served here; manifests with the same pin and other contents are versions of one model."""
 
     def __init__(self, redis: Redis, store: ObjectStore) -> None:
         self._redis = redis
         self._store = store
 
     def publish(self, manifest: BaseModelManifest) -> None:
-        """Store a manifest where it is new, and say that this base model is served: uploads are checked against it."""
+        """Store a new manifest, and name this base model as the served one: uploads are checked against it."""
         stored = manifest.model_dump_json().encode()
-        # The pin's own key is what was stored before manifests had versions; shapes are the same in all of them.
+        # Older versions read the key without a digest; all manifests of a pin have the same shapes.
         for key in (_version_key(manifest.id, manifest.digest), _pin_key(manifest.id)):
             if not self._store.exists(key):
                 self._store.put(key, stored)
         self._redis.set(LedgerKey.BASE_MODEL, manifest.id)
 
     def publish_with_retries(self, manifest: BaseModelManifest, retry_seconds: float) -> None:
-        """Publish; where store or ledger is away this goes on in the background until it is done."""
+        """Publish; where store or ledger is away, retry in the background until it succeeds."""
 
         def is_published() -> bool:
             try:
@@ -49,7 +49,7 @@ class BaseModels:
             threading.Thread(target=publish, name="publish-base-model", daemon=True).start()
 
     def get(self, model_id: str, digest: str = "") -> BaseModelManifest:
-        """The manifest of a pin, one version of it where a digest is named; raises `NotFound`, `Unavailable`."""
+        """Return the manifest of a pin, or its version with this digest; raises `NotFound`, `Unavailable`."""
         key = _version_key(model_id, digest) if digest else _pin_key(model_id)
         try:
             return BaseModelManifest.model_validate_json(self._store.get(key))
@@ -58,18 +58,18 @@ class BaseModels:
             raise NotFound("base_model_not_found", f"no worker or trainer has published base model {named}") from error
 
     def versions(self, model_id: str) -> list[BaseModelManifest]:
-        """All manifests of a pin, oldest first; empty for one that was published before manifests had versions."""
+        """Return all manifests of a pin, oldest first; empty for one published before manifests had versions."""
         found = [self._store.get(key) for key in self._store.keys(f"{_FOLDER}{model_id}/")]
         return sorted(map(BaseModelManifest.model_validate_json, found), key=lambda manifest: manifest.created_at)
 
     def ids(self) -> list[str]:
-        """The pins of all base models."""
+        """Return the pins of all base models."""
         names = (key.removeprefix(_FOLDER) for key in self._store.keys(_FOLDER))
         return sorted(name.removesuffix(".json") for name in names if "/" not in name)
 
 
 def warn_of_other_base(release: Release, served: BaseModelManifest) -> None:
-    """Log one warning where a release was made for another base model than this process serves."""
+    """Log one warning where a release was made for a different base model than this process serves."""
     if release.base_model == served.id and release.base_manifest in ("", served.digest):
         return
     log.warning(

@@ -1,4 +1,4 @@
-"""Data sets: rows under the digest of their content, and the names that mean them."""
+"""Data sets: rows stored by the digest of their content, and their names."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ FEEDBACK_DATASET = "feedback"
 
 
 class Datasets:
-    """The data sets of every tenant, and the rows that belong to its releases."""
+    """The data sets of every tenant, and the rows that belong to releases."""
 
     def __init__(self, redis: Redis, records: Records[DatasetManifest], store: ObjectStore) -> None:
         self._redis = redis
@@ -23,7 +23,7 @@ class Datasets:
         self._store = store
 
     def add(self, tenant_id: str, name: str, rows: list[Row]) -> DatasetManifest:
-        """Store rows under the id of their content, and let the name mean them from now on."""
+        """Store rows under the id of their content; from now on, the name refers to them."""
         data = dump_rows(rows)
         manifest = DatasetManifest(
             tenant_id=tenant_id,
@@ -37,18 +37,18 @@ class Datasets:
         known = self._records.newest(tenant_id, "name", name)
         if known and known.id == manifest.id:
             return known
-        entry = f"{manifest.id}:{name}:{manifest.created_at}"  # of its own: manifests are never overwritten
+        entry = f"{manifest.id}:{name}:{manifest.created_at}"  # a separate entry: manifests are never overwritten
         self._records.add(tenant_id, entry, manifest)
         return manifest
 
     def list_all(self, tenant_id: str) -> list[DatasetManifest]:
-        """All data sets, oldest first."""
+        """List all data sets, oldest first."""
         return sorted(self._records.list_all(tenant_id), key=lambda manifest: manifest.created_at)
 
     def get(self, tenant_id: str, ref: str) -> DatasetManifest:
-        """One data set by id, or the newest of a name; raises `NotFound`.
+        """Return one data set by id, or the newest of a name; raises `NotFound`.
 
-        `feedback` is made of what users answered to the results of their jobs.
+        The data set `feedback` is made of the feedback on jobs.
         """
         if ref == FEEDBACK_DATASET:
             return self._feedback(tenant_id)
@@ -58,24 +58,24 @@ class Datasets:
         return found
 
     def rows(self, tenant_id: str, ref: str) -> list[Row]:
-        """The rows of a data set; raises `NotFound`, `Unavailable`."""
+        """Return the rows of a data set; raises `NotFound`, `Unavailable`."""
         return parse_rows(self._store.get(_rows_key(self.get(tenant_id, ref))))
 
     def put_rows(self, tenant_id: str, rows: list[Row]) -> str:
-        """Store rows that belong to a release (a representation or validation set); answers their key."""
+        """Store rows that belong to a release (a representation or validation set); returns their key."""
         data = dump_rows(rows)
         key = f"tenants/{tenant_id}/sets/{dataset_id(data)}.jsonl"
         self._store.put(key, data)
         return key
 
     def get_rows(self, key: str) -> list[Row]:
-        """Read what `put_rows` stored."""
+        """Return rows that `put_rows` stored."""
         return parse_rows(self._store.get(key))
 
     def _feedback(self, tenant_id: str) -> DatasetManifest:
         feedback = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
         rows = [Row.model_validate_json(feedback[job_id]) for job_id in sorted(feedback)]
-        rows = [row for row in rows if row.label or row.output]  # a bad rating alone says nothing to learn from
+        rows = [row for row in rows if row.label or row.output]  # only a rating is no example
         if not rows:
             raise NotFound("dataset_not_found", "no feedback has a label or an output; POST /v1/jobs/{id}/feedback")
         return self.add(tenant_id, FEEDBACK_DATASET, rows)

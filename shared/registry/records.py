@@ -1,4 +1,4 @@
-"""A tenant's manifests: whole in the object store, and as records with an index in Redis, which can be made anew."""
+"""A tenant's manifests: in the object store, and as records with an index in Redis, which can be rebuilt from there."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
 
 M = TypeVar("M", bound=BaseModel)
-_SEPARATOR = "\t"  # in no name, and before every sign that is in one
+_SEPARATOR = "\t"  # names do not contain it, and it sorts before all their characters
 _AFTER = "\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[M]):
-    """One kind of manifest, and the fields beside its record's name that it is looked up by."""
+    """One kind of manifest, and the fields by which its records are looked up, besides their name."""
 
     name: str
     model: type[M]
     fields: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
-    """Fields by which the newest of several manifests with the same value is known."""
+    """Fields that order several manifests with the same value, from old to new."""
 
     def entries(self, record: str, manifest: M) -> list[str]:
-        """The index entries of a record: field and value, age, and name, so that they sort in this order."""
+        """Return the index entries of a record: field with value, then age, then name; they sort in this order."""
         age = " ".join(_sortable(getattr(manifest, field)) for field in self.order)
         return [_SEPARATOR.join((f"{field}:{getattr(manifest, field)}", age, record)) for field in self.fields]
 
@@ -43,11 +43,11 @@ RELEASES = Kind("releases", Release)
 
 
 class Records(Generic[M]):
-    """The manifests of one kind: written once, never changed; one is found without reading the others.
+    """The manifests of one kind, each written once and never changed; finding one does not read the others.
 
-    A hash of the ledger holds them by name; a sorted set (`LedgerKey.INDEX`) holds an entry for each field that
-    they are looked up by. Where the two disagree in number (a ledger from before the index, an older
-    process that wrote without it), the index is made anew from the records.
+    A hash of the ledger holds them by name; a sorted set (`LedgerKey.INDEX`) holds an entry for each field by which
+    they are looked up. Where their numbers disagree (an old ledger, or an old process that wrote no entries), the
+    index is rebuilt from the records.
     """
 
     def __init__(self, redis: Redis, store: ObjectStore, kind: Kind[M]) -> None:
@@ -56,7 +56,7 @@ class Records(Generic[M]):
         self._kind = kind
 
     def add(self, tenant_id: str, name: str, manifest: M) -> None:
-        """Store a manifest: in the object store first, since the ledger is made anew from it."""
+        """Store a manifest, first in the object store, because the ledger is restored from it."""
         stored = manifest.model_dump_json()
         self._store.put(f"tenants/{tenant_id}/{self._kind.name}/{name}.json", stored.encode())
         with self._redis.pipeline(transaction=True) as pipe:
@@ -65,31 +65,31 @@ class Records(Generic[M]):
             pipe.execute()
 
     def restore(self, tenant_id: str, name: str, stored: bytes, manifest: M) -> bool:
-        """Bring back a record as the store has it (a later version may know more); answers whether it was missing."""
+        """Restore a record from stored bytes, which may be of a later version; returns whether it was missing."""
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hsetnx(self._records(tenant_id), name, stored)
             self._add_entries(pipe, tenant_id, self._kind.entries(name, manifest))
             return bool(pipe.execute()[0])
 
     def get(self, tenant_id: str, name: str) -> M | None:
-        """The manifest of this name."""
+        """Return the manifest of this name, or None."""
         raw = self._redis.hget(self._records(tenant_id), name)
         return None if raw is None else self._kind.model.model_validate_json(raw)
 
     def newest(self, tenant_id: str, field: str, value: str) -> M | None:
-        """The newest manifest whose `field` has this value."""
+        """Return the newest manifest whose `field` has this value, or None."""
         names = self._names(tenant_id, field, value, limit=1)
         found = self.get(tenant_id, names[0]) if names else None
         return found if found and getattr(found, field) == value else None
 
     def matching(self, tenant_id: str, field: str, value: str) -> list[M]:
-        """All manifests whose `field` has this value, oldest first."""
+        """Return all manifests whose `field` has this value, oldest first."""
         names = self._names(tenant_id, field, value)
         found = self._redis.hmget(self._records(tenant_id), names[::-1]) if names else []
         return [self._kind.model.model_validate_json(raw) for raw in found if raw is not None]
 
     def list_all(self, tenant_id: str) -> list[M]:
-        """All manifests, in no order."""
+        """Return all manifests, in no particular order."""
         return [self._kind.model.model_validate_json(raw) for raw in self._redis.hvals(self._records(tenant_id))]
 
     def _names(self, tenant_id: str, field: str, value: str, limit: int = -1) -> list[str]:
@@ -100,7 +100,7 @@ class Records(Generic[M]):
         return names
 
     def _look_up(self, tenant_id: str, term: str, limit: int) -> tuple[bool, list[str]]:
-        """Whether the index has all entries of all records, and the names of those with this term, newest first."""
+        """Return whether the index is complete, and the names of the records with this term, newest first."""
         index = self._index(tenant_id)
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hlen(self._records(tenant_id))
@@ -110,7 +110,7 @@ class Records(Generic[M]):
         return entries == records * len(self._kind.fields), [entry.rpartition(_SEPARATOR)[2] for entry in found]
 
     def _rebuild(self, tenant_id: str) -> None:
-        """Make the index anew; what is added meanwhile is missed, and noticed by the next look-up."""
+        """Rebuild the index; it may miss a record that is added meanwhile, which the next look-up notices."""
         stored = self._redis.hgetall(self._records(tenant_id))
         known = {str(name): self._kind.model.model_validate_json(raw) for name, raw in stored.items()}
         with self._redis.pipeline(transaction=True) as pipe:
@@ -119,7 +119,7 @@ class Records(Generic[M]):
             pipe.execute()
 
     def _add_entries(self, pipe: Pipeline, tenant_id: str, entries: Iterable[str]) -> None:
-        scores = dict.fromkeys(entries, 0)  # all alike, so that they sort by their text
+        scores = dict.fromkeys(entries, 0)  # equal scores, so that entries sort by their text
         if scores:
             pipe.zadd(self._index(tenant_id), scores)
 

@@ -1,4 +1,4 @@
-"""What is kept beside jobs: contents in the object store, an index and the release pointers in Redis."""
+"""Everything stored besides jobs: contents in the object store, an index and the release pointers in Redis."""
 
 from pathlib import Path
 
@@ -27,5 +27,5 @@ class Registry:
         self.base_models = BaseModels(redis, store)
 
     def with_store(self, store: ObjectStore) -> "Registry":
-        """The same registry over the same objects, reached another way (with retries, say)."""
+        """Return the same registry with another client of the same store (for example, one that retries)."""
         return Registry(self._ledger, store, self._cache_dir)

@@ -1,4 +1,4 @@
-"""Releases: immutable candidates, and for every tenant one pointer to the current one, moved by compare-and-set."""
+"""Releases: immutable candidates, and one pointer per tenant to the current release, moved by compare-and-set."""
 
 import json
 import time
@@ -26,54 +26,54 @@ class Releases:
         self._weights = weights
 
     def add(self, release: Release) -> str:
-        """Store a candidate; raises `Conflict` where it names an adapter or a selector that the store does not hold.
+        """Store a candidate; raises `Conflict` where it names an adapter or a selector that the store lacks.
 
-        A label that names no adapter is no obstacle here, only to the promotion.
+        A label without an adapter is allowed here, but such a release cannot be promoted.
         """
         self._check_whole(release)
         self._records.add(release.tenant_id, release.id, release)
         return release.id
 
     def get(self, tenant_id: str, release_id: str) -> Release:
-        """One release; raises `NotFound`."""
+        """Return one release; raises `NotFound`."""
         found = self._records.get(tenant_id, release_id)
         if found is None:
             raise NotFound("release_not_found", f"no release {release_id!r}; `signalbox releases list` shows them")
         return found
 
     def list_all(self, tenant_id: str) -> list[Release]:
-        """All releases, oldest first."""
+        """List all releases, oldest first."""
         return sorted(self._records.list_all(tenant_id), key=lambda release: release.created_at)
 
     def tenants(self) -> set[str]:
-        """Tenants that have a current release, as far as they are noted: by a promotion, a restore, or a request."""
+        """Return the noted tenants with a current release; a promotion, a restore or a request notes a tenant."""
         return {str(tenant_id) for tenant_id in self._redis.smembers(LedgerKey.TENANTS)}
 
     def note_tenant(self, tenant_id: str) -> None:
-        """Let `tenants` name one whose release was promoted before tenants were noted."""
+        """Note a tenant whose release was promoted before tenants were noted."""
         self._redis.sadd(LedgerKey.TENANTS, tenant_id)
 
     def current_id(self, tenant_id: str) -> str:
-        """Id of the current release; empty where there is none."""
+        """Return the id of the current release; empty where there is none."""
         return self.current_ids([tenant_id])[tenant_id]
 
     def current_ids(self, tenant_ids: Collection[str]) -> dict[str, str]:
-        """The current release of each tenant, in one round trip; empty ids where there is none."""
+        """Return the id of each tenant's current release, in one round trip; empty where there is none."""
         with self._redis.pipeline(transaction=False) as pipe:
             for tenant_id in tenant_ids:
                 pipe.get(LedgerKey.RELEASE.of(tenant_id))
             return dict(zip(tenant_ids, (str(found or "") for found in pipe.execute()), strict=True))
 
     def promotions(self, tenant_id: str) -> list[dict[str, Any]]:
-        """Every move of the pointer, oldest first."""
+        """Return every move of the pointer, oldest first."""
         return [json.loads(raw) for raw in self._redis.lrange(LedgerKey.PROMOTIONS.of(tenant_id), 0, -1)]
 
     def promote(
         self, tenant_id: str, release_id: str, *, force: bool = False, by: str = "", attempt: Job | None = None
     ) -> Release:
-        """Make a candidate current in one step; raises `Conflict` where gate, parent, adapters or workers forbid it.
+        """Make a candidate current, atomically; raises `Conflict` where gate, parent, adapters or workers forbid it.
 
-        `attempt` is the job on whose behalf it happens: raises `StaleAttempt` where another attempt has it now.
+        `attempt` is the job that promotes: raises `StaleAttempt` where another attempt owns it now.
         """
         release = self.get(tenant_id, release_id)
         if not (release.verdict.passed or force):
@@ -82,7 +82,7 @@ class Releases:
         return release
 
     def rollback(self, tenant_id: str, *, to: str = "", by: str = "") -> Release:
-        """Go back to the current release's parent, or to one that was current before; the same step backwards."""
+        """Return to the current release's parent, or to a release that was current before, in one atomic step."""
         current = self.current_id(tenant_id)
         target = to or (self.get(tenant_id, current).parent if current else "")
         if not target:
@@ -94,7 +94,7 @@ class Releases:
         return release
 
     def was_current(self, release: Release) -> bool:
-        """Whether the pointer is at this release, or was once."""
+        """Whether this release is or was the current one."""
         return any(move["release"] == release.id for move in self.promotions(release.tenant_id))
 
     def _move(self, release: Release, *, expected: str, force: bool, by: str, attempt: Job | None = None) -> None:
@@ -111,7 +111,7 @@ class Releases:
                 attempt=attempt,
             )
         )
-        # The log in the store is what `releases restore` reads when Redis was lost.
+        # `releases restore` reads this log if Redis is lost.
         key = f"tenants/{release.tenant_id}/promotions/{time.time_ns()}-{release.id}.json"
         self._store.put(key, json.dumps({"release": release.id, "from": expected, "by": by}).encode())
 
@@ -130,7 +130,7 @@ class Releases:
 
 
 def check_servable(release: Release) -> None:
-    """Raise `Conflict` `adapter_missing` where a label has no adapter: such a candidate can only be measured."""
+    """Raise `Conflict` `adapter_missing` where a label has no adapter: such a candidate can be measured only."""
     lacking = sorted(label for label, entry in release.labels.items() if not entry.adapter)
     if lacking:
         raise Conflict(

@@ -1,4 +1,4 @@
-"""The index and the pointer made anew from the object store, for the day on which a ledger is lost for good."""
+"""Restores the registry's records and release pointers from the object store, after the loss of a ledger."""
 
 import json
 from typing import Any, NamedTuple
@@ -14,22 +14,23 @@ from shared.registry.store import ObjectStore
 
 
 class Restored(NamedTuple):
-    """What came back of one tenant; what the ledger held already counts as nothing."""
+    """The numbers of restored records of one tenant, without records that the ledger had already."""
 
     tenant_id: str
     adapters: int
     datasets: int
     releases: int
     current: str
-    """The current release after it; empty where there is none."""
+    """The current release after the restore; empty where there is none."""
     unreadable: list[str]
-    """Objects that should be manifests and are not."""
+    """Keys of objects that are no valid manifests."""
 
 
 def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
-    """Bring back what the store knows of every tenant, and change nothing that the ledger still has or has anew.
+    """Restore every tenant's records from the store; records that are in the ledger stay unchanged.
 
-    Run again, it goes on where it ended. Jobs, API keys and feedback were only in the ledger. Raises `Unavailable`.
+    A repeated call continues an interrupted one. Jobs, API keys and feedback cannot be restored: they are only in the
+    ledger. Raises `Unavailable`.
     """
     found: dict[str, list[str]] = {}
     for key in store.keys("tenants/"):
@@ -54,7 +55,7 @@ def _restore_tenant(redis: Redis, store: ObjectStore, tenant_id: str, keys: list
 def _restore_kind(
     redis: Redis, store: ObjectStore, kind: Kind[M], tenant_id: str, keys: list[str], unreadable: list[str]
 ) -> int:
-    """Bring back a tenant's records of one kind, index included; answers how many were missing."""
+    """Restore a tenant's records of one kind with their index entries; returns how many were missing."""
     records, made = Records(redis, store, kind), 0
     for key, name in _named(keys, f"tenants/{tenant_id}/{kind.name}/"):
         stored = store.get(key)
@@ -70,7 +71,7 @@ def _restore_kind(
 
 
 def _restore_log(store: ObjectStore, tenant_id: str, keys: list[str], unreadable: list[str]) -> list[dict[str, Any]]:
-    """Every move of the pointer that the store knows, oldest first."""
+    """Return the moves of the pointer that the store holds, oldest first."""
     log = []
     for key, name in _named(keys, f"tenants/{tenant_id}/promotions/"):
         try:
@@ -81,25 +82,25 @@ def _restore_log(store: ObjectStore, tenant_id: str, keys: list[str], unreadable
 
 
 def _named(keys: list[str], folder: str) -> list[tuple[str, str]]:
-    """The manifests of a folder with their names."""
+    """Return the keys of a folder's manifests with the manifests' names."""
     return [(key, key[len(folder) : -len(".json")]) for key in keys if key.startswith(folder) and key.endswith(".json")]
 
 
 def _count_version(redis: Redis, manifest: AdapterManifest) -> None:
-    """Let the label's next version be a new one; adding is one step, so an upload in between loses no number."""
+    """Raise the label's version counter to this version; the increment is atomic, so concurrent uploads keep theirs."""
     key = LedgerKey.VERSIONS.of(manifest.tenant_id)
-    behind = manifest.version - int(redis.hget(key, manifest.label) or 0)
-    if behind > 0:
-        redis.hincrby(key, manifest.label, behind)
+    missing = manifest.version - int(redis.hget(key, manifest.label) or 0)
+    if missing > 0:
+        redis.hincrby(key, manifest.label, missing)
 
 
 def _restore_pointer(redis: Redis, tenant_id: str, log: list[dict[str, Any]]) -> None:
-    """Log and pointer, where the ledger has neither: a release that was promoted since then stays."""
+    """Restore log and pointer, unless the ledger has a pointer: a release promoted since the loss stays current."""
     pointer, promotions = LedgerKey.RELEASE.of(tenant_id), LedgerKey.PROMOTIONS.of(tenant_id)
     current = log[-1]["release"]
     raw = redis.hget(LedgerKey.RELEASES.of(tenant_id), current)
     if raw is None:
-        return  # its manifest is unreadable, and is named
+        return  # its manifest is unreadable; the caller reports it
     queues = Release.model_validate_json(raw).queues
 
     def move(pipe: Pipeline) -> None:
@@ -111,11 +112,11 @@ def _restore_pointer(redis: Redis, tenant_id: str, log: list[dict[str, Any]]) ->
         pipe.set(pointer, current)
         pipe.sadd(LedgerKey.QUEUES, *queues)
 
-    redis.transaction(move, pointer)  # anew where somebody promotes meanwhile
+    redis.transaction(move, pointer)  # repeats if a promotion happens meanwhile
 
 
 def _move(stored: bytes, name: str) -> dict[str, Any]:
-    """A move as the ledger logs it; raises where the object is none."""
+    """Return a move in the form of the ledger's log; raises `ValueError`, `KeyError`, `TypeError` for other objects."""
     move = json.loads(stored)
     at_ms = int(name.split("-", maxsplit=1)[0]) / 1e6  # the name begins with nanoseconds
     return {"release": move["release"], "from": move["from"], "at_ms": at_ms, "by": move["by"]}

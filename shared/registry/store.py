@@ -1,4 +1,4 @@
-"""The object store: adapters, selectors, data sets, manifests; any S3 endpoint, or a folder for unit tests."""
+"""The object store of adapters, selectors, data sets and manifests: any S3 server, or a folder for unit tests."""
 
 import contextlib
 import errno
@@ -22,33 +22,33 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ObjectStore(Protocol):
-    """Keys are slash-separated paths that the code makes, never a user; raises `NotFound` and `Unavailable`."""
+    """Keys are slash-separated paths made by code, never by a user; methods raise `NotFound` and `Unavailable`."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Store bytes whole: a reader sees all of them or none."""
+        """Store bytes atomically: a reader sees all of them or none."""
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store a file whole."""
+        """Store a file atomically."""
 
     def get(self, key: str) -> bytes:
         """Read an object."""
 
     def get_file(self, key: str, path: Path) -> None:
-        """Write an object to `path` by way of a temporary file beside it."""
+        """Write an object to `path` atomically, through a temporary file beside it."""
 
     def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
 
     def keys(self, prefix: str) -> list[str]:
-        """All keys under a prefix, sorted."""
+        """Return all keys with a prefix, sorted."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
+        """Remove an object; a missing object is no error."""
 
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file that becomes `path` in one step, or vanishes."""
+    """Yield a temporary file, which then replaces `path` atomically, or is deleted after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
         part = Path(folder) / "part"
@@ -57,7 +57,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 class FolderStore:
-    """Objects as files below one folder."""
+    """Stores objects as files in one folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -106,7 +106,7 @@ class FolderStore:
 
 @contextlib.contextmanager
 def as_disk_error() -> Iterator[None]:
-    """Raise `Unavailable` `disk_full` where the local disk takes no more: it may, once there is room again."""
+    """Raise `Unavailable` `disk_full` where the local disk is full: a retry may succeed once it has space."""
     try:
         yield
     except OSError as error:
@@ -137,7 +137,7 @@ def _as_store_error(key: str) -> Iterator[None]:
 
 
 class S3Store:
-    """Objects in one bucket of an S3 server, by the `minio` client."""
+    """Stores objects in one bucket of an S3 server, by the `minio` client."""
 
     def __init__(self, settings: Settings) -> None:
         url = urllib3.util.parse_url(settings.s3_url)
@@ -158,7 +158,7 @@ class S3Store:
         )
 
     def ensure_bucket(self) -> None:
-        """Make the bucket where it is missing."""
+        """Create the bucket if it is missing."""
         with _as_store_error(self._bucket):
             if not self._client.bucket_exists(bucket_name=self._bucket):
                 try:
@@ -184,7 +184,7 @@ class S3Store:
 
     def get_file(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
-        # Not the client's `fget_object`: that asks for the object's size first, which is a round trip more.
+        # Not the client's `fget_object`, which needs one more round trip for the object's size.
         with _as_store_error(key), _replacing(path) as part, self._reading(key) as response, part.open("wb") as file:
             for piece in response.stream(_PIECE_BYTES):
                 file.write(piece)
@@ -211,7 +211,7 @@ class S3Store:
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[urllib3.BaseHTTPResponse]:
-        """An answer that raises where the connection ends too early."""
+        """Yield a response that raises where the connection ends too early."""
         response = self._client.get_object(bucket_name=self._bucket, object_name=key)
         try:
             yield response

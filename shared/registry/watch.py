@@ -1,4 +1,4 @@
-"""Follows the release pointers of all tenants: a hint by pub/sub is fast, the poll is sure, for a hint can be lost."""
+"""Watches the release pointers of all tenants, by pub/sub hints, which are fast, and by polls, as hints can be lost."""
 
 import threading
 import time
@@ -19,23 +19,23 @@ _STOP_SECONDS = 0.2
 
 
 class CurrentRelease(NamedTuple):
-    """A release and its id, which is a hash of all its content: made once, not at every look."""
+    """A release and its id, which is computed once because it is a hash over the release's content."""
 
     id: str
     release: Release
 
 
 def note_release(info: dict[str, Any], release: Release) -> None:
-    """Say in what a process tells of itself that it has taken this release; `release` is the default tenant's."""
+    """Report this release in a process's presence as adopted; the field `release` names the default tenant's."""
     info["releases"] = {**info.get("releases", {}), release.tenant_id: release.id}
     if release.tenant_id == DEFAULT_TENANT:
         info["release"] = release.id
 
 
 class ReleaseWatch:
-    """A thread that knows the current release of every tenant and calls `on_change` with each new one.
+    """A thread that reads the current release of every tenant and calls `on_change` with each new one.
 
-    A listener that fails is called again with the next poll.
+    If `on_change` fails, it is called again at the next poll.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ReleaseWatch:
         self._thread = threading.Thread(target=self._run, name="release-watch", daemon=True)
         self._current: dict[str, CurrentRelease] = {}
         self._adopted: dict[str, str] = {}
-        """Ids of the releases that the listener has taken, by tenant."""
+        """By tenant, the id of the last release for which `on_change` succeeded."""
 
     @property
     def releases(self) -> list[Release]:
@@ -66,37 +66,37 @@ class ReleaseWatch:
         return self._current.get(tenant_id)
 
     def start(self) -> None:
-        """Look once, so that the listener has every release, then follow in the background; raises `RedisError`."""
+        """Read all pointers once and call `on_change`, then watch in the background; raises `RedisError`."""
         self.refresh_all()
         self.follow()
 
     def follow(self) -> None:
-        """Follow in the background; Redis need not answer yet."""
+        """Watch in the background; Redis may still be down."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for it."""
+        """End the thread and wait for its end."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(self._poll_seconds + 1)
 
     def refresh(self, tenant_id: str) -> CurrentRelease | None:
-        """Read one tenant's pointer now; answers its release. Raises `RedisError`, `NotFound`, or as the listener."""
+        """Read one tenant's pointer now and return its release; raises `RedisError`, `NotFound`, and as `on_change`."""
         release_id = self._releases.current_id(tenant_id)
         self._read(tenant_id, release_id)
-        self._tell(tenant_id, release_id)
+        self._notify(tenant_id, release_id)
         return self._current.get(tenant_id)
 
     def refresh_all(self) -> None:
-        """Read the pointers of all tenants now; a release that cannot be read or taken is left to the next poll."""
+        """Read the pointers of all tenants now; the next poll retries a release that cannot be read or adopted."""
         tenants = [DEFAULT_TENANT, *sorted((self._releases.tenants() | self._current.keys()) - {DEFAULT_TENANT})]
         ids = self._releases.current_ids(tenants)
-        for step in (self._read, self._tell):  # all are read first: a listener plans for all tenants at once
+        for step in (self._read, self._notify):  # read all first: `on_change` may plan for all tenants
             for tenant_id, release_id in ids.items():
                 self._attempt(partial(step, tenant_id, release_id), tenant_id)
 
     def _attempt(self, step: Callable[[], object], tenant_id: str) -> None:
-        """One tenant's failure keeps no other tenant from its release."""
+        """Run a step and log its error, so that one tenant's failure does not affect other tenants."""
         try:
             step()
         except SignalboxError as error:
@@ -111,7 +111,7 @@ class ReleaseWatch:
         if release_id and (known is None or known.id != release_id):
             self._current[tenant_id] = CurrentRelease(release_id, self._releases.get(tenant_id, release_id))
 
-    def _tell(self, tenant_id: str, release_id: str) -> None:
+    def _notify(self, tenant_id: str, release_id: str) -> None:
         known = self._current.get(tenant_id)
         if known and known.id == release_id != self._adopted.get(tenant_id):
             self._on_change(known.release)
@@ -124,7 +124,7 @@ class ReleaseWatch:
             except redis.RedisError as error:
                 log.warning("release_watch_failed", error=str(error))
                 self._stop.wait(self._poll_seconds)
-            except Exception:  # without this thread the process keeps old releases for ever
+            except Exception:  # without this thread, the process would keep old releases
                 log.exception("release_watch_crashed")
                 self._stop.wait(self._poll_seconds)
 
@@ -140,7 +140,7 @@ class ReleaseWatch:
                     self._attempt(partial(self.refresh, tenant_id), tenant_id)
 
     def _next_hint(self, hints: "redis.client.PubSub", until: float) -> str:
-        """The tenant of the next hint; empty where none comes in time, or soon after `stop`."""
+        """Return the tenant of the next hint; empty where none arrives before `until`, or soon after `stop`."""
         seconds = min(until - time.monotonic(), _STOP_SECONDS)
         message = hints.get_message(timeout=max(seconds, 0.0))
         return str(message["data"]) if message else ""

@@ -1,4 +1,4 @@
-"""Weights by digest: LoRA folders of adapters and selectors, and the files of light selectors."""
+"""Weights by digest: the LoRA folders of adapters and selectors, and the files of light selectors."""
 
 import hashlib
 import shutil
@@ -11,16 +11,16 @@ from shared.registry.store import ObjectStore, as_disk_error
 
 
 class Weights:
-    """What the store holds under its digest, and copies of it on the local disk, verified when they were fetched."""
+    """Weights in the store by digest, with copies on the local disk, which are verified when they are fetched."""
 
     def __init__(self, store: ObjectStore, cache_dir: Path) -> None:
         self._store = store
         self._cache_dir = cache_dir
 
     def put(self, folder: Path) -> str:
-        """Store an adapter folder that was checked before; answers its digest."""
+        """Store an adapter folder that is checked already; returns its digest."""
         digest = adapter_digest(folder)
-        for name in (CONFIG_NAME, WEIGHTS_NAME):  # weights last: they are what `has` looks for
+        for name in (CONFIG_NAME, WEIGHTS_NAME):  # weights last, because `has` looks for them
             self._store.put_file(f"adapters/{digest}/{name}", folder / name)
         return digest
 
@@ -29,7 +29,7 @@ class Weights:
         return self._store.exists(f"adapters/{digest}/{WEIGHTS_NAME}")
 
     def fetch(self, digest: str) -> Path:
-        """A local folder with the adapter, its digest verified on every download; raises `Unavailable`, `NotFound`."""
+        """Return a local folder with the adapter; a download verifies the digest; raises `Unavailable`, `NotFound`."""
         folder = self._cache_dir / "adapters" / digest
         if folder.is_dir():
             return folder
@@ -51,7 +51,7 @@ class Weights:
             raise Unavailable("adapter_corrupt", f"the store's copy of adapter {digest[:12]} does not match its digest")
 
     def put_light(self, file: Path) -> str:
-        """Store a light selector's file; answers the SHA-256 of its content."""
+        """Store a light selector's file; returns the SHA-256 of its content."""
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         self._store.put_file(_light_key(digest), file)
         return digest
@@ -61,7 +61,7 @@ class Weights:
         return self._store.exists(_light_key(digest))
 
     def fetch_light(self, digest: str) -> Path:
-        """A local copy of the file, its digest verified on download; raises `Unavailable`, `NotFound`."""
+        """Return a local copy of the file; a download verifies the digest; raises `Unavailable`, `NotFound`."""
         file = self._cache_dir / "light" / f"{digest}.safetensors"
         if file.is_file():
             return file
@@ -86,5 +86,5 @@ def _rename(part: Path, folder: Path) -> None:
     try:
         part.rename(folder)
     except OSError:
-        if not folder.is_dir():  # otherwise another process was first, with the same content
+        if not folder.is_dir():  # otherwise another process has renamed the same content already
             raise

@@ -23,7 +23,7 @@ PerMinute = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
 class Scope(StrEnum):
-    """What a key may do; `admin` may do everything."""
+    """The permissions of a key; `admin` includes all others."""
 
     SUBMIT = "submit"
     TRAIN = "train"
@@ -31,7 +31,7 @@ class Scope(StrEnum):
 
 
 class Key(BaseModel):
-    """What is stored of a key: never the key itself."""
+    """The stored record of a key, which does not contain the key itself."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -44,17 +44,17 @@ class Key(BaseModel):
     created_at: str = Field(default_factory=utc_now)
     revoked_at: str = ""
     expires_at: str = ""
-    """Empty: never."""
+    """ISO 8601; empty means never."""
     requests_per_minute: PerMinute | None = None
-    """None: what the settings say for keys without a limit of their own."""
+    """None means the default of the settings."""
     tokens_per_minute: PerMinute | None = None
-    """Of prompts and answers together, as they are asked for."""
+    """Tokens of prompts and requested answers together."""
     replaces: str = ""
-    """The id of the key that this one was made instead of."""
+    """The id of the key that this one replaces."""
 
     @property
     def seconds_left(self) -> float:
-        """Until it expires; infinite where it never does."""
+        """Seconds until the key expires; infinite if it never does."""
         if not self.expires_at:
             return float("inf")
         return (datetime.fromisoformat(self.expires_at) - datetime.now(UTC)).total_seconds()
@@ -65,13 +65,13 @@ class Key(BaseModel):
 
 
 class Unauthenticated(Denied):
-    """There is no key, or none that is known."""
+    """The request has no key, or an unknown one."""
 
     status = 401
 
 
 def key_id(token: str) -> str:
-    """Where the record of this key is found."""
+    """Return the id under which the key's record is stored."""
     return f"key_{_sha256(token)[:16]}"
 
 
@@ -85,7 +85,7 @@ def create(
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
 ) -> tuple[Key, str]:
-    """Make a key and store its hash; answers the record, and the key, which is shown this once."""
+    """Create a key and store its hash; returns the record, and the key, which cannot be read again."""
     return _store_new(
         client,
         tenant_id=check_name(tenant_id, "tenant"),
@@ -98,7 +98,7 @@ def create(
 
 
 def rotate(client: Any, old_id: str, overlap: timedelta) -> tuple[Key, str]:
-    """Make a key that may do the same, for as long; the old one opens nothing any more once `overlap` has passed.
+    """Create a key with the same scopes, limits and expiry; the old key becomes invalid after `overlap`.
 
     Raises `NotFound`, and `Conflict` where the old one is revoked or has expired.
     """
@@ -116,12 +116,12 @@ def rotate(client: Any, old_id: str, overlap: timedelta) -> tuple[Key, str]:
 
 
 def list_all(client: Any) -> list[Key]:
-    """Every key, revoked ones too, oldest first."""
+    """List all keys, also revoked ones, oldest first."""
     return sorted(map(Key.model_validate_json, client.hvals(LedgerKey.API_KEYS)), key=lambda key: key.created_at)
 
 
 def revoke(client: Any, wanted_id: str) -> Key:
-    """Revoke a key; API processes forget it within `auth.REMEMBER_SECONDS`; raises `NotFound`."""
+    """Revoke a key; API processes may accept it for `auth.REMEMBER_SECONDS` more; raises `NotFound`."""
     key = _find(client, wanted_id)
     key = key.model_copy(update={"revoked_at": key.revoked_at or utc_now()})
     _write(client, key)
@@ -129,12 +129,12 @@ def revoke(client: Any, wanted_id: str) -> Key:
 
 
 def authenticate(client: Any, token: str) -> Key:
-    """The record of a valid key; raises `Unauthenticated`."""
+    """Return the record of a valid key; raises `Unauthenticated`."""
     return check(client.hget(LedgerKey.API_KEYS, key_id(token)), token)
 
 
 def check(raw: str | bytes | None, token: str) -> Key:
-    """Compare a stored record with the key that was sent, in constant time; raises `Unauthenticated`."""
+    """Compare a stored record with the sent key, in constant time; raises `Unauthenticated`."""
     if raw is not None:
         key = Key.model_validate_json(raw)
         if hmac.compare_digest(key.sha256, _sha256(token)) and not key.revoked_at:

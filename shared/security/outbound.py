@@ -1,7 +1,7 @@
-"""Calls to addresses that users name: they reach the public internet alone, never what stands beside us.
+"""HTTP calls to URLs that users name: they reach only the public internet, never the internal network.
 
-A name is resolved once, every address it has is judged, and the connection goes to a judged address, so that a name
-which answers otherwise the next time gains nothing. Redirects are not followed.
+A name is resolved once, all its addresses are checked, and the connection uses a checked address, so that a name that
+resolves differently the next time (DNS rebinding) has no effect. Redirects are not followed.
 """
 
 import ipaddress
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10.0
 SCHEMES = {"https": 443, "http": 80}
 _UNICAST = ipaddress.ip_network("2000::/3")
-"""All of IPv6 that is given out to the public; what lies beside it is local, or another way to write IPv4."""
+"""The public unicast range of IPv6; addresses outside it are local, or other notations of IPv4."""
 _CLOSED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2002::/16", "3fff::/20")))
-"""Special networks that Python's own table of them lacks in some versions; a cloud's metadata is among them."""
+"""Special networks that some Python versions do not know, among them a cloud's metadata service."""
 
 Resolve = Callable[[str, int], Iterable[str]]
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a name; raises `Unavailable` where it has none."""
+    """Return all addresses of a name; raises `Unavailable` where it has none."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -35,10 +35,10 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether this is a unicast address of the public internet; IPv6's ways to write an IPv4 one are judged as that."""
+    """Whether this is a public unicast address; an IPv4 address in IPv6 notation is checked as IPv4."""
     try:
         parsed = ipaddress.ip_address(address)
-    except ValueError:  # a zone, as in fe80::1%eth0
+    except ValueError:  # an IPv6 zone, as in fe80::1%eth0
         return False
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
@@ -49,7 +49,7 @@ def is_public(address: str) -> bool:
 
 
 def check_url(url: str) -> None:
-    """Raise `Denied` for a URL that cannot name a public endpoint, before anything is looked up."""
+    """Raise `Denied` for a URL that cannot name a public endpoint, before any name is resolved."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -67,7 +67,7 @@ def post(
     find: Resolve = resolve,
     network: "httpcore.NetworkBackend | None" = None,
 ) -> int:
-    """Send one POST and answer its status, a redirect's too; raises `Denied`, `Unavailable`."""
+    """Send one POST and return its status, also that of a redirect; raises `Denied`, `Unavailable`."""
     import httpcore
 
     check_url(url)

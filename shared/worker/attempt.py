@@ -1,4 +1,4 @@
-"""One try at a job, from acquiring it to the end of its stage."""
+"""One attempt at a job, from acquiring it to the end of its stage."""
 
 import contextlib
 import time
@@ -22,14 +22,14 @@ log = structlog.get_logger()
 
 
 class Suspended(Exception):
-    """The job waits for other jobs: this attempt is over, and a later one goes on."""
+    """The job waits for other jobs: this attempt has ended, and a later attempt continues."""
 
 
 class Attempt:
-    """A job as its service works on it: the lease, the events, and the only ways in which its stage ends.
+    """A job while a service works on it: its lease, its events, and the methods that end its stage.
 
-    Each of these ways writes the events that wait beforehand, rides out a ledger that restarts, and answers whether
-    this attempt wrote the end: a stale one must not act as if it had.
+    Each of these methods first writes the pending events, and retries while the ledger restarts. `succeed`, `reject`
+    and `fail` return whether this attempt ended the job: a stale attempt must not act as if it had.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Attempt:
         self._retry_seconds = retry_seconds
 
     def check(self) -> None:
-        """Raise `Cancelled` where the end of the attempt was asked for."""
+        """Raise `Cancelled` if the attempt has to stop."""
         self.lease.check()
 
     def emit(self, kind: str, data: dict[str, Any]) -> None:
-        """Tell the job's readers something soon; never blocks."""
+        """Write an event of the job soon, without blocking."""
         self._events.put(self.job, kind, data)
 
     def succeed(self, result: dict[str, Any], **fields: dict[str, Any]) -> bool:
@@ -59,24 +59,24 @@ class Attempt:
         return self._finish(JobState.REJECTED, error=error.as_fields(), **fields)
 
     def fail(self, error: SignalboxError) -> bool:
-        """End the job with an error; one of code `cancelled` makes it a cancelled job."""
+        """End the job with an error; the code `cancelled` makes it a cancelled job."""
         state = JobState.CANCELLED if error.code == "cancelled" else JobState.FAILED
         return self._finish(state, error=error.as_fields())
 
     def route(self, queue: str, *, label: str, selection: dict[str, Any]) -> None:
-        """Hand the job to the queue that generates; raises `StaleAttempt`, `CancelledMeanwhile`."""
+        """Move the job to the queue of its generation stage; raises `StaleAttempt`, `CancelledMeanwhile`."""
         events = self._events.take(self.job)
         self._send(self._write(calls.route(self.job, queue=queue, label=label, selection=selection, events=events)))
 
     def wait_for(self, job_ids: Sequence[str]) -> NoReturn:
-        """Let the job wait until each of these has ended, and end this attempt, without holding a worker.
+        """Let the job wait until each of `job_ids` has ended; ends this attempt, so the job occupies no worker.
 
         Raises `Suspended`; `Conflict` `wait_cycle` where one of them waits for this job; `StaleAttempt`,
         `CancelledMeanwhile`.
         """
         self._events.flush()
         sent = self._write(calls.wait_for(self.job, job_ids))
-        if sent:  # they have ended meanwhile
+        if sent:  # all of them have ended
             self._send(sent)
         raise Suspended(f"job {self.job.id} waits for {', '.join(job_ids)}")
 
@@ -100,7 +100,7 @@ class Attempt:
         return self._ledger.do_with_retries(call, self._retry_seconds)
 
     def _send(self, sent: Sent) -> None:
-        """Send what the ledger has noted already; where the broker is down the reconciler does it later."""
+        """Send a job that the ledger has noted as sent; where the broker is down, the reconciler sends it later."""
         try:
             self._bus.send(sent)
         except Unavailable as error:
@@ -108,7 +108,7 @@ class Attempt:
 
 
 class AttemptRunner:
-    """Runs one attempt at a time in each thread that calls it; the last try at a job runs while no other does."""
+    """Runs one attempt at a time in each calling thread; a job's last try runs while no other job does."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class AttemptRunner:
         self._gate = ExclusiveGate()
 
     def run(self, job_id: str, queue: str, work: Callable[[Attempt], None]) -> None:
-        """Acquire the job and do the work; whatever happens, the ledger says how it ended, or who has it now."""
+        """Acquire the job and do the work; the ledger always records how the attempt ended, or who owns the job."""
         try:
             self._run_beside_others(job_id, queue, work)
         except NotAcquired as refusal:
@@ -139,7 +139,7 @@ class AttemptRunner:
         try:
             with self._gate.beside_others():
                 self._work(self._acquire(job_id, queue, beside_others=True), work)
-        except MustRunAlone:  # nothing is acquired while it waits: what ends this process now must not cost it its try
+        except MustRunAlone:  # acquire after the wait: a crash meanwhile must not use up the last try
             with self._gate.alone():
                 self._work(self._acquire(job_id, queue, beside_others=False), work)
 
@@ -167,13 +167,13 @@ class AttemptRunner:
                 log.info("job_cancelled")
             except Cancelled as error:
                 _stop(attempt, error)
-            except LedgerAway as error:  # no fault of the job
+            except LedgerAway as error:  # the job is not the cause
                 log.warning("ledger_away", error=error.detail)
                 attempt.release_unfinished()
             except SignalboxError as error:
                 log.warning("job_failed", code=error.code, detail=error.detail)
                 attempt.fail(error)
-            except Exception:  # a poison job must not take its worker along
+            except Exception:  # a job that crashes must not end its worker
                 log.exception("job_crashed")
                 detail = "the service failed on this job; its log has the cause under this job's id"
                 attempt.fail(SignalboxError("internal_error", detail))

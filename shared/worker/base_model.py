@@ -1,4 +1,4 @@
-"""The base model that a process serves, said in its presence."""
+"""Records which base model a process serves, in the process's presence and in the registry."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from shared.worker.service import Service
 
 
 def serve_base_model(service: Service, folder: Path) -> BaseModelManifest:
-    """The manifest of the base model in `folder`, named from here on in what the process tells of itself."""
+    """Return the manifest of the base model in `folder`, and name the model in the process's presence from now on."""
     from shared.model.base_manifest import base_manifest
 
     manifest = base_manifest(folder, service.settings.base_model)
@@ -16,7 +16,7 @@ def serve_base_model(service: Service, folder: Path) -> BaseModelManifest:
 
 
 def publish_base_model(service: Service, folder: Path) -> BaseModelManifest:
-    """The same, published in the registry too, so that uploads can be checked against it."""
+    """Do the same, and publish the manifest in the registry, so that uploads can be checked against it."""
     manifest = serve_base_model(service, folder)
     service.registry.base_models.publish_with_retries(manifest, service.settings.pointer_poll_seconds)
     return manifest

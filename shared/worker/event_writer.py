@@ -1,4 +1,4 @@
-"""Events of running jobs, written to the ledger in batches by one thread a process."""
+"""Writes events of running jobs to the ledger, in batches, by one thread per process."""
 
 import itertools
 import secrets
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class EventWriter:
-    """One thread a process that writes events in batches, the text of one job's neighbouring pieces joined."""
+    """One thread per process that writes events in batches; consecutive token events of a job are joined."""
 
     def __init__(self, ledger: Ledger, *, retry_seconds: float = 60) -> None:
         self._ledger = ledger
@@ -28,18 +28,18 @@ class EventWriter:
         threading.Thread(target=self._run, name="event-writer", daemon=True).start()
 
     def put(self, job: Job, kind: str, data: dict[str, Any]) -> None:
-        """Write soon; never blocks."""
+        """Write an event soon, without blocking."""
         with self._wake:
             self._pending.append((job.id, job.attempt, kind, data))
             self._wake.notify_all()
 
     def flush(self) -> None:
-        """Return when nothing waits to be written any more."""
+        """Wait until all events are written."""
         with self._wake:
             self._wake.wait_for(lambda: not (self._pending or self._writing), timeout=self._retry_seconds)
 
     def take(self, job: Job) -> list[Event]:
-        """Take back what waits of this job, for its end to carry along; what is being written is written first."""
+        """Remove and return the job's pending events, to be written with its end; waits for those now being written."""
 
         def is_own(event: Event) -> bool:
             return event[:2] == (job.id, job.attempt)
@@ -66,7 +66,7 @@ class EventWriter:
             self._ledger.do_with_retries(call, self._retry_seconds)
         except Unavailable as error:
             log.warning("events_dropped", count=len(batch), error=error.detail)
-        except Exception:  # without this thread no job of the process streams any more
+        except Exception:  # without this thread, no job of the process could stream
             log.exception("events_dropped", count=len(batch))
 
 

@@ -1,4 +1,4 @@
-"""Jobs that a process holds: each under a lease that one thread keeps alive, and passes stops on to."""
+"""The jobs that a process holds: one thread renews their leases, and tells a job when it has to stop."""
 
 import contextlib
 import math
@@ -18,55 +18,55 @@ log = structlog.get_logger()
 StopReason = Literal["cancel", "stale", "drain"]
 
 STUCK_SECONDS = 120.0
-"""How long no turn may come before a process counts as stuck: a ledger that is away holds one up for some seconds."""
+"""A process counts as stuck if its lease thread makes no turn for so long; a missing ledger delays one by seconds."""
 
 
 class HeldJob:
-    """A job under a live lease; `on_stop` is called once, from another thread, when the work has to end."""
+    """A job under a live lease; its `on_stop` callback is called once, by another thread, when the work has to stop."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.reason: StopReason | None = None
-        self._asked = threading.Event()
+        self._stop_requested = threading.Event()
         self._on_stop: Callable[[], Any] = lambda: None
         self._lock = threading.Lock()
 
     @property
     def must_stop(self) -> bool:
-        """Whether somebody asked for the end."""
+        """Whether the work has to stop."""
         return self.reason is not None
 
     def on_stop(self, act: Callable[[], Any]) -> None:
-        """Set what ends the work; where the end was asked for already, it is called at once."""
+        """Set the callback that stops the work; it is called at once if the work has to stop already."""
         with self._lock:
             self._on_stop = act
-            asked = self.must_stop
-        if asked:
+            is_late = self.must_stop
+        if is_late:
             act()
 
     def stop(self, reason: StopReason) -> None:
-        """Ask for the end; the first reason stays."""
+        """Request a stop; a later request does not change the reason."""
         with self._lock:
             if self.reason is not None:
                 return
             self.reason = reason
-            self._asked.set()
+            self._stop_requested.set()
             act = self._on_stop
         act()
 
     def wait(self, seconds: float) -> None:
-        """Wait, but raise `Cancelled` as soon as the end is asked for."""
-        self._asked.wait(seconds)
+        """Wait for `seconds`; raises `Cancelled` as soon as the work has to stop."""
+        self._stop_requested.wait(seconds)
         self.check()
 
     def check(self) -> None:
-        """Raise `Cancelled` where the end was asked for."""
+        """Raise `Cancelled` if the work has to stop."""
         if self.must_stop:
             raise Cancelled("cancelled", f"job {self.job.id} was stopped ({self.reason})")
 
 
 class LeaseKeeper:
-    """One thread a process that keeps every held lease, and the process's presence in its queues, alive."""
+    """One thread per process that renews every held lease, and the process's presence in its queues."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class LeaseKeeper:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Announce the process, then beat in the background."""
+        """Announce the process, then send heartbeats in the background."""
         self._beat()
         threading.Thread(target=self._run, name="lease-keeper", daemon=True).start()
 
@@ -102,52 +102,52 @@ class LeaseKeeper:
 
     @property
     def is_turning(self) -> bool:
-        """Whether the thread lives and gets its turns, with or without a ledger that answers."""
+        """Whether the thread makes its turns; this does not depend on the ledger."""
         return time.monotonic() - self._turned_at < STUCK_SECONDS
 
     @property
     def is_present(self) -> bool:
-        """Whether the ledger has lately noted this process as a consumer of its queues, and it is not leaving them."""
+        """Whether the process is a consumer of its queues: its last heartbeat is recent, and it is not closing."""
         return not self._stop.is_set() and time.monotonic() - self._noted_at < self.lease_seconds
 
     @contextlib.contextmanager
     def hold(self, job: Job) -> Iterator[HeldJob]:
-        """Keep this job's lease alive for the length of the block; an older attempt in this process has lost it."""
-        held = HeldJob(job)
+        """Renew this job's lease during the block; an older attempt in this process has lost its lease."""
+        lease = HeldJob(job)
         with self._lock:
             older = self._held.get(job.id)
-            self._held[job.id] = held
+            self._held[job.id] = lease
             is_draining = self._is_draining
         if older:
             older.stop("stale")
-        if is_draining:  # it waited for its turn, and the time is over
-            held.stop("drain")
+        if is_draining:  # acquired after the drain deadline
+            lease.stop("drain")
         try:
-            yield held
+            yield lease
         finally:
             with self._lock:
-                if self._held.get(job.id) is held:
+                if self._held.get(job.id) is lease:
                     del self._held[job.id]
 
     @property
     def held_count(self) -> int:
-        """Jobs held now."""
+        """Number of jobs held now."""
         return len(self._held)
 
     def stop_job(self, job_id: str, reason: StopReason) -> None:
-        """Pass on a cancel hint; a job held elsewhere is ignored."""
+        """Stop a job that this process holds; others are ignored."""
         with self._lock:
-            held = self._held.get(job_id)
-        if held:
-            held.stop(reason)
+            lease = self._held.get(job_id)
+        if lease:
+            lease.stop(reason)
 
     def drain(self) -> None:
-        """Stop everything held, and what is acquired from now on, to be given back."""
+        """Stop all held jobs, and those acquired from now on, so that they return to their queues."""
         with self._lock:
             self._is_draining = True
-            all_held = list(self._held.values())
-        for held in all_held:
-            held.stop("drain")
+            leases = list(self._held.values())
+        for lease in leases:
+            lease.stop("drain")
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_seconds):
@@ -156,15 +156,15 @@ class LeaseKeeper:
                 self._beat()
             except Unavailable as error:
                 log.warning("heartbeat_failed", error=error.detail)
-            except Exception:  # without this thread every lease of the process runs out
+            except Exception:  # without this thread, every lease of the process would run out
                 log.exception("heartbeat_crashed")
 
     def _beat(self) -> None:
         with self._lock:
-            held = list(self._held.values())
-        items = [(h.job.id, h.job.attempt) for h in held]
-        standing = self._ledger.do(calls.heartbeat(self._owner, self._queues, items, self._info(), self.lease_seconds))
+            leases = list(self._held.values())
+        items = [(lease.job.id, lease.job.attempt) for lease in leases]
+        standings = self._ledger.do(calls.heartbeat(self._owner, self._queues, items, self._info(), self.lease_seconds))
         self._turned_at = self._noted_at = time.monotonic()
-        for one, stands in zip(held, standing, strict=True):
-            if stands != "held":
-                one.stop(stands)
+        for lease, standing in zip(leases, standings, strict=True):
+            if standing != "held":
+                lease.stop(standing)

@@ -1,4 +1,4 @@
-"""What an orchestrator asks a Celery service over HTTP: `/metrics`, `/livez` (stuck?), `/readyz` (at work?)."""
+"""HTTP probes of a Celery service: `/metrics`, `/livez` (not stuck), `/readyz` (present in the ledger)."""
 
 from collections.abc import Callable, Iterable
 from threading import Thread
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-_PATIENCE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 1.0
 
 
 class Answer(NamedTuple):
-    """Yes or no, and each part that it hangs on in a line of its own."""
+    """The result of a probe, with one line of text for each dependency."""
 
     ok: bool
     text: str
@@ -28,11 +28,11 @@ class Answer(NamedTuple):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-        """Services log JSON lines, and not every question of a probe."""
+        """Discard the server's access log: services log JSON lines, and probes are frequent."""
 
 
 def serve(settings: Settings, leases: LeaseKeeper) -> None:
-    """Answer at `metrics_host` and `metrics_port` until the process ends; port 0 answers nobody."""
+    """Serve the probes at `metrics_host` and `metrics_port` until the process ends; port 0 serves none."""
     if not settings.metrics_port:
         return
     server = make_server(
@@ -46,12 +46,12 @@ def serve(settings: Settings, leases: LeaseKeeper) -> None:
 
 
 def liveness(leases: LeaseKeeper) -> Answer:
-    """Whether the process is stuck; a ledger that is away is no reason to start it again."""
+    """Check that the process is not stuck; a missing ledger is no reason to restart it."""
     return Answer(leases.is_turning, f"lease thread: {'turns' if leases.is_turning else 'got no turn for long'}\n")
 
 
 def readiness(leases: LeaseKeeper, broker_url: str) -> Answer:
-    """Whether the process is at work: present in the ledger; a broker that is away is named, its jobs come again."""
+    """Check that the process is present in the ledger; a missing broker is only reported, since jobs are sent again."""
     is_present = leases.is_present
     ledger = "has noted this process" if is_present else "has not noted this process lately, or it is leaving"
     return Answer(is_present, f"ledger: {ledger}\nbroker: {_broker(broker_url)}\n")
@@ -60,7 +60,7 @@ def readiness(leases: LeaseKeeper, broker_url: str) -> Answer:
 def _broker(url: str) -> str:
     try:
         with redis.Redis.from_url(
-            url, socket_timeout=_PATIENCE_SECONDS, socket_connect_timeout=_PATIENCE_SECONDS
+            url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
         ) as client:
             client.ping()
     except redis.RedisError:
@@ -68,15 +68,15 @@ def _broker(url: str) -> str:
     return "answers"
 
 
-def probe_app(questions: dict[str, Callable[[], Answer]]) -> "WSGIApplication":
-    """The metrics, and a path for each question: 200 where the answer is yes, else 503."""
+def probe_app(probes: dict[str, Callable[[], Answer]]) -> "WSGIApplication":
+    """Return an application that serves the metrics and a path for each probe: 200 if it passes, else 503."""
     metrics: WSGIApplication = make_wsgi_app()
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        question = questions.get(environ["PATH_INFO"])
-        if question is None:
+        probe = probes.get(environ["PATH_INFO"])
+        if probe is None:
             return metrics(environ, start_response)
-        answer = question()
+        answer = probe()
         start_response("200 OK" if answer.ok else "503 Service Unavailable", [("Content-Type", "text/plain")])
         return [answer.text.encode()]
 

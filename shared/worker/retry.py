@@ -1,4 +1,4 @@
-"""Waiting for the object store to come back, for as long as a job may and as short as its lease stands."""
+"""Retries calls to the object store for a limited time, while the job's lease is live."""
 
 import time
 from collections.abc import Callable
@@ -16,8 +16,8 @@ T = TypeVar("T")
 PAUSE_SECONDS = 1.0
 
 
-def retry_unavailable(call: Callable[[], T], held: HeldJob, seconds: float) -> T:
-    """Call until it succeeds; raises `Unavailable` when that takes too long, `Cancelled` when the job has to stop."""
+def retry_unavailable(call: Callable[[], T], lease: HeldJob, seconds: float) -> T:
+    """Repeat `call` until it succeeds; raises `Unavailable` after `seconds`, `Cancelled` when the job has to stop."""
     until = time.monotonic() + seconds
     while True:
         try:
@@ -27,15 +27,15 @@ def retry_unavailable(call: Callable[[], T], held: HeldJob, seconds: float) -> T
             if left <= 0:
                 raise
             log.warning("waiting_for_store", code=error.code, error=error.detail)
-        held.wait(min(PAUSE_SECONDS, left))
+        lease.wait(min(PAUSE_SECONDS, left))
 
 
 class RetryingStore:
-    """An object store whose every call waits for the store, on behalf of one job."""
+    """An object store that retries every call, on behalf of one job."""
 
-    def __init__(self, store: ObjectStore, held: HeldJob, seconds: float) -> None:
+    def __init__(self, store: ObjectStore, lease: HeldJob, seconds: float) -> None:
         self._store = store
-        self._held = held
+        self._lease = lease
         self._seconds = seconds
 
     def put(self, key: str, data: bytes) -> None:
@@ -67,4 +67,4 @@ class RetryingStore:
         self._wait(lambda: self._store.delete(key))
 
     def _wait(self, call: Callable[[], T]) -> T:
-        return retry_unavailable(call, self._held, self._seconds)
+        return retry_unavailable(call, self._lease, self._seconds)

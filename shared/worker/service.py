@@ -1,4 +1,4 @@
-"""What every Celery service is made of: clients, leases, reconciler, and the worker that runs until SIGTERM."""
+"""The base of every Celery service: clients, leases, reconciler, and a worker that runs until SIGTERM."""
 
 import os
 import secrets
@@ -33,16 +33,16 @@ log = structlog.get_logger()
 
 
 def end_on_sigterm() -> None:
-    """End at once until the worker has a handler of its own.
+    """End the process at once on SIGTERM, until the worker sets its own handler.
 
-    The first process of a container ignores a signal without a handler: told to end while it loads a model, it would
-    load on, take jobs, and be killed over them.
+    The first process of a container ignores a signal without a handler: on a SIGTERM during the load of a model, it
+    would load on, take jobs, and be killed while they run.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 class Service:
-    """The clients of one process, wired by hand; each service adds its own handlers and tasks."""
+    """The clients of one process; each service adds its own handler and task."""
 
     def __init__(self, settings: Settings, name: str, queues: Sequence[str], *, concurrency: int) -> None:
         self.settings = settings
@@ -64,14 +64,14 @@ class Service:
         self._runs_once = False
 
     def release(self, tenant_id: str, release_id: str) -> Release:
-        """A release by id, remembered: releases never change."""
+        """Return a release by id, from a cache: releases never change."""
         known = self._releases.get((tenant_id, release_id))
         if known is None:
             known = self._releases[tenant_id, release_id] = self.registry.releases.get(tenant_id, release_id)
         return known
 
     def on(self, task: TaskName, work: Callable[[Attempt], None]) -> None:
-        """Register the service's one task; it is a door: parse the message, run one attempt, end."""
+        """Register the service's one task, which parses the message and runs one attempt."""
 
         @self.celery.task(name=task, bind=True)  # type: ignore[untyped-decorator]
         def door(request: Any, message: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ class Service:
             self._attempts.run(JobMessage.model_validate(message).job_id, queue, work)
 
     def run_once(self, idle_seconds: float) -> None:
-        """Serve one message, or give up after `idle_seconds` without one; for jobs that an autoscaler starts."""
+        """Serve one message, or end after `idle_seconds` without one; for processes that an autoscaler starts."""
         self._runs_once = True
         idle = threading.Timer(idle_seconds, _take_no_more)
         idle.daemon = True
@@ -89,7 +89,7 @@ class Service:
         self.run()
 
     def run(self) -> None:
-        """Serve the queues until SIGTERM; what is in flight is finished, or given back at the drain deadline."""
+        """Serve the queues until SIGTERM; then finish the running jobs, or return them at the drain deadline."""
         self.leases.start()
         probes.serve(self.settings, self.leases)
         self._reconciler.start()
@@ -124,8 +124,8 @@ class Service:
             try:
                 self._take_hints()
             except redis.RedisError:
-                threading.Event().wait(1)  # Redis is away; the heartbeat tells of cancels too, once it is back
-            except Exception:  # without this thread a cancel takes a heartbeat
+                threading.Event().wait(1)  # Redis is away; when it is back, heartbeats report cancels too
+            except Exception:  # without this thread, a cancel waits for the next heartbeat
                 log.exception("cancel_hints_crashed")
 
     def _take_hints(self) -> None:
@@ -138,5 +138,5 @@ class Service:
 
 
 def _take_no_more() -> None:
-    """Let the worker finish what it holds, then end."""
+    """Let the worker finish its running jobs, then end."""
     celery_state.should_stop = os.EX_OK

@@ -114,8 +114,8 @@ def test_a_round_that_crashes_does_not_end_the_thread(ledger, bus, quick):
 
 def test_after_an_outage_the_owners_of_leases_come_first(ledger, bus, quick, reconciler):
     away = Reconciler(Ledger("redis://127.0.0.1:1/0"), bus, quick, "other")
-    assert away._turn() == quick.lease_seconds
-    assert reconciler._turn() == quick.reconcile_seconds
+    assert away._work_if_leading() == quick.lease_seconds
+    assert reconciler._work_if_leading() == quick.reconcile_seconds
 
 
 def test_more_than_one_batch_of_lost_leases_comes_back_in_one_round(ledger, bus, reconciler):

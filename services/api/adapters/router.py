@@ -36,7 +36,7 @@ _BODY = {
 @router.post("", status_code=201, openapi_extra=_BODY)
 async def upload(request: Request, clients: ClientsDep, caller: Trainer, once: OnceDep) -> JSONResponse:
     """Check a LoRA adapter against the base model and store it as the label's next version."""
-    async with uploads.adapter_upload(request) as sent:  # only here, so that nobody without a key can send a file
+    async with uploads.adapter_upload(request) as sent:  # after authentication: no upload without a key
 
         async def work() -> Answer:
             manifest = await uploads.add_adapter(clients, caller.tenant_id, sent)
@@ -49,17 +49,17 @@ async def upload(request: Request, clients: ClientsDep, caller: Trainer, once: O
 async def list_adapters(
     clients: ClientsDep, caller: Caller, label: Annotated[str, Query(max_length=65)] = ""
 ) -> dict[str, Any]:
-    """All adapters, by label and version."""
+    """List all adapters, ordered by label and version."""
     found = await asyncio.to_thread(clients.registry.adapters.list_all, caller.tenant_id, label)
     return {"items": [view(manifest) for manifest in found]}
 
 
 @router.get("/{ref}")
 async def show(ref: PathRef, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
-    """One adapter by `label@n`, by label (its newest) or by digest."""
+    """Show one adapter, named by `label@n`, by label (its newest version) or by digest."""
     return view(await asyncio.to_thread(clients.registry.adapters.get, caller.tenant_id, ref))
 
 
 def view(manifest: AdapterManifest) -> dict[str, Any]:
-    """The manifest and its name."""
+    """Return the manifest with its reference."""
     return {"ref": manifest.ref, **manifest.model_dump(mode="json")}

@@ -1,4 +1,4 @@
-"""Adapters on their way in: checked whole in a thread, then stored."""
+"""Uploads of adapters: a thread checks the whole archive, then stores it."""
 
 import asyncio
 import contextlib
@@ -27,19 +27,19 @@ _CHUNK = 1 << 20
 
 
 class AdapterForm(BaseModel):
-    """What comes with an archive."""
+    """The form fields that accompany an archive."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: Annotated[str, Field(max_length=65)]
     template: Annotated[str, Field(max_length=32)] = "chatml"
     instruction: Annotated[str, Field(max_length=20_000)] = ""
-    """Used where a request brings none."""
+    """Used when a request has no instruction."""
     sha256: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
-    """Of the archive's bytes, or the adapter's digest."""
+    """SHA-256 of the archive's bytes, or the adapter's digest."""
 
     def check(self) -> None:
-        """Raise `Invalid` for what is wrong before the archive is read."""
+        """Raise `Invalid` for a wrong field, before the archive is read."""
         parse_label(self.label)
         if self.template not in TEMPLATES:
             known = ", ".join(TEMPLATES)
@@ -47,7 +47,7 @@ class AdapterForm(BaseModel):
 
 
 class AdapterUpload(NamedTuple):
-    """A form and its archive."""
+    """The form fields and the archive."""
 
     form: AdapterForm
     archive: BinaryIO
@@ -55,7 +55,7 @@ class AdapterUpload(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
-    """Read the form; its file is gone afterwards. Raises `Invalid`, `RequestValidationError`."""
+    """Read the form; its file is deleted at the end of the block. Raises `Invalid`, `RequestValidationError`."""
     async with request.form(max_files=1, max_fields=10) as fields:
         values = dict(fields)
         file = values.pop("file", None)
@@ -64,7 +64,7 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
         try:
             form = AdapterForm.model_validate(values)
         except ValidationError as error:
-            wrong = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+            wrong = [{**e, "loc": ("body", *e["loc"])} for e in error.errors()]
             raise RequestValidationError(wrong) from error
         form.check()
         yield AdapterUpload(form, file.file)
@@ -80,7 +80,7 @@ async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -
 
 
 async def digest_of(file: BinaryIO) -> str:
-    """SHA-256 of a file's bytes; the file stands at its beginning again."""
+    """Return the SHA-256 of a file's bytes and rewind the file."""
     digest = await asyncio.to_thread(_copy, file, None)
     file.seek(0)
     return digest
@@ -127,7 +127,7 @@ def _check_digest(expected: str, archive_digest: str, digest: str) -> None:
 
 
 def _copy(source: BinaryIO, target: Path | None) -> str:
-    """Read a file, to another one or nowhere; answers the SHA-256 of the bytes."""
+    """Copy a file to `target`, or only read it where that is None; returns the SHA-256 of the bytes."""
     digest = hashlib.sha256()
     with (target or Path(os.devnull)).open("wb") as out:
         while chunk := source.read(_CHUNK):

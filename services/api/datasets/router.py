@@ -42,7 +42,7 @@ async def upload(
     once: OnceDep,
     name: Annotated[str, Query(min_length=1, max_length=64)],
 ) -> JSONResponse:
-    """Check rows line by line and store them; the same rows again are the same data set."""
+    """Check rows line by line and store them; equal rows give the same data set."""
     data = await read(request)
 
     async def work() -> Answer:
@@ -53,7 +53,7 @@ async def upload(
 
 
 async def read(request: Request) -> bytes:
-    """The rows, sent as the body or as the field `file` of a form; raises `Invalid`."""
+    """Return the rows, from the body or from the field `file` of a form; raises `Invalid`."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await request.body()
     async with request.form(max_files=1, max_fields=10) as form:
@@ -65,12 +65,12 @@ async def read(request: Request) -> bytes:
 
 @router.get("")
 async def list_datasets(clients: ClientsDep, caller: Trainer) -> dict[str, Any]:
-    """All data sets, oldest first."""
+    """List all data sets, oldest first."""
     found = await asyncio.to_thread(clients.registry.datasets.list_all, caller.tenant_id)
     return {"items": [manifest.model_dump(mode="json") for manifest in found]}
 
 
 @router.get("/{dataset_id}")
 async def show(dataset_id: PathId, clients: ClientsDep, caller: Trainer) -> DatasetManifest:
-    """One data set by id, or the newest of a name."""
+    """Show one data set, by id or by name (the newest of that name)."""
     return await asyncio.to_thread(clients.registry.datasets.get, caller.tenant_id, dataset_id)

@@ -1,4 +1,4 @@
-"""Data sets on their way in: checked whole in a thread, then stored."""
+"""Uploads of data sets: a thread checks all rows, then stores them."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Whether this process can do its work, part by part."""
+"""Readiness: whether this process and each service it depends on can work."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -11,11 +11,11 @@ from shared.errors import SignalboxError
 from shared.ledger import calls
 from shared.names import DEFAULT_TENANT
 
-PATIENCE_SECONDS = 3.0
+TIMEOUT_SECONDS = 3.0
 
 
 class Check(NamedTuple):
-    """One part: `needed` where the API cannot take jobs without it."""
+    """The state of one dependency; `needed` means that the API cannot accept jobs without it."""
 
     ok: bool
     detail: str
@@ -23,18 +23,18 @@ class Check(NamedTuple):
 
 
 async def readiness(clients: Clients) -> dict[str, Check]:
-    """Every part at once; jobs wait in the ledger while broker, store, release or workers are missing."""
+    """Check all dependencies at once; jobs wait in the ledger while broker, store, release or workers are missing."""
     names = ("ledger", "broker", "store", "release", "consumers")
-    looks = (_ledger(clients), _broker(clients), _store(clients), _release(clients), _consumers(clients))
+    probes = (_ledger(clients), _broker(clients), _store(clients), _release(clients), _consumers(clients))
     checks = await asyncio.gather(
-        *(_checked(look, needed=name == "ledger") for name, look in zip(names, looks, strict=True))
+        *(_checked(probe, needed=name == "ledger") for name, probe in zip(names, probes, strict=True))
     )
     return dict(zip(names, checks, strict=True))
 
 
-async def _checked(look: Awaitable[str], *, needed: bool) -> Check:
+async def _checked(probe: Awaitable[str], *, needed: bool) -> Check:
     try:
-        return Check(True, await asyncio.wait_for(look, PATIENCE_SECONDS), needed)
+        return Check(True, await asyncio.wait_for(probe, TIMEOUT_SECONDS), needed)
     except SignalboxError as error:
         return Check(False, error.detail, needed)
     except (redis.RedisError, TimeoutError):
@@ -70,10 +70,10 @@ async def _consumers(clients: Clients) -> str:
 
 
 def report(checks: dict[str, Check]) -> dict[str, Any]:
-    """What `/readyz` answers."""
+    """Return the body of `/readyz`."""
     return {"ready": is_ready(checks), "parts": {name: check._asdict() for name, check in checks.items()}}
 
 
 def is_ready(checks: dict[str, Check]) -> bool:
-    """Whether everything that is needed answers."""
+    """Whether every needed dependency answers."""
     return all(check.ok for check in checks.values() if check.needed)

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`: for supervisors, without a key."""
+"""`/healthz`, `/readyz` and `/metrics`, for orchestrators; they need no key."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -12,13 +12,13 @@ router = APIRouter(tags=["system"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Whether the process answers at all."""
+    """Answer 200 while the process runs."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 async def readyz(clients: ClientsDep) -> JSONResponse:
-    """Every part by name; 503 where one that is needed is down."""
+    """Show the state of each dependency; the status is 503 where a needed one is down."""
     found = await checks.readiness(clients)
     if checks.is_ready(found):
         return JSONResponse(checks.report(found))
@@ -27,6 +27,6 @@ async def readyz(clients: ClientsDep) -> JSONResponse:
 
 @router.get("/metrics")
 async def metrics(clients: ClientsDep) -> Response:
-    """Prometheus text."""
+    """Show the metrics in the Prometheus text format."""
     text = await clients.metrics.render(clients.ledger, clients.feed.reader_count)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,4 @@
-"""Who calls: the API key of a request, checked against the ledger and remembered for a few seconds."""
+"""Authentication: checks a request's API key against the ledger and caches it for a few seconds."""
 
 import hashlib
 import time
@@ -16,19 +16,19 @@ from shared.security import api_keys
 from shared.security.api_keys import Key, Scope, Unauthenticated
 
 REMEMBER_SECONDS = 5.0
-"""A revocation takes effect within this time; meanwhile accepting a job stays one round trip."""
+"""A revoked key works for at most this time; in return, accepting a job takes only one round trip."""
 MAX_REMEMBERED = 10_000
 
 
 class Authenticator:
-    """Remembers, by their hash, the keys that were right a moment ago; wrong ones are looked up each time."""
+    """Caches valid keys by their hash; an invalid key is looked up each time."""
 
     def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._redis = client
         self._known: dict[bytes, tuple[float, Key]] = {}
 
     async def key_of(self, token: str) -> Key:
-        """The record of a valid key; raises `Unauthenticated`."""
+        """Return the record of a valid key; raises `Unauthenticated`."""
         digest = hashlib.sha256(token.encode()).digest()
         until, key = self._known.get(digest, (0.0, None))
         if key is not None and until > time.monotonic():
@@ -43,16 +43,16 @@ class Authenticator:
 
 
 async def clients_of(request: Request) -> Clients:
-    """The clients of the application that answers this request."""
+    """Return the clients of the application that handles this request."""
     clients = request.app.state.clients
     assert isinstance(clients, Clients)
     return clients
 
 
 class Needs(SecurityBase):
-    """A dependency that answers the request's key where it is valid and has the scope (None: any will do).
+    """A dependency that returns the request's key where it is valid and has the scope (None accepts any scope).
 
-    One class instead of a chain of dependencies: the framework's cost per dependency shows in the accept latency.
+    It is one class because the framework's cost per dependency shows in the accept latency.
     The request counts against the key's limit. Raises `Unauthenticated`, `Denied`, `TooMany`.
     """
 
@@ -63,7 +63,7 @@ class Needs(SecurityBase):
         self._scope = scope
 
     async def __call__(self, request: Request) -> Key:
-        """Answer the caller's key."""
+        """Return the caller's key."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("key_missing", "send an API key: Authorization: Bearer sbk_...")

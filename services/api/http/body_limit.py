@@ -1,4 +1,4 @@
-"""Turns the framework's plain-text 413 into a problem; the limit itself is the framework's own."""
+"""Turns the framework's plain-text 413 into a problem; the framework enforces the limit."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -6,13 +6,13 @@ from services.api.http.problems import TooLarge, respond
 
 
 class ExplainTooLarge:
-    """ASGI middleware outside of the routes' body limits."""
+    """ASGI middleware that wraps the routes' body limits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; replace a bare 413."""
+        """Pass the request on; replace a plain-text 413."""
         is_replaced = False
 
         async def explained(message: Message) -> None:

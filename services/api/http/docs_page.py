@@ -1,4 +1,4 @@
-"""`/docs`: the API's description to read and to try, all of it from this server."""
+"""`/docs`: the API's description as a page for reading and trying; this server serves all its files."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -21,7 +21,7 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-# A file of its own: the pages' policy runs no script that stands in a page.
+# A separate file: the content security policy forbids inline scripts.
 _START = """SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
@@ -34,7 +34,7 @@ _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/cs
 
 
 def install(app: FastAPI) -> None:
-    """Serve the page and its parts; they change with the package that brings them, so a browser may keep them a day."""
+    """Serve the page and its files; they change only with their package, so a browser may cache them for a day."""
     with as_file(files("fastapi_offline") / "static") as found:
         folder = Path(found)
 

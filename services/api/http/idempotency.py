@@ -1,4 +1,4 @@
-"""The same key and request give the same answer; for whatever is made outside the ledger of jobs."""
+"""Idempotency keys for requests that create no job: the same key and request get the same answer."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from shared.errors import Conflict, Invalid, SignalboxError
 from shared.ledger.keys import LedgerKey
 
 IN_FLIGHT_SECONDS = 120
-"""A process that dies in the middle frees its key after this time."""
+"""The key of a process that died during the request is free after this time."""
 KEEP_SECONDS = 86_400
 REPLAYED = "Idempotent-Replayed"
 
@@ -33,7 +33,7 @@ IdempotencyKey = Annotated[
 
 
 class Answer(NamedTuple):
-    """A response that can be kept."""
+    """A response that can be stored."""
 
     status: int
     body: Any
@@ -41,31 +41,31 @@ class Answer(NamedTuple):
     media_type: str = "application/json"
 
     def response(self, *, replayed: bool = False) -> JSONResponse:
-        """As the framework sends it."""
+        """Return the framework's response."""
         headers = {**self.headers, **({REPLAYED: "true"} if replayed else {})}
         return JSONResponse(self.body, self.status, headers, media_type=self.media_type)
 
 
 class Once:
-    """Runs the work of one request unless its key has an answer already."""
+    """Runs the work of one request unless an answer is stored under its key."""
 
     def __init__(self, client: "redis.asyncio.Redis", tenant_id: str, path: str, key: str | None) -> None:
         self._redis = client
         self._path = path
         self._name = LedgerKey.IDEMPOTENCY.of(tenant_id, _sha256(key)) if key else None
 
-    async def __call__(self, asked: dict[str, Any], work: Callable[[], Awaitable[Answer]]) -> JSONResponse:
-        """The response; raises `Conflict` while another request holds the key, `Invalid` where it asked otherwise."""
+    async def __call__(self, request: dict[str, Any], work: Callable[[], Awaitable[Answer]]) -> JSONResponse:
+        """Return the response; raises `Conflict` while the key's first request runs, `Invalid` where it differs."""
         if self._name is None:
             return (await work()).response()
-        fingerprint = _sha256(json.dumps([self._path, asked], sort_keys=True))
+        fingerprint = _sha256(json.dumps([self._path, request], sort_keys=True))
         marker = json.dumps({"fingerprint": fingerprint})
         if not await self._redis.set(self._name, marker, nx=True, ex=IN_FLIGHT_SECONDS):
             return await self._known(self._name, fingerprint)
         try:
             answer = await _outcome(work)
         except BaseException:
-            await self._redis.delete(self._name)  # nothing was made, as far as we know: the key is free again
+            await self._redis.delete(self._name)  # as far as we know, nothing was created: free the key
             raise
         kept = json.dumps(
             {"fingerprint": fingerprint, "answer": [*answer[:2], dict(answer.headers), answer.media_type]}
@@ -88,7 +88,7 @@ class Once:
 
 
 async def _outcome(work: Callable[[], Awaitable[Answer]]) -> Answer:
-    """The answer, a refusal included; what a retry may mend is raised."""
+    """Return the answer, also a permanent refusal; raises the errors that a retry may fix."""
     try:
         return await work()
     except SignalboxError as error:
@@ -98,7 +98,7 @@ async def _outcome(work: Callable[[], Awaitable[Answer]]) -> Answer:
 
 
 async def once(request: Request, clients: ClientsDep, caller: Caller, key: IdempotencyKey = None) -> Once:
-    """The guard of this request."""
+    """Return the idempotency guard of this request."""
     return Once(clients.ledger.redis, caller.tenant_id, f"{request.method} {request.url.path}", key)
 
 

@@ -1,4 +1,4 @@
-"""What a route may answer beside success, as the OpenAPI page tells it."""
+"""Error responses of the routes, as the OpenAPI document lists them."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from services.api.http.problems import MEDIA_TYPE
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457), whether a retry can help, and what to do next; some kinds have more members."""
+    """An error (RFC 9457): what went wrong, whether a retry can help, what to do next; some errors have more fields."""
 
     type: str
     title: str
     status: int
     detail: str
     code: str
-    """Stable, for programs."""
+    """Stable; programs may compare it."""
     retryable: bool
 
 
@@ -23,15 +23,15 @@ _CONTENT = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
 _KEYED = {
     401: "No key, or one that is unknown or revoked",
     403: "The key lacks the scope",
-    413: "The body is above its limit",
-    422: "The request is wrong, and stays so until it is mended",
-    429: "A limit is reached; Retry-After says when to come again",
-    503: "A part that is needed is away; Retry-After says when to come again",
+    413: "The body is larger than its limit",
+    422: "The request is wrong: correct it before you send it again",
+    429: "A limit is reached: retry after the time in Retry-After",
+    503: "A needed service is unavailable: retry after the time in Retry-After",
 }
 _THINGS = _KEYED | {
-    400: "The body cannot be read",
-    404: "There is no such thing, or it belongs to another tenant",
-    409: "The state has moved on: look again, then decide",
+    400: "The body cannot be parsed",
+    404: "The named object does not exist, or belongs to another tenant",
+    409: "The state has changed: read it again, then decide",
 }
 
 
@@ -40,6 +40,6 @@ def _documented(texts: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 PROBLEMS = _documented(_THINGS)
-"""Of every route that asks for a key."""
-UNREADY = _documented({503: "Not ready, or a part that is needed is away"})
-"""Of the routes for supervisors."""
+"""Errors of every route that requires a key."""
+UNREADY = _documented({503: "Not ready: a needed service is unavailable"})
+"""Errors of the routes for orchestrators."""

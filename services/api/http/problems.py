@@ -18,7 +18,7 @@ from shared.errors import SignalboxError, Unavailable
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 PROBLEM = "problem"
-"""Where a request's scope holds the code of the problem that it was answered with, for those outside to count."""
+"""Key of the request's scope under which the response's error code stands; the outer middleware counts it."""
 _TITLES = {
     400: "Malformed request",
     401: "Not authenticated",
@@ -47,19 +47,19 @@ MAX_FIELDS_SHOWN = 10
 
 
 class Malformed(SignalboxError):
-    """The body cannot even be read."""
+    """The body cannot be parsed."""
 
     status = 400
 
 
 class TooLarge(SignalboxError):
-    """The body is above its limit."""
+    """The body is larger than its limit."""
 
     status = 413
 
 
 def problem(error: SignalboxError, **more: Any) -> dict[str, Any]:
-    """The members of a problem: the standard ones, `code`, `retryable`, and what else is known."""
+    """Return the members of a problem: the standard ones, `code`, `retryable`, and `more`."""
     return {
         "type": f"urn:signalbox:problem:{error.code}",
         "title": _TITLES.get(error.status, "Error"),
@@ -72,7 +72,7 @@ def problem(error: SignalboxError, **more: Any) -> dict[str, Any]:
 
 
 def problem_headers(error: SignalboxError) -> dict[str, str]:
-    """`Retry-After` where a retry can help, `WWW-Authenticate` where a key is missing."""
+    """Return `Retry-After` where a retry can help, and `WWW-Authenticate` where a key is missing."""
     headers: dict[str, str] = {}
     if error.status in (429, 503):
         headers["Retry-After"] = str(error.retry_after_seconds or 5)
@@ -82,7 +82,7 @@ def problem_headers(error: SignalboxError) -> dict[str, str]:
 
 
 class ProblemResponse(JSONResponse):
-    """An error as a response."""
+    """A response that describes an error."""
 
     media_type = MEDIA_TYPE
 
@@ -91,18 +91,18 @@ class ProblemResponse(JSONResponse):
         self._code = error.code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         scope[PROBLEM] = self._code
         await super().__call__(scope, receive, send)
 
 
 def respond(error: SignalboxError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
-    """An error as a response."""
+    """Return the response that describes an error."""
     return ProblemResponse(error, headers or {}, **more)
 
 
 def as_unavailable(error: redis.RedisError) -> Unavailable | None:
-    """What a Redis error means to a caller; None where it is a fault of ours."""
+    """Return the error to show to a caller; None where the Redis error is a bug in this program."""
     if isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS")):
         return Unavailable("ledger_full", "the job ledger (Redis) takes no writes (memory or disk is full)")
     gone = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
@@ -130,7 +130,7 @@ def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     if found and found[0]["type"] == "json_invalid":
         why = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
         return respond(Malformed("json_malformed", f"the body is not JSON: {why}; mend it and send it again"))
-    fields = [_field(one) for one in found[:MAX_FIELDS_SHOWN]]
+    fields = [_field(error) for error in found[:MAX_FIELDS_SHOWN]]
     detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
     code = "kind_unsupported" if found and found[0]["type"].startswith("union_tag") else "request_invalid"
     return respond(_invalid(code, detail), errors=fields)
@@ -142,11 +142,11 @@ def _invalid(code: str, detail: str) -> SignalboxError:
     return error
 
 
-def _field(one: Mapping[str, Any]) -> dict[str, str]:
-    kind = one["type"]
-    # The value is not repeated: it may be huge, secret, or not even text.
-    path = ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0])
-    return {"field": path[:200], "message": _HINTS.get(kind, one["msg"])[:400], "code": kind}
+def _field(error: Mapping[str, Any]) -> dict[str, str]:
+    kind = error["type"]
+    # The message omits the value: it may be huge, secret, or binary.
+    path = ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0])
+    return {"field": path[:200], "message": _HINTS.get(kind, error["msg"])[:400], "code": kind}
 
 
 def _on_http_error(_: Request, error: Exception) -> JSONResponse:
@@ -169,12 +169,12 @@ def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
     instance = f"urn:uuid:{uuid.uuid4()}"
     log.error("request_crashed", instance=instance, exc_info=error)
     detail = "the server failed on this request; its log has the cause under this problem's instance"
-    # The framework answers this outside of all middleware.
+    # The framework sends this response outside of all middleware, so the security headers are added here.
     return respond(SignalboxError("internal_error", detail), SECURITY_HEADERS, instance=instance)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of this application as a problem."""
+    """Let the application answer every error as a problem."""
     app.add_exception_handler(SignalboxError, _on_signalbox_error)
     app.add_exception_handler(redis.RedisError, _on_redis_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)

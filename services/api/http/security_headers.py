@@ -1,4 +1,4 @@
-"""What every answer tells a browser: do not guess, do not frame, load nothing from elsewhere, keep nothing."""
+"""Security headers of every response: no MIME sniffing, no framing, no foreign content, no caching."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,7 +8,7 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""Nothing inline and nothing from another host: what somebody smuggles into a page stays text."""
+"""No inline script and nothing from another host: content that an attacker injects into a page stays text."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": DATA_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -21,13 +21,13 @@ SECURITY_HEADERS = {
 
 
 class SecurityHeaders:
-    """ASGI middleware, the outermost: also for what the others answer themselves."""
+    """The outermost ASGI middleware, so that it also covers the responses of the other middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and add to its answer what it does not say itself."""
+        """Pass the request on, and add the headers that its response lacks."""
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":

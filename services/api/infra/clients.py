@@ -1,4 +1,4 @@
-"""The clients of one API process, made and closed in one place."""
+"""Creates and closes the clients of one API process."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from shared.registry.store import S3Store
 from shared.settings import Settings
 
 log = structlog.get_logger()
-# An upload is held in memory while it is checked: two at a time keep the process small.
+# An upload stays in memory while it is checked: two at a time keep the process small.
 UPLOADS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Clients:
-    """What handlers take their clients from; blocking ones are called in threads, never on the loop."""
+    """The clients that handlers use; blocking clients are called in threads, never on the event loop."""
 
     settings: Settings
     ledger: AsyncLedger
@@ -42,7 +42,7 @@ class Clients:
 
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> "Clients":
-        """Make every client; none connects before it is used, so the process starts while Redis is away."""
+        """Create every client; none connects before its first use, so the process starts without Redis."""
         blocking = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
         registry = Registry(blocking, S3Store(settings), settings.cache_dir)
         ledger = AsyncLedger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
@@ -60,7 +60,7 @@ class Clients:
         )
 
     async def close(self) -> None:
-        """End the threads and close the connections; what the outbox holds is sent first."""
+        """Send the outbox's pending messages, end the threads and close the connections."""
         await self.feed.close()
         await asyncio.to_thread(self.releases.close)
         await asyncio.to_thread(self.outbox.close)

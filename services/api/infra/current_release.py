@@ -1,4 +1,4 @@
-"""The current release of each tenant, known to the process without asking."""
+"""Caches the current release of each tenant in the process."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ __all__ = ["CurrentRelease", "CurrentReleases"]
 
 
 class CurrentReleases:
-    """One watch for all tenants; reading a release costs nothing, refreshing it runs in a thread."""
+    """One release watch for all tenants; reading a release makes no call, refreshing it runs in a thread."""
 
     def __init__(self, releases: Releases, client: "redis.Redis", *, poll_seconds: float) -> None:
         self._releases = releases
@@ -20,11 +20,11 @@ class CurrentReleases:
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
-        """Follow in the background; Redis need not answer yet."""
+        """Follow the release pointers in the background; Redis may still be down."""
         self._watch.follow()
 
     async def current(self, tenant_id: str) -> CurrentRelease:
-        """The current release; raises `Conflict` `no_release` where the tenant has none yet."""
+        """Return the current release; raises `Conflict` `no_release` where the tenant has none yet."""
         known = self._watch.current(tenant_id)
         if known is None:
             await self.refresh(tenant_id)
@@ -37,10 +37,10 @@ class CurrentReleases:
         return known
 
     async def refresh(self, tenant_id: str) -> None:
-        """Read the pointer now; callers that come meanwhile wait for the same look."""
+        """Read the release pointer now; concurrent callers share one read."""
         task = self._refreshing.get(tenant_id)
         if task is None:
-            task = self._refreshing[tenant_id] = asyncio.create_task(asyncio.to_thread(self._look, tenant_id))
+            task = self._refreshing[tenant_id] = asyncio.create_task(asyncio.to_thread(self._read_pointer, tenant_id))
             task.add_done_callback(lambda _: self._refreshing.pop(tenant_id))
         await asyncio.shield(task)
 
@@ -48,8 +48,8 @@ class CurrentReleases:
         """Stop following."""
         self._watch.stop()
 
-    def _look(self, tenant_id: str) -> None:
+    def _read_pointer(self, tenant_id: str) -> None:
         is_new = self._watch.current(tenant_id) is None
         if self._watch.refresh(tenant_id) and is_new:
-            # Promoted before tenants were noted, perhaps: from here on all services follow it.
+            # The release may be older than the list of tenants: once the tenant is listed, all services follow it.
             self._releases.note_tenant(tenant_id)

@@ -1,7 +1,7 @@
-"""Event streams: one reader of the ledger's feed per process fans out to bounded queues; gaps are replayed.
+"""Event streams: one reader per process passes the ledger's feed on to bounded queues; gaps are replayed.
 
-A reader first replays its job's own stream, then takes live events. Where its queue overflows, or the feed was lost
-for a while, it goes back to the job's stream at the last event it passed on: nothing is missing, nothing comes twice.
+A listener first replays its job's own stream, then takes live events. Where its queue overflows, or the feed was
+interrupted, it replays the job's stream from the last event that it passed on: no event is lost or repeated.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ _BATCH = 1000
 _BLOCK_MS = 1000
 _PAUSE_SECONDS = 0.5
 _LINGER_SECONDS = 1.0
-"""The shared reader outlives its last listener so long: whoever comes next does not have to start it."""
+"""The shared reader runs on for this time after its last listener left, so that the next one need not start it."""
 START = "0-0"
 
 
 class Event(NamedTuple):
-    """One event of a job; `id` is its place in the job's own stream."""
+    """One event of a job; `id` is its position in the job's own stream."""
 
     id: str
     type: str
@@ -38,7 +38,7 @@ class Event(NamedTuple):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job has ended with it."""
+        """Whether the event ends the job."""
         return self.type == "state" and JobState(json.loads(self.data)["state"]).is_final
 
 
@@ -53,7 +53,7 @@ class Reader:
         self._wake = asyncio.Event()
 
     def offer(self, event: Event) -> None:
-        """Queue an event; beyond the bound, drop all and note the gap."""
+        """Queue an event; where the queue is full, drop all its events and note the gap."""
         if len(self._events) >= QUEUE_LENGTH:
             self.lose()
         elif not self._has_gap:
@@ -72,7 +72,7 @@ class Reader:
         self._wake.set()
 
     async def take(self) -> list[Event] | None:
-        """The events since the last call, at least one; None after a gap, or at the end."""
+        """Wait for events and return them; None after a gap, or at the end."""
         await self._wake.wait()
         self._wake.clear()
         events, self._events = self._events, []
@@ -81,10 +81,10 @@ class Reader:
 
 
 class EventFeed:
-    """All event streams of this process; the shared reader runs while somebody listens."""
+    """All event streams of this process; the shared reader runs while there are listeners."""
 
     def __init__(self, url: str, max_readers: int) -> None:
-        # Any: the library types replies of all protocols and encodings at once.
+        # Any: the library's reply types cover all protocols and encodings at once.
         self._redis: Any = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_timeout=10)
         self._max_readers = max_readers
         self._readers: defaultdict[str, set[Reader]] = defaultdict(set)
@@ -96,7 +96,7 @@ class EventFeed:
 
     @contextlib.asynccontextmanager
     async def reader(self, job_id: str) -> AsyncIterator[Reader]:
-        """Listen to a job from now on; raises `TooMany`."""
+        """Listen to a job's new events; raises `TooMany`."""
         if self.reader_count >= self._max_readers:
             raise TooMany("too_many_event_readers", "all event streams are taken; try again shortly, or poll the job")
         reader = Reader(job_id)
@@ -113,7 +113,7 @@ class EventFeed:
                 del self._readers[job_id]
 
     async def events(self, reader: Reader, after: str = START) -> AsyncIterator[Event]:
-        """The job's events after one of them, past and future, until the job has ended; rides out a lost ledger."""
+        """Yield the job's events after `after`, past and live, until the job ends; waits while Redis is away."""
         last = None
         while not reader.is_closed:
             try:
@@ -128,7 +128,7 @@ class EventFeed:
                 return
 
     async def close(self) -> None:
-        """End every stream: clients come back with Last-Event-ID."""
+        """End every stream; clients reconnect with Last-Event-ID."""
         for readers in self._readers.values():
             for reader in readers:
                 reader.close()
@@ -138,12 +138,12 @@ class EventFeed:
         await self._redis.aclose()
 
     async def _until_gap(self, reader: Reader, after: str) -> AsyncIterator[Event]:
-        """The past, then live events up to a final one or a gap."""
+        """Yield past events, then live ones, up to a final event or a gap."""
         last = None
         async for event in self.past(reader.job_id, after):
             yield event
             after, last = event.id, event
-        if last and last.is_final:  # one that is not the last belongs to a run before a replay
+        if last and last.is_final:  # an earlier final event belongs to a run before a replay
             return
         while (events := await reader.take()) is not None:
             for event in events:
@@ -153,7 +153,7 @@ class EventFeed:
                         return
 
     async def past(self, job_id: str, after: str = START) -> AsyncIterator[Event]:
-        """What is in the job's own stream after an event."""
+        """Yield the events of the job's own stream after an event."""
         is_whole = False
         while not is_whole:
             page = await self._redis.xrange(LedgerKey.EVENTS.of(job_id), f"({after}", "+", _BATCH)
@@ -165,7 +165,7 @@ class EventFeed:
     async def _ensure_running(self) -> None:
         async with self._starting:
             if self._task is None or self._task.done():
-                self._position = await self._newest()  # before the caller replays, so that no event falls between
+                self._position = await self._newest()  # before the caller replays: no event is missed in between
                 self._task = asyncio.create_task(self._run())
 
     async def _newest(self) -> str:
@@ -182,7 +182,7 @@ class EventFeed:
                 is_lost = True
                 await asyncio.sleep(_PAUSE_SECONDS)  # before the next try
                 continue
-            if is_lost:  # only now, when what was missed can be read again
+            if is_lost:  # only now can the listeners read the missed events
                 self._lose_all()
                 is_lost = False
 
@@ -197,7 +197,7 @@ class EventFeed:
             self._position = entries[-1][0]
 
     async def _was_trimmed(self) -> bool:
-        """Whether the feed was cut beyond our position while we were busy."""
+        """Whether the feed's oldest event is newer than our position: events were trimmed before we read them."""
         oldest = await self._redis.xrange(LedgerKey.FEED, count=1)
         return bool(oldest) and _order(oldest[0][0]) > _order(self._position)
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests by route, accept latency, queue depths; never a job or a tenant as a label."""
+"""Prometheus metrics of the API: requests by route, accept latency, queue depths; no label names a job or tenant."""
 
 import asyncio
 import time
@@ -10,14 +10,14 @@ from services.api.http.problems import PROBLEM
 from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, calls
 
-PATIENCE_SECONDS = 2.0
-"""How long a scrape waits for the ledger: below Prometheus' own patience, or a ledger that hangs would hide itself."""
+LEDGER_TIMEOUT_SECONDS = 2.0
+"""How long a scrape waits for the ledger: less than Prometheus' own timeout, else a hung ledger fails the scrape."""
 GIVEN_UP = ("attempts_exhausted", "deadline_exceeded")
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """The metrics of one application, in a registry of their own."""
+    """The metrics of one application, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -49,16 +49,16 @@ class Metrics:
 
     def _queue_gauge(self, what: str, text: str) -> Gauge:
         name = f"signalbox_queue_{what}"
-        # Every API process exports the same figure: aggregate with max, never with sum.
+        # Every API process exports the same value: aggregate with max, never with sum.
         return Gauge(name, f"{text}; aggregate with max", ["queue"], registry=self.registry)
 
     async def render(self, ledger: AsyncLedger, event_readers: int) -> bytes:
-        """The text of this moment; without the ledger, all but what only it knows."""
+        """Return the current metrics as text; without the ledger, those read from the ledger are missing."""
         self.event_readers.set(event_readers)
         for gauge in (self._waiting, self._running, self._consumers, self._states, self._given_up):
             gauge.clear()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(LEDGER_TIMEOUT_SECONDS):
                 gauges = await ledger.do(calls.gauges())
         except (Unavailable, TimeoutError):
             self.ledger_up.set(0)
@@ -78,7 +78,7 @@ class Metrics:
             self._given_up.labels(reason).set(gauges.given_up.get(reason, 0))
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
-        """Note one answered request."""
+        """Record one answered request."""
         route = getattr(scope.get("route"), "path", "other")
         self.requests.labels(scope["method"], route, str(status)).observe(seconds)
         if status >= 400:
@@ -88,7 +88,7 @@ class Metrics:
 
 
 class CountRequests:
-    """ASGI middleware: the time until the answer begins, by route template."""
+    """ASGI middleware that measures the time until the response starts, by route template."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""How much a key may ask for in a minute: requests, and tokens of prompts and answers; counted in the ledger.
+"""Rate limits of a key: requests per minute, and tokens of prompts and answers per minute, counted in the ledger.
 
-What an answer will take is known only when it is there, so a job is charged for what it asks for when it comes: its
-`max_new_tokens`, and a token for every four bytes of its text.
+The length of an answer is unknown in advance, so a job is charged when it is accepted: its `max_new_tokens`, and one
+token for every four bytes of its text.
 """
 
 import math
@@ -21,14 +21,14 @@ BYTES_PER_TOKEN = 4
 
 
 class RateLimits:
-    """Every key's count, the same for all API processes; a key without a limit costs no call."""
+    """The counts of every key, shared by all API processes; a key without a limit costs no call."""
 
     def __init__(self, client: "redis.asyncio.Redis", settings: Settings) -> None:
         storage = RedisStorage(
             "async+redis://",
             implementation="redispy",
             key_prefix=LedgerKey.LIMITS.removesuffix(":"),
-            connection_pool=client.connection_pool,  # type: ignore[arg-type] # the library types all options as plain values
+            connection_pool=client.connection_pool,  # type: ignore[arg-type] # the library declares plain values for all options
         )
         self.limiter = SlidingWindowCounterRateLimiter(storage)
         self._requests = settings.requests_per_minute
@@ -40,7 +40,7 @@ class RateLimits:
         await self._take(key, "requests", limit, 1)
 
     async def count_tokens(self, key: Key, *texts: str, new_tokens: int = 0) -> None:
-        """Count what a job may take; raises `TooMany`, and `Invalid` where that is more than a whole minute's."""
+        """Count the tokens that a job may use; raises `TooMany`, or `Invalid` where no minute allows as many."""
         limit = self._tokens if key.tokens_per_minute is None else key.tokens_per_minute
         if not limit:
             return
@@ -68,5 +68,5 @@ class RateLimits:
 
 
 def estimated_tokens(*texts: str) -> int:
-    """About how many tokens texts have, no tokenizer at hand; never none for a text."""
+    """Estimate the tokens of texts without a tokenizer; a text that is not empty has at least one."""
     return sum(math.ceil(len(text.encode()) / BYTES_PER_TOKEN) for text in texts)

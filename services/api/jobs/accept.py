@@ -1,4 +1,4 @@
-"""How a job gets in: placed by the current release, written to the ledger, and only then answered."""
+"""Accepts jobs: place a job by the current release, write it to the ledger, then answer the request."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ _SHOWN_LABELS = 20
 async def accept(
     clients: Clients, caller: Key, request: JobRequest, idempotency_key: str | None
 ) -> tuple[Accepted, bool]:
-    """Write a generation job; answers it, and whether an earlier request with this key had made it.
+    """Write a generation job; returns it, and whether an earlier request with this key created it.
 
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`;
     `Conflict` `no_release`; `TooMany`; `Unavailable`.
@@ -35,7 +35,7 @@ async def accept(
     body = GenerationBody.model_validate(request.as_body())
     check_sizes(clients.settings, body, request.params.max_new_tokens)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
-    # A repeated request is answered as before and costs no tokens, even where its label has left the release meanwhile.
+    # A repeated request gets the same answer and costs no tokens, even if the release no longer has its label.
     earlier = await earlier_job(clients, caller, idempotency_key)
     if earlier and earlier.body == request.as_body():
         return _answer_of(earlier), True
@@ -54,7 +54,7 @@ async def accept(
 async def create_under_release(
     clients: Clients, tenant_id: str, build: Callable[[CurrentRelease], NewJob]
 ) -> tuple[NewJob, Created]:
-    """Write a job under the current release, anew where the release moves at that moment; then send it."""
+    """Write a job under the current release and send it; start over where the release changes at that moment."""
     for _ in range(TRIES):
         job = build(await clients.releases.current(tenant_id))
         try:
@@ -67,7 +67,7 @@ async def create_under_release(
 
 
 async def create(clients: Clients, job: NewJob) -> Created:
-    """Write a job to the ledger, then leave its message to the outbox."""
+    """Write a job to the ledger, then give its message to the outbox."""
     settings = clients.settings
     if tracing.is_on():
         job = job.model_copy(update={"trace": tracing.carrier()})
@@ -80,7 +80,7 @@ async def create(clients: Clients, job: NewJob) -> Created:
 
 
 def check_sizes(settings: Settings, body: SelectBody, max_new_tokens: int | None = None) -> None:
-    """Raise `Invalid` where a request is above what this deployment takes: in its turns together, or its answer."""
+    """Raise `Invalid` where the request's text, or the answer it requests, exceeds the limits of this deployment."""
     instruction_chars = len(body.system_text)
     if instruction_chars > MAX_INSTRUCTION_CHARS:
         raise Invalid(
@@ -100,7 +100,7 @@ def check_sizes(settings: Settings, body: SelectBody, max_new_tokens: int | None
 def generation_job(
     job_id: str, tenant_id: str, request: JobRequest, current: CurrentRelease, settings: Settings
 ) -> NewJob:
-    """The job as the ledger takes it: to the selector, or straight to the group of a named label."""
+    """Return the job for the ledger: its queue is the selector's, or that of the named label's group."""
     release = current.release
     label = named_label(request, release)
     if not label and release.selector is None:
@@ -119,7 +119,7 @@ def generation_job(
 
 
 def named_label(request: JobRequest, release: Release) -> str:
-    """The label that a request names, itself or by an adapter; empty where the selector decides."""
+    """Return the label that a request names, directly or by an adapter; empty where the selector decides."""
     if request.label is not None and request.label not in release.labels:
         raise Invalid("label_unknown", f"the current release has no label {request.label!r}; it has {_known(release)}")
     if request.adapter is None:
@@ -138,7 +138,7 @@ def _known(release: Release) -> str:
 
 
 async def earlier_job(clients: Clients, caller: Key, idempotency_key: str | None) -> Job | None:
-    """The job that an earlier request with this key made."""
+    """Return the job that an earlier request with this key created, if any."""
     if idempotency_key is None:
         return None
     try:
@@ -148,7 +148,7 @@ async def earlier_job(clients: Clients, caller: Key, idempotency_key: str | None
 
 
 def _answer_of(job: Job) -> Accepted:
-    """The same answer as the first time: the state it was accepted in, whatever became of it."""
+    """Repeat the first answer: it shows the state in which the job was accepted, not its present one."""
     named = generation_body(job).is_named
     state = JobState.ROUTED if named else JobState.QUEUED
     return accepted(job.id, job.kind, state, label=job.label if named else "", release=job.release)

@@ -1,4 +1,4 @@
-"""Opening an event stream: everything that may be refused is refused before the stream begins."""
+"""Opens event streams; every refusal happens before the stream begins."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ LastEventId = Annotated[
 async def job_events(
     job_id: PathId, clients: ClientsDep, caller: Submitter, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
-    """The events of a job; raises `NotFound`, `TooMany`."""
+    """Open the events of a job; raises `NotFound`, `TooMany`."""
     job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     async with _open(clients, job, last_event_id) as events:
         yield events
@@ -38,7 +38,7 @@ async def job_events(
 async def training_events(
     job_id: PathId, clients: ClientsDep, caller: Trainer, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
-    """The events of a training job; raises `NotFound`, `TooMany`."""
+    """Open the events of a training job; raises `NotFound`, `TooMany`."""
     job = await training(clients, caller, job_id)
     async with _open(clients, job, last_event_id) as events:
         yield events

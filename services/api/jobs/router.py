@@ -26,10 +26,10 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 @router.post("", status_code=202)
 async def submit(
-    ask: JobRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
+    request: JobRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
 ) -> Accepted:
-    """Take one text; it is in the ledger before this answers."""
-    job, replayed = await accept.accept(clients, caller, ask, key)
+    """Accept one text or conversation; the job is stored in the ledger before the response."""
+    job, replayed = await accept.accept(clients, caller, request, key)
     response.headers["Location"] = job.url
     if replayed:
         response.headers[REPLAYED] = "true"
@@ -46,7 +46,7 @@ async def list_jobs(
     before: Cursor = "",
     limit: Limit = 50,
 ) -> dict[str, Any]:
-    """Jobs, newest first."""
+    """List jobs, newest first."""
     return page_view(
         await clients.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=kind))
     )
@@ -54,56 +54,56 @@ async def list_jobs(
 
 @router.get("/dead", response_model=JobPage)
 async def list_dead(clients: ClientsDep, caller: Admin, before: Cursor = "", limit: Limit = 50) -> dict[str, Any]:
-    """Jobs that were given up after their workers went silent."""
+    """List dead letters: jobs that were given up because the leases of their attempts ran out."""
     return page_view(await clients.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), dead=True)))
 
 
 @router.delete("/dead/{job_id}", status_code=204)
 async def drop(job_id: PathId, clients: ClientsDep, caller: Admin) -> None:
-    """Give a dead letter up: from now on it is kept no longer than any job that ended."""
+    """Drop a dead letter: from now on it is kept no longer than any other ended job."""
     await jobs.drop(clients, caller, job_id)
 
 
 def page(before: str, limit: int) -> dict[str, Any]:
-    """Cursor and length as the ledger takes them."""
+    """Return cursor and length as arguments of the ledger's call."""
     return {"before": f"({before}" if before else "", "limit": limit}
 
 
 @router.get("/{job_id}")
 async def show(job_id: PathId, clients: ClientsDep, caller: Submitter) -> JobView:
-    """One job: state, selection, result, times."""
+    """Show one job: state, selection, result, times."""
     return job_view(await clients.ledger.do(calls.get(job_id, caller.tenant_id)))
 
 
 @router.delete("/{job_id}")
 async def cancel(job_id: PathId, clients: ClientsDep, caller: Submitter) -> dict[str, str]:
-    """Cancel a job; one that runs ends within its next step, one that ended stays as it is."""
+    """Cancel a job; a running job ends within its next step, an ended job stays as it is."""
     return {"id": job_id, "state": await jobs.cancel(clients, caller, job_id)}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
 async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterator[ServerSentEvent]:
-    """The job's events, past and live, until it has ended: `state`, `token`, `progress`."""
+    """Stream the job's events, past and live, until it ends: `state`, `token`, `progress`."""
     async for event in stream:
         yield ServerSentEvent(raw_data=event.data, event=event.type, id=event.id)
 
 
 @router.post("/{job_id}/feedback")
 async def feedback(
-    job_id: PathId, said: FeedbackRequest, clients: ClientsDep, caller: Submitter, once: OnceDep
+    job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Submitter, once: OnceDep
 ) -> JSONResponse:
-    """Say what was right; training jobs can take it as the data set `feedback`."""
+    """Store feedback on a job's answer; training jobs can use it as the data set `feedback`."""
 
     async def work() -> Answer:
-        await jobs.give_feedback(clients, caller, job_id, said)
-        return Answer(200, {"id": job_id, "feedback": said.model_dump(mode="json", exclude_none=True)})
+        await jobs.give_feedback(clients, caller, job_id, feedback)
+        return Answer(200, {"id": job_id, "feedback": feedback.model_dump(mode="json", exclude_none=True)})
 
-    return await once(said.model_dump(mode="json"), work)
+    return await once(feedback.model_dump(mode="json"), work)
 
 
 @router.post("/{job_id}/replay", status_code=202)
 async def replay(job_id: PathId, clients: ClientsDep, caller: Admin, once: OnceDep) -> JSONResponse:
-    """Start a dead letter anew, as the same job."""
+    """Restart a dead letter as the same job."""
 
     async def work() -> Answer:
         await jobs.replay(clients, caller, job_id)

@@ -1,4 +1,4 @@
-"""What the API takes and answers; every number, text and list is bounded, unknown fields are refused."""
+"""Requests and responses of the API; every number, text and list is bounded, unknown fields are refused."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +19,7 @@ from shared.contracts.generation import GenerationResult, SelectionResult
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import parse_label
 
-# Above every deployment's own `max_input_chars`; below what one message of the ledger should carry.
+# More than any deployment's `max_input_chars`, and less than one record of the ledger should hold.
 MAX_TEXT_CHARS = 1_000_000
 MAX_DEADLINE_SECONDS = 86_400
 MAX_INSTRUCTION_CHARS = 20_000
@@ -51,7 +51,7 @@ Metadata = Annotated[
 
 
 class Request(BaseModel):
-    """What a client sends: exact types, no unknown fields."""
+    """A request body: types are exact, unknown fields are refused."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -59,11 +59,11 @@ class Request(BaseModel):
 
 
 class Params(Request):
-    """How to generate; what is left out, the worker decides."""
+    """How to generate; the worker chooses a default for each missing field."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
-    """0 takes the most probable token."""
+    """0 selects the most probable token."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """0 means all."""
@@ -74,7 +74,7 @@ class Params(Request):
 
 
 class TextPart(Request):
-    """A piece of a message's text."""
+    """A part of a message's text."""
 
     type: Literal["text"]
     text: Text
@@ -92,15 +92,15 @@ class Message(Request):
 
 
 class Conversation(Request):
-    """One text with its instruction, or messages, of which the last is the text."""
+    """One text with its instruction, or a list of messages whose last one is the text."""
 
     input: Text | None = None
-    """The text: short for one user message."""
+    """The text; a short form for one user message."""
     instruction: Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARS)] = ""
-    """Short for one system message before it; empty: the adapter's own."""
+    """A short form for one system message before the text; where it is empty, the adapter's own instruction is used."""
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
-    """In place of `input` and `instruction`: a system or developer message where one is needed, then turns, the
-    user's last."""
+    """Replaces `input` and `instruction`: an optional system or developer message, then turns; the last turn is the
+    user's."""
 
     @model_validator(mode="after")
     def _is_given_once(self) -> Self:
@@ -114,17 +114,17 @@ class Conversation(Request):
         return self
 
     def as_body(self) -> dict[str, Any]:
-        """The body of the job: as the caller wrote it, since a repeated request is known by it."""
+        """Return the job's body as the caller wrote it: a repeated request is recognised by it."""
         left_out = {"wait_seconds"} | ({"instruction"} if self.messages else set())
         return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
 
 class JobRequest(Conversation):
-    """One text or conversation to answer; without `label` and `adapter` the selector decides."""
+    """A text or conversation to answer; without `label` and `adapter` the selector chooses the adapter."""
 
     label: LabelText | None = None
     adapter: Ref | None = None
-    """`label@n` or a digest, of the current release."""
+    """`label@n` or a digest; the adapter must be in the current release."""
     params: Params = Params()
     priority: Literal["interactive", "batch"] = "interactive"
     """`batch` may wait: where a worker has both, it takes four interactive jobs before each of these."""
@@ -139,14 +139,14 @@ class JobRequest(Conversation):
 
 
 class SelectRequest(Conversation):
-    """One text, or the last of a conversation, to name the label of."""
+    """A text or conversation whose label is to be found; of a conversation, the last text counts."""
 
     wait_seconds: Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS)] = 10
-    """How long the answer is awaited before it becomes a 202."""
+    """How long the server waits for the result before it answers 202."""
 
 
 class FeedbackRequest(Request):
-    """What a person says of a finished job: the right label, a rating, the right output; at least one of them."""
+    """Feedback on a finished job: the right label, a rating, the right output; at least one of them."""
 
     label: Annotated[LabelText, AfterValidator(_well_formed)] | None = None
     rating: Literal[-1, 0, 1] | None = None
@@ -161,19 +161,19 @@ class FeedbackRequest(Request):
 
 
 class PromoteRequest(Request):
-    """`force` overrules the gate and does not ask for live workers."""
+    """`force` overrules the gate and does not require live workers."""
 
     force: bool = False
 
 
 class RollbackRequest(Request):
-    """Empty `to`: the current release's parent."""
+    """The release to return to; where `to` is empty, the current release's parent."""
 
     to: Annotated[str, Field(max_length=64)] = ""
 
 
 class Accepted(BaseModel):
-    """A job that is in the ledger."""
+    """A job that is stored in the ledger."""
 
     id: str
     kind: JobKind
@@ -185,13 +185,13 @@ class Accepted(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job as its owner sees it; times are milliseconds, since 1970 or of a stage."""
+    """A job as its owner sees it; times are in milliseconds: since 1970, or the duration of a stage."""
 
     id: str
     kind: JobKind
     state: JobState
     waiting_for_group: bool
-    """Whether it waits and no live worker serves its queue."""
+    """Whether the job waits and no live worker serves its queue."""
     queue: str
     label: str | None
     release: str | None
@@ -201,26 +201,26 @@ class JobView(BaseModel):
     timestamps: dict[str, float]
     stage_ms: dict[str, float]
     request: dict[str, Any]
-    """What was asked, as the caller wrote it."""
+    """The request as the caller wrote it."""
     metadata: dict[str, str]
     selection: SelectionResult | None
     progress: dict[str, Any] | None
-    # A training's stays a plain object: only what is typed already is one of the types.
+    # left_to_right keeps the plain object of a training job: only typed values reach the other types.
     result: Annotated[dict[str, Any] | GenerationResult | SelectionResult | None, Field(union_mode="left_to_right")]
-    """Of a training, of a generation, or of a selection."""
+    """The result of a training, generation or selection job."""
     error: dict[str, Any] | None
     feedback: dict[str, Any] | None
 
 
 class JobPage(BaseModel):
-    """Jobs, newest first; `next` is the cursor of the page after, null at the end."""
+    """Jobs, newest first; `next` is the cursor of the next page, null at the end."""
 
     items: list[JobView]
     next: str | None
 
 
 class Selection(SelectionResult):
-    """What the selector found for a selection job."""
+    """The result of a selection job."""
 
     id: str
     state: JobState

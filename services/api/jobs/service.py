@@ -1,4 +1,4 @@
-"""What can be done with a job that is there: cancel it, replay it, say what it was worth."""
+"""Operations on an existing job: cancel, replay, drop, give feedback."""
 
 from services.api.infra.clients import Clients
 from services.api.jobs.schemas import FeedbackRequest
@@ -11,22 +11,22 @@ from shared.security.api_keys import Key
 
 
 async def cancel(clients: Clients, caller: Key, job_id: str) -> JobState:
-    """Cancel a job; answers the state: a running job ends within its next step. Raises `NotFound`."""
+    """Cancel a job and return its state; a running job ends within its next step. Raises `NotFound`."""
     return await clients.ledger.do(calls.cancel(job_id, caller.tenant_id))
 
 
 async def replay(clients: Clients, caller: Key, job_id: str) -> None:
-    """Start a dead letter anew; raises `NotFound`."""
+    """Restart a dead letter; raises `NotFound`."""
     clients.outbox.put(await clients.ledger.do(calls.replay(job_id, caller.tenant_id)))
 
 
 async def drop(clients: Clients, caller: Key, job_id: str) -> None:
-    """Give up a dead letter; raises `NotFound`."""
+    """Drop a dead letter; raises `NotFound`."""
     await clients.ledger.do(calls.drop(job_id, caller.tenant_id))
 
 
 async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: FeedbackRequest) -> None:
-    """Keep what a person says, and the data-set row it makes; raises `NotFound`, `Conflict`, `Invalid`."""
+    """Store feedback and the data-set row made from it; raises `NotFound`, `Conflict`, `Invalid`."""
     job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     row = feedback_row(job, feedback)
     value = feedback.model_dump(mode="json", exclude_none=True)
@@ -34,14 +34,14 @@ async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: Fe
 
 
 def feedback_row(job: Job, feedback: FeedbackRequest) -> Row:
-    """The example that feedback makes: what was asked, with the label and output that are right."""
+    """Return the data-set row for feedback: the job's text with the right label and output."""
     if job.kind is JobKind.TRAIN:
         raise Invalid("feedback_unsupported", "a training job has no answer to judge; give feedback on other jobs")
-    asked, selection = select_body(job), selection_of(job)
+    body, selection = select_body(job), selection_of(job)
     label = job.label or (selection.label if selection else None)
     return Row(
-        input=asked.last_user_text,
-        instruction=asked.system_text,
+        input=body.last_user_text,
+        instruction=body.system_text,
         output=feedback.output or _if_right(feedback, _answer(job)),
         label=feedback.label or _if_right(feedback, label),
     )
@@ -53,5 +53,5 @@ def _answer(job: Job) -> str | None:
 
 
 def _if_right(feedback: FeedbackRequest, answer: str | None) -> str:
-    """What the system answered, where the rating says that it was right."""
+    """Return the system's answer where the rating is 1 (right), else an empty string."""
     return answer if feedback.rating == 1 and answer else ""

@@ -1,4 +1,4 @@
-"""Jobs and manifests as clients see them."""
+"""Converts jobs and manifests to the form that clients see."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +11,12 @@ from shared.ledger.calls import Page
 
 
 def job_url(kind: JobKind, job_id: str) -> str:
-    """Where a job is found."""
+    """Return the path of a job."""
     return f"/v1/training/jobs/{job_id}" if kind == JobKind.TRAIN else f"/v1/jobs/{job_id}"
 
 
 def accepted(job_id: str, kind: JobKind, state: JobState, *, label: str = "", release: str = "") -> Accepted:
-    """The answer of a 202."""
+    """Return the body of a 202 response."""
     url = job_url(kind, job_id)
     return Accepted(
         id=job_id,
@@ -30,8 +30,8 @@ def accepted(job_id: str, kind: JobKind, state: JobState, *, label: str = "", re
 
 
 def job_view(job: Job) -> JobView:
-    """All that the owner of a job may know."""
-    asked = {name: value for name, value in job.body.items() if name != "metadata"}
+    """Return all fields of a job that its owner may see."""
+    request = {name: value for name, value in job.body.items() if name != "metadata"}
     return JobView(
         id=job.id,
         kind=job.kind,
@@ -45,7 +45,7 @@ def job_view(job: Job) -> JobView:
         created_at=iso(job.timestamps["queued"]),
         timestamps=job.timestamps,
         stage_ms=job.stage_ms(),
-        request=asked,
+        request=request,
         metadata=job.body.get("metadata") or {},
         selection=selection_of(job),
         progress=job.progress,
@@ -56,28 +56,28 @@ def job_view(job: Job) -> JobView:
 
 
 def result_view(job: Job) -> GenerationResult | SelectionResult | dict[str, Any] | None:
-    """The result in the form of the job's kind."""
+    """Return the result in the type that belongs to the job's kind."""
     if job.kind is JobKind.GENERATE:
         return generation_result(job)
     return selection_of(job) if job.kind is JobKind.SELECT and job.result else job.result
 
 
 def page_view(page: Page) -> dict[str, Any]:
-    """One page of jobs."""
+    """Return one page of jobs."""
     return {"items": [job_view(job) for job in page.jobs], "next": page.next.removeprefix("(") or None}
 
 
 def iso(ms: float) -> str:
-    """Milliseconds since 1970 as ISO 8601, UTC."""
+    """Format milliseconds since 1970 as ISO 8601, UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def release_view(release: Release, current_id: str) -> dict[str, Any]:
-    """A release with its id, and whether it is the current one."""
+    """Return a release with its id, and whether it is the current one."""
     return {"id": release.id, "current": release.id == current_id, **release.model_dump(mode="json")}
 
 
 def release_line(release: Release, current_id: str) -> dict[str, Any]:
-    """A release in a list: without its report."""
+    """Return a release for a list, without its report."""
     view = release_view(release, current_id)
     return {name: view[name] for name in view if name not in ("report", "representation")}

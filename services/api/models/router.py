@@ -1,4 +1,4 @@
-"""`/v1/models`, in the form that OpenAI clients read."""
+"""`/v1/models`, in OpenAI's format."""
 
 from typing import Any
 
@@ -12,5 +12,5 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 @router.get("")
 async def list_models(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
-    """The base model, `auto`, and every label of the current release."""
+    """List the base model, `auto`, and every label of the current release."""
     return {"object": "list", "data": await models(clients, caller.tenant_id)}

@@ -1,4 +1,4 @@
-"""What a client may name as its model."""
+"""The models that a client may name."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from shared.ledger.keys import LedgerKey
 
 
 async def models(clients: Clients, tenant_id: str) -> list[dict[str, Any]]:
-    """`auto` and the labels of the current release, and the base model; without a release, what is known."""
+    """Return the base model, `auto` and the labels of the current release; without one, the base model served last."""
     try:
         release: Release | None = (await clients.releases.current(tenant_id)).release
     except Conflict:

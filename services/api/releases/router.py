@@ -17,14 +17,14 @@ router = APIRouter(prefix="/v1/releases", tags=["releases"])
 
 @router.get("")
 async def list_releases(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
-    """All releases, oldest first."""
+    """List all releases, oldest first."""
     found, current_id = await asyncio.to_thread(service.releases, clients, caller.tenant_id)
     return {"current": current_id or None, "items": [release_line(release, current_id) for release in found]}
 
 
 @router.get("/current")
 async def current(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
-    """The release that new jobs run under."""
+    """Show the release that new jobs run under."""
     await clients.releases.refresh(caller.tenant_id)
     known = await clients.releases.current(caller.tenant_id)
     return release_view(known.release, known.id)
@@ -32,7 +32,7 @@ async def current(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
 
 @router.get("/{release_id}")
 async def show(release_id: PathId, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
-    """One release, whole."""
+    """Show one release with all its fields."""
     release, current_id = await asyncio.to_thread(service.release, clients, caller.tenant_id, release_id)
     return release_view(release, current_id)
 
@@ -41,7 +41,7 @@ async def show(release_id: PathId, clients: ClientsDep, caller: Caller) -> dict[
 async def rollback(
     clients: ClientsDep, caller: Admin, once: OnceDep, body: RollbackRequest | None = None
 ) -> JSONResponse:
-    """Go back to the current release's parent, or to any older one."""
+    """Return to the current release's parent, or to any release that was current before."""
     to = body.to if body else ""
 
     async def work() -> Answer:
@@ -54,7 +54,7 @@ async def rollback(
 async def promote(
     release_id: PathId, clients: ClientsDep, caller: Admin, once: OnceDep, body: PromoteRequest | None = None
 ) -> JSONResponse:
-    """Make a candidate current in one step."""
+    """Make a candidate the current release, in one atomic step."""
     force = bool(body and body.force)
 
     async def work() -> Answer:

@@ -1,4 +1,4 @@
-"""Moving the release pointer; the API itself follows at once, other processes by hint or poll."""
+"""Moves the release pointer; this process sees the move at once, other processes by hint or poll."""
 
 import asyncio
 
@@ -10,12 +10,12 @@ from shared.security.api_keys import Key
 
 
 def releases(clients: Clients, tenant_id: str) -> tuple[list[Release], str]:
-    """All releases and the id of the current one; blocking."""
+    """Return all releases and the id of the current one; blocking."""
     return clients.registry.releases.list_all(tenant_id), clients.registry.releases.current_id(tenant_id)
 
 
 def release(clients: Clients, tenant_id: str, release_id: str) -> tuple[Release, str]:
-    """One release and the id of the current one; blocking; raises `NotFound`."""
+    """Return one release and the id of the current one; blocking; raises `NotFound`."""
     return clients.registry.releases.get(tenant_id, release_id), clients.registry.releases.current_id(tenant_id)
 
 
@@ -28,7 +28,7 @@ async def promote(clients: Clients, caller: Key, release_id: str, *, force: bool
 
 
 async def rollback(clients: Clients, caller: Key, to: str) -> Answer:
-    """Go back to an older release; raises `NotFound`, `Conflict`."""
+    """Return to an older release; raises `NotFound`, `Conflict`."""
     moved = await asyncio.to_thread(clients.registry.releases.rollback, caller.tenant_id, to=to, by=caller.id)
     return await _answer(clients, caller, moved)
 

@@ -10,12 +10,15 @@ from services.api.select import service as selecting
 router = APIRouter(prefix="/v1/select", tags=["select"])
 
 
-@router.post("", responses={202: {"model": Accepted, "description": "It takes longer: look at the job"}})
+@router.post(
+    "",
+    responses={202: {"model": Accepted, "description": "The selection takes longer than `wait_seconds`: poll the job"}},
+)
 async def select(
-    ask: SelectRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
+    request: SelectRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
 ) -> Selection | Accepted:
-    """Name the label of a text, without generating anything."""
-    answer, replayed = await selecting.select(clients, caller, ask, key)
+    """Select the label of a text, without generating an answer."""
+    answer, replayed = await selecting.select(clients, caller, request, key)
     if isinstance(answer, Accepted):
         response.status_code = 202
         response.headers["Location"] = answer.url

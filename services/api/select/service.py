@@ -1,4 +1,4 @@
-"""Naming the label of a text without generating: a job like any other, awaited for a while."""
+"""Selects the label of a text without generating: writes a job and waits for its result for a limited time."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from shared.security.api_keys import Key
 async def select(
     clients: Clients, caller: Key, request: SelectRequest, idempotency_key: str | None
 ) -> tuple[Selection | Accepted, bool]:
-    """The selection, or the job where it takes longer than `wait_seconds`; and whether the key was used before."""
+    """Return the selection, or the job after `wait_seconds`; and whether an earlier request used this key."""
     body = SelectBody.model_validate(request.as_body())
     check_sizes(clients.settings, body)
     if not await earlier_job(clients, caller, idempotency_key):
@@ -29,7 +29,7 @@ async def select(
     def build(current: CurrentRelease) -> NewJob:
         return selection_job(job_id, caller.tenant_id, request, current)
 
-    # Listening begins before the job exists, so that its end cannot be missed.
+    # Listen before the job exists, so that its end cannot be missed.
     async with clients.feed.reader(job_id) as reader:
         _, created = await create_under_release(clients, caller.tenant_id, build)
         with contextlib.suppress(TimeoutError):
@@ -41,7 +41,7 @@ async def select(
 
 
 def selection_job(job_id: str, tenant_id: str, request: SelectRequest, current: CurrentRelease) -> NewJob:
-    """The job as the ledger takes it; raises `Conflict` where the release has no selector."""
+    """Return the job for the ledger; raises `Conflict` where the release has no selector."""
     if current.release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; train one first")
     return NewJob(
@@ -57,7 +57,7 @@ def selection_job(job_id: str, tenant_id: str, request: SelectRequest, current: 
 
 
 def answer(job: Job) -> Selection | Accepted:
-    """What is known of a selection job by now; raises the error that ended it."""
+    """Return the selection, or the job while it has not ended; raises the error that ended it."""
     if not job.state.is_final:
         return accepted(job.id, job.kind, JobState.QUEUED, release=job.release)
     selection = selection_of(job)

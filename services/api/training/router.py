@@ -23,10 +23,10 @@ router = APIRouter(prefix="/v1/training/jobs", tags=["training"])
 
 @router.post("", status_code=202)
 async def submit(
-    ask: TrainingRequest, response: Response, clients: ClientsDep, caller: Trainer, key: IdempotencyKey = None
+    request: TrainingRequest, response: Response, clients: ClientsDep, caller: Trainer, key: IdempotencyKey = None
 ) -> Accepted:
     """Queue a training job."""
-    job, replayed = await training.submit(clients, caller, ask, key)
+    job, replayed = await training.submit(clients, caller, request, key)
     response.headers["Location"] = job.url
     if replayed:
         response.headers[REPLAYED] = "true"
@@ -37,26 +37,26 @@ async def submit(
 async def list_training(
     clients: ClientsDep, caller: Trainer, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
 ) -> dict[str, Any]:
-    """Training jobs, newest first."""
-    asked = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
-    return page_view(await clients.ledger.do(asked))
+    """List training jobs, newest first."""
+    call = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
+    return page_view(await clients.ledger.do(call))
 
 
 @router.get("/{job_id}")
 async def show(job_id: PathId, clients: ClientsDep, caller: Trainer) -> JobView:
-    """One training job, with its progress."""
+    """Show one training job with its progress."""
     return job_view(await training.training(clients, caller, job_id))
 
 
 @router.delete("/{job_id}")
 async def cancel(job_id: PathId, clients: ClientsDep, caller: Trainer) -> dict[str, str]:
-    """Cancel a training job; jobs that wait for it fail."""
+    """Cancel a training job; jobs that were to start after its success fail."""
     await training.training(clients, caller, job_id)
     return {"id": job_id, "state": await jobs.cancel(clients, caller, job_id)}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
 async def events(stream: Annotated[Events, Depends(training_events)]) -> AsyncIterator[ServerSentEvent]:
-    """The job's events, past and live, until it has ended: `state`, `progress`."""
+    """Stream the job's events, past and live, until it ends: `state`, `progress`."""
     async for event in stream:
         yield ServerSentEvent(raw_data=event.data, event=event.type, id=event.id)

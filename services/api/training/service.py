@@ -1,4 +1,4 @@
-"""Training jobs: checked against what they need, then queued."""
+"""Accepts training jobs: checks them against data sets and releases, then queues them."""
 
 import asyncio
 from typing import Annotated, Self
@@ -76,23 +76,25 @@ AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTrainReques
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 
-async def submit(clients: Clients, caller: Key, ask: AnyTraining, idempotency_key: str | None) -> tuple[Accepted, bool]:
-    """Queue a training job; answers it, and whether an earlier request with this key had made it.
+async def submit(
+    clients: Clients, caller: Key, request: AnyTraining, idempotency_key: str | None
+) -> tuple[Accepted, bool]:
+    """Queue a training job; returns it, and whether an earlier request with this key created it.
 
     Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
     `labels_too_few` and those of `after`; `Conflict` `label_exists`.
     """
     job_id = new_job_id(caller.tenant_id, idempotency_key)
     is_known = await earlier_job(clients, caller, idempotency_key)
-    pinned = ask if is_known else await asyncio.to_thread(pin, clients, caller.tenant_id, ask)
-    job = training_job(job_id, caller.tenant_id, ask, pinned)
+    pinned = request if is_known else await asyncio.to_thread(pin, clients, caller.tenant_id, request)
+    job = training_job(job_id, caller.tenant_id, request, pinned)
     created = await create(clients, job)
-    log.info("training_accepted", job_id=job.id, kind=ask.kind)
+    log.info("training_accepted", job_id=job.id, kind=request.kind)
     return accepted(job.id, job.kind, JobState.QUEUED), created.existing
 
 
-def training_job(job_id: str, tenant_id: str, ask: AnyTraining, pinned: AnyTraining) -> NewJob:
-    """The job as the ledger takes it; every setting is written down, so that a later default changes nothing."""
+def training_job(job_id: str, tenant_id: str, request: AnyTraining, pinned: AnyTraining) -> NewJob:
+    """Return the job for the ledger; it holds every setting, so that a later change of a default has no effect."""
     return NewJob(
         id=job_id,
         tenant_id=tenant_id,
@@ -100,16 +102,16 @@ def training_job(job_id: str, tenant_id: str, ask: AnyTraining, pinned: AnyTrain
         stage=Stage.TRAIN,
         queue=TRAIN_QUEUE,
         body=pinned.model_dump(mode="json", exclude={"after"}),
-        asked=ask.model_dump(mode="json", exclude={"after"}),
-        after=tuple(ask.after),
+        request=request.model_dump(mode="json", exclude={"after"}),
+        after=tuple(request.after),
     )
 
 
-def pin(clients: Clients, tenant_id: str, ask: AnyTraining) -> AnyTraining:
-    """Replace names by what they mean now, so that every attempt works on the same; blocking.
+def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
+    """Replace names by the ids they refer to now, so that every attempt uses the same data; blocking.
 
-    The parent of a job that comes `after` others is known when they have ended: its first attempt pins it then.
-    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows, and what `check_against` raises
+    The parent of a job that runs `after` others is known only when they have ended: its first attempt pins it then.
+    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows, and the errors of `check_against`
     where an update does not fit the release it starts from.
     """
 
@@ -119,21 +121,21 @@ def pin(clients: Clients, tenant_id: str, ask: AnyTraining) -> AnyTraining:
             raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows for {label}; add more")
         return manifest.id
 
-    pinned = ask.with_datasets(find)
+    pinned = request.with_datasets(find)
     return _pin_parent(clients, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned
 
 
-def _pin_parent(clients: Clients, tenant_id: str, ask: UpdateRequest) -> UpdateRequest:
-    if not ask.parent and ask.after:
-        return ask
-    parent = ask.parent or clients.registry.releases.current_id(tenant_id)
+def _pin_parent(clients: Clients, tenant_id: str, request: UpdateRequest) -> UpdateRequest:
+    if not request.parent and request.after:
+        return request
+    parent = request.parent or clients.registry.releases.current_id(tenant_id)
     if parent:
-        ask.check_against(clients.registry.releases.get(tenant_id, parent))
-    return ask.model_copy(update={"parent": parent})
+        request.check_against(clients.registry.releases.get(tenant_id, parent))
+    return request.model_copy(update={"parent": parent})
 
 
 async def training(clients: Clients, caller: Key, job_id: str) -> Job:
-    """A training job; raises `NotFound`, also for a job of another kind."""
+    """Return a training job; raises `NotFound`, also for a job of another kind."""
     job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     if job.kind is not JobKind.TRAIN:
         raise NotFound("job_not_found", f"job {job_id} is no training job; look at /v1/jobs/{job_id}")

@@ -21,7 +21,7 @@ class _Waiting:
 
 
 class Batcher:
-    """One thread scores; the threads that ask wait for their row."""
+    """One thread scores batches; the calling threads wait for their scores."""
 
     def __init__(self, score_many: ScoreMany, *, max_batch: int, max_wait_ms: float) -> None:
         self._score_many = score_many
@@ -31,7 +31,7 @@ class Batcher:
         threading.Thread(target=self._run, name="batcher", daemon=True).start()
 
     def score(self, selector: ReleaseSelector, text: str) -> list[float]:
-        """Log-probabilities of the selector's labels; raises what scoring raised."""
+        """Return the log-probabilities of the selector's labels; raises the error of the scoring thread."""
         waiting = _Waiting(selector, text)
         self._queue.put(waiting)
         return waiting.scores.result()
@@ -56,7 +56,7 @@ class Batcher:
         metrics.BATCH_SIZE.observe(len(part))
         try:
             rows = self._score_many(part[0].selector, [w.text for w in part])
-        except Exception as error:  # noqa: BLE001 - handed to the threads that wait, which fail their jobs
+        except Exception as error:  # noqa: BLE001 - passed to the waiting threads, which fail their jobs
             for waiting in part:
                 waiting.scores.set_exception(error)
             return

@@ -1,4 +1,4 @@
-"""Light selectors in memory."""
+"""Keeps light selectors in memory."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,12 +7,12 @@ from pathlib import Path
 from shared.contracts.manifests import ReleaseSelector
 from shared.model.light import LightSelector
 
-# The current release's selector and the one before it, which jobs in flight may still be pinned to.
+# The current release's selector and the former one, which jobs in flight may still use.
 KEPT = 2
 
 
 class LightSelectors:
-    """Any thread may ask; the one unused for longest is dropped."""
+    """A cache of light selectors, safe to share between threads; the least recently used one is dropped."""
 
     def __init__(self, fetch: Callable[[str], Path]) -> None:
         @lru_cache(maxsize=KEPT)
@@ -22,11 +22,11 @@ class LightSelectors:
         self._loaded = loaded
 
     def load(self, selector: ReleaseSelector) -> None:
-        """Have the light part in memory; raises `Unavailable` where the store does not answer."""
+        """Load the light selector into memory; raises `Unavailable` where the store does not answer."""
         if selector.light:
             self._loaded(selector.light, selector.labels)
 
     def score(self, selector: ReleaseSelector, text: str) -> list[float]:
-        """Log-probabilities of the selector's labels."""
+        """Return the log-probabilities of the selector's labels."""
         scores: list[float] = self._loaded(selector.light, selector.labels).score([text])[0].tolist()
         return scores

@@ -1,4 +1,4 @@
-"""The LLM selector: base weights with the selector's LoRA merged in, one scoring pass for a batch."""
+"""The LLM selector: the selector's LoRA merged into the base weights; one forward pass scores a batch."""
 
 import threading
 from collections import Counter, OrderedDict
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from shared.model.scoring import Scorer
 
 MAX_IDLE = 2
-"""Selectors without a job that stay, those of tenants whose current release they are; each costs its LoRA's layers."""
+"""Number of current selectors that stay in memory without a job; each costs the layers that its LoRA changes."""
 
 Key = tuple[str, tuple[str, ...]]
-"""Weights and labels: the same weights score differently under another label list."""
+"""Weights and labels: the same weights give other scores for another label list."""
 
 
 class _Base(NamedTuple):
-    """What all selectors of the process share."""
+    """The parts that all selectors of the process share."""
 
     weights: "BaseWeights"
     tokenizer: "PreTrainedTokenizerBase"
 
 
 class LlmScorers:
-    """Scorers of selectors; one stays while jobs use it, and while its release is a tenant's current one.
+    """Keeps the scorers of selectors: a scorer stays while jobs use it, or while its release is a tenant's current one.
 
-    `score_many` is for one thread only, the rest for any. Nothing heavy is imported or loaded before the first selector
-    that has a language model's part.
+    Only one thread may call `score_many`; any thread may call the other methods. Torch and the base model are loaded
+    with the first selector that has a language model.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class LlmScorers:
         self._max_tokens = max_tokens
         self._on_load = on_load
         self._base: _Base | None = None
-        self._scorers: OrderedDict[Key, Scorer] = OrderedDict()  # the one used last comes last
+        self._scorers: OrderedDict[Key, Scorer] = OrderedDict()  # the most recently used one is last
         self._jobs: Counter[Key] = Counter()
         self._current: dict[str, Key] = {}  # by tenant
         self._followed: set[str] = set()
         self._lock = threading.Lock()  # guards the four above
 
     def make_current(self, tenant_id: str, selector: ReleaseSelector | None) -> None:
-        """Note a tenant's new release; the selector of the one before is dropped with its last job."""
+        """Note the selector of a tenant's new release; the former one is dropped when its last job ends."""
         with self._lock:
             self._followed.add(tenant_id)
             self._set_current(tenant_id, selector)
@@ -67,7 +67,7 @@ class LlmScorers:
 
     @contextmanager
     def in_use(self, tenant_id: str, selector: ReleaseSelector | None) -> Iterator[None]:
-        """Keep the selector for the length of a job; of a tenant whose releases nobody follows it becomes current."""
+        """Keep the selector while a job runs; for a tenant that has no watched release, it becomes the current one."""
         key = _key(selector) if selector else ("", ())
         with self._lock:
             self._jobs[key] += 1
@@ -78,19 +78,19 @@ class LlmScorers:
         finally:
             with self._lock:
                 self._jobs[key] -= 1
-                self._jobs += Counter()  # without those at zero
+                self._jobs += Counter()  # removes the entries at zero
             self._drop_unused()
 
     def prefetch(self, selector: ReleaseSelector) -> None:
-        """Have the weights of a selector here that is not in memory yet; any thread may call it.
+        """Fetch the weights of a selector to the disk unless it is in memory; any thread may call it.
 
-        Raises `Unavailable` where the store does not answer: the batcher's thread must not wait for that.
+        Raises `Unavailable` where the store does not answer. The batcher's thread must not wait for the store.
         """
         if selector.llm and _key(selector) not in self._scorers:
             self._fetch(selector.llm)
 
     def score_many(self, selector: ReleaseSelector, texts: Sequence[str]) -> Sequence[Sequence[float]]:
-        """Log-probabilities `[texts, labels]`; loads the selector where it is not in memory."""
+        """Return log-probabilities `[texts, labels]`; loads the selector where it is not in memory."""
         scores: Sequence[Sequence[float]] = self._scorer(selector).score(list(texts)).tolist()
         return scores
 
@@ -130,7 +130,7 @@ class LlmScorers:
             self._current[tenant_id] = _key(selector)
 
     def _drop_unused(self) -> None:
-        """Drop what no job uses and no tenant has as its current selector, and of the latter those beyond the bound."""
+        """Drop scorers that no job uses, unless they are current; of the current ones, keep at most `MAX_IDLE`."""
         with self._lock:
             idle = [key for key in self._scorers if not self._jobs[key]]
             current = set(self._current.values())

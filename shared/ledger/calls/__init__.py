@@ -1,4 +1,4 @@
-"""The operations of the ledger as values, for both clients; one module for each part of the script."""
+"""The ledger's operations as values that both clients run; one module for each part of the script."""
 
 from shared.ledger.calls.base import Call, CancelledMeanwhile, Event, MustRunAlone, NotAcquired, Sent
 from shared.ledger.calls.events import append, feedback

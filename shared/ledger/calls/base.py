@@ -1,4 +1,4 @@
-"""What every operation of the ledger is made of: what to send, and how to read the answer."""
+"""The type of the ledger's operations: what to send, and how to read the reply."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ Event = tuple[str, int, str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One operation: the script's branch, its arguments, and how its reply becomes a value."""
+    """One operation: its name in the script, its arguments, and the functions that read its reply."""
 
     op: str
     args: dict[str, Any]
@@ -26,7 +26,7 @@ class Call(Generic[T]):
 
 
 class Sent(NamedTuple):
-    """A job that has to be sent to its queue, and the time the ledger noted for that."""
+    """A job to send to its queue, and the time that the ledger noted for the sending."""
 
     job_id: str
     queue: str
@@ -35,19 +35,19 @@ class Sent(NamedTuple):
 
 
 class NotAcquired(Conflict):
-    """The message is not work for this worker: the job ended, moved on, or is held by a live lease."""
+    """The message gives this worker no work: the job has ended, has left the queue, or is held by a live lease."""
 
 
 class MustRunAlone(NotAcquired):
-    """It is this job's last try after lost leases: it may be what ended its workers, so nothing may run beside it."""
+    """The job is on its last try after lost leases: it may have crashed its workers, so it must run alone."""
 
 
 class CancelledMeanwhile(Cancelled):
-    """Instead of waiting again the job ended, because it was cancelled: there is nothing left to write."""
+    """The job was cancelled and has ended instead of waiting again: this attempt has nothing left to write."""
 
 
 def to_send(row: Sequence[str]) -> Sent:
-    """Read the script's row about a job that waits for a worker."""
+    """Read the script's row for a job that waits for a worker."""
     job_id, queue, stage, sent_ms = row
     return Sent(job_id, queue, Stage(stage), float(sent_ms))
 
@@ -58,25 +58,25 @@ def all_to_send(rows: Any) -> list[Sent]:
 
 
 def dump(value: Any) -> str:
-    """JSON as the ledger keeps it."""
+    """Return JSON in the form that the ledger stores."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def nothing(_: Reply) -> None:
-    """Read a reply that holds nothing."""
+    """Read an empty reply."""
     return
 
 
 def never(reply: Reply) -> SignalboxError:
-    """Make the error of an operation that is never refused, and was."""
+    """Return the error for the refusal of an operation that the script never refuses."""
     return SignalboxError("ledger_refused", f"the ledger refused an operation that it never refuses: {reply}")
 
 
 def stale(job: Job) -> Callable[[Reply], SignalboxError]:
-    """Make the error of an attempt that does not own its job any more."""
+    """Return a function that makes the error of an attempt that no longer owns its job."""
     return lambda _: StaleAttempt(job.id)
 
 
 def gone(job_id: str) -> NotFound:
-    """Make the error for a job that is not there, or is another tenant's."""
+    """Return the error for a job that does not exist or belongs to another tenant."""
     return NotFound("job_not_found", f"no job {job_id}: it never was, has expired, or belongs to another tenant")

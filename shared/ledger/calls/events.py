@@ -1,4 +1,4 @@
-"""What attempts and people say of a job (`lua/events.lua`)."""
+"""Events of attempts, and feedback on finished jobs (`lua/events.lua`)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,9 +8,9 @@ from shared.ledger.calls.base import Call, Event, Reply, Standing, dump, gone, n
 
 
 def append(events: Iterable[Event], *, writer: str = "", batch: int = 0) -> Call[list[Standing]]:
-    """Add events (job id, attempt, type, data) to their jobs' streams; a stale attempt's are dropped.
+    """Append events (job id, attempt, type, data) to their jobs' streams; events of a stale attempt are dropped.
 
-    A named `writer` that counts its batches up from 1 may run one again: it is written once.
+    A named `writer` numbers its batches from 1; a batch that it sends twice is written once.
     """
     items = [[job_id, attempt, kind, dump(data)] for job_id, attempt, kind, data in events]
     return Call(
@@ -22,7 +22,7 @@ def append(events: Iterable[Event], *, writer: str = "", batch: int = 0) -> Call
 
 
 def feedback(job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any]) -> Call[None]:
-    """Store what a user says of a finished job, with the data-set row that it makes."""
+    """Store feedback on a finished job, and the data-set row made from it."""
 
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "unfinished":

@@ -1,4 +1,4 @@
-"""Attempts, how long they may stay silent, and what has to be sent again (`lua/leases.lua`)."""
+"""Attempts, their leases, and the jobs to send again (`lua/leases.lua`)."""
 
 import secrets
 from collections.abc import Sequence
@@ -21,10 +21,9 @@ from shared.ledger.calls.base import (
 
 
 def acquire(job_id: str, queue: str, owner: str, lease_seconds: float, *, beside_others: bool = False) -> Call[Job]:
-    """Start an attempt; raises `NotAcquired` where there is nothing to do. Run again it answers the same attempt.
+    """Start an attempt; raises `NotAcquired` where there is nothing to do. A repeated call returns the same attempt.
 
-    For a process that runs other jobs beside it, raises `MustRunAlone` where it is the last one before the job is
-    given up.
+    With `beside_others`, raises `MustRunAlone` where this is the last attempt before the job is given up.
     """
 
     def refused(reply: Reply) -> SignalboxError:
@@ -46,7 +45,7 @@ def acquire(job_id: str, queue: str, owner: str, lease_seconds: float, *, beside
 def heartbeat(
     owner: str, queues: Sequence[str], held: Sequence[tuple[str, int]], info: dict[str, Any], lease_seconds: float
 ) -> Call[list[Standing]]:
-    """Keep `held` leases (job id, attempt) and the owner's presence alive; answers how each lease stands."""
+    """Renew the `held` leases (job id, attempt) and the owner's presence; returns the standing of each lease."""
     args = {
         "owner": owner,
         "queues": list(queues),
@@ -58,24 +57,24 @@ def heartbeat(
 
 
 def leave_queues(owner: str, queues: Sequence[str]) -> Call[None]:
-    """Say that this process serves its queues no more."""
+    """Remove this process from the consumers of its queues."""
     return Call("leave_queues", {"owner": owner, "queues": list(queues)}, nothing, never)
 
 
 def expire(queue: str, limit: int = 1000) -> Call[list[Sent]]:
-    """Take back leases that ran out and end what waited past its deadline; answers what to send again.
+    """End expired leases, fail jobs that waited past their deadline, and return the jobs to send again.
 
-    The ledger stands still for 0.1 ms a job meanwhile: run it again until the answer is empty.
+    The call blocks the ledger for 0.1 ms per job: repeat it until it returns an empty list.
     """
     return Call("expire", {"queue": queue, "limit": limit}, lambda reply: all_to_send(reply["again"]), never)
 
 
 def waiting_before(queue: str, before_ms: str, grace_seconds: float, limit: int = 10_000) -> Call[list[str]]:
-    """Jobs of a queue last sent before `before_ms`, or (where empty) longer ago than the grace time."""
+    """List waiting jobs of a queue last sent before `before_ms`, or (where empty) longer ago than the grace time."""
     args = {"queue": queue, "before": before_ms, "grace_ms": grace_seconds * 1000, "limit": limit}
     return Call("waiting_before", args, lambda reply: list(reply["ids"] or []), never)
 
 
 def mark_sent(queue: str, job_ids: Sequence[str]) -> Call[list[Sent]]:
-    """Note that these are sent again now; those that moved on meanwhile are left out of the answer."""
+    """Note that these jobs are sent again now; returns those of them that still wait in the queue."""
     return Call("mark_sent", {"queue": queue, "ids": list(job_ids)}, lambda reply: all_to_send(reply["again"]), never)

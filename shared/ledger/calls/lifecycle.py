@@ -21,17 +21,17 @@ from shared.ledger.calls.base import (
 
 
 class Created(NamedTuple):
-    """Whether the job was there before, and what to send (nothing while it waits for other jobs)."""
+    """Whether the job existed before, and the job to send (None while it waits for other jobs)."""
 
     existing: bool
     send: Sent | None
 
 
 def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Created]:
-    """Enter a job; under an id that exists nothing is written, and another body is refused.
+    """Create a job; if its id exists, nothing is written, and a different body is refused.
 
-    Raises `Conflict` `release_moved` where the pointer is not at `job.release` any more, and `TooMany` where
-    `max_waiting` jobs wait (0: no limit).
+    Raises `Conflict` `release_moved` where `job.release` is no longer the current release, and `TooMany` where
+    `max_waiting` jobs wait (0 means no limit).
     """
 
     def read(reply: Reply) -> Created:
@@ -64,9 +64,9 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Creat
 
 
 def route(job: Job, *, queue: str, label: str, selection: dict[str, Any], events: Iterable[Event] = ()) -> Call[Sent]:
-    """Hand a selected job to the queue of its group; raises `StaleAttempt`, `CancelledMeanwhile`.
+    """Move a selected job to the queue of its group; raises `StaleAttempt`, `CancelledMeanwhile`.
 
-    Its last `events` are written just before.
+    The job's last `events` are written just before.
     """
     args = {
         "id": job.id,
@@ -86,10 +86,10 @@ def finish(
     events: Iterable[Event] = (),
     **fields: dict[str, Any],
 ) -> Call[list[Sent]]:
-    """End a job with `result`, `error` or `selection`; answers the jobs that waited for it.
+    """End a job with `result`, `error` or `selection`; returns the jobs that waited only for it.
 
-    Its last `events` are written just before. Raises `StaleAttempt`; run again by
-    the attempt that ended the job it does not.
+    The job's last `events` are written just before. Raises `StaleAttempt`, except for a
+    repeated call of the attempt that ended the job.
     """
     args = {
         "id": job.id,
@@ -102,15 +102,15 @@ def finish(
 
 
 def release_unfinished(job: Job) -> Call[Sent]:
-    """Return a job unfinished without counting a lost lease; raises `StaleAttempt`, `CancelledMeanwhile`."""
+    """Return an unfinished job to its queue; counts no lost lease; raises `StaleAttempt`, `CancelledMeanwhile`."""
     return Call("release_unfinished", {"id": job.id, "attempt": job.attempt}, _waits(job), stale(job))
 
 
 def wait_for(job: Job, job_ids: Sequence[str]) -> Call[Sent | None]:
-    """Let a running job wait until each of these has ended, however it ends; it holds no worker meanwhile.
+    """Let a running job wait until each of `job_ids` has ended, in whatever state; it occupies no worker meanwhile.
 
-    Answers what to send where all have ended already, or are not there (any more). Raises `Conflict` `wait_cycle` where
-    one of them waits for this job, and `StaleAttempt`, `CancelledMeanwhile`.
+    Returns the job to send where all of them have ended or do not exist. Raises `Conflict` `wait_cycle` where one of
+    them waits for this job, and `StaleAttempt`, `CancelledMeanwhile`.
     """
 
     def read(reply: Reply) -> Sent | None:
@@ -125,13 +125,13 @@ def wait_for(job: Job, job_ids: Sequence[str]) -> Call[Sent | None]:
 
 
 def cancel(job_id: str, tenant_id: str) -> Call[JobState]:
-    """Cancel a waiting job at once, a running one within a step; answers the state now; raises `NotFound`."""
+    """Cancel a waiting job at once, a running one within a step; returns its present state; raises `NotFound`."""
     args = {"id": job_id, "tenant_id": tenant_id}
     return Call("cancel", args, lambda reply: JobState(reply["state"]), lambda _: gone(job_id))
 
 
 def replay(job_id: str, tenant_id: str) -> Call[Sent]:
-    """Start a dead letter anew; raises `NotFound` where it is none."""
+    """Restart a dead letter; raises `NotFound` where the job is not one."""
     return Call(
         "replay",
         {"id": job_id, "tenant_id": tenant_id},
@@ -141,7 +141,7 @@ def replay(job_id: str, tenant_id: str) -> Call[Sent]:
 
 
 def drop(job_id: str, tenant_id: str) -> Call[None]:
-    """Give a dead letter up: it is kept no longer than other jobs; raises `NotFound` where it is none."""
+    """Drop a dead letter: it is kept no longer than other jobs; raises `NotFound` where the job is not one."""
     return Call("drop", {"id": job_id, "tenant_id": tenant_id}, nothing, lambda _: _not_dead(job_id))
 
 

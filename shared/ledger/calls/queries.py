@@ -1,4 +1,4 @@
-"""Reading: one job, pages of them, and how full every queue is (`lua/queries.lua`)."""
+"""Reads: one job, pages of jobs, and the depth of every queue (`lua/queries.lua`)."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from shared.ledger.calls.base import Call, Reply, gone, never
 
 
 class Gauge(NamedTuple):
-    """One queue: jobs that wait, jobs under a lease, live consumers."""
+    """The counts of one queue: waiting jobs, leased jobs, live consumers."""
 
     queue: str
     waiting: int
@@ -16,7 +16,7 @@ class Gauge(NamedTuple):
 
 
 class Gauges(NamedTuple):
-    """All queues, the number of jobs by state, and of those that the ledger ended itself, by the error's code."""
+    """The counts of all queues, of jobs by state, and of jobs that the ledger ended itself, by error code."""
 
     queues: list[Gauge]
     states: dict[str, int]
@@ -31,7 +31,7 @@ class Page(NamedTuple):
 
 
 def get(job_id: str, tenant_id: str = "") -> Call[Job]:
-    """Read a job of this tenant (of any, where empty); raises `NotFound`."""
+    """Read a job of this tenant (of any tenant where it is empty); raises `NotFound`."""
     args = {"id": job_id, "tenant_id": tenant_id}
     return Call("get", args, lambda reply: Job.from_hash(reply["job"]), lambda _: gone(job_id))
 
@@ -45,7 +45,7 @@ def list_jobs(
     kind: JobKind | None = None,
     dead: bool = False,
 ) -> Call[Page]:
-    """Jobs of a tenant, newest first; `dead` lists the dead letters."""
+    """List a tenant's jobs, newest first; `dead` lists the dead letters."""
     args = {
         "tenant_id": tenant_id,
         "limit": limit,
@@ -58,7 +58,7 @@ def list_jobs(
 
 
 def gauges() -> Call[Gauges]:
-    """Depth, running and live consumers of every queue; jobs by state."""
+    """Count waiting jobs, running jobs and live consumers of every queue, and jobs by state."""
 
     def read(reply: Reply) -> Gauges:
         queues = [Gauge(*row) for row in reply["queues"] or []]

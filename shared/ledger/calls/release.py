@@ -1,4 +1,4 @@
-"""Moving the release pointer (`lua/release.lua`)."""
+"""The operation that moves the release pointer (`lua/release.lua`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,10 +18,10 @@ def move_release(
     by: str,
     attempt: Job | None = None,
 ) -> Call[None]:
-    """Move the pointer from `expected` to `release`, each of `queues` having a live consumer; raises `Conflict`.
+    """Move the pointer from `expected` to `release` if each of `queues` has a live consumer; raises `Conflict`.
 
-    By `force` they need none. A move made for a job fails as `StaleAttempt` where `attempt` does not own it any more.
-    Run again by the same caller, the last move is no conflict.
+    With `force`, queues need no consumer. Raises `StaleAttempt` where the job's `attempt` no longer owns the job. A
+    repeated call of the same caller is no conflict.
     """
 
     def refused(reply: Reply) -> SignalboxError:

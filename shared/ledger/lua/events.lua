@@ -1,11 +1,11 @@
--- What attempts and people say of a job.
+-- Events of attempts, and feedback on finished jobs.
 
--- A batch that comes again, its answer lost, is not written again: a writer counts its batches.
+-- A writer numbers its batches, so that a batch sent again after a lost reply is not written twice.
 function op.append(a)
   local key, is_repeated = KEY.writer .. a.writer, false
   if a.writer ~= '' then
     is_repeated = tonumber(redis.call('GET', key) or 0) >= a.batch
-    redis.call('SET', key, a.batch, 'EX', 600)  -- longer than any client goes on trying
+    redis.call('SET', key, a.batch, 'EX', 600)  -- longer than any client retries
   end
   local standing = {}
   for i, item in ipairs(a.items) do

@@ -1,7 +1,7 @@
--- Attempts and how long they may stay silent; what was lost, and has to be sent again.
+-- Attempts, their leases, and the jobs to send again.
 
--- An attempt whose lease ran out: back to where it waited, or to the dead letters after MAX_LOST of them.
--- Answers whether the job waits.
+-- Ends an attempt whose lease expired: the job waits again, or becomes a dead letter after MAX_LOST lost leases.
+-- Returns whether the job waits.
 local function lose_lease(job)
   local lost = tonumber(job.lost_leases) + 1
   if lost >= MAX_LOST and job.cancel_requested ~= '1' then
@@ -12,8 +12,8 @@ local function lose_lease(job)
   return not wait_again(job, { lost_leases = lost }).cancelled
 end
 
--- `try` names this call: a client that lost the answer sends it once more, and gets the same attempt.
--- Whoever works beside others is refused a job's last try: should it end its process again, they would go with it.
+-- `try` identifies this call: a client that lost the reply repeats the call, and gets the same attempt.
+-- A worker that runs other jobs beside it is refused a job's last try: if it crashed the process, they would be lost too.
 function op.acquire(a)
   local job = load(a.id)
   if not job.state then return refuse('gone') end
@@ -24,7 +24,7 @@ function op.acquire(a)
     if tonumber(job.lease_until) > NOW then return refuse('leased') end
     if not lose_lease(job) then return refuse('finished') end
   end
-  if job.waits then return refuse('waiting') end  -- a message from before it waited for other jobs
+  if job.waits then return refuse('waiting') end  -- the message is older than the job's wait for other jobs
   if tonumber(job.deadline_ms) > 0 and tonumber(job.deadline_ms) < NOW then
     fail_late(job)
     return refuse('finished')
@@ -38,7 +38,7 @@ function op.acquire(a)
   return { job = job }
 end
 
--- One call a beat and process: its leases live on, and its presence in the queues it serves.
+-- Renews a process's leases and its presence in the queues that it serves; one call per process and heartbeat.
 function op.heartbeat(a)
   redis.call('SET', KEY.process .. a.owner, a.info, 'PX', math.ceil(a.lease_ms))
   for _, queue in ipairs(a.queues) do
@@ -66,7 +66,7 @@ function op.leave_queues(a)
   return {}
 end
 
--- Leases that ran out, deadlines that passed in a queue: what has to be sent again.
+-- Ends expired leases, fails jobs that waited past their deadline, and returns the jobs to send again.
 function op.expire(a)
   local again = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leased_key(a.queue), '-inf', NOW_MS, 'LIMIT', 0, a.limit)) do
@@ -82,13 +82,13 @@ function op.expire(a)
     if job.state == 'queued' or job.state == 'routed' then
       fail_late(job)
     else
-      redis.call('ZREM', KEY.deadlines, id)  -- a running job's deadline is its engine's to keep
+      redis.call('ZREM', KEY.deadlines, id)  -- the engine enforces the deadline of a running job
     end
   end
   return { again = again }
 end
 
--- Jobs whose message was sent before `before`, oldest first: lost, when seen so twice.
+-- Lists the waiting jobs that were sent before `before`, oldest first; a job listed twice has lost its message.
 function op.waiting_before(a)
   local before = a.before ~= '' and '(' .. a.before or ms(NOW - a.grace_ms)
   return { ids = redis.call('ZRANGEBYSCORE', waiting_key(a.queue), '-inf', before, 'LIMIT', 0, a.limit) }

@@ -1,6 +1,6 @@
--- From the creation of a job to its end: the states it goes through, and the jobs that wait for it.
+-- The life of a job from creation to end: its states, and the jobs that wait for it.
 
--- Writes the new state and `fields`, into `job` as well.
+-- Writes the new state and `fields` to Redis and into `job`.
 local function move(job, to, fields)
   local from, set = job.state, {}
   if not LEGAL[from][to] then error('illegal transition ' .. from .. ' -> ' .. to) end
@@ -24,14 +24,14 @@ local function leave_queue(job)
   redis.call('ZREM', is_held(job.state) and leased_key(job.queue) or waiting_key(job.queue), job.id)
 end
 
--- An ended job is kept for `ttl` seconds; KEY.ends tells when the tenant's index may forget it too.
+-- An ended job is kept for `ttl` seconds; KEY.ends holds the time at which it may leave the tenant's index.
 local function keep_for(id, tenant, ttl)
   redis.call('EXPIRE', job_key(id), ttl)
   redis.call('EXPIRE', KEY.events .. id, ttl)
-  redis.call('ZADD', KEY.ends, ms(NOW + ttl * 1000 + 1), tenant .. '|' .. id)  -- 1: EXPIRE cuts off fractions
+  redis.call('ZADD', KEY.ends, ms(NOW + ttl * 1000 + 1), tenant .. '|' .. id)  -- + 1 because EXPIRE cuts off fractions
 end
 
--- Each new job takes a few expired ones out of the indexes, so they stay as small as what they name.
+-- Each new job removes a few expired jobs from the indexes, so the indexes do not grow without bound.
 local function forget_expired()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEY.ends, '-inf', NOW_MS, 'LIMIT', 0, 4)) do
     local tenant, id = member:match('^(.*)|([^|]*)$')
@@ -45,9 +45,9 @@ local function block(id, other)
   redis.call('SADD', KEY.blockers .. id, other)
 end
 
-local finish  -- a finished job releases those that wait for it, or fails them, which finishes them in turn
+local finish  -- mutual recursion: finishing a job may fail the jobs that wait for it, which finishes them
 
--- A job that was created after others needs their success; one that waits while it runs needs only their end.
+-- A job created with `after` needs the success of those jobs; a job that called `wait_for` needs only their end.
 local function release_dependents(id, state)
   local waiting, released = redis.call('SMEMBERS', KEY.after .. id), {}
   if #waiting == 0 then return released end
@@ -69,7 +69,7 @@ local function release_dependents(id, state)
   return released
 end
 
--- Answers the jobs that only this end sets free.
+-- Returns the jobs that waited only for this one.
 function finish(job, state, fields)
   leave_queue(job)
   if tonumber(job.deadline_ms) > 0 then redis.call('ZREM', KEY.deadlines, job.id) end
@@ -92,16 +92,16 @@ local function fail_late(job)
   fail(job, 'deadline_exceeded', 'the deadline passed while the job waited; give it more time or scale its group')
 end
 
--- An attempt is over and its job is not: it is in no queue yet.
+-- Ends an attempt but not its job; the caller has to put the job into a queue, or block it.
 local function end_attempt(job, fields)
   leave_queue(job)
   fields.owner = ''
   move(job, STAGE[fields.stage or job.stage].waits, fields)
   local deadline = job.deadline_ms
-  if tonumber(deadline) > 0 then redis.call('ZADD', KEY.deadlines, deadline, job.id) end  -- gone if it passed meanwhile
+  if tonumber(deadline) > 0 then redis.call('ZADD', KEY.deadlines, deadline, job.id) end  -- op.expire removes it if it passes during the attempt
 end
 
--- An attempt is over and its job is not: it waits for a worker, or ends where somebody cancelled it meanwhile.
+-- Ends an attempt; the job waits for a worker again, or ends if it was cancelled during the attempt.
 local function wait_again(job, fields)
   if job.cancel_requested == '1' then
     finish(job, 'cancelled', {})
@@ -112,7 +112,7 @@ local function wait_again(job, fields)
   return { send = to_send(job) }
 end
 
--- Jobs of all queues that wait for a worker, or for other jobs.
+-- Counts the jobs of all queues that wait for a worker or for other jobs.
 local function waiting_count()
   local count = 0
   for _, number in ipairs(redis.call('HMGET', KEY.states, 'queued', 'routed')) do count = count + tonumber(number or 0) end
@@ -156,7 +156,7 @@ function op.route(a)
   return wait_again(job, { stage = a.stage, queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0, first_attempt = a.attempt + 1 })
 end
 
--- Where the answer was lost, the attempt that wrote the end hears so again; the reconciler sends what it set free.
+-- A repeated call of the attempt that ended the job succeeds; the reconciler sends the jobs that the first one released.
 function op.finish(a)
   local job = facts(a.id)
   if tonumber(job.ended_by or 0) == a.attempt then return { released = {} } end
@@ -166,28 +166,28 @@ function op.finish(a)
   return { released = finish(job, a.state, a.fields) }
 end
 
--- A worker that must stop returns what it holds: no lease was lost, so none is counted.
+-- A worker that has to stop returns its jobs; these leases are not lost, so they are not counted.
 function op.release_unfinished(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
   return wait_again(job, {})
 end
 
--- Whether a job waits for another, itself or by what it waits for.
+-- Whether a job waits for another one, directly or through other jobs.
 local function waits_for(id, target)
   local seen, todo = {}, { id }
   while #todo > 0 do
-    local one = table.remove(todo)
-    if one == target then return true end
-    if not seen[one] then
-      seen[one] = true
-      for _, other in ipairs(redis.call('SMEMBERS', KEY.blockers .. one)) do todo[#todo + 1] = other end
+    local current = table.remove(todo)
+    if current == target then return true end
+    if not seen[current] then
+      seen[current] = true
+      for _, other in ipairs(redis.call('SMEMBERS', KEY.blockers .. current)) do todo[#todo + 1] = other end
     end
   end
   return false
 end
 
--- A running job waits until each of `jobs` has ended, however it ends, and holds no worker meanwhile.
+-- A running job waits until each of `jobs` has ended, in whatever state; it occupies no worker meanwhile.
 function op.wait_for(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
@@ -218,7 +218,7 @@ function op.cancel(a)
   return { state = job.state }
 end
 
--- A dead letter starts anew as the same job: its attempts go on counting, its lost leases do not.
+-- Restarts a dead letter as the same job: its attempt number goes on, its count of lost leases returns to 0.
 function op.replay(a)
   local job = load(a.id)
   if job.tenant_id ~= a.tenant_id or job.dead ~= '1' then return refuse('gone') end
@@ -233,7 +233,7 @@ function op.replay(a)
   return { send = to_send(job) }
 end
 
--- A dead letter that nobody wants any more is kept as long as any other job that ended, from now on.
+-- A dropped dead letter is kept as long as any other ended job, counted from now.
 function op.drop(a)
   local tenant, dead, ttl = unpack(read(a.id, 'tenant_id', 'dead', 'ttl'))
   if tenant ~= a.tenant_id or dead ~= '1' then return refuse('gone') end

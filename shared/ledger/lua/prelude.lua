@@ -1,12 +1,12 @@
--- The ledger: every transition of a job is one call of this script, so it happens whole or not at all.
+-- The ledger: every transition of a job is one call of this script, so it is atomic.
 -- ARGV[1] names the operation, ARGV[2] holds its arguments as JSON; the reply is JSON. A reply {"refused": code} means
--- that nothing was written. KEY (shared/ledger/keys.py), LEGAL and STAGE (shared/contracts/jobs.py) and MAX_LOST (settings)
--- come from Python, in front of this file.
+-- that the script wrote nothing. KEY (shared/ledger/keys.py), LEGAL and STAGE (shared/contracts/jobs.py) and MAX_LOST (settings)
+-- come from Python, which puts them before this file.
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 local FEED_LENGTH = 20000
-local LIST_SCAN = 2000  -- one call looks at no more: a rare filter gives short pages with a cursor, and blocks nobody
+local LIST_SCAN = 2000  -- one call scans at most this many jobs: a selective filter gives short pages, and blocks no other client
 
 local function job_key(id) return KEY.job .. id end
 local function waiting_key(queue) return KEY.waiting .. queue end
@@ -16,7 +16,7 @@ local NOW_MS = ms(NOW)
 local function read(id, ...) return redis.call('HMGET', job_key(id), ...) end
 local function refuse(code, more) more = more or {}; more.refused = code; return more end
 
--- Jobs of an earlier version say no stage: there a queue had only one.
+-- Jobs of an earlier version have no `stage`; in that version the queue determines it.
 local function with_stage(job)
   if job.state and not job.stage then
     job.stage = (job.queue == 'select' or job.queue == 'train') and job.queue or 'generate'
@@ -31,7 +31,7 @@ local function load(id)
   return with_stage(job)
 end
 
--- What transitions are decided by, read in one go: every call out of Lua costs as much as the command it runs.
+-- The fields that transitions depend on, read by one command: each call from Lua costs as much as the command that it runs.
 local FACTS = { 'state', 'stage', 'attempt', 'queue', 'tenant_id', 'ttl', 'cancel_requested', 'deadline_ms', 'lost_leases', 'ended_by', 'waits' }
 local function facts(id)
   local job = { id = id }
@@ -42,19 +42,19 @@ end
 local function is_final(state) return next(LEGAL[state]) == nil end
 local function is_held(state) return state == 'selecting' or state == 'running' end
 
--- Whether `attempt` still has the job and may write.
+-- Whether `attempt` still owns the job and may write.
 local function is_owner(job, attempt) return job.state and is_held(job.state) and tonumber(job.attempt) == attempt end
 
--- The facts of a job that `attempt` owns; nothing where it does not.
+-- The facts of the job if `attempt` owns it, else nil.
 local function owned(id, attempt)
   local job = facts(id)
   return is_owner(job, attempt) and job or nil
 end
 
--- What tells a sender about a job that waits: the client makes a message of it.
+-- The data from which the client builds the message for a waiting job.
 local function to_send(job) return { job.id, job.queue, job.stage, NOW_MS } end
 
--- Announce a fact: to the job's own stream (for replay) and to the one feed every API process reads.
+-- Append an event to the job's own stream (for replay) and to the feed that every API process reads.
 local function emit(id, kind, data)
   local event = redis.call('XADD', KEY.events .. id, '*', 'type', kind, 'data', data)
   redis.call('XADD', KEY.feed, 'MAXLEN', '~', FEED_LENGTH, '*', 'job', id, 'event', event, 'type', kind, 'data', data)

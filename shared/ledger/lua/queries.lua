@@ -1,4 +1,4 @@
--- Reading: one job, pages of them, and how full every queue is.
+-- Reads: one job, pages of jobs, and the depth of every queue.
 
 local function has_consumer(queue)
   return redis.call('ZCOUNT', KEY.consumers .. queue, NOW_MS, '+inf') > 0 and '1' or '0'
@@ -19,7 +19,7 @@ function op.list(a)
     for i = 1, #page, 2 do
       local job = load(page[i])
       if not job.state then
-        redis.call('ZREM', key, page[i])  -- expired: the index forgets it when somebody looks
+        redis.call('ZREM', key, page[i])  -- the job has expired: remove it from the index
       elseif #jobs < a.limit and (a.state == '' or job.state == a.state) and (a.kind == '' or job.kind == a.kind) then
         job.has_consumer = has_consumer(job.queue)
         jobs[#jobs + 1] = job
@@ -40,7 +40,7 @@ local function counts(key)
   return found
 end
 
--- Depth of every queue and its live consumers; `states` counts jobs by state since the ledger began.
+-- Counts the jobs and live consumers of every queue; `states` counts jobs by state since the ledger began.
 function op.gauges(a)
   local queues = {}
   for _, queue in ipairs(redis.call('SMEMBERS', KEY.queues)) do

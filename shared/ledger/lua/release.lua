@@ -1,4 +1,4 @@
--- The current release moves by compare-and-set; a move that was made already, its answer lost, is no conflict.
+-- Moves the release pointer by compare-and-set; a move repeated after a lost reply is no conflict.
 function op.move_release(a)
   if a.job ~= '' and not owned(a.job, a.attempt) then return refuse('stale') end
   local pointer, log = KEY.release .. a.tenant_id, KEY.promotions .. a.tenant_id
@@ -12,7 +12,7 @@ function op.move_release(a)
     local served = redis.call('ZCOUNT', KEY.consumers .. queue, NOW_MS, '+inf') > 0
     if not (served or a.force) then return refuse('no_consumer', { queue = queue }) end
   end
-  -- A queue that nobody serves is seen as such from here on, not only once a job waits in it.
+  -- The metrics list these queues from now on, so that one without a consumer is seen before a job waits in it.
   for _, queue in ipairs(a.queues) do redis.call('SADD', KEY.queues, queue) end
   redis.call('SET', pointer, a.release)
   redis.call('SADD', KEY.tenants, a.tenant_id)

@@ -203,9 +203,7 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
         ("instruction+input", {"messages": DIALOGUE}, "Be brief.\nmy card"),
     ],
 )
-def test_it_reads_the_last_user_turn_and_the_instruction_where_the_release_says_so(
-    jobs, ledger, attempts, reading, body, text
-):
+def test_it_reads_the_last_user_turn_and_the_instruction_where_the_release_says_so(jobs, attempts, reading, body, text):
     texts = []
 
     def score(_, scored):
@@ -219,8 +217,6 @@ def test_it_reads_the_last_user_turn_and_the_instruction_where_the_release_says_
         prefetch=lambda _: None,
         light=score,
         llm=score,
-        ledger=ledger,
-        attempts=attempts,
         store_patience_seconds=0,
     )
     attempts.run(jobs.new(JobKind.SELECT, "select", body), "select", work)
