@@ -219,11 +219,12 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     own.do(calls.append([(held[0].id, 1, "progress", {"step": 1})], writer="x", batch=1))
     own.do(calls.release_unfinished(held[0]))
     own.do(calls.finish(held[1], JobState.SUCCEEDED, events=[(held[1].id, 1, "token", {"text": "a"})], result={}))
-    own.do(calls.fail(held[2], Invalid("x", "y")))
+    own.do(calls.finish(held[2], JobState.FAILED, error=Invalid("x", "y").as_fields()))
     if account == "selector":
         own.do(calls.route(held[3], queue="generate.g", label="a.b", selection={}))
     if account == "trainer":
         own.do(calls.move_release("t", "rel_1", expected="", queues=[queue], by="x", attempt=held[3]))
+        own.do(calls.wait_for(held[3], [jobs[4]]))
     for _ in range(3):  # the reconciler's part: what went silent is given up in the end
         own.do(calls.acquire(jobs[4], queue, "gone", 0))
         own.do(calls.expire(queue))

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from shared.contracts.jobs import JobKind, NewJob, new_job_id
+from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from tests.support.api import client_of, code, make_release, serving
@@ -41,6 +41,7 @@ async def test_a_request_repeated_after_an_update_is_known_by_the_body_that_stan
         id=new_job_id("default", KEY["Idempotency-Key"]),
         tenant_id="default",
         kind=JobKind.GENERATE,
+        stage=Stage.SELECT,
         queue="select",
         body=stored,
     )
