@@ -133,7 +133,7 @@ class SharedInput:
     def _forward(self, x: Tensor) -> Tensor:
         y = self._product(x)
         segments = (self._segments.last if self._is_head else self._segments.tokens).among(self._present)
-        if segments.segments:
+        if segments.all:
             rows_in, rows_out = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
             if self._gains:
                 self._scale(rows_out, segments)
@@ -141,7 +141,7 @@ class SharedInput:
         return y
 
     def _scale(self, y: Tensor, segments: AdapterSegments) -> None:
-        for segment in segments.segments:
+        for segment in segments.all:
             if segment.slots.first in self._gains:
                 gain, shift = self._gains[segment.slots.first]
                 rows = y[segment.start : segment.end]
@@ -159,12 +159,10 @@ class SharedInput:
             self._add_short(x, y, segments.short.to(x.device))
 
     def _add_long(self, x: Tensor, y: Tensor, segment: AdapterSegment) -> None:
-        rows, slots = (
-            slice(segment.start, segment.end),
-            slice(segment.slots.first, segment.slots.first + segment.slots.size),
-        )
+        first, size = segment.slots
+        rows, slots = slice(segment.start, segment.end), slice(first, first + size)
         low = x[rows] @ self.a[slots].flatten(0, 1).T
-        low = low.view(-1, segment.slots.size, len(self._widths), RANK)
+        low = low.view(-1, size, len(self._widths), RANK)
         for index in range(len(self._widths)):
             columns = self._columns(index)
             y[rows, columns] += low[:, :, index].flatten(1) @ self.b[slots, :, columns].flatten(0, 1)

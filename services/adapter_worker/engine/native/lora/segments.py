@@ -38,7 +38,7 @@ class AdapterSegments:
     """The rows that use an adapter; rows in no segment use the base model only and cost nothing."""
 
     def __init__(self, segments: Sequence[AdapterSegment]) -> None:
-        self.segments = segments
+        self.all = segments
         self.first_slots = frozenset(segment.slots.first for segment in segments)
         self._subsets: dict[frozenset[int], AdapterSegments] = {}
 
@@ -60,31 +60,29 @@ class AdapterSegments:
             return self
         kept = self.first_slots & first_slots
         if kept not in self._subsets:
-            self._subsets[kept] = AdapterSegments([segment for segment in self.segments if segment.slots.first in kept])
+            self._subsets[kept] = AdapterSegments([segment for segment in self.all if segment.slots.first in kept])
         return self._subsets[kept]
 
     @cached_property
     def heavy(self) -> list[AdapterSegment]:
         """Segments that torch multiplies faster than the kernel."""
-        return [segment for segment in self.segments if (segment.length) * segment.slots.size >= HEAVY]
+        return [segment for segment in self.all if (segment.length) * segment.slots.size >= HEAVY]
 
     @cached_property
     def table(self) -> Tensor:
         """All other segments for the kernel, [segments, 4]: start, end, first slot, number of slots."""
-        light = [(segment.start, segment.end, *segment.slots) for segment in self.segments if segment not in self.heavy]
+        light = [(segment.start, segment.end, *segment.slots) for segment in self.all if segment not in self.heavy]
         return torch.tensor(light, dtype=torch.int32).view(-1, 4)
 
     @cached_property
     def long(self) -> list[AdapterSegment]:
         """Segments that are multiplied one by one."""
-        return [segment for segment in self.segments if segment.length >= LONG]
+        return [segment for segment in self.all if segment.length >= LONG]
 
     @cached_property
     def short(self) -> "PaddedSegments | None":
         """All other segments, padded to one width."""
-        entries = [
-            (segment, slot) for segment in self.segments if segment.length < LONG for slot in _slots(segment.slots)
-        ]
+        entries = [(segment, slot) for segment in self.all if segment.length < LONG for slot in _slots(segment.slots)]
         return PaddedSegments.of(entries) if entries else None
 
 
