@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from services.cli.client import Client
+from signalbox import Signalbox
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import DATA, Benchmark, as12, clinc150
@@ -27,7 +27,7 @@ from services.cli.demo.data import DemoData
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
-from services.cli.output import follow_all
+from services.cli.progress import follow_all
 from services.trainer.evaluation.selector import score_rows
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import AdapterManifest
@@ -138,7 +138,7 @@ def memory_rows() -> list[Row]:
 
 
 @contextmanager
-def system(folder: Path) -> Iterator[tuple[Supervisor, Client, DemoData]]:
+def system(folder: Path) -> Iterator[tuple[Supervisor, Signalbox, DemoData]]:
     """API, selector, trainer and one worker, with a dummy adapter for each of the demo's labels."""
     prepare_base_model(Settings())
     base = resolve_base_model(Settings())
@@ -147,7 +147,7 @@ def system(folder: Path) -> Iterator[tuple[Supervisor, Client, DemoData]]:
     data = DemoData()
     try:
         supervisor.start()
-        client = Client(supervisor.api_url, announce(supervisor))
+        client = Signalbox(supervisor.api_url, announce(supervisor))
         supervisor.wait_ready()
         registry = Registry(supervisor.ledger, S3Store(supervisor.settings), supervisor.settings.cache_dir)
         for label in data.labels:
@@ -170,14 +170,14 @@ def pid_of(supervisor: Supervisor, name: str) -> int:
     return next(child.process.pid for child in supervisor.children if child.name == name and child.process)
 
 
-def train_and_promote(client: Client, job: dict[str, Any]) -> None:
+def train_and_promote(client: Signalbox, job: dict[str, Any]) -> None:
     """Train and promote, ignoring the gate, because accuracy does not matter here."""
     job_id = client.post("/v1/training/jobs", job | SMALL | {"promote": False})["id"]
     ended = follow_all(client, {job_id: job["kind"]}, quiet=True)[job_id]
     client.post(f"/v1/releases/{ended['result']['release']}/promote", {"force": True})
 
 
-def send_requests(client: Client, data: DemoData) -> None:
+def send_requests(client: Signalbox, data: DemoData) -> None:
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(lambda each: client.post("/v1/select", {"input": each.text}), data.held_out()[::5]))
 
