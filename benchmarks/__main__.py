@@ -40,7 +40,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
     files = [RESULTS / f"{name}.json" for name in ALL]
     found = [json.loads(file.read_text()) for file in files if file.is_file()]
-    print_table([row for bench in found for row in bench["rows"]])
+    print_table([row for results in found for row in results["rows"]])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast the API accepts: open-loop arrivals against one API process, the ledger with AOF `always`.
 
-A latency is taken from the moment the arrival was due, not from when a connection came free: waiting counts.
+A latency is taken from the moment the arrival was due, not from when a connection became free: waiting counts.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def parse_options() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def running_api(folder: Path) -> Iterator[tuple[int, str, psutil.Process]]:
-    """Two Redis servers, a release and one API process of its own; answers port, API key and process."""
+    """Two Redis servers, a release and one API process; yields port, API key and process."""
     ledger_port, broker_port, api_port = free_ports(3)
     servers = [
         redis_server("ledger", ledger_port, folder / "ledger", fsync="always"),
@@ -89,7 +89,7 @@ def running_api(folder: Path) -> Iterator[tuple[int, str, psutil.Process]]:
 
 
 def publish_release(client: "redis.Redis") -> None:
-    """Make a release current as the registry would; its weights are never asked for here."""
+    """Make a release current as the registry would; its weights are never fetched here."""
     entry = ReleaseLabel(adapter="0" * 64, ref="fin.sa@1", group="fin", template="chatml", instruction="")
     selector = ReleaseSelector(llm="1" * 64, labels=("fin.sa",))
     release = Release(
@@ -112,7 +112,7 @@ async def until_listening(port: int) -> None:
         except OSError:
             if time.monotonic() > until:
                 raise
-            await asyncio.sleep(0.05)  # between two tries
+            await asyncio.sleep(0.05)  # between two attempts
         else:
             writer.close()
             return
@@ -136,7 +136,7 @@ class Loop:
         self._due: asyncio.Queue[float | None] = asyncio.Queue()
 
     async def arrive(self, seconds: float, rate: float) -> None:
-        """Queue the arrivals at their times, whatever became of those before."""
+        """Queue the arrivals at their times, whether or not earlier ones are done."""
         gaps = [random.Random(number).expovariate(1) for number in range(round(seconds * rate))]
         scale = seconds / sum(gaps)  # random gaps, but exactly as many arrivals as the rate asks for
         self.began = due = time.perf_counter()
@@ -164,7 +164,7 @@ class Loop:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> int:
-    """Read one whole HTTP answer; answers its status."""
+    """Read one whole HTTP response; returns its status."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
     await reader.readexactly(length)

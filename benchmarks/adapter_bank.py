@@ -1,4 +1,4 @@
-"""What an adapter costs when it comes, and what all the others cost that are only there."""
+"""The cost of loading an adapter, and of adapters that are loaded but unused."""
 
 import argparse
 import shutil
@@ -44,14 +44,14 @@ def main() -> None:
 
 
 def load_times(made: NativeEngine, adapters: dict[str, Path], runs: int) -> list[Row]:
-    """Time from a file on disk to a slot that may join a batch, evictions included, and of the canary apart."""
-    with canaries(made) as proofs:
+    """Time from a file on disk to a usable slot, evictions included; the canary is timed separately."""
+    with canaries(made) as canary_times:
         few = list(adapters.items())[: runs * 4]
         whole = [timed(lambda name=name, folder=folder: made.load_adapter(name, folder)) for name, folder in few]
-    loads = [total - proof for total, proof in zip(whole, proofs, strict=True)]
+    loads = [total - canary for total, canary in zip(whole, canary_times, strict=True)]
     return [
         median_row("adapter_load_disk_ms", loads, "ms", goal=10, at_least=False),
-        median_row("adapter_canary_ms", proofs, "ms"),
+        median_row("adapter_canary_ms", canary_times, "ms"),
     ]
 
 
@@ -61,17 +61,17 @@ def store_times(made: NativeEngine, adapter: Path, folder: Path, runs: int) -> R
         digest = registry.weights.put(adapter)
         disk = DiskCache(registry.weights.fetch, cache / "adapters", max_bytes=1 << 30)
         whole = []
-        with canaries(made) as proofs:
+        with canaries(made) as canary_times:
             for n in range(runs * 4 + 1):
                 shutil.rmtree(cache / "adapters", ignore_errors=True)
                 whole.append(timed(lambda n=n: made.load_adapter(f"stored-{n}", disk.fetch(digest))))
-    loads = [total - proof for total, proof in zip(whole, proofs, strict=True)][1:]  # the first one connects
+    loads = [total - canary for total, canary in zip(whole, canary_times, strict=True)][1:]  # the first one connects
     return median_row("adapter_load_s3_ms", loads, "ms", goal=60, at_least=False)
 
 
 @contextmanager
 def s3_registry(folder: Path) -> Iterator[tuple[Registry, Path]]:
-    """A registry over an S3 server of its own, and where it keeps what it has fetched; no Redis is asked."""
+    """A registry over an S3 server of its own, and its cache folder; it uses no Redis."""
     settings = Settings(s3_url=f"http://127.0.0.1:{free_ports(1)[0]}", data_dir=folder / "data")
     server = s3_server(settings, folder / "server")
     server.start()
@@ -83,7 +83,7 @@ def s3_registry(folder: Path) -> Iterator[tuple[Registry, Path]]:
 
 @contextmanager
 def canaries(made: NativeEngine) -> Iterator[list[float]]:
-    """Milliseconds of every canary meanwhile."""
+    """Record the milliseconds of every canary in the meantime."""
     validate_adapter, times = made._runner.validate_adapter, []
     made._runner.validate_adapter = lambda digest: times.append(timed(lambda: validate_adapter(digest)))  # type: ignore[method-assign]
     yield times
@@ -116,7 +116,7 @@ def growth(adapters: dict[str, Path], args: argparse.Namespace) -> list[Row]:
             load_next()
 
         def next_of_thousand() -> int:
-            """As if no adapter of the batch had been asked for lately: each is loaded, and another one evicted."""
+            """The worst case: every adapter of the batch must be loaded, and another one evicted."""
             return run_engine(
                 thousand, make_requests([load_next() for _ in range(IN_BATCH)], args.requests, args.tokens)
             )

@@ -43,7 +43,7 @@ def make_adapters(folder: Path, count: int, rank: int = 8) -> dict[str, Path]:
 
 
 def copies(adapter: Path, folder: Path, count: int) -> dict[str, Path]:
-    """The same weights under many names: to the engine they are as many adapters."""
+    """The same weights under many names, which the engine treats as different adapters."""
     for n in range(count):
         shutil.copytree(adapter, folder / str(n))
     return {f"copy-{n}": folder / str(n) for n in range(count)}
@@ -76,14 +76,14 @@ def engine(dtype: str = "bfloat16", *, size: int = 32, slots: int = 32, **option
 
 
 def run_engine(made: NativeEngine, requests: list[GenerationRequest]) -> int:
-    """Ask all at once; answers the tokens that came."""
+    """Send all requests at once; returns the number of generated tokens."""
     with ThreadPoolExecutor(len(requests)) as pool:
         generations = list(pool.map(lambda request: made.generate(request, lambda _: None), requests))
     return sum(len(generation.token_ids) for generation in generations)
 
 
 def paired(runs: dict[str, Callable[[], int]]) -> dict[str, tuple[float, float]]:
-    """Tokens per CPU-second and per second of each way, one after the other, so that a slow minute slows all."""
+    """Tokens per CPU-second and per second of each way, run in turns, so that a slow minute affects all alike."""
     speeds = {}
     for name, run in runs.items():
         started, started_cpu = time.perf_counter(), time.process_time()

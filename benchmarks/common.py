@@ -19,7 +19,7 @@ Row = dict[str, Any]
 def row(
     key: str, value: float, unit: str, *, spread: str = "", goal: float | None = None, at_least: bool = True
 ) -> Row:
-    """One figure; `goal` is a lower bound, or an upper one with `at_least=False`; no goal is met by anything."""
+    """One figure; `goal` is a lower bound, or an upper one with `at_least=False`; without a goal any value passes."""
     met = None if goal is None else (value >= goal if at_least else value <= goal)
     sign = ">=" if at_least else "<="
     return {
@@ -41,11 +41,11 @@ def median_row(key: str, values: list[float], unit: str, **goal: Any) -> Row:
     return row(key, median, unit, spread=f"{ordered[0]:.3g} to {ordered[-1]:.3g}, n={len(ordered)}", **goal)
 
 
-def write_results(bench: str, rows: list[Row], file: Path | None = None) -> Path:
-    """Write the rows beside what they were measured on, into the benchmark's own file or another; answers the file."""
-    file = file or RESULTS / f"{bench}.json"
+def write_results(benchmark: str, rows: list[Row], file: Path | None = None) -> Path:
+    """Write the rows with the environment of the measurement, by default into the benchmark's file; returns it."""
+    file = file or RESULTS / f"{benchmark}.json"
     file.parent.mkdir(exist_ok=True)
-    content = {"bench": bench, "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(),
+    content = {"bench": benchmark, "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit(),
                "machine": _machine(), "versions": _versions(), "rows": rows}  # fmt: skip
     file.write_text(json.dumps(content, indent=2) + "\n")
     return file

@@ -1,4 +1,4 @@
-"""Data selection on the paper's 12 tasks: its clustering beside scikit-learn's k-means++, and the whole of it.
+"""Data selection on the paper's 12 tasks: its clustering against scikit-learn's k-means++, and the whole selection.
 
 Vectors are those of the embedding layer. Both ways cluster the same 10,000 of them on one thread, one after the other,
 and are compared in CPU time. The whole, k = 1000 for each task, runs in a process of its own from texts to chosen rows;
@@ -72,22 +72,22 @@ def clustering_rows(runs: int) -> list[Row]:
             ),
             median_row(f"cluster_time_ratio{suffix}", [one["time"] for one in pairs], "x", goal=0.2, at_least=False),
             median_row(f"cluster_cpu_seconds{suffix}", [one["ours"] for one in pairs], "CPU s"),
-            median_row(f"cluster_cpu_seconds_sklearn{suffix}", [one["theirs"] for one in pairs], "CPU s"),
+            median_row(f"cluster_cpu_seconds_sklearn{suffix}", [one["sklearn"] for one in pairs], "CPU s"),
         ]
     return rows
 
 
 def pair(space: Floats, selection: RepresentationSettings, seed: int) -> dict[str, float]:
-    """Both ways with one seed; what ours costs and reaches in shares of scikit-learn's."""
+    """Both clusterings with one seed; our inertia and time relative to scikit-learn's."""
     with threadpool_limits(1):
         faiss.omp_set_num_threads(1)
         ours, our_seconds = timed(lambda: cluster(space, CENTROIDS, selection.distance, seed=seed))
-        theirs, their_seconds = timed(lambda: sklearn_centroids(space, seed))
+        sklearn, sklearn_seconds = timed(lambda: sklearn_centroids(space, seed))
     return {
-        "inertia": inertia(space, ours) / inertia(space, theirs),
-        "time": our_seconds / their_seconds,
+        "inertia": inertia(space, ours) / inertia(space, sklearn),
+        "time": our_seconds / sklearn_seconds,
         "ours": our_seconds,
-        "theirs": their_seconds,
+        "sklearn": sklearn_seconds,
     }
 
 

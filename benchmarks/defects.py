@@ -1,11 +1,11 @@
-"""What three faults of the paper's program cost in accuracy: each beside the same training without it, on the 12 tasks.
+"""The accuracy that three faults of the paper's program cost on the 12 tasks, against the same training without each.
 
-- padding: the mean of a text's embeddings goes over its padding to 512 tokens, too, when rows are chosen by it.
+- padding: the mean of a text's embeddings, by which rows are chosen, includes its padding to 512 tokens.
 - one answer: the training files of fin.ha and fin.sa as published, whose rows all have the same answer.
-- cut: a training prompt that is too long loses its end, where the list of tasks and the label are, not its input.
+- cut: a training prompt that is too long loses its end (the list of tasks and the label) instead of part of its input.
 
-The first two are measured with words alone, over seeds. The last needs the language model, since only its prompt has
-an end to lose: `--cut` trains two of them, some minutes each, kept in `--folder`. The faults live here alone. Figures
+The first two are measured with the light selector only, over seeds. The last needs the language model, the only one
+with a prompt: `--cut` trains two of them, some minutes each, kept in `--folder`. Only this file has the faults. Figures
 are points of accuracy on test rows, right minus faulty; input only.
 """
 
@@ -54,16 +54,16 @@ def main() -> None:
     args = parser.parse_args()
     need_data()
     torch.set_num_threads(1)
-    bench = as12(ALL_ROWS)
-    rows = [*padding_rows(bench, args.seeds), *published_rows(bench, args.seeds)]
+    benchmark = as12(ALL_ROWS)
+    rows = [*padding_rows(benchmark, args.seeds), *published_rows(benchmark, args.seeds)]
     if args.cut:
-        rows += cut_rows(bench, args.folder)
+        rows += cut_rows(benchmark, args.folder)
     print_table(rows)
     write_results("defects", rows)
 
 
-def padding_rows(bench: Benchmark, seeds: int) -> list[Row]:
-    """Rows chosen by the mean over real tokens against the mean over padding, too; and by the sum, our default."""
+def padding_rows(benchmark: Benchmark, seeds: int) -> list[Row]:
+    """Rows chosen by the mean over real tokens against the mean that includes padding; and by the sum, our default."""
     base = resolve_base_model(Settings())
     tokenizer = load_tokenizer(base)
     table = EmbeddingTable.from_folder(base)
@@ -73,7 +73,7 @@ def padding_rows(bench: Benchmark, seeds: int) -> list[Row]:
         "sum": embedder(SUM, base, tokenizer),
     }
     found = {
-        name: [100 * words_accuracy(chosen(bench.train, embed, seed), bench.test) for seed in range(seeds)]
+        name: [100 * words_accuracy(chosen(benchmark.train, embed, seed), benchmark.test) for seed in range(seeds)]
         for name, embed in ways.items()
     }
     by_sum = median_row("defect_padding_sum_acc", found["sum"], "%")
@@ -87,20 +87,22 @@ def padded_means(table: EmbeddingTable, tokenizer: Any, texts: Sequence[str]) ->
     return table.vectors([[*ids, *[padding] * (PADDED_TO - len(ids))] for ids in cut], "mean")
 
 
-def published_rows(bench: Benchmark, seeds: int) -> list[Row]:
+def published_rows(benchmark: Benchmark, seeds: int) -> list[Row]:
     """The repaired training files against the published ones, as many rows of both."""
     published = {label: inputs(f"as12/{label}.train_as_published.jsonl.gz") for label in PUBLISHED}
-    tests = [(text, label) for text, label in bench.test if label in PUBLISHED]
-    ours, theirs, ours_both, theirs_both = [], [], [], []
+    tests = [(text, label) for text, label in benchmark.test if label in PUBLISHED]
+    right_all, faulty_all, right_both, faulty_both = [], [], [], []
     for seed in range(seeds):
         embed = embedder(SUM, base := resolve_base_model(Settings()), load_tokenizer(base))
-        right = chosen(bench.train, embed, seed)
-        wrong = chosen({**bench.train, **published}, embed, seed)
-        ours.append(100 * words_accuracy(right, bench.test))
-        theirs.append(100 * words_accuracy(wrong, bench.test))
-        ours_both.append(100 * words_accuracy(right, tests))
-        theirs_both.append(100 * words_accuracy(wrong, tests))
-    return side_by_side("one_answer", ours, theirs) + side_by_side("one_answer_fin_ha_sa", ours_both, theirs_both)
+        right = chosen(benchmark.train, embed, seed)
+        wrong = chosen({**benchmark.train, **published}, embed, seed)
+        right_all.append(100 * words_accuracy(right, benchmark.test))
+        faulty_all.append(100 * words_accuracy(wrong, benchmark.test))
+        right_both.append(100 * words_accuracy(right, tests))
+        faulty_both.append(100 * words_accuracy(wrong, tests))
+    return side_by_side("one_answer", right_all, faulty_all) + side_by_side(
+        "one_answer_fin_ha_sa", right_both, faulty_both
+    )
 
 
 def inputs(name: str) -> list[str]:
@@ -112,23 +114,23 @@ def chosen(texts: Texts, embed: Embed, seed: int) -> Texts:
 
 
 def words_accuracy(texts: Texts, test: Pairs) -> float:
-    """Joint accuracy of words alone, trained on these texts."""
+    """Joint accuracy of the light selector trained on these texts."""
     light = fit_light(texts)
     best = light.score([text for text, _ in test]).argmax(axis=1)
     return sum(light.labels[at] == label for at, (_, label) in zip(best, test, strict=True)) / len(test)
 
 
-def cut_rows(bench: Benchmark, folder: Path) -> list[Row]:
-    """The input shortened against the prompt cut at its end, in training alone; both read whole prompts afterwards."""
+def cut_rows(benchmark: Benchmark, folder: Path) -> list[Row]:
+    """Training with a shortened input against a prompt cut at its end; both are tested with whole prompts."""
     accuracies = {
-        name: 100 * llm_accuracy(bench, trained(bench, make, folder / name))
+        name: 100 * llm_accuracy(benchmark, trained(benchmark, make, folder / name))
         for name, make in {"shortened": selector_examples, "cut": cut_examples}.items()
     }
     return side_by_side("cut", [accuracies["shortened"]], [accuracies["cut"]])
 
 
 def cut_examples(tokenizer: Any, rows: Sequence[Any], labels: Sequence[Label], max_length: int) -> list[Example]:
-    """Prompts with their answers, cut at `max_length`; a row that has lost its whole answer teaches nothing."""
+    """Prompts with their answers, cut at `max_length`; a row that lost its whole answer is dropped."""
     end, found = end_id(tokenizer), []
     for made in rows:
         prompt = encode(tokenizer, selector_prompt(made.text, labels), ALL_ROWS)[:max_length]
@@ -138,12 +140,12 @@ def cut_examples(tokenizer: Any, rows: Sequence[Any], labels: Sequence[Label], m
     return found
 
 
-def trained(bench: Benchmark, make: Callable[..., list[Example]], folder: Path) -> Path:
-    """The PEFT folder of a selector by label names, trained where it is not there yet."""
+def trained(benchmark: Benchmark, make: Callable[..., list[Example]], folder: Path) -> Path:
+    """The PEFT folder of a selector by label names, trained unless it exists."""
     if not (folder / "adapter").is_dir():
         base = resolve_base_model(Settings())
-        dice = random.Random(0)
-        texts = {label: dice.sample(own, CUT_ROWS) for label, own in bench.train.items()}
+        rng = random.Random(0)
+        texts = {label: rng.sample(own, CUT_ROWS) for label, own in benchmark.train.items()}
         labels = [parse_label(label) for label in sorted(texts)]
         examples = make(load_tokenizer(base), mixed(texts, CUT.seed), labels, CUT.max_length)
         print(f"{folder.name}: {len(examples)} of {CUT_ROWS * len(texts)} rows have an answer", flush=True)
@@ -154,11 +156,11 @@ def trained(bench: Benchmark, make: Callable[..., list[Example]], folder: Path) 
     return folder / "adapter"
 
 
-def llm_accuracy(bench: Benchmark, weights: Path) -> float:
+def llm_accuracy(benchmark: Benchmark, weights: Path) -> float:
     base = resolve_base_model(Settings())
-    labels = [parse_label(label) for label in sorted(bench.train)]
+    labels = [parse_label(label) for label in sorted(benchmark.train)]
     own: dict[str, list[str]] = {}
-    for text, label in bench.test:
+    for text, label in benchmark.test:
         own.setdefault(label, []).append(text)
     test = [(text, label) for label, texts in own.items() for text in texts[:CUT_TEST_ROWS]]
     scorer = load_scorer(base, weights, load_tokenizer(base), labels, max_tokens=CUT.max_length, dtype="bfloat16")
@@ -168,7 +170,7 @@ def llm_accuracy(bench: Benchmark, weights: Path) -> float:
 
 def side_by_side(fault: str, right: list[float], faulty: list[float]) -> list[Row]:
     """Accuracy without and with the fault, and the points between, seed by seed."""
-    points = [ours - theirs for ours, theirs in zip(right, faulty, strict=True)]
+    points = [own - other for own, other in zip(right, faulty, strict=True)]
     return [
         median_row(f"defect_{fault}_right_acc", right, "%"),
         median_row(f"defect_{fault}_faulty_acc", faulty, "%"),

@@ -1,8 +1,8 @@
-"""Memory of a selector and a trainer of the 135M model; and what computing in one precision changes of the labels.
+"""Memory of a selector and a trainer of the 135M model; and how many labels change with the precision.
 
 Real processes on real servers; the workers are the echo engine's and hold no model. A cascade is trained and promoted,
-grows by a label, and the grown one is promoted, requests under way at both. Memory is PSS: what a process holds alone,
-and its share of what several map. Labels are those of the public test sets, whose heads `benchmarks.selectors` trains.
+then a label is added and that release promoted, with requests in flight each time. Memory is PSS: a process's private
+memory, and its share of shared mappings. Labels are of the public test sets, whose heads `benchmarks.selectors` trains.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from services.cli.client import Client
+from signalbox import Signalbox
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import DATA, Benchmark, as12, clinc150
@@ -27,7 +27,7 @@ from services.cli.demo.data import DemoData
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
-from services.cli.output import follow_all
+from services.cli.progress import follow_all
 from services.trainer.evaluation.selector import score_rows
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import AdapterManifest
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 class Watch:
-    """The highest PSS of a process so far, looked at many times a second, and what it had resident at most."""
+    """Samples a process's PSS many times a second and keeps the highest, with the peak of resident memory."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -96,7 +96,7 @@ class Watch:
             self.peak = max(self.peak, pss_mib(self.pid))
 
     def rest(self) -> float:
-        """MiB once they have been the same for some seconds."""
+        """PSS in MiB once it has been stable for some seconds."""
         last, since = pss_mib(self.pid), time.monotonic()
         while time.monotonic() - since < SETTLED_SECONDS:
             time.sleep(0.5)  # between two looks
@@ -121,12 +121,12 @@ def memory_rows() -> list[Row]:
             idle = selector.rest()
             train_and_promote(client, data.selector_job())
             trained = trainer.rest()
-            ask(client, data)
+            send_requests(client, data)
             with ThreadPoolExecutor(1) as beside:  # jobs of the first release are in flight when the second one comes
-                asked = beside.submit(ask, client, data)
+                requests = beside.submit(send_requests, client, data)
                 train_and_promote(client, data.add_job())
-                asked.result()
-            ask(client, data)
+                requests.result()
+            send_requests(client, data)
             rests = selector.rest(), trainer.rest()
     return [
         row("selector_rss_mib", rests[0], "MiB", spread=f"PSS, {idle:.0f} without a model", goal=700, at_least=False),
@@ -138,8 +138,8 @@ def memory_rows() -> list[Row]:
 
 
 @contextmanager
-def system(folder: Path) -> Iterator[tuple[Supervisor, Client, DemoData]]:
-    """API, selector, trainer and one worker, an adapter that says nothing for each of the demo's labels."""
+def system(folder: Path) -> Iterator[tuple[Supervisor, Signalbox, DemoData]]:
+    """API, selector, trainer and one worker, with a dummy adapter for each of the demo's labels."""
     prepare_base_model(Settings())
     base = resolve_base_model(Settings())
     settings = Settings(data_dir=folder, base_model=str(base), engine="echo", groups="base")
@@ -147,7 +147,7 @@ def system(folder: Path) -> Iterator[tuple[Supervisor, Client, DemoData]]:
     data = DemoData()
     try:
         supervisor.start()
-        client = Client(supervisor.api_url, announce(supervisor))
+        client = Signalbox(supervisor.api_url, announce(supervisor))
         supervisor.wait_ready()
         registry = Registry(supervisor.ledger, S3Store(supervisor.settings), supervisor.settings.cache_dir)
         for label in data.labels:
@@ -170,14 +170,14 @@ def pid_of(supervisor: Supervisor, name: str) -> int:
     return next(child.process.pid for child in supervisor.children if child.name == name and child.process)
 
 
-def train_and_promote(client: Client, job: dict[str, Any]) -> None:
-    """Whatever the gate says: it is about accuracy, and this about memory."""
+def train_and_promote(client: Signalbox, job: dict[str, Any]) -> None:
+    """Train and promote, ignoring the gate, because accuracy does not matter here."""
     job_id = client.post("/v1/training/jobs", job | SMALL | {"promote": False})["id"]
     ended = follow_all(client, {job_id: job["kind"]}, quiet=True)[job_id]
     client.post(f"/v1/releases/{ended['result']['release']}/promote", {"force": True})
 
 
-def ask(client: Client, data: DemoData) -> None:
+def send_requests(client: Signalbox, data: DemoData) -> None:
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(lambda each: client.post("/v1/select", {"input": each.text}), data.held_out()[::5]))
 
@@ -186,17 +186,17 @@ def peak_note(watch: Watch) -> str:
     return f"PSS; {watch.peak_resident:.0f} of resident memory"
 
 
-def label_rows(benches: Sequence[Benchmark], args: argparse.Namespace) -> list[Row]:
-    """What bfloat16 changes of the labels that a float32 model names, without and with near ties in float32."""
+def label_rows(datasets: Sequence[Benchmark], args: argparse.Namespace) -> list[Row]:
+    """How many labels of a float32 model change in bfloat16, without and with near ties computed in float32."""
     changes: dict[str, list[Change]] = {"one_precision": [], "as_served": []}
-    for bench in benches:
-        for way, change in changed_labels(bench, args).items():
+    for benchmark in datasets:
+        for way, change in changed_labels(benchmark, args).items():
             changes[way].append(change)
     return [line for way, found in changes.items() for line in change_rows(way, found, has_goal=way == "as_served")]
 
 
 class Change(NamedTuple):
-    """Of one test set: whether each row got another label than by float32, and what each was right about."""
+    """For one test set: whether each row's label differs from float32, and whether each of the two is right."""
 
     name: str
     changed: NDArray[np.bool_]
@@ -204,12 +204,12 @@ class Change(NamedTuple):
     right_in_float32: NDArray[np.bool_]
 
 
-def changed_labels(bench: Benchmark, args: argparse.Namespace) -> dict[str, Change]:
+def changed_labels(benchmark: Benchmark, args: argparse.Namespace) -> dict[str, Change]:
     base = resolve_base_model(Settings())
-    tokenizer, head = load_tokenizer(base), trained_head(bench, args.llm_rows, args.folder)
-    labels = [parse_label(label) for label in sorted(bench.train)]
-    max_tokens = SETTINGS[bench.name].max_length
-    test = bench.test[:: max(1, len(bench.test) // args.test_rows)]
+    tokenizer, head = load_tokenizer(base), trained_head(benchmark, args.llm_rows, args.folder)
+    labels = [parse_label(label) for label in sorted(benchmark.train)]
+    max_tokens = SETTINGS[benchmark.name].max_length
+    test = benchmark.test[:: max(1, len(benchmark.test) // args.test_rows)]
     texts, gold = [text for text, _ in test], np.array([label for _, label in test])
 
     def named(scorer: Scorer) -> NDArray[np.str_]:
@@ -220,7 +220,7 @@ def changed_labels(bench: Benchmark, args: argparse.Namespace) -> dict[str, Chan
         "one_precision": named(HeadScorer(merged_selector(base, head, "bfloat16"), tokenizer, labels, max_tokens)),
         "as_served": named(load_scorer(base, head, tokenizer, labels, max_tokens=max_tokens, dtype="float32")),
     }
-    return {way: Change(bench.name, found != exact, found == gold, exact == gold) for way, found in ways.items()}
+    return {way: Change(benchmark.name, found != exact, found == gold, exact == gold) for way, found in ways.items()}
 
 
 def change_rows(way: str, found: Sequence[Change], *, has_goal: bool) -> list[Row]:

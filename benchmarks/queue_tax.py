@@ -1,4 +1,4 @@
-"""The queue tax: what a routed job takes beside selecting and generating, on an idle system, seen by the client."""
+"""The queue tax: a routed job's latency without selecting and generating, on an idle system, measured by the client."""
 
 import argparse
 import itertools

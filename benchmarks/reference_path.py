@@ -1,9 +1,8 @@
-"""The system beside the paper's steps one after the other (`run-reference`): same release, texts and greedy answers.
+"""The system against the paper's sequential steps (`run-reference`), with the same release, texts and greedy decoding.
 
 The reference loads nothing twice and answers text after text in one process on one thread; the system has API, queues,
-selector and workers. Both are warm, and take turns. The reference computes in float32; the system's workers do so, too,
-or in bfloat16 where the processor multiplies it (`auto`, the default), which ends in other words where two tokens are
-near.
+selector and workers. Both are warm, and take turns. The reference computes in float32; the system's workers do so
+too, or in bfloat16 if the processor supports it (`auto`, the default), which changes answers where tokens nearly tie.
 """
 
 import argparse
@@ -20,16 +19,16 @@ from services.trainer.evaluation.reference import Reference
 
 MAX_NEW_TOKENS = 32
 CLIENTS = 16
-Said = tuple[str | None, str | None]
+LabelAndText = tuple[str | None, str | None]
 """Label and answer."""
 
 
 class Round(NamedTuple):
-    """What answering all texts took, and what was said."""
+    """The time that answering all texts took, and the answers."""
 
     seconds: float
     cpu_seconds: float
-    said: list[Said]
+    answers: list[LabelAndText]
 
 
 def main() -> None:
@@ -66,7 +65,7 @@ def by_reference(reference: Reference, texts: list[str]) -> Round:
 def by_system(running: Running, texts: list[str]) -> Round:
     """All texts as jobs of several clients, whose own CPU time is not counted."""
 
-    def ask(text: str) -> Said:
+    def submit(text: str) -> LabelAndText:
         body = {"input": text, "params": {"max_new_tokens": MAX_NEW_TOKENS}}
         job_id = running.client.post("/v1/jobs", body)["id"]
         for _ in running.client.events(f"/v1/jobs/{job_id}/events"):
@@ -76,13 +75,15 @@ def by_system(running: Running, texts: list[str]) -> Round:
 
     started, started_cpu = time.perf_counter(), cpu_seconds(running.supervisor)
     with ThreadPoolExecutor(CLIENTS) as pool:
-        answers = list(pool.map(ask, texts))
+        answers = list(pool.map(submit, texts))
     return Round(time.perf_counter() - started, cpu_seconds(running.supervisor) - started_cpu, answers)
 
 
 def same(one: Round, other: Round) -> float:
     """The share of texts with the same label and the same words from both."""
-    return sum(mine == theirs for mine, theirs in zip(one.said, other.said, strict=True)) / len(one.said)
+    return sum(answer == other_answer for answer, other_answer in zip(one.answers, other.answers, strict=True)) / len(
+        one.answers
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A routed job through the whole system without a language model: light selector, echo engine, real queues and ledger.
 
 Idle: one job at a time, from the request leaving to its final event arriving. Busy: many jobs at once; the CPU time of
-our own processes and both Redis servers, by the jobs they did. The client's own time counts in neither.
+our processes and both Redis servers per job. The client's CPU time is never counted.
 """
 
 import argparse
@@ -97,32 +97,32 @@ def busy(supervisor: Supervisor, client: Signalbox, texts: list[str], count: int
     while int(supervisor.ledger.redis.zcard(LedgerKey.ENDS)) < ended + count:
         if time.monotonic() > until:
             raise TimeoutError("the jobs do not end")
-        time.sleep(0.05)  # between two looks
+        time.sleep(0.05)  # between two polls
     return count / (cpu_seconds(supervisor) - before)
 
 
 def round_trips(supervisor: Supervisor, client: Signalbox, texts: list[str]) -> list[Row]:
-    """Commands of our processes to each Redis, for a job whose events nobody follows and for one that is followed."""
+    """Commands of our processes to each Redis, for a job without a listener and for one with."""
     settings, rows = supervisor.settings, []
     ways = {"": lambda: unfollowed(supervisor, client, texts), "followed_": lambda: idle(client, texts)}
     for way, act in ways.items():
-        servers = [Overheard(settings.redis_url), Overheard(settings.broker_url)]
+        servers = [CommandCounter(settings.redis_url), CommandCounter(settings.broker_url)]
         act()
-        for name, heard in zip(("ledger", "broker"), servers, strict=True):
-            rows.append(row(f"routed_{way}{name}_commands", heard.stop() / len(texts), "1/job"))
+        for name, counter in zip(("ledger", "broker"), servers, strict=True):
+            rows.append(row(f"routed_{way}{name}_commands", counter.stop() / len(texts), "1/job"))
     return rows
 
 
 def unfollowed(supervisor: Supervisor, client: Signalbox, texts: list[str]) -> None:
-    """Jobs one after the other, their ends seen from the outside."""
+    """Run jobs one after the other without a listener; the ledger tells when each has ended."""
     for text in texts:
         key = LedgerKey.JOB.of(client.post("/v1/jobs", body(text))["id"])
         while not supervisor.ledger.redis.hexists(key, "ended_by"):
-            time.sleep(0.005)  # between two looks
+            time.sleep(0.005)  # between two polls
 
 
-class Overheard:
-    """Counts what clients send a server, but what its own scripts do and the looks of this benchmark."""
+class CommandCounter:
+    """Counts the commands that clients send a server, without those of scripts and of this benchmark's polling."""
 
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(url)
@@ -132,20 +132,20 @@ class Overheard:
         self._thread.start()
 
     def _listen(self) -> None:
-        for heard in self._monitor.listen():
-            if heard["command"] == "ECHO enough":
+        for command in self._monitor.listen():
+            if command["command"] == "ECHO enough":
                 return
-            self._count += heard["client_type"] != "lua" and not heard["command"].startswith("HEXISTS")
+            self._count += command["client_type"] != "lua" and not command["command"].startswith("HEXISTS")
 
     def stop(self) -> int:
-        """The commands since the beginning."""
+        """Stop, and return the number of commands."""
         self._redis.echo("enough")
         self._thread.join()
         return self._count
 
 
 def cpu_seconds(supervisor: Supervisor) -> float:
-    """CPU time so far of the API, the selector, the worker and both Redis servers; the S3 server has no part in it."""
+    """CPU time so far of the API, the selector, the worker and both Redis servers; without the S3 server."""
     owners = [*supervisor.children, *(server for server in supervisor.servers if server.name != "s3")]
     times = [psutil.Process(owner.process.pid).cpu_times() for owner in owners if owner.process]
     return sum(spent.user + spent.system for spent in times)

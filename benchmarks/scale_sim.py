@@ -1,7 +1,7 @@
 """How large a system has to be, simulated with the service times that the other benchmarks measured.
 
-`Measured` names file and key of each. The road of a job is held against `routed.json`, `accept.json` and
-`queue_tax.json`, of whose latencies only the accept's median went in. `docs/scaling.md` has the answers.
+`Measured` names file and key of each. The simulated path of a job is checked against `routed.json`, `accept.json` and
+`queue_tax.json`; only the accept's median is fitted. `docs/scaling.md` has the results.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def validation(measured: Measured) -> list[Row]:
-    """What is simulated beside what was measured; `sim_error_*` is how far off it is."""
+    """Simulated against measured figures; `sim_error_*` is the relative error."""
     road = one_by_one(measured, 100, score_s=measured.light_s)
     accepted = accepts(measured)
     tax = one_by_one(measured, 20)
@@ -59,7 +59,7 @@ def _beside(key: str, simulated: float, real: float) -> Row:
 
 
 def workers(measured: Measured) -> list[Row]:
-    """Workers for a load."""
+    """Number of workers that each load needs."""
     full = measured.tokens_per_s(SLOTS)
     beside = f"one job alone {measured.tokens_per_s(1):.0f}, with 32 slots {measured.tokens_per_s(32):.0f}"
     rows = [row("sim_worker_tokens_per_s", full, "tokens/s", spread=beside)]
@@ -75,7 +75,7 @@ QUIET = (1, 4, 12, 30, 120)
 
 
 def cold_starts(measured: Measured) -> list[Row]:
-    """What scaling to zero costs those who wait, and what it saves."""
+    """How long jobs wait when a group scales to zero, and how much pod time that saves."""
     whole = SCRAPE_S / 2 + POLL_S / 2 + SCHEDULE_S + measured.start_s
     rows = [row("sim_cold_start_s", whole, "s", spread="scrape and poll, pod, worker")]
     for per_hour in QUIET:
@@ -90,7 +90,7 @@ def cold_starts(measured: Measured) -> list[Row]:
 
 
 def splitting(measured: Measured) -> list[Row]:
-    """First tokens of four workers as four groups, by those as one group; misses beside them."""
+    """Time to first token of four workers as four groups, relative to one group; with cache misses."""
     rows = []
     for adapters, slower in [*((n, 1) for n in ADAPTERS), *((256, x) for x in LOADS_X[1:])]:
         with_loads = measured._replace(load_s=measured.load_s * slower)
@@ -106,7 +106,7 @@ def splitting(measured: Measured) -> list[Row]:
 
 
 def redis_end(measured: Measured) -> list[Row]:
-    """Jobs a second up to which the ledger's calls take under 20 ms (p99), and what one of the others can do."""
+    """Jobs per second at which the ledger's calls stay under 20 ms (p99), and the limits of the other parts."""
     rows = []
     for tokens in (0, TOKENS):
         limit = 1 / job_cost(measured, tokens)

@@ -33,10 +33,10 @@ def main() -> None:
 def figures(found: Mapping[str, Outcome]) -> list[Row]:
     rows: list[Row] = []
     if six := [found[name] for name in ("six", "six-300") if name in found]:
-        best = max(six, key=promise)
+        best = max(six, key=validation_accuracy)
         rows += [accuracy_row("acc6", best, best_kind(best), 0.985)]
     if twelve := [found[name] for name in ("twelve", "twelve-300") if name in found]:
-        best = max(twelve, key=promise)
+        best = max(twelve, key=validation_accuracy)
         kind = best_kind(best)
         lora = max(twelve, key=lambda outcome: outcome.validation["llm"])
         clear = [label for label in best.measured["llm"].per_label if label not in ("med.ie", "med.qa", "med.tg")]
@@ -55,13 +55,13 @@ def figures(found: Mapping[str, Outcome]) -> list[Row]:
     return rows
 
 
-def promise(outcome: Outcome) -> float:
-    """What the best kind reaches on its validation rows; of the same texts under every condition of one task list."""
+def validation_accuracy(outcome: Outcome) -> float:
+    """Accuracy of the best kind on the validation rows, which all conditions of one task list share."""
     return max(outcome.validation.values())
 
 
 def best_kind(outcome: Outcome) -> str:
-    """The kind of selector that its validation rows speak for."""
+    """The kind of selector with the highest accuracy on the validation rows."""
     return max(outcome.validation, key=lambda kind: outcome.validation[kind])
 
 
@@ -76,11 +76,11 @@ def accuracy_row(
 
 
 def add_rows(six: Outcome, added: Outcome, twelve: Outcome) -> list[Row]:
-    """How far an addition lies behind one training of all, and what the worst old label lost."""
+    """How far adding labels lies behind training on all at once, and how much the worst old label lost."""
     kind = best_kind(added)
     gap = of(twelve, best_kind(twelve)).accuracy - of(added, kind).accuracy
     before, after = of(six, best_kind(six)).per_label, of(added, kind).per_label
-    # Among six labels a text of med.ie has no rival; med.tg and med.qa take some of its texts however it is trained.
+    # Among six labels no other resembles med.ie; later med.tg and med.qa take some of its texts in any training.
     fair = of(twelve, best_kind(twelve)).per_label
     lost = {label: (before[label] - after[label]) * 100 for label in before}
     beside = {label: (fair[label] - after[label]) * 100 for label in before}
@@ -96,7 +96,7 @@ def add_rows(six: Outcome, added: Outcome, twelve: Outcome) -> list[Row]:
 
 
 def delete_rows(outcome: Outcome) -> list[Row]:
-    """Both as served, under the one line that the job drew: what is kept, and what is refused."""
+    """Accuracy and rejection after a deletion, with the threshold that the job chose."""
     gone = sum(fate["n"] for fate in outcome.deleted.values())
     rejected = sum(fate["n"] * fate["rejected"] for fate in outcome.deleted.values()) / gone
     return [

@@ -1,7 +1,7 @@
-"""Texts that belong to no label, without a background to learn from: one of the 12 tasks' domains left out at a time.
+"""Rejection of texts outside all labels, trained without background: one of the 12 tasks' domains left out at a time.
 
-And 77 intents of one bank (banking77), where every label has close neighbours. Both with the light selector, whose
-training takes seconds; thresholds, weights and floors are chosen on validation rows, every figure is of test rows.
+Also 77 intents of one bank (banking77), where every label has similar neighbours. Both use the light selector, which
+trains in seconds; thresholds and weights are chosen on validation rows, all figures are of test rows.
 """
 
 import argparse
@@ -33,21 +33,21 @@ def main() -> None:
     write_results("selector_outside", rows)
 
 
-def left_out(bench: Benchmark) -> list[Row]:
-    """How well confidence tells a domain that the selector has never seen from the others."""
+def left_out(benchmark: Benchmark) -> list[Row]:
+    """How well confidence separates a domain that the selector has never seen from the others."""
     rows = []
-    for domain in sorted({parse_label(label).domain for label in bench.train}):
+    for domain in sorted({parse_label(label).domain for label in benchmark.train}):
 
         def is_inside(label: str, domain: str = domain) -> bool:
             return parse_label(label).domain != domain
 
-        train = {label: texts for label, texts in bench.train.items() if is_inside(label)}
-        validation = [(text, label) for text, label in bench.validation if is_inside(label)]
+        train = {label: texts for label, texts in benchmark.train.items() if is_inside(label)}
+        validation = [(text, label) for text, label in benchmark.validation if is_inside(label)]
         selector, score = trained(train, validation, CalibrationTarget(FALSE_REJECTS))
-        said = selections(selector, score(bench.test))
-        inside = np.array([is_inside(label) for _, label in bench.test])
-        area = float(roc_auc_score(inside, [selection.confidence for selection in said]))
-        rejected = np.array([not selection.label for selection in said])
+        selected = selections(selector, score(benchmark.test))
+        inside = np.array([is_inside(label) for _, label in benchmark.test])
+        area = float(roc_auc_score(inside, [selection.confidence for selection in selected]))
+        rejected = np.array([not selection.label for selection in selected])
         spread = f"false rejects {rejected[inside].mean():.3f}, line chosen on validation rows for {FALSE_REJECTS}"
         rows.append(row(f"without_{domain}_auroc", area, ""))
         rows.append(row(f"without_{domain}_recall", float(rejected[~inside].mean()), "share", spread=spread))
@@ -55,29 +55,29 @@ def left_out(bench: Benchmark) -> list[Row]:
 
 
 def banking() -> list[Row]:
-    """Accuracy, calibration and label sets over 77 neighbours; a tenth of the training rows is for validation."""
+    """Accuracy, calibration and label sets over 77 similar labels; a tenth of the training rows is for validation."""
     pairs = [(item["text"], f"bank.{item['intent']}") for item in read("banking77/train.jsonl.gz")]
     random.Random(0).shuffle(pairs)
     validation, train = pairs[: len(pairs) // 10], by_label(pairs[len(pairs) // 10 :])
     test = [(item["text"], f"bank.{item['intent']}") for item in read("banking77/test.jsonl.gz")]
     selector, score = trained(train, validation, CalibrationTarget(0.0))
     routed = route_rows(selector, score(test), [label for _, label in test])
-    said = selections(selector, score(test))
-    held = [label in selection.label_set for (_, label), selection in zip(test, said, strict=True)]
+    selected = selections(selector, score(test))
+    held = [label in selection.label_set for (_, label), selection in zip(test, selected, strict=True)]
+    right = [r.gold == s.best.label for r, s in zip(routed, selected, strict=True)]
     size = f"n={len(test)}"
     return [
-        row("banking77_light_acc", sum(r.gold == s.best.label for r, s in zip(routed, said, strict=True)) / len(test),
-            "share", spread=size),
+        row("banking77_light_acc", float(np.mean(right)), "share", spread=size),
         row("banking77_light_ece", calibration_error(routed), "", spread=size),
         row("banking77_light_coverage", float(np.mean(held)), "share", spread="stated 0.95"),
-        row("banking77_light_mean_size", float(np.mean([len(s.label_set) for s in said])), "labels", spread=size),
+        row("banking77_light_mean_size", float(np.mean([len(s.label_set) for s in selected])), "labels", spread=size),
     ]  # fmt: skip
 
 
 def trained(
     train: Texts, validation: Pairs, target: CalibrationTarget
 ) -> tuple[ReleaseSelector, Callable[[Pairs], SelectorScores]]:
-    """A calibrated light selector, and what scores rows with it."""
+    """A calibrated light selector, and a function that scores rows with it."""
     light = fit_light(train)
 
     def score(pairs: Pairs) -> SelectorScores:

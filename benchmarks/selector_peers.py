@@ -1,6 +1,6 @@
-"""What others route by, on the same rows as `benchmarks.selectors`: nearest prototypes, TF-IDF, `semantic-router`.
+"""Other routing methods on the rows of `benchmarks.selectors`: nearest prototypes, TF-IDF, `semantic-router`.
 
-`semantic-router` pins its own libraries and so has its own environment (`make peers`); without it its rows are missing.
+`semantic-router` pins its own libraries and needs its own environment (`make peers`), or its rows are missing.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from shared.settings import Settings
 
 PROTOTYPES = 20
 SCRIPT = Path(__file__).parent / "peers" / "semantic_router_rows.py"
-Said = list[tuple[str, float]]
-"""The label of each test row and how sure the peer is of it."""
+Predictions = list[tuple[str, float]]
+"""The label of each test row, and the peer's confidence in it."""
 
 
 def main() -> None:
@@ -39,13 +39,13 @@ def main() -> None:
     args = parser.parse_args()
     need_data()
     rows = []
-    for bench in (clinc150(), as12(args.rows)):
-        train = {label: own for label, own in bench.train.items() if label != BACKGROUND}
-        texts = [text for text, _ in bench.test]
-        rows += peer_rows("tfidf_linear", bench, tfidf_linear(train), texts)
-        rows += peer_rows("knn_prototypes", bench, knn_prototypes(train), texts)
+    for benchmark in (clinc150(), as12(args.rows)):
+        train = {label: own for label, own in benchmark.train.items() if label != BACKGROUND}
+        texts = [text for text, _ in benchmark.test]
+        rows += peer_rows("tfidf_linear", benchmark, tfidf_linear(train), texts)
+        rows += peer_rows("knn_prototypes", benchmark, knn_prototypes(train), texts)
         if args.python.is_file():
-            rows += peer_rows("semantic_router", bench, semantic_router(train, args.python), texts)
+            rows += peer_rows("semantic_router", benchmark, semantic_router(train, args.python), texts)
         else:
             print(f"semantic-router is skipped: {args.python} is not there; run `make peers`")
         print_table(rows)
@@ -53,29 +53,34 @@ def main() -> None:
 
 
 def peer_rows(
-    name: str, bench: Benchmark, answer: Callable[[list[str]], tuple[Said, float]], texts: list[str]
+    name: str, benchmark: Benchmark, answer: Callable[[list[str]], tuple[Predictions, float]], texts: list[str]
 ) -> list[Row]:
-    said, ms = answer(texts)
-    inside = [label != BACKGROUND for _, label in bench.test]
-    right = [found == label for (found, _), (_, label) in zip(said, bench.test, strict=True) if label != BACKGROUND]
+    predictions, ms = answer(texts)
+    inside = [label != BACKGROUND for _, label in benchmark.test]
+    right = [
+        found == label
+        for (found, _), (_, label) in zip(predictions, benchmark.test, strict=True)
+        if label != BACKGROUND
+    ]
     rows = [
-        row(f"{name}_{bench.name}_acc", sum(right) / len(right), "share", spread=f"n={len(right)}"),
-        row(f"{name}_{bench.name}_ms", ms, "CPU ms"),
+        row(f"{name}_{benchmark.name}_acc", sum(right) / len(right), "share", spread=f"n={len(right)}"),
+        row(f"{name}_{benchmark.name}_ms", ms, "CPU ms"),
     ]
     if not all(inside):
-        rows.append(row(f"{name}_{bench.name}_auroc", float(roc_auc_score(inside, [sure for _, sure in said])), ""))
+        area = roc_auc_score(inside, [confidence for _, confidence in predictions])
+        rows.append(row(f"{name}_{benchmark.name}_auroc", float(area), ""))
     return rows
 
 
-def timed(one: Callable[[str], tuple[str, float]], texts: list[str]) -> tuple[Said, float]:
-    """Answers to rows one after the other, and the CPU milliseconds of each."""
+def timed(one: Callable[[str], tuple[str, float]], texts: list[str]) -> tuple[Predictions, float]:
+    """Answers to rows one after the other, and the mean CPU milliseconds per row."""
     started = time.process_time()
-    said = [one(text) for text in texts]
-    return said, (time.process_time() - started) * 1000 / len(texts)
+    predictions = [one(text) for text in texts]
+    return predictions, (time.process_time() - started) * 1000 / len(texts)
 
 
-def tfidf_linear(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
-    """The usual baseline: TF-IDF of words and letters, logistic regression."""
+def tfidf_linear(train: Texts) -> Callable[[list[str]], tuple[Predictions, float]]:
+    """The usual baseline: logistic regression on TF-IDF of words and characters."""
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=50_000)
     model = make_pipeline(make_union(words, letters), LogisticRegression(C=10, max_iter=200))
@@ -83,13 +88,13 @@ def tfidf_linear(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
     model.fit([text for text, _ in rows], [label for _, label in rows])
 
     def one(text: str) -> tuple[str, float]:
-        sure = model.predict_proba([text])[0]
-        return str(model.classes_[sure.argmax()]), float(sure.max())
+        probabilities = model.predict_proba([text])[0]
+        return str(model.classes_[probabilities.argmax()]), float(probabilities.max())
 
     return lambda texts: timed(one, texts)
 
 
-def knn_prototypes(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
+def knn_prototypes(train: Texts) -> Callable[[list[str]], tuple[Predictions, float]]:
     """The paper's own data selection as a classifier: the label of the nearest k-means prototype, by cosine."""
     base = resolve_base_model(Settings())
     selection = RepresentationSettings(rows_per_label=PROTOTYPES, distance="cos", pooling="mean")
@@ -110,14 +115,14 @@ def knn_prototypes(train: Texts) -> Callable[[list[str]], tuple[Said, float]]:
     return lambda texts: timed(one, texts)
 
 
-def semantic_router(train: Texts, python: Path) -> Callable[[list[str]], tuple[Said, float]]:
+def semantic_router(train: Texts, python: Path) -> Callable[[list[str]], tuple[Predictions, float]]:
     """The package `semantic-router` with a local sentence encoder (all-MiniLM-L6-v2), in its own environment."""
 
-    def answer(texts: list[str]) -> tuple[Said, float]:
-        asked = json.dumps({"train": train, "test": texts})
-        done = subprocess.run([python, SCRIPT], input=asked, capture_output=True, text=True, check=True)
+    def answer(texts: list[str]) -> tuple[Predictions, float]:
+        request = json.dumps({"train": train, "test": texts})
+        done = subprocess.run([python, SCRIPT], input=request, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout.splitlines()[-1])
-        return [(name or "", sure) for name, sure in found["said"]], found["ms"]
+        return [(name or "", confidence) for name, confidence in found["predictions"]], found["ms"]
 
     return answer
 

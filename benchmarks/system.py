@@ -1,4 +1,4 @@
-"""A running system with the demo's adapters and selector, trained first where the data folder does not hold them."""
+"""A running system with the demo's adapters and selector, trained first unless the data folder has them."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from shared.settings import Settings
 
 
 class Running(NamedTuple):
-    """The parts that benchmarks ask."""
+    """The parts of a running system that benchmarks use."""
 
     supervisor: Supervisor
     client: Signalbox

@@ -1,7 +1,7 @@
 """Selector training beside a plain `Trainer` that pads each batch to its longest row: same rows, same LoRA, one epoch.
 
-Both read the paper's prompt, take the loss on the label alone and compute in the same precision; what differs is
-batches of like length, logits of the answer alone, and a base model that is made ready once (`for_training`).
+Both read the paper's prompt, take the loss only on the label and compute in the same precision; what differs is
+batches of like length, logits of the answer only, and a base model that is made ready once (`for_training`).
 `packed` is ours with `packing`. Tokens are those of the rows, without padding; the ways take turns.
 """
 

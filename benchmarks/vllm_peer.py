@@ -2,8 +2,8 @@
 
 Tokens per CPU-second, each on one thread. A vLLM server is two processes, its HTTP server and its engine core; both
 count, and `…_vs_vllm_core_x` leaves the HTTP server out. Our engine has none: its rows count all of this process while
-it works, the asking threads included. vLLM has it easy: its prefix cache is on and warm, it sends whole answers and no
-stream, and its base model runs on a server without adapter slots, which would cost it something.
+it works, including the threads that send requests. The comparison favours vLLM: its prefix cache is warm, it
+sends whole answers instead of streams, and its base model runs on a server without adapter slots, which would slow it.
 """
 
 import argparse
@@ -32,7 +32,7 @@ PROMPT_TOKENS = 1024
 
 
 class Speed(NamedTuple):
-    """Tokens per CPU-second of all that serves, of the part that computes, and per second of wall clock."""
+    """Tokens per CPU-second of all processes, per CPU-second of the engine core, and per second of wall clock."""
 
     per_cpu_s: float
     per_core_cpu_s: float
@@ -57,13 +57,13 @@ def main() -> None:
             engine(args.dtype, size=args.requests) as ours,
         ):
             ours._runner._end_ids = frozenset()  # no answer ends early, on either side
-            vllm_base, vllm_mixed = Theirs(plain, {}), Theirs(lora, adapters)
+            vllm_base, vllm_mixed = VllmClient(plain, {}), VllmClient(lora, adapters)
             for digest, weights in adapters.items():
                 ours.load_adapter(digest, weights)
             runs = {
-                "base": lambda: mine(lambda: run_engine(ours, base)),
+                "base": lambda: timed_run(lambda: run_engine(ours, base)),
                 "vllm_base": lambda: vllm_base.timed(base),
-                "mixed": lambda: mine(lambda: run_engine(ours, mixed)),
+                "mixed": lambda: timed_run(lambda: run_engine(ours, mixed)),
                 "vllm_mixed": lambda: vllm_mixed.timed(mixed),
             }
             speeds = [{name: run() for name, run in runs.items()} for _ in range(args.runs + 1)][1:]  # the first warms
@@ -84,15 +84,15 @@ def peer(python: str, folder: Path, dtype: str, *options: str) -> AbstractContex
     return vllm_process(python, model, folder, "--dtype", dtype, "--max-model-len", "2048", *options)
 
 
-class Theirs:
-    """The vLLM server with all adapters loaded, asked with the same ids as our engine."""
+class VllmClient:
+    """A client of a vLLM server that loads all adapters and sends the same token ids as to our engine."""
 
     def __init__(self, server: VllmProcess, adapters: dict[str, Path]) -> None:
         self.server = server
         self.http = httpx.Client(base_url=server.url, timeout=600)
         self.tokenizer = load_tokenizer(resolve_base_model(Settings()))
         for name, folder in adapters.items():
-            self.ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+            self.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
 
     def timed(self, requests: Sequence[GenerationRequest]) -> Speed:
         server = self.server
@@ -113,13 +113,13 @@ class Theirs:
             "model": request.adapter or "base", "prompt": encode(self.tokenizer, request.prompt, PROMPT_TOKENS),
             "max_tokens": request.max_new_tokens, "temperature": 0, "ignore_eos": True,
         }  # fmt: skip
-        return int(self.ask("/v1/completions", body).json()["usage"]["completion_tokens"])
+        return int(self.post("/v1/completions", body).json()["usage"]["completion_tokens"])
 
-    def ask(self, path: str, body: dict) -> httpx.Response:
+    def post(self, path: str, body: dict) -> httpx.Response:
         return self.http.post(path, json=body).raise_for_status()
 
 
-def mine(run: Callable[[], int]) -> Speed:
+def timed_run(run: Callable[[], int]) -> Speed:
     started, started_cpu = time.perf_counter(), time.process_time()
     tokens = run()
     per_cpu_s = tokens / (time.process_time() - started_cpu)

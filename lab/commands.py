@@ -1,4 +1,4 @@
-"""The laboratory's commands of `signalbox`; the product finds them by entry point and lacks nothing without them."""
+"""Commands of `signalbox` for research; an entry point adds them, and the product does not depend on them."""
 
 import contextlib
 import sys

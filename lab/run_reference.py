@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Question(NamedTuple):
-    """One text to answer, as it is; without an instruction the adapter's own holds."""
+    """One text to answer, unchanged; without an instruction the adapter's own applies."""
 
     input: str
     instruction: str = ""
 
 
 def read_questions(texts: Sequence[str], instruction: str, data: Path | None) -> list[Question]:
-    """The texts, then a file's rows, white space at whose ends is cut as in any data set; raises `Invalid`."""
+    """The texts, then a file's rows, whose white space is stripped as in any data set; raises `Invalid`."""
     if any(not text.strip() for text in texts):
         raise Invalid("input_blank", "a text is blank: give one in which something can be read")
     rows = read_plain(data) if data else []
@@ -30,12 +30,13 @@ def run_reference(
     reference: "Reference", questions: Iterable[Question], max_new_tokens: int
 ) -> Iterator[dict[str, Any]]:
     """One record per question, in order."""
-    for asked in questions:
-        yield record(asked.input, reference.answer(asked.input, asked.instruction, max_new_tokens=max_new_tokens))
+    for question in questions:
+        answer = reference.answer(question.input, question.instruction, max_new_tokens=max_new_tokens)
+        yield record(question.input, answer)
 
 
 def record(text: str, answer: "Answer") -> dict[str, Any]:
-    """An answer as one line of JSON; `label` is null where the text was rejected, `text` where nobody answered."""
+    """An answer as one line of JSON; `label` is null for a rejected text, `text` if there is no answer."""
     selection, entry = answer.selection, answer.entry
     return {
         "input": text,

@@ -13,12 +13,12 @@ from semantic_router import IndexedRouter, Route
 from semantic_router.encoders import HuggingFaceEncoder
 
 torch.set_num_threads(1)
-asked = json.load(sys.stdin)
+request = json.load(sys.stdin)
 router = IndexedRouter(
     encoder=HuggingFaceEncoder(name=str(get_model_path())),
-    routes=[Route(name=label, utterances=texts) for label, texts in asked["train"].items()],
+    routes=[Route(name=label, utterances=texts) for label, texts in request["train"].items()],
 )
 started = time.process_time()
-choices = [router(text) for text in asked["test"]]
+choices = [router(text) for text in request["test"]]
 ms = (time.process_time() - started) * 1000 / len(choices)
-print(json.dumps({"said": [(choice.name, choice.confidence or 0.0) for choice in choices], "ms": ms}))
+print(json.dumps({"predictions": [(choice.name, choice.confidence or 0.0) for choice in choices], "ms": ms}))

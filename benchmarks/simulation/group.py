@@ -31,7 +31,7 @@ class Job(NamedTuple):
 
 @dataclass
 class Group:
-    """One queue and its workers; what its jobs waited for their first token, and how long pods were there."""
+    """One queue and its workers; records times to first token and pod seconds."""
 
     env: simpy.Environment
     measured: Measured
@@ -50,7 +50,7 @@ class Group:
             self._idle.pop().succeed()
 
     def leave(self) -> None:
-        """One worker ends when it has nothing to do."""
+        """Let one worker end when it is idle."""
         self._leave += 1
         if self._idle:
             self._idle.pop().succeed()
@@ -110,7 +110,7 @@ def feed(env: simpy.Environment, group: Group, per_s: float, adapter: Callable[[
 
 
 def enough(measured: Measured, per_s: float, tokens: int = TOKENS) -> int:
-    """The fewest workers with which the first token comes in time for 95 of 100 jobs."""
+    """The fewest workers with which 95 % of jobs get their first token in time."""
     least = math.ceil(per_s * tokens / measured.tokens_per_s(SLOTS))
     for count in itertools.count(max(1, least)):
         group = simulate(measured, per_s, count, tokens=tokens)
@@ -121,7 +121,7 @@ def enough(measured: Measured, per_s: float, tokens: int = TOKENS) -> int:
 
 
 def scaled(measured: Measured, per_s: float, *, floor: int, hours: float = 4, most: int = 8) -> Group:
-    """A group under KEDA's rule: as many workers as hold its jobs, asked for every few seconds, none when idle."""
+    """A group under KEDA's rule: every few seconds as many workers as its jobs need, none when idle."""
     env = simpy.Environment()
     group = Group(env, measured)
     for _ in range(floor):
@@ -151,13 +151,13 @@ def keda(env: simpy.Environment, group: Group, floor: int, most: int) -> Events:
 
 
 def popularity(adapters: int) -> list[float]:
-    """Shares of the traffic, some adapters asked for much more than others: the n-th 1/n as often as the first."""
+    """Shares of the traffic by a Zipf law: the n-th adapter is used 1/n as often as the first."""
     whole = sum(1 / n for n in range(1, adapters + 1))
     return [1 / n / whole for n in range(1, adapters + 1)]
 
 
 def shared_out(shares: list[float], groups: int) -> list[int]:
-    """A group for each adapter, so that all have about as much traffic."""
+    """The group of each adapter, such that all groups have about the same traffic."""
     loads, place = [0.0] * groups, []
     for share in shares:  # the largest first
         least = loads.index(min(loads))

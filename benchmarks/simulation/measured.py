@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from benchmarks.common import RESULTS
 
 CPU_SPLIT_MS = {"api": 1.05, "selector": 1.25, "worker": 1.15, "ledger": 0.65, "broker": 0.13}
-"""How the parts share a job's CPU time: `docs/performance.md`, its table, "after"; scaled to `routed_per_cpu_s`."""
+"""A job's CPU time by part, from the row "after" in `docs/performance.md`; scaled to `routed_per_cpu_s`."""
 SCRIPT_US, SCRIPT_COMMANDS, LEDGER_CALLS = 250, 50, 5
 """A job's ledger scripts, their commands and their number: `docs/performance.md`, "What the profile showed"."""
 SLOTS = 8  # worker_slots
@@ -18,9 +18,9 @@ class Measured(NamedTuple):
     """Service times in seconds, from the results of other benchmarks."""
 
     step_s: float
-    """A step of the engine, whatever its batch: `mixed_batch.json`, from batches of 8 and of 32."""
+    """The fixed part of an engine step: `mixed_batch.json`, from batches of 8 and of 32."""
     row_s: float
-    """What each row adds to a step; the computing of short prompts is in it."""
+    """The time that each row adds to a step, prefill of short prompts included."""
     cpu_s: dict[str, float]
     """A job's CPU time by part: `routed.json` `routed_per_cpu_s`, shared as `CPU_SPLIT_MS`."""
     accept_p50_s: float
@@ -34,11 +34,11 @@ class Measured(NamedTuple):
     start_s: float
     """A worker from its start to its first token."""
     fsync_s: float = 0.0
-    """A forced write of the ledger; fitted to the accept's median."""
+    """An fsync of the ledger; fitted to the accept's median."""
 
     @classmethod
     def read(cls) -> "Measured":
-        """All but the forced write, which `road.fitted` finds."""
+        """All but the fsync time, which `road.fitted` finds."""
         eight, many = (
             SLOTS * TOKENS / figure("mixed_batch", "mixed8_tokens_per_s"),
             32 * TOKENS / figure("mixed_batch", "mixed_tokens_per_s"),
@@ -73,9 +73,9 @@ class Measured(NamedTuple):
         return batch / (self.step_s + batch * self.row_s)
 
 
-def figure(bench: str, key: str, column: str = "value") -> Any:
+def figure(benchmark: str, key: str, column: str = "value") -> Any:
     """A figure of another benchmark, as it was last measured."""
-    found = json.loads((RESULTS / f"{bench}.json").read_text())["rows"]
+    found = json.loads((RESULTS / f"{benchmark}.json").read_text())["rows"]
     return next(line[column] for line in found if line["key"] == key)
 
 

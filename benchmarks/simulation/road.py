@@ -1,4 +1,4 @@
-"""The road of a job: processes of one interpreter lock each, and a ledger that forces groups of writes to disk."""
+"""Simulates a job's path: processes with one interpreter lock each, and a ledger that fsyncs writes in groups."""
 
 import bisect
 import math
@@ -17,7 +17,7 @@ Events = Generator[simpy.Event, Any, None]
 
 @dataclass
 class Road:
-    """API, selector, worker and broker, each one thing at a time, on the cores of one machine (None: on many)."""
+    """API, selector, worker and broker, each doing one thing at a time, on one machine's cores (None: unlimited)."""
 
     env: simpy.Environment
     measured: Measured
@@ -38,12 +38,12 @@ class Road:
                 yield core
                 yield self.env.timeout(self.measured.cpu_s[part] * share)
 
-    def ask(self) -> simpy.Event:
+    def call_ledger(self) -> simpy.Event:
         self.calls["ledger"] += 1
         return self.ledger.call(self.measured.call_s)
 
     def send(self) -> Events:
-        """`LPUSH` here, `BRPOP` there."""
+        """Send a message: `LPUSH` by the sender, `BRPOP` by the receiver."""
         self.calls["broker"] += 2
         yield from self.work("broker", 0.5)
 
@@ -52,21 +52,21 @@ class Road:
         began = self.env.now
         yield self.env.timeout(client_s)
         yield from self.work("api", 1)
-        yield self.ask()
+        yield self.call_ledger()
         self.accepted.append(self.env.now - began)
         for part, own_s in (("selector", score_s), ("worker", generate_s)):
             yield from self.send()
             yield from self.work(part, 0.5)
-            yield self.ask()
+            yield self.call_ledger()
             yield self.env.timeout(own_s)
             yield from self.work(part, 0.5)
-            yield self.ask()
+            yield self.call_ledger()
         yield self.env.timeout(client_s)
         self.done.append(self.env.now - began)
 
 
 class Ledger:
-    """One Redis with AOF `always`: what came since the last forced write is computed, forced, then answered."""
+    """One Redis with AOF `always`: it computes the calls since the last fsync, fsyncs, then answers them."""
 
     def __init__(self, env: simpy.Environment, fsync_s: float, machine: simpy.Resource | None = None) -> None:
         self._env, self._fsync_s, self._machine = env, fsync_s, machine
@@ -106,14 +106,14 @@ def arrivals(env: simpy.Environment, per_s: float, until_s: float, begin: Callab
 
 
 def accepts(measured: Measured, per_s: float = 400, seconds: float = 10) -> list[float]:
-    """Accept latencies of one API process at a load, as `accept.json` has them: nobody serves the queues."""
+    """Accept latencies of one API process at a load, as in `accept.json`: no consumer serves the queues."""
     env = simpy.Environment()
     road = Road(env, measured)
 
     def accept() -> Events:
         began = env.now
         yield from road.work("api", 1)
-        yield road.ask()
+        yield road.call_ledger()
         road.accepted.append(env.now - began)
 
     env.process(arrivals(env, per_s, seconds, accept))
@@ -122,7 +122,7 @@ def accepts(measured: Measured, per_s: float = 400, seconds: float = 10) -> list
 
 
 def fitted() -> Measured:
-    """What was measured, and the forced write with which the simulated accept has the measured median."""
+    """The measured times, with the fsync time for which the simulated accept has the measured median."""
     measured = Measured.read()
     tried = [n / 20_000 for n in range(2, 80)]
     at = bisect.bisect_left(
@@ -144,12 +144,12 @@ def one_by_one(measured: Measured, jobs: int, **times: float) -> Road:
 
 
 def job_cost(measured: Measured, tokens: int) -> float:
-    """The ledger's CPU seconds for a job whose text is streamed in so many tokens."""
+    """The ledger's CPU seconds for a job that streams `tokens`."""
     return measured.cpu_s["ledger"] + tokens * (measured.call_s / SLOTS + measured.piece_s)
 
 
 def ledger_p99(measured: Measured, per_s: float, *, tokens: int, seconds: float = 3.0) -> float:
-    """The 99th percentile of a ledger call at a load of jobs; None of the processes around it is in the way."""
+    """The 99th percentile of a ledger call at a load of jobs; the processes around it add no delay."""
     env = simpy.Environment()
     ledger, took = Ledger(env, measured.fsync_s), []
 

@@ -1,4 +1,4 @@
-"""A table or figure of the paper as data: its conditions, the paper's own numbers, and what `--quick` keeps of them."""
+"""A table or figure of the paper as data: its conditions, the paper's numbers, and the reduced grid of `--quick`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,64 +16,64 @@ Shown = str | int | float
 Paper = tuple[float | None, ...]
 
 
-class _Stated(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Condition(_Stated):
-    """One line of a table: a training job, what it grows out of, and what the paper found."""
+class Condition(_Frozen):
+    """One line of a table: a training job, the conditions it depends on, and the paper's numbers."""
 
     id: str
     show: dict[str, Shown] = {}
-    """What tells it from the others, by the name of its column."""
+    """The values that distinguish it from other conditions, by column name."""
     job: dict[str, Any] = {}
     """Body of `POST /v1/training/jobs` beyond what the grid says for its kind; `labels` is a list here."""
     parent: str = ""
-    """Condition whose release an update starts from."""
+    """The condition whose release an update starts from."""
     adapters: tuple[str, ...] = ()
-    """Conditions whose adapters its release takes; the release then answers the test rows, too."""
+    """Conditions whose adapters its release uses; the release then also answers the test rows."""
     measure: tuple[LabelName, ...] = ()
-    """Labels whose test rows are routed; all of the grid's where it is empty."""
+    """Labels whose test rows are routed; empty means all of the grid's."""
     texts: tuple[SelectorText, ...] = ()
-    """Readings it is run under; all of the grid's where it is empty."""
+    """Selector texts it is run with; empty means all of the grid's."""
     paper: Paper = ()
-    """Joint accuracy, then one accuracy for each of the grid's labels; null where the paper gives none."""
+    """Joint accuracy, then one accuracy for each of the grid's labels; null if the paper gives none."""
 
     @property
     def kind(self) -> str:
-        """Of the training job."""
+        """Kind of the training job."""
         return str(self.job.get("kind", "selector.train"))
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Conditions that must be finished before."""
+        """Conditions that must finish first."""
         return (*([self.parent] if self.parent else []), *self.adapters)
 
 
-class QuickCondition(_Stated):
-    """A condition that `--quick` keeps, and what it is given there."""
+class QuickCondition(_Frozen):
+    """A condition that `--quick` keeps, with its changes to the job."""
 
     id: str
     job: dict[str, Any] = {}
     texts: tuple[SelectorText, ...] = ()
-    """Readings it is run under; those of the condition where it is empty."""
+    """Selector texts it is run with; empty means those of the condition."""
 
 
-class Quick(_Stated):
-    """What `--quick` makes of the grid."""
+class Quick(_Frozen):
+    """The reduced grid of `--quick`."""
 
     about: str
-    """In a sentence, for the report."""
+    """One sentence about the reduction, for the report."""
     conditions: tuple[QuickCondition, ...]
     texts: tuple[SelectorText, ...]
     jobs: dict[str, dict[str, Any]] = {}
     test_rows: int | None = None
-    """Test rows of each label; all where it is null."""
+    """Test rows of each label; null means all."""
     train_rows: int | None = None
-    """The first so many training rows of each label; all where it is null."""
+    """Number of training rows of each label, from the first on; null means all."""
 
 
-class Grid(_Stated):
+class Grid(_Frozen):
     """A table or figure of the paper."""
 
     title: str
@@ -82,16 +82,16 @@ class Grid(_Stated):
     labels: tuple[LabelName, ...]
     """In the order of the paper's columns."""
     overlapping: tuple[LabelName, ...] = ()
-    """Labels that cannot be told apart by nature; their accuracy stands apart."""
+    """Labels whose texts are inherently ambiguous; their accuracy is reported separately."""
     classification: tuple[LabelName, ...] = ()
-    """Labels whose answers are judged by exact match, though nearly every row has one of its own."""
+    """Labels judged by exact match, although nearly every row has its own answer."""
     texts: tuple[SelectorText, ...]
     value: Literal["accuracy", "rows"] = "accuracy"
-    """What its plot shows: accuracy, or how many rows were chosen for each label."""
+    """What the plot shows: accuracy, or how many rows were chosen for each label."""
     across_bases: bool = False
-    """Whether earlier runs with other base models are lines of the same table."""
+    """Whether earlier runs with other base models appear in the same table."""
     jobs: dict[str, dict[str, Any]]
-    """What all jobs of a kind share."""
+    """Fields that all jobs of a kind share."""
     conditions: tuple[Condition, ...]
     quick: Quick
 
@@ -129,17 +129,17 @@ class Grid(_Stated):
         return self
 
     def texts_of(self, condition: Condition) -> set[SelectorText]:
-        """The readings that the full grid runs it under."""
+        """The selector texts that the full grid runs it with."""
         return set(condition.texts or self.texts)
 
     def quick_texts_of(self, condition: Condition) -> set[SelectorText]:
-        """Those that the quick one runs it under; none where it leaves it out."""
+        """The selector texts that the quick grid runs it with; empty if the quick grid leaves it out."""
         own = next((chosen.texts for chosen in self.quick.conditions if chosen.id == condition.id), None)
         return set() if own is None else set(own or condition.texts or self.quick.texts)
 
 
 class Name(NamedTuple):
-    """A condition under one reading."""
+    """The name of a condition with one selector text."""
 
     condition: str
     text: str
@@ -149,24 +149,24 @@ class Name(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A condition under one reading, with everything that its job is asked but the ids of data sets and parent."""
+    """A condition with one selector text, and its job except for the ids of data sets and parent."""
 
     condition: Condition
     text: SelectorText
     job: Mapping[str, Any]
     labels: tuple[str, ...]
-    """Whose test rows are routed."""
+    """Labels whose test rows are routed."""
     test_rows: int | None
     train_rows: int | None
 
     @property
     def name(self) -> Name:
-        """What tells it from the other cases of its grid."""
+        """Its unique name within the grid."""
         return Name(self.condition.id, self.text)
 
     @property
     def needs(self) -> list[Name]:
-        """The cases that must be finished before."""
+        """The cases that must finish first."""
         return [Name(condition, self.text) for condition in self.condition.needs]
 
 
@@ -176,14 +176,14 @@ def grid_names() -> list[str]:
 
 
 def load_grid(name: str) -> Grid:
-    """Read a grid; raises `Invalid` where there is none of this name, or it does not read."""
+    """Read a grid; raises `Invalid` if there is none of this name or it is malformed."""
     if name not in grid_names():
         raise Invalid("table_unknown", f"there is no grid {name!r}; there are {', '.join(grid_names())}")
     return parse_grid((GRIDS / f"{name}.yaml").read_text(), name)
 
 
 def parse_grid(text: str, name: str) -> Grid:
-    """Read YAML; raises `Invalid` with the first thing that is wrong."""
+    """Parse YAML; raises `Invalid` with the first error."""
     try:
         return Grid.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
@@ -195,13 +195,13 @@ def parse_grid(text: str, name: str) -> Grid:
 
 
 def cases_of(grid: Grid, *, quick: bool, only: Sequence[str] = ()) -> list[Case]:
-    """Every condition to run under every reading, parents first; raises `Invalid` where `only` names none of them."""
+    """Every condition with each of its texts, parents first; raises `Invalid` if `only` names an unknown condition."""
     cases = list(_quick_cases(grid) if quick else _full_cases(grid))
     if not only:
         return cases
-    strangers = set(only) - {case.condition.id for case in cases}
-    if strangers:
-        raise Invalid("condition_unknown", f"no condition {', '.join(sorted(strangers))} in this selection of the grid")
+    unknown = set(only) - {case.condition.id for case in cases}
+    if unknown:
+        raise Invalid("condition_unknown", f"no condition {', '.join(sorted(unknown))} in this selection of the grid")
     wanted = _with_parents(grid, only)
     return [case for case in cases if case.condition.id in wanted]
 
@@ -233,7 +233,7 @@ def _case(
 ) -> Case:
     job = merged(merged(grid.jobs.get(condition.kind, {}), condition.job), last)
     job["kind"] = condition.kind
-    if condition.kind == "selector.train":  # an update reads what its parent reads
+    if condition.kind == "selector.train":  # an update uses its parent's text
         job["text"] = text
     if condition.kind == "comparison.train":
         job["classification"] = grid.classification
@@ -241,7 +241,7 @@ def _case(
 
 
 def _parents_first(conditions: Sequence[Condition]) -> list[Condition]:
-    """Grids are two generations deep."""
+    """Conditions without needs, then the others: no need has needs of its own."""
     return sorted(conditions, key=lambda condition: bool(condition.needs))
 
 
@@ -250,7 +250,7 @@ def _with_parents(grid: Grid, only: Sequence[str]) -> set[str]:
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, the second one's values where they differ, dictionaries within them alike."""
+    """Merge two dictionaries recursively; the second one's values win."""
     both = dict(one)
     for name, value in other.items():
         inner = both.get(name)

@@ -1,4 +1,4 @@
-"""What a finished job made, on test rows."""
+"""Measures the result of a finished job on test rows."""
 
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 MAX_NEW_TOKENS = 128
 
 
-class Found(NamedTuple):
-    """Figures by part, and how each label's answers were judged where they were."""
+class Measurement(NamedTuple):
+    """Figures by part, and the measure by which each label's answers were judged, if they were."""
 
     by_part: dict[Part, Measured]
     measures: Mapping[str, str] = MappingProxyType({})
     deleted: Mapping[str, Any] = MappingProxyType({})
-    """What becomes of the texts of labels that the job took out."""
+    """How the texts of deleted labels are routed."""
 
 
 def measure(
@@ -34,21 +34,23 @@ def measure(
     release: Release | None,
     max_tokens: int,
     grid: Grid,
-    bench: "Session",
-) -> Found:
-    """The figures of a job's result: a comparison model brings them, an adapter has none by itself."""
+    session: "Session",
+) -> Measurement:
+    """The figures of a job's result: a comparison model reports its own, an adapter has none by itself."""
     if release is None:
-        return _answers_of_result(result, grid.overlapping) if "score" in result else Found({})
+        return _answers_of_result(result, grid.overlapping) if "score" in result else Measurement({})
     assert release.selector is not None
-    rows, scorer = bench.rows.test(case), bench.scorer(max_tokens)
+    rows, scorer = session.rows.test(case), session.scorer(max_tokens)
     is_deletion = case.condition.kind == "selector.delete"
     routed = measure_parts(release.selector, rows, grid.overlapping, scorer, as_served=is_deletion)
     if is_deletion:
-        return Found(routed, deleted=_fates(release.selector, bench.rows.test_of(case.job["labels"], case), scorer))
+        return Measurement(
+            routed, deleted=_fates(release.selector, session.rows.test_of(case.job["labels"], case), scorer)
+        )
     if not case.condition.adapters:
-        return Found(routed)
-    answered = _answers_of_release(case, release, rows, grid, bench)
-    return Found({**routed, **answered.by_part}, answered.measures)
+        return Measurement(routed)
+    answered = _answers_of_release(case, release, rows, grid, session)
+    return Measurement({**routed, **answered.by_part}, answered.measures)
 
 
 def measure_parts(
@@ -61,7 +63,7 @@ def measure_parts(
 ) -> dict[Part, Measured]:
     """Joint accuracy and confusion of the selector and of each of its parts, from one scoring of the rows.
 
-    These reject nothing, as the paper's selectors do; `served` is the selector with the line that it draws.
+    The parts reject nothing, as in the paper; `served` is the selector with its rejection threshold.
     """
     from services.trainer.evaluation import routing
     from services.trainer.evaluation.selector import parts_of, route_rows
@@ -88,28 +90,28 @@ def _texts(selector: ReleaseSelector, rows: HeldOutRows) -> list[str]:
     return [selection_text(selector.text, row.input, row.instruction) for row in rows.rows]
 
 
-def _answers_of_result(result: Mapping[str, Any], overlapping: Collection[str]) -> Found:
+def _answers_of_result(result: Mapping[str, Any], overlapping: Collection[str]) -> Measurement:
     rows = sum(result["validation_rows"].values())
-    return Found({"answers": _scored(result["score"], rows, overlapping)}, result["measure"])
+    return Measurement({"answers": _scored(result["score"], rows, overlapping)}, result["measure"])
 
 
-def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: Grid, bench: "Session") -> Found:
-    """Every row answered by its own label's adapter, and by that of the label which the selector names."""
+def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: Grid, session: "Session") -> Measurement:
+    """Score every row's answer by its own label's adapter, and by the adapter of the label that the selector names."""
     from services.cli.evaluate.system import answer_rows, judge
     from services.trainer.evaluation.answers import lines, task_kinds
     from services.trainer.evaluation.reference import Reference
     from services.trainer.evaluation.text_scores import scorers_of
 
-    settings = bench.settings
-    scorers = scorers_of(task_kinds(bench.rows.outputs(case), grid.classification), settings.encoder)
+    settings = session.settings
+    scorers = scorers_of(task_kinds(session.rows.outputs(case), grid.classification), settings.encoder)
     reference = Reference(
-        release, bench.registry.weights, bench.base_folder, max_prompt_tokens=settings.max_prompt_tokens
+        release, session.registry.weights, session.base_folder, max_prompt_tokens=settings.max_prompt_tokens
     )
     labelled = [LabelledRow(label, row) for row, label in zip(rows.rows, rows.gold, strict=True)]
     judged = judge(answer_rows(reference, labelled, MAX_NEW_TOKENS), scorers)
     values = lines([row for own in judged.values() for row in own])
     parts: tuple[Literal["oracle", "routed"], ...] = ("oracle", "routed")
-    return Found(
+    return Measurement(
         {
             part: _scored({label: fmean(own) for label, own in values[part].items()}, len(labelled), grid.overlapping)
             for part in parts
@@ -120,12 +122,12 @@ def _answers_of_release(case: Case, release: Release, rows: HeldOutRows, grid: G
 
 def _scored(per_label: Mapping[str, float], rows: int, overlapping: Collection[str]) -> Measured:
     clear = [score for label, score in per_label.items() if label not in overlapping]
-    blurred = [score for label, score in per_label.items() if label in overlapping]
+    ambiguous = [score for label, score in per_label.items() if label in overlapping]
     return Measured(
         accuracy=fmean(per_label.values()),
         n=rows,
         clear=fmean(clear) if clear else None,
-        overlapping=fmean(blurred) if blurred else None,
+        overlapping=fmean(ambiguous) if ambiguous else None,
         per_label=dict(per_label),
         confusion={},
     )
@@ -133,12 +135,12 @@ def _scored(per_label: Mapping[str, float], rows: int, overlapping: Collection[s
 
 def _measured(confusion: Mapping[str, Mapping[str, int]], overlapping: Collection[str]) -> Measured:
     clear = [label for label in confusion if label not in overlapping]
-    blurred = [label for label in confusion if label in overlapping]
+    ambiguous = [label for label in confusion if label in overlapping]
     return Measured(
         accuracy=_share_right(confusion, list(confusion)) or 0.0,
         n=sum(sum(own.values()) for own in confusion.values()),
         clear=_share_right(confusion, clear),
-        overlapping=_share_right(confusion, blurred),
+        overlapping=_share_right(confusion, ambiguous),
         per_label={label: _share_right(confusion, [label]) or 0.0 for label in confusion},
         confusion={gold: dict(own) for gold, own in confusion.items()},
     )

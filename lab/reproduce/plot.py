@@ -1,4 +1,4 @@
-"""A table as bars: the paper's accuracy beside that of each part of our selectors."""
+"""Plots a table as bars: the paper's accuracy and that of each part of our selectors."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ _INCHES_A_CONDITION = 0.8
 
 
 def draw(file: Path, grid: Grid, lines: Mapping[str, Sequence[Line]]) -> None:
-    """Draw one picture for each reading, below each other."""
+    """Draw one subplot for each selector text, below each other."""
     figure_of(grid, lines).savefig(file, dpi=120)
 
 
 def figure_of(grid: Grid, lines: Mapping[str, Sequence[Line]]) -> Any:
-    """What `draw` draws, as matplotlib's figure."""
+    """The plot as a matplotlib figure."""
     from matplotlib.figure import Figure
 
     widest = max((len(_names(own)) for own in lines.values()), default=1)

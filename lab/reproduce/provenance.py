@@ -1,4 +1,4 @@
-"""What figures were measured with."""
+"""The environment in which figures were measured."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _PACKAGES = ("torch", "transformers", "peft", "faiss-cpu", "scikit-learn")
 
 
 def provenance() -> Provenance:
-    """The machine, the packages that decide what comes out, and the commit that runs."""
+    """The machine, the packages that influence results, and the running commit."""
     return Provenance(
         machine=_machine(),
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},

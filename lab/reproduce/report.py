@@ -1,4 +1,4 @@
-"""A table's report: CSV for machines, Markdown for people, a plot; our figures beside the paper's."""
+"""Writes a table's report as CSV, Markdown and a plot, with our figures beside the paper's."""
 
 import csv
 import json
@@ -19,21 +19,21 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What has come of a table's conditions, and what the paper found."""
+    """The results of a table's conditions so far, with the paper's numbers."""
 
     table: str
     grid: Grid
     quick: bool
     cases: Sequence[Case]
-    came: Mapping[Name, ConditionResult]
+    results: Mapping[Name, ConditionResult]
     others: Sequence[Outcome]
     """Outcomes with other base models."""
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `<table>.csv`, `.md` and `.png` (`<table>-quick` for a quick run); answers the files."""
+        """Write `<table>.csv`, `.md` and `.png` (`<table>-quick` for a quick run); returns the files."""
         folder.mkdir(parents=True, exist_ok=True)
         stem = f"{self.table}-quick" if self.quick else self.table
-        lines = lines_of(self.grid, self.cases, self.came, self.others)
+        lines = lines_of(self.grid, self.cases, self.results, self.others)
         files = [folder / f"{stem}.{ending}" for ending in ("csv", "md", "png")]
         _write_csv(files[0], self.table, lines)
         files[1].write_text("\n".join(self._markdown(lines, files[2].name)) + "\n")
@@ -42,7 +42,7 @@ class Report:
 
     @property
     def _outcomes(self) -> list[Outcome]:
-        return [*(came for came in self.came.values() if isinstance(came, Outcome)), *self.others]
+        return [*(result for result in self.results.values() if isinstance(result, Outcome)), *self.others]
 
     def _markdown(self, lines: Mapping[str, list[Line]], plot: str) -> Iterator[str]:
         yield f"# {self.grid.title}{', quick' if self.quick else ''}"
@@ -76,7 +76,7 @@ class Report:
         yield from (f"- conditions {', '.join(own)}: `{stated}`" for stated, own in settings.items())
 
     def _remarks(self) -> Iterator[str]:
-        failed = {name: came for name, came in self.came.items() if isinstance(came, Failure)}
+        failed = {name: result for name, result in self.results.items() if isinstance(result, Failure)}
         deleted = {o.condition: o.deleted for o in self._outcomes if o.deleted and o.text == "input"}
         warnings = sorted({warning for o in self._outcomes for warning in o.warnings})
         judged = {f"{label}: {measure}" for o in self._outcomes for label, measure in o.measures.items()}
@@ -87,7 +87,7 @@ class Report:
 
 
 def _settings(outcome: Outcome) -> dict[str, object]:
-    """What a line of the table does not say by itself."""
+    """The settings that the lines of the table do not show."""
     stated: dict[str, object] = {
         name: outcome.body[name] for name in ("kind", "selector", "readout") if name in outcome.body
     }
@@ -110,7 +110,7 @@ def _fates(deleted: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _summary(lines: Sequence[Line]) -> Iterator[str]:
-    """One line a selector's part: joint accuracy beside the paper's, and what it cost."""
+    """One line per part of a selector: joint accuracy beside the paper's, and its cost."""
     shown = _shown_columns(lines)
     yield from _head("condition", *shown, "selector", "paper", "ours", "clear", "overlapping", "rows routed",
                      "tokens seen", "seconds", "trained on", "seed")  # fmt: skip
@@ -133,7 +133,7 @@ def _summary(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _by_task(grid: Grid, lines: Sequence[Line]) -> Iterator[str]:
-    """Accuracy of each task, the paper's in brackets."""
+    """Accuracy of each task, with the paper's in brackets."""
     yield from _head("condition", "selector", *grid.labels)
     for line in lines:
         cells = (_pair(line.ours(label), line.paper[label]) for label in grid.labels)
@@ -141,7 +141,7 @@ def _by_task(grid: Grid, lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _by_rows(grid: Grid, lines: Sequence[Line]) -> Iterator[str]:
-    """Different rows chosen for each task."""
+    """Number of different rows chosen for each task."""
     yield from _head("condition", *grid.labels)
     for line in lines:
         chosen = line.outcome.chosen if line.outcome else {}
@@ -181,7 +181,7 @@ def _write_csv(file: Path, table: str, lines: Mapping[str, list[Line]]) -> None:
 
 
 def _records(table: str, line: Line) -> Iterator[dict[str, object]]:
-    """One record for each column of the paper's table that either of us has a figure in."""
+    """One record for each column of the paper's table."""
     outcome = line.outcome
     cost = {} if outcome is None else {
         "base": outcome.base, "rows": line.measured.n if line.measured else "", "tokens_seen": outcome.tokens,

@@ -1,4 +1,4 @@
-"""What came of a condition, kept under `--out`, so that a finished one is not run again."""
+"""Stores the outcomes of conditions under `--out`, so that a finished one is not run again."""
 
 import hashlib
 import json
@@ -12,31 +12,32 @@ from pydantic import BaseModel, ConfigDict
 from shared.contracts.training import parse_training
 
 FORMAT = 1
-"""Of what is measured: a higher one makes all conditions new."""
+"""Version of the measurement: raising it makes all conditions run again."""
 Part = Literal["llm", "light", "cascade", "served", "answers", "oracle", "routed"]
-"""What a figure is of: a selector's part, or the whole, or the whole as it is served, rejecting; or answers, by one
-model for all tasks, by the adapter of the row's own label, or by that of the label the selector names."""
+"""What a figure measures. A selector: one part (`llm`, `light`), both (`cascade`), or both with rejection (`served`).
+Answers: by one model for all tasks (`answers`), by the adapter of the row's own label (`oracle`), or by the adapter of
+the label that the selector names (`routed`)."""
 
 
 class Measured(BaseModel):
-    """Test rows routed, without rejection unless the part is `served`, or answered."""
+    """Figures on test rows: routed (with rejection only if the part is `served`), or answered."""
 
     model_config = ConfigDict(frozen=True)
 
     accuracy: float
-    """Joint accuracy: domain and task both right. Of answers: the mean of the labels' scores."""
+    """Joint accuracy (domain and task both right); for answers, the mean of the labels' scores."""
     n: int
     clear: float | None
-    """On the labels that do not overlap by nature."""
+    """Accuracy on the labels that do not overlap."""
     overlapping: float | None
-    """On those that do; None where the condition has none of one sort."""
+    """Accuracy on the overlapping labels. Either is None if the condition has no such labels."""
     per_label: dict[str, float]
     confusion: dict[str, dict[str, int]]
     """Empty for answers."""
 
 
 class Provenance(BaseModel):
-    """Where and with what something was measured."""
+    """The environment of a measurement."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,36 +57,36 @@ class Outcome(BaseModel):
     text: str
     quick: bool
     base: str
-    """The base model's name; of a folder the last part."""
+    """The base model's name; for a folder, its last part."""
     base_id: str
     job: str
     release: str = ""
-    """That the job made; of a comparison model nothing is left."""
+    """The release that the job made; a comparison model makes none."""
     adapter: str = ""
     """Digest of the adapter that the job made."""
     body: dict[str, Any]
-    """The training job, every setting written out."""
+    """The training job with all settings, defaults included."""
     measured: dict[Part, Measured]
     measures: dict[str, str] = {}
-    """How each label's answers were judged."""
+    """The measure by which each label's answers were judged."""
     validation: dict[str, float] = {}
     """Accuracy of a selector and of its parts on the job's own validation rows."""
     chosen: dict[str, int]
     """Rows of each label's representation set."""
     warnings: list[str] = []
     deleted: dict[str, Any] = {}
-    """What becomes of the test texts of deleted labels under the release's own threshold."""
+    """How the test texts of deleted labels are routed under the release's own threshold."""
     tokens: int | None
-    """That the language model read in training; None where it was not trained."""
+    """Tokens that the language model read in training; None if it was not trained."""
     device: str
-    """That it was trained on; empty where it was not."""
+    """The device that it was trained on; empty if it was not trained."""
     seconds: float
-    """Of the job's last attempt, choice of rows and validation among them."""
+    """Duration of the job's last attempt, data selection and validation included."""
     provenance: Provenance
 
     @property
     def seed(self) -> int:
-        """Of data selection and training."""
+        """Seed of data selection and training."""
         return int(self.body["settings"]["seed"])
 
     @property
@@ -110,17 +111,16 @@ def made_by(result: Mapping[str, Any]) -> str:
 
 
 def training_key(base_id: str, body: Mapping[str, Any]) -> str:
-    """What names a training: the base model and the job's settings, as far as they are not the default ones.
+    """A hash that identifies a training: of the base model and the job's settings that differ from the defaults.
 
-    So a setting that later versions add makes no finished condition new; a default that they change needs a higher
-    `FORMAT`.
+    So a setting that a later version adds leaves finished conditions valid; a changed default needs a higher `FORMAT`.
     """
     job = parse_training(dict(body))
     return _hash(FORMAT, base_id, job.kind, job.model_dump(mode="json", exclude_defaults=True))
 
 
 def outcome_key(table: str, training: str, rows_digest: str) -> str:
-    """What names a condition's outcome: its training, and the rows it is measured on."""
+    """A hash that identifies a condition's outcome: of its training and the rows it is measured on."""
     return _hash(FORMAT, table, training, rows_digest)
 
 
@@ -129,7 +129,7 @@ def _hash(*parts: Any) -> str:
 
 
 class Outcomes:
-    """Two files under `--out`: `conditions.jsonl`, an outcome a line, and `run.json`, which only later runs need."""
+    """Two files under `--out`: `conditions.jsonl`, one outcome per line, and `run.json`, the state for later runs."""
 
     def __init__(self, out: Path) -> None:
         self._file = out / "conditions.jsonl"
@@ -137,33 +137,33 @@ class Outcomes:
         self._known = dict(_read_outcomes(self._file))
 
     def get(self, key: str) -> Outcome | None:
-        """What was measured before, if it was; a line that does not read is measured anew."""
+        """The stored outcome, if there is one; an unreadable line counts as none."""
         return self._known.get(key)
 
     def keep(self, key: str, outcome: Outcome) -> None:
-        """Write an outcome down whole or not at all."""
+        """Store an outcome atomically."""
         self._known[key] = outcome
         lines = (json.dumps({"key": k, **o.model_dump(mode="json")}) for k, o in sorted(self._known.items()))
         _write(self._file, "\n".join(lines) + "\n")
 
     def of(self, table: str, *, quick: bool) -> Iterator[Outcome]:
-        """Every outcome of a table, of whatever base model."""
+        """Every outcome of a table, for all base models."""
         for _, outcome in sorted(self._known.items()):
             if (outcome.table, outcome.quick) == (table, quick):
                 yield outcome
 
     def job_key(self, training: str) -> str:
-        """Idempotency-Key of the training's next job: another one in each folder, and after each job that failed."""
+        """Idempotency-Key of the training's next job: it differs for each folder, and after each failed job."""
         return f"reproduce-{self._id()}-{training}-{len(self._run()['failed'].get(training, []))}"
 
     def note_failed(self, training: str, job_id: str) -> None:
-        """Remember a job that failed, so that the next run queues another one."""
+        """Record a failed job, so that the next run queues another one."""
         run = self._run()
         run["failed"][training] = list(dict.fromkeys([*run["failed"].get(training, []), job_id]))
         _write(self._run_file, json.dumps(run))
 
     def _id(self) -> str:
-        """What stands for encoder and code, which no hash knows: random, made anew once the file is deleted."""
+        """A random id that stands for encoder and code, which no hash covers; deleting the file makes a new one."""
         run = self._run()
         if not self._run_file.is_file():
             _write(self._run_file, json.dumps(run))
@@ -180,7 +180,7 @@ def _read_outcomes(file: Path) -> Iterator[tuple[str, Outcome]]:
         try:
             fields = json.loads(line)
             yield fields.pop("key"), Outcome.model_validate(fields)
-        except (ValueError, KeyError):  # cut off, or of another version
+        except (ValueError, KeyError):  # truncated, or of another version
             continue
 
 

@@ -1,4 +1,4 @@
-"""What conditions are run and measured with: the running system, the base model, the rows, the folder of outcomes."""
+"""The session in which conditions run: the running system, the base model, the rows, the folder of outcomes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,14 @@ class Session:
     registry: Registry
     settings: Settings
     base: str
-    """The base model as reports name it: a folder by its last part, so that no report tells where it lies."""
+    """The base model's name in reports; for a folder only its last part, so that reports reveal no paths."""
     base_folder: Path
     base_id: str
     rows: TaskRows
     outcomes: Outcomes
 
     def has(self, outcome: Outcome) -> bool:
-        """Whether this system has what the outcome's job made; the outcome may come from another system."""
+        """Whether this system has the outcome's release or adapter; another system may have produced the outcome."""
         try:
             if outcome.adapter:
                 self.registry.adapters.get(DEFAULT_TENANT, outcome.adapter)
@@ -44,7 +44,7 @@ class Session:
         return True
 
     def scorer(self, max_tokens: int) -> "SelectorScorer":
-        """A scorer that scores rows with a stored selector as the service does, in this process."""
+        """A scorer that runs stored selectors in this process, as the service does."""
         from services.trainer.evaluation.selector import SelectorScorer
         from shared.model.base import load_tokenizer
         from shared.model.hardware import limit_threads
@@ -54,11 +54,11 @@ class Session:
         return SelectorScorer(self.registry, self.base_folder, tokenizer, max_tokens, self.settings.dtype)
 
 
-def open_bench(base: str, rows: TaskRows, folder: Path) -> Session:
-    """Connect to the system; raises `Conflict` where it has another base model.
+def open_session(base: str, rows: TaskRows, folder: Path) -> Session:
+    """Connect to the system; raises `Conflict` if it has another base model.
 
-    Raises `Unavailable` where no system runs or its ledger does not answer, and `Invalid` or `Unavailable` where the
-    base model is not found.
+    Raises `Unavailable` if no system runs or its ledger does not answer, and `Invalid` or `Unavailable` if the base
+    model is not found.
     """
     from shared.model.base import base_model_id, resolve_base_model
 

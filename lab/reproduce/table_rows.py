@@ -1,4 +1,4 @@
-"""A table's lines: every condition under every reading, by the selector's parts, our figures beside the paper's."""
+"""Builds a table's lines: one per condition, selector text and selector part, with our figures and the paper's."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ BASE_MODEL = "base model"
 
 
 class Line(NamedTuple):
-    """One line; `status` says why there are no figures, where there are none."""
+    """One line; `status` is the reason for missing figures."""
 
     condition: str
     show: Mapping[str, Shown]
@@ -29,18 +29,18 @@ class Line(NamedTuple):
     part: str
     """One of `PARTS`; empty without figures."""
     paper: Mapping[str, float | None]
-    """By column: `accuracy` and the labels."""
+    """The paper's numbers by column: `accuracy` and the labels."""
     outcome: Outcome | None = None
     status: str = ""
 
     @property
     def name(self) -> str:
-        """The condition, with the base model where several are compared."""
+        """The condition, with the base model if several are compared."""
         return f"{self.condition}, {self.show[BASE_MODEL]}" if BASE_MODEL in self.show else self.condition
 
     @property
     def measured(self) -> Measured | None:
-        """The figures of its part."""
+        """Our figures of its part."""
         return (
             next((m for part, m in self.outcome.measured.items() if part == self.part), None) if self.outcome else None
         )
@@ -53,13 +53,13 @@ class Line(NamedTuple):
 
 
 def lines_of(
-    grid: Grid, cases: Sequence[Case], came: Mapping[Name, ConditionResult], others: Sequence[Outcome]
+    grid: Grid, cases: Sequence[Case], results: Mapping[Name, ConditionResult], others: Sequence[Outcome]
 ) -> dict[str, list[Line]]:
-    """Lines by reading, in the order of the paper's table; `others` are outcomes with other base models."""
+    """Lines by selector text, in the order of the paper's table; `others` are outcomes with other base models."""
     order = [condition.id for condition in grid.conditions]
     found: dict[str, list[Line]] = {}
     for case in sorted(cases, key=lambda case: order.index(case.condition.id)):
-        found.setdefault(case.text, []).extend(_lines_of_case(grid, case, came.get(case.name)))
+        found.setdefault(case.text, []).extend(_lines_of_case(grid, case, results.get(case.name)))
     for outcome in others:
         condition = next((c for c in grid.conditions if c.id == outcome.condition), None)
         if condition and outcome.text in found:
@@ -67,11 +67,11 @@ def lines_of(
     return found
 
 
-def _lines_of_case(grid: Grid, case: Case, came: ConditionResult | None) -> Iterator[Line]:
-    if isinstance(came, Outcome):
-        yield from _lines_of_outcome(grid, case.condition, came)
+def _lines_of_case(grid: Grid, case: Case, result: ConditionResult | None) -> Iterator[Line]:
+    if isinstance(result, Outcome):
+        yield from _lines_of_outcome(grid, case.condition, result)
         return
-    status = f"failed: {came.code}" if came else "not run yet"
+    status = f"failed: {result.code}" if result else "not run yet"
     yield Line(
         case.condition.id, case.condition.show, case.text, "", _paper(grid, case.condition, case.text), None, status
     )
@@ -80,7 +80,7 @@ def _lines_of_case(grid: Grid, case: Case, came: ConditionResult | None) -> Iter
 def _lines_of_outcome(grid: Grid, condition: Condition, outcome: Outcome) -> Iterator[Line]:
     show = {**condition.show, **({BASE_MODEL: outcome.base} if grid.across_bases else {})}
     for part in outcome.measured:
-        # Where adapters answer, the paper's numbers are of the answers, not of the selector before them.
+        # If adapters answer, the paper's numbers measure the answers, not the selector.
         is_papers = bool(condition.adapters) == (part in ("oracle", "routed"))
         paper = _paper(grid, condition, outcome.text) if is_papers else _columns(grid, ())
         yield Line(condition.id, show, outcome.text, part, paper, outcome)

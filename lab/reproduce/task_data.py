@@ -1,4 +1,4 @@
-"""The rows of the paper's tasks: files `<label>.train.jsonl.gz` to learn from, `<label>.test.jsonl.gz` to route."""
+"""The rows of the paper's tasks: `<label>.train.jsonl.gz` for training, `<label>.test.jsonl.gz` for measuring."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from shared.errors import NotFound
 
 
 class HeldOutRows(NamedTuple):
-    """Rows to route, with the label of each, and what names them."""
+    """Test rows with their labels, and a digest that identifies them."""
 
     rows: list[Row]
     gold: list[str]
@@ -34,7 +34,7 @@ class TaskRows:
         self._read: dict[str, list[Row]] = {}
 
     def need(self, cases: Iterable[Case]) -> None:
-        """Raise `NotFound` that names every file the cases need and the folder lacks."""
+        """Raise `NotFound` with every file that the cases need and the folder lacks."""
         stems = {stem for case in cases for stem in _stems(case)}
         missing = sorted(stem for stem in stems if self._file(stem) is None)
         if missing:
@@ -42,7 +42,7 @@ class TaskRows:
             raise NotFound("data_missing", f"{self._folder} lacks {names}: name the folder of the 12 tasks with --data")
 
     def upload(self, client: Signalbox, cases: Iterable[Case]) -> None:
-        """Upload what the cases' jobs name, unless the system has these rows already."""
+        """Upload the data sets that the cases' jobs name, unless the system has these rows already."""
         known = {manifest["id"] for manifest in client.get("/v1/datasets")["items"]}
         wanted = {(stem, most) for case in cases for stem, most in _uploads(case)}
         for stem, most in sorted(wanted, key=str):
@@ -56,7 +56,7 @@ class TaskRows:
                 )
 
     def body(self, case: Case) -> dict[str, Any]:
-        """The case's job with data sets in the place of the labels it brings."""
+        """The case's job with ids of data sets in place of its labels."""
         job = dict(case.job)
         train = {label: self.dataset(f"{label}.train", case.train_rows) for label in _brought(case)}
         test = {label: self.dataset(f"{label}.test", case.test_rows) for label in _judged_on_test(case)}
@@ -71,7 +71,7 @@ class TaskRows:
         return self.test_of(case.labels, case)
 
     def test_of(self, labels: Sequence[str], case: Case) -> HeldOutRows:
-        """The test rows of some labels, as many of each as the case takes."""
+        """The test rows of some labels, up to `test_rows` of each."""
         own = {label: self._rows(f"{label}.test")[: case.test_rows] for label in labels}
         return HeldOutRows([row for rows in own.values() for row in rows], [x for x, rows in own.items() for _ in rows])
 
@@ -80,7 +80,7 @@ class TaskRows:
         return {label: [row.output for row in self._rows(f"{label}.train")] for label in case.labels}
 
     def dataset(self, stem: str, most: int | None = None) -> str:
-        """The id that the API gives these rows, or the first of them: it is made of their content."""
+        """The id that the API gives these rows (the first `most` of them), a hash of their content."""
         return dataset_id(dump_rows(self._rows(stem)[:most]))
 
     def _rows(self, stem: str) -> list[Row]:
@@ -100,7 +100,7 @@ class TaskRows:
 
 
 def _brought(case: Case) -> list[str]:
-    """The labels that the job brings data of; an update that brings no labels trains on none."""
+    """The labels whose data the job uploads; an update without new labels trains on no new data."""
     if case.condition.kind == "adapter.train":
         return [case.job["label"]]
     brings = case.condition.kind in ("selector.train", "selector.add", "comparison.train")
@@ -108,12 +108,12 @@ def _brought(case: Case) -> list[str]:
 
 
 def _judged_on_test(case: Case) -> list[str]:
-    """The labels whose test rows the job itself is given, so that it trains on all of the others."""
+    """The labels whose test rows the job itself evaluates on, so that it trains on all training rows."""
     return _brought(case) if case.condition.kind in ("adapter.train", "comparison.train") else []
 
 
 def _uploads(case: Case) -> Iterator[tuple[str, int | None]]:
-    """Files without their ending, and how many rows of each."""
+    """Files to upload, without their extension, and the number of rows of each."""
     for label in _brought(case):
         yield f"{label}.train", case.train_rows
     for label in _judged_on_test(case):

@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseModelManifest | None]:
-    """The engine, and the base model that it serves, published so that uploads can be checked; echo serves none."""
+    """The engine and its base model, whose manifest is published to check uploads against; echo has no base model."""
     if settings.engine == "echo":
         return make_engine("echo", settings, Path()), None
     from shared.model.base import resolve_base_model
@@ -79,7 +79,7 @@ def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseMode
 
 
 def measure(engine: Engine) -> None:
-    """Show the engine in the metrics as it is whenever they are read."""
+    """Let the metrics read the engine's state at every scrape."""
     metrics.REQUESTS_RUNNING.set_function(lambda: max(0, engine.running_count - engine.waiting_count))
     metrics.REQUESTS_WAITING.set_function(lambda: engine.waiting_count)
     metrics.ADAPTERS_RESIDENT.set_function(lambda: len(engine.resident))
@@ -93,9 +93,9 @@ def follow_releases(
     prefetcher: Prefetcher,
     base: BaseModelManifest | None = None,
 ) -> ReleaseWatch:
-    """Keep the adapters of all tenants' current releases resident, and their parents' for jobs in flight, with room.
+    """Keep resident the adapters of all tenants' current releases and, for jobs in flight, of their parent releases.
 
-    Those of the current releases that have none wait on the disk.
+    Adapters of current releases that exceed the slots are prefetched to the disk.
     """
 
     def adopt(release: Release) -> None:
@@ -122,9 +122,9 @@ def follow_releases(
 
 
 def _parents(service: Service, current: list[Release]) -> Iterator[Release]:
-    """The releases that jobs in flight may still be pinned to."""
+    """The parent releases, to which jobs in flight may still be pinned."""
     for release in current:
-        with contextlib.suppress(NotFound):  # only its adapters come later then
+        with contextlib.suppress(NotFound):  # then a job loads its adapters
             if release.parent:
                 yield service.release(release.tenant_id, release.parent)
 
@@ -134,5 +134,5 @@ def _load(engine: Engine, digests: list[str], fetch: Fetch) -> None:
         try:
             engine.load_adapter(digest, fetch(digest))
             metrics.ADAPTER_LOADS.inc()
-        except SignalboxError as error:  # a request for it tries again, and fails with this error if it must
+        except SignalboxError as error:  # a request for it loads it again, and fails if that fails
             log.error("adapter_not_loaded", digest=digest, code=error.code, error=error.detail)

@@ -1,4 +1,4 @@
-"""What a worker does with a job: make the adapter resident, generate, write the result once."""
+"""Handles a generation job: make the adapter resident, generate, write the result once."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _EVICTIONS = 8
 def generate(
     attempt: Attempt, release: Release, *, engine: Engine, fetch: Fetch, store_patience_seconds: float
 ) -> None:
-    """Generate with exactly the adapter that the job's release names for its label, streaming as tokens come."""
+    """Generate with the adapter that the job's release names for its label, and stream the tokens."""
     started = time.monotonic()
     job = attempt.job
     entry = label_entry(job, release)
@@ -32,7 +32,7 @@ def generate(
     attempt.lease.on_stop(lambda: engine.cancel(job.id, job.attempt))
 
     def on_text(text: str) -> None:
-        attempt.check()  # a stop that came before the engine knew the job
+        attempt.check()  # the job may have been stopped before the engine accepted it
         attempt.emit("token", {"text": text})
 
     def resident_generation() -> Generation:
@@ -51,7 +51,7 @@ def generate(
 
 
 def unless_evicted(resident_generation: Callable[[], Generation]) -> Generation:
-    """Try again where a promotion or another adapter took the slots just before the engine knew the job."""
+    """Try again if the adapter was evicted, by a promotion or another adapter, before the engine accepted the job."""
     for _ in range(_EVICTIONS):
         try:
             return resident_generation()
@@ -62,7 +62,7 @@ def unless_evicted(resident_generation: Callable[[], Generation]) -> Generation:
 
 
 def label_entry(job: Job, release: Release) -> ReleaseLabel | None:
-    """The release's entry of the job's label; None for the base model."""
+    """The release's entry for the job's label; None for the base model."""
     if not job.label:
         return None
     if job.label not in release.labels:
@@ -71,14 +71,14 @@ def label_entry(job: Job, release: Release) -> ReleaseLabel | None:
 
 
 def runners_up(job: Job, release: Release) -> list[str]:
-    """Digests of the adapters that the selector named beside the one it chose."""
+    """Digests of the adapters of the labels that the selector ranked behind the chosen one."""
     selection = selection_of(job)
     named = [candidate.label for candidate in selection.runners_up] if selection else []
     return [release.labels[label].adapter for label in named if label in release.labels]
 
 
 def make_resident(engine: Engine, digest: str, fetch: Fetch, held: HeldJob, patience_seconds: float) -> None:
-    """Load an adapter, waiting for the object store to come back; raises `Unavailable` when that takes too long."""
+    """Load an adapter; waits while the object store is down, and raises `Unavailable` when that takes too long."""
     if digest in engine.resident:
         return
     with tracing.span("load adapter", adapter=digest):
@@ -91,7 +91,7 @@ def make_resident(engine: Engine, digest: str, fetch: Fetch, held: HeldJob, pati
 
 
 def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationRequest:
-    """What the engine needs: the prompt by the adapter's template, sampling, and the time that is left."""
+    """The engine's request: the prompt in the adapter's template, the sampling parameters, and the deadline."""
     body = generation_body(job)
     messages = with_instruction(body.messages, entry.instruction if entry else BASE_INSTRUCTION)
     left_seconds = (job.deadline_ms - job.timestamps["running"]) / 1000
@@ -115,7 +115,7 @@ def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationReques
 def result_of(
     job: Job, release: Release, entry: ReleaseLabel | None, choice: Choice, generation: Generation
 ) -> GenerationResult:
-    """The answer with everything that made it: release, adapter, selector, base model."""
+    """The result, with the release, adapter, selector and base model that produced it."""
     return GenerationResult(
         choices=(choice,),
         usage=Usage(prompt_tokens=generation.prompt_tokens, completion_tokens=len(generation.token_ids)),
@@ -132,7 +132,7 @@ def result_of(
 
 
 def choice_of(request: GenerationRequest, generation: Generation) -> Choice:
-    """The text, and its tokens where the job asks for them; `max_new_tokens_limit` bounds their number."""
+    """The text, with its tokens if the job requests `logprobs`; `max_new_tokens_limit` bounds their number."""
     logprobs = None
     if request.logprobs:
         values = tuple(round(value, 6) for value in generation.logprobs)
@@ -141,7 +141,7 @@ def choice_of(request: GenerationRequest, generation: Generation) -> Choice:
 
 
 def trace(generation: Generation) -> None:
-    """Note the generation in the current span."""
+    """Record the generation in the current tracing span."""
     after_first_ms = generation.total_ms - generation.first_token_ms
     tracing.event("first token", seconds_ago=after_first_ms / 1000)
     tracing.note(

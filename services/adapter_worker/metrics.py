@@ -1,4 +1,4 @@
-"""What only a worker measures; names follow vLLM's, under our prefix."""
+"""Metrics of the worker only; names follow vLLM's, under our prefix."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

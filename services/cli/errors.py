@@ -1,4 +1,4 @@
-"""What a command shows as one sentence: the product's own errors, and those of the client."""
+"""The errors that a command shows as one sentence: the product's own, and those of the client."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def known_errors() -> "tuple[type[SignalboxError], type[ClientError]]":
-    """Both bases, for an `except`: the client is imported only where there is an error."""
+    """Both base classes, for `except`; the client is imported only when there is an error."""
     from signalbox import SignalboxError as ClientError
 
     return SignalboxError, ClientError

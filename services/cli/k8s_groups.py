@@ -1,4 +1,4 @@
-"""`signalbox k8s group add`: the files of one more group in a Kustomize overlay."""
+"""`signalbox k8s group add`: writes the files of a new group in a Kustomize overlay."""
 
 import re
 from pathlib import Path
@@ -27,10 +27,10 @@ spec: {{queue: {queue}, minWorkers: {least}, maxWorkers: {most}}}
 
 
 def add_group(overlay: Path, name: str, most: int) -> Path:
-    """Write the group's folder and list it in the overlay, `keda` or `hpa`; answers the folder.
+    """Write the group's folder and list it in the overlay, `keda` or `hpa`; returns the folder.
 
-    Raises `Invalid` for a name that Kubernetes does not take and for an overlay whose resources are not listed line by
-    line, `NotFound` without the overlay, `Conflict` where the group is there already.
+    Raises `Invalid` for a name that Kubernetes does not accept and for an overlay whose resources are not listed line
+    by line, `NotFound` without the overlay, and `Conflict` if the group exists already.
     """
     if not re.fullmatch(r"[a-z0-9-]*[a-z0-9]", check_name(name, "group")):
         raise Invalid("group_malformed", f"{name!r} becomes part of object names: a-z, 0-9 and -, no - at its end")
@@ -52,7 +52,7 @@ def add_group(overlay: Path, name: str, most: int) -> Path:
 
 
 def _listed(file: Path, entry: str) -> str:
-    """The overlay's text with one more entry at the end of its resources, its comments kept."""
+    """The overlay's text with one more entry at the end of its resources; comments are kept."""
     text = file.read_text()
     listed = re.sub(r"(?m)^(resources:\n(?:  - .*\n)+)", rf"\g<1>  - {entry}\n", text, count=1)
     if listed == text:

@@ -1,4 +1,4 @@
-"""The command line `signalbox`: its commands on the API and on the programs; heavy modules are imported where used."""
+"""The command line `signalbox`: commands for the API and for processes; heavy modules are imported where used."""
 
 import sys
 from importlib.metadata import entry_points
@@ -39,7 +39,7 @@ Workers = Annotated[
 
 
 def main() -> None:
-    """Run the command line; every known error is one sentence and a non-zero exit."""
+    """Run the command line; a known error prints one sentence and exits with a non-zero status."""
     try:
         app()
     except known_errors() as error:
@@ -50,7 +50,7 @@ def main() -> None:
         wrong = settings_error(error)
         _end(wrong.code, wrong.detail)
     except ModuleNotFoundError as error:
-        # A command that needs more than is installed here, as in an image of one service.
+        # The command needs packages that are not installed here, as in the image of one service.
         why = f"this command needs {error.name}, which is not here: run it where `make install` was run"
         _end("package_missing", why)
 
@@ -74,7 +74,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """End the system of the data folder, also where its supervisor was killed."""
+    """Stop the system of the data folder, even if its supervisor was killed."""
     from services.cli.local.up import down as run
     from shared.settings import Settings
 
@@ -84,10 +84,10 @@ def down() -> None:
 
 @app.command()
 def demo(
-    fresh: Annotated[bool, typer.Option(help="Train everything anew.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Train everything again.")] = False,
     rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 0.5,
 ) -> None:
-    """Show the whole journey on real parts: train, route, add a label while requests flow, sum up."""
+    """Demonstrate a real system: train, route, add a label while serving requests, and summarise."""
     from services.cli.demo.run import run
 
     sys.exit(run(fresh=fresh, rate=rate))
@@ -110,7 +110,7 @@ def worker(
 
 @app.command()
 def trainer(
-    once: Annotated[bool, typer.Option("--once", help="End after one job, or where none comes.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End after one job, or if none arrives.")] = False,
 ) -> None:
     """Run one trainer in the foreground (what a container runs)."""
     from services.trainer.app import main as run
@@ -124,7 +124,7 @@ def secrets(
     ledger: Annotated[str, typer.Option(help="host:port")] = "ledger:6379",
     broker: Annotated[str, typer.Option(help="host:port")] = "broker:6379",
 ) -> None:
-    """Write random passwords of a deployment's servers into files, where there are none yet."""
+    """Write random passwords for a deployment's servers into files, unless they exist."""
     from services.cli.local.secrets import write_passwords
 
     made = write_passwords(folder, ledger=ledger, broker=broker)
@@ -135,7 +135,7 @@ def secrets(
 def bucket(
     patience: Annotated[float, typer.Option(help="Seconds to wait for the object store.", min=0)] = 120,
 ) -> None:
-    """Make the bucket where it is missing; returns once the store takes a write."""
+    """Create the bucket if it is missing; returns once the store accepts a write."""
     from services.cli.local.bucket import make_bucket
     from shared.settings import Settings
 
@@ -153,7 +153,7 @@ def k8s_group_add(
     overlay: Annotated[Path, typer.Option(help="keda or hpa.", exists=True, file_okay=False)] = Path(
         "k8s/overlays/keda"
     ),
-    workers: Annotated[int, typer.Option(help="How many at most.", min=1)] = 4,
+    workers: Annotated[int, typer.Option(help="The largest number of workers.", min=1)] = 4,
 ) -> None:
     """Write the files of a new group into a Kustomize overlay; kubectl apply -k starts its workers."""
     from services.cli.k8s_groups import add_group
@@ -163,7 +163,7 @@ def k8s_group_add(
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Say what is missing and how to mend it."""
+    """Print what is missing and how to fix it."""
     from services.cli.local.doctor import examine
 
     findings = examine()

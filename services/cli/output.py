@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people, JSON for machines."""
+"""Prints the command line's output: tables for people, JSON for machines."""
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ err = Console(stderr=True)
 
 
 def error(code: str, detail: str) -> None:
-    """One sentence with its code."""
+    """Print an error code and its sentence."""
     err.print(f"[red]{code}[/red]: ", end="")
     err.print(detail, markup=False)
 
 
 def json_line(value: Any, stream: TextIO | None = None) -> None:
-    """One value on a line of its own, on standard output unless told otherwise."""
+    """Print a value as one line of JSON, on standard output unless `stream` is given."""
     print(jsonlib.dumps(value, ensure_ascii=False), file=stream, flush=True)
 
 
@@ -33,12 +33,12 @@ def _short(value: Any) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """One line a record."""
+    """Print one line per record."""
     if as_json:
         json_line(list(rows))
         return
     view = Table()
-    for column in columns:  # an id cut short cannot be copied into the next command: the others fold first
+    for column in columns:  # ids are never truncated, so that they can be copied
         view.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
         view.add_row(*(_short(row.get(column)) for column in columns))
@@ -46,7 +46,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bo
 
 
 def record(value: dict[str, Any], *, as_json: bool) -> None:
-    """One record, field by field."""
+    """Print one record field by field."""
     if as_json:
         json_line(value)
         return
@@ -57,7 +57,7 @@ def record(value: dict[str, Any], *, as_json: bool) -> None:
 
 
 def job(value: dict[str, Any], *, as_json: bool) -> None:
-    """A job: the answer first."""
+    """Print a job: its main fields, and its answer, result or error."""
     if as_json:
         json_line(value)
         return
@@ -79,12 +79,12 @@ def job(value: dict[str, Any], *, as_json: bool) -> None:
 
 
 def jobs(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """One line a job."""
+    """Print one line per job."""
     table(rows, ["id", "kind", "state", "label", "attempt", "created_at"], as_json=as_json)
 
 
 def releases(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """One line a release."""
+    """Print one line per release."""
     lines = [
         row | {"labels": sorted(row["labels"]), "gate": "passed" if row["verdict"]["passed"] else "failed"}
         for row in rows
@@ -93,7 +93,7 @@ def releases(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """What the doctor found."""
+    """Print the doctor's findings."""
     if as_json:
         json_line(list(rows))
         return
@@ -103,11 +103,11 @@ def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def event(kind: str, data: Mapping[str, Any]) -> None:
-    """One event as a line."""
+    """Print one event as a line."""
     out.print(f"{kind:9}", end=" ")
     out.print(jsonlib.dumps(dict(data), ensure_ascii=False), markup=False)
 
 
 def no_worker(job: Mapping[str, Any]) -> str:
-    """Why a job waits whose group has no worker."""
+    """The reason why a job waits: its group has no worker."""
     return f"no live worker serves {job['queue']}; start one"

@@ -1,4 +1,4 @@
-"""What the command line shows while it waits: progress bars, and a job's text as it arrives."""
+"""Shows progress while the command line waits: progress bars, and a job's text as it arrives."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def counted(items: Sequence[T], what: str) -> Iterator[T]:
-    """The items, with a bar on standard error that counts those that are done."""
+    """Iterate over the items with a progress bar on standard error."""
     return iter(track(items, what, console=err, transient=True))
 
 
 def follow_generation(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
-    """Print a job's text as it arrives, and the queue whose worker is missing; answers the ended job."""
+    """Print a job's text as it arrives, and the queue if it has no worker; returns the ended job."""
     for event in client.stream(job_id):
         if event.type == "token" and not quiet:
             out.print(event.text, end="", markup=False, highlight=False)
@@ -35,19 +35,19 @@ def follow_generation(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[
 
 
 def follow_training(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
-    """Show a training job's progress bar; answers the ended job."""
+    """Show a training job's progress bar; returns the ended job."""
     return follow_all(client, {job_id: ""}, quiet=quiet)[job_id]
 
 
 def follow_all(client: "Signalbox", titles: Mapping[str, str], *, quiet: bool) -> dict[str, dict[str, Any]]:
-    """Show a progress bar for each training job (id -> title); answers the ended jobs by id."""
+    """Show a progress bar for each training job (id -> title); returns the ended jobs by id."""
     with progress_bars(disable=quiet) as bars, ThreadPoolExecutor(len(titles)) as pool:
         follow = partial(follow_into, client, bars)
         return dict(zip(titles, pool.map(follow, titles, titles.values()), strict=True))
 
 
 def progress_bars(**options: Any) -> Progress:
-    """Bars of training jobs."""
+    """Progress bars of training jobs."""
     columns = (
         TextColumn("{task.description:34}"),
         BarColumn(),
@@ -64,7 +64,7 @@ def follow_into(
     title: str,
     on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Move one bar until its job has ended, `on_progress` gets each progress event's data; answers the job."""
+    """Update one bar until its job has ended; `on_progress` gets the data of each progress event; returns the job."""
     task = bars.add_task(f"{title} queued".strip(), total=None, note="")
     for event in client.events(f"/v1/training/jobs/{job_id}/events"):
         if event.type == "progress":
@@ -77,7 +77,7 @@ def follow_into(
 
 
 def progress_fields(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A progress event as fields of a rich progress task."""
+    """The fields of a rich progress task for a progress event."""
     fields: dict[str, Any] = {"description": data["stage"].replace("_", " ")}
     if "steps" in data:
         note = f"loss {data['loss']:.3f}, {data['seconds_left']:.0f} s left"

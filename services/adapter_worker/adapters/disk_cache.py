@@ -1,4 +1,4 @@
-"""Adapters on the local disk, between the object store and memory; all workers of a machine share it."""
+"""Cache of adapters on the local disk, between the object store and memory; all workers of a machine share it."""
 
 import os
 import shutil
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 _IN_USE_SECONDS = 600.0
-"""What was asked for so recently stays: another worker may be about to open it."""
+"""An adapter fetched this recently is not removed: another worker may be about to open it."""
 
 
 class DiskCache:
-    """Keeps the folder under `max_bytes` by removing the adapters that nobody asked for the longest time."""
+    """Keeps the folder under `max_bytes` by removing the least recently used adapters."""
 
     def __init__(self, fetch: Callable[[str], Path], folder: Path, max_bytes: int) -> None:
         self._fetch = fetch
@@ -19,7 +19,7 @@ class DiskCache:
         self._max_bytes = max_bytes
 
     def fetch(self, digest: str) -> Path:
-        """The adapter's folder, downloaded and checked against its digest the first time."""
+        """The adapter's folder; the first call downloads it and checks its digest."""
         is_new = not (self._folder / digest).is_dir()
         found = self._fetch(digest)
         os.utime(found)
@@ -29,7 +29,7 @@ class DiskCache:
 
     @property
     def is_full(self) -> bool:
-        """Whether another adapter would drive one out."""
+        """Whether fetching another adapter would remove one."""
         return sum(_size(entry) for entry in self._entries()) >= self._max_bytes
 
     def _entries(self) -> list[Path]:
@@ -46,7 +46,7 @@ class DiskCache:
 
 
 def _is_adapter(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")  # dots begin what is still being downloaded
+    return entry.is_dir() and not entry.name.startswith(".")  # a name with a leading dot is still being downloaded
 
 
 def _used(entry: Path) -> float:

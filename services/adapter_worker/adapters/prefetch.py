@@ -1,4 +1,4 @@
-"""Adapters that no job has asked for yet, fetched to the disk while the worker has nothing else to do."""
+"""Fetches adapters to the disk before a job needs them, while the worker is idle."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -13,9 +13,9 @@ _PAUSE_SECONDS = 0.05
 
 
 class Prefetcher:
-    """One thread that fetches what is wanted, one adapter at a time, until the disk cache is full.
+    """One thread that fetches the wanted adapters, one at a time, until the disk cache is full.
 
-    A job whose adapter has no slot then waits for the disk instead of the object store.
+    A job whose adapter is not in memory then waits for the disk instead of the object store.
     """
 
     def __init__(
@@ -29,13 +29,13 @@ class Prefetcher:
         threading.Thread(target=self._run, name="prefetch", daemon=True).start()
 
     def want(self, digests: Iterable[str]) -> None:
-        """Fetch these, in this order, and forget what was wanted before."""
+        """Replace the list of wanted adapters; they are fetched in this order."""
         with self._wake:
             self._wanted = list(digests)
             self._wake.notify()
 
     def hasten(self, digests: Iterable[str]) -> None:
-        """Fetch these first, where they are still wanted: a selector took them for likely."""
+        """Fetch these first if they are still wanted: a selector scored them as likely."""
         likely = set(digests)
         with self._wake:
             self._wanted.sort(key=lambda digest: digest not in likely)
@@ -45,9 +45,9 @@ class Prefetcher:
             digest = self._next()
             try:
                 self._fetch(digest)
-            except SignalboxError as error:  # a job that needs it asks again, and waits where it has to
+            except SignalboxError as error:  # a job that needs it fetches it again, and waits if it must
                 log.warning("adapter_not_prefetched", digest=digest, code=error.code, error=error.detail)
-            except Exception:  # without this thread every adapter is fetched while its job waits
+            except Exception:  # the thread must live on, or each job would wait for its adapter
                 log.exception("prefetch_crashed", digest=digest)
 
     def _next(self) -> str:
@@ -55,7 +55,7 @@ class Prefetcher:
             with self._wake:
                 self._wake.wait_for(lambda: self._wanted)
             if self._is_busy():
-                threading.Event().wait(_PAUSE_SECONDS)  # the network and the disk belong to the jobs that run
+                threading.Event().wait(_PAUSE_SECONDS)  # running jobs have priority on the network and the disk
             elif self._is_full():
                 self.want([])
             else:

@@ -1,4 +1,4 @@
-"""Which adapters a worker of certain groups keeps in memory."""
+"""Which adapters a worker keeps in memory, given its groups and the current releases."""
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -19,9 +19,9 @@ def wanted(release: Release, groups: Collection[str]) -> set[str]:
 
 
 def changes(releases: Iterable[Release], groups: Collection[str], resident: Collection[str], *, room: int) -> Changes:
-    """What to do so that the adapters of these releases are resident, no others; the first release's come first.
+    """The loads and unloads that make only these releases' adapters resident; earlier releases are loaded first.
 
-    Where they are more than there is `room` for, the rest comes when a job asks for it.
+    Adapters beyond `room` are loaded when a job needs them.
     """
     needed: dict[str, None] = {}  # in order
     for release in releases:

@@ -1,4 +1,4 @@
-"""Engines by name; each is imported only when it is asked for."""
+"""Engines by name; each is imported only when it is used."""
 
 from collections.abc import Callable
 from pathlib import Path

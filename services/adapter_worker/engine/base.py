@@ -1,4 +1,4 @@
-"""What every engine promises: many threads ask, one engine thread works, text comes in pieces."""
+"""The engine's interface: many threads send requests, one engine thread computes, text is streamed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from shared.contracts.prompts import Segment
 from shared.errors import NotFound, SignalboxError, Unavailable
 
 CANARY = "Signalbox sets the points: one request, one track."
-"""A prompt on which a new adapter must change something: one that does not is idle, or not this base model's."""
+"""A prompt whose logits a new adapter must change; otherwise its weights are zero or of another base model."""
 
 
 class DeadlineExceeded(SignalboxError):
@@ -43,7 +43,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What came out: `token_ids` without the end token, times since the request was handed in."""
+    """A finished generation: `token_ids` exclude the end token; times count from the call of `generate`."""
 
     text: str
     token_ids: list[int]
@@ -52,7 +52,7 @@ class Generation:
     first_token_ms: float
     total_ms: float
     prompt_shortened: bool
-    logprobs: tuple[float, ...] = ()  # of `token_ids`, before temperature; empty unless asked for
+    logprobs: tuple[float, ...] = ()  # of `token_ids`, before temperature; empty unless requested
 
 
 class Engine(Protocol):
@@ -61,7 +61,7 @@ class Engine(Protocol):
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Make the adapter in `folder` (already checked) resident; a resident digest is left as it is.
 
-        Where there is no room, the one that no request uses and none used for longest goes. Raises
+        If there is no room, the least recently used adapter that no request uses is evicted. Raises
         `Invalid("adapter_inactive")` when the adapter changes nothing on a canary prompt.
         """
         ...
@@ -76,7 +76,7 @@ class Engine(Protocol):
         ...
 
     def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
-        """Block until the generation ends; `on_text` gets the pieces, from the engine's thread, so keep it cheap.
+        """Block until the generation ends; the engine's thread calls `on_text` with each piece, so keep it cheap.
 
         Raises `NotFound("adapter_not_loaded")`, `Cancelled("cancelled")`, `DeadlineExceeded`,
         `Unavailable("engine_stopped")`, and whatever `on_text` raised.
@@ -84,7 +84,7 @@ class Engine(Protocol):
         ...
 
     def cancel(self, job_id: str, attempt: int) -> bool:
-        """End this attempt's generation within one step; False where none runs or waits."""
+        """End this attempt's generation within one step; False if none runs or waits."""
         ...
 
     @property
@@ -94,11 +94,11 @@ class Engine(Protocol):
 
     @property
     def waiting_count(self) -> int:
-        """Those of them that have not begun, as far as the engine knows."""
+        """Accepted requests that have not begun, as far as the engine knows."""
         ...
 
     def close(self) -> None:
-        """Fail what still runs with `engine_stopped` and end the engine's thread."""
+        """Fail the running requests with `engine_stopped` and end the engine's thread."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""From token ids to text that may be shown: whole characters only, and nothing of a stop string."""
+"""Turns token ids into text that can be streamed: whole characters only, and no part of a stop string."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,13 +11,13 @@ class Detokenizer:
     def __init__(self, decode: Callable[[list[int]], str]) -> None:
         self._decode = decode
         self._ids: list[int] = []
-        # Ids before `_context` are settled; those up to `_shown` are shown but still shape what follows them
-        # (a tokenizer may drop or add a space at the start of a text).
+        # Ids before `_context` are finished; those from there to `_shown` are emitted but still influence how the next
+        # ids decode (a tokenizer may drop or add a space at the start of a text).
         self._context = 0
         self._shown = 0
 
     def push(self, token: int) -> str:
-        """Text that became whole with this token; may be empty."""
+        """Add a token; returns the text that it completes, which may be empty."""
         self._ids.append(token)
         return self._take(final=False)
 
@@ -35,7 +35,7 @@ class Detokenizer:
 
 
 class StopScanner:
-    """Holds text back while it might be the start of a stop string, and cuts it where one is whole."""
+    """Holds back text that may begin a stop string, and cuts the text at a complete one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
@@ -43,7 +43,7 @@ class StopScanner:
         self.hit = False
 
     def push(self, text: str) -> str:
-        """Text that is safe to show; sets `hit` once a stop string is whole."""
+        """Add text; returns what is safe to emit, and sets `hit` once a stop string is complete."""
         if self.hit:
             return ""
         self._held += text
@@ -54,7 +54,7 @@ class StopScanner:
         return self._release(len(self._held) - self._doubtful())
 
     def flush(self) -> str:
-        """Return what was held back, now that nothing can follow."""
+        """Return the text held back, because no more text follows."""
         return "" if self.hit else self._release(len(self._held))
 
     def _release(self, count: int) -> str:
@@ -62,7 +62,7 @@ class StopScanner:
         return text
 
     def _doubtful(self) -> int:
-        """Length of the longest end of the held text that begins a stop string."""
+        """Length of the longest suffix of the held text that begins a stop string."""
         longest = max((len(stop) - 1 for stop in self._stops), default=0)
         return next((n for n in range(min(longest, len(self._held)), 0, -1) if self._begins_stop(n)), 0)
 

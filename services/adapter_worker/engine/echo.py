@@ -1,4 +1,4 @@
-"""An engine without a model: streams the input's words back, for load and fault tests of everything else."""
+"""An engine without a model: streams the input's words back, for load and fault tests of the other parts."""
 
 import threading
 import time
@@ -46,7 +46,7 @@ class EchoEngine:
         return 0
 
     def load_adapter(self, digest: str, folder: Path) -> None:
-        """Remember the digest; raises `Invalid` where there is no such folder."""
+        """Remember the digest; raises `Invalid` if the folder does not exist."""
         if not folder.is_dir():
             raise Invalid("adapter_weights_missing", f"no adapter folder {folder.name}")
         with self._lock:
@@ -75,13 +75,13 @@ class EchoEngine:
     def cancel(self, job_id: str, attempt: int) -> bool:
         """Stop the attempt's generation before its next word."""
         with self._lock:
-            mine = [e for e in self._running if (e.request.job_id, e.request.attempt) == (job_id, attempt)]
-        for echo in mine:
+            matching = [e for e in self._running if (e.request.job_id, e.request.attempt) == (job_id, attempt)]
+        for echo in matching:
             echo.interrupt(Cancelled("cancelled", f"job {job_id} was cancelled"))
-        return bool(mine)
+        return bool(matching)
 
     def close(self) -> None:
-        """Fail what still runs with `engine_stopped`."""
+        """Fail the running requests with `engine_stopped`."""
         with self._lock:
             self._is_closed = True
             left = list(self._running)
@@ -123,7 +123,7 @@ class _Echo:
         return self._generation("length" if is_cut else "stop")
 
     def _wait_for_turn(self) -> None:
-        """Wait for one word's time; raises when cancelled, stopped or late."""
+        """Wait as long as one word takes; raises if the request is cancelled, stopped or late."""
         deadline = self.request.deadline
         left = self._seconds_per_token if deadline is None else deadline - time.monotonic()
         self._interrupted.wait(max(0.0, min(left, self._seconds_per_token)))
@@ -146,7 +146,7 @@ class _Echo:
             first_token_ms=self._first_token_ms,
             total_ms=self._elapsed_ms(),
             prompt_shortened=False,
-            logprobs=(0.0,) * len(self._token_ids) if self.request.logprobs else (),  # there was no other word
+            logprobs=(0.0,) * len(self._token_ids) if self.request.logprobs else (),  # every word has probability 1
         )
 
     def _elapsed_ms(self) -> float:
@@ -154,7 +154,7 @@ class _Echo:
 
 
 def _words(request: GenerationRequest) -> list[str]:
-    """Split the answer into words, each but the first with the space before it."""
+    """Split the answer into words; each but the first starts with a space."""
     text = " ".join(segment.text for segment in request.prompt if segment.is_input)
     first = request.adapter[:_PREFIX_CHARS] if request.adapter is not None else "base"
     return [first, *(f" {word}" for word in text.split())]

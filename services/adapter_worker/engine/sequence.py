@@ -1,4 +1,4 @@
-"""One request inside the engine: its prompt, its tokens so far, and how it ends."""
+"""One request inside the engine: its prompt, the tokens so far, and its result."""
 
 import random
 import time
@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from services.adapter_worker.engine.base import DeadlineExceeded, Generation, GenerationRequest
 from services.adapter_worker.engine.detokenize import Detokenizer, StopScanner
 from services.adapter_worker.engine.native.kv_cache import Prefix
-from services.adapter_worker.engine.native.sampler import Draw
+from services.adapter_worker.engine.native.sampler import SamplingParams
 from shared.errors import Cancelled
 
 
 class SequenceState:
-    """Lives from `generate` to its result; after construction only the engine thread touches it."""
+    """The state of one request from `generate` to its result; after construction only the engine thread uses it."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class SequenceState:
             return self.prompt_ids[begin : begin + count]
         return self.token_ids[begin - len(self.prompt_ids) :][:count]
 
-    def draw(self) -> Draw:
-        """Say how to sample the next token; advances the random stream by one."""
+    def next_sampling_params(self) -> SamplingParams:
+        """Sampling parameters of the next token; advances the random stream by one."""
         request = self.request
-        return Draw(request.temperature, request.top_p, request.top_k, self._random.random())
+        return SamplingParams(request.temperature, request.top_p, request.top_k, self._random.random())
 
     def interruption(self) -> Exception | None:
-        """Why the sequence must not take another step, if so."""
+        """The error that must end the sequence before its next step; None if it may go on."""
         if self.is_cancelled:
             return Cancelled("cancelled", f"job {self.request.job_id} was cancelled")
         if self.request.deadline is not None and time.monotonic() >= self.request.deadline:
@@ -80,7 +80,7 @@ class SequenceState:
         return None
 
     def take(self, token: int, end_ids: frozenset[int]) -> None:
-        """Add one token, show the text it completes, and finish where an end, a stop string or the limit is met."""
+        """Add one token, emit the text it completes, and finish at an end token, a stop string or the limit."""
         if not self._first_token_ms:
             self._first_token_ms = self._elapsed_ms()
         if token in end_ids:
@@ -94,7 +94,7 @@ class SequenceState:
             self._finish("length")
 
     def fail(self, error: Exception) -> None:
-        """End with an error, unless it has ended already."""
+        """End with an error, unless the sequence has ended already."""
         if not self.is_done:
             self.result.set_exception(error)
 

@@ -1,4 +1,4 @@
-"""Between a request's text and token ids, the same for every engine that has a tokenizer."""
+"""Converts a request's text to token ids and back, for every engine that has a tokenizer."""
 
 import copy
 from collections.abc import Callable
@@ -15,7 +15,7 @@ NO_LIMIT = 1 << 30
 def prompt_ids(
     encode: Encode, tokenizer: Any, request: GenerationRequest, *, max_prompt_tokens: int, context_length: int
 ) -> tuple[list[int], bool]:
-    """Ids of the prompt, and whether its input was shortened; raises `Invalid` where no prompt fits or none is left."""
+    """Ids of the prompt, and whether its input was shortened; raises `Invalid` if no prompt fits or it is empty."""
     limit = min(max_prompt_tokens, context_length - request.max_new_tokens)
     if limit < 1:
         raise Invalid("max_new_tokens_too_large", f"the model's context holds {context_length} tokens in all")
@@ -29,7 +29,7 @@ def prompt_ids(
 
 
 def text_decoder(tokenizer: Any) -> Callable[[list[int]], str]:
-    """What makes text of ids, control tokens left out."""
-    # A copy, because encoding in another thread may change the tokenizer's state for a moment.
+    """A function that decodes ids to text without control tokens."""
+    # A copy, because encoding in another thread may change the tokenizer's state temporarily.
     decode = copy.deepcopy(tokenizer).decode
     return lambda ids: decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

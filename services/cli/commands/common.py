@@ -1,4 +1,4 @@
-"""What many commands need: options, how a wait ends, and clients that are imported where they are used."""
+"""Shared by many commands: options, the end of a wait, and clients that are imported where they are used."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end, w
 
 
 def end_of(job: dict[str, Any], *, as_json: bool) -> None:
-    """Show a job that was waited for; ends with status 1 where it did not succeed, so that a script stops."""
+    """Show a job that has ended; exits with status 1 if it did not succeed, so that a script stops."""
     output.job(job, as_json=as_json)
     if job["state"] != "succeeded":
         raise typer.Exit(1)
@@ -29,7 +29,7 @@ def client() -> "Signalbox":
 
 
 def redis() -> "Redis":
-    """The running system's ledger, for what an operator does there; raises `Unavailable`."""
+    """A client of the running system's ledger, with an operator's rights; raises `Unavailable`."""
     from services.cli.local.run_state import current_redis
 
     return current_redis()

@@ -16,9 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or 
 def evaluate_selector(
     data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
     text: Annotated[
-        str, typer.Option(help="input or instruction+input; what the release's selector reads where it is missing.")
+        str, typer.Option(help="input or instruction+input; default: what the release's selector reads.")
     ] = "",
-    release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
+    release: Annotated[str, typer.Option(help="Id; default: the current one.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw a cascade's accuracy against cost into this PNG.")] = None,
     confusion: Annotated[
         Path | None,
@@ -26,9 +26,9 @@ def evaluate_selector(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure a release's selector: accuracy of domain and task together and apart, per label, confusion, calibration.
+    """Measure a release's selector: joint, domain and task accuracy, per label, confusion, calibration.
 
-    Intervals are those of a bootstrap over rows, 95 %.
+    Intervals are 95 % bootstrap intervals over rows.
     """
     from services.cli.evaluate.plots import plot_curve, write_confusion
     from services.cli.evaluate.selector import evaluate_selector as run
@@ -46,24 +46,20 @@ def evaluate_selector(
 @app.command("system")
 def evaluate_system(
     data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
-    release: Annotated[str, typer.Option(help="Id; the current one where it is missing.")] = "",
-    classification: Annotated[
-        list[str], typer.Option(help="domain.task whose answers are right or wrong; repeat for more.")
-    ] = [],  # noqa: B006
-    generation: Annotated[
-        list[str], typer.Option(help="domain.task whose answers are more or less near; repeat for more.")
-    ] = [],  # noqa: B006
-    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each label; all where it is missing.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 128,
+    release: Annotated[str, typer.Option(help="Id; default: the current one.")] = "",
+    classification: Annotated[list[str], typer.Option(help="domain.task judged by exact match; repeat for more.")] = [],  # noqa: B006
+    generation: Annotated[list[str], typer.Option(help="domain.task judged by similarity; repeat for more.")] = [],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each label; default: all.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 128,
     rows: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write each row with its answers into this file.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure a release end to end: the selector alone, the right adapter's answers, the routed answers.
+    """Measure a release end to end: the selector only, the right adapter's answers, the routed answers.
 
     A task with at least five rows per distinct answer is a classification, measured by exact match. The answers of any
-    other task are compared by BERTScore where SIGNALBOX_ENCODER names an encoder, and by ROUGE-L where it does not.
+    other task are compared by BERTScore if SIGNALBOX_ENCODER names an encoder, else by ROUGE-L.
     This process answers the rows one at a time, without queues, as `run-reference` does.
     """
     from services.cli.evaluate.system import EvaluationPlan
@@ -80,7 +76,7 @@ def evaluate_adapter(
     limit: Annotated[int, typer.Option(min=1)] = 200,
     json: Json = False,
 ) -> None:
-    """Print the exact match of an adapter and of the base model alone."""
+    """Print the exact match of an adapter and of the base model without it."""
     from services.cli.evaluate.selector import evaluate_adapter as run
 
     output.record(run(label, data, limit), as_json=json)

@@ -16,11 +16,11 @@ def submit(
     label: Annotated[str | None, typer.Option(help="Skip the selector.")] = None,
     instruction: str = "",
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
-    batch: Annotated[bool, typer.Option("--batch", help="May wait while others are served.")] = False,
+    batch: Annotated[bool, typer.Option("--batch", help="May wait while interactive jobs are served.")] = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Submit one text; with --wait its answer is printed as it comes."""
+    """Submit one text; --wait prints the answer as it is generated."""
     api = client()
     priority = "batch" if batch else None
     job = api.submit(text, label=label, instruction=instruction, max_new_tokens=max_new_tokens, priority=priority)
@@ -53,7 +53,7 @@ def jobs_tail(job_id: str) -> None:
 
 @app.command("cancel")
 def jobs_cancel(job_id: str) -> None:
-    """Cancel a job: at once where it waits, within a step where it runs."""
+    """Cancel a job: at once if it waits, within a step if it runs."""
     job = client().cancel(job_id)
     if job.state in ("succeeded", "failed", "rejected"):
         output.err.print("it had ended before; nothing is cancelled")
@@ -62,11 +62,11 @@ def jobs_cancel(job_id: str) -> None:
 
 @app.command("dead")
 def jobs_dead(json: Json = False) -> None:
-    """List the dead letters: jobs that several workers in a row went silent over."""
+    """List the dead letters: jobs given up after several workers in a row lost their lease."""
     output.jobs(client().get("/v1/jobs/dead")["items"], as_json=json)
 
 
 @app.command("replay")
 def jobs_replay(job_id: str) -> None:
-    """Start a dead letter anew."""
+    """Run a dead letter again."""
     output.job(client().post(f"/v1/jobs/{job_id}/replay"), as_json=False)

@@ -1,4 +1,4 @@
-"""Commands about API keys; they talk to the ledger, not to the API."""
+"""Commands about API keys; they use the ledger, not the API."""
 
 from typing import Annotated, Any
 
@@ -14,15 +14,15 @@ app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, re
 def keys_create(
     scope: Annotated[list[str], typer.Option(help="submit, train or admin; repeat for more.")] = ["submit"],  # noqa: B006
     tenant: str = "default",
-    name: Annotated[str, typer.Option(help="What it is for, or whose it is.")] = "",
-    expires_days: Annotated[float, typer.Option(help="Days until it opens nothing any more; 0: never.", min=0)] = 0,
+    name: Annotated[str, typer.Option(help="Its purpose or owner.")] = "",
+    expires_days: Annotated[float, typer.Option(help="Days until it expires; 0: never.", min=0)] = 0,
     requests_per_minute: Annotated[
-        int | None, typer.Option(help="0: no limit; the settings' where it is missing.", min=0)
+        int | None, typer.Option(help="0: no limit; default: the settings' limit.", min=0)
     ] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(help="Likewise, of prompts and answers.", min=0)] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="As above, for tokens.", min=0)] = None,
     json: Json = False,
 ) -> None:
-    """Make a key; it is shown this once."""
+    """Create a key; it is shown only this once."""
     from datetime import timedelta
 
     from shared.security import api_keys as store
@@ -45,10 +45,10 @@ def keys_create(
 @app.command("rotate")
 def keys_rotate(
     key_id: str,
-    overlap_hours: Annotated[float, typer.Option(help="How long the old key still opens; 0: no longer.", min=0)] = 24,
+    overlap_hours: Annotated[float, typer.Option(help="How long the old key stays valid; 0: not at all.", min=0)] = 24,
     json: Json = False,
 ) -> None:
-    """Make a key in an old one's place, with the same rights and limits; it is shown this once."""
+    """Create a key that replaces an old one, with the same rights and limits; it is shown only this once."""
     from datetime import timedelta
 
     from shared.security import api_keys as store
@@ -62,7 +62,7 @@ def _show_new_key(key: Any, token: str, *, as_json: bool) -> None:
 
 @app.command("list")
 def keys_list(json: Json = False) -> None:
-    """List keys; never the keys themselves."""
+    """List keys without their secrets."""
     from shared.security import api_keys as store
 
     rows = [key.model_dump(mode="json", exclude={"sha256"}) for key in store.list_all(redis())]

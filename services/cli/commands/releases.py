@@ -35,7 +35,7 @@ def releases_promote(release_id: str, force: bool = False) -> None:
 
 @app.command("rollback")
 def releases_rollback(
-    to: Annotated[str, typer.Option(help="Release id; the parent where it is missing.")] = "",
+    to: Annotated[str, typer.Option(help="Release id; default: the parent.")] = "",
 ) -> None:
     """Go back to the parent of the current release."""
     _show_current(client().rollback(to))
@@ -47,7 +47,7 @@ def _show_current(release: "Release") -> None:
 
 @app.command("restore")
 def releases_restore(json: Json = False) -> None:
-    """Make the index of adapters, data sets and releases anew from the object store, after a ledger was lost."""
+    """Rebuild the index of adapters, data sets and releases from the object store, after the ledger was lost."""
     from services.cli.local.run_state import current_settings
     from shared.registry import restore
     from shared.registry.store import S3Store

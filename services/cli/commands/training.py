@@ -51,7 +51,7 @@ def train_selector(
         list[str], typer.Option(help="domain.task=data set; repeat for every label. With --balance: the hard ones.")
     ] = [],  # noqa: B006
     background: Annotated[str | None, typer.Option(help="Data set of texts that belong to no label.")] = None,
-    add: Annotated[bool, typer.Option("--add", help="Add to the current release instead of training anew.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add to the current release instead of starting over.")] = False,
     balance: Annotated[
         bool, typer.Option("--balance", help="Fewer rows for the current release's easy labels, more for hard ones.")
     ] = False,
@@ -59,16 +59,16 @@ def train_selector(
         list[str], typer.Option(help="Take domain.task out of the current release; repeat for more.")
     ] = [],  # noqa: B006
     retention: Annotated[
-        str, typer.Option(help="Share of old rows that --add, --balance and --delete show again: 0 to 1, or auto.")
+        str, typer.Option(help="Share of old rows that --add, --balance and --delete train on again: 0 to 1, or auto.")
     ] = "",
-    kind: Annotated[str, typer.Option(help="cascade, llm or light; cascade where it is missing.")] = "",
+    kind: Annotated[str, typer.Option(help="cascade, llm or light; default: cascade.")] = "",
     readout: Annotated[str, typer.Option(help="The language model's answer: auto, names or head.")] = "",
-    promote: Annotated[bool, typer.Option(help="Make it current where the gate passes.")] = False,
+    promote: Annotated[bool, typer.Option(help="Make it current if the gate passes.")] = False,
     settings: SettingsFile = None,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Train a selector over labels; or add labels to the current one, balance it, delete labels from it."""
+    """Train a selector over labels; or add labels to the current one, balance it, or delete labels from it."""
     if add + balance + bool(delete) > 1 or (delete and label):
         raise typer.BadParameter("one of --add, --balance and --delete at a time; --delete takes no --label")
     if not (label or balance or delete):
@@ -91,7 +91,7 @@ def train_comparison(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Train one model on all labels at once, without a selector, and measure it: what routing has to beat."""
+    """Train one model on all labels at once, without a selector, and measure it, as a baseline for routing."""
     body = {"kind": "comparison.train", "model": model, "labels": _label_datasets(label)}
     _submit_training(body, settings, wait=wait, as_json=json)
 

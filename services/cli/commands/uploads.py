@@ -1,4 +1,4 @@
-"""Commands about what is uploaded: adapters and data sets."""
+"""Commands about adapters and data sets."""
 
 from pathlib import Path
 from typing import Annotated

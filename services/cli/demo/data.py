@@ -1,4 +1,4 @@
-"""The demo's data sets, labels and training settings: `examples/` of the repository."""
+"""The demo's data sets, labels and training settings, from `examples/` of the repository."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 class DemoRow(NamedTuple):
-    """A text and the label it belongs to (`none.none` for none)."""
+    """A text and its label; `none.none` is background."""
 
     text: str
     label: str
@@ -40,11 +40,11 @@ class DemoData:
 
     @property
     def labels(self) -> list[str]:
-        """All five."""
+        """All labels, the added one last."""
         return [*self.first_labels, self.added_label]
 
     def upload(self, client: Signalbox) -> None:
-        """Upload the data sets that are not there yet."""
+        """Upload the data sets that the system does not have yet."""
         known = {dataset.name for dataset in client.datasets()}
         for label, part in itertools.product([*self.labels, BACKGROUND], ("train", "test")):
             name = f"{label}.{part}"
@@ -78,12 +78,12 @@ class DemoData:
         return {"kind": "selector.add", "labels": sets, "promote": True, **self._add}
 
     def held_out(self) -> list[DemoRow]:
-        """Test rows of every label, and of none."""
+        """Test rows of every label, and background rows."""
         counts = dict.fromkeys(self.labels, HELD_OUT_ROWS) | {BACKGROUND: HELD_OUT_BACKGROUND}
         return [DemoRow(text, label) for label, n in counts.items() for text in _spread(self.texts(label, "test"), n)]
 
     def stream(self) -> Iterator[DemoRow]:
-        """An endless mixture of test rows: every label in turn, something outside every domain between them."""
+        """An endless mixture of test rows: the labels in turn, with background rows among them."""
         shuffled = random.Random(0)  # noqa: S311
         pools = {label: self.texts(label, "test") for label in [*self.labels, BACKGROUND]}
         for texts in pools.values():
@@ -99,5 +99,5 @@ class DemoData:
 
 
 def _spread(texts: list[str], count: int) -> list[str]:
-    """`count` texts at even distances: the files are ordered by intent."""
+    """`count` texts at even distances, because the files are ordered by intent."""
     return [texts[at * len(texts) // count] for at in range(min(count, len(texts)))]

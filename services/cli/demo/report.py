@@ -1,4 +1,4 @@
-"""What the demo sums up, and the promises it checks."""
+"""The demo's summary, and the promises that it checks."""
 
 import statistics
 from collections.abc import Sequence
@@ -27,24 +27,28 @@ class Verdict(NamedTuple):
 def summary(
     system: Supervisor, client: Signalbox, stream: Stream, held_out: Sequence[Selected], data: DemoData
 ) -> Verdict:
-    """Measure everything the demo promised."""
+    """Measure everything that the demo promises."""
     routed = {label: _share(held_out, label) for label in data.labels}
     own = [s for s in held_out if s.row.label != BACKGROUND]
     accuracy = sum(s.label == s.row.label for s in own) / len(own)
     rejected = _share(held_out, BACKGROUND)
     adapters = {adapter.label: adapter.raw["report"] for adapter in client.adapters()}
-    better = {label: adapters[label].get("adapter_exact_match", 0) for label in data.labels}
-    alone = {label: adapters[label].get("base_exact_match", 1) for label in data.labels}
+    adapted = {label: adapters[label].get("adapter_exact_match", 0) for label in data.labels}
+    base = {label: adapters[label].get("base_exact_match", 1) for label in data.labels}
     after = [s for s in stream.after_promotion() if s.row.label == data.added_label]
     promises = {
         f"routing on held-out rows is {accuracy:.3f}, at least {MIN_ACCURACY} was promised": accuracy >= MIN_ACCURACY,
         f"{rejected:.2f} of the rows outside every domain are rejected": rejected >= MIN_REJECTED,
-        "every adapter beats the base model on its own task": all(better[x] > alone[x] for x in data.labels),
+        "every adapter beats the base model on its own task": all(adapted[x] > base[x] for x in data.labels),
         "no request failed": all(s.job["state"] == "succeeded" for s in stream.sent),
         "every answer is of the release its request was accepted under": all(map(_kept_release, stream.sent)),
         f"requests for {data.added_label} find it after the promotion": _mostly(after, data.added_label),
     }
-    tables = [_labels_table(data, routed, better, alone, rejected), _stages_table(stream.sent), _memory_table(system)]
+    tables = [
+        _labels_table(data, routed, adapted, base, rejected),
+        _stages_table(stream.sent),
+        _memory_table(system),
+    ]
     for line, holds in promises.items():
         tables[-1].add_section()
         tables[-1].add_row("[green]yes[/green]" if holds else "[red]NO[/red]", line)
@@ -66,11 +70,15 @@ def _mostly(sent: Sequence[Sent], label: str) -> bool:
 
 
 def _labels_table(
-    data: DemoData, routed: dict[str, float], better: dict[str, float], alone: dict[str, float], rejected: float
+    data: DemoData,
+    routed: dict[str, float],
+    adapted: dict[str, float],
+    base: dict[str, float],
+    rejected: float,
 ) -> Table:
     table = Table("label", "routed right", "exact match, adapter", "exact match, base", title="held-out rows")
     for label in data.labels:
-        table.add_row(label, f"{routed[label]:.3f}", f"{better[label]:.2f}", f"{alone[label]:.2f}")
+        table.add_row(label, f"{routed[label]:.3f}", f"{adapted[label]:.2f}", f"{base[label]:.2f}")
     table.add_row("outside every domain", f"{rejected:.3f} rejected", "", "")
     return table
 

@@ -1,4 +1,4 @@
-"""`signalbox demo`: the whole journey on real parts, in one terminal, with a verdict at the end."""
+"""`signalbox demo`: trains, serves and updates a real system in one terminal, and checks what it promises."""
 
 import json
 import shutil
@@ -31,16 +31,16 @@ class DemoFailed(SignalboxError):
 
 
 def run(*, fresh: bool, rate: float) -> int:
-    """Run the demo; answers the exit code."""
+    """Run the demo; returns the exit code."""
     for sig in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sig, signal.default_int_handler)  # end as by Ctrl-C: nothing may be left running
+        signal.signal(sig, signal.default_int_handler)  # handle them as Ctrl-C, so that nothing is left running
     settings = Settings()
     system = None
     started = time.monotonic()
     try:
         with out.status("preparing the base model"):
             prepare_base_model(settings)
-        # Two processes of one thread do more than one of two threads, whose barriers stall when the cores are shared.
+        # Two processes of one thread are faster than one of two, whose barriers stall when the cores are shared.
         system = Supervisor(settings, WORKERS, selectors=2, trainers=2)
         if fresh:
             _forget(settings.data_dir)
@@ -54,7 +54,7 @@ def run(*, fresh: bool, rate: float) -> int:
         return 130
     finally:
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(sig, signal.SIG_IGN)  # a second Ctrl-C would leave half of it running
+            signal.signal(sig, signal.SIG_IGN)  # a second Ctrl-C would leave processes running
         if system:
             with out.status("stopping everything"):
                 system.stop()
@@ -62,7 +62,7 @@ def run(*, fresh: bool, rate: float) -> int:
 
 
 def journey(system: Supervisor, rate: float) -> None:
-    """Start, train what is missing, serve a stream while a label is added, sum up, check."""
+    """Start, train what is missing, serve a stream while a label is added, then summarise and check."""
     data = DemoData()
     with out.status("starting Redis twice, S3, API, two selectors, workers and trainers each"):
         system.start()
@@ -98,18 +98,18 @@ def train_missing(client: Signalbox, data: DemoData) -> None:
     for label in others:
         queue(label, data.adapter_job(label) | {"after": before})
     if not current_release(client):
-        # Trained beside the adapters: it learns from their data, and waits for them when its release is made. The other
-        # adapters wait for the first one, so that this job is the second that a trainer takes.
+        # Trained in parallel with the adapters: it needs only their data until its release is made. The other adapters
+        # wait for the first one, so that a trainer takes this job second.
         queue("selector", data.selector_job())
     if not jobs:
         return
     out.print(f"queued {len(jobs)} training jobs: {', '.join(jobs.values())}")
     for job in follow_all(client, jobs, quiet=not err.is_terminal).values():
-        tell(job)
+        print_result(job)
 
 
-def tell(job: dict[str, Any]) -> None:
-    """Say what a training job reached; raises `DemoFailed` where it did not succeed, or was not promoted."""
+def print_result(job: dict[str, Any]) -> None:
+    """Print a training job's result; raises `DemoFailed` if it did not succeed or its release was not promoted."""
     if job["state"] != "succeeded":
         raise DemoFailed("training_failed", f"training job {job['id']} {job['state']}: {json.dumps(job['error'])}")
     result = job["result"]
@@ -125,12 +125,12 @@ def tell(job: dict[str, Any]) -> None:
 
 
 def current_release(client: Signalbox) -> Release | None:
-    """The current release, where there is one."""
+    """The current release, if there is one."""
     return next((release for release in client.releases() if release.current), None)
 
 
 def start_from_first_release(client: Signalbox, data: DemoData) -> None:
-    """Where an earlier demo has added the label, go back by one step, so that it can be added again."""
+    """If an earlier demo added the label, roll back one release, so that it can be added again."""
     current = current_release(client)
     if current and data.added_label in current.labels:
         client.rollback(current.parent)
@@ -145,13 +145,13 @@ def serve_while_adding(client: Signalbox, data: DemoData, rate: float) -> Stream
 
     def is_over() -> bool:
         if not (stream.training_ended and stream.promoted_release):
-            return stream.training_ended  # without a new release there is nothing to wait for
+            return stream.training_ended  # without a promoted release there is nothing to wait for
         enough = stream.count_after_promotion(data.added_label) >= MIN_AFTER_PROMOTION
         return enough and stream.finished_count >= MIN_REQUESTS
 
     stream.run(until=is_over)
     for job in stream.training_jobs.values():
-        tell(job)
+        print_result(job)
     return stream
 
 

@@ -1,4 +1,4 @@
-"""The demo's stream: requests at a steady rate, a live table of what became of them, training progress above it."""
+"""The demo's stream: requests at a steady rate, a live table of their state, and the training's progress."""
 
 import threading
 import time
@@ -42,20 +42,20 @@ class Sent:
 
     @property
     def label(self) -> str:
-        """The selector's label; `none.none` where it rejected the row."""
+        """The selector's label; `none.none` if it rejected the row."""
         return str((self.job.get("selection") or {}).get("label") or BACKGROUND)
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """One held-out row and what the selector answered for it."""
+    """One held-out row and the selector's label for it."""
 
     row: DemoRow
     label: str
 
 
 class Stream:
-    """Submits, polls and shows; one thread follows the training jobs."""
+    """Submits and polls requests and shows them; a thread follows each training job."""
 
     def __init__(self, client: Signalbox, rows: Iterator[DemoRow], rate: float, followed: Mapping[str, str]) -> None:
         self._client = client
@@ -87,7 +87,7 @@ class Stream:
         return [s for s in self.sent if self.promoted_release and s.job.get("release") == self.promoted_release]
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Send until `until` holds and what is in flight has ended; raises `Unavailable` where nothing moves."""
+        """Send until `until` holds and all requests have ended; raises `Unavailable` if no request ends for long."""
         for job_id, title in self._followed.items():
             threading.Thread(target=self._follow, args=(job_id, title), name=f"follow {title}", daemon=True).start()
         next_at = moved_at = time.monotonic()
@@ -97,7 +97,7 @@ class Stream:
                 now = time.monotonic()
                 if now >= next_at and not until() and self._open() < RUNNING_AT_ONCE:
                     self._send(next(self._rows))
-                    # Once the training has ended the machine is free for the rest.
+                    # Once the training has ended, the machine is free for requests.
                     next_at = now + (0.0 if self.training_ended else self._every_seconds)
                 self._poll()
                 if self.finished_count != seen:
@@ -108,7 +108,7 @@ class Stream:
                 threading.Event().wait(POLL_SECONDS)
 
     def route_held_out(self, rows: Sequence[DemoRow]) -> list[Selected]:
-        """Select every row over HTTP, several at once."""
+        """Select a label for every row over HTTP, several at once."""
 
         def select(row: DemoRow) -> Selected:
             return Selected(row, self._client.select(row.text, wait_seconds=60).label or BACKGROUND)

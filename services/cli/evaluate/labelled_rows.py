@@ -19,10 +19,10 @@ class LabelledRow(NamedTuple):
 
 
 def read_labelled(paths: Iterable[Path]) -> list[LabelledRow]:
-    """Rows of JSON-lines files (gzipped or not) and of the folders that hold such files.
+    """Rows of JSON-lines files (gzipped or not) and of folders with such files.
 
     A row's label is its `label` field, else its `domain` and `task`, else the first two dotted parts of the file's
-    name; raises `Invalid` where none of these is there.
+    name; raises `Invalid` if there is none of these.
     """
     return [labelled for path in paths for file in _files(path) for labelled in _read(file)]
 
@@ -35,7 +35,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def read_plain(file: Path) -> list[Row]:
-    """Rows of one JSON-lines file (gzipped or not), labels or none; raises `Invalid` that names the wrong lines."""
+    """Rows of one JSON-lines file (gzipped or not), labelled or not; raises `Invalid` that names the wrong lines."""
     return _parse(file, _content(file))
 
 

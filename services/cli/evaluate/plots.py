@@ -1,4 +1,4 @@
-"""What `signalbox evaluate` draws and writes beside its figures; matplotlib is imported where it is used."""
+"""The plots and files of `signalbox evaluate`; matplotlib is imported where it is used."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from shared.errors import Conflict
 
 CELLS_WITH_NUMBERS = 25
-"""Labels up to which a cell has room for its count."""
+"""Up to this many labels, cells show their counts."""
 
 
 def plot_curve(found: dict[str, Any], file: Path) -> None:
-    """Draw accuracy against cost of a cascade; raises `Conflict` where the selector is of one kind."""
+    """Plot a cascade's accuracy against its cost; raises `Conflict` if the selector is not a cascade."""
     if "curve" not in found:
         raise Conflict("no_curve", "only a cascade has a curve: this release's selector is of one kind")
     from matplotlib.figure import Figure
@@ -41,14 +41,14 @@ class Confusion(NamedTuple):
 
 
 def confusion_matrix(confusion: Mapping[str, Mapping[str, int]]) -> Confusion:
-    """The matrix of counts keyed by gold, then by prediction; every gold label is a column, too."""
+    """The confusion matrix of counts keyed by gold, then by prediction; every gold label is also a column."""
     gold = sorted(confusion)
     predicted = sorted({*gold, *(label for row in confusion.values() for label in row)})
     return Confusion(gold, predicted, [[confusion[own].get(label, 0) for label in predicted] for own in gold])
 
 
 def write_confusion(found: Mapping[str, Any], file: Path) -> None:
-    """Draw the confusion matrix into a PNG, and write it as JSON and as a Markdown table beside it."""
+    """Draw the confusion matrix into a PNG, and write JSON and a Markdown table next to it."""
     matrix = confusion_matrix(found["confusion"])
     file.parent.mkdir(parents=True, exist_ok=True)
     _draw(matrix, file)

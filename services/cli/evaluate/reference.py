@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def open_reference(settings: Settings, release_id: str = "") -> "Reference":
-    """The reference of a release (the current one where none is named), on the base model that it was made for.
+    """The reference of a release (default: the current one), on the base model that it was made for.
 
-    Raises `Conflict` where there is no release, or one that was made without adapters; `NotFound`; and `Invalid` where
-    the base model is another one.
+    Raises `NotFound`, `Conflict` if there is no release or it was made without adapters, and `Invalid` if the base
+    model is another one.
     """
     from services.trainer.evaluation.reference import Reference
     from shared.model.base import base_model_id, resolve_base_model

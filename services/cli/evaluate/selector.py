@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def current_selector(settings: Settings, release_id: str = "") -> tuple[Registry, ReleaseSelector]:
-    """The selector of a release (the current one where none is named), and where its weights are."""
+    """The selector of a release (default: the current one), and the registry that stores its weights."""
     registry = current_registry(settings)
     selector = find_release(registry, release_id).selector
     if selector is None:
@@ -30,11 +30,11 @@ def current_selector(settings: Settings, release_id: str = "") -> tuple[Registry
 
 
 def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str, Any]:
-    """Route every row and sum up: accuracies with intervals, confusion, rejected, ece; and what each part of it costs.
+    """Route every row; returns accuracies with intervals, confusion, rejected share, ece, and the cost of each part.
 
-    `accuracy` is that of domain and task together, `per_label` that of each (domain, task), as in the paper's tables.
-    Rows of `none.none` count as right where they are rejected. A cascade's `curve` tells what other lines would reach.
-    An empty `text` reads rows as the service does, see `texts_to_read`.
+    `accuracy` is the joint accuracy of domain and task, `per_label` that of each label, as in the paper's tables. Rows
+    of `none.none` are right if they are rejected. A cascade's `curve` has the accuracy at other thresholds. An empty
+    `text` reads rows as the service does, see `texts_to_read`.
     """
     from services.trainer.evaluation.parameters import base_count, selector_parameters
     from services.trainer.evaluation.selector import SelectorScorer, SelectorScores, curve, route_rows, selections
@@ -72,7 +72,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
 
 
 def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: str = "") -> list[str]:
-    """What the selector reads of each row: as its release says, or as `text` does where that is not empty.
+    """The text of each row that the selector reads: as its release says, unless `text` overrides it.
 
     Raises `Invalid` for an unknown `text`.
     """
@@ -83,7 +83,7 @@ def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: 
 
 
 def _sets(selector: ReleaseSelector, found: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:
-    """How often the stated sets hold the right label, and how large they are; background has none."""
+    """How often conformal label sets contain the right label, and their mean size; background has no sets."""
     inside = [(s, label) for s, label in zip(found, gold, strict=True) if label != BACKGROUND]
     return {
         "stated": selector.coverage,
@@ -93,7 +93,7 @@ def _sets(selector: ReleaseSelector, found: Sequence[Selection], gold: Sequence[
 
 
 def intervals(routed: Sequence[Routed]) -> dict[str, Any]:
-    """Where 95 % of the bootstrap's accuracies lie, as [low, high]: of all rows, and of each label's."""
+    """95 % bootstrap intervals of the accuracies as [low, high], over all rows and for each label."""
     from services.trainer.evaluation.bootstrap import estimate
 
     right = {
@@ -110,14 +110,14 @@ def intervals(routed: Sequence[Routed]) -> dict[str, Any]:
 
 
 def _timed(read: Callable[[], T], rows: int) -> tuple[T, float]:
-    """What `read` answers, and the milliseconds of CPU it took a row (loading among them)."""
+    """The result of `read`, and its CPU milliseconds per row, loading included."""
     started = time.process_time()
     answer = read()
     return answer, (time.process_time() - started) * 1000 / max(rows, 1)
 
 
 def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]:
-    """Exact match of the label's adapter and of the base model alone, greedily, on the label's rows."""
+    """Exact match of the label's adapter and of the base model without it, decoded greedily, on the label's rows."""
     from services.trainer.data.examples import InstructionRow
     from services.trainer.evaluation.generate import answer_rows, exact_match
     from shared.model.base import load_model, load_tokenizer, resolve_base_model
@@ -134,13 +134,13 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     rows = [InstructionRow(row.instruction or manifest.instruction, row.input, row.output) for row in own]
     base = resolve_base_model(settings)
     tokenizer, model = load_tokenizer(base), load_model(base, settings.dtype)
-    alone = exact_match(answer_rows(model, tokenizer, rows, template=manifest.template), rows)
+    base_match = exact_match(answer_rows(model, tokenizer, rows, template=manifest.template), rows)
     adapted = with_adapter(model, registry.weights.fetch(manifest.digest))
-    answered = exact_match(answer_rows(adapted, tokenizer, rows, template=manifest.template), rows)
+    adapter_match = exact_match(answer_rows(adapted, tokenizer, rows, template=manifest.template), rows)
     return {
         "label": manifest.label,
         "adapter": manifest.digest,
         "n": len(rows),
-        "adapter_exact_match": answered,
-        "base_exact_match": alone,
+        "adapter_exact_match": adapter_match,
+        "base_exact_match": base_match,
     }

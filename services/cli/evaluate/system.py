@@ -1,4 +1,4 @@
-"""`signalbox evaluate system`: a release end to end on labelled rows, as the last lines of the paper's table 1."""
+"""`signalbox evaluate system`: a release measured end to end on labelled rows, as in the last lines of table 1."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Answered(NamedTuple):
-    """A row with what the system made of it; background has no oracle."""
+    """A row with the predicted label and the answers; a background row has no answers."""
 
     label: str
     input: str
@@ -32,7 +32,7 @@ class Answered(NamedTuple):
 
 
 class EvaluationPlan(NamedTuple):
-    """What is measured, and how."""
+    """The options of an evaluation."""
 
     data: list[Path]
     release: str = ""
@@ -42,11 +42,11 @@ class EvaluationPlan(NamedTuple):
     """Rows of each label; None for all."""
     max_new_tokens: int = 128
     rows_file: Path | None = None
-    """Where each row goes with its answers, as JSON lines."""
+    """Write each row with its answers to this file, as JSON lines."""
 
 
 def evaluate_system(plan: EvaluationPlan) -> dict[str, Any]:
-    """Answer every row by its own label's adapter and by the selector's, one by one on the reference path; sum up.
+    """Answer every row with its own label's adapter and with the selected one, one by one on the reference path; score.
 
     Raises `Invalid` for rows without an output and for labels that the release lacks.
     """
@@ -72,18 +72,18 @@ def evaluate_system(plan: EvaluationPlan) -> dict[str, Any]:
 
 
 def check_rows(rows: Sequence[LabelledRow], release: Release) -> None:
-    """Raise `Invalid` where a row cannot be judged, with what to do about it."""
-    strange = sorted({row.label for row in rows} - {*release.labels, BACKGROUND})
-    if strange:
+    """Raise `Invalid`, with what to do, if a row cannot be judged."""
+    unknown = sorted({row.label for row in rows} - {*release.labels, BACKGROUND})
+    if unknown:
         raise Invalid(
             "label_unknown",
-            f"release {release.id} has no {', '.join(strange)}: leave these rows out, or name a release that has them",
+            f"release {release.id} has no {', '.join(unknown)}: leave these rows out, or name a release that has them",
         )
-    silent = sorted({row.label for row in rows if row.label != BACKGROUND and not row.row.output})
-    if silent:
+    lacking = sorted({row.label for row in rows if row.label != BACKGROUND and not row.row.output})
+    if lacking:
         raise Invalid(
             "outputs_missing",
-            f"rows of {', '.join(silent)} have no output to compare with: add it, or measure the selector alone with "
+            f"rows of {', '.join(lacking)} have no output to compare with: add it, or measure the selector alone with "
             "`signalbox evaluate selector`",
         )
     if all(row.label == BACKGROUND for row in rows):
@@ -91,7 +91,7 @@ def check_rows(rows: Sequence[LabelledRow], release: Release) -> None:
 
 
 def answer_rows(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens: int) -> list[Answered]:
-    """Answer each row both ways; generation ends a token after the label's longest expected output, or at the limit."""
+    """Answer each row both ways, with at most one token more than the label's longest expected output, or the limit."""
     limits = _limits(reference, rows, max_new_tokens)
     return [_answer(reference, row, limits[row.label]) for row in counted(rows, "rows answered")]
 
@@ -108,7 +108,7 @@ def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answer
 
 
 def _misrouted(reference: "Reference", labelled: LabelledRow, predicted: str, limit: int) -> str:
-    """The answer of the adapter that the selector named; of a rejected row the base model's, or none by policy."""
+    """The answer of the selected adapter; for a rejected row the base model's, or none, by the reject policy."""
     release, row = reference.release, labelled.row
     if predicted == BACKGROUND and release.reject_policy == "error":
         return ""
@@ -126,7 +126,7 @@ def _limits(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens:
 
 
 def judge(answered: Iterable[Answered], scorers: Mapping[str, "TextScorer"]) -> dict[str, list[Judged]]:
-    """Judge the rows of each label by its own measure; background is not among them."""
+    """Score the rows of each label by its own measure, background excluded."""
     answered = list(answered)
     return {label: _judged([row for row in answered if row.label == label], own) for label, own in scorers.items()}
 
@@ -173,7 +173,7 @@ def _tasks(
 
 
 def _estimates(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
-    """The three lines: a mean over tasks, and each task's own, with their intervals."""
+    """The three lines of the table: the mean over tasks and each task's value, with intervals."""
     from services.trainer.evaluation.bootstrap import estimate
 
     found = lines([row for rows in judged.values() for row in rows])
@@ -189,7 +189,7 @@ def _estimates(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
 
 
 def _background(answered: Iterable[Answered]) -> dict[str, Any]:
-    """What becomes of rows that belong to no label; they have no answer to compare with."""
+    """The share of background rows that are rejected; they have no expected answer."""
     own = [row for row in answered if row.label == BACKGROUND]
     rejected = sum(row.predicted == BACKGROUND for row in own)
     return {"n": len(own), "rejected": rejected / len(own) if own else None}

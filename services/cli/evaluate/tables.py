@@ -1,4 +1,4 @@
-"""Evaluations as a person reads them: a selector's metrics, a system's three lines, as tables or JSON."""
+"""Prints evaluations as tables or JSON: a selector's metrics, a system's three lines."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from services.cli import output
 
 
 def show_selector(found: dict[str, Any], *, as_json: bool) -> None:
-    """A selector's metrics; a cascade's curve as a table of its own."""
+    """Print a selector's metrics, with a cascade's curve as a separate table."""
     if as_json:
         output.json_line(found)
         return
@@ -22,7 +22,7 @@ def show_selector(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _label_table(found: Mapping[str, Any]) -> None:
-    """Each label's accuracy, and which labels its rows were taken for instead, the most frequent first."""
+    """Print each label's accuracy, and the labels that its rows were mistaken for, most frequent first."""
     view = Table("label", "rows", "accuracy", "95 %", "taken for")
     for label, taken in found["confusion"].items():
         low, high = found["intervals"]["per_label"][label]
@@ -50,7 +50,7 @@ def _curve_table(points: Iterable[Mapping[str, Any]]) -> None:
 
 
 def show_system(found: dict[str, Any], *, as_json: bool) -> None:
-    """The three lines of a system's evaluation side by side, one row a task."""
+    """Print the three lines of a system's evaluation side by side, one row per task."""
     if as_json:
         output.json_line(found)
         return

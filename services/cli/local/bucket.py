@@ -1,4 +1,4 @@
-"""The first step of a deployment against an object store: the bucket, and proof that it takes a write."""
+"""The first step of a deployment with an object store: creates the bucket and checks that it accepts a write."""
 
 import time
 
@@ -10,7 +10,7 @@ _PAUSE_SECONDS = 0.5
 
 
 def make_bucket(settings: Settings, patience_seconds: float) -> None:
-    """Make the bucket and write to it; servers open their port before they can. Raises `Unavailable` after a while."""
+    """Create the bucket and write to it; retries, and raises `Unavailable` after `patience_seconds`."""
     store = S3Store(settings)
     until = time.monotonic() + patience_seconds
     while True:
@@ -20,6 +20,6 @@ def make_bucket(settings: Settings, patience_seconds: float) -> None:
         except Unavailable:
             if time.monotonic() > until:
                 raise
-            time.sleep(_PAUSE_SECONDS)  # the server says nothing when it becomes ready
+            time.sleep(_PAUSE_SECONDS)  # servers open their port before they accept writes, and announce nothing
         else:
             return

@@ -1,4 +1,4 @@
-"""`signalbox doctor`: every part that can be missing, and how to mend it."""
+"""`signalbox doctor`: checks every part that can be missing, and says how to fix it."""
 
 import importlib.util
 import os
@@ -20,14 +20,14 @@ _MEND = {
     "release": "train a selector and promote its release (README, Use it)",
     "consumers": "start a worker for those queues, or see in its log why it does not start",
 }
-"""How to mend what the API misses, by the parts of its `/readyz`."""
+"""How to fix a part that the API's `/readyz` reports as missing."""
 _PACKAGES = {"fastapi": "api", "torch": "worker", "transformers": "worker", "peft": "worker", "faiss": "trainer"}
 
 
 def examine() -> list[dict[str, Any]]:
-    """Look at every part; each finding has `what`, `ok`, `says`, `mend`."""
+    """Check every part; each finding has `what`, `ok`, `says`, `mend`."""
     settings = current_settings()
-    # Where an API is named the system runs elsewhere: what is not told of it is not looked for.
+    # If an API is named, the system runs elsewhere: only the parts whose address is set are checked.
     elsewhere = "SIGNALBOX_API_URL" in os.environ
     found = [] if elsewhere else _machine(settings)
     if not elsewhere or "redis_url" in settings.model_fields_set:
@@ -38,26 +38,26 @@ def examine() -> list[dict[str, Any]]:
 def _machine(settings: Settings) -> list[dict[str, Any]]:
     return [
         *(
-            _look(f"package {name}", _package(name), f"run `make install`: it belongs to the extra {extra}")
+            _finding(f"package {name}", _package(name), f"run `make install`: it belongs to the extra {extra}")
             for name, extra in _PACKAGES.items()
         ),
-        _look(
+        _finding(
             "base model", lambda: _base_model(settings), "run `make install`, or set SIGNALBOX_BASE_MODEL to a folder"
         ),
-        _look("disk", lambda: _disk(settings), "free some space, or set SIGNALBOX_DATA_DIR to a larger disk"),
+        _finding("disk", lambda: _disk(settings), "free some space, or set SIGNALBOX_DATA_DIR to a larger disk"),
     ]
 
 
 def _servers(settings: Settings) -> list[dict[str, Any]]:
     return [
-        _look("ledger", lambda: _redis(settings.redis_url), "run `signalbox up`, or set SIGNALBOX_REDIS_URL"),
-        _look("ledger durability", lambda: _durable(settings.redis_url), "run that Redis with appendonly yes"),
-        _look("broker", lambda: _redis(settings.broker_url), "run `signalbox up`, or set SIGNALBOX_BROKER_URL"),
-        _look("object store", lambda: _store(settings), "run `signalbox up`, or set SIGNALBOX_S3_URL and its keys"),
+        _finding("ledger", lambda: _redis(settings.redis_url), "run `signalbox up`, or set SIGNALBOX_REDIS_URL"),
+        _finding("ledger durability", lambda: _durable(settings.redis_url), "run that Redis with appendonly yes"),
+        _finding("broker", lambda: _redis(settings.broker_url), "run `signalbox up`, or set SIGNALBOX_BROKER_URL"),
+        _finding("object store", lambda: _store(settings), "run `signalbox up`, or set SIGNALBOX_S3_URL and its keys"),
     ]
 
 
-def _look(what: str, check: Callable[[], str], mend: str) -> dict[str, Any]:
+def _finding(what: str, check: Callable[[], str], mend: str) -> dict[str, Any]:
     try:
         return {"what": what, "ok": True, "says": check(), "mend": ""}
     except (*known_errors(), redis.RedisError, OSError, LookupError) as error:
@@ -110,14 +110,14 @@ def _store(settings: Settings) -> str:
 
 
 def _api() -> list[dict[str, Any]]:
-    """Whether the API answers, and what it says of each part that it sees."""
+    """Whether the API answers, and its finding on each part that it checks."""
     parts: dict[str, dict[str, Any]] = {}
 
     def answers() -> str:
         parts.update(current_client(needs_key=False).readiness()["parts"])
         return "answers"
 
-    found = _look("api", answers, "run `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY")
+    found = _finding("api", answers, "run `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY")
     seen = [
         {"what": f"api: {name}", "ok": part["ok"], "says": part["detail"], "mend": "" if part["ok"] else _MEND[name]}
         for name, part in parts.items()

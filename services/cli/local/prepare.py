@@ -1,4 +1,4 @@
-"""The base model is found and converted once, in a process of its own: the supervisor stays small."""
+"""Finds and converts the base model once, in a separate process, so that the supervisor stays small."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ _PROGRAM = (
 
 
 def prepare_base_model(settings: Settings) -> None:
-    """Convert or download the base model where that was not done before; raises `Unavailable` with the reason."""
+    """Convert or download the base model unless that was done before; raises `Unavailable` with the reason."""
     if settings.engine == "echo":
         return
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=False)  # noqa: S603

@@ -1,4 +1,4 @@
-"""Service processes under supervision: how one is started, and when it is started again."""
+"""Supervised service processes: how one is started and restarted."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ STABLE_SECONDS = 10.0
 
 
 class Backoff:
-    """When a process that ended may start again: after a pause that grows until the process has run for a while."""
+    """Delays the restart of a process: the pause doubles until the process has run for a while."""
 
     def __init__(self) -> None:
         self._started_at = time.monotonic()
@@ -20,7 +20,7 @@ class Backoff:
         self._due_at = 0.0
 
     def is_due(self) -> bool:
-        """Whether the process may start now; the first call after its end begins the pause."""
+        """Whether the process may start now; the first call after its end starts the pause."""
         now = time.monotonic()
         if not self._due_at:
             if now - self._started_at > STABLE_SECONDS:
@@ -34,7 +34,7 @@ class Backoff:
 
 
 class Child:
-    """One service process and its history."""
+    """One service process and its restarts."""
 
     def __init__(self, name: str, module: str, env: dict[str, str], log_dir: Path, lock_fds: tuple[int, ...]) -> None:
         self.name = name
@@ -60,7 +60,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops things in order
+                start_new_session=True,  # only the supervisor gets Ctrl-C, and stops processes in order
                 pass_fds=self._lock_fds,
             )
         self.was_seen, self.missed_beats = False, 0
@@ -72,20 +72,20 @@ class Child:
 
     @property
     def state(self) -> str:
-        """A word for people."""
+        """`running` or `restarting`, for display."""
         return "running" if self.is_alive else "restarting"
 
-    def look(self) -> None:
-        """Start it again, after a growing pause, when it died."""
+    def restart_if_dead(self) -> None:
+        """Restart the process if it died and its pause is over."""
         if not self.is_alive and self._backoff.is_due():
             self.restarts += 1
             self.start()
 
     def end(self, sig: int) -> None:
-        """Send a signal where it lives."""
+        """Send a signal if the process runs."""
         if self.is_alive and self.process is not None:
             self.process.send_signal(sig)
 
     def tail(self, characters: int = 800) -> str:
-        """The end of its log."""
+        """The end of the process's log."""
         return self.log_path.read_text(errors="replace")[-characters:] if self.log_path.is_file() else ""

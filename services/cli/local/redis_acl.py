@@ -1,8 +1,8 @@
-"""Who may do what at the two Redis servers: one user a service, with the commands and keys that its code uses.
+"""Access rights at the two Redis servers: one user per service, with the commands and keys that its code uses.
 
-The reconciler is a thread in every Celery service: each of them may send to every queue, but take from its own alone.
-An operator may do everything and is for people (`signalbox keys`, `doctor`, rotating passwords), never for a service.
-`probe` may ask whether the server answers, with any password: health checks need no secret.
+The reconciler is a thread in every Celery service: each service may send to every queue but receive only from its own.
+`operator` may do everything and is for people (`signalbox keys`, `doctor`, rotating passwords), never for a service.
+`probe` may only ping, with any password, so health checks need no secret.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ def _may_read(*keys: LedgerKey) -> str:
     return "".join(f" %R~{key.pattern}" for key in keys)
 
 
-# Saying hello. Clients also tell their version (CLIENT SETINFO), and do without where they may not: a rule that names
-# it would keep a Redis before 7.2 from starting.
+# Clients also send their version (CLIENT SETINFO) and go on if that is denied; a rule that names it would keep a
+# Redis before 7.2 from starting.
 _HELLO = "+ping"
-# A script is loaded and called by its digest; what it does is checked command by command as well.
+# A script is loaded and called by its digest; each command inside it is checked as well.
 _SCRIPTS = "+evalsha +script|load +time"
 
-# What the transitions of a job touch, whoever makes them (shared/ledger/lua).
+# What every transition of a job needs (shared/ledger/lua).
 _JOBS = (
     _HELLO
     + " "
@@ -48,13 +48,13 @@ _JOBS = (
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES)
 )
-# What every Celery service does beside: its presence, its batches of events, the reconciler's lock, following releases.
+# Every Celery service also needs presence, batches of events, the reconciler's lock, and following releases.
 _CELERY = (
     f"{_JOBS} +subscribe +unsubscribe +pexpire &sb:hint:*"
     + _may_write(LedgerKey.PROCESS, LedgerKey.WRITER, LedgerKey.RECONCILER)
     + _may_read(LedgerKey.TENANTS)
 )
-# A record and its index are written in one transaction, and looked up in one.
+# A record and its index are written in one transaction and read in one.
 _MANIFESTS = "+hvals +hlen +zrevrangebylex +multi +exec" + _may_write(
     LedgerKey.ADAPTERS, LedgerKey.DATASETS, LedgerKey.RELEASES, LedgerKey.VERSIONS, LedgerKey.INDEX
 )
@@ -76,7 +76,7 @@ _LEDGER: Mapping[str, str] = {
     PROBE: _HELLO,
 }
 
-# Sending a job anywhere, and the reconciler's look at the oldest message; where a queue's consumer says that it is one.
+# Sending a job to any queue; the reconciler also reads the oldest message; a consumer registers its queue's binding.
 _SEND = f"{_HELLO} (+lpush ~select* ~train* ~generate.*)"
 _SEND_AGAIN = f"{_HELLO} (+lpush +lindex ~select* ~train* ~generate.*)"
 _BROKER: Mapping[str, str] = {
@@ -91,10 +91,10 @@ _RULES: Mapping[RedisName, Mapping[str, str]] = {"ledger": _LEDGER, "broker": _B
 
 
 def acl_file(server: RedisName, passwords: Mapping[str, str]) -> str:
-    """The users of one server as its `aclfile` holds them: passwords as their SHA-256, nobody without a name.
+    """The content of one server's `aclfile`, with passwords as SHA-256.
 
-    Nobody can be the default user, and yet it has all rights: Redis 7 replays its append-only file as that user, and
-    silently throws away what a script had written where those rights do not suffice (redis/redis#14541).
+    Nobody can log in as the default user, and yet it has all rights: Redis 7 replays its append-only file as that user,
+    and silently drops the writes of scripts that those rights do not allow (redis/redis#14541).
     """
     rules = _RULES[server]
     lines = (f"user {name} on {_password(name, passwords)} resetchannels {rules[name]}" for name in rules)
@@ -102,7 +102,7 @@ def acl_file(server: RedisName, passwords: Mapping[str, str]) -> str:
 
 
 def url_of(account: str, password: str, address: str) -> str:
-    """Where an account finds a server."""
+    """The URL at which an account connects to a server."""
     return f"redis://{account}:{password}@{address}/0"
 
 

@@ -1,4 +1,4 @@
-"""Where the running system is: what `signalbox up` wrote down, or what the environment says."""
+"""Finds the running system: from the environment, or from the file that `signalbox up` writes."""
 
 import json
 import os
@@ -32,11 +32,11 @@ class RunState:
         self.file = data_dir / "up.json"
 
     def read(self) -> dict[str, Any]:
-        """What was written; empty where nothing runs here."""
+        """The stored values; empty if no system runs here."""
         return dict(json.loads(self.file.read_text())) if self.file.is_file() else {}
 
     def write(self, **values: Any) -> None:
-        """Add values."""
+        """Add or replace values."""
         merged = self.read() | values
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.touch(mode=0o600)
@@ -44,7 +44,7 @@ class RunState:
 
 
 def current_settings() -> Settings:
-    """Settings of the environment, completed by what `signalbox up` started."""
+    """Settings of the environment, completed by those of the system that `signalbox up` started."""
     settings = Settings()
     known = RunState(settings.data_dir).read()
     found = {name: known[name] for name, variable in _ENV.items() if name in known and variable not in os.environ}
@@ -52,7 +52,7 @@ def current_settings() -> Settings:
 
 
 def current_client(*, needs_key: bool = True) -> Signalbox:
-    """A client of the API of the environment, or of what `signalbox up` started; raises `Unavailable`."""
+    """A client of the API in the environment, or of the one that `signalbox up` started; raises `Unavailable`."""
     known = RunState(Settings().data_dir).read()
     url = os.environ.get("SIGNALBOX_API_URL") or known.get("api_url")
     key = os.environ.get("SIGNALBOX_API_KEY") or known.get("api_key")
@@ -67,12 +67,12 @@ def current_client(*, needs_key: bool = True) -> Signalbox:
 
 
 def current_registry(settings: Settings) -> Registry:
-    """The registry of the running system; raises `Unavailable` where its ledger does not answer."""
+    """The registry of the running system; raises `Unavailable` if its ledger does not answer."""
     return Registry(_ledger(settings), S3Store(settings), settings.cache_dir)
 
 
 def current_redis() -> Redis:
-    """The ledger's server, for what an operator does there; raises `Unavailable` where it does not answer."""
+    """A client of the ledger, with an operator's rights; raises `Unavailable` if it does not answer."""
     return _ledger(current_settings()).redis
 
 
@@ -83,7 +83,7 @@ def _ledger(settings: Settings) -> Ledger:
             ledger.redis.ping()
     except LedgerAway as error:
         if error.code != "ledger_unavailable":
-            raise  # it says better what is wrong
+            raise  # its message is more precise
         raise Unavailable(
             "nothing_runs", "no ledger answers: start `signalbox up`, or set SIGNALBOX_REDIS_URL and SIGNALBOX_S3_URL"
         ) from error
@@ -91,7 +91,7 @@ def _ledger(settings: Settings) -> Ledger:
 
 
 def find_release(registry: Registry, release_id: str = "") -> Release:
-    """A release, the current one where none is named; raises `Conflict` where there is none, and `NotFound`."""
+    """A release (default: the current one); raises `NotFound`, and `Conflict` if there is no current release."""
     release_id = release_id or registry.releases.current_id(DEFAULT_TENANT)
     if not release_id:
         raise Conflict("no_release", "there is no current release; run selector.train first")

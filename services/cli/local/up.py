@@ -1,4 +1,4 @@
-"""`signalbox up`: the system in the foreground, one line a process."""
+"""`signalbox up`: runs the system in the foreground, with one line per process."""
 
 import os
 import signal
@@ -39,8 +39,8 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
             key = announce(system)
             system.wait_ready()
         out.print(f"API {system.api_url}\nkey {key}")
-        if lacking := unserved(Signalbox(system.api_url, key)):
-            out.print(f"{lacking}: such jobs wait; end this and name the groups (signalbox up --worker a,b,base)")
+        if missing := unserved(Signalbox(system.api_url, key)):
+            out.print(f"{missing}: such jobs wait; end this and name the groups (signalbox up --worker a,b,base)")
         with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
             while not done.wait(REFRESH_SECONDS):
                 live.update(Group(process_table(system), Text("Ctrl-C ends all")), refresh=True)
@@ -51,13 +51,13 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
 
 
 def unserved(client: Signalbox) -> str:
-    """Which queues of the current release have no worker, in a sentence; empty where all have one, or there is none."""
+    """A sentence about queues of the current release without a worker; empty if there are none or no release."""
     parts = client.readiness()["parts"]
     return "" if parts["consumers"]["ok"] or not parts["release"]["ok"] else str(parts["consumers"]["detail"])
 
 
 def announce(system: Supervisor) -> str:
-    """Make the key of this machine where there is none yet, and note where everything is; answers the key."""
+    """Create this machine's API key unless it exists, and write the run state; returns the key."""
     settings = system.settings
     run_state = RunState(settings.data_dir)
     key_file = settings.data_dir / "key"
@@ -81,7 +81,7 @@ def announce(system: Supervisor) -> str:
 
 
 def down(data_dir: Path) -> list[int]:
-    """End the supervisor of a data folder, or what a killed one left running; answers the pids that got a signal."""
+    """Stop the supervisor of a data folder, or the processes that a killed one left; returns the signalled pids."""
     run_state = RunState(data_dir)
     known = run_state.read()
     supervisor, *others = known.get("pids", [0])
@@ -94,7 +94,7 @@ def down(data_dir: Path) -> list[int]:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether the process is one that `up` starts: pids are used again."""
+    """Whether `up` started the process; pids are reused by others."""
     try:
         command = " ".join(psutil.Process(pid).cmdline())
     except (psutil.Error, ValueError):
@@ -103,7 +103,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def process_table(system: Supervisor) -> Table:
-    """One line a process."""
+    """A table with one line per process."""
     table = Table("process", "pid", "state", "restarts", "peak MiB", "metrics port")
     peaks = system.peak_mib()
     for server in system.servers:

@@ -1,4 +1,4 @@
-"""Continuous batching over a transformers model: requests of different adapters run side by side."""
+"""Continuous batching over a transformers model: requests of different adapters run in one batch."""
 
 import threading
 import time
@@ -68,7 +68,7 @@ class NativeEngine:
 
     @classmethod
     def from_folder(cls, settings: Settings, base_folder: Path) -> Self:
-        """Load the base model in `base_folder` as the settings say, on the accelerator where there is one."""
+        """Load the base model in `base_folder` as the settings say, on the accelerator if there is one."""
         from shared.model.base import load_model, load_tokenizer
         from shared.model.hardware import engine_dtype
         from shared.model.tokens import encode
@@ -106,7 +106,7 @@ class NativeEngine:
             return len(self._waiting)
 
     def load_adapter(self, digest: str, folder: Path) -> None:
-        """Load between two steps, without draining; see `Engine.load_adapter`."""
+        """Load between two steps, without stopping the batch; see `Engine.load_adapter`."""
         self._on_engine_thread(lambda: self._load(digest, folder))
 
     def unload_adapter(self, digest: str) -> None:
@@ -130,13 +130,13 @@ class NativeEngine:
         """Stop the attempt's sequence before its next step."""
         with self._work:
             running = [sequence for sequence in self._accepted if not sequence.is_done]
-            mine = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
-            for sequence in mine:
+            matching = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
+            for sequence in matching:
                 sequence.is_cancelled = True
-        return bool(mine)
+        return bool(matching)
 
     def close(self) -> None:
-        """Fail what is left and join the engine thread."""
+        """Fail the requests that are left and join the engine thread."""
         with self._work:
             self._is_closed = True
             self._work.notify()
@@ -164,7 +164,7 @@ class NativeEngine:
         )
 
     def _prefix(self, request: GenerationRequest, ids: list[int]) -> Prefix:
-        """What stands before the input: requests of one adapter and instruction have it in common."""
+        """The prompt before the input, which requests with the same adapter and instruction share."""
         before = list(takewhile(lambda segment: not segment.is_input, request.prompt))
         count = len(self._encode(self._tokenizer, before, NO_LIMIT))
         return Prefix(request.adapter, tuple(ids[: min(count, len(ids) - 1)]))
@@ -178,19 +178,19 @@ class NativeEngine:
             self._work.notify()
         done.result()
 
-    # Called by the engine thread alone.
+    # Called only by the engine thread.
 
     def _run(self) -> None:
         torch.set_num_threads(self._torch_threads)
         with torch.inference_mode():
             while self._wait_for_work():
                 try:
-                    self._turn()
-                except Exception as error:  # noqa: BLE001 - nobody else would tell the waiting requests
+                    self._iterate()
+                except Exception as error:  # noqa: BLE001 - otherwise the requests would wait for ever
                     self._fail_all(step_error(error))
         self._fail_all(engine_stopped())
 
-    def _turn(self) -> None:
+    def _iterate(self) -> None:
         self._make_calls()
         self._interrupt()
         self._admit()
@@ -217,7 +217,7 @@ class NativeEngine:
                 done.set_result(None)
 
     def _wait_for_slots(self, call: Callable[[], None], done: Future[None], error: BankFull) -> None:
-        """Try again after the next step, as long as there are rows that may end."""
+        """Try again after the next step, as long as requests are left that may end and free slots."""
         with self._work:
             if self._accepted:
                 self._calls.append((call, done))
@@ -230,7 +230,7 @@ class NativeEngine:
             bank.use(digest)
         else:
             weights = map_adapter(folder)
-            with self._work:  # no request may come in for an adapter that is being evicted
+            with self._work:  # no request may be accepted for an adapter that is being evicted
                 try:
                     bank.reserve(digest, weights, {sequence.request.adapter for sequence in self._accepted})
                 finally:
@@ -274,7 +274,7 @@ class NativeEngine:
                 running[row.request.adapter] += 1
 
     def _settle(self) -> None:
-        """Forget what has ended, and free the adapters that left and nobody uses any more."""
+        """Forget the requests that ended, and free unloaded adapters that no request uses any more."""
         self._runner.drop_done()
         with self._work:
             self._accepted = {sequence for sequence in self._accepted if not sequence.is_done}

@@ -1,4 +1,4 @@
-"""The key/value cache's pages: who holds which, and which prefixes can be used again."""
+"""Allocation of the key/value cache's pages, with reuse of computed prefixes."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ PAGE = 16
 
 
 class Prefix(NamedTuple):
-    """What makes keys and values equal: the adapter that computed them and every token from the first one on.
+    """What keys and values depend on: the adapter that computed them, and every token from the first one on.
 
     An adapter is named by its digest, so what it computed stays true when it is evicted and comes back.
     """
@@ -19,52 +19,52 @@ class Prefix(NamedTuple):
 
 
 class PagePool:
-    """Counts the holders of each page; finished prefixes hold theirs until somebody needs the room."""
+    """Counts the references to each page; cached prefixes keep their pages until they are needed."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._free = list(range(count - 1, -1, -1))  # the last freed is the first used: memory stays small
-        self._holders = [0] * count
-        self._prefixes: OrderedDict[Prefix, int] = OrderedDict()  # the longest unused first; ends with this page
+        self._free = list(range(count - 1, -1, -1))  # last freed, first used: less memory is touched
+        self._references = [0] * count
+        self._prefixes: OrderedDict[Prefix, int] = OrderedDict()  # to its last page; least recently used first
 
     @property
     def free_count(self) -> int:
-        """Pages that nobody holds, kept prefixes not counted as free."""
+        """Pages without a reference; pages of cached prefixes are not free."""
         return len(self._free)
 
     def reserve(self, tokens: int, prefix: Prefix) -> tuple[list[int], int] | None:
-        """Pages for so many tokens and how many of the first are computed already; None where room lacks.
+        """Allocate pages; returns them and the number of tokens computed already, or None if too few pages are free.
 
-        What is computed are the whole pages of `prefix` that were kept; nobody may write to those.
+        Computed are the cached whole pages of `prefix`; they are shared and must not be written to.
         """
-        shared = self._kept(prefix)
-        self._hold(shared)
+        shared = self._cached(prefix)
+        self._reference(shared)
         missing = pages_for(tokens) - len(shared)
         while missing > len(self._free) and self._prefixes:
-            self._forget_oldest()
+            self._evict_prefix()
         if missing > len(self._free):
             self.release(shared)
             return None
         fresh = [self._free.pop() for _ in range(missing)]
-        self._hold(fresh)
+        self._reference(fresh)
         return shared + fresh, len(shared) * PAGE
 
     def release(self, pages: Sequence[int]) -> None:
-        """Take one holder away from each page."""
+        """Drop one reference to each page."""
         for page in reversed(pages):
-            self._holders[page] -= 1
-            if not self._holders[page]:
+            self._references[page] -= 1
+            if not self._references[page]:
                 self._free.append(page)
 
     def keep(self, prefix: Prefix, pages: Sequence[int]) -> None:
-        """Let others use the prefix's whole pages, which are computed now."""
+        """Cache the prefix's whole pages, now computed, for other sequences."""
         for number in range(len(prefix.ids) // PAGE):
             part = _part(prefix, number)
             if part not in self._prefixes:
                 self._prefixes[part] = pages[number]
-                self._hold(pages[number : number + 1])
+                self._reference(pages[number : number + 1])
 
-    def _kept(self, prefix: Prefix) -> list[int]:
+    def _cached(self, prefix: Prefix) -> list[int]:
         found = []
         for number in range(len(prefix.ids) // PAGE):
             part = _part(prefix, number)
@@ -74,17 +74,17 @@ class PagePool:
             found.append(self._prefixes[part])
         return found
 
-    def _forget_oldest(self) -> None:
+    def _evict_prefix(self) -> None:
         _, page = self._prefixes.popitem(last=False)
         self.release([page])
 
-    def _hold(self, pages: Sequence[int]) -> None:
+    def _reference(self, pages: Sequence[int]) -> None:
         for page in pages:
-            self._holders[page] += 1
+            self._references[page] += 1
 
 
 def pages_for(tokens: int) -> int:
-    """Pages that hold so many tokens."""
+    """Number of pages that hold `tokens`."""
     return -(-tokens // PAGE)
 
 

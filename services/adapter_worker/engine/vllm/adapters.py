@@ -1,4 +1,4 @@
-"""The adapters that a worker keeps loaded at its vLLM server."""
+"""The adapters that a worker keeps loaded in its vLLM server."""
 
 import asyncio
 import math
@@ -16,9 +16,9 @@ _CANARY_TOKENS = 4
 
 
 class ServedAdapters:
-    """At most `slots` of them; one that came is proven, and the longest unused goes where there is no room.
+    """At most `slots` adapters: a new one is validated, and the least recently used one is evicted if there is no room.
 
-    `lock` is the engine's, and `used` is called under it: an adapter is chosen to go while no request comes in for it.
+    `lock` is the engine's, and `used` is called under it, so no request is accepted for an adapter during its eviction.
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class ServedAdapters:
         self._folder_there = folder_there
         self._lock = lock
         self._used = used
-        self._resident: dict[str, Path] = {}  # digest to folder, the longest unused first
-        self._proven: set[str] = set()
-        self._changing = asyncio.Lock()  # one adapter comes or goes at a time
+        self._resident: dict[str, Path] = {}  # digest to folder, least recently used first
+        self._validated: set[str] = set()
+        self._changing = asyncio.Lock()  # one adapter is loaded or unloaded at a time
         self._freed = asyncio.Event()  # a request ended, so an adapter may be unused
         self._canary_prompt: list[int] = []
         self._canary_base = Tokens([], [])
@@ -50,26 +50,26 @@ class ServedAdapters:
         return frozenset(self._resident)
 
     def use(self, digest: str) -> None:
-        """Make it the last that would have to go, here and on the disk; raises `NotFound` where it is not loaded."""
+        """Mark it as the most recently used, here and on the disk; raises `NotFound` if it is not loaded."""
         folder = self._resident.pop(digest, None)
-        # The server may have dropped what it read long ago, and would fail for all if the folder were gone too.
+        # The server may have dropped the weights since; if the folder were gone too, all its requests would fail.
         if folder is None or not _touch(folder):
             raise adapter_not_loaded(digest)
         self._resident[digest] = folder
 
     def forget(self, digest: str) -> None:
-        """Take no more requests for it."""
+        """Accept no more requests for it."""
         self._resident.pop(digest, None)
 
-    # Called by the event loop alone.
+    # Called only by the event loop.
 
     async def learn_base(self, model: str, prompt: list[int]) -> None:
-        """Remember what the base model says after the canary prompt (token ids)."""
+        """Remember what the base model generates after the canary prompt (token ids)."""
         self._canary_prompt = prompt
         self._canary_base = await self._canary(model)
 
     async def load(self, digest: str, folder: Path) -> None:
-        """Have the server load the folder; one that is loaded is left as it is."""
+        """Have the server load the folder; a loaded adapter is left as it is."""
         async with self._changing:
             with self._lock:
                 if digest in self._resident:
@@ -77,12 +77,12 @@ class ServedAdapters:
             await self._make_room()
             path = self._folder_there / folder.name if self._folder_there else folder
             await self._server.load(digest, str(path))
-            await self._prove(digest)
+            await self._validate(digest)
             with self._lock:
                 self._resident[digest] = folder
 
     async def unload(self, digest: str) -> None:
-        """Have the server forget it, unless it was loaded again meanwhile."""
+        """Have the server unload it, unless it was loaded again in the meantime."""
         async with self._changing:
             with self._lock:
                 if digest in self._resident:
@@ -90,11 +90,11 @@ class ServedAdapters:
             await self._server.unload(digest)
 
     def note_freed(self) -> None:
-        """A request ended."""
+        """Note that a request ended, so that an adapter may be unused."""
         self._freed.set()
 
     async def _make_room(self) -> None:
-        """Unload the longest unused adapters; where all are in use, wait until one is not."""
+        """Unload the least recently used adapters until a slot is free; waits while all are in use."""
         while len(self._resident) >= self._slots:
             unused = self._evict()
             if unused is not None:
@@ -112,13 +112,13 @@ class ServedAdapters:
                 del self._resident[unused]
             return unused
 
-    async def _prove(self, digest: str) -> None:
+    async def _validate(self, digest: str) -> None:
         """Raise `Invalid` unless the adapter changes the canary's log-probabilities and leaves them finite."""
-        if digest in self._proven:
+        if digest in self._validated:
             return
         canary = await self._canary(digest)
         if all(math.isfinite(value) for value in canary.logprobs) and canary != self._canary_base:
-            self._proven.add(digest)
+            self._validated.add(digest)
             return
         await self._server.unload(digest)
         if canary == self._canary_base:
@@ -129,14 +129,14 @@ class ServedAdapters:
         raise Invalid("adapter_not_finite", f"adapter {digest} makes logits that are not finite: train it again")
 
     async def _canary(self, model: str) -> Tokens:
-        """The first tokens after the canary prompt and how likely they were."""
+        """The first tokens after the canary prompt, with their log-probabilities."""
         body = {"model": model, "prompt": self._canary_prompt, "max_tokens": _CANARY_TOKENS, "logprobs": 0}
         parts = [part async for part in self._server.complete({**body, "temperature": 0.0, "ignore_eos": True})]
         return Tokens([token for part in parts for token in part.ids], [p for part in parts for p in part.logprobs])
 
 
 def _touch(folder: Path) -> bool:
-    """Keep the disk cache from removing the folder for a while; False where it did so already."""
+    """Keep the disk cache from removing the folder for a while; False if it is gone already."""
     try:
         os.utime(folder)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""An engine on a vLLM server: the way to many GPUs. Adapters are models there, named by their digests."""
+"""An engine on a vLLM server, for many GPUs; there each adapter is a model named by its digest."""
 
 import asyncio
 import threading
@@ -34,8 +34,8 @@ T = TypeVar("T")
 class VllmEngine:
     """Engine on the base model of a vLLM server; one thread runs the event loop of all its requests.
 
-    What a request ends with (end tokens, stop strings, whole characters) is decided here, as for our own engine: the
-    server gets and gives token ids alone.
+    End tokens, stop strings and whole characters are handled here, as in our own engine: the server receives and
+    returns only token ids.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class VllmEngine:
 
     @classmethod
     def from_settings(cls, settings: Settings, base_folder: Path) -> Self:
-        """Connect as the settings say; raises `Unavailable` where the server is away, `Invalid` where it differs."""
+        """Connect as the settings say; raises `Unavailable` without a server, `Invalid` if its base model differs."""
         from shared.model.base import load_tokenizer
         from shared.model.tokens import encode
 
@@ -103,23 +103,23 @@ class VllmEngine:
 
     @property
     def running_count(self) -> int:
-        """Requests accepted and not ended, those that wait at the server included."""
+        """Requests accepted and not ended, including those that wait at the server."""
         with self._lock:
             return sum(not sequence.is_done for sequence in self._accepted)
 
     @property
     def waiting_count(self) -> int:
-        """0: what waits does so at the server, whose own metrics tell."""
+        """Always 0: requests wait at the server, whose own metrics count them."""
         return 0
 
     def load_adapter(self, digest: str, folder: Path) -> None:
-        """Have the server load the folder, which it must see too; see `Engine.load_adapter`."""
+        """Have the server load the folder, which it must be able to read; see `Engine.load_adapter`."""
         if not (folder / WEIGHTS_NAME).is_file():
             raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
         self._on_loop(lambda: self._adapters.load(digest, folder.resolve()))
 
     def unload_adapter(self, digest: str) -> None:
-        """Refuse new requests at once; the server keeps the weights for those that run."""
+        """Refuse new requests at once; the server keeps the weights for the running ones."""
         with self._lock:
             self._adapters.forget(digest)
         self._on_loop(lambda: self._adapters.unload(digest))
@@ -137,17 +137,17 @@ class VllmEngine:
         return sequence.result.result()
 
     def cancel(self, job_id: str, attempt: int) -> bool:
-        """Close the attempt's connection, upon which the server drops its sequence."""
+        """Close the attempt's connection, so that the server drops its sequence."""
         with self._lock:
             running = [sequence for sequence in self._accepted if not sequence.is_done]
-            mine = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
-            for sequence in mine:
+            matching = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
+            for sequence in matching:
                 error = Cancelled("cancelled", f"job {job_id} was cancelled")
                 self._loop.call_soon_threadsafe(self._interrupt, sequence, error)
-        return bool(mine)
+        return bool(matching)
 
     def close(self) -> None:
-        """Fail what is left, close the connections and join the thread; the server keeps its adapters."""
+        """Fail the requests that are left, close the connections and join the thread; the server keeps its adapters."""
         with self._lock:
             if self._is_closed:
                 return
@@ -189,10 +189,10 @@ class VllmEngine:
         except CancelledError:
             raise engine_stopped() from None
 
-    # Called by the event loop alone.
+    # Called only by the event loop.
 
     async def _answer(self, sequence: SequenceState) -> None:
-        """Run one request to its end, whatever that is."""
+        """Run one request until it succeeds, fails or is cancelled."""
         self._tasks[sequence] = asyncio.current_task()
         try:
             async with asyncio.timeout_at(sequence.request.deadline):
@@ -236,7 +236,7 @@ class VllmEngine:
             "temperature": request.temperature,
             "top_p": request.top_p,
             "top_k": request.top_k,
-            # What follows keeps the defaults that the model's folder may name out of the answer.
+            # The rest overrides generation defaults that the model's folder may set.
             "min_p": 0.0,
             "repetition_penalty": 1.0,
             "presence_penalty": 0.0,
@@ -248,7 +248,7 @@ class VllmEngine:
         return body | {name: value for name, value in optional.items() if value is not None}
 
     def _lost(self, adapter: str | None) -> NotFound | None:
-        """The server was restarted, or another worker unloaded the adapter: it has to be loaded again."""
+        """The error for an adapter to load again: the server was restarted, or another worker unloaded it."""
         if adapter is None:
             return None
         with self._lock:
@@ -272,7 +272,7 @@ class VllmEngine:
 
 
 def _check_same_base(served: BaseCard, base_folder: Path) -> None:
-    """Raise `Invalid` where the server's model folder can be seen from here and holds another model."""
+    """Raise `Invalid` if the server's model folder is readable from here and holds another model."""
     from shared.model.base import base_model_id
 
     folder = Path(served.folder)

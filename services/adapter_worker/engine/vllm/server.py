@@ -1,4 +1,4 @@
-"""What a vLLM server is asked over HTTP, and what its answers mean as errors."""
+"""The HTTP client of a vLLM server, with its responses turned into our errors."""
 
 import json
 import math
@@ -13,13 +13,13 @@ from shared.errors import Invalid, NotFound, SignalboxError, Unavailable
 _CONNECT_SECONDS = 5.0
 _IDLE_SECONDS = 2.0
 _SILENCE_SECONDS = 300.0
-"""A server may let a request wait for its turn; one that says nothing for so long is away."""
+"""A server may queue a request; one that sends nothing for this long counts as unreachable."""
 _EVENT = "data: "
 _LAST_EVENT = "[DONE]"
 
 
 class BaseCard(NamedTuple):
-    """The base model of a server: the name that requests use, its folder there, tokens that its context holds."""
+    """The base model of a server: its name in requests, its folder on the server, and its context length in tokens."""
 
     name: str
     folder: str
@@ -27,7 +27,7 @@ class BaseCard(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Tokens that came together; `logprobs` is empty unless asked for, NaN where the server's are not finite."""
+    """Tokens of one event; `logprobs` is empty unless requested, and NaN where the server's are not finite."""
 
     ids: list[int]
     logprobs: list[float]
@@ -36,7 +36,7 @@ class Tokens(NamedTuple):
 class VllmServer:
     """An OpenAI-compatible vLLM server that loads adapters at run time; lives in one event loop.
 
-    Every call raises `Unavailable` where the server does not answer or is broken.
+    Every call raises `Unavailable` if the server does not answer or is broken.
     """
 
     def __init__(self, url: str, api_key: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -44,44 +44,44 @@ class VllmServer:
             base_url=url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS),
-            # As many as the worker has requests; an idle one goes before the server closes it (after 5 s).
+            # One connection per running request; idle ones are closed before the server would close them (after 5 s).
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS),
             transport=transport,
         )
 
     async def base(self) -> BaseCard:
-        """The base model that is served."""
+        """The base model that the server serves."""
         card = next(card for card in await self._cards() if not card.get("parent"))
         return BaseCard(card["id"], card["root"], card["max_model_len"])
 
     async def load(self, name: str, path: str) -> None:
-        """Load the adapter in the server's folder `path`; one of that name is left as it is.
+        """Load the adapter in the server's folder `path`; a loaded adapter of that name is left as it is.
 
-        Raises `Invalid` where the server does not see the folder or refuses what is in it.
+        Raises `Invalid` if the server cannot read the folder or refuses its content.
         """
         response = await self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
         if response.is_success or await self._holds(name):
             return
         if response.status_code == httpx.codes.NOT_FOUND:
             raise Invalid("adapter_not_seen", _why_not_seen(response, path))
-        if await self._is_healthy():  # it says 500 for an adapter that it cannot serve
+        if await self._is_healthy():  # it answers 500 for an adapter that it cannot serve
             raise Invalid("adapter_refused", f"the vLLM server refuses adapter {name}: {_message(response)}")
         raise _error(response)
 
     async def unload(self, name: str) -> None:
-        """Forget the adapter's name; requests that run go on, and an unknown name is no error."""
+        """Unload the adapter; running requests continue, and an unknown name is no error."""
         response = await self._post("/v1/unload_lora_adapter", {"lora_name": name})
         if not response.is_success and response.status_code != httpx.codes.NOT_FOUND:
             raise _error(response)
 
     async def complete(self, body: dict[str, Any]) -> AsyncGenerator[Tokens, None]:
-        """Stream a completion; closing the iterator early ends it at the server too.
+        """Stream a completion; closing the iterator early also ends it at the server.
 
-        Raises `NotFound` where the model is not there (any more), `Invalid` where the request is refused.
+        Raises `NotFound` if the model is not loaded (any more), `Invalid` if the server refuses the request.
         """
-        with _away():
-            asked = {**body, "stream": True, "return_token_ids": True}
-            async with self._http.stream("POST", "/v1/completions", json=asked) as response:
+        with _as_unavailable():
+            request = {**body, "stream": True, "return_token_ids": True}
+            async with self._http.stream("POST", "/v1/completions", json=request) as response:
                 if not response.is_success:
                     await response.aread()
                     raise _error(response)
@@ -90,18 +90,18 @@ class VllmServer:
                         yield _tokens(json.loads(line.removeprefix(_EVENT)))
 
     async def close(self) -> None:
-        """Close all connections, which ends what still runs on them."""
+        """Close all connections, which ends the requests on them."""
         await self._http.aclose()
 
     async def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        with _away():
+        with _as_unavailable():
             response = await self._http.post(path, json=body)
         if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise _error(response)
         return response
 
     async def _cards(self) -> list[dict[str, Any]]:
-        with _away():
+        with _as_unavailable():
             response = await self._http.get("/v1/models")
         if not response.is_success:
             raise _error(response)
@@ -112,7 +112,7 @@ class VllmServer:
         return any(card["id"] == name for card in await self._cards())
 
     async def _is_healthy(self) -> bool:
-        with _away():
+        with _as_unavailable():
             response = await self._http.get("/health")
         return response.is_success
 
@@ -126,7 +126,7 @@ def _tokens(event: dict[str, Any]) -> Tokens:
 
 
 @contextmanager
-def _away() -> Iterator[None]:
+def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:

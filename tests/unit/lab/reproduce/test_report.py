@@ -11,15 +11,15 @@ from lab.reproduce.results_store import Failure
 from lab.reproduce.table_rows import lines_of
 from tests.support.reproduce_samples import GRID, case_of, measured, outcome_of
 
-CAME = {
+RESULTS = {
     Name("1", "input"): outcome_of(),
     Name("2", "input"): Failure("encoder_missing", "the trainer has no sentence encoder"),
     Name("1", "instruction+input"): outcome_of(text="instruction+input"),
 }
 
 
-def written(tmp_path, grid=GRID, came=CAME, others=(), *, quick=False):
-    files = Report("sample", grid, quick, cases_of(grid, quick=quick), came, others).write(tmp_path)
+def written(tmp_path, grid=GRID, results=RESULTS, others=(), *, quick=False):
+    files = Report("sample", grid, quick, cases_of(grid, quick=quick), results, others).write(tmp_path)
     return {file.suffix: file for file in files}
 
 
@@ -66,7 +66,7 @@ def test_the_report_says_what_it_was_measured_with_and_what_failed(tmp_path):
 
 
 def test_a_quick_report_has_names_of_its_own_and_says_what_it_leaves_out(tmp_path):
-    files = written(tmp_path, quick=True, came={})
+    files = written(tmp_path, quick=True, results={})
     assert files[".md"].name == "sample-quick.md"
     assert "Quick: One epoch. Left out: gone, answering." in files[".md"].read_text()
 
@@ -115,9 +115,9 @@ def test_each_base_model_has_bars_of_its_own():
 
 
 @pytest.mark.parametrize("value", ["accuracy", "rows"])
-@pytest.mark.parametrize("came", [CAME, {}])
-def test_the_plot_is_a_picture_with_and_without_figures(tmp_path, value, came):
-    picture = written(tmp_path, GRID.model_copy(update={"value": value}), came)[".png"]
+@pytest.mark.parametrize("results", [RESULTS, {}])
+def test_the_plot_is_a_picture_with_and_without_figures(tmp_path, value, results):
+    picture = written(tmp_path, GRID.model_copy(update={"value": value}), results)[".png"]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -125,8 +125,8 @@ def test_the_papers_numbers_of_answers_stand_beside_answers_alone(tmp_path):
     parts = {part: measured(0.5, **{"fin.sa": 0.5}) for part in ("light", "oracle", "routed")}
     judged = {"fin.sa": "exact_match", "med.ie": "rouge_l_f1"}
     conditions = [c.model_copy(update={"paper": (0.6, 0.5, 0.7)}) for c in GRID.conditions]
-    came = {case_of("answering").name: outcome_of("answering", measured=parts, measures=judged)}
-    text = written(tmp_path, GRID.model_copy(update={"conditions": tuple(conditions)}), came)[".md"].read_text()
+    results = {case_of("answering").name: outcome_of("answering", measured=parts, measures=judged)}
+    text = written(tmp_path, GRID.model_copy(update={"conditions": tuple(conditions)}), results)[".md"].read_text()
     lines = {line["selector"]: line["paper"] for line in tables(text)[0] if line["condition"] == "answering"}
     assert lines == {"words alone": "-", "the right adapter": "0.600", "the selector's adapter": "0.600"}
     assert "- med.ie: rouge_l_f1" in text

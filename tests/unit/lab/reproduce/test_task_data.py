@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lab.reproduce.grid import cases_of
-from lab.reproduce.session import open_bench
+from lab.reproduce.session import open_session
 from lab.reproduce.task_data import TaskRows
 from services.cli.main import app
 from shared.contracts.rows import Row, dataset_id, dump_rows
@@ -121,4 +121,4 @@ def test_a_ledger_that_does_not_answer_is_told_before_anything_is_asked_of_the_a
     monkeypatch.setenv("SIGNALBOX_API_KEY", "key")
     monkeypatch.setenv("SIGNALBOX_REDIS_URL", "redis://127.0.0.1:1/0")
     with pytest.raises(Unavailable, match="SIGNALBOX_REDIS_URL"):
-        open_bench("smollm2", TaskRows(folder), tmp_path / "out")
+        open_session("smollm2", TaskRows(folder), tmp_path / "out")

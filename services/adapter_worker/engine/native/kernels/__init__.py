@@ -1,4 +1,4 @@
-"""Small C++ kernels, compiled once for the machine at hand; where there is no compiler, torch does the same work."""
+"""Small C++ kernels, compiled once for this machine; without a compiler, torch does the same work."""
 
 import ctypes
 import hashlib
@@ -13,10 +13,10 @@ import structlog
 
 _TYPES = ("float32", "bfloat16")
 LANES = 16
-"""Widths that the kernels work on are multiples of this."""
+"""The kernels need widths that are multiples of this."""
 
 GROUPS = 8
-"""Most query heads that may share one key head."""
+"""The largest number of query heads that may share one key head."""
 
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class Shape(ctypes.Structure):
-    """What the attention kernel must know beside its tensors; `width` is the pages in a row of the table."""
+    """Arguments of the attention kernel other than tensors; `width` is the number of pages in a row of the table."""
 
     _fields_ = (
         *((name, ctypes.c_int) for name in ("count", "heads", "kv_heads", "dim", "window", "width")),
@@ -35,10 +35,10 @@ class Shape(ctypes.Structure):
 
 
 class Kernels:
-    """The compiled functions, by the name of the type that their tensors hold."""
+    """The compiled functions, by the data type of their tensors."""
 
     def __init__(self, file: Path) -> None:
-        library = ctypes.PyDLL(str(file))  # keeps the interpreter's lock: a call is shorter than giving it back
+        library = ctypes.PyDLL(str(file))  # keeps the GIL: releasing it would take longer than a call
         pointer, whole = ctypes.c_void_p, ctypes.c_int
 
         def functions(prefix: str, arguments: list[Any]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Kernels:
 
 
 def load_kernels(folder: Path) -> Kernels | None:
-    """Compile into `folder`, unless that was done before; None where it is not possible here."""
+    """Compile into `folder` unless that was done before; None if this machine cannot."""
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     file = folder / f"kernels-{_fingerprint()}.so"
     try:
@@ -72,11 +72,11 @@ def _compile(compiler: str | None, file: Path) -> None:
     part = file.with_suffix(f".{os.getpid()}")
     command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(part)]
     subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_SECONDS)  # noqa: S603 - all ours
-    part.replace(file)  # workers that start together each compile; the last one's file stays
+    part.replace(file)  # workers that start together each compile; the last one's file is kept
 
 
 def _fingerprint() -> str:
-    """Changes with the source, the flags and the kind of CPU: a library for another one could stop the process."""
+    """Changes with the source, the flags and the CPU: a library built for another CPU could crash the process."""
     return hashlib.sha256(_SOURCE.read_bytes() + " ".join(_FLAGS).encode() + _cpu().encode()).hexdigest()[:16]
 
 

@@ -57,7 +57,7 @@ inline vec exp(vec x) {  // 2^n * e^r, |r| <= ln2 / 2; relative error 2e-7; belo
     return (p * r * r + r + 1.0f) * (vec)((__builtin_convertvector(n, ivec) + 127) << 23);
 }
 
-// Asks for memory that will be needed soon, a little with every step of a loop that works on something else.
+// Prefetches memory that will be needed soon, a little in each step of a loop that works on something else.
 struct Ahead {
     const char *at, *end;
     long pace;  // bytes a step
@@ -166,8 +166,9 @@ inline void fetch(const T* from, long count) {
 
 inline int padded(int span) { return (span + LANES - 1) / LANES * LANES; }
 
-// Scores of one head to weights, whose sum is answered. The line's room is `padded(span)`.
-inline float soften(float* line, int span, float softcap) {
+// Turns the scores of one head into softmax weights before normalisation; returns their sum. The line has room for
+// `padded(span)` numbers.
+inline float exponentiate(float* line, int span, float softcap) {
     if (softcap > 0)
         for (int i = 0; i < span; i++) line[i] = softcap * tanhf(line[i] / softcap);
     for (int i = span; i < padded(span); i++) line[i] = -1e38f;
@@ -209,7 +210,7 @@ void attend_token(const float* q, const T* keys, const T* values, const int* tab
         }
     }
     float* totals = scores + (long)s.heads * width;
-    for (int h = 0; h < s.heads; h++) totals[h] = soften(scores + (long)h * width, span, s.softcap);
+    for (int h = 0; h < s.heads; h++) totals[h] = exponentiate(scores + (long)h * width, span, s.softcap);
     memset(y, 0, sizeof(float) * s.heads * s.dim);
     for (int i = 0; i < span; i++) {
         const T* value = values + row(i);
@@ -302,7 +303,7 @@ void attend_tile(const float* q, const T* keys, const T* values, const int* tabl
         int token = r / group < count ? r / group : count - 1;  // lines that only fill the last block: any token's
         float* line = scores + (long)r * width;
         int from = begin(token) - first, to = end + token - first;
-        totals[r] = soften(line + from, to - from, s.softcap);
+        totals[r] = exponentiate(line + from, to - from, s.softcap);
         memset(line, 0, sizeof(float) * from);
         memset(line + to, 0, sizeof(float) * (width - to));
     }
@@ -324,7 +325,7 @@ void attend_tile(const float* q, const T* keys, const T* values, const int* tabl
             store(sums + (long)r * s.dim + d, load(sums + (long)r * s.dim + d) / totals[r]);
 }
 
-// What all tokens of a call have in common.
+// The arguments that all tokens of a call share.
 template <typename T>
 struct Cache {
     const T* q;
@@ -343,7 +344,7 @@ struct Cache {
     int begin(int end) const { return s.window > 0 && end > s.window ? end - s.window : 0; }
 };
 
-// Room for so many numbers, from the start of a cache line: a vector that lies in two costs twice.
+// Scratch memory for `count` numbers, aligned to a cache line: a vector across two lines costs twice.
 inline float* room(size_t count) {
     static thread_local std::vector<float> scratch;
     if (scratch.size() < count + LANES) scratch.resize(count + LANES);
@@ -371,13 +372,13 @@ void attend_run(const Cache<T>& c, long token, int count, int end, const int* ta
     int group = s.heads / s.kv_heads, used = count * group, queries = (used + BLOCK - 1) / BLOCK * BLOCK;
     int span = padded(end + count - c.begin(end)) + 3 * LANES;
     long size = (long)queries * s.dim;
-    float* mine = room(2 * size + 2L * PAGE * s.dim + padded(queries) + (size_t)queries * span);
-    memset(mine + (long)used * s.dim, 0, sizeof(float) * (queries - used) * s.dim);
+    float* scratch = room(2 * size + 2L * PAGE * s.dim + padded(queries) + (size_t)queries * span);
+    memset(scratch + (long)used * s.dim, 0, sizeof(float) * (queries - used) * s.dim);
     for (int h = 0; h < s.kv_heads; h++) {
-        for (int r = 0; r < used; r++) c.query(token + r / group, h * group + r % group, mine + (long)r * s.dim);
+        for (int r = 0; r < used; r++) c.query(token + r / group, h * group + r % group, scratch + (long)r * s.dim);
         const T *keys = c.keys + h * s.dim, *values = c.values + h * s.dim;
-        attend_tile(mine, keys, values, table, count, end, s, queries, mine + 2 * size, mine + size);
-        for (int r = 0; r < used; r++) c.answer(token + r / group, h * group + r % group, mine + size + (long)r * s.dim);
+        attend_tile(scratch, keys, values, table, count, end, s, queries, scratch + 2 * size, scratch + size);
+        for (int r = 0; r < used; r++) c.answer(token + r / group, h * group + r % group, scratch + size + (long)r * s.dim);
     }
 }
 

@@ -1,4 +1,4 @@
-"""The adapters in memory: slots of the layers' stacked weights, given out and taken back."""
+"""The adapters in memory: allocates slots of the layers' stacked weights and frees them."""
 
 from collections import OrderedDict
 from collections.abc import Collection
@@ -15,41 +15,41 @@ from shared.errors import Invalid, Unavailable
 
 
 class BankFull(Unavailable):
-    """No slots are free and every adapter that could leave is in use."""
+    """No slot is free and every loaded adapter is in use."""
 
     def __init__(self) -> None:
         super().__init__("adapter_slots_full", "all adapter slots are in use; the job can be sent again")
 
 
 class AdapterBank:
-    """Adapters by digest, each in a run of neighbouring slots; the one unused for longest makes room."""
+    """Adapters by digest, each in neighbouring slots; the least recently used one is evicted."""
 
     def __init__(self, layers: dict[str, tuple[SharedInput, int]], slots: int) -> None:
-        self._layers = layers  # a module's name -> its group and its place in it
+        self._layers = layers  # a module's name -> its group and its index in it
         self._groups = list(dict.fromkeys(group for group, _ in layers.values()))
         self._is_taken = [False] * slots
-        self._runs: OrderedDict[str, SlotRange] = OrderedDict()  # the longest unused first
+        self._slot_ranges: OrderedDict[str, SlotRange] = OrderedDict()  # least recently used first
 
     def __contains__(self, digest: str) -> bool:
-        return digest in self._runs
+        return digest in self._slot_ranges
 
     @property
     def digests(self) -> frozenset[str]:
         """All adapters in memory."""
-        return frozenset(self._runs)
+        return frozenset(self._slot_ranges)
 
     def use(self, digest: str) -> SlotRange:
-        """The adapter's slots; it counts as used now."""
-        self._runs.move_to_end(digest)
-        return self._runs[digest]
+        """The adapter's slots; marks it as the most recently used."""
+        self._slot_ranges.move_to_end(digest)
+        return self._slot_ranges[digest]
 
     def reserve(self, digest: str, weights: AdapterWeights, pinned: Collection[str | None] = ()) -> None:
-        """Take slots for an adapter, evicting others than `pinned` where none are free.
+        """Allocate slots for an adapter; evicts adapters that are not `pinned` if none are free.
 
-        Raises `BankFull`, and `Invalid` where it does not fit the model.
+        Raises `BankFull`, and `Invalid` if the adapter does not fit the model.
         """
         self._check(digest, weights)
-        self._runs[digest] = self._take(-(-weights.rank // RANK), pinned)
+        self._slot_ranges[digest] = self._take(-(-weights.rank // RANK), pinned)
 
     def fill(self, digest: str, weights: AdapterWeights) -> None:
         """Copy the adapter into its reserved slots."""
@@ -58,16 +58,16 @@ class AdapterBank:
             group, index = self._layers[name]
             parts.setdefault(group, {})[index] = _delta(group, index, low, weights.scaling)
         for group, deltas in parts.items():
-            group.put(self._runs[digest], deltas)
+            group.put(self._slot_ranges[digest], deltas)
 
     def unload(self, digest: str) -> None:
         """Free the adapter's slots; no row may use them any more."""
-        run = self._runs.pop(digest, None)
-        if run is None:
+        slot_range = self._slot_ranges.pop(digest, None)
+        if slot_range is None:
             return
         for group in self._groups:
-            group.clear(run)
-        self._mark(run, is_taken=False)
+            group.clear(slot_range)
+        self._mark(slot_range, is_taken=False)
 
     def _check(self, digest: str, weights: AdapterWeights) -> None:
         for name, low in weights.modules.items():
@@ -79,29 +79,29 @@ class AdapterBank:
                 raise Invalid("adapter_load_failed", f"adapter {digest} does not fit the model at {name}")
 
     def _take(self, count: int, pinned: Collection[str | None]) -> SlotRange:
-        """First fit; makes room by evicting what was unused for longest."""
+        """First fit; evicts the least recently used adapters until there is room."""
         if count > len(self._is_taken):
             raise Invalid(
                 "adapter_rank_too_large",
                 f"the adapter needs {count} slots of rank {RANK}, the bank has {len(self._is_taken)}: raise "
                 "SIGNALBOX_ADAPTER_SLOTS",
             )
-        while (run := self._free_run(count)) is None:
-            victim = next((digest for digest in self._runs if digest not in pinned), None)
+        while (slot_range := self._free_run(count)) is None:
+            victim = next((digest for digest in self._slot_ranges if digest not in pinned), None)
             if victim is None:
                 raise BankFull
             self.unload(victim)
             metrics.EVICTED_FOR_ROOM.inc()
-        self._mark(run, is_taken=True)
-        return run
+        self._mark(slot_range, is_taken=True)
+        return slot_range
 
     def _free_run(self, count: int) -> SlotRange | None:
         starts = range(len(self._is_taken) - count + 1)
         first = next((n for n in starts if not any(self._is_taken[n : n + count])), None)
         return None if first is None else SlotRange(first, count)
 
-    def _mark(self, run: SlotRange, *, is_taken: bool) -> None:
-        self._is_taken[run.first : run.first + run.size] = [is_taken] * run.size
+    def _mark(self, slot_range: SlotRange, *, is_taken: bool) -> None:
+        self._is_taken[slot_range.first : slot_range.first + slot_range.size] = [is_taken] * slot_range.size
 
 
 def _delta(group: SharedInput, index: int, low: LowRank, scaling: float) -> Delta:

@@ -1,4 +1,4 @@
-"""Linear layers with the adapters of all rows: a few large products for all layers that read the same input."""
+"""Linear layers that apply each row's adapter; layers that read the same input share a few large matrix products."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,10 +9,16 @@ from torch import Tensor, nn
 
 from services.adapter_worker.engine.native.kernels import LANES, Kernels
 from services.adapter_worker.engine.native.lora.base_linear import BaseLinear
-from services.adapter_worker.engine.native.lora.segments import Padded, Routing, SlotRange, Span, Spans
+from services.adapter_worker.engine.native.lora.segments import (
+    AdapterSegment,
+    AdapterSegments,
+    BatchSegments,
+    PaddedSegments,
+    SlotRange,
+)
 
 RANK = 8
-"""Ranks in a slot of the bank."""
+"""Ranks that one slot of the bank holds."""
 
 
 class Delta(NamedTuple):
@@ -25,13 +31,13 @@ class Delta(NamedTuple):
 
 
 class SharedInput:
-    """Linear layers that read one input (q, k, v; or gate, up): one base product, one A product, their own B.
+    """Linear layers that read one input (q, k, v; or gate, up): they share the base and A products; each has its own B.
 
     `a` is [slots, layers x RANK, in] and `b`, transposed and scaled, [slots, RANK, all outs].
     """
 
-    def __init__(self, linears: Sequence[nn.Linear], slots: int, routing: Routing, *, is_head: bool) -> None:
-        self._routing, self._is_head = routing, is_head
+    def __init__(self, linears: Sequence[nn.Linear], slots: int, segments: BatchSegments, *, is_head: bool) -> None:
+        self._segments, self._is_head = segments, is_head
         self._widths = [linear.out_features for linear in linears]
         self.bounds = [sum(self._widths[:n]) for n in range(len(linears) + 1)]
         self._into = linears[0].in_features
@@ -41,10 +47,10 @@ class SharedInput:
         self.b = like.new_zeros(slots, RANK, self.bounds[-1])
         self._gains: dict[int, tuple[Tensor, Tensor]] = {}  # of DoRA adapters, by first slot: gain and shift [outs]
         self._present: frozenset[int] = frozenset()  # first slots of the adapters that change one of these layers
-        self._add: Callable[[Tensor, Tensor, Spans], None] = self._add_in_torch
+        self._add: Callable[[Tensor, Tensor, AdapterSegments], None] = self._add_in_torch
         self._copy: Callable[[int, int, Delta], None] = self._copy_in_torch
         self._puts: dict[torch.dtype, Any] = {}
-        self._places = (self.a.data_ptr(), self.b.data_ptr(), len(linears), self.bounds[-1])
+        self._layout = (self.a.data_ptr(), self.b.data_ptr(), len(linears), self.bounds[-1])
         self._item_bytes = self.a.element_size()
         self._input: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
@@ -60,31 +66,31 @@ class SharedInput:
         return self._widths[index], self._into
 
     def use_kernel(self, kernels: Kernels) -> None:
-        """Let the compiled kernel add the adapters, where it knows the type and the widths."""
+        """Let the compiled kernel add the adapters if it supports the data type and the widths."""
         name = str(self.a.dtype).removeprefix("torch.")
         widths = (self.a.shape[-1], *self._widths)
         if self.a.device.type == "cpu" and name in kernels.lora and not any(width % LANES for width in widths):
-            self._light = _kernel_call(kernels.lora[name], self)
+            self._call_kernel = _kernel_of(kernels.lora[name], self)
             self._add = self._add_by_kernel
             self._puts = {getattr(torch, source): puts[name] for source, puts in kernels.put.items()}
             self._copy = self._copy_by_kernel
 
-    def put(self, run: SlotRange, parts: dict[int, Delta]) -> None:
-        """Copy an adapter's part for these layers, by their number, into its slots."""
-        slots = slice(run.first, run.first + run.size)
-        if len(parts) < len(self._widths) or any(delta.a.shape[0] < run.size * RANK for delta in parts.values()):
-            self.a[slots].zero_()  # of whoever had the slots before
+    def put(self, slot_range: SlotRange, parts: dict[int, Delta]) -> None:
+        """Copy an adapter's weights for these layers, keyed by their index, into its slots."""
+        slots = slice(slot_range.first, slot_range.first + slot_range.size)
+        if len(parts) < len(self._widths) or any(delta.a.shape[0] < slot_range.size * RANK for delta in parts.values()):
+            self.a[slots].zero_()  # overwrite the adapter that had the slots before
             self.b[slots].zero_()
-        self._present |= {run.first}
+        self._present |= {slot_range.first}
         for index, delta in parts.items():
-            self._copy(index, run.first, delta)
+            self._copy(index, slot_range.first, delta)
             if delta.gain is not None:
-                self._put_gain(self._columns(index), run, delta.gain)
+                self._put_gain(self._columns(index), slot_range, delta.gain)
 
-    def clear(self, run: SlotRange) -> None:
-        """Forget an adapter; its numbers stay until the next one overwrites them."""
-        self._present -= {run.first}
-        self._gains.pop(run.first, None)
+    def clear(self, slot_range: SlotRange) -> None:
+        """Forget an adapter; its weights stay until the next one overwrites them."""
+        self._present -= {slot_range.first}
+        self._gains.pop(slot_range.first, None)
 
     def _copy_in_torch(self, index: int, first: int, delta: Delta) -> None:
         columns = self._columns(index)
@@ -99,18 +105,18 @@ class SharedInput:
         if put is None or delta.b.dtype != delta.a.dtype:
             self._copy_in_torch(index, first, delta)
             return
-        to_a, to_b, parts, outs = self._places
+        to_a, to_b, parts, outs = self._layout
         to_a += (first * parts + index) * RANK * self._into * self._item_bytes
         to_b += (first * RANK * outs + self.bounds[index]) * self._item_bytes
         rank, width = delta.a.shape[0], self._widths[index]
         put(delta.a.data_ptr(), delta.b.data_ptr(), to_a, to_b, rank, self._into, width, parts, outs, delta.scale)
 
-    def _put_gain(self, columns: slice, run: SlotRange, gain: Tensor) -> None:
+    def _put_gain(self, columns: slice, slot_range: SlotRange, gain: Tensor) -> None:
         outs = self.bounds[-1]
         default = (self.a.new_ones(outs, dtype=torch.float32), self.a.new_zeros(outs, dtype=torch.float32))
-        gains, shifts = self._gains.setdefault(run.first, default)
+        gains, shifts = self._gains.setdefault(slot_range.first, default)
         gains[columns] = gain
-        if self._product.bias is not None:  # the gain is not for the bias
+        if self._product.bias is not None:  # the gain must not scale the bias
             shifts[columns] = (1 - gain) * self._product.bias[columns]
 
     def _columns(self, index: int) -> slice:
@@ -126,41 +132,42 @@ class SharedInput:
 
     def _forward(self, x: Tensor) -> Tensor:
         y = self._product(x)
-        spans = (self._routing.last if self._is_head else self._routing.tokens).among(self._present)
-        if spans.spans:
+        segments = (self._segments.last if self._is_head else self._segments.tokens).among(self._present)
+        if segments.all:
             rows_in, rows_out = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
             if self._gains:
-                self._scale(rows_out, spans)
-            self._add(rows_in, rows_out, spans)
+                self._scale(rows_out, segments)
+            self._add(rows_in, rows_out, segments)
         return y
 
-    def _scale(self, y: Tensor, spans: Spans) -> None:
-        for span in spans.spans:
-            if span.run.first in self._gains:
-                gain, shift = self._gains[span.run.first]
-                rows = y[span.start : span.end]
+    def _scale(self, y: Tensor, segments: AdapterSegments) -> None:
+        for segment in segments.all:
+            if segment.slots.first in self._gains:
+                gain, shift = self._gains[segment.slots.first]
+                rows = y[segment.start : segment.end]
                 rows.copy_(rows * gain + shift)
 
-    def _add_by_kernel(self, x: Tensor, y: Tensor, spans: Spans) -> None:
-        self._light(x, y, spans.table)
-        for span in spans.heavy:
-            self._add_long(x, y, span)
+    def _add_by_kernel(self, x: Tensor, y: Tensor, segments: AdapterSegments) -> None:
+        self._call_kernel(x, y, segments.table)
+        for segment in segments.heavy:
+            self._add_long(x, y, segment)
 
-    def _add_in_torch(self, x: Tensor, y: Tensor, spans: Spans) -> None:
-        for span in spans.long:
-            self._add_long(x, y, span)
-        if spans.short is not None:
-            self._add_short(x, y, spans.short.to(x.device))
+    def _add_in_torch(self, x: Tensor, y: Tensor, segments: AdapterSegments) -> None:
+        for segment in segments.long:
+            self._add_long(x, y, segment)
+        if segments.short is not None:
+            self._add_short(x, y, segments.short.to(x.device))
 
-    def _add_long(self, x: Tensor, y: Tensor, span: Span) -> None:
-        rows, slots = slice(span.start, span.end), slice(span.run.first, span.run.first + span.run.size)
+    def _add_long(self, x: Tensor, y: Tensor, segment: AdapterSegment) -> None:
+        first, size = segment.slots
+        rows, slots = slice(segment.start, segment.end), slice(first, first + size)
         low = x[rows] @ self.a[slots].flatten(0, 1).T
-        low = low.view(-1, span.run.size, len(self._widths), RANK)
+        low = low.view(-1, size, len(self._widths), RANK)
         for index in range(len(self._widths)):
             columns = self._columns(index)
             y[rows, columns] += low[:, :, index].flatten(1) @ self.b[slots, :, columns].flatten(0, 1)
 
-    def _add_short(self, x: Tensor, y: Tensor, padded: Padded) -> None:
+    def _add_short(self, x: Tensor, y: Tensor, padded: PaddedSegments) -> None:
         low = (x[padded.rows] * padded.mask) @ self.a[padded.slots].mT  # [entries, width, layers x RANK]
         b = self.b[padded.slots]
         for index in range(len(self._widths)):
@@ -169,7 +176,7 @@ class SharedInput:
             y[:, columns].index_add_(0, padded.rows.flatten(), delta.flatten(0, 1))
 
 
-def _kernel_call(function: Any, layer: SharedInput) -> Callable[[Tensor, Tensor, Tensor], None]:
+def _kernel_of(function: Any, layer: SharedInput) -> Callable[[Tensor, Tensor, Tensor], None]:
     a, b, into, parts = layer.a.data_ptr(), layer.b.data_ptr(), layer.a.shape[-1], len(layer.bounds) - 1
     bounds = torch.tensor(layer.bounds, dtype=torch.int32)
 
@@ -180,7 +187,7 @@ def _kernel_call(function: Any, layer: SharedInput) -> Callable[[Tensor, Tensor,
 
 
 def shared_inputs(model: nn.Module, forward: Callable[[], Any]) -> list[list[str]]:
-    """Names of the linear layers in the order of their calls, those that read the very same tensor together."""
+    """Names of the linear layers in call order, grouped by the tensor that they read."""
     groups: list[tuple[Tensor, list[str]]] = []
 
     def note(name: str, x: Tensor) -> None:

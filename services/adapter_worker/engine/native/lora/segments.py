@@ -1,4 +1,4 @@
-"""Which rows of a step use which adapter: what the linear layers need to know, worked out once a step."""
+"""The rows of a step by adapter, as the linear layers need them; built once a step."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 LONG = 32
-"""From so many rows on a product of its own beats the padded one."""
+"""A segment of at least this many rows is multiplied by itself; shorter ones are padded and multiplied together."""
 HEAVY = 512
-"""From so many rows times slots on a product of its own beats the kernel."""
+"""From this product of rows and slots on, torch multiplies a segment faster than the kernel."""
 
 
 class SlotRange(NamedTuple):
@@ -21,93 +21,98 @@ class SlotRange(NamedTuple):
     size: int
 
 
-class Span(NamedTuple):
-    """Neighbouring rows with one adapter, `end` not included."""
+class AdapterSegment(NamedTuple):
+    """Neighbouring rows that use one adapter; `end` is exclusive."""
 
     start: int
     end: int
-    run: SlotRange
+    slots: SlotRange
+
+    @property
+    def length(self) -> int:
+        """Number of rows."""
+        return self.end - self.start
 
 
-class Spans:
-    """The rows that have an adapter; rows in no span are the base model's and cost nothing."""
+class AdapterSegments:
+    """The rows that use an adapter; rows in no segment use the base model only and cost nothing."""
 
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self.spans = spans
-        self.firsts = frozenset(span.run.first for span in spans)
-        self._subsets: dict[frozenset[int], Spans] = {}
+    def __init__(self, segments: Sequence[AdapterSegment]) -> None:
+        self.all = segments
+        self.first_slots = frozenset(segment.slots.first for segment in segments)
+        self._subsets: dict[frozenset[int], AdapterSegments] = {}
 
     @classmethod
-    def of(cls, runs: Iterable[SlotRange | None]) -> "Spans":
-        """Merge neighbouring rows of one adapter; runs[i] is row i's."""
-        spans: list[Span] = []
+    def of(cls, slot_ranges: Iterable[SlotRange | None]) -> "AdapterSegments":
+        """Merge neighbouring rows of one adapter; `slot_ranges[i]` belongs to row i."""
+        segments: list[AdapterSegment] = []
         start = 0
-        for run, rows in groupby(runs):
+        for slot_range, rows in groupby(slot_ranges):
             end = start + sum(1 for _ in rows)
-            if run is not None:
-                spans.append(Span(start, end, run))
+            if slot_range is not None:
+                segments.append(AdapterSegment(start, end, slot_range))
             start = end
-        return cls(spans)
+        return cls(segments)
 
-    def among(self, firsts: frozenset[int]) -> "Spans":
-        """The spans of the adapters that begin at these slots."""
-        if self.firsts <= firsts:
+    def among(self, first_slots: frozenset[int]) -> "AdapterSegments":
+        """The segments of the adapters that begin at these slots."""
+        if self.first_slots <= first_slots:
             return self
-        kept = self.firsts & firsts
+        kept = self.first_slots & first_slots
         if kept not in self._subsets:
-            self._subsets[kept] = Spans([span for span in self.spans if span.run.first in kept])
+            self._subsets[kept] = AdapterSegments([segment for segment in self.all if segment.slots.first in kept])
         return self._subsets[kept]
 
     @cached_property
-    def heavy(self) -> list[Span]:
-        """Spans with so much arithmetic that torch's products beat the kernel."""
-        return [span for span in self.spans if (span.end - span.start) * span.run.size >= HEAVY]
+    def heavy(self) -> list[AdapterSegment]:
+        """Segments that torch multiplies faster than the kernel."""
+        return [segment for segment in self.all if (segment.length) * segment.slots.size >= HEAVY]
 
     @cached_property
     def table(self) -> Tensor:
-        """What the kernel reads of all others: start, end, first slot, slots [spans, 4]."""
-        light = [(span.start, span.end, *span.run) for span in self.spans if span not in self.heavy]
+        """All other segments for the kernel, [segments, 4]: start, end, first slot, number of slots."""
+        light = [(segment.start, segment.end, *segment.slots) for segment in self.all if segment not in self.heavy]
         return torch.tensor(light, dtype=torch.int32).view(-1, 4)
 
     @cached_property
-    def long(self) -> list[Span]:
-        """Spans that are worth a product each."""
-        return [span for span in self.spans if span.end - span.start >= LONG]
+    def long(self) -> list[AdapterSegment]:
+        """Segments that are multiplied one by one."""
+        return [segment for segment in self.all if segment.length >= LONG]
 
     @cached_property
-    def short(self) -> "Padded | None":
-        """All others, padded to one width."""
-        entries = [(span, slot) for span in self.spans if span.end - span.start < LONG for slot in _slots(span.run)]
-        return Padded.of(entries) if entries else None
+    def short(self) -> "PaddedSegments | None":
+        """All other segments, padded to one width."""
+        entries = [(segment, slot) for segment in self.all if segment.length < LONG for slot in _slots(segment.slots)]
+        return PaddedSegments.of(entries) if entries else None
 
 
-class Padded(NamedTuple):
-    """Short spans as entries of equal width, one for each slot; padding points at row 0 under mask 0."""
+class PaddedSegments(NamedTuple):
+    """Short segments as entries of equal width, one for each slot; padding points to row 0 and has mask 0."""
 
     rows: Tensor  # [entries, width]
     mask: Tensor  # [entries, width, 1]
     slots: Tensor  # [entries]
 
     @classmethod
-    def of(cls, entries: Sequence[tuple[Span, int]]) -> "Padded":
-        """Build the index tensors of spans, each with one of its slots."""
-        width = max(span.end - span.start for span, _ in entries)
-        rows = [[*range(span.start, span.end), *[0] * (width - span.end + span.start)] for span, _ in entries]
-        mask = [[[n < span.end - span.start] for n in range(width)] for span, _ in entries]
+    def of(cls, entries: Sequence[tuple[AdapterSegment, int]]) -> "PaddedSegments":
+        """Build the index tensors of pairs of a segment and one of its slots."""
+        width = max(segment.length for segment, _ in entries)
+        rows = [[*range(segment.start, segment.end), *[0] * (width - segment.length)] for segment, _ in entries]
+        mask = [[[n < segment.length] for n in range(width)] for segment, _ in entries]
         return cls(torch.tensor(rows), torch.tensor(mask), torch.tensor([slot for _, slot in entries]))
 
-    def to(self, device: torch.device) -> "Padded":
+    def to(self, device: torch.device) -> "PaddedSegments":
         """The same on another device."""
-        return Padded(*(tensor.to(device) for tensor in self))
+        return PaddedSegments(*(tensor.to(device) for tensor in self))
 
 
-class Routing:
-    """The running step's spans: of all its tokens, and of those whose logits are wanted."""
+class BatchSegments:
+    """The adapter segments of the running step: over all its tokens, and over those whose logits are needed."""
 
     def __init__(self) -> None:
-        self.tokens = Spans([])
-        self.last = Spans([])
+        self.tokens = AdapterSegments([])
+        self.last = AdapterSegments([])
 
 
-def _slots(run: SlotRange) -> range:
-    return range(run.first, run.first + run.size)
+def _slots(slot_range: SlotRange) -> range:
+    return range(slot_range.first, slot_range.first + slot_range.size)

@@ -1,4 +1,4 @@
-"""An adapter's tensors, mapped from its file: nothing is read before it is copied into its slot."""
+"""An adapter's tensors, memory-mapped from its file: they are read only when they are copied into a slot."""
 
 import json
 import math
@@ -19,7 +19,7 @@ _A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector
 
 
 class LowRank(NamedTuple):
-    """One module's part: A [rank, in], B [out, rank], and DoRA's magnitude [out]."""
+    """The weights of one module: A [rank, in], B [out, rank], and DoRA's magnitude [out]."""
 
     a: Tensor
     b: Tensor
@@ -35,7 +35,7 @@ class AdapterWeights(NamedTuple):
 
 
 def map_adapter(folder: Path) -> AdapterWeights:
-    """Map the adapter in a checked folder; raises `Invalid` where its files are missing or do not fit together."""
+    """Map the adapter in a checked folder; raises `Invalid` if files are missing or inconsistent."""
     file = folder / WEIGHTS_NAME
     if not file.is_file():
         raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
@@ -60,7 +60,7 @@ def _low_rank(name: str, tensors: dict[str, Tensor]) -> LowRank:
 
 def _map_tensors(file: Path) -> dict[str, Tensor]:
     with file.open("rb") as stream:
-        # Private to this process and writable for torch's sake; the tensors keep it open.
+        # Private to this process; writable because torch warns otherwise. The tensors keep the mapping open.
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
     begin = _LENGTH_BYTES + int.from_bytes(mapped[:_LENGTH_BYTES], "little")
     header = json.loads(mapped[_LENGTH_BYTES:begin])  # checked entry by entry when the adapter was accepted

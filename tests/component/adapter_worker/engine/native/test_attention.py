@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from services.adapter_worker.engine.native.attention import How, PagedCache, Piece, Step
+from services.adapter_worker.engine.native.attention import AttentionParams, PagedCache, Step, TokenSpan
 from services.adapter_worker.engine.native.kv_cache import PAGE
 
 # Tokens of each sequence in each step: alone, a few, more than a tile holds, across pages.
@@ -31,14 +31,14 @@ def caches(kit, dtype, heads, kv_heads):
 @pytest.mark.parametrize(("window", "softcap"), [(None, None), (24, None), (None, 5.0)])
 def test_pieces_of_all_sizes_attend_as_in_torch(kit, dtype, error, heads, kv_heads, window, softcap):
     torch.manual_seed(3)
-    how = How(0.2, window, softcap)
+    how = AttentionParams(0.2, window, softcap)
     both = caches(kit, dtype, heads, kv_heads)
     tables = torch.randperm(PAGES * len(STEPS[0]), dtype=torch.int32).view(-1, PAGES)
     positions = [0] * len(STEPS[0])
     for sizes in STEPS:
         pieces, total = [], sum(sizes)
         for row, size in enumerate(sizes):
-            pieces.append(Piece(sum(sizes[:row]), size, row, positions[row]))
+            pieces.append(TokenSpan(sum(sizes[:row]), size, row, positions[row]))
             positions[row] += size
         q, k, v = (torch.randn(1, count, total, 48, dtype=dtype) for count in (heads, kv_heads, kv_heads))
         answers = []

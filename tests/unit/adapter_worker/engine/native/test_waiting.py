@@ -70,18 +70,18 @@ def test_the_long_prompts_of_a_step_share_one_piece():
 def test_the_piece_becomes_as_large_as_the_stall_allows(token_seconds, max_stall_x):
     pace = PrefillBudget(max_stall_x)
     for seconds in (0.1, 0.1, 0.9, 0.1):  # one was disturbed
-        pace.took(seconds, decoding=4, prefilled=0)
+        pace.record_step(seconds, decoding=4, prefilled=0)
     for _ in range(40):
         (piece,) = pace.shares([LONG], decoding=True)
-        pace.took(0.1 + piece * token_seconds, decoding=4, prefilled=piece)
+        pace.record_step(0.1 + piece * token_seconds, decoding=4, prefilled=piece)
     assert 1 + piece * token_seconds / 0.1 == pytest.approx(max_stall_x, abs=0.05)
 
 
 def test_a_disturbed_step_changes_the_piece_a_little_and_no_other_prompt_changes_it():
     pace, (first,) = PrefillBudget(), PrefillBudget().shares([LONG], decoding=True)
-    pace.took(0.1, decoding=4, prefilled=0)
-    pace.took(5.0, decoding=4, prefilled=200)
+    pace.record_step(0.1, decoding=4, prefilled=0)
+    pace.record_step(5.0, decoding=4, prefilled=200)
     assert pace.shares([LONG], decoding=True) == [first]
-    pace.took(5.0, decoding=4, prefilled=first)
+    pace.record_step(5.0, decoding=4, prefilled=first)
     (piece,) = pace.shares([LONG], decoding=True)
     assert 0.75 * first < piece < first
