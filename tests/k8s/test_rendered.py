@@ -74,7 +74,7 @@ def counted(queue):
 
 
 def test_the_metrics_that_keda_asks_for_are_those_that_the_api_exports(keda):
-    exported = (ROOT / "services" / "api" / "metrics.py").read_text()
+    exported = (ROOT / "services" / "api" / "infra" / "metrics.py").read_text()
     asked = {metric for one in keda.of("ScaledObject") for metric, _ in metrics_and_queues(one["spec"]["triggers"][0])}
     assert all(f'_queue_gauge("{metric.removeprefix("signalbox_queue_")}"' in exported for metric in asked)
     (prometheus,) = {one["spec"]["triggers"][0]["metadata"]["serverAddress"] for one in keda.of("ScaledObject")}

@@ -1,5 +1,6 @@
 """Adapters that have no slot, from a store that takes its time."""
 
+import json
 import threading
 
 import pytest
@@ -13,6 +14,7 @@ from shared.contracts.manifests import Release, ReleaseLabel, Verdict
 from shared.errors import Unavailable
 from shared.registry import Registry
 from tests.support.eventually import eventually
+from tests.support.old_jobs import OLD_SELECTION
 
 
 class SlowStore:
@@ -109,6 +111,13 @@ def test_the_disk_cache_says_when_another_would_drive_one_out(slow, ledger, dige
     assert small.is_full
 
 
+SELECTION = json.loads(OLD_SELECTION)
+
+
+def candidate(label):
+    return {"label": label, "probability": 0.1}
+
+
 def test_the_runners_up_of_a_job_are_those_its_release_has():
     entry = ReleaseLabel(adapter="a" * 64, ref="bank.cards@1", group="bank", template="chatml", instruction="")
     verdict = Verdict(passed=True, reasons=())
@@ -122,7 +131,7 @@ def test_the_runners_up_of_a_job_are_those_its_release_has():
         queue="generate.bank",
         body={},
         timestamps={},
-        selection={"runners_up": [{"label": "none.none"}, {"label": "bank.cards"}]},
+        selection={**SELECTION, "runners_up": [candidate("none.none"), candidate("bank.cards")]},
     )
     assert runners_up(job, release) == ["a" * 64]
     assert runners_up(job.model_copy(update={"selection": None}), release) == []
