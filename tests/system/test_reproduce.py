@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -104,16 +103,16 @@ def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system
 
 
 def test_a_run_takes_up_the_jobs_of_the_one_before_until_the_conditions_are_deleted(system, tiny, tmp_path):
-    conditions = tmp_path / "out" / "conditions"
+    out = tmp_path / "out"
     tiny(only=["both"])
     known = jobs(system)
-    for outcome in conditions.glob("*.json"):  # as where the run before was cut off
-        outcome.unlink()
+    (out / "conditions.jsonl").unlink()  # as where the run before was cut off
     assert tiny(only=["both"]) == 0
     assert jobs(system) == known
     assert ours(tmp_path)["added", "", "accuracy"]["status"] == "not run yet"
 
-    shutil.rmtree(conditions)
+    (out / "conditions.jsonl").unlink()
+    (out / "run.json").unlink()
     assert tiny(only=["both"]) == 0
     assert [state for job, state in jobs(system).items() if job not in known] == ["succeeded"]
 
