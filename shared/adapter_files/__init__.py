@@ -8,7 +8,6 @@ from shared.adapter_files.folder import (
     adapter_digest,
     check_digest,
     check_loadable,
-    pack_adapter,
 )
 from shared.adapter_files.shapes import BaseShapes
 
@@ -22,6 +21,5 @@ __all__ = [
     "check_adapter",
     "check_digest",
     "check_loadable",
-    "pack_adapter",
     "unpack_adapter",
 ]

@@ -1,8 +1,6 @@
-"""The adapter folder: its allowed files, its digest, and its archive for upload."""
+"""The adapter folder: its allowed files and its digest."""
 
 import hashlib
-import io
-import tarfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -78,19 +76,6 @@ def check_digest(folder: Path, digest: str) -> None:
         raise Invalid(
             "adapter_digest_mismatch", f"the adapter is {found[:12]}, not {digest[:12]}: it was damaged, send it again"
         )
-
-
-def pack_adapter(folder: Path) -> bytes:
-    """Return the folder as an uncompressed tar; equal folders give equal bytes."""
-    check_complete({entry.name for entry in folder.iterdir()})
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in (CONFIG_NAME, WEIGHTS_NAME):
-            member = tarfile.TarInfo(name)  # its owner, mode and time are constants
-            member.size = (folder / name).stat().st_size
-            with (folder / name).open("rb") as stream:
-                tar.addfile(member, stream)
-    return buffer.getvalue()
 
 
 def _length(count: int) -> bytes:
