@@ -32,12 +32,12 @@ async def accept(
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`;
     `Conflict` `no_release`; `TooMany`; `Unavailable`.
     """
-    body = GenerationBody.model_validate(request.as_body())
+    body = GenerationBody.model_validate(request.body)
     check_sizes(clients.settings, body, request.params.max_new_tokens)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
     # A repeated request gets the same answer and costs no tokens, even if the release no longer has its label.
     earlier = await earlier_job(clients, caller, idempotency_key)
-    if earlier and earlier.body == request.as_body():
+    if earlier and earlier.body == request.body:
         return _answer_of(earlier), True
     await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.max_new_tokens)
 
@@ -111,7 +111,7 @@ def generation_job(
         kind=JobKind.GENERATE,
         stage=Stage.GENERATE if label else Stage.SELECT,
         queue=generate_queue(release.labels[label].group) if label else SELECT_QUEUE,
-        body=request.as_body(),
+        body=request.body,
         release=current.id,
         label=label,
         deadline_seconds=request.deadline_seconds or settings.default_deadline_seconds,

@@ -1,5 +1,6 @@
 """Requests and responses of the API; every number, text and list is bounded, unknown fields are refused."""
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path
@@ -113,8 +114,9 @@ class Conversation(Request):
         check_order([message.role for message in self.messages])
         return self
 
-    def as_body(self) -> dict[str, Any]:
-        """Return the job's body as the caller wrote it: a repeated request is recognised by it."""
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """The job's body as the caller wrote it: a repeated request is recognised by it."""
         left_out = {"wait_seconds"} | ({"instruction"} if self.messages else set())
         return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
 

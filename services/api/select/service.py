@@ -20,7 +20,7 @@ async def select(
     clients: Clients, caller: Key, request: SelectRequest, idempotency_key: str | None
 ) -> tuple[Selection | Accepted, bool]:
     """Return the selection, or the job after `wait_seconds`; and whether an earlier request used this key."""
-    body = SelectBody.model_validate(request.as_body())
+    body = SelectBody.model_validate(request.body)
     check_sizes(clients.settings, body)
     if not await earlier_job(clients, caller, idempotency_key):
         await clients.quotas.count_tokens(caller, *body.texts)
@@ -50,7 +50,7 @@ def selection_job(job_id: str, tenant_id: str, request: SelectRequest, current: 
         kind=JobKind.SELECT,
         stage=Stage.SELECT,
         queue=SELECT_QUEUE,
-        body=request.as_body(),
+        body=request.body,
         release=current.id,
         deadline_seconds=600,
     )

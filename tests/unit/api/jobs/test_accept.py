@@ -93,7 +93,7 @@ def turn(role, content):
 
 
 def body_of(**fields):
-    return SelectBody.model_validate(JobRequest.model_validate(fields).as_body())
+    return SelectBody.model_validate(JobRequest.model_validate(fields).body)
 
 
 OLD_FORMS = [
