@@ -1,6 +1,5 @@
 """`python -m services.api`: serve until SIGTERM, then finish the requests in flight."""
 
-import gc
 import signal
 import socket
 import sys
@@ -11,6 +10,7 @@ import uvicorn
 from services.api.app import create_app
 from shared.observability.logging import configure_logging, ends_with_a_sentence
 from shared.observability.tracing import configure_tracing
+from shared.process import collect_garbage_rarely
 from shared.settings import Settings
 
 STOP_SECONDS = 10
@@ -43,8 +43,7 @@ def main() -> None:
         signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped gracefully
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings)
-    gc.collect()
-    gc.freeze()  # a full collection over all imported objects would delay every request by tenths of a second
+    collect_garbage_rarely()
     config = uvicorn.Config(
         app,
         host=settings.api_host,

@@ -1,5 +1,6 @@
 """Builds the selector service: settings, clients, models, handlers, task, worker."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from shared.contracts.manifests import BaseModelManifest, Release, ReleaseSelect
 from shared.errors import SignalboxError
 from shared.model.base import resolve_base_model
 from shared.model.hardware import limit_threads
+from shared.model.memory import trim_heaps
 from shared.names import SELECT_QUEUE, TaskName
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
@@ -36,6 +38,8 @@ The default tenant is the first of them; the selectors of the other tenants are 
 
 def main() -> None:
     """Run until SIGTERM."""
+    # transformers imports scipy where it is installed, for a loss of object detection: 21 MiB that no selector needs.
+    sys.modules["scipy"] = None  # type: ignore[assignment]
     end_on_sigterm()
     configure_logging("selector")
     configure_tracing("selector")
@@ -51,7 +55,12 @@ def main() -> None:
         max_tokens=settings.max_prompt_tokens,
         on_load=metrics.LOADS.inc,
     )
-    batcher = Batcher(scorers.score_many, max_batch=settings.selector_batch, max_wait_ms=settings.selector_wait_ms)
+    batcher = Batcher(
+        scorers.score_many,
+        max_batch=settings.selector_batch,
+        max_wait_ms=settings.selector_wait_ms,
+        on_idle=trim_heaps,  # what the batches needed beside the weights
+    )
 
     def prefetch(selector: ReleaseSelector) -> None:
         lights.load(selector)

@@ -17,12 +17,12 @@ from shared.contracts.jobs import TRANSITIONS, Stage
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
-from shared.ledger.keys import lua_table
+from shared.ledger.keys import with_key_names
 
 T = TypeVar("T")
 _PARTS = ("prelude", "lifecycle", "leases", "events", "queries", "release")
 _FOLDER = Path(__file__).parent / "lua"
-_SCRIPT = "".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS)
+_SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 _DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
 
 
@@ -37,7 +37,7 @@ def _lua_source(max_lost_leases: int) -> str:
         f"local STAGE = {{ {', '.join(stages)} }}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
     )
-    return lua_table() + tables + _SCRIPT + _DISPATCH
+    return tables + _SCRIPT + _DISPATCH
 
 
 class LedgerAway(Unavailable):

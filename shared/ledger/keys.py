@@ -1,5 +1,6 @@
-"""All keys of the ledger in Redis: clients build key names here, and the Lua script gets the same table."""
+"""All keys of the ledger in Redis: clients build key names here, and the Lua script gets the same names."""
 
+import re
 from enum import StrEnum
 
 
@@ -82,7 +83,9 @@ class LedgerKey(StrEnum):
         return f"{self}*" if self.endswith(":") else str(self)
 
 
-def lua_table() -> str:
-    """Return the names as the Lua table `KEY`."""
-    names = ", ".join(f"{key.name.lower()} = '{key}'" for key in LedgerKey)
-    return f"local KEY = {{ {names} }}\n"
+def with_key_names(script: str) -> str:
+    """Return a Lua script with each `KEY.name` replaced by that key as a literal.
+
+    Redis runs a script from its first line at every call: a table of all keys would be built anew each time.
+    """
+    return re.sub(r"\bKEY\.(\w+)", lambda found: f"'{LedgerKey[found[1].upper()]}'", script)

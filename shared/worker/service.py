@@ -18,6 +18,7 @@ from shared.contracts.manifests import Release
 from shared.contracts.messages import JobMessage
 from shared.ledger import Ledger
 from shared.names import CANCEL_CHANNEL, TaskName
+from shared.process import collect_garbage_rarely
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.queue.reconciler import Reconciler
@@ -95,6 +96,7 @@ class Service:
         self._reconciler.start()
         threading.Thread(target=self._follow_cancels, name="cancel-hints", daemon=True).start()
         signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
+        collect_garbage_rarely()
         log.info("service_ready", service=self.name, queues=self._queues, owner=self.owner)
         worker = self.celery.Worker(
             pool="threads",

@@ -11,6 +11,7 @@ from services.selector import metrics
 from shared.contracts.manifests import ReleaseSelector
 
 ScoreMany = Callable[[ReleaseSelector, Sequence[str]], Sequence[Sequence[float]]]
+IDLE_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -23,8 +24,19 @@ class _Waiting:
 class Batcher:
     """One thread scores batches; the calling threads wait for their scores."""
 
-    def __init__(self, score_many: ScoreMany, *, max_batch: int, max_wait_ms: float) -> None:
+    def __init__(
+        self,
+        score_many: ScoreMany,
+        *,
+        max_batch: int,
+        max_wait_ms: float,
+        on_idle: Callable[[], object] = lambda: None,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        """`on_idle` is called once each time that no request came for `idle_seconds`."""
         self._score_many = score_many
+        self._on_idle = on_idle
+        self._idle_seconds = idle_seconds
         self._max_batch = max_batch
         self._max_wait_seconds = max_wait_ms / 1000
         self._queue: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
@@ -43,7 +55,7 @@ class Batcher:
                 self._score([w for w in batch if w.selector == selector])
 
     def _gather(self) -> list[_Waiting]:
-        batch = [self._queue.get()]
+        batch = [self._first()]
         until = time.monotonic() + self._max_wait_seconds
         while len(batch) < self._max_batch:
             try:
@@ -51,6 +63,13 @@ class Batcher:
             except queue.Empty:
                 break
         return batch
+
+    def _first(self) -> _Waiting:
+        try:
+            return self._queue.get(timeout=self._idle_seconds)
+        except queue.Empty:
+            self._on_idle()
+        return self._queue.get()
 
     def _score(self, part: list[_Waiting]) -> None:
         metrics.BATCH_SIZE.observe(len(part))

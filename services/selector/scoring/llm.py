@@ -103,16 +103,17 @@ class LlmScorers:
         return scorer
 
     def _load(self, selector: ReleaseSelector) -> "Scorer":
-        from shared.model.memory import return_free_memory
+        from shared.model.memory import return_free_memory, separate_mappings
         from shared.model.scoring import load_scorer
 
         labels = [parse_label(label) for label in selector.labels]
         weights = self._fetch(selector.llm)
         base = self._base = self._base or self._load_base()
-        scorer = load_scorer(
-            base.weights.folder, weights, base.tokenizer, labels,
-            max_tokens=self._max_tokens, dtype=self._dtype, base=base.weights,
-        )  # fmt: skip
+        with separate_mappings():
+            scorer = load_scorer(
+                base.weights.folder, weights, base.tokenizer, labels,
+                max_tokens=self._max_tokens, dtype=self._dtype, base=base.weights,
+            )  # fmt: skip
         self._on_load()
         return_free_memory()
         return scorer

@@ -1,7 +1,7 @@
 -- The ledger: every transition of a job is one call of this script, so it is atomic.
 -- ARGV[1] names the operation, ARGV[2] holds its arguments as JSON; the reply is JSON. A reply {"refused": code} means
--- that the script wrote nothing. KEY (shared/ledger/keys.py), LEGAL and STAGE (shared/contracts/jobs.py) and MAX_LOST (settings)
--- come from Python, which puts them before this file.
+-- that the script wrote nothing. Python puts LEGAL and STAGE (shared/contracts/jobs.py) and MAX_LOST (settings) before this
+-- file, and each key (shared/ledger/keys.py) as a literal in place of its KEY name.
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000

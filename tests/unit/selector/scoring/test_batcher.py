@@ -1,6 +1,7 @@
 """Micro-batching with a scorer that records what it was given."""
 
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 
@@ -56,3 +57,14 @@ def test_a_batch_that_fails_fails_its_callers_and_the_batcher_lives(scorer):
     with pytest.raises(ValueError, match="poison"):
         batcher.score(ONE, "poison")
     assert batcher.score(ONE, "four") == [4.0, 0.0]
+
+
+def test_idle_is_called_once_after_each_burst_of_requests(scorer):
+    calls = SimpleQueue()
+    batcher = Batcher(
+        scorer, max_batch=1, max_wait_ms=0, on_idle=lambda: calls.put(len(scorer.batches)), idle_seconds=0.05
+    )
+    assert calls.get(timeout=10) == 0
+    batcher.score(ONE, "x")
+    assert calls.get(timeout=10) == 1
+    assert calls.empty()

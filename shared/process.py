@@ -1,0 +1,18 @@
+"""Settings of the Python process that every service shares."""
+
+import gc
+
+_YOUNG_OBJECTS = 20_000
+"""Number of new objects that start a collection; Python's 700 are made by a few requests, whose objects hold no cycles.
+"""
+
+
+def collect_garbage_rarely() -> None:
+    """Exempt all present objects from garbage collection, and collect new ones less often.
+
+    Call it when the service is built: a full collection over all imported objects delays every request by tenths of a
+    second, and collections cost a twentieth of a routed job's CPU time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
