@@ -12,9 +12,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from signalbox import Signalbox
+from signalbox import Signalbox, SignalboxError
 
-from shared.errors import SignalboxError
 from tests.support.samples import TRAINING, upload
 
 ROOT = Path(__file__).parents[2]
