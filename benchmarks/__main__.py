@@ -9,6 +9,7 @@ from benchmarks.common import RESULTS, print_table
 
 ALL = (
     "accept",
+    "hostile_clients",
     "queue_tax",
     "reference_path",
     "routed",

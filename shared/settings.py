@@ -7,6 +7,7 @@ They come from environment variables with the prefix `SIGNALBOX_`, and from the 
 import os
 import re
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -85,6 +86,16 @@ class Settings(BaseSettings):
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
     """The same for the tokens of prompts and answers together."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
+    max_connections: Annotated[int, Field(ge=1)] = 4096
+    """Most connections to one API process; where all are taken, the one that waits longest for a request is closed."""
+    max_connections_per_address: Annotated[int, Field(ge=1)] = 2048
+    """The same for one address (of IPv6, one /64 network), unless it is a trusted proxy's."""
+    trusted_proxies: str = ""
+    """Addresses or networks, separated by commas, whose connections count together with all others alone."""
+    header_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long a connection may take to its first request, or to its next one, until its headers are complete."""
+    idle_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How long a client may send nothing of a body that is read, or take nothing of an answer."""
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
@@ -150,6 +161,12 @@ class Settings(BaseSettings):
                 raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
         return _with_query(url, _tls_options(info.data))
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, listed: str) -> str:
+        _networks(listed)
+        return listed
+
     @model_validator(mode="after")
     def _certificates_are_used(self) -> Self:
         if bool(self.redis_cert_file) != bool(self.redis_key_file):
@@ -160,6 +177,11 @@ class Settings(BaseSettings):
         if self.s3_ca_file and not self.s3_url.startswith("https://"):
             raise ValueError("SIGNALBOX_S3_CA_FILE is set, but SIGNALBOX_S3_URL is not https://; change the URL")
         return self
+
+    @cached_property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return _networks(self.trusted_proxies)
 
     @cached_property
     def cache_dir(self) -> Path:
@@ -175,6 +197,10 @@ def settings_error(error: ValueError) -> SignalboxError:
     return Invalid(
         "settings_invalid", "; ".join(f"SIGNALBOX_{name.upper()}: {why}" if name else why for name, why in wrong)
     )
+
+
+def _networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip(), strict=False) for part in listed.split(",") if part.strip())
 
 
 def _tls_options(files: dict[str, Any]) -> dict[str, str]:

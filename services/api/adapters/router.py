@@ -9,10 +9,11 @@ from fastapi.responses import JSONResponse
 from services.api.adapters import service as uploads
 from services.api.http.auth import Caller, ClientsDep, Trainer
 from services.api.http.idempotency import Answer, OnceDep
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs.schemas import PathRef
 from shared.contracts.manifests import AdapterManifest
 
-router = APIRouter(prefix="/v1/adapters", tags=["adapters"])
+router = APIRouter(prefix="/v1/adapters", tags=["adapters"], route_class=KeyedRoute)
 
 
 _FILE = {"type": "string", "format": "binary", "description": "zip, tar or tar.gz of one PEFT folder"}

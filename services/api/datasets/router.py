@@ -11,11 +11,12 @@ from starlette.datastructures import UploadFile
 from services.api.datasets.service import add_dataset
 from services.api.http.auth import ClientsDep, Trainer
 from services.api.http.idempotency import Answer, OnceDep
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs.schemas import PathId
 from shared.contracts.manifests import DatasetManifest
 from shared.errors import Invalid
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=KeyedRoute)
 _BODY = {
     "requestBody": {
         "required": True,

@@ -64,16 +64,26 @@ class Needs(SecurityBase):
 
     async def __call__(self, request: Request) -> Key:
         """Return the caller's key."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("key_missing", "send an API key: Authorization: Bearer sbk_...")
-        authenticator = request.app.state.authenticator
-        assert isinstance(authenticator, Authenticator)
-        key = await authenticator.key_of(token)
+        key = await _key_of(request)
         if self._scope and not key.may(self._scope):
             raise Denied("scope_missing", f"this API key lacks the scope {self._scope.value!r}; use one that has it")
-        await (await clients_of(request)).quotas.count_request(key)
         return key
+
+
+async def _key_of(request: Request) -> Key:
+    """Return the key of a request, which counts once, however many dependencies ask for it."""
+    known = getattr(request.state, "key", None)
+    if isinstance(known, Key):
+        return known
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("key_missing", "send an API key: Authorization: Bearer sbk_...")
+    authenticator = request.app.state.authenticator
+    assert isinstance(authenticator, Authenticator)
+    key = await authenticator.key_of(token)
+    await (await clients_of(request)).quotas.count_request(key)
+    request.state.key = key
+    return key
 
 
 ClientsDep = Annotated[Clients, Depends(clients_of)]

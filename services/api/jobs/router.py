@@ -9,6 +9,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from services.api.http.auth import Admin, ClientsDep, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import accept
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, job_events
@@ -21,7 +22,7 @@ Cursor = Annotated[
     str, Query(max_length=26, pattern=r"^(\d{1,16}(\.\d{1,9})?)?$", description="`next` of the page before")
 ]
 Limit = Annotated[int, Query(ge=1, le=200)]
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyedRoute)
 
 
 @router.post("", status_code=202)

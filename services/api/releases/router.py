@@ -8,11 +8,12 @@ from fastapi.responses import JSONResponse
 
 from services.api.http.auth import Admin, Caller, ClientsDep
 from services.api.http.idempotency import Answer, OnceDep
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs.schemas import PathId, PromoteRequest, RollbackRequest
 from services.api.jobs.views import release_line, release_view
 from services.api.releases import service
 
-router = APIRouter(prefix="/v1/releases", tags=["releases"])
+router = APIRouter(prefix="/v1/releases", tags=["releases"], route_class=KeyedRoute)
 
 
 @router.get("")

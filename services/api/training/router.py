@@ -8,6 +8,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from services.api.http.auth import ClientsDep, Trainer
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, training_events
 from services.api.jobs.router import Cursor, Limit, page
@@ -18,7 +19,7 @@ from services.api.training.service import TrainingRequest
 from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
 
-router = APIRouter(prefix="/v1/training/jobs", tags=["training"])
+router = APIRouter(prefix="/v1/training/jobs", tags=["training"], route_class=KeyedRoute)
 
 
 @router.post("", status_code=202)

@@ -173,3 +173,32 @@ def test_a_rotation_never_lengthens_a_keys_life_and_an_ended_key_has_no_successo
         api_keys.rotate(ledger.redis, old.id, timedelta())
     with pytest.raises(NotFound):
         api_keys.rotate(ledger.redis, "key_none", timedelta())
+
+
+LACKS = {
+    "jobs": "train",
+    "select": "train",
+    "training": "submit",
+    "datasets": "submit",
+    "adapters": "submit",
+    "releases": "submit",
+}
+"""A key without the scope, for each kind of route."""
+
+
+async def test_no_route_reads_a_body_before_it_knows_the_key(api):
+    operations = [
+        (method.upper(), re.sub(r"\{\w+\}", "x", path))
+        for path, methods in api["app"].openapi()["paths"].items()
+        for method, operation in methods.items()
+        if "requestBody" in operation
+    ]
+    assert len(operations) >= 7
+    for method, path in operations:
+        for key, status in (("", b"401"), (api[LACKS[path.split("/")[2]]].headers["authorization"], b"403")):
+            reader, writer = await asyncio.open_connection(*api["url"].removeprefix("http://").split(":"))
+            head = f"{method} {path}?name=x HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            writer.write(f"{head}Authorization: {key}\r\nContent-Length: 1000\r\n\r\n".encode())
+            async with asyncio.timeout(10):
+                assert (await reader.readuntil(b"\r\n"))[9:12] == status, (method, path)
+            writer.close()

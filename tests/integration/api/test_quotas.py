@@ -103,3 +103,11 @@ async def test_limits_leave_nothing_in_the_ledger_for_long(limited, ledger):
 
 def test_tokens_are_estimated_by_bytes_and_never_to_nothing():
     assert [estimated_tokens(text) for text in ("", "a", "abcde", "ääää", "字字字字")] == [0, 1, 2, 2, 3]
+
+
+async def test_a_request_counts_once_however_many_parts_of_its_route_ask_for_the_key(limited, release, worker):
+    client = limited(requests_per_minute=3)
+    job = (await client.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job, "generate.fin")
+    answers = [await client.post(f"/v1/jobs/{job}/feedback", json={"rating": 1}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
