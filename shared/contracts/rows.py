@@ -11,7 +11,7 @@ from shared.errors import Invalid
 
 MAX_ERRORS_SHOWN = 5
 MAX_NAME_CHARS = 64
-_NAME = re.compile(rf"^[a-z0-9][a-z0-9_.-]{{0,{MAX_NAME_CHARS - 1}}}$")
+_NAME = re.compile(rf"[a-z0-9][a-z0-9_.-]{{0,{MAX_NAME_CHARS - 1}}}")
 
 
 class Row(BaseModel):
@@ -27,7 +27,7 @@ class Row(BaseModel):
 
 def check_dataset_name(name: str) -> str:
     """Return a well-formed data set name; raises `Invalid` otherwise."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise Invalid("name_malformed", f"{name!r} is no data set name: 1 to {MAX_NAME_CHARS} of a-z, 0-9, _ . and -")
     return name
 

@@ -20,7 +20,7 @@ LastEventId = Annotated[
     Header(
         alias="Last-Event-ID",
         max_length=37,
-        pattern=r"^\d{1,18}-\d{1,18}$",
+        pattern=r"^[0-9]{1,18}-[0-9]{1,18}$",
         description="Go on after this event",
     ),
 ]

@@ -19,7 +19,7 @@ from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
 
 Cursor = Annotated[
-    str, Query(max_length=26, pattern=r"^(\d{1,16}(\.\d{1,9})?)?$", description="`next` of the page before")
+    str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of the page before")
 ]
 Limit = Annotated[int, Query(ge=1, le=200)]
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyedRoute)

@@ -41,7 +41,6 @@ def _well_formed(label: str) -> str:
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_not_blank)]
 LabelText = Annotated[str, StringConstraints(min_length=3, max_length=65)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 PathId = Annotated[str, Path(max_length=64)]
 PathRef = Annotated[str, Path(max_length=100)]
