@@ -55,4 +55,4 @@ def _owner(port: int) -> str:
 
 
 def _is_listener(connection: Any, port: int) -> bool:
-    return connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr.port == port)

@@ -135,6 +135,7 @@ def test_cancelling_ends_processes_that_have_not_called_yet(train):
         train("sh -c 'sleep 600'", should_stop=lambda: True)
 
 
+@pytest.mark.slow
 def test_processes_that_one_was_killed_of_go_on_from_their_last_checkpoint(train, left, tmp_path):
     steps = []
 
@@ -149,6 +150,7 @@ def test_processes_that_one_was_killed_of_go_on_from_their_last_checkpoint(train
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_processes_that_get_no_further_are_not_started_for_ever(train, left):
     with pytest.raises(Unavailable) as refusal:
         train(TWO, on_progress=lambda _: left()["1"].kill())
