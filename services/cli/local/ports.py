@@ -17,11 +17,16 @@ def why_not(host: str, port: int) -> str:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         return f"{host} is no address of this machine: {error.strerror}"
-    reasons = {_try(family, address) for family, _, _, _, address in addresses}
+    reasons = {_bind(family, address) for family, _, _, _, address in addresses}
     if errno.EADDRINUSE in reasons:
         return f"port {port} of {host} is taken by {_owner(port)}"
     failed = reasons - {0, *_ABSENT} if 0 in reasons else reasons
     return f"nothing can listen on port {port} of {host}: {errno.errorcode[failed.pop()]}" if failed else ""
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port."""
+    return _bind(socket.AF_INET, ("127.0.0.1", port)) == 0
 
 
 def listens(pid: int, port: int) -> bool:
@@ -31,15 +36,14 @@ def listens(pid: int, port: int) -> bool:
     return False
 
 
-def _try(family: int, address: Any) -> int:
-    """Listen for a moment; returns 0, or the number of the error."""
+def _bind(family: int, address: Any) -> int:
+    """Bind for a moment; returns 0, or the number of the error."""
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(address)
-            probe.listen(1)
     except OSError as error:
         return error.errno or errno.EINVAL
     return 0
