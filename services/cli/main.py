@@ -1,5 +1,6 @@
 """The command line `signalbox`: commands for the API and for processes; heavy modules are imported where used."""
 
+import io
 import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -54,6 +55,7 @@ Workers = Annotated[
 
 def main() -> None:
     """Run the command line; a known error prints one sentence and exits with a non-zero status."""
+    _replace_unknown_signs()
     try:
         app()
     except known_errors() as error:
@@ -67,6 +69,13 @@ def main() -> None:
         # The command needs packages that are not installed here, as in the image of one service.
         why = f"this command needs {error.name}, which is not here: run it where `make install` was run"
         _end("package_missing", why)
+
+
+def _replace_unknown_signs() -> None:
+    """Print a question mark for a character that the terminal's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _end(code: str, detail: str) -> NoReturn:

@@ -5,7 +5,9 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
+from rich.text import Text
 
 from services.cli.output import err, no_worker, out
 
@@ -22,17 +24,34 @@ def counted(items: Sequence[T], what: str) -> Iterator[T]:
 
 
 def follow_generation(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
-    """Print a job's text as it arrives, and the queue if it has no worker; returns the ended job."""
-    for event in client.stream(job_id):
-        if event.type == "token" and not quiet:
-            out.print(event.text, end="", markup=False, highlight=False)
-        elif event.type == "state" and event.data["state"] in ("queued", "routed"):
-            job = client.job(job_id)
-            if job.waiting_for_group:
-                err.print(no_worker(job.to_dict()), markup=False)
+    """Show a job's text as it arrives, and the queue if it has no worker; returns the ended job.
+
+    Only a terminal can take back what a lost worker wrote: elsewhere the last try's text is printed at the end.
+    """
+    from signalbox import Answer
+
+    answer = Answer()
+    with Live(console=out, transient=True) as live:
+        for event in client.stream(job_id):
+            text = answer.add(event)
+            if event.type in ("token", "restart") and not quiet:
+                live.update(_end_of(text))
+            elif event.type == "state" and event.data["state"] in ("queued", "routed"):
+                _warn_of_no_worker(client, job_id)
     if not quiet:
-        out.print()
+        out.print(answer.text, markup=False, highlight=False, soft_wrap=True)
     return client.job(job_id).to_dict()
+
+
+def _end_of(text: str) -> Text:
+    """The last lines of a text, as many as the terminal shows."""
+    return Text("\n").join(Text(text).wrap(out, out.width)[1 - out.height :])
+
+
+def _warn_of_no_worker(client: "Signalbox", job_id: str) -> None:
+    job = client.job(job_id)
+    if job.waiting_for_group:
+        err.print(no_worker(job.to_dict()), markup=False)
 
 
 def follow_training(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
@@ -81,15 +100,17 @@ def follow_into(
     on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Update one bar until its job has ended; `on_progress` gets the data of each progress event; returns the job."""
+    from signalbox import Job
+
     task = bars.add_task(f"{title} queued".strip(), total=None, note="")
     for event in client.events(f"/v1/training/jobs/{job_id}/events"):
         if event.type == "progress":
             on_progress(event.data)
             fields = progress_fields(event.data)
             bars.update(task, **fields | {"description": f"{title} {fields['description']}".strip()})
-    job = dict(client.get(f"/v1/training/jobs/{job_id}"))
-    bars.update(task, description=f"{title} {job['state']}".strip(), note="")
-    return job
+    job = client.job(Job(id=job_id, kind="train"))
+    bars.update(task, description=f"{title} {job.state}".strip(), note="")
+    return job.to_dict()
 
 
 def progress_fields(data: Mapping[str, Any]) -> dict[str, Any]:

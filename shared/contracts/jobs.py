@@ -160,6 +160,11 @@ class Job(BaseModel):
         return cls.model_validate(plain)
 
     @property
+    def tries(self) -> int:
+        """How many attempts at the job's stage have begun."""
+        return max(0, self.attempt - self.first_attempt + 1)
+
+    @property
     def waited_ms(self) -> float:
         """Milliseconds that an acquired job waited for its attempt, by the ledger's clock."""
         return self.timestamps[self.state] - self.waiting_since_ms

@@ -11,6 +11,7 @@ from tests.support.source import ROOT
 SOURCES = sorted(
     p for top in ("services", "shared", "lab", "clients/python/signalbox") for p in (ROOT / top).rglob("*.py")
 )
+ENDS_LINES = {"iter_lines", "aiter_lines"}
 OF_ALL_SCRIPTS = re.compile(r"\\[dws]")
 
 
@@ -51,6 +52,11 @@ def test_a_fields_pattern_is_anchored_at_both_ends_and_names_its_characters():
     assert [pair for pair in patterns if not (pair[1].startswith("^") and pair[1].endswith("$"))] == []
     assert [pair for pair in patterns if OF_ALL_SCRIPTS.search(pair[1])] == []
     assert len(patterns) >= 5
+
+
+def test_no_stream_is_cut_at_characters_that_json_may_hold():
+    found = [where for where, call in calls() if isinstance(call.func, ast.Attribute) and call.func.attr in ENDS_LINES]
+    assert found == []  # httpx ends a line at U+2028, too: split at the newline
 
 
 def test_no_model_checks_patterns_by_the_other_engine():

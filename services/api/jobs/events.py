@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Header
+from fastapi.sse import ServerSentEvent
 
 from services.api.http.auth import ClientsDep, Submitter, Trainer
 from services.api.infra.clients import Clients
@@ -12,6 +13,7 @@ from services.api.infra.event_feed import START, Event
 from services.api.jobs.schemas import PathId
 from services.api.training.service import training
 from shared.contracts.jobs import Job
+from shared.json_text import on_one_line
 from shared.ledger import calls
 
 Events = AsyncIterator[Event]
@@ -24,6 +26,11 @@ LastEventId = Annotated[
         description="Go on after this event",
     ),
 ]
+
+
+def as_sse(event: Event) -> ServerSentEvent:
+    """Return the event in the form of the stream."""
+    return ServerSentEvent(raw_data=on_one_line(event.data), event=event.type, id=event.id)
 
 
 async def job_events(

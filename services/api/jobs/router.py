@@ -12,7 +12,7 @@ from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, Once
 from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import accept
 from services.api.jobs import service as jobs
-from services.api.jobs.events import Events, job_events
+from services.api.jobs.events import Events, as_sse, job_events
 from services.api.jobs.schemas import Accepted, FeedbackRequest, JobPage, JobRequest, JobView, PathId
 from services.api.jobs.views import job_view, page_view
 from shared.contracts.jobs import JobKind, JobState
@@ -84,9 +84,12 @@ async def cancel(job_id: PathId, clients: ClientsDep, caller: Submitter) -> dict
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
 async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterator[ServerSentEvent]:
-    """Stream the job's events, past and live, until it ends: `state`, `token`, `progress`."""
+    """Stream the job's events, past and live, until it ends: `state`, `token`, `restart`, `progress`.
+
+    Those of a try say its `attempt`; a `restart` begins the answer anew: what `token` events told before is void.
+    """
     async for event in stream:
-        yield ServerSentEvent(raw_data=event.data, event=event.type, id=event.id)
+        yield as_sse(event)
 
 
 @router.post("/{job_id}/feedback")

@@ -10,7 +10,7 @@ from services.api.http.auth import ClientsDep, Trainer
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
 from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import service as jobs
-from services.api.jobs.events import Events, training_events
+from services.api.jobs.events import Events, as_sse, training_events
 from services.api.jobs.router import Cursor, Limit, page
 from services.api.jobs.schemas import Accepted, JobPage, JobView, PathId
 from services.api.jobs.views import job_view, page_view
@@ -58,6 +58,6 @@ async def cancel(job_id: PathId, clients: ClientsDep, caller: Trainer) -> dict[s
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
 async def events(stream: Annotated[Events, Depends(training_events)]) -> AsyncIterator[ServerSentEvent]:
-    """Stream the job's events, past and live, until it ends: `state`, `progress`."""
+    """Stream the job's events, past and live, until it ends: `state`, `restart`, `progress`."""
     async for event in stream:
-        yield ServerSentEvent(raw_data=event.data, event=event.type, id=event.id)
+        yield as_sse(event)

@@ -94,7 +94,7 @@ class DemoData:
 
     def texts(self, label: str, part: str) -> list[str]:
         """The inputs of one file."""
-        lines = (self._data / f"{label}.{part}.jsonl").read_text().splitlines()
+        lines = (self._data / f"{label}.{part}.jsonl").read_bytes().splitlines()
         return [json.loads(line)["input"] for line in lines if line.strip()]
 
 

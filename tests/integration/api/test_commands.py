@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.contracts.jobs import JobState
 from shared.ledger.keys import LedgerKey
 
 PROGRAM = Path(sys.executable).parent / "signalbox"
@@ -29,15 +29,22 @@ def command(api, tokens, tmp_path):
     """Starts a command of the command line with the administrator's key."""
     env = {"SIGNALBOX_API_URL": api["url"], "SIGNALBOX_API_KEY": tokens["admin"], "SIGNALBOX_DATA_DIR": str(tmp_path)}
 
-    def start(*words):
+    def start(*words, **more):
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen([PROGRAM, *words], env=os.environ | env, text=True, cwd=tmp_path, **pipes)
+        return subprocess.Popen([PROGRAM, *words], env=os.environ | env | more, encoding="utf-8", cwd=tmp_path, **pipes)
 
     return start
 
 
 async def output(process, given=None):
     return await asyncio.to_thread(process.communicate, given)
+
+
+async def submitted(admin, process):
+    """The id of the job that a command has submitted."""
+    while not (jobs := (await admin.get("/v1/jobs")).json()["items"]):
+        assert process.poll() is None, process.communicate()
+    return jobs[0]["id"]
 
 
 async def test_a_wait_for_a_worker_that_is_not_there_is_told_of_and_ends_with_the_job(command, admin, release):
@@ -96,3 +103,39 @@ async def test_ctrl_c_ends_a_wait_at_once_and_says_how_to_follow_or_cancel_the_j
 async def test_submit_reads_its_text_from_standard_input(command, release, ledger):
     out, _ = await output(command("submit", "-", "--label", "fin.sa", "--json"), "two\nlines\n")
     assert '"two\\nlines"' in ledger.redis.hget(LedgerKey.JOB.of(json.loads(out)["id"]), "body")
+
+
+async def test_what_a_lost_worker_had_told_is_not_in_the_answer(command, admin, release, worker):
+    waiting = command("submit", "my card", "--label", "fin.sa", "--wait")
+    job_id = await submitted(admin, waiting)
+    worker.tell(worker.take(job_id, "generate.fin", lease_seconds=0), "token", text="first try, ", attempt=1)
+    again = worker.take(job_id, "generate.fin")
+    worker.tell(again, "restart", attempt=2)
+    worker.tell(again, "token", text="second try", attempt=2)
+    worker.end(again, JobState.SUCCEEDED, result={"text": "second try"})
+    out, err = await output(waiting)
+    assert (waiting.returncode, "Traceback" in err) == (0, False)
+    assert out.splitlines()[0] == "second try"
+    assert "first try" not in out
+
+
+@pytest.mark.parametrize("text", ["a\u2028b\x85c\u2029d", "line\r\nline", "\x0b\x0c\x1c"])
+async def test_an_answer_may_hold_any_line_end(command, admin, release, worker, text):
+    waiting = command("submit", "my card", "--label", "fin.sa", "--wait", "--json")
+    job_id = await submitted(admin, waiting)
+    worker.run(job_id, "generate.fin", text)
+    out, _ = await output(waiting)
+    assert (waiting.returncode, json.loads(out)["result"]["text"]) == (0, text)
+    told = (await output(command("jobs", "tail", job_id)))[0].splitlines()
+    assert [line.split()[0] for line in told] == ["state", "state", "token", "state"]
+    assert json.loads(told[2].removeprefix("token"))["text"] == text
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+async def test_a_sign_that_the_terminal_cannot_show_is_replaced(command, admin, release, worker, more):
+    waiting = command("submit", "my card", "--label", "fin.sa", "--wait", *more, PYTHONIOENCODING="latin-1")
+    job_id = await submitted(admin, waiting)
+    worker.run(job_id, "generate.fin", "paid \U0001f389")
+    out, err = await output(waiting)
+    assert (waiting.returncode, "Traceback" in err) == (0, False)
+    assert (json.loads(out)["result"]["text"] == "paid \U0001f389") if more else out.startswith("paid ?\n")
