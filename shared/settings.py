@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
     """The same for the tokens of prompts and answers together."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
+    gate_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Accuracy on validation rows that the gate asks of each new label; a training job may ask for more, never less."""
+    gate_max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    """Accuracy that a kept label may lose at the gate; a training job may allow less, never more."""
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.http.auth import Admin, ClientsDep, Submitter
+from services.api.http.auth import Admin, ClientsDep, JobReader, Judge, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.jobs import accept
 from services.api.jobs import service as jobs
@@ -40,16 +40,15 @@ async def submit(
 async def list_jobs(
     *,
     clients: ClientsDep,
-    caller: Submitter,
+    caller: JobReader,
     state: JobState | None = None,
     kind: JobKind | None = None,
     before: Cursor = "",
     limit: Limit = 50,
 ) -> dict[str, Any]:
-    """List jobs, newest first."""
-    return page_view(
-        await clients.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=kind))
-    )
+    """List jobs, newest first; without the scope `read`, those of the key."""
+    call = calls.list_jobs(caller.tenant_id, caller.sees, **page(before, limit), state=state, kind=kind)
+    return page_view(await clients.ledger.do(call))
 
 
 @router.get("/dead", response_model=JobPage)
@@ -70,15 +69,16 @@ def page(before: str, limit: int) -> dict[str, Any]:
 
 
 @router.get("/{job_id}")
-async def show(job_id: PathId, clients: ClientsDep, caller: Submitter) -> JobView:
+async def show(job_id: PathId, clients: ClientsDep, caller: JobReader) -> JobView:
     """Show one job: state, selection, result, times."""
-    return job_view(await clients.ledger.do(calls.get(job_id, caller.tenant_id)))
+    return job_view(await jobs.find(clients, caller, job_id))
 
 
 @router.delete("/{job_id}")
 async def cancel(job_id: PathId, clients: ClientsDep, caller: Submitter) -> dict[str, str]:
     """Cancel a job; a running job ends within its next step, an ended job stays as it is."""
-    return {"id": job_id, "state": await jobs.cancel(clients, caller, job_id)}
+    job = await jobs.find(clients, caller, job_id)
+    return {"id": job_id, "state": await jobs.cancel(clients, caller, job)}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
@@ -90,9 +90,9 @@ async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterato
 
 @router.post("/{job_id}/feedback")
 async def feedback(
-    job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Submitter, once: OnceDep
+    job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Judge, once: OnceDep
 ) -> JSONResponse:
-    """Store feedback on a job's answer; training jobs can use it as the data set `feedback`."""
+    """Store feedback on a job's answer; that of a key with the scope `review` joins the data set `feedback`."""
 
     async def work() -> Answer:
         await jobs.give_feedback(clients, caller, job_id, feedback)

@@ -163,7 +163,7 @@ class FeedbackRequest(Request):
 
 
 class PromoteRequest(Request):
-    """`force` overrules the gate and does not require live workers."""
+    """`force` overrules the gate and does not require live workers; it needs the scope `admin`."""
 
     force: bool = False
 
@@ -197,6 +197,8 @@ class JobView(BaseModel):
     queue: str
     label: str | None
     release: str | None
+    key: str | None
+    """Id of the API key that submitted the job; null in jobs from before it was noted."""
     attempt: int
     cancel_requested: bool
     created_at: str

@@ -7,12 +7,19 @@ from shared.contracts.jobs import Job, JobKind, JobState
 from shared.contracts.rows import Row
 from shared.errors import Invalid
 from shared.ledger import calls
-from shared.security.api_keys import Key
+from shared.security.api_keys import Key, Scope
 
 
-async def cancel(clients: Clients, caller: Key, job_id: str) -> JobState:
-    """Cancel a job and return its state; a running job ends within its next step. Raises `NotFound`."""
-    return await clients.ledger.do(calls.cancel(job_id, caller.tenant_id))
+async def find(clients: Clients, caller: Key, job_id: str) -> Job:
+    """Return a job that the key may read; raises `NotFound`."""
+    return await clients.ledger.do(calls.get(job_id, caller.tenant_id, caller.sees))
+
+
+async def cancel(clients: Clients, caller: Key, job: Job) -> JobState:
+    """Cancel a job and return its state; a running job ends within its next step. Raises `Denied`, `NotFound`."""
+    if job.kind is JobKind.TRAIN:
+        caller.check(Scope.TRAIN)
+    return await clients.ledger.do(calls.cancel(job.id, caller.tenant_id))
 
 
 async def replay(clients: Clients, caller: Key, job_id: str) -> None:
@@ -26,11 +33,12 @@ async def drop(clients: Clients, caller: Key, job_id: str) -> None:
 
 
 async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: FeedbackRequest) -> None:
-    """Store feedback and the data-set row made from it; raises `NotFound`, `Conflict`, `Invalid`."""
-    job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
-    row = feedback_row(job, feedback)
-    value = feedback.model_dump(mode="json", exclude_none=True)
-    await clients.ledger.do(calls.feedback(job_id, caller.tenant_id, value, row.model_dump(exclude_defaults=True)))
+    """Store feedback and, from a reviewer, the data-set row made from it; raises `NotFound`, `Conflict`, `Invalid`."""
+    is_review = caller.may(Scope.REVIEW)
+    job = await clients.ledger.do(calls.get(job_id, caller.tenant_id, "" if is_review else caller.sees))
+    row = feedback_row(job, feedback).model_dump(exclude_defaults=True) if is_review else None
+    value = feedback.model_dump(mode="json", exclude_none=True) | {"key": caller.id}
+    await clients.ledger.do(calls.feedback(job_id, caller.tenant_id, value, row))
 
 
 def feedback_row(job: Job, feedback: FeedbackRequest) -> Row:

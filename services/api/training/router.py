@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.http.auth import ClientsDep, Trainer
+from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, training_events
@@ -35,7 +35,7 @@ async def submit(
 
 @router.get("", response_model=JobPage)
 async def list_training(
-    clients: ClientsDep, caller: Trainer, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
+    clients: ClientsDep, caller: TrainingReader, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
 ) -> dict[str, Any]:
     """List training jobs, newest first."""
     call = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
@@ -43,7 +43,7 @@ async def list_training(
 
 
 @router.get("/{job_id}")
-async def show(job_id: PathId, clients: ClientsDep, caller: Trainer) -> JobView:
+async def show(job_id: PathId, clients: ClientsDep, caller: TrainingReader) -> JobView:
     """Show one training job with its progress."""
     return job_view(await training.training(clients, caller, job_id))
 
@@ -51,8 +51,8 @@ async def show(job_id: PathId, clients: ClientsDep, caller: Trainer) -> JobView:
 @router.delete("/{job_id}")
 async def cancel(job_id: PathId, clients: ClientsDep, caller: Trainer) -> dict[str, str]:
     """Cancel a training job; jobs that were to start after its success fail."""
-    await training.training(clients, caller, job_id)
-    return {"id": job_id, "state": await jobs.cancel(clients, caller, job_id)}
+    job = await training.training(clients, caller, job_id)
+    return {"id": job_id, "state": await jobs.cancel(clients, caller, job)}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)

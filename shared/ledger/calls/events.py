@@ -21,13 +21,13 @@ def append(events: Iterable[Event], *, writer: str = "", batch: int = 0) -> Call
     )
 
 
-def feedback(job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any]) -> Call[None]:
-    """Store feedback on a finished job, and the data-set row made from it."""
+def feedback(job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any] | None) -> Call[None]:
+    """Store feedback on a finished job, and the data-set row made from it, where there is one."""
 
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "unfinished":
             return Conflict("job_unfinished", f"job {job_id} has not ended yet; feedback is taken afterwards")
         return gone(job_id)
 
-    args = {"id": job_id, "tenant_id": tenant_id, "feedback": dump(value), "row": dump(row)}
+    args = {"id": job_id, "tenant_id": tenant_id, "feedback": dump(value), "row": dump(row) if row else ""}
     return Call("feedback", args, nothing, refused)

@@ -30,14 +30,15 @@ class Page(NamedTuple):
     next: str
 
 
-def get(job_id: str, tenant_id: str = "") -> Call[Job]:
-    """Read a job of this tenant (of any tenant where it is empty); raises `NotFound`."""
-    args = {"id": job_id, "tenant_id": tenant_id}
+def get(job_id: str, tenant_id: str = "", line: str = "") -> Call[Job]:
+    """Read a job of this tenant and this line of keys (of any, where it is empty); raises `NotFound`."""
+    args = {"id": job_id, "tenant_id": tenant_id, "line": line}
     return Call("get", args, lambda reply: Job.from_hash(reply["job"]), lambda _: gone(job_id))
 
 
 def list_jobs(
     tenant_id: str,
+    line: str = "",
     *,
     limit: int = 50,
     before: str = "",
@@ -45,9 +46,10 @@ def list_jobs(
     kind: JobKind | None = None,
     dead: bool = False,
 ) -> Call[Page]:
-    """List a tenant's jobs, newest first; `dead` lists the dead letters."""
+    """List the jobs of a tenant, or of one `line` of its keys, newest first; `dead` lists the dead letters."""
     args = {
         "tenant_id": tenant_id,
+        "line": line,
         "limit": limit,
         "before": before or "+inf",
         "state": state or "",

@@ -24,6 +24,6 @@ function op.feedback(a)
   if tenant ~= a.tenant_id then return refuse('gone') end
   if not is_final(state) then return refuse('unfinished') end
   redis.call('HSET', job_key(a.id), 'feedback', a.feedback)
-  redis.call('HSET', KEY.feedback .. tenant, a.id, a.row)
+  if a.row ~= '' then redis.call('HSET', KEY.feedback .. tenant, a.id, a.row) end
   return {}
 end

@@ -139,6 +139,7 @@ function op.create(a)
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', state, 'stage', a.stage,
     'queue', a.queue, 'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0,
     'lost_leases', 0, 'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', deadline_ms, 'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
+  if a.key ~= '' then redis.call('HSET', job_key(a.id), 'key', a.key, 'key_line', a.key_line) end
   if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
   redis.call('HINCRBY', KEY.states, state, 1)

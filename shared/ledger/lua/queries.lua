@@ -7,6 +7,7 @@ end
 function op.get(a)
   local job = load(a.id)
   if not job.state or (a.tenant_id ~= '' and job.tenant_id ~= a.tenant_id) then return refuse('gone') end
+  if a.line ~= '' and job.key_line ~= a.line then return refuse('gone') end
   job.has_consumer = has_consumer(job.queue)
   return { job = job }
 end
@@ -20,7 +21,7 @@ function op.list(a)
       local job = load(page[i])
       if not job.state then
         redis.call('ZREM', key, page[i])  -- the job has expired: remove it from the index
-      elseif #jobs < a.limit and (a.state == '' or job.state == a.state) and (a.kind == '' or job.kind == a.kind) then
+      elseif #jobs < a.limit and (a.state == '' or job.state == a.state) and (a.kind == '' or job.kind == a.kind) and (a.line == '' or job.key_line == a.line) then
         job.has_consumer = has_consumer(job.queue)
         jobs[#jobs + 1] = job
         last = '(' .. page[i + 1]

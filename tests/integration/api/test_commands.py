@@ -1,6 +1,7 @@
 """What the command line says of jobs, against a real API."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,15 @@ async def test_cancelling_is_silent_unless_the_job_had_ended(command, admin, rel
     worker.run(ids[1], "generate.fin")
     assert ((await output(command("jobs", "cancel", ids[0])))[1]) == ""
     assert "had ended before" in (await output(command("jobs", "cancel", ids[1])))[1]
+
+
+async def test_replacing_a_selector_names_the_labels_that_go(command, admin, release):
+    await admin.post("/v1/datasets?name=d", content=b'{"input": "a"}\n{"input": "b"}\n')
+    labels = ("--label", "fin.sa=d", "--label", "law.ie=d")
+    out, said = await output(command("train", "selector", *labels, "--replace", "--json"))
+    assert "labels that go: fin.ha, med.qa" in said
+    job = (await admin.get(f"/v1/training/jobs/{json.loads(out)['id']}")).json()
+    assert job["request"]["drop"] == ["fin.ha", "med.qa"]
 
 
 async def test_a_table_on_a_narrow_terminal_shows_ids_whole(command, admin, release):
