@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
     """The same for the tokens of prompts and answers together."""
+    max_feedback_per_job: Annotated[int, Field(ge=1, le=1000)] = 20
+    feedback_per_minute: Annotated[int, Field(ge=0)] = 60
+    """Limit of an API key without the scope `review`; 0 means no limit."""
+    feedback_agreement: Annotated[int, Field(ge=0)] = 0
+    """Number of API keys whose equal feedback joins the training data without a review; 0 means that none does."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
     gate_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Accuracy on validation rows that the gate asks of each new label; a training job may ask for more, never less."""

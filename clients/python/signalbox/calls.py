@@ -142,10 +142,16 @@ def feedback(
     label: str | None = None,
     rating: int | None = None,
     output: str | None = None,
+    new: bool | None = None,
+    accept: bool | None = None,
     idempotency_key: str | None = None,
 ) -> Call[None]:
-    """Say what was right about a finished job: its label, a rating (-1, 0, 1), the right output."""
-    body = _given({"label": label, "rating": rating, "output": output})
+    """Say what was right about a finished job: its label, a rating (-1, 0, 1), the right output.
+
+    A `new` label is one that the current release lacks. With `accept` a reviewer takes all that was said into the
+    training data, or takes it back.
+    """
+    body = _given({"label": label, "rating": rating, "output": output, "new": new, "accept": accept})
     return Call(_post(f"/v1/jobs/{_id(job)}/feedback", body, idempotency_key), lambda _: None)
 
 

@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from services.api.http.auth import Admin, ClientsDep, JobReader, Judge, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.jobs import accept
+from services.api.jobs import feedback as judging
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, job_events
 from services.api.jobs.schemas import Accepted, FeedbackRequest, JobPage, JobRequest, JobView, PathId
@@ -92,11 +93,10 @@ async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterato
 async def feedback(
     job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Judge, once: OnceDep
 ) -> JSONResponse:
-    """Store feedback on a job's answer; that of a key with the scope `review` joins the data set `feedback`."""
+    """Add feedback on a job's answer to what was said before; what is reviewed joins the data set `feedback`."""
 
     async def work() -> Answer:
-        await jobs.give_feedback(clients, caller, job_id, feedback)
-        return Answer(200, {"id": job_id, "feedback": feedback.model_dump(mode="json", exclude_none=True)})
+        return Answer(200, {"id": job_id, "feedback": await judging.give_feedback(clients, caller, job_id, feedback)})
 
     return await once(feedback.model_dump(mode="json"), work)
 

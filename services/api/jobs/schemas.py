@@ -148,17 +148,24 @@ class SelectRequest(Conversation):
 
 
 class FeedbackRequest(Request):
-    """Feedback on a finished job: the right label, a rating, the right output; at least one of them."""
+    """Feedback on a finished job: the right label, a rating, the right output, a review; at least one of them.
+
+    A field that is left out stays as it was.
+    """
 
     label: Annotated[LabelText, AfterValidator(_well_formed)] | None = None
+    new: bool = False
+    """Whether `label` may be one that the current release lacks."""
     rating: Literal[-1, 0, 1] | None = None
     """-1 wrong, 0 neither, 1 right."""
     output: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+    accept: bool | None = None
+    """Whether all that was said of the job, this included, joins the data set; it needs the scope `review`."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.label is None and self.rating is None and self.output is None:
-            raise ValueError("give at least one of label, rating and output")
+        if self.label is None and self.rating is None and self.output is None and self.accept is None:
+            raise ValueError("give at least one of label, rating, output and accept")
         return self
 
 

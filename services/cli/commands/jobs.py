@@ -60,6 +60,23 @@ def jobs_cancel(job_id: str) -> None:
     output.job(job.to_dict(), as_json=False)
 
 
+@app.command("feedback")
+def jobs_feedback(
+    job_id: str,
+    label: Annotated[str | None, typer.Option(help="The right label.")] = None,
+    rating: Annotated[int | None, typer.Option(help="-1 wrong, 0 neither, 1 right.", min=-1, max=1)] = None,
+    text: Annotated[str | None, typer.Option(help="The right output.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="The label is meant as a new one.")] = False,
+    accept: Annotated[
+        bool | None, typer.Option("--accept/--reject", help="Whether all that was said of it may train.")
+    ] = None,
+) -> None:
+    """Say what was right about a job, or review what was said."""
+    api = client()
+    api.feedback(job_id, label=label, rating=rating, output=text, new=new or None, accept=accept)
+    output.record(dict(api.job(job_id).feedback or {}), as_json=False)
+
+
 @app.command("dead")
 def jobs_dead(json: Json = False) -> None:
     """List the dead letters: jobs given up after several workers in a row lost their lease."""

@@ -20,10 +20,11 @@ function op.append(a)
 end
 
 function op.feedback(a)
-  local tenant, state = unpack(read(a.id, 'tenant_id', 'state'))
+  local tenant, state, count, old = unpack(read(a.id, 'tenant_id', 'state', 'feedback_count', 'feedback'))
   if tenant ~= a.tenant_id then return refuse('gone') end
   if not is_final(state) then return refuse('unfinished') end
-  redis.call('HSET', job_key(a.id), 'feedback', a.feedback)
-  if a.row ~= '' then redis.call('HSET', KEY.feedback .. tenant, a.id, a.row) end
+  if tonumber(count or (old and 1) or 0) ~= a.before then return refuse('moved') end
+  redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.before + 1)
+  if a.row ~= '' then redis.call('HSET', KEY.feedback .. tenant, a.id, a.row) else redis.call('HDEL', KEY.feedback .. tenant, a.id) end
   return {}
 end

@@ -8,6 +8,7 @@ import pytest
 from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate
 from shared.contracts.jobs import JobState
+from shared.errors import NotFound
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
@@ -225,6 +226,44 @@ async def test_feedback_becomes_a_row_of_the_data_set_feedback(api, release, wor
     row = registry.datasets.rows("default", "feedback")[0]
     assert (row.output, row.label) == ("yes", "fin.ha")
     assert (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]["label"] == "fin.ha"
+
+
+async def test_feedback_is_merged_with_what_was_said_before_and_its_history_is_kept(api, release, worker, registry):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "profits rose", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin", "positive")
+    url = f"/v1/jobs/{job_id}/feedback"
+    await api["submit"].post(url, json={"label": "fin.ha"})
+    answer = (await api["admin"].post(url, json={"rating": -1})).json()["feedback"]
+    assert (answer["label"], answer["rating"]) == ("fin.ha", -1)
+    shown = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]
+    assert [(entry.get("label"), entry.get("rating")) for entry in shown["history"]] == [("fin.ha", None), (None, -1)]
+    assert len({entry["key"] for entry in shown["history"]}) == 2
+    assert [row.label for row in registry.datasets.rows("default", "feedback")] == ["fin.ha"]
+    await api["admin"].post(url, json={"accept": False})
+    with pytest.raises(NotFound):
+        registry.datasets.rows("default", "feedback")
+
+
+async def test_a_label_that_the_release_lacks_is_meant_or_refused(api, release, worker, registry):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin")
+    url = f"/v1/jobs/{job_id}/feedback"
+    assert code(await api["submit"].post(url, json={"label": "hr.nope"}), 422) == "label_unknown"
+    assert (await api["submit"].post(url, json={"label": "hr.nope", "new": True})).status_code == 200
+    assert [row.label for row in registry.datasets.rows("default", "feedback")] == ["hr.nope"]
+
+
+async def test_feedbacks_at_the_same_time_are_all_kept_and_their_number_is_limited(api, release, worker):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin")
+    url = f"/v1/jobs/{job_id}/feedback"
+    said = await asyncio.gather(*(api["submit"].post(url, json={"rating": 1}) for _ in range(4)))
+    assert {answer.status_code for answer in said} <= {200, 503}
+    kept = len((await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]["history"])
+    assert kept == sum(answer.is_success for answer in said)
+    for _ in range(20 - kept):
+        assert (await api["submit"].post(url, json={"rating": 1})).is_success
+    assert code(await api["submit"].post(url, json={"rating": 1}), 409) == "feedback_full"
 
 
 async def test_dead_letters_are_listed_and_replayed_by_admins(api, release, worker, broker):
