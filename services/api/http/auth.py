@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
 
+from services.api.http.query import refuse_unknown
 from services.api.infra.clients import Clients
 from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
@@ -52,7 +53,8 @@ class Needs(SecurityBase):
     """A dependency that returns the request's key where it is valid and has one of the scopes; none named means any.
 
     It is one class because the framework's cost per dependency shows in the accept latency.
-    The request counts against the key's limit. Raises `Unauthenticated`, `Denied`, `TooMany`.
+    The request counts against the key's limit. Raises `Unauthenticated`, `Denied`, `TooMany`, and `Invalid` for a query
+    parameter that the route does not know.
     """
 
     model = HTTPBearerModel(description="An API key: `signalbox keys create` makes one")
@@ -70,6 +72,7 @@ class Needs(SecurityBase):
         assert isinstance(authenticator, Authenticator)
         key = await authenticator.key_of(token)
         key.check(*self._scopes)
+        refuse_unknown(request)
         await (await clients_of(request)).quotas.count_request(key)
         return key
 

@@ -13,15 +13,20 @@ from services.api.jobs import accept
 from services.api.jobs import feedback as judging
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, job_events
-from services.api.jobs.schemas import Accepted, FeedbackRequest, JobPage, JobRequest, JobView, PathId
+from services.api.jobs.schemas import (
+    Accepted,
+    Cursor,
+    FeedbackRequest,
+    JobPage,
+    JobQuery,
+    JobRequest,
+    JobView,
+    Limit,
+    PathId,
+)
 from services.api.jobs.views import job_view, page_view
-from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
 
-Cursor = Annotated[
-    str, Query(max_length=26, pattern=r"^(\d{1,16}(\.\d{1,9})?)?$", description="`next` of the page before")
-]
-Limit = Annotated[int, Query(ge=1, le=200)]
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
@@ -38,17 +43,9 @@ async def submit(
 
 
 @router.get("", response_model=JobPage)
-async def list_jobs(
-    *,
-    clients: ClientsDep,
-    caller: JobReader,
-    state: JobState | None = None,
-    kind: JobKind | None = None,
-    before: Cursor = "",
-    limit: Limit = 50,
-) -> dict[str, Any]:
+async def list_jobs(clients: ClientsDep, caller: JobReader, query: Annotated[JobQuery, Query()]) -> dict[str, Any]:
     """List jobs, newest first; without the scope `read`, those of the key."""
-    call = calls.list_jobs(caller.tenant_id, caller.sees, **page(before, limit), state=state, kind=kind)
+    call = calls.list_jobs(caller.tenant_id, caller.sees, **page(query.before, query.limit), only=query.filter)
     return page_view(await clients.ledger.do(call))
 
 

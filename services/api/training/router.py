@@ -10,13 +10,14 @@ from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, training_events
-from services.api.jobs.router import Cursor, Limit, page
-from services.api.jobs.schemas import Accepted, JobPage, JobView, PathId
+from services.api.jobs.router import page
+from services.api.jobs.schemas import Accepted, Cursor, JobPage, JobView, Limit, PathId
 from services.api.jobs.views import job_view, page_view
 from services.api.training import service as training
 from services.api.training.service import TrainingRequest
 from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
+from shared.ledger.calls import JobFilter
 
 router = APIRouter(prefix="/v1/training/jobs", tags=["training"])
 
@@ -38,7 +39,7 @@ async def list_training(
     clients: ClientsDep, caller: TrainingReader, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
 ) -> dict[str, Any]:
     """List training jobs, newest first."""
-    call = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
+    call = calls.list_jobs(caller.tenant_id, **page(before, limit), only=JobFilter(state=state, kind=JobKind.TRAIN))
     return page_view(await clients.ledger.do(call))
 
 

@@ -197,7 +197,9 @@ def _promoted_without_scope(world: World, hands: Hands) -> list[str]:
     """Moves of the pointer, and accepted jobs that would move it, by keys that may not."""
     moves = world.registry.releases.promotions(_TENANT)
     found = [f"{move['release']} by {move['by']}" for move in moves if move["key"] != _HARNESS]
-    jobs = world.supervisor.ledger.do(calls.list_jobs(_TENANT, kind=JobKind.TRAIN, limit=200)).jobs
+    jobs = world.supervisor.ledger.do(
+        calls.list_jobs(_TENANT, only=calls.JobFilter(kind=JobKind.TRAIN), limit=200)
+    ).jobs
     return found + [job.id for job in jobs if job.body.get("promote") and not hands.may_promote(job.key)]
 
 

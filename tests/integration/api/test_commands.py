@@ -52,6 +52,22 @@ async def test_replacing_a_selector_names_the_labels_that_go(command, admin, rel
     assert job["request"]["drop"] == ["fin.ha", "med.qa"]
 
 
+async def test_jobs_are_found_and_judged(command, admin, release, worker):
+    ids = [
+        (await admin.post("/v1/jobs", json={"input": "x", "label": label})).json()["id"]
+        for label in ("fin.sa", "fin.ha")
+    ]
+    worker.run(ids[0], "generate.fin")
+    await output(command("jobs", "feedback", ids[0], "--rating", "1"))
+    for filters in (
+        ("--label", "fin.sa"),
+        ("--feedback",),
+        ("--label", "fin.sa", "--no-rejected", "--since", "2020-01-01T00:00:00Z"),
+    ):
+        found, _ = await output(command("jobs", "list", *filters, "--json"))
+        assert [job["id"] for job in json.loads(found)] == ids[:1]
+
+
 async def test_a_table_on_a_narrow_terminal_shows_ids_whole(command, admin, release):
     job = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()
     assert job["id"] in (await output(command("jobs", "list")))[0]

@@ -54,6 +54,13 @@ async def test_every_route_asks_for_a_key_and_its_scope(api, scoped, method, tem
             assert code(answer, 403) == "scope_missing"
 
 
+@pytest.mark.parametrize(("method", "template"), sorted(RULES))
+async def test_no_route_takes_a_query_parameter_that_it_does_not_know(api, method, template):
+    answer = await api["admin"].request(method, sample_path(template), params={"lable": "x"})
+    assert code(answer, 422) == "parameter_unknown"
+    assert "'lable'" in answer.json()["detail"]
+
+
 def test_every_route_has_a_rule():
     assert keyed_routes() == set(RULES)
 
