@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
     """The same for the tokens of prompts and answers together."""
+    max_feedback_per_job: Annotated[int, Field(ge=1, le=1000)] = 20
+    feedback_per_minute: Annotated[int, Field(ge=0)] = 60
+    """Limit of an API key without the scope `review`; 0 means no limit."""
+    feedback_agreement: Annotated[int, Field(ge=0)] = 0
+    """Number of API keys whose equal feedback joins the training data without a review; 0 means that none does."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
     max_connections: Annotated[int, Field(ge=1)] = 4096
     """Most connections to one API process; where all are taken, the one that waits longest for a request is closed."""
@@ -96,6 +101,10 @@ class Settings(BaseSettings):
     """How long a connection may take to its first request, or to its next one, until its headers are complete."""
     idle_seconds: Annotated[float, Field(gt=0)] = 60.0
     """How long a client may send nothing of a body that is read, or take nothing of an answer."""
+    gate_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Accuracy on validation rows that the gate asks of each new label; a training job may ask for more, never less."""
+    gate_max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    """Accuracy that a kept label may lose at the gate; a training job may allow less, never more."""
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0

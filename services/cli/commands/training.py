@@ -67,6 +67,9 @@ def train_selector(
     kind: Annotated[str, typer.Option(help="cascade, llm or light; default: cascade.")] = "",
     readout: Annotated[str, typer.Option(help="The language model's answer: auto, names or head.")] = "",
     promote: Annotated[bool, typer.Option(help="Make it current if the gate passes.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let the current release's other labels go; they are named.")
+    ] = False,
     settings: SettingsFile = None,
     wait: Wait = False,
     json: Json = False,
@@ -81,6 +84,9 @@ def train_selector(
         "labels": delete or _label_datasets(label),
         "promote": promote,
     }
+    if replace and body["kind"] == "selector.train":
+        body["drop"] = sorted(set(client().release().labels) - set(body["labels"]))
+        output.err.print(f"the current release's labels that go: {', '.join(body['drop']) or 'none'}")
     options = {"background": background, "selector": kind, "readout": readout, "retention": retention}
     body |= {name: value for name, value in options.items() if value not in ("", None)}
     _submit_training(body, settings, wait=wait, as_json=json)

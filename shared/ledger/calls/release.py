@@ -17,12 +17,13 @@ def move_release(
     queues: Sequence[str],
     force: bool = False,
     by: str,
+    key: str = "",
     attempt: Job | None = None,
 ) -> Call[None]:
     """Move the pointer from `expected` to `release` if each of `queues` has a live consumer; raises `Conflict`.
 
-    With `force`, queues need no consumer. Raises `StaleAttempt` where the job's `attempt` no longer owns the job. A
-    repeated call of the same caller is no conflict.
+    The log notes `by` whom, a key or a job, and that job's API `key`. With `force`, queues need no consumer. Raises
+    `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call of the same caller is no conflict.
     """
 
     def refused(reply: Reply) -> SignalboxError:
@@ -46,6 +47,7 @@ def move_release(
         "queues": list(queues),
         "force": force,
         "by": by,
+        "key": key,
         "job": attempt.id if attempt else "",
         "attempt": attempt.attempt if attempt else 0,
     }

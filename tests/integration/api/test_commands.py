@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -62,6 +63,31 @@ async def test_cancelling_is_silent_unless_the_job_had_ended(command, admin, rel
     worker.run(ids[1], "generate.fin")
     assert ((await output(command("jobs", "cancel", ids[0])))[1]) == ""
     assert "had ended before" in (await output(command("jobs", "cancel", ids[1])))[1]
+
+
+async def test_replacing_a_selector_names_the_labels_that_go(command, admin, release):
+    await admin.post("/v1/datasets?name=d", content=b'{"input": "a"}\n{"input": "b"}\n')
+    labels = ("--label", "fin.sa=d", "--label", "law.ie=d")
+    out, said = await output(command("train", "selector", *labels, "--replace", "--json"))
+    assert "labels that go: fin.ha, med.qa" in said
+    job = (await admin.get(f"/v1/training/jobs/{json.loads(out)['id']}")).json()
+    assert job["request"]["drop"] == ["fin.ha", "med.qa"]
+
+
+async def test_jobs_are_found_and_judged(command, admin, release, worker):
+    ids = [
+        (await admin.post("/v1/jobs", json={"input": "x", "label": label})).json()["id"]
+        for label in ("fin.sa", "fin.ha")
+    ]
+    worker.run(ids[0], "generate.fin")
+    await output(command("jobs", "feedback", ids[0], "--rating", "1"))
+    for filters in (
+        ("--label", "fin.sa"),
+        ("--feedback",),
+        ("--label", "fin.sa", "--no-rejected", "--since", "2020-01-01T00:00:00Z"),
+    ):
+        found, _ = await output(command("jobs", "list", *filters, "--json"))
+        assert [job["id"] for job in json.loads(found)] == ids[:1]
 
 
 async def test_a_table_on_a_narrow_terminal_shows_ids_whole(command, admin, release):
