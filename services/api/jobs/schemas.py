@@ -47,7 +47,7 @@ LabelText = Annotated[str, StringConstraints(min_length=3, max_length=65)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 PathId = Annotated[str, Path(max_length=64)]
 Cursor = Annotated[
-    str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of a page")
+    str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of the page before")
 ]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Time = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40})]
