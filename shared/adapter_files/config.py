@@ -1,5 +1,6 @@
 """The keys and values that `adapter_config.json` may have."""
 
+import codecs
 import json
 import math
 import re
@@ -110,6 +111,8 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def strict_object(raw: bytes, code: str, what: str) -> dict[str, Any]:
     """Parse one JSON object: UTF-8, no repeated keys, no NaN; raises `Invalid(code)` otherwise."""
+    if raw.startswith(codecs.BOM_UTF8):
+        raise Invalid(code, f"{what} begins with a byte order mark: save it as UTF-8 without one")
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

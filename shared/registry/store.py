@@ -139,23 +139,21 @@ class S3Store:
     def _ask(self, work: Callable[[Minio], _T]) -> _T:
         """Do `work`; does it again where the server is in another region and the settings name none."""
         try:
+            return self._ask_once(work)
+        except S3Error as refusal:
+            if self._settings.s3_region or not is_of_another_region(refusal):
+                raise
+            self._client = self._signing_for(named_region(refusal))
+            return self._ask_once(work)
+
+    def _ask_once(self, work: Callable[[Minio], _T]) -> _T:
+        """Do `work`; where a HEAD is refused, raises the refusal of a GET, which has a body to name the cause."""
+        try:
             return work(self._client)
         except S3Error as error:
-            refusal = self._with_cause(error)
-            if self._settings.s3_region or not is_of_another_region(refusal):
-                raise refusal from error
-            self._client = self._signing_for(named_region(refusal))
-            return work(self._client)
-
-    def _with_cause(self, error: S3Error) -> S3Error:
-        """Return the refusal of a GET in place of that of a HEAD, whose answer has no body that could name a cause."""
-        if error.response.data or error.code not in {"BadRequest", "AccessDenied"}:
-            return error
-        try:
-            next(self._client.list_objects(bucket_name=self._bucket, prefix="ready"), None)
-        except S3Error as told:
-            return told
-        return error
+            if not error.response.data and error.code in {"BadRequest", "AccessDenied"}:
+                next(self._client.list_objects(bucket_name=self._bucket, prefix="ready"), None)
+            raise
 
     def ensure_bucket(self) -> None:
         """Create the bucket if it is missing."""

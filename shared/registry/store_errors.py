@@ -5,6 +5,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from email.utils import formatdate
 
 import urllib3
 from minio.error import MinioException, S3Error
@@ -62,6 +63,8 @@ def _refused(key: str, error: S3Error) -> NotFound | Unavailable:
         return NotFound("object_not_found", f"no object {key!r} in the store")
     if is_of_another_region(error):
         return _elsewhere(named_region(error), error.code)
+    if error.code == "RequestTimeTooSkewed":
+        return _other_time(error.response.headers.get("Date", "another time"))
     return Unavailable("store_unavailable", f"the object store refused {key!r}: {error.code}")
 
 
@@ -69,4 +72,12 @@ def _elsewhere(region: str | None, code: str | None) -> Unavailable:
     where, value = (f"the region {region!r}", f"={region}") if region else (f"another region ({code})", "")
     return Unavailable(
         "store_region_wrong", f"the object store (S3) is in {where}: set SIGNALBOX_S3_REGION{value} for every process"
+    )
+
+
+def _other_time(its: str) -> Unavailable:
+    return Unavailable(
+        "store_clock_skewed",
+        f"the clock of the object store (S3) says {its}, that of this machine {formatdate(usegmt=True)}, and requests "
+        "are signed with the time: set the one that is wrong, and keep both by NTP",
     )

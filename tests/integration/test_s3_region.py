@@ -1,6 +1,8 @@
-"""The region of an object store: of a setting, of AWS's variables, else of the server's own answer."""
+"""The region of an object store: of a setting, of AWS's variables, else of the server's own answer; and its clock."""
 
+import re
 import socket
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -127,6 +129,19 @@ def test_a_url_of_aws_names_the_region_itself(settings, through, monkeypatch):
         with pytest.raises(Unavailable, match="set SIGNALBOX_S3_REGION"):
             S3Store(aws).ensure_bucket()
         assert set(front.signed_for) == {REGION}
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_clock_that_differs_is_named_with_both_times(operation, ahead, settings, through, tmp_path):
+    (tmp_path / "file").write_bytes(b"2")
+    with RegionalFront(port_of(settings), "us-east-1", clock_ahead_seconds=ahead) as front:
+        with pytest.raises(Unavailable, match="requests are signed with the time: set") as refused:
+            OPERATIONS[operation](S3Store(through(front)), tmp_path / "file")
+        assert refused.value.code == "store_clock_skewed"
+        its, own = re.findall(r"says (.* GMT), that of this machine (.* GMT)", refused.value.detail)[0]
+        seconds = (parsedate_to_datetime(its) - parsedate_to_datetime(own)).total_seconds()
+        assert seconds == pytest.approx(ahead, abs=60)
 
 
 def test_a_region_that_no_request_can_be_signed_for_is_refused_at_the_start(settings, monkeypatch):
