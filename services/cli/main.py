@@ -74,12 +74,13 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop the system of the data folder, even if its supervisor was killed."""
-    from services.cli.local.up import down as run
+    """End the system of the data folder, even if its supervisor was killed; returns when the folder is free."""
+    from services.cli.local.down import down as run
     from shared.settings import Settings
 
-    pids = run(Settings().data_dir)
-    output.out.print(f"told {len(pids)} process(es) to end" if pids else "nothing runs here")
+    with output.out.status("ending: what is in flight is finished first"):
+        pids = run(Settings().data_dir)
+    output.out.print(f"ended {len(pids)} process(es)" if pids else "nothing runs here")
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """Runs the system on one machine: every service, and the servers without a given URL; restarts what dies."""
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -11,17 +10,17 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import psutil
 import redis
 
+from services.cli.local.folder_lock import lock_folder
 from services.cli.local.processes import Backoff, Child
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
 from services.cli.local.run_state import RunState
 from services.cli.local.secrets import new_passwords
 from services.cli.local.servers import Server, free_ports, is_free, redis_server, s3_server
-from shared.errors import Conflict, Unavailable
+from shared.errors import Unavailable
 from shared.ledger import Ledger
 from shared.ledger.keys import LedgerKey
 from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
@@ -29,6 +28,8 @@ from shared.registry.store import S3Store
 from shared.settings import Settings
 
 KILL_MARGIN_SECONDS = 5.0
+SERVER_STOP_SECONDS = 2.0
+"""An S3 server takes up to 30 s to end by itself; what it acknowledged is on disk already."""
 WATCH_SECONDS = 0.25
 HEARTBEAT_CHECK_SECONDS = 5.0
 
@@ -39,19 +40,20 @@ class Supervisor:
     def __init__(
         self, settings: Settings, worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1
     ) -> None:
-        self._lock = _lock(settings.data_dir)
+        self._lock = lock_folder(settings.data_dir)
         # Inherited by every process: if the supervisor is killed, the folder stays locked until the last process ends.
         self._lock_fds = (self._lock.fileno(),)
         self._worker_groups = list(worker_groups)
         self._selectors = selectors
         self._trainers = trainers
-        self._run_state = RunState(settings.data_dir)
+        self.run_state = RunState(settings.data_dir)
         self.servers: list[Server] = []
         self._urls: dict[str, dict[str, str]] = {account: {} for account in ACCOUNTS}
         self.settings = self._with_servers(settings)
         self._server_backoff = {server.name: Backoff() for server in self.servers}
         self.children = self._children()
         self.ledger = Ledger(self.settings.redis_url)
+        self._noted: dict[str, dict[str, int]] = {}
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -62,12 +64,14 @@ class Supervisor:
 
     def start(self) -> None:
         """Start servers, then services; returns when the servers answer."""
+        self.run_state.clear()  # of a system that was killed
         for server in self.servers:
             server.lock_fds = self._lock_fds
             server.start()
         S3Store(self.settings).ensure_bucket()
         for child in self.children:
             child.start()
+        self._note_processes()
         self._watcher.start()
 
     def wait_ready(self, timeout_seconds: float = 240) -> None:
@@ -86,8 +90,7 @@ class Supervisor:
     @property
     def pids(self) -> list[int]:
         """Process ids: the supervisor's own first, then those that it started."""
-        owners: list[Server | Child] = [*self.children, *self.servers]
-        return [os.getpid(), *(owner.process.pid for owner in owners if owner.process is not None)]
+        return [os.getpid(), *_pids([*self.children, *self.servers]).values()]
 
     def peak_mib(self) -> dict[str, float]:
         """Peak resident memory of every running process, in MiB."""
@@ -111,9 +114,8 @@ class Supervisor:
                     child.process.wait()
         self.ledger.close()
         for server in self.servers:
-            # An S3 server takes up to 30 s to end by itself; what it acknowledged is on disk already.
-            server.stop(timeout_seconds=2)
-        self._run_state.file.unlink(missing_ok=True)
+            server.stop(timeout_seconds=SERVER_STOP_SECONDS)
+        self.run_state.clear()
         self._lock.close()
 
     def _with_servers(self, settings: Settings) -> Settings:
@@ -185,6 +187,8 @@ class Supervisor:
             for child in self.children:
                 child.restart_if_dead()
             self._restart_servers()
+            with contextlib.suppress(OSError):  # a full disk; the next round tries again
+                self._note_processes()
             if time.monotonic() > next_check:
                 next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
                 self._kill_silent()
@@ -194,6 +198,13 @@ class Supervisor:
             if not server.is_alive and self._server_backoff[server.name].is_due():
                 with contextlib.suppress(Unavailable):  # the next round tries again
                     server.start()
+
+    def _note_processes(self) -> None:
+        """Write who runs now into the state file, where that has changed."""
+        running = {"services": _pids(self.children), "servers": _pids(self.servers)}
+        if running != self._noted:
+            self.run_state.write(**running, drain_seconds=self.settings.drain_seconds)
+            self._noted = running
 
     def _kill_silent(self) -> None:
         """Kill a running process whose heartbeat has lapsed; the next round restarts it."""
@@ -216,19 +227,8 @@ class Supervisor:
         return [str(key) for key in self.ledger.redis.scan_iter(LedgerKey.PROCESS.pattern)]
 
 
-def _lock(data_dir: Path) -> IO[str]:
-    """Lock the data folder; raises `Conflict` if another system runs in it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    file = (data_dir / "up.lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise Conflict(
-            "already_up",
-            f"processes of a system hold {data_dir}: run `signalbox down`, or set SIGNALBOX_DATA_DIR to another folder",
-        ) from error
-    return file
+def _pids(owners: Sequence[Server | Child]) -> dict[str, int]:
+    return {owner.name: owner.process.pid for owner in owners if owner.process is not None}
 
 
 def _peak_mib(pid: int) -> float:

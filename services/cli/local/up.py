@@ -1,13 +1,10 @@
 """`signalbox up`: runs the system in the foreground, with one line per process."""
 
-import os
 import signal
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -15,7 +12,6 @@ from rich.text import Text
 from signalbox import Signalbox
 
 from services.cli.local.prepare import prepare_base_model
-from services.cli.local.run_state import RunState
 from services.cli.local.supervisor import Supervisor
 from services.cli.output import out
 from shared.ledger.keys import LedgerKey
@@ -59,7 +55,6 @@ def unserved(client: Signalbox) -> str:
 def announce(system: Supervisor) -> str:
     """Create this machine's API key unless it exists, and write the run state; returns the key."""
     settings = system.settings
-    run_state = RunState(settings.data_dir)
     key_file = settings.data_dir / "key"
     client: Any = system.ledger.redis
     token = key_file.read_text().strip() if key_file.is_file() else ""
@@ -67,8 +62,7 @@ def announce(system: Supervisor) -> str:
         _, token = api_keys.create(client, frozenset({api_keys.Scope.ADMIN}), name="up")
         key_file.touch(mode=0o600)
         key_file.write_text(token)
-    run_state.write(
-        pids=system.pids,
+    system.run_state.write(
         api_url=system.api_url,
         api_key=token,
         redis_url=settings.redis_url,
@@ -78,28 +72,6 @@ def announce(system: Supervisor) -> str:
         s3_secret_key=settings.s3_secret_key.get_secret_value(),
     )
     return token
-
-
-def down(data_dir: Path) -> list[int]:
-    """Stop the supervisor of a data folder, or the processes that a killed one left; returns the signalled pids."""
-    run_state = RunState(data_dir)
-    known = run_state.read()
-    supervisor, *others = known.get("pids", [0])
-    pids = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGTERM)
-    if pids != [supervisor]:
-        run_state.file.unlink(missing_ok=True)
-    return pids
-
-
-def _is_ours(pid: int) -> bool:
-    """Whether `up` started the process; pids are reused by others."""
-    try:
-        command = " ".join(psutil.Process(pid).cmdline())
-    except (psutil.Error, ValueError):
-        return False
-    return any(name in command for name in ("signalbox", "services.", "valkey-server", "weed"))
 
 
 def process_table(system: Supervisor) -> Table:
