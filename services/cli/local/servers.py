@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import redis
 
+from services.cli.local.ports import is_free
 from services.cli.local.redis_acl import PROBE
 from services.cli.local.secrets import write_secret
 from shared.errors import SignalboxError, Unavailable
@@ -36,17 +36,6 @@ def free_ports(count: int) -> list[int]:
             _reserved.add(port)
             found.append(port)
     return found
-
-
-def is_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class Server:

@@ -15,12 +15,13 @@ import psutil
 import redis
 
 from services.cli.local.folder_lock import lock_folder
+from services.cli.local.ports import listens, why_not
 from services.cli.local.processes import Backoff, Child
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
 from services.cli.local.run_state import RunState
 from services.cli.local.secrets import new_passwords
-from services.cli.local.servers import Server, free_ports, is_free, redis_server, s3_server
-from shared.errors import Unavailable
+from services.cli.local.servers import Server, free_ports, redis_server, s3_server
+from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger
 from shared.ledger.keys import LedgerKey
 from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
@@ -48,6 +49,8 @@ class Supervisor:
         self._trainers = trainers
         self.run_state = RunState(settings.data_dir)
         self.servers: list[Server] = []
+        self.notice = ""
+        """What a person should know about the ports that were chosen; empty where all are the usual ones."""
         self._urls: dict[str, dict[str, str]] = {account: {} for account in ACCOUNTS}
         self.settings = self._with_servers(settings)
         self._server_backoff = {server.name: Backoff() for server in self.servers}
@@ -60,7 +63,8 @@ class Supervisor:
     @property
     def api_url(self) -> str:
         """Where the API listens."""
-        return f"http://{self.settings.api_host}:{self.settings.api_port}"
+        host = self.settings.api_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
 
     def start(self) -> None:
         """Start servers, then services; returns when the servers answer."""
@@ -130,9 +134,25 @@ class Supervisor:
             own["redis_url"] = self._plan_redis("ledger", "redis_url", data, fsync="always")
         if "broker_url" not in given:
             own["broker_url"] = self._plan_redis("broker", "broker_url", data, fsync="everysec")
-        if "api_port" not in given:
-            own["api_port"] = settings.api_port if is_free(settings.api_port) else free_ports(1)[0]
-        return Settings(**own)
+        return Settings(**own | {"api_port": self._api_port(settings)})
+
+    def _api_port(self, settings: Settings) -> int:
+        """The port asked for, else the usual one or another; raises `Conflict` where none could listen as asked."""
+        host, port = settings.api_host, settings.api_port
+        (other,) = free_ports(1)
+        if unusable := why_not(host, other):
+            raise Conflict("host_unusable", f"{unusable}: set SIGNALBOX_API_HOST to another")
+        if port == 0:
+            return other
+        if "api_port" in settings.model_fields_set:
+            if taken := why_not(host, port):
+                raise Conflict("port_taken", f"{taken}: end it, or set SIGNALBOX_API_PORT to another, such as {other}")
+            return port
+        # People call the usual port by the name localhost, which may stand for another address than the API's.
+        if taken := why_not(host, port) or why_not("localhost", port):
+            self.notice = f"{taken}: the API uses port {other} instead; SIGNALBOX_API_PORT asks for another"
+            return other
+        return port
 
     def _plan_redis(self, name: RedisName, setting: str, data: Path, *, fsync: str) -> str:
         """Plan a Redis server with one user per service; returns the operator's URL."""
@@ -176,10 +196,15 @@ class Supervisor:
         try:
             now_ms = time.time() * 1000  # the ledger's clock is this machine's
             served = {q for q in needed if self.ledger.redis.zcount(LedgerKey.CONSUMERS.of(q), now_ms, "+inf")}
-            is_up = httpx.get(f"{self.api_url}/healthz", timeout=2).is_success
+            # Another program may have taken the port after it was found free, and answer in the API's place.
+            is_up = self._owns_port() and httpx.get(f"{self.api_url}/healthz", timeout=2).is_success
         except (redis.RedisError, httpx.TransportError):
             served, is_up = set(), False
         return sorted(needed - served) + ([] if is_up else ["api"])
+
+    def _owns_port(self) -> bool:
+        api = self.children[0].process
+        return api is not None and listens(api.pid, self.settings.api_port)
 
     def _watch(self) -> None:
         next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS

@@ -24,12 +24,14 @@ REFRESH_SECONDS = 1.0
 def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -> None:
     """Run until Ctrl-C or SIGTERM."""
     settings = Settings()
-    prepare_base_model(settings)
     system = Supervisor(settings, worker_groups, selectors=selectors, trainers=trainers)
     done = threading.Event()
-    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sig, lambda *_: done.set())
     try:
+        if system.notice:
+            out.print(system.notice, markup=False)
+        prepare_base_model(settings)
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sig, lambda *_: done.set())
         with out.status("starting"):
             system.start()
             key = announce(system)
@@ -79,10 +81,8 @@ def process_table(system: Supervisor) -> Table:
     table = Table("process", "pid", "state", "restarts", "peak MiB", "metrics port")
     peaks = system.peak_mib()
     for server in system.servers:
-        pid = str(server.process.pid) if server.process else "-"
-        table.add_row(
-            server.name, pid, "running" if server.is_alive else "restarting", "", f"{peaks.get(server.name, 0):.0f}", ""
-        )
+        pid, state = str(server.process.pid) if server.process else "-", "running" if server.is_alive else "restarting"
+        table.add_row(server.name, pid, state, "", f"{peaks.get(server.name, 0):.0f}", "")
     for child in system.children:
         pid = str(child.process.pid) if child.process else "-"
         peak, port = f"{peaks.get(child.name, 0):.0f}", str(child.metrics_port or system.settings.api_port)
