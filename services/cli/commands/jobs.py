@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from services.cli import output
-from services.cli.commands.common import Json, Wait, client, end_of
+from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without
 from services.cli.progress import follow_generation
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, replay.")
@@ -25,7 +25,9 @@ def submit(
     priority = "batch" if batch else None
     job = api.submit(text, label=label, instruction=instruction, max_new_tokens=max_new_tokens, priority=priority)
     if wait:
-        end_of(follow_generation(api, job.id, quiet=json), as_json=json)
+        with goes_on_without(job.id):
+            ended = follow_generation(api, job.id, quiet=json)
+        end_of(ended, as_json=json)
     else:
         output.job(job.to_dict(), as_json=json)
 
@@ -47,8 +49,9 @@ def jobs_show(job_id: str, json: Json = False) -> None:
 @app.command("tail")
 def jobs_tail(job_id: str) -> None:
     """Print a job's events as they happen."""
-    for event in client().stream(job_id):
-        output.event(event.type, event.data)
+    with goes_on_without(job_id):
+        for event in client().stream(job_id):
+            output.event(event.type, event.data)
 
 
 @app.command("cancel")

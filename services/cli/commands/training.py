@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli import output
-from services.cli.commands.common import Json, Wait, client, end_of
+from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without
 from services.cli.progress import follow_training
 
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
@@ -23,7 +23,10 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool,
             raise typer.BadParameter(f"{settings} is not a JSON object: {error}") from error
     job = api.train(**body)
     if wait:
-        end_of(follow_training(api, job.id, quiet=as_json), as_json=as_json)
+        with goes_on_without(job.id):
+            output.err.print(f"waiting for {job.id}", soft_wrap=True)
+            ended = follow_training(api, job.id, quiet=as_json)
+        end_of(ended, as_json=as_json)
     else:
         output.job(job.to_dict(), as_json=as_json)
 
