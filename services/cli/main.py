@@ -1,7 +1,7 @@
 """The command line `signalbox`: commands for the API and for processes; heavy modules are imported where used."""
 
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -15,9 +15,7 @@ from services.cli.errors import known_errors
 COMMANDS = "signalbox.commands"
 """Entry points by which other distributions add commands: each names a function that takes the application."""
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Many LoRA adapters, one base model, no hand picking."
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 k8s = typer.Typer(no_args_is_help=True, help="Kubernetes: the files of one more group.")
 k8s_group = typer.Typer(no_args_is_help=True)
 k8s.add_typer(k8s_group, name="group", help="Groups of adapters.")
@@ -32,6 +30,22 @@ for name, group in {
     "k8s": k8s,
 }.items():
     app.add_typer(group, name=name)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        output.out.print(f"signalbox {version('signalbox')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Many LoRA adapters, one base model, no hand picking."""
+
 
 Workers = Annotated[
     list[str], typer.Option("--worker", help="Groups of one worker, separated by commas; repeat for more workers.")

@@ -1,5 +1,6 @@
 """Commands about jobs: submit, follow, cancel, replay."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, 
 
 
 def submit(
-    text: str,
+    text: Annotated[str, typer.Argument(help="The text; `-` reads it from standard input.")],
     label: Annotated[str | None, typer.Option(help="Skip the selector.")] = None,
     instruction: str = "",
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
@@ -21,6 +22,8 @@ def submit(
     json: Json = False,
 ) -> None:
     """Submit one text; --wait prints the answer as it is generated."""
+    if text == "-":
+        text = sys.stdin.read().removesuffix("\n")
     api = client()
     priority = "batch" if batch else None
     job = api.submit(text, label=label, instruction=instruction, max_new_tokens=max_new_tokens, priority=priority)

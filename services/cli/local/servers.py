@@ -47,6 +47,8 @@ class Server:
         self._folder = folder
         self._is_ready = is_ready
         self.process: subprocess.Popen[bytes] | None = None
+        self.restarts = -1
+        """Starts after the first."""
         self.lock_fds: tuple[int, ...] = ()
         """File descriptors that the process inherits and holds for as long as it lives."""
 
@@ -58,6 +60,7 @@ class Server:
     def start(self, timeout_seconds: float = 60) -> None:
         """Start and wait until the server answers; raises `Unavailable` with the end of its log."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self.restarts += 1
         log_path = self._folder / f"{self.name}.log"
         with log_path.open("ab") as log:
             begin = log.tell()

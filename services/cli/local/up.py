@@ -82,7 +82,7 @@ def process_table(system: Supervisor) -> Table:
     peaks = system.peak_mib()
     for server in system.servers:
         pid, state = str(server.process.pid) if server.process else "-", "running" if server.is_alive else "restarting"
-        table.add_row(server.name, pid, state, "", f"{peaks.get(server.name, 0):.0f}", "")
+        table.add_row(server.name, pid, state, str(server.restarts), f"{peaks.get(server.name, 0):.0f}", "")
     for child in system.children:
         pid = str(child.process.pid) if child.process else "-"
         peak, port = f"{peaks.get(child.name, 0):.0f}", str(child.metrics_port or system.settings.api_port)

@@ -1,6 +1,7 @@
 """What the command line says of jobs, against a real API."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from shared.ledger.keys import LedgerKey
 
 PROGRAM = Path(sys.executable).parent / "signalbox"
 
@@ -87,3 +90,8 @@ async def test_ctrl_c_ends_a_wait_at_once_and_says_how_to_follow_or_cancel_the_j
     assert f"signalbox jobs cancel {job_id}" in said
     assert "Traceback" not in said
     assert (await admin.get(f"/v1/jobs/{job_id}")).json()["state"] in ("queued", "routed")
+
+
+async def test_submit_reads_its_text_from_standard_input(command, release, ledger):
+    out, _ = await output(command("submit", "-", "--label", "fin.sa", "--json"), "two\nlines\n")
+    assert '"two\\nlines"' in ledger.redis.hget(LedgerKey.JOB.of(json.loads(out)["id"]), "body")
