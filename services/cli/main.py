@@ -114,23 +114,27 @@ def worker(
         str, typer.Option(help="Groups to serve, separated by commas; `base` answers unlabelled requests.")
     ],
 ) -> None:
-    """Run one adapter worker in the foreground (what a container runs)."""
+    """Run one adapter worker in the foreground, as part of the system that runs in the data folder."""
     import os
 
-    os.environ["SIGNALBOX_GROUPS"] = group
     from services.adapter_worker.app import main as run
+    from services.cli.local.joining import joined
 
-    run()
+    os.environ["SIGNALBOX_GROUPS"] = group
+    with joined("worker"):
+        run()
 
 
 @app.command()
 def trainer(
     once: Annotated[bool, typer.Option("--once", help="End after one job, or if none arrives.")] = False,
 ) -> None:
-    """Run one trainer in the foreground (what a container runs)."""
+    """Run one trainer in the foreground, as part of the system that runs in the data folder."""
+    from services.cli.local.joining import joined
     from services.trainer.app import main as run
 
-    run(once=once)
+    with joined("trainer"):
+        run(once=once)
 
 
 @app.command()

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from shared.names import start_one
+
 out = Console()
 err = Console(stderr=True)
 
@@ -110,4 +112,4 @@ def event(kind: str, data: Mapping[str, Any]) -> None:
 
 def no_worker(job: Mapping[str, Any]) -> str:
     """The reason why a job waits: its group has no worker."""
-    return f"no live worker serves {job['queue']}; start one"
+    return f"no live worker serves {job['queue']}; {start_one(job['queue'])}"

@@ -20,7 +20,7 @@ _MEND = {
     "broker": "bring that Redis back; what waits is sent again by itself",
     "store": "bring the object store back; what is in memory serves on meanwhile",
     "release": "train a selector and promote its release (README, Use it)",
-    "consumers": "start a worker for those queues, or see in its log why it does not start",
+    "consumers": "run `signalbox worker --group NAME` for those queues, or see in a worker's log why it does not start",
 }
 """How to fix a part that the API's `/readyz` reports as missing."""
 _PACKAGES = {"fastapi": "api", "torch": "worker", "transformers": "worker", "peft": "worker", "faiss": "trainer"}

@@ -1,18 +1,16 @@
 """`signalbox down`: ends the system that holds a data folder, be its supervisor alive or not."""
 
 import contextlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
+from services.cli.local.endings import KILL_MARGIN_SECONDS, becomes, end
 from services.cli.local.folder_lock import holders, is_locked, sessions, supervisor_pid
 from services.cli.local.run_state import RunState
-from services.cli.local.supervisor import KILL_MARGIN_SECONDS, SERVER_STOP_SECONDS
+from services.cli.local.supervisor import SERVER_STOP_SECONDS
 from shared.errors import Conflict
-
-_POLL_SECONDS = 0.05
 
 
 def down(data_dir: Path) -> list[int]:
@@ -24,47 +22,18 @@ def down(data_dir: Path) -> list[int]:
     known, found = state.read(), holders(data_dir)
     drain_seconds = known.get("drain_seconds", 0) + KILL_MARGIN_SECONDS
     # The supervisor ends all others by itself, in this order and within these times.
-    _end([p for p in found if p.pid == supervisor_pid(data_dir)], drain_seconds + 4 * SERVER_STOP_SECONDS)
+    end([p for p in found if p.pid == supervisor_pid(data_dir)], drain_seconds + 4 * SERVER_STOP_SECONDS)
     orphans = holders(data_dir)
     left = sessions(orphans)
     servers = [p for p in orphans if p.pid in known.get("servers", {}).values()]
-    _end([p for p in orphans if p not in servers and not _has_parent(p, orphans)], drain_seconds)
-    _end(servers, SERVER_STOP_SECONDS)
-    _end(left, SERVER_STOP_SECONDS)
+    end([p for p in orphans if p not in servers and not _has_parent(p, orphans)], drain_seconds)
+    end(servers, SERVER_STOP_SECONDS)
+    end(left, SERVER_STOP_SECONDS)
     # A process counts as ended when its first thread has; the last one lets go of the lock.
-    if not _becomes(lambda: not is_locked(data_dir), KILL_MARGIN_SECONDS):
+    if not becomes(lambda: not is_locked(data_dir), KILL_MARGIN_SECONDS):
         raise Conflict("folder_held", f"processes of another user hold {data_dir}: run `signalbox down` as that user")
     state.clear()
     return [process.pid for process in found]
-
-
-def _end(processes: Sequence[psutil.Process], seconds: float) -> None:
-    """Terminate processes; kill those that take longer."""
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    if not _becomes(lambda: not any(map(_runs, processes)), seconds):
-        for process in filter(_runs, processes):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        _becomes(lambda: not any(map(_runs, processes)), KILL_MARGIN_SECONDS)
-
-
-def _becomes(is_true: Callable[[], bool], seconds: float) -> bool:
-    """Wait until it is true; returns whether it is in time."""
-    until = time.monotonic() + seconds
-    while not is_true():
-        if time.monotonic() > until:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
-
-
-def _runs(process: psutil.Process) -> bool:
-    """Whether the process lives; what has ended stays listed where nobody collects its status."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _has_parent(process: psutil.Process, among: Sequence[psutil.Process]) -> bool:

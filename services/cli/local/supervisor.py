@@ -13,8 +13,10 @@ from pathlib import Path
 
 import psutil
 import redis
+from pydantic import SecretStr
 
-from services.cli.local.folder_lock import lock_folder
+from services.cli.local.endings import KILL_MARGIN_SECONDS, terminate, wait_or_kill
+from services.cli.local.folder_lock import holders, lock_folder
 from services.cli.local.ports import listens, why_not
 from services.cli.local.processes import Backoff, Child
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
@@ -28,10 +30,11 @@ from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
 from shared.registry.store import S3Store
 from shared.settings import Settings
 
-KILL_MARGIN_SECONDS = 5.0
 SERVER_STOP_SECONDS = 2.0
 """An S3 server takes up to 30 s to end by itself; what it acknowledged is on disk already."""
 WATCH_SECONDS = 0.25
+JOINING = ("worker", "trainer")
+"""Accounts of the processes that people may add to a running system."""
 HEARTBEAT_CHECK_SECONDS = 5.0
 
 
@@ -69,6 +72,7 @@ class Supervisor:
     def start(self) -> None:
         """Start servers, then services; returns when the servers answer."""
         self.run_state.clear()  # of a system that was killed
+        self.run_state.write(joining={account: self._joining(account) for account in JOINING})
         for server in self.servers:
             server.lock_fds = self._lock_fds
             server.start()
@@ -106,6 +110,8 @@ class Supervisor:
         self._stop.set()
         if self._watcher.is_alive():
             self._watcher.join()  # so that it restarts nothing
+        joined = self._joined()
+        terminate(joined)
         for child in self.children:
             child.end(signal.SIGTERM)
         until = time.monotonic() + self.settings.drain_seconds + KILL_MARGIN_SECONDS
@@ -116,11 +122,17 @@ class Supervisor:
                 except subprocess.TimeoutExpired:
                     child.end(signal.SIGKILL)
                     child.process.wait()
+        wait_or_kill(joined, max(0.1, until - time.monotonic()))
         self.ledger.close()
         for server in self.servers:
             server.stop(timeout_seconds=SERVER_STOP_SECONDS)
         self.run_state.clear()
         self._lock.close()
+
+    def _joined(self) -> list[psutil.Process]:
+        """The workers and trainers that people started in this folder."""
+        own = {os.getpid(), *(process.pid for process in psutil.Process().children(recursive=True))}
+        return [process for process in holders(self.settings.data_dir) if process.pid not in own]
 
     def _with_servers(self, settings: Settings) -> Settings:
         """Plan a server for every URL that the environment does not give."""
@@ -163,13 +175,21 @@ class Supervisor:
         self.servers.append(redis_server(name, port, data / name, fsync=fsync, users=acl_file(name, passwords)))
         return self._urls[OPERATOR][setting]
 
+    def _env(self, account: str) -> dict[str, str]:
+        """The environment of a process that connects as this account."""
+        own = {f"SIGNALBOX_{setting.upper()}": url for setting, url in self._urls[account].items()}
+        return os.environ | _as_env(self.settings) | own
+
+    def _joining(self, account: str) -> dict[str, str]:
+        """The settings with which another process of this account joins, from wherever it is started."""
+        env = {name: value for name, value in self._env(account).items() if name.startswith("SIGNALBOX_")}
+        return env | {"SIGNALBOX_DATA_DIR": str(self.settings.data_dir.resolve())}
+
     def _children(self) -> list[Child]:
         logs, fds = self.settings.data_dir / "logs", self._lock_fds
-        base = os.environ | _as_env(self.settings)
 
         def make(name: str, module: str, account: str, **more: str) -> Child:
-            own = {f"SIGNALBOX_{setting.upper()}": url for setting, url in self._urls[account].items()}
-            return Child(name, f"services.{module}", base | own | more, logs, fds)
+            return Child(name, f"services.{module}", self._env(account) | more, logs, fds)
 
         children = [
             make("api", "api", "api"),
@@ -270,5 +290,5 @@ def _peak_mib(pid: int) -> float:
 
 def _as_env(settings: Settings) -> dict[str, str]:
     values = settings.model_dump(mode="json", exclude_unset=True)
-    values |= {"s3_secret_key": settings.s3_secret_key.get_secret_value()}
+    values |= {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     return {f"SIGNALBOX_{name.upper()}": str(value) for name, value in values.items()}

@@ -38,7 +38,7 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
             system.wait_ready()
         out.print(f"API {system.api_url}\nkey {key}")
         if missing := unserved(Signalbox(system.api_url, key)):
-            out.print(f"{missing}: such jobs wait; end this and name the groups (signalbox up --worker a,b,base)")
+            out.print(f"{missing}: such jobs wait; `signalbox worker --group NAME` serves a group, beside this")
         with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
             while not done.wait(REFRESH_SECONDS):
                 live.update(Group(process_table(system), Text("Ctrl-C ends all")), refresh=True)

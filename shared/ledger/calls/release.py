@@ -6,6 +6,7 @@ from typing import Any
 from shared.contracts.jobs import Job
 from shared.errors import Conflict, SignalboxError, StaleAttempt
 from shared.ledger.calls.base import Call, Reply, nothing
+from shared.names import start_one
 
 
 def move_release(
@@ -30,7 +31,8 @@ def move_release(
         if reply["refused"] == "no_consumer":
             return Conflict(
                 "group_without_worker",
-                f"no live worker serves {reply['queue']}; start one, or promote with force to let its jobs wait",
+                f"no live worker serves {reply['queue']}; {start_one(reply['queue'])}, or promote with force to let "
+                "its jobs wait",
             )
         return Conflict(
             "stale_parent",

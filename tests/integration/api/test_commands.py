@@ -42,7 +42,8 @@ async def output(process, given=None):
 
 async def test_a_wait_for_a_worker_that_is_not_there_is_told_of_and_ends_with_the_job(command, admin, release):
     waiting = command("submit", "my card", "--label", "fin.sa", "--wait")
-    assert "no live worker serves generate.fin" in await asyncio.to_thread(waiting.stderr.readline)
+    said = await asyncio.to_thread(waiting.stderr.readline)
+    assert "no live worker serves generate.fin; start one: signalbox worker --group fin" in said
     (job,) = (await admin.get("/v1/jobs")).json()["items"]
     await admin.delete(f"/v1/jobs/{job['id']}")
     out, _ = await output(waiting)

@@ -118,6 +118,14 @@ def test_processes_are_what_was_asked_for_and_each_has_a_metrics_port_of_its_own
     assert len(set(ports)) == len(ports)
 
 
+def test_every_process_gets_the_secrets_and_not_their_disguise(tmp_path):
+    system = Supervisor(Settings(data_dir=tmp_path, vllm_api_key="of-vllm", s3_secret_key="of-s3"), ["base"])
+    system.stop()
+    for child in system.children:
+        assert child.env["SIGNALBOX_VLLM_API_KEY"] == "of-vllm"
+        assert "*" not in child.env["SIGNALBOX_S3_SECRET_KEY"]
+
+
 def test_what_keeps_dying_waits_longer_each_time(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("services.cli.local.processes.time.monotonic", lambda: now[0])
