@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import Invalid, SignalboxError
+from shared.redis_url import check_redis_url
 
 _REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
@@ -179,7 +180,7 @@ class Settings(BaseSettings):
     @classmethod
     def _with_certificates(cls, url: str, info: ValidationInfo) -> str:
         """Add the TLS options to the URL, so that every library that connects by it checks the server."""
-        if not url.startswith("rediss://"):
+        if not check_redis_url(url).startswith("rediss://"):
             return url
         if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
             known = dict(parse_qsl(urlsplit(url).query))

@@ -9,6 +9,7 @@ from services.api.http.server import allow_open_files, create_server
 from shared.observability.logging import configure_logging, ends_with_a_sentence
 from shared.observability.tracing import configure_tracing
 from shared.process import collect_garbage_rarely
+from shared.redis_databases import check_databases
 from shared.settings import Settings
 
 STOP_SECONDS = 10
@@ -24,6 +25,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Read the settings and serve."""
     settings = allow_open_files(Settings())
+    check_databases(settings)
     configure_logging("api")
     configure_tracing("api")
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,3 +13,10 @@ def known_errors() -> "tuple[type[SignalboxError], type[ClientError]]":
     from signalbox import SignalboxError as ClientError
 
     return SignalboxError, ClientError
+
+
+def mendable_errors() -> tuple[type[Exception], ...]:
+    """The errors of libraries that an operator can mend, for `except`; imported only when there is an error."""
+    from shared.sentences import MENDABLE
+
+    return MENDABLE

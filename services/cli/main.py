@@ -11,7 +11,7 @@ import typer
 from services.cli import output
 from services.cli.commands import evaluation, jobs, keys, releases, training, uploads
 from services.cli.commands.common import Json
-from services.cli.errors import known_errors
+from services.cli.errors import known_errors, mendable_errors
 
 COMMANDS = "signalbox.commands"
 """Entry points by which other distributions add commands: each names a function that takes the application."""
@@ -60,15 +60,15 @@ def main() -> None:
         app()
     except known_errors() as error:
         _end(error.code, error.detail)
-    except ValueError as error:
-        from shared.settings import settings_error
-
-        wrong = settings_error(error)
-        _end(wrong.code, wrong.detail)
     except ModuleNotFoundError as error:
         # The command needs packages that are not installed here, as in the image of one service.
         why = f"this command needs {error.name}, which is not here: run it where `make install` was run"
         _end("package_missing", why)
+    except mendable_errors() as error:
+        from shared.sentences import sentence_of
+
+        known = sentence_of(error)
+        _end(known.code, known.detail)
 
 
 def _replace_unknown_signs() -> None:

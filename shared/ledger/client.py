@@ -18,6 +18,7 @@ from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
 from shared.ledger.keys import with_key_names
+from shared.redis_databases import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
 _PARTS = ("prelude", "lifecycle", "leases", "events", "queries", "release")
@@ -61,6 +62,8 @@ def as_ledger_away() -> Iterator[None]:
             ) from error
         raise LedgerAway("ledger_unavailable", "the job ledger (Redis) does not answer; try again shortly") from error
     except redis.ResponseError as error:
+        if is_no_database(error):
+            raise LedgerAway("settings_invalid", f"SIGNALBOX_REDIS_URL: {NO_DATABASE}") from error
         if isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(("MISCONF", "NOREPLICAS")):
             raise LedgerAway(
                 "ledger_full", "the job ledger (Redis) takes no writes (memory or disk is full); try again later"

@@ -10,7 +10,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shared.errors import SignalboxError
-from shared.settings import settings_error
+from shared.sentences import MENDABLE, sentence_of
 
 
 def configure_logging(service: str, level: int = logging.INFO) -> None:
@@ -42,8 +42,8 @@ def ends_with_a_sentence(service: str) -> Iterator[None]:
     """Log an error that ends a service as one line, and exit with status 1."""
     try:
         yield
-    except (SignalboxError, ValueError) as error:
-        known = error if isinstance(error, SignalboxError) else settings_error(error)
+    except (SignalboxError, *MENDABLE) as error:
+        known = sentence_of(error)
         configure_logging(service)
         structlog.get_logger().critical("service_ends", code=known.code, error=known.detail)
         sys.exit(1)

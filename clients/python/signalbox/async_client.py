@@ -12,7 +12,7 @@ from signalbox import calls, uploads
 from signalbox.calls import Call, path_of
 from signalbox.client import documented
 from signalbox.errors import SignalboxError
-from signalbox.requests import Request, answer, api_error, pause_before_retry, target_of
+from signalbox.requests import Request, answer, api_error, made, pause_before_retry, target_of
 from signalbox.results import Event, Job, Selection
 from signalbox.sse import EventStream
 
@@ -44,7 +44,7 @@ class AsyncSignalbox:
     ) -> None:
         self._target = target_of(base_url, api_key, timeout)
         self._max_retries = max_retries
-        self._http = http_client or httpx.AsyncClient()
+        self._http = http_client or made(httpx.AsyncClient)
         self._owns_http = http_client is None
 
     submit = method(calls.submit)
@@ -52,12 +52,15 @@ class AsyncSignalbox:
     job = method(calls.job)
     jobs = method(calls.jobs)
     cancel = method(calls.cancel)
+    dead = method(calls.dead)
+    replay = method(calls.replay)
     feedback = method(calls.feedback)
     releases = method(calls.releases)
     release = method(calls.release)
     promote = method(calls.promote)
     rollback = method(calls.rollback)
     models = method(calls.models)
+    adapter = method(calls.adapter)
     adapters = method(calls.adapters)
     datasets = method(calls.datasets)
     upload_adapter = method(uploads.upload_adapter)
@@ -103,7 +106,7 @@ class AsyncSignalbox:
                         for event in stream.feed(text):
                             yield event
                 stream.close()
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 stream.fail(self._target.unreachable(error))
             except SignalboxError as error:
                 stream.fail(error)
@@ -111,14 +114,14 @@ class AsyncSignalbox:
                 await asyncio.sleep(stream.pause_seconds)
 
     async def _send(self, call: Call[T]) -> T:
-        return call.parse(await self._answer(call.request))
+        return call.result(await self._answer(call.request))
 
     async def _answer(self, request: Request) -> object:
         retries = 0
         while True:
             try:
                 return answer(request, await self._http.request(**self._target.arguments(request)))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 pause = pause_before_retry(request, self._target.unreachable(error), retries, self._max_retries)
             except SignalboxError as error:
                 pause = pause_before_retry(request, error, retries, self._max_retries)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from signalbox.errors import JobFailed
-from signalbox.requests import IDEMPOTENCY_KEY, Request
+from signalbox.requests import IDEMPOTENCY_KEY, Request, not_of_the_api
 from signalbox.results import Adapter, Dataset, Job, Model, Page, Record, Release, Selection
 
 T = TypeVar("T")
@@ -19,6 +19,13 @@ class Call(Generic[T]):
 
     request: Request
     parse: Callable[[Any], T]
+
+    def result(self, raw: Any) -> T:
+        """What the answer's JSON says; raises `ApiError` where it is not of this API."""
+        try:
+            return self.parse(raw)
+        except (TypeError, AttributeError, LookupError) as error:
+            raise not_of_the_api(self.request.path) from error
 
 
 def get(path: str, **params: Any) -> Call[Any]:
@@ -161,6 +168,16 @@ def cancel(job: Job | str) -> Call[Job]:
     return Call(Request("DELETE", path_of(job)), Job.from_dict)
 
 
+def dead() -> Call[Page]:
+    """The dead letters: jobs given up after several workers in a row lost their lease."""
+    return Call(Request("GET", "/v1/jobs/dead"), Page.from_dict)
+
+
+def replay(job: Job | str, *, idempotency_key: str | None = None) -> Call[Job]:
+    """Run a dead letter again, as the same job."""
+    return Call(_post(f"/v1/jobs/{_id(job)}/replay", None, idempotency_key), Job.from_dict)
+
+
 def feedback(
     job: Job | str,
     *,
@@ -208,6 +225,11 @@ def models() -> Call[list[Model]]:
 def adapters(label: str = "") -> Call[list[Adapter]]:
     """All adapters, or those of one label, by label and version."""
     return Call(Request("GET", "/v1/adapters", params={"label": label or None}), _items(Adapter))
+
+
+def adapter(ref: str) -> Call[Adapter]:
+    """One adapter: `label@n`, a label (its newest version) or a digest."""
+    return Call(Request("GET", f"/v1/adapters/{ref}"), Adapter.from_dict)
 
 
 def datasets() -> Call[list[Dataset]]:

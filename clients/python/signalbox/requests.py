@@ -5,16 +5,20 @@ import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 
 from signalbox.errors import ApiError, SignalboxError, Unreachable, error_type
 
+T = TypeVar("T")
 IDEMPOTENCY_KEY = "Idempotency-Key"
 MAX_PAUSE_SECONDS = 60.0
 """Where the server asks for a longer pause, the error is raised at once."""
 _FIRST_PAUSE_SECONDS = 0.5
+_OF_PATHS = "/?&=%@:+,;~"
+"""Signs that stay as they are in a path: an id that somebody mistyped may hold any other."""
 _RETRYABLE_STATUSES = {429, 502, 503, 504}
 _IN_FLIGHT = "idempotency_in_flight"
 """The server still works on the attempt before: its answer can be had shortly."""
@@ -58,16 +62,17 @@ class Target:
         given = {"json": request.json, "content": request.content, "data": request.data, "files": request.files}
         return {
             "method": request.method,
-            "url": self.base_url + request.path,
+            "url": self.base_url + quote(request.path, safe=_OF_PATHS),
             "params": {name: value for name, value in request.params.items() if value is not None},
             "headers": {**key, **request.headers},
             "timeout": httpx.Timeout(request.timeout_seconds or self.timeout_seconds, connect=5),
             **{name: value for name, value in given.items() if value is not None},
         }
 
-    def unreachable(self, error: httpx.TransportError) -> Unreachable:
+    def unreachable(self, error: httpx.RequestError) -> Unreachable:
         """The error of an answer that did not come."""
-        detail = f"no API answers at {self.base_url}: run `signalbox up`, or set SIGNALBOX_API_URL"
+        address = httpx.URL(self.base_url).copy_with(userinfo=b"")
+        detail = f"no API answers at {address}: run `signalbox up`, or set SIGNALBOX_API_URL"
         found = Unreachable("api_unreachable", detail, retryable=True)
         found.__cause__ = error
         return found
@@ -79,7 +84,30 @@ def target_of(base_url: str | None, api_key: str | None, timeout_seconds: float)
     key = api_key if api_key is not None else os.environ.get("SIGNALBOX_API_KEY", "")
     if not url:
         raise SignalboxError("api_url_missing", "name the API: Signalbox(base_url=…), or set SIGNALBOX_API_URL")
+    if not _is_address(url):
+        raise SignalboxError("api_url_malformed", "the API's address is none: write http://HOST:PORT, or https://HOST")
+    if not (key.isascii() and key.isprintable()):
+        raise SignalboxError(
+            "api_key_malformed", "the API key holds what no key holds: copy it again, without line ends"
+        )
     return Target(url.rstrip("/"), key, timeout_seconds)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.host)
+
+
+def made(client: type[T]) -> T:
+    """A client of httpx, which reads proxies and certificates from the environment; raises `SignalboxError`."""
+    try:
+        return client()
+    except (ValueError, OSError, ImportError, httpx.InvalidURL) as error:
+        why = "a proxy or a certificate cannot be used: look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+        raise SignalboxError("http_settings_invalid", why) from error
 
 
 def answer(request: Request, response: httpx.Response) -> Any:
@@ -91,8 +119,12 @@ def answer(request: Request, response: httpx.Response) -> Any:
     try:
         return response.json()
     except ValueError as error:
-        detail = f"{response.url} answered no JSON: is the address that of the API?"
-        raise ApiError("answer_malformed", detail, status=response.status_code) from error
+        raise not_of_the_api(str(response.url)) from error
+
+
+def not_of_the_api(where: str) -> ApiError:
+    """The error of an answer that this API does not give."""
+    return ApiError("answer_malformed", f"{where} answered what this API does not: is the address that of the API?")
 
 
 def api_error(response: httpx.Response) -> ApiError:

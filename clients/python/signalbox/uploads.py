@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,17 @@ def _json_lines(rows: Path | str | bytes | Iterable[Mapping[str, Any]]) -> bytes
     if isinstance(rows, bytes):
         return rows
     if isinstance(rows, Path | str):
-        content = Path(rows).read_bytes()
-        return gzip.decompress(content) if Path(rows).suffix == ".gz" else content
+        return _read(Path(rows))
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise SignalboxError(
+            "file_unreadable", f"{file} cannot be read ({error}): gzip what is named .gz, whole"
+        ) from error
 
 
 def _packed(folder: Path) -> bytes:

@@ -19,7 +19,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end, w
 def end_of(job: dict[str, Any], *, as_json: bool) -> None:
     """Show a job that has ended; exits with status 1 if it did not succeed, so that a script stops."""
     output.job(job, as_json=as_json)
-    if job["state"] != "succeeded":
+    if job.get("state") != "succeeded":
         raise typer.Exit(1)
 
 

@@ -114,10 +114,10 @@ def jobs_feedback(
 @app.command("dead")
 def jobs_dead(json: Json = False) -> None:
     """List the dead letters: jobs given up after several workers in a row lost their lease."""
-    output.jobs(client().get("/v1/jobs/dead")["items"], as_json=json)
+    output.jobs([job.to_dict() for job in client().dead()], as_json=json)
 
 
 @app.command("replay")
 def jobs_replay(job_id: str) -> None:
     """Run a dead letter again."""
-    output.job(client().post(f"/v1/jobs/{job_id}/replay"), as_json=False)
+    output.job(client().replay(job_id).to_dict(), as_json=False)

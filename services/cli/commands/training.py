@@ -19,7 +19,7 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool,
     if settings:
         try:
             body |= jsonlib.loads(settings.read_text())
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise typer.BadParameter(f"{settings} is not a JSON object: {error}") from error
     job = api.train(**body)
     if wait:

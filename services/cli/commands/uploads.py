@@ -35,7 +35,7 @@ def adapters_list(json: Json = False) -> None:
 @adapters.command("show")
 def adapters_show(ref: str, json: Json = False) -> None:
     """Show one adapter, by label@n or digest."""
-    output.record(client().get(f"/v1/adapters/{ref}"), as_json=json)
+    output.record(client().adapter(ref).to_dict(), as_json=json)
 
 
 @datasets.command("add")

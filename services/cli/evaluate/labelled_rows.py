@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,10 @@ def read_plain(file: Path) -> list[Row]:
 
 
 def _content(file: Path) -> bytes:
-    return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    try:
+        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise Invalid("file_unreadable", f"{file} cannot be read ({error}): gzip what is named .gz, whole") from error
 
 
 def _parse(file: Path, raw: bytes) -> list[Row]:

@@ -36,8 +36,11 @@ class RunState:
         self._lock = threading.Lock()
 
     def read(self) -> dict[str, Any]:
-        """The stored values; empty if no system runs here."""
-        return dict(json.loads(self.file.read_text())) if self.file.is_file() else {}
+        """The stored values; empty if no system runs here. Raises `Conflict` if the file is not what `up` wrote."""
+        try:
+            return dict(json.loads(self.file.read_text())) if self.file.is_file() else {}
+        except (ValueError, TypeError) as error:
+            raise Conflict("run_state_unreadable", f"{self.file} is not what `up` wrote: delete it") from error
 
     def write(self, **values: Any) -> None:
         """Add or replace values; threads may write at the same time, and a reader never meets half a file."""
@@ -68,7 +71,7 @@ def current_client(*, needs_key: bool = True) -> Signalbox:
             "no system runs here: start `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY",
         )
     if needs_key and not key:
-        raise Unavailable("key_missing", f"the API at {url} asks for a key: set SIGNALBOX_API_KEY")
+        raise Unavailable("key_missing", "the API asks for a key: set SIGNALBOX_API_KEY")
     return Signalbox(url, key or "")
 
 

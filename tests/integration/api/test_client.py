@@ -211,6 +211,15 @@ async def test_jobs_are_listed_page_by_page(client):
     assert second.next is None
 
 
+async def test_a_job_that_was_given_up_is_listed_and_run_again(client, worker):
+    job = await client("submit", "x", label="fin.sa")
+    worker.lose(job.id, QUEUE, 3)
+    assert [(one.id, one.error["code"]) for one in await client("dead")] == [(job.id, "attempts_exhausted")]
+    assert (await client("replay", job)).id == job.id
+    assert list(await client("dead")) == []
+    assert (await client("job", job)).state == "routed"
+
+
 async def test_feedback_reaches_the_job(client, worker):
     job = await client("submit", "x", label="fin.sa")
     worker.run(job.id, QUEUE)
@@ -242,7 +251,7 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store
     (tmp_path / WEIGHTS_NAME).write_bytes(safetensors(lora_tensors()))
     adapter = await client("upload_adapter", tmp_path, "fin.sa", template="plain")
     assert (adapter.ref, adapter.raw["template"]) == ("fin.sa@1", "plain")
-    assert await client("adapters", "fin.sa") == [adapter]
+    assert await client("adapters", "fin.sa") == [await client("adapter", "fin.sa")] == [adapter]
     job = await client("train", "adapter.train", label="fin.sa", dataset="demo")
     assert (await client("job", job)).request["label"] == "fin.sa"
     assert (await client("cancel", job)).state == "cancelled"

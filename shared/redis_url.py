@@ -1,0 +1,46 @@
+"""What a Redis URL may be; no refusal shows any part of it, because it may hold a password."""
+
+import re
+from urllib.parse import urlsplit
+
+_FORM = "write redis://USER:PASSWORD@HOST:PORT/0, or rediss:// for TLS"
+_ENCODE = f"it cannot be read: {_FORM}, and percent-encode what USER and PASSWORD hold of # / ? @ : [ ] % (# is %23)"
+_ONE_SERVER = "is not supported: name one server, the master itself"
+_OPTIONS = "an option after its ? is none of the Redis client's; leave it out"
+_DATABASE = re.compile("/?|/[0-9]{1,5}")
+
+
+def check_redis_url(url: str) -> str:
+    """Return the URL of one Redis server; raises `ValueError` that says how to write it."""
+    scheme, separator, rest = url.partition("://")
+    if "sentinel" in scheme.lower():
+        raise ValueError(f"Redis Sentinel {_ONE_SERVER}")
+    if "cluster" in scheme.lower() or "," in rest.rpartition("@")[2]:
+        raise ValueError(f"Redis Cluster {_ONE_SERVER}")
+    if not separator or scheme not in ("redis", "rediss", "unix"):
+        raise ValueError(f"it begins with neither redis:// nor rediss://: {_FORM}")
+    if scheme != "unix" and not _is_whole(url):
+        raise ValueError(_ENCODE)
+    if not _is_taken(url):
+        raise ValueError(_OPTIONS)
+    return url
+
+
+def _is_whole(url: str) -> bool:
+    """Whether host, port and database are where they belong: an unencoded sign of the password ends the part before."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return _DATABASE.fullmatch(parts.path) is not None and not parts.fragment and "@" not in parts.query
+
+
+def _is_taken(url: str) -> bool:
+    from redis import ConnectionPool, RedisError
+
+    try:
+        ConnectionPool.from_url(url).make_connection()
+    except (ValueError, TypeError, RedisError):
+        return False
+    return True
