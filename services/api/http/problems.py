@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from services.api.http.security_headers import SECURITY_HEADERS
+from shared.contracts.json_objects import RepeatedKey
 from shared.errors import SignalboxError, Unavailable
 
 log = structlog.get_logger()
@@ -164,6 +165,8 @@ def _on_http_error(_: Request, error: Exception) -> JSONResponse:
 def _unreadable(error: HTTPException) -> tuple[str, str]:
     if isinstance(error.__cause__, UnicodeDecodeError):
         return "not_utf8", f"the body is not UTF-8 at byte {error.__cause__.start}; encode it as UTF-8"
+    if isinstance(error.__cause__, RepeatedKey):
+        return "json_malformed", f"the body's JSON is ambiguous: {error.__cause__}"
     return "body_malformed", f"the body cannot be read ({error.detail}); check its form and its Content-Type"
 
 
