@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from shared.contracts.labels import BACKGROUND, parse_label
+from shared.contracts.labels import BACKGROUND, check_adapter_label
 from shared.contracts.manifests import Release, SelectorKind, SelectorText
 from shared.contracts.training_settings import LoraSettings, RepresentationSettings
 from shared.errors import Conflict, Invalid
 
-LabelName = Annotated[str, Field(max_length=65), AfterValidator(lambda text: str(parse_label(text)))]
+LabelName = Annotated[str, Field(max_length=65), AfterValidator(check_adapter_label)]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
 AdapterRef = Annotated[str, Field(min_length=1, max_length=100)]
 GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
@@ -145,8 +145,8 @@ class _NewLabels(_SelectorTraining):
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         unknown = (set(self.adapters) | set(self.groups)) - set(self.labels)
-        if unknown or BACKGROUND in self.labels:
-            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown) or BACKGROUND}")
+        if unknown:
+            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown)}")
         return self
 
 
