@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -52,7 +53,7 @@ class _Member(NamedTuple):
     data: BinaryIO | None
 
 
-def unpack_adapter(archive: bytes | Path, into: Path, max_bytes: int) -> Path:
+def unpack_adapter(archive: bytes | BinaryIO | Path, into: Path, max_bytes: int) -> Path:
     """Unpack a zip, tar or tar.gz of one adapter into the new folder `into`, at most `max_bytes`; returns `into`.
 
     The files may be in one folder of the archive. No file is written under a name taken from the archive.
@@ -82,8 +83,10 @@ def _unpack(stream: BinaryIO, into: Path, max_bytes: int) -> None:
     check_complete({path.rpartition("/")[2] for path in seen})
 
 
-def _opened(archive: bytes | Path) -> BinaryIO:
-    return io.BytesIO(archive) if isinstance(archive, bytes) else archive.open("rb")
+def _opened(archive: bytes | BinaryIO | Path) -> AbstractContextManager[BinaryIO]:
+    if isinstance(archive, Path):
+        return archive.open("rb")
+    return io.BytesIO(archive) if isinstance(archive, bytes) else nullcontext(archive)
 
 
 def _members(stream: BinaryIO, max_bytes: int) -> Iterator[_Member]:
