@@ -109,6 +109,11 @@ class TrainingContext(Generic[BodyT_co]):
             )
         return rows
 
+    def line_of(self, dataset: str, row: Row) -> str:
+        """Return where a data set has this row, as its owner may look it up: blank lines were dropped at its upload."""
+        number = self.registry.datasets.rows(self.job.tenant_id, dataset).index(row) + 1
+        return f"data set {dataset}, line {number} (blank lines not counted, input {row.input[:40]!r})"
+
     def rows_of(self, dataset: str, label: str) -> list[Row]:
         """The rows of a data set that carry this label or none."""
         return [row for row in self.registry.datasets.rows(self.job.tenant_id, dataset) if row.label in ("", label)]
