@@ -14,7 +14,7 @@ from services.trainer import metrics
 from services.trainer.checkpoints import Checkpoints
 from shared.contracts.jobs import Job
 from shared.contracts.rows import Row
-from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
+from shared.contracts.training import MIN_ROWS, SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
 from shared.errors import Invalid, Unavailable
 from shared.ledger import Ledger
 from shared.observability import tracing
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from services.trainer.training.loop import Callbacks, Progress
 
 log = structlog.get_logger()
-MIN_ROWS = 4
 BodyT_co = TypeVar("BodyT_co", bound=TrainingBody, covariant=True)
 OtherT = TypeVar("OtherT", bound=TrainingBody)
 

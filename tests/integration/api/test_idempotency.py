@@ -168,7 +168,7 @@ async def test_an_outage_frees_the_key(settings, tokens):
 
 
 async def test_a_training_job_is_queued_once(api, ledger):
-    await api["train"].post("/v1/datasets?name=demo", content=b'{"input": "a"}\n{"input": "b"}\n')
+    await api["train"].post("/v1/datasets?name=demo", content=b'{"input": "a"}\n' * 4)
     body = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
     answers = [await api["train"].post("/v1/training/jobs", json=body, headers=KEY) for _ in range(2)]
     assert answers[0].json() == answers[1].json()

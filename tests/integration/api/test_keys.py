@@ -78,7 +78,7 @@ async def test_health_and_metrics_need_no_key(api):
 
 async def test_a_tenant_sees_nothing_of_another(api, release, worker):
     job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
-    dataset = (await api["train"].post("/v1/datasets?name=d", content=b'{"input": "a"}\n{"input": "b"}\n')).json()["id"]
+    dataset = (await api["train"].post("/v1/datasets?name=d", content=b'{"input": "a"}\n' * 4)).json()["id"]
     other = api["other"]
     for path in (
         f"/v1/jobs/{job_id}",
