@@ -146,7 +146,7 @@ def upload_rows(supervisor: Supervisor, api: psutil.Process) -> list[Row]:
 def row_bodies() -> dict[str, Body]:
     """A million rows, plain and as a form; and rows as short as they can be."""
     line = json.dumps({"input": "x" * 240}).encode() + b"\n"
-    plain = Body("/v1/datasets?name=rows-", "application/jsonl", b"", line * 4000, 250, b"", 201)
+    plain = Body("/v1/datasets?name=rows-{number}", "application/jsonl", b"", line * 4000, 250, b"", 201)
     short = b'{"input":"a"}\n' * 75_000
     return {
         "rows": plain,
@@ -172,7 +172,7 @@ def adapter_body() -> Body:
     head += tar_member(WEIGHTS_NAME, len(weights_head) + offset) + weights_head
     rest = b"\0" * (-(len(weights_head) + offset) % 512) + b"\0" * 1024
     piece = struct.pack("<f", 0.01) * (1 << 18)
-    return Body("/v1/adapters?n=", FORM, head, piece, offset // len(piece), rest + END, 201)
+    return Body("/v1/adapters", FORM, head, piece, offset // len(piece), rest + END, 201)
 
 
 def tar_member(name: str, size: int) -> bytes:
@@ -194,7 +194,7 @@ def send(url: str, key: str, body: Body, number: int) -> int:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": body.content_type, "Content-Length": str(length)}
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a refusal comes before the end
-            connection.request("POST", f"{body.path}{number}", body=body.pieces(), headers=headers)
+            connection.request("POST", body.path.format(number=number), body=body.pieces(), headers=headers)
         return connection.getresponse().status
     finally:
         connection.close()

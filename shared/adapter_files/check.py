@@ -14,7 +14,7 @@ from shared.adapter_files.tensors import TensorSpan, check_finite, check_spans, 
 from shared.errors import Invalid
 
 _TENSOR_NAME = re.compile(
-    r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)\Z"
+    r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
 )
 
 
@@ -98,7 +98,7 @@ def _check_tensors(spans: dict[str, TensorSpan], expected: dict[tuple[str, str],
 
 
 def _parse(name: str, modules: set[str]) -> tuple[str, str]:
-    match = _TENSOR_NAME.match(name)
+    match = _TENSOR_NAME.fullmatch(name)
     if match is None:
         raise Invalid("adapter_tensor_unknown", f"{name[:128]!r} is no LoRA weight: save the adapter alone, with PEFT")
     if match["module"] not in modules:

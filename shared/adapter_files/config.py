@@ -14,7 +14,7 @@ from shared.errors import Invalid
 _MAX_BYTES = 64 << 10
 _MAX_TARGETS = 64
 _MAX_LAYERS = 1024
-_MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*\Z")
+_MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _MAX_ALPHA = 1e6
 
 Rule = Callable[[Any], bool]
@@ -45,7 +45,7 @@ def _are_module_names(value: Any) -> bool:
     return (
         isinstance(value, list)
         and 1 <= len(value) <= _MAX_TARGETS
-        and all(isinstance(name, str) and len(name) <= 128 and _MODULE_NAME.match(name) for name in value)
+        and all(isinstance(name, str) and len(name) <= 128 and _MODULE_NAME.fullmatch(name) for name in value)
         and len(set(value)) == len(value)
     )
 

@@ -75,10 +75,12 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
 )
 
 
-def new_job_id(tenant_id: str, idempotency_key: str | None = None) -> str:
-    """Return a new random id, or the id that follows from this tenant's idempotency key."""
+def new_job_id(tenant_id: str, idempotency_key: str | None = None, line: str = "") -> str:
+    """Return a new random id, or the one that follows from this idempotency key of the tenant or a `line` of keys."""
     if idempotency_key is None:
         return f"job_{secrets.token_hex(12)}"
+    if line:
+        idempotency_key = json.dumps([line, idempotency_key])
     return f"job_{hashlib.sha256(f'{tenant_id}/{idempotency_key}'.encode()).hexdigest()[:24]}"
 
 
@@ -100,6 +102,10 @@ class NewJob(BaseModel):
     label: str = ""
     deadline_seconds: float = 0
     """0 means no deadline."""
+    key: str = ""
+    """Id of the API key that submitted the job."""
+    key_line: str = ""
+    """The line of that key (see `shared.security.api_keys`); its keys own the job."""
     after: tuple[str, ...] = ()
     """Ids of training jobs that must succeed first."""
     trace: dict[str, str] = Field(default_factory=dict, exclude=True)
@@ -135,6 +141,8 @@ class Job(BaseModel):
     lost_leases: int = 0
     release: str = ""
     label: str = ""
+    key: str = ""
+    """Id of the API key that submitted the job; empty in jobs from before it was noted."""
     trace: dict[str, str] = {}
     deadline_ms: float = 0
     cancel_requested: bool = False
@@ -158,6 +166,11 @@ class Job(BaseModel):
                 plain[name] = json.loads(plain[name])
         plain["timestamps"] = {k[3:]: float(v) for k, v in fields.items() if k.startswith("at_")}
         return cls.model_validate(plain)
+
+    @property
+    def tries(self) -> int:
+        """How many attempts at the job's stage have begun."""
+        return max(0, self.attempt - self.first_attempt + 1)
 
     @property
     def waited_ms(self) -> float:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from shared.errors import Invalid
 
 # Names may contain underscores, so only the dot separates the halves. Names become object keys, so no slash.
-_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,31}$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 BACKGROUND = "none.none"
 """The pseudo-label for background rows in a selector's training; it has no adapter."""
@@ -25,7 +25,7 @@ class Label(NamedTuple):
 def parse_label(text: str) -> Label:
     """Split `domain.task`; raises `Invalid` where the text is not exactly two well-formed names."""
     halves = text.split(".")
-    if len(halves) != 2 or not all(_NAME.match(half) for half in halves):
+    if len(halves) != 2 or not all(_NAME.fullmatch(half) for half in halves):
         raise Invalid(
             "label_malformed",
             f"{text!r} is not a label: write domain.task, each of 1 to 32 characters of a-z, 0-9, _ and -",
@@ -46,6 +46,6 @@ def check_adapter_label(text: str) -> str:
 
 def check_name(text: str, what: str) -> str:
     """Return `text` where it is a well-formed name of a group, tenant or data set; raises `Invalid` otherwise."""
-    if not _NAME.match(text):
+    if not _NAME.fullmatch(text):
         raise Invalid("name_malformed", f"{text!r} is not a {what} name: 1 to 32 characters of a-z, 0-9, _ and -")
     return text

@@ -17,7 +17,7 @@ MAX_NAME_CHARS = 64
 MAX_ROWS = 1_000_000
 MAX_LINE_BYTES = 2 << 20
 """More than the longest texts take where every character is escaped."""
-_NAME = re.compile(rf"^[a-z0-9][a-z0-9_.-]{{0,{MAX_NAME_CHARS - 1}}}$")
+_NAME = re.compile(rf"[a-z0-9][a-z0-9_.-]{{0,{MAX_NAME_CHARS - 1}}}")
 
 _ARRAY = (
     "line 1: the file is a JSON array; write each of its objects on a line of its own, without brackets and commas"
@@ -38,7 +38,7 @@ class Row(BaseModel):
 
 def check_dataset_name(name: str) -> str:
     """Return a well-formed data set name; raises `Invalid` otherwise."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         fitting = re.sub("[^a-z0-9_.]+", "-", name.lower()).strip("-_.")[:MAX_NAME_CHARS] or "rows"
         raise Invalid(
             "name_malformed",

@@ -1,6 +1,6 @@
 """The bodies of training jobs; the API checks and the trainer reads them with the same models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -94,9 +94,10 @@ class _SelectorTraining(_Training):
     """Fields of every selector job: how the gate judges its candidate, and whether to promote it."""
 
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Accuracy that each new label needs on validation rows; by default the operator's limit, and never under it."""
     max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
-    """Accuracy that a kept label may lose on validation rows. The default is one point; for a label with fewer than 100
-    validation rows, one row counts more than that, so a larger value may be needed."""
+    """Accuracy that a kept label may lose on validation rows; by default the operator's limit, and never above it. One
+    row of fewer than 100 counts more than one point."""
     max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     """Share of validation rows with a label that may be rejected."""
     background_reject: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -109,9 +110,14 @@ class _SelectorTraining(_Training):
     """Largest share of validation rows that a cascade sends to the language model; it bounds the cost. Between the two
     shares, the cascade sends as few rows as it can without losing accuracy."""
     promote: bool = False
-    """Promote the candidate at once if it passes the gate."""
+    """Promote the candidate at once if it passes the gate; the key needs the scope `promote`."""
     parent: Annotated[str, Field(max_length=64)] = ""
     """The release to update and to compare with; where it is empty, the current release."""
+
+    @property
+    def dropped(self) -> Collection[str]:
+        """The labels of the parent that the job takes out by name; any other label that goes is a loss."""
+        return ()
 
     @model_validator(mode="after")
     def _shares_are_ordered(self) -> Self:
@@ -167,6 +173,14 @@ class SelectorTrain(_NewLabels):
     where the prompt without its text would fill over half of `max_length`."""
     text: SelectorText = "input"
     reject_policy: Literal["base", "error"] = "base"
+    drop: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
+    """Labels of the parent that may go. The gate counts every other label of the parent that the job does not train as
+    a loss."""
+
+    @property
+    def dropped(self) -> Collection[str]:
+        """The labels of the parent that the job takes out by name."""
+        return self.drop
 
     @model_validator(mode="after")
     def _can_be_packed(self) -> Self:
@@ -247,6 +261,11 @@ class SelectorDelete(_SelectorUpdate):
     deleted_texts: Literal["reject", "forget"] = "reject"
     """With `reject`, the rows of deleted labels become background, so that the selector learns to reject similar
     requests. With `forget`, the rows are removed, and similar requests may be routed to another label."""
+
+    @property
+    def dropped(self) -> Collection[str]:
+        """The labels of the parent that the job takes out by name."""
+        return self.labels
 
     def with_datasets(self, find: FindDataset) -> Self:  # noqa: ARG002
         """Return the same body: a deletion needs no new data."""

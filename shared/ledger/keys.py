@@ -15,6 +15,8 @@ class LedgerKey(StrEnum):
     """Stream of all jobs' newest events; every API process reads it."""
     JOBS = "sb:jobs:"
     """Per tenant: its jobs by creation time."""
+    FOUND = "sb:found:"
+    """Per tenant and fact (label, rejected, tenth of probability, feedback, line of keys): jobs by creation time."""
     DEAD = "sb:dead:"
     """Per tenant: its dead letters."""
     STATES = "sb:states"

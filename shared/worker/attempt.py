@@ -155,6 +155,8 @@ class AttemptRunner:
             attempt = Attempt(job, lease, self._ledger, self._bus, self._events, retry_seconds=self._retry_seconds)
             _observe(job.stage.waiting_state, job.waited_ms / 1000)
             started = time.monotonic()
+            if job.tries > 1:
+                attempt.emit("restart", {"try": job.tries})
             try:
                 with tracing.attempt(job), as_ledger_away():  # raw Redis calls of the work
                     work(attempt)

@@ -28,9 +28,9 @@ class EventWriter:
         threading.Thread(target=self._run, name="event-writer", daemon=True).start()
 
     def put(self, job: Job, kind: str, data: dict[str, Any]) -> None:
-        """Write an event soon, without blocking."""
+        """Write an event soon, without blocking; its data says of which attempt it is."""
         with self._wake:
-            self._pending.append((job.id, job.attempt, kind, data))
+            self._pending.append((job.id, job.attempt, kind, data | {"attempt": job.attempt}))
             self._wake.notify_all()
 
     def flush(self) -> None:
@@ -76,7 +76,7 @@ def _joined(batch: list[Event]) -> list[Event]:
     for job_id, attempt, kind, data in batch:
         at = last.get((job_id, attempt))
         if kind == "token" and at is not None and joined[at][2] == "token":
-            joined[at] = (job_id, attempt, kind, {"text": joined[at][3]["text"] + data["text"]})
+            joined[at] = (job_id, attempt, kind, data | {"text": joined[at][3]["text"] + data["text"]})
         else:
             last[job_id, attempt] = len(joined)
             joined.append((job_id, attempt, kind, data))

@@ -99,6 +99,7 @@ LONG: dict[int, Counts] = {
         "lease_seconds": 5.0,
     },
     19: {"half_requests": 2000, "seconds": 300, "goal_ms": 100.0, "patience_seconds": 60, "lease_seconds": 5.0},
+    21: {"largest_set": 6, "lease_seconds": 5.0},
 }
 
 _SMALL: dict[int, Counts] = {
@@ -128,6 +129,7 @@ _SMALL: dict[int, Counts] = {
     15: {},
     16: {"times": 3, "backlog": 10, "words": 150, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
     19: {"half_requests": 200, "seconds": 5, "goal_ms": 500.0},
+    21: {"largest_set": 1},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 

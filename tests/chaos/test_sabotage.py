@@ -19,6 +19,11 @@ def test_without_the_tenant_check_one_tenant_reads_anothers_jobs(broken):
 
 
 @pytest.mark.slow
+def test_without_its_check_a_training_job_promotes_for_a_key_that_may_not(broken):
+    assert "promoted_without_scope" in broken(21, "no_promote_scope")
+
+
+@pytest.mark.slow
 def test_without_the_digest_check_damaged_uploads_come_in(broken):
     assert "mutants_not_refused" in broken(9, "no_upload_digest")
 

@@ -193,7 +193,7 @@ def test_the_api_may_make_every_call_of_the_ledger_that_it_makes(as_user):
     waiting = create(api, "train", after=(first,), deadline_seconds=60)
     assert api.do(calls.cancel(first, "t")) == "cancelled"
     assert api.do(calls.get(waiting, "t")).state == "failed"
-    api.do(calls.feedback(waiting, "t", {"rating": 1}, {"input": "x"}))
+    api.do(calls.feedback(waiting, "t", {"rating": 1}, {"input": "x"}, before=0))
     running, dead = create(api, "generate.g"), create(api, "generate.g")
     worker.do(calls.acquire(running, "generate.g", "w", 60))
     api.do(calls.cancel(running, "t"))
@@ -203,7 +203,7 @@ def test_the_api_may_make_every_call_of_the_ledger_that_it_makes(as_user):
             worker.do(calls.expire("generate.g"))
         assert [job.id for job in api.do(calls.list_jobs("t", dead=True)).jobs] == [dead]
         again(calls.replay(dead, "t"))
-    assert len(api.do(calls.list_jobs("t", state=JobState.FAILED, kind=JobKind.TRAIN)).jobs) == 1
+    assert len(api.do(calls.list_jobs("t", only=calls.JobFilter(state=JobState.FAILED, kind=JobKind.TRAIN))).jobs) == 1
     assert api.do(calls.gauges()).queues
     api.do(calls.move_release("t", "rel_1", expected="", queues=[], by="k"))
     api.do(calls.move_release("t", "rel_2", expected="rel_1", queues=[], by="k"))

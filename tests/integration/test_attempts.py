@@ -277,6 +277,30 @@ def test_text_is_written_in_order_and_flush_waits_for_it(desk):
     assert text_of(desk, job.id) == "".join(words)
 
 
+def test_a_later_try_says_that_it_begins_anew_and_every_token_says_of_which_it_is(desk):
+    def lose(attempt):
+        attempt.emit("token", {"text": "first"})
+        take_over(desk, attempt.job.id)
+
+    def answer(attempt):
+        attempt.emit("token", {"text": "second"})
+        attempt.succeed({"text": "second"})
+
+    job_id = desk.submit()
+    desk.run(job_id, lose)
+    desk.ledger.redis.hset(LedgerKey.JOB.of(job_id), "lease_until", 1)  # the other process died over it as well
+    desk.run(job_id, answer)
+    assert told(desk, job_id, "restart") == [{"try": 3, "attempt": 3}]
+    assert told(desk, job_id, "token")[-1] == {"text": "second", "attempt": 3}
+
+
+def test_the_first_try_of_a_stage_is_no_restart(desk):
+    job_id = desk.submit(queue="select")
+    desk.run(job_id, lambda attempt: attempt.route(QUEUE, label="a.b", selection={}), queue="select")
+    job = desk.run(job_id, lambda attempt: attempt.succeed({}))
+    assert (job.attempt, job.tries, told(desk, job_id, "restart")) == (2, 1, [])
+
+
 def test_the_end_of_a_job_carries_the_events_that_were_not_written_yet(desk):
     job = desk.ledger.do(calls.acquire(desk.submit(), QUEUE, "me", 15))
     other = desk.ledger.do(calls.acquire(desk.submit(), QUEUE, "me", 15))

@@ -280,7 +280,7 @@ def test_a_rare_filter_gives_short_pages_but_finds_everything(ledger):
         make(ledger)
     found, cursor, pages = [], "", 0
     while pages == 0 or cursor:
-        page = ledger.do(calls.list_jobs("t", kind=JobKind.TRAIN, before=cursor))
+        page = ledger.do(calls.list_jobs("t", only=calls.JobFilter(kind=JobKind.TRAIN), before=cursor))
         found += [job.id for job in page.jobs]
         cursor, pages = page.next, pages + 1
     assert found == [rare]

@@ -51,7 +51,7 @@ def test_resources_that_are_listed_otherwise_are_left_alone_and_the_person_hears
     assert not (overlay / "groups" / "fin").exists()
 
 
-@pytest.mark.parametrize("name", ["under_score", "Upper", "-", "../up", ""])
+@pytest.mark.parametrize("name", ["under_score", "Upper", "-", "../up", "", "fin\n"])
 def test_a_name_that_kubernetes_does_not_take_is_refused(k8s, name):
     with pytest.raises(Invalid):
         add_group(k8s / "overlays" / "keda", name, 2)

@@ -7,6 +7,7 @@ import signal
 
 import psutil
 import redis
+from signalbox import Answer
 
 from shared.ledger.keys import LedgerKey
 from tests.support.eventually import eventually
@@ -33,8 +34,11 @@ def test_a_worker_killed_in_mid_job_is_replaced_and_the_job_succeeds_elsewhere(r
     assert job["state"] == "succeeded", job["error"]
     assert job["attempt"] == 2
     assert job["timestamps"]["running"] - started < 30_000
-    text = "".join(event.text for event in released.client.stream(job_id))
-    assert text.endswith(job["result"]["text"])  # the pieces of the dead attempt, then all of the living one's
+    answer, tries = Answer(), []
+    for event in released.client.stream(job_id):
+        answer.add(event)
+        tries += [event.data["try"]] if event.type == "restart" else []
+    assert (answer.text, tries) == (job["result"]["text"], [2])
     released.wait_serving()
 
 

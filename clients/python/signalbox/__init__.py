@@ -16,10 +16,11 @@ from signalbox.errors import (
     Unreachable,
     WaitTimeout,
 )
-from signalbox.results import Adapter, Dataset, Event, Job, Model, Page, Release, Selection
+from signalbox.results import Adapter, Answer, Dataset, Event, Job, Model, Page, Release, Selection
 
 __all__ = [
     "Adapter",
+    "Answer",
     "ApiError",
     "AsyncSignalbox",
     "AuthenticationError",

@@ -57,6 +57,8 @@ class Job(Record):
     state: str = ""
     label: str | None = None
     release: str | None = None
+    key: str | None = None
+    """Id of the API key that submitted it."""
     attempt: int = 0
     waiting_for_group: bool = False
     """Whether it waits and no live worker serves its queue."""
@@ -96,7 +98,7 @@ class Page(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Event(Record):
-    """One event of a job: `state`, `token` or `progress`; `id` is where to go on after it."""
+    """One event of a job: `state`, `token`, `restart` or `progress`; `id` is where to go on after it."""
 
     type: str
     data: Mapping[str, Any]
@@ -111,6 +113,22 @@ class Event(Record):
     def text(self) -> str:
         """What it adds to the generated text."""
         return str(self.data["text"]) if self.type == "token" else ""
+
+
+class Answer:
+    """A job's text while it comes: that of its last try alone, because a try that was lost counts for nothing."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._attempt = 0
+
+    def add(self, event: Event) -> str:
+        """Take in the next event; returns the text so far, which begins anew with a later try."""
+        attempt = event.data.get("attempt", self._attempt)
+        if attempt > self._attempt:
+            self.text, self._attempt = "", attempt
+        self.text += event.text
+        return self.text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from signalbox import ServerError, Unreachable, WaitTimeout
+from signalbox import Answer, Event, ServerError, Unreachable, WaitTimeout
 from signalbox.sse import GIVE_UP_SECONDS, RESUME_SECONDS, EventParser, EventStream
 
 WHOLE = (
@@ -134,3 +134,19 @@ def test_a_deadline_shortens_reads_and_ends_the_wait(clock):
         stream.fail(lost())
     with pytest.raises(WaitTimeout):
         stream.open()
+
+
+def texts_of(*events):
+    answer = Answer()
+    return [answer.add(Event(type=kind, data=data)) for kind, data in events]
+
+
+def test_an_answer_grows_and_a_later_try_begins_it_anew():
+    state, first = ("state", {"state": "running"}), ("token", {"text": "one ", "attempt": 1})
+    later = [("restart", {"try": 2, "attempt": 2}), ("token", {"text": "1", "attempt": 2})]
+    assert texts_of(state, first, first, state, *later) == ["", "one ", "one one ", "one one ", "", "1"]
+    assert texts_of(first, later[1]) == ["one ", "1"]  # a stream that goes on after the restart
+
+
+def test_an_answer_of_a_server_that_names_no_attempts_is_all_its_text():
+    assert texts_of(("token", {"text": "a"}), ("token", {"text": "b"})) == ["a", "ab"]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from services.api.datasets.service import received
-from services.api.http.auth import ClientsDep, Trainer
+from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
@@ -52,13 +52,13 @@ async def upload(
 
 
 @router.get("")
-async def list_datasets(clients: ClientsDep, caller: Trainer) -> dict[str, Any]:
+async def list_datasets(clients: ClientsDep, caller: TrainingReader) -> dict[str, Any]:
     """List all data sets, oldest first."""
     found = await asyncio.to_thread(clients.registry.datasets.list_all, caller.tenant_id)
     return {"items": [manifest.model_dump(mode="json") for manifest in found]}
 
 
 @router.get("/{dataset_id}")
-async def show(dataset_id: PathId, clients: ClientsDep, caller: Trainer) -> DatasetManifest:
+async def show(dataset_id: PathId, clients: ClientsDep, caller: TrainingReader) -> DatasetManifest:
     """Show one data set, by id or by name (the newest of that name)."""
     return await asyncio.to_thread(clients.registry.datasets.get, caller.tenant_id, dataset_id)

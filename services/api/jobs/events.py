@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Header
+from fastapi.sse import ServerSentEvent
 
-from services.api.http.auth import ClientsDep, Submitter, Trainer
+from services.api.http.auth import ClientsDep, JobReader, TrainingReader
 from services.api.infra.clients import Clients
 from services.api.infra.event_feed import START, Event
 from services.api.jobs.schemas import PathId
+from services.api.jobs.service import find
 from services.api.training.service import training
 from shared.contracts.jobs import Job
-from shared.ledger import calls
+from shared.json_text import on_one_line
 
 Events = AsyncIterator[Event]
 LastEventId = Annotated[
@@ -20,23 +22,28 @@ LastEventId = Annotated[
     Header(
         alias="Last-Event-ID",
         max_length=37,
-        pattern=r"^\d{1,18}-\d{1,18}$",
+        pattern=r"^[0-9]{1,18}-[0-9]{1,18}$",
         description="Go on after this event",
     ),
 ]
 
 
+def as_sse(event: Event) -> ServerSentEvent:
+    """Return the event in the form of the stream."""
+    return ServerSentEvent(raw_data=on_one_line(event.data), event=event.type, id=event.id)
+
+
 async def job_events(
-    job_id: PathId, clients: ClientsDep, caller: Submitter, last_event_id: LastEventId = START
+    job_id: PathId, clients: ClientsDep, caller: JobReader, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
     """Open the events of a job; raises `NotFound`, `TooMany`."""
-    job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
+    job = await find(clients, caller, job_id)
     async with _open(clients, job, last_event_id) as events:
         yield events
 
 
 async def training_events(
-    job_id: PathId, clients: ClientsDep, caller: Trainer, last_event_id: LastEventId = START
+    job_id: PathId, clients: ClientsDep, caller: TrainingReader, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
     """Open the events of a training job; raises `NotFound`, `TooMany`."""
     job = await training(clients, caller, job_id)

@@ -39,6 +39,11 @@ class DemoData:
         self._add: dict[str, Any] = plan["selector.add"]
 
     @property
+    def max_loss(self) -> float:
+        """What a kept label may lose: validation sets of the demo are small, so a row counts several points."""
+        return float(self._add["max_loss"])
+
+    @property
     def labels(self) -> list[str]:
         """All labels, the added one last."""
         return [*self.first_labels, self.added_label]
@@ -94,7 +99,7 @@ class DemoData:
 
     def texts(self, label: str, part: str) -> list[str]:
         """The inputs of one file."""
-        lines = (self._data / f"{label}.{part}.jsonl").read_text().splitlines()
+        lines = (self._data / f"{label}.{part}.jsonl").read_bytes().splitlines()
         return [json.loads(line)["input"] for line in lines if line.strip()]
 
 

@@ -44,6 +44,7 @@ _JOBS = (
         " +zadd +zrem +zscore +zcard +zcount +zrangebyscore +zrevrangebyscore +zremrangebyscore"
     )
     + _may_write(LedgerKey.JOB, LedgerKey.EVENTS, LedgerKey.FEED, LedgerKey.STATES, LedgerKey.JOBS, LedgerKey.DEAD)
+    + _may_write(LedgerKey.FOUND)
     + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES)

@@ -125,6 +125,6 @@ def _kind(character: str) -> str:
     """Of a character: m for a combining mark, u for a word by itself, w for a part of a word, blank for the others."""
     if unicodedata.category(character).startswith("M"):
         return "m"
-    if _UNSPACED.match(character):
+    if _UNSPACED.fullmatch(character):
         return "u"
     return "w" if character.isalnum() or character == "_" else " "

@@ -14,7 +14,7 @@ from shared.ledger.calls.lifecycle import (
     route,
     wait_for,
 )
-from shared.ledger.calls.queries import Gauge, Gauges, Page, gauges, get, list_jobs
+from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Page, gauges, get, list_jobs
 from shared.ledger.calls.release import move_release
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Event",
     "Gauge",
     "Gauges",
+    "JobFilter",
     "MustRunAlone",
     "NotAcquired",
     "Page",

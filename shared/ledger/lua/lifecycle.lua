@@ -10,6 +10,7 @@ local function move(job, to, fields)
     job[name] = value
   end
   redis.call('HSET', job_key(job.id), unpack(set))
+  if fields.selection then note_selection(job, fields.selection) end
   redis.call('HINCRBY', KEY.states, from, -1)
   redis.call('HINCRBY', KEY.states, to, 1)
   emit(job.id, 'state', cjson.encode({ state = to, label = fields.label, error = fields.error and cjson.decode(fields.error) }))
@@ -139,6 +140,11 @@ function op.create(a)
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', state, 'stage', a.stage,
     'queue', a.queue, 'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0,
     'lost_leases', 0, 'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', deadline_ms, 'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
+  if a.label ~= '' then note(a.tenant_id, a.id, NOW_MS, a.ttl, 'label:' .. a.label) end
+  if a.key ~= '' then
+    redis.call('HSET', job_key(a.id), 'key', a.key, 'key_line', a.key_line)
+    note(a.tenant_id, a.id, NOW_MS, a.ttl, 'line:' .. a.key_line)
+  end
   if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
   redis.call('HINCRBY', KEY.states, state, 1)

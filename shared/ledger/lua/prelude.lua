@@ -60,4 +60,27 @@ local function emit(id, kind, data)
   redis.call('XADD', KEY.feed, 'MAXLEN', '~', FEED_LENGTH, '*', 'job', id, 'event', event, 'type', kind, 'data', data)
 end
 
+-- Jobs are listed by facts: each has an index by creation time, which ends after the last of its jobs.
+local FOUND_SECONDS = 172800  -- longer than a job with a deadline lives before its `ttl` begins
+local function note(tenant, id, at, ttl, fact)
+  local key = KEY.found .. tenant .. ':' .. fact
+  redis.call('ZADD', key, at, id)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', ms(NOW - (ttl + FOUND_SECONDS) * 1000))
+  redis.call('EXPIRE', key, ttl + FOUND_SECONDS)
+end
+
+local function tenth(probability) return 'tenth:' .. math.min(9, math.floor(probability * 10)) end
+
+local function known(value) return value ~= nil and value ~= cjson.null end
+
+-- Notes what the selector found; `job` is a job's facts.
+local function note_selection(job, selection)
+  local at = redis.call('ZSCORE', KEY.jobs .. job.tenant_id, job.id)
+  if not at then return end
+  local found, ttl = cjson.decode(selection), tonumber(job.ttl)
+  if known(found.label) then note(job.tenant_id, job.id, at, ttl, 'label:' .. found.label) end
+  if found.rejected == true then note(job.tenant_id, job.id, at, ttl, 'rejected') end
+  if known(found.probability) then note(job.tenant_id, job.id, at, ttl, tenth(found.probability)) end
+end
+
 local op = {}

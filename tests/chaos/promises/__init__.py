@@ -11,6 +11,7 @@ from tests.chaos.promises import (
     poison_stops_no_group,
     redis_restarts_lose_nothing,
     releases_change_in_one_step,
+    scopes_by_every_road,
     slow_connections_starve_nobody,
     stale_writes_are_refused,
     stopping_loses_nothing,
@@ -39,5 +40,6 @@ _MODULES = (
     webhooks_stay_outside,
     overload_is_refused,
     slow_connections_starve_nobody,
+    scopes_by_every_road,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

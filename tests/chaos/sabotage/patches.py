@@ -57,6 +57,15 @@ def no_upload_digest():
     uploads._check_digest = lambda expected, archive_digest, digest: None
 
 
+def no_promote_scope():
+    """A training job promotes for whoever submits it."""
+    if not runs("api"):
+        return
+    from services.api.training import service
+
+    service.check_promotion = lambda settings, caller, request: None
+
+
 def no_fetch_digest():
     """What the store hands out is believed."""
     if not runs("adapter_worker"):
@@ -100,6 +109,7 @@ PATCHES = {
     "no_fencing": no_fencing,
     "no_reconciler": no_reconciler,
     "no_upload_digest": no_upload_digest,
+    "no_promote_scope": no_promote_scope,
     "no_fetch_digest": no_fetch_digest,
     "no_last_try_alone": no_last_try_alone,
     "no_tenants": no_tenants,

@@ -1,13 +1,28 @@
 """What the command line says of jobs, against a real API."""
 
 import asyncio
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from shared.contracts.jobs import JobState
+from shared.ledger.keys import LedgerKey
+
 PROGRAM = Path(sys.executable).parent / "signalbox"
+
+
+@pytest.fixture
+def ctrl_c():
+    """Commands hear it as at a terminal, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -15,20 +30,28 @@ def command(api, tokens, tmp_path):
     """Starts a command of the command line with the administrator's key."""
     env = {"SIGNALBOX_API_URL": api["url"], "SIGNALBOX_API_KEY": tokens["admin"], "SIGNALBOX_DATA_DIR": str(tmp_path)}
 
-    def start(*words):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([PROGRAM, *words], env=env, text=True, cwd=tmp_path, **pipes)
+    def start(*words, **more):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen([PROGRAM, *words], env=os.environ | env | more, encoding="utf-8", cwd=tmp_path, **pipes)
 
     return start
 
 
-async def output(process):
-    return await asyncio.to_thread(process.communicate)
+async def output(process, given=None):
+    return await asyncio.to_thread(process.communicate, given)
+
+
+async def submitted(admin, process):
+    """The id of the job that a command has submitted."""
+    while not (jobs := (await admin.get("/v1/jobs")).json()["items"]):
+        assert process.poll() is None, process.communicate()
+    return jobs[0]["id"]
 
 
 async def test_a_wait_for_a_worker_that_is_not_there_is_told_of_and_ends_with_the_job(command, admin, release):
     waiting = command("submit", "my card", "--label", "fin.sa", "--wait")
-    assert "no live worker serves generate.fin" in await asyncio.to_thread(waiting.stderr.readline)
+    said = await asyncio.to_thread(waiting.stderr.readline)
+    assert "no live worker serves generate.fin; start one: signalbox worker --group fin" in said
     (job,) = (await admin.get("/v1/jobs")).json()["items"]
     await admin.delete(f"/v1/jobs/{job['id']}")
     out, _ = await output(waiting)
@@ -42,6 +65,103 @@ async def test_cancelling_is_silent_unless_the_job_had_ended(command, admin, rel
     assert "had ended before" in (await output(command("jobs", "cancel", ids[1])))[1]
 
 
+async def test_replacing_a_selector_names_the_labels_that_go(command, admin, release):
+    await admin.post("/v1/datasets?name=d", content=b'{"input": "a"}\n' * 4)
+    labels = ("--label", "fin.sa=d", "--label", "law.ie=d")
+    out, said = await output(command("train", "selector", *labels, "--replace", "--json"))
+    assert "labels that go: fin.ha, med.qa" in said
+    job = (await admin.get(f"/v1/training/jobs/{json.loads(out)['id']}")).json()
+    assert job["request"]["drop"] == ["fin.ha", "med.qa"]
+
+
+async def test_jobs_are_found_and_judged(command, admin, release, worker):
+    ids = [
+        (await admin.post("/v1/jobs", json={"input": "x", "label": label})).json()["id"]
+        for label in ("fin.sa", "fin.ha")
+    ]
+    worker.run(ids[0], "generate.fin")
+    await output(command("jobs", "feedback", ids[0], "--rating", "1"))
+    for filters in (
+        ("--label", "fin.sa"),
+        ("--feedback",),
+        ("--label", "fin.sa", "--no-rejected", "--since", "2020-01-01T00:00:00Z"),
+    ):
+        found, _ = await output(command("jobs", "list", *filters, "--json"))
+        assert [job["id"] for job in json.loads(found)] == ids[:1]
+
+
 async def test_a_table_on_a_narrow_terminal_shows_ids_whole(command, admin, release):
     job = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()
     assert job["id"] in (await output(command("jobs", "list")))[0]
+
+
+@pytest.mark.parametrize("kind", ["train", "submit", "tail"])
+async def test_ctrl_c_ends_a_wait_at_once_and_says_how_to_follow_or_cancel_the_job(
+    command, ctrl_c, api, admin, release, kind
+):
+    row = b'{"instruction": "i", "input": "x", "output": "y"}\n'
+    await admin.post("/v1/datasets?name=rows", content=row * 8)
+    queued = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    commands = {
+        "train": ("train", "adapter", "--label", "fin.sa", "--dataset", "rows", "--wait"),
+        "submit": ("submit", "my card", "--label", "fin.sa", "--wait"),
+        "tail": ("jobs", "tail", queued),
+    }
+    waiting = command(*commands[kind])
+    while not api["app"].state.clients.feed.reader_count:
+        assert waiting.poll() is None
+        await asyncio.sleep(0.01)
+    if kind == "train":
+        job_id = (await asyncio.to_thread(waiting.stderr.readline)).split()[-1]
+    else:
+        job_id = queued if kind == "tail" else (await admin.get("/v1/jobs")).json()["items"][0]["id"]
+    started = time.monotonic()
+    waiting.send_signal(signal.SIGINT)
+    _, said = await output(waiting)
+    assert time.monotonic() - started < 3  # a second, and what a busy machine adds
+    assert waiting.returncode == 130
+    assert f"signalbox jobs tail {job_id}" in said
+    assert f"signalbox jobs cancel {job_id}" in said
+    assert "Traceback" not in said
+    assert (await admin.get(f"/v1/jobs/{job_id}")).json()["state"] in ("queued", "routed")
+
+
+async def test_submit_reads_its_text_from_standard_input(command, release, ledger):
+    out, _ = await output(command("submit", "-", "--label", "fin.sa", "--json"), "two\nlines\n")
+    assert '"two\\nlines"' in ledger.redis.hget(LedgerKey.JOB.of(json.loads(out)["id"]), "body")
+
+
+async def test_what_a_lost_worker_had_told_is_not_in_the_answer(command, admin, release, worker):
+    waiting = command("submit", "my card", "--label", "fin.sa", "--wait")
+    job_id = await submitted(admin, waiting)
+    worker.tell(worker.take(job_id, "generate.fin", lease_seconds=0), "token", text="first try, ", attempt=1)
+    again = worker.take(job_id, "generate.fin")
+    worker.tell(again, "restart", attempt=2)
+    worker.tell(again, "token", text="second try", attempt=2)
+    worker.end(again, JobState.SUCCEEDED, result={"text": "second try"})
+    out, err = await output(waiting)
+    assert (waiting.returncode, "Traceback" in err) == (0, False)
+    assert out.splitlines()[0] == "second try"
+    assert "first try" not in out
+
+
+@pytest.mark.parametrize("text", ["a\u2028b\x85c\u2029d", "line\r\nline", "\x0b\x0c\x1c"])
+async def test_an_answer_may_hold_any_line_end(command, admin, release, worker, text):
+    waiting = command("submit", "my card", "--label", "fin.sa", "--wait", "--json")
+    job_id = await submitted(admin, waiting)
+    worker.run(job_id, "generate.fin", text)
+    out, _ = await output(waiting)
+    assert (waiting.returncode, json.loads(out)["result"]["text"]) == (0, text)
+    told = (await output(command("jobs", "tail", job_id)))[0].splitlines()
+    assert [line.split()[0] for line in told] == ["state", "state", "token", "state"]
+    assert json.loads(told[2].removeprefix("token"))["text"] == text
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+async def test_a_sign_that_the_terminal_cannot_show_is_replaced(command, admin, release, worker, more):
+    waiting = command("submit", "my card", "--label", "fin.sa", "--wait", *more, PYTHONIOENCODING="latin-1")
+    job_id = await submitted(admin, waiting)
+    worker.run(job_id, "generate.fin", "paid \U0001f389")
+    out, err = await output(waiting)
+    assert (waiting.returncode, "Traceback" in err) == (0, False)
+    assert (json.loads(out)["result"]["text"] == "paid \U0001f389") if more else out.startswith("paid ?\n")

@@ -105,6 +105,17 @@ async def test_nothing_is_missing_and_nothing_comes_twice_where_a_queue_overflow
     assert heard == ["running", *map(str, range(count)), "succeeded"]
 
 
+async def test_no_character_of_an_event_ends_a_line_of_the_stream(api, release, worker):
+    job_id = await submit(api)
+    text = "a\u2028b\u2029c\x85d\r\n\x0b\x0c\x1c\x1d\x1e"
+    worker.run(job_id, "generate.fin", text)
+    async with listen(api["submit"], job_id) as response:
+        lines = (await response.aread()).decode().splitlines()
+    assert {line.partition(":")[0] for line in lines} == {"id", "event", "data", ""}
+    told = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert told[2]["text"] == text
+
+
 async def test_many_listeners_of_one_job_all_hear_it(api, release, worker):
     job_id = await submit(api)
     async with client_of(api["url"], api["submit"].headers["authorization"][7:]) as client:

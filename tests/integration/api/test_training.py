@@ -5,10 +5,12 @@ import json
 
 import pytest
 
+from services.api.training.service import SelectorTrainRequest, gate_limits
 from shared.contracts.jobs import JobState
 from shared.contracts.training import parse_training
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
+from shared.settings import Settings
 from tests.support.api import code
 
 ROWS = b'{"input": "a"}\n{"input": "b"}\n{"input": "c"}\n{"input": "d"}\n'
@@ -35,8 +37,8 @@ async def train(api):
     ],
     ids=lambda ask: ask["kind"],
 )
-async def test_what_is_queued_is_what_the_trainer_reads(train, ledger, broker, ask):
-    answer = await train.post("/v1/training/jobs", json=ask)
+async def test_what_is_queued_is_what_the_trainer_reads(api, train, ledger, broker, ask):
+    answer = await api["admin"].post("/v1/training/jobs", json=ask)
     assert answer.status_code == 202
     job = ledger.do(calls.get(answer.json()["id"], "default"))
     assert (job.queue, job.state) == ("train", JobState.QUEUED)
@@ -95,6 +97,30 @@ async def test_a_wrong_selector_job_is_refused_at_submit(train, ledger, change, 
     answer = await train.post("/v1/training/jobs", json={**SELECTOR, **change})
     assert code(answer, status) == expected
     assert not ledger.redis.keys(LedgerKey.JOB.pattern)
+
+
+@pytest.mark.parametrize("kind", ["selector.train", "selector.add", "selector.balance", "selector.delete"])
+async def test_a_training_job_that_promotes_needs_the_scope(train, ledger, kind):
+    ask = {"kind": kind, "labels": ["fin.sa"] if kind == "selector.delete" else SELECTOR["labels"], "promote": True}
+    assert code(await train.post("/v1/training/jobs", json=ask), 403) == "scope_missing"
+    assert not ledger.redis.keys(LedgerKey.JOB.pattern)
+
+
+@pytest.mark.parametrize("loose", [{"min_accuracy": 0.79}, {"max_loss": 0.011}], ids=str)
+async def test_a_job_may_only_tighten_the_operators_gate(train, ledger, loose):
+    refused = await train.post("/v1/training/jobs", json={**SELECTOR, **loose})
+    assert code(refused, 422) == "gate_loosened"
+    assert f"SIGNALBOX_GATE_{next(iter(loose)).upper()}" in refused.json()["detail"]
+    tight = {"min_accuracy": 0.9, "max_loss": 0.005}
+    job_id = (await train.post("/v1/training/jobs", json={**SELECTOR, **tight})).json()["id"]
+    body = ledger.do(calls.get(job_id)).body
+    assert (body["min_accuracy"], body["max_loss"]) == (0.9, 0.005)
+
+
+def test_a_job_that_names_no_limit_gets_the_operators():
+    request = SelectorTrainRequest(**SELECTOR, max_loss=0.01)
+    settings = Settings(gate_min_accuracy=0.95, gate_max_loss=0.02)
+    assert gate_limits(settings, request) == {"min_accuracy": 0.95}
 
 
 async def test_rows_that_carry_another_label_do_not_count(train):

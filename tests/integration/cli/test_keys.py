@@ -42,6 +42,12 @@ def test_a_key_is_made_with_its_limits_rotated_and_revoked(run, ledger):
     assert made["key"] not in json.dumps(listed)
 
 
+def test_a_tenant_with_a_newline_is_refused_and_no_key_is_made(run):
+    done, _ = run("create", "--tenant", "acme\n")
+    assert (done.exit_code, done.exception.code) == (1, "name_malformed")
+    assert run("list", "--json")[1] == []
+
+
 def test_a_number_that_makes_no_sense_is_refused(run):
     for wrong in (("--expires-days", "-1"), ("--requests-per-minute", "-5"), ("--tokens-per-minute", "many")):
         assert run("create", *wrong)[0].exit_code == 2

@@ -234,6 +234,22 @@ def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(clie
     assert release.verdict.reasons == ("2 kept labels hold and 0 new labels reach the mark.",)
 
 
+def test_labels_that_go_are_a_loss_unless_the_job_drops_them_by_name(clients, jobs, run, first):
+    anew = {**SELECTOR, "selector": "light", "missing_adapters": "allow", "promote": False}
+    anew["labels"] = {label: label for label in ("bank.cards", "travel.trips")}
+    silent = run(jobs.train(**anew)).result
+    assert any("bank.accounts of the release before is gone" in why for why in silent["verdict"]["reasons"])
+    assert not silent["verdict"]["passed"]
+    named = run(jobs.train(**anew, drop=["bank.accounts"])).result
+    assert not any("is gone" in why for why in named["verdict"]["reasons"])
+
+
+def test_the_log_of_promotions_names_the_key_behind_a_job(clients, jobs, run, adapters):
+    job = run(jobs.train(**SELECTOR, selector="light", key="key_of_ann"))
+    (move,) = clients.registry.releases.promotions("t")
+    assert (move["by"], move["key"]) == (job.id, "key_of_ann")
+
+
 @pytest.mark.parametrize(("max_loss", "passes"), [(0.05, False), (0.15, True)])
 def test_a_job_says_how_much_a_kept_label_may_lose(clients, jobs, run, first, max_loss, passes):
     made = run(jobs.train(**{**ADD, "promote": False})).result["per_label"]

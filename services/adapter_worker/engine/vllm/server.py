@@ -85,7 +85,7 @@ class VllmServer:
                 if not response.is_success:
                     await response.aread()
                     raise _error(response)
-                async for line in response.aiter_lines():
+                async for line in _lines(response):
                     if line.startswith(_EVENT) and line != _EVENT + _LAST_EVENT:
                         yield _tokens(json.loads(line.removeprefix(_EVENT)))
 
@@ -115,6 +115,15 @@ class VllmServer:
         with _as_unavailable():
             response = await self._http.get("/health")
         return response.is_success
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """The lines of an event stream; those of httpx also end at U+2028 and others, which JSON may hold."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.decode()
 
 
 def _tokens(event: dict[str, Any]) -> Tokens:

@@ -12,7 +12,8 @@ def test_a_label_is_two_names_and_a_dot():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "fin", "fin.", ".sa", "fin.sa.x", "Fin.sa", "fin/sa.x", "fin.s a", "x" * 33 + ".a"]
+    "text",
+    ["", "fin", "fin.", ".sa", "fin.sa.x", "Fin.sa", "fin/sa.x", "fin.s a", "x" * 33 + ".a", "fin.sa\n", "fin\n.sa"],
 )
 def test_what_is_no_label_is_refused(text):
     with pytest.raises(Invalid) as refusal:
@@ -20,7 +21,8 @@ def test_what_is_no_label_is_refused(text):
     assert refusal.value.code == "label_malformed"
 
 
-def test_a_name_is_told_what_it_is_wrong_for():
+@pytest.mark.parametrize("text", ["../etc", "default\n"])
+def test_a_name_is_told_what_it_is_wrong_for(text):
     assert check_name("default", "tenant") == "default"
     with pytest.raises(Invalid, match="tenant"):
-        check_name("../etc", "tenant")
+        check_name(text, "tenant")

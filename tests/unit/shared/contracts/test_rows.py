@@ -113,7 +113,7 @@ def test_the_same_rows_have_the_same_id_whatever_their_spelling():
     assert parse_rows(dump_rows(one)) == one
 
 
-@pytest.mark.parametrize("name", ["", "../x", "A", "x" * 65, ".x", "a/b"])
+@pytest.mark.parametrize("name", ["", "../x", "A", "x" * 65, ".x", "a/b", "rows\n"])
 def test_a_name_that_could_be_a_path_is_refused(name):
     with pytest.raises(Invalid):
         check_dataset_name(name)

@@ -84,10 +84,11 @@ class Events(httpx.AsyncByteStream):
             await asyncio.to_thread(self.fake.hold.wait, 10)
             logprob = -1.0 if is_base else -2.0
             choice = {
+                "text": "\u2028\x85",  # line ends to many readers, but not to JSON
                 "token_ids": [70 + n],
                 "logprobs": {"token_logprobs": [logprob]} if "logprobs" in self.body else None,
             }
-            yield f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+            yield f"data: {json.dumps({'choices': [choice]}, ensure_ascii=False)}\n\n".encode()
         yield b"data: [DONE]\n\n"
 
 
