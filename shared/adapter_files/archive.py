@@ -10,6 +10,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -54,7 +55,7 @@ class _Member(NamedTuple):
     data: BinaryIO | None
 
 
-def unpack_adapter(archive: bytes | Path, into: Path, max_bytes: int) -> Path:
+def unpack_adapter(archive: bytes | BinaryIO | Path, into: Path, max_bytes: int) -> Path:
     """Unpack a zip, tar or tar.gz of one adapter into the new folder `into`, at most `max_bytes`; returns `into`.
 
     The files may be in one folder of the archive, however deep; what macOS and Windows add is passed over. No file is
@@ -86,8 +87,10 @@ def _unpack(stream: BinaryIO, into: Path, max_bytes: int) -> None:
     check_complete({path.rpartition("/")[2] for path in seen})
 
 
-def _opened(archive: bytes | Path) -> BinaryIO:
-    return io.BytesIO(archive) if isinstance(archive, bytes) else archive.open("rb")
+def _opened(archive: bytes | BinaryIO | Path) -> AbstractContextManager[BinaryIO]:
+    if isinstance(archive, Path):
+        return archive.open("rb")
+    return io.BytesIO(archive) if isinstance(archive, bytes) else nullcontext(archive)
 
 
 def _members(stream: BinaryIO, max_bytes: int) -> Iterator[_Member]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from shared.contracts.json_objects import unique_keys
 from shared.errors import Invalid
 
 _MAX_BYTES = 64 << 10
@@ -114,7 +115,7 @@ def strict_object(raw: bytes, code: str, what: str) -> dict[str, Any]:
     if raw.startswith(codecs.BOM_UTF8):
         raise Invalid(code, f"{what} begins with a byte order mark: save it as UTF-8 without one")
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Invalid(code, f"{what} is not clean JSON ({error}): save the adapter with PEFT again") from error
     if not isinstance(value, dict):
@@ -153,13 +154,6 @@ def _check_value(key: str, value: Any) -> None:
         allowed = False
     if not allowed:
         raise _invalid(f"{key} must be {wanted}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        raise ValueError("a key comes twice")
-    return dict(pairs)
 
 
 def _no_constant(name: str) -> None:

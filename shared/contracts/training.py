@@ -5,18 +5,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from shared.contracts.labels import BACKGROUND, parse_label
+from shared.contracts.labels import BACKGROUND, check_adapter_label
 from shared.contracts.manifests import Release, SelectorKind, SelectorText
 from shared.contracts.training_settings import LoraSettings, RepresentationSettings
 from shared.errors import Conflict, Invalid
 
-LabelName = Annotated[str, Field(max_length=65), AfterValidator(lambda text: str(parse_label(text)))]
+LabelName = Annotated[str, Field(max_length=65), AfterValidator(check_adapter_label)]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
 AdapterRef = Annotated[str, Field(min_length=1, max_length=100)]
 GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Readout = Literal["auto", "names", "head"]
 MissingAdapters = Literal["refuse", "allow"]
-FindDataset = Callable[[str, str], str]
+FindDataset = Callable[[str, str, int], str]
+"""Takes a data set's name, a label, and the fewest rows for it; returns the data set's id."""
+MIN_ROWS = 4
+"""Rows that a label is trained and validated on."""
+MIN_MORE_ROWS = 2
+"""Rows that are only measured on, or that join those of a release."""
 """Maps the name of a data set, and the label that uses it, to the name that replaces it."""
 
 
@@ -40,8 +45,9 @@ class AdapterTrain(_Training):
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-        validation = find(self.validation, self.label) if self.validation else None
-        return self.model_copy(update={"dataset": find(self.dataset, self.label), "validation": validation})
+        validation = find(self.validation, self.label, MIN_MORE_ROWS) if self.validation else None
+        dataset = find(self.dataset, self.label, MIN_ROWS)
+        return self.model_copy(update={"dataset": dataset, "validation": validation})
 
 
 class ComparisonTrain(_Training):
@@ -70,11 +76,9 @@ class ComparisonTrain(_Training):
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-
-        def found(refs: dict[str, str]) -> dict[str, str]:
-            return {label: find(ref, label) for label, ref in refs.items()}
-
-        return self.model_copy(update={"labels": found(self.labels), "evaluation": found(self.evaluation)})
+        labels = {label: find(ref, label, MIN_ROWS) for label, ref in self.labels.items()}
+        evaluation = {label: find(ref, label, MIN_MORE_ROWS) for label, ref in self.evaluation.items()}
+        return self.model_copy(update={"labels": labels, "evaluation": evaluation})
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -145,14 +149,14 @@ class _NewLabels(_SelectorTraining):
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-        found = {label: find(ref, label) for label, ref in self.datasets.items()}
+        found = {label: find(ref, label, MIN_ROWS) for label, ref in self.datasets.items()}
         return self.model_copy(update={"background": found.pop(BACKGROUND, None), "labels": found})
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         unknown = (set(self.adapters) | set(self.groups)) - set(self.labels)
-        if unknown or BACKGROUND in self.labels:
-            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown) or BACKGROUND}")
+        if unknown:
+            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown)}")
         return self
 
 
@@ -232,7 +236,8 @@ class SelectorBalance(_SelectorUpdate):
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-        return self.model_copy(update={"labels": {label: find(ref, label) for label, ref in self.labels.items()}})
+        labels = {label: find(ref, label, MIN_MORE_ROWS) for label, ref in self.labels.items()}
+        return self.model_copy(update={"labels": labels})
 
     def check_against(self, release: Release) -> None:
         """Raise `Invalid` `label_unknown` where the release lacks a label that the job names."""

@@ -11,26 +11,13 @@ from weakref import WeakValueDictionary
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.api.http.problems import respond
+from services.api.http.problems import HeaderTooLarge, TooSlow, respond
 from services.api.http.security_headers import SECURITY_HEADERS
 from shared.errors import SignalboxError, Unavailable
 from shared.settings import Settings
 
 MAX_HEADER_BYTES = 64 << 10
 MAX_PIPELINED = 16
-
-
-class HeaderTooLarge(SignalboxError):
-    """The head of a request, or the lines after its body, are longer than their limit."""
-
-    status = 431
-
-
-class TooSlow(SignalboxError):
-    """The head of a request did not arrive in time."""
-
-    status = 408
-    retryable = True
 
 
 class Places:

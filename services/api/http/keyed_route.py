@@ -1,12 +1,15 @@
-"""Routes that know their caller before they read what he sends."""
+"""Routes that know their caller before they read what is sent, and read JSON strictly."""
 
+import json
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from services.api.http.auth import Needs
+from shared.contracts.json_objects import unique_keys
 
 
 class KeyedRoute(APIRoute):
@@ -20,9 +23,16 @@ class KeyedRoute(APIRoute):
         async def keyed(request: Request) -> Response:
             for check in checks:
                 await check(request)
-            return await handle(request)
+            return await handle(_StrictRequest(request.scope, request.receive))
 
         return keyed
+
+
+class _StrictRequest(Request):
+    """A request whose JSON has no key twice."""
+
+    async def json(self) -> Any:
+        return json.loads(await self.body(), object_pairs_hook=unique_keys)
 
 
 def _checks(dependant: Dependant) -> Iterator[Needs]:

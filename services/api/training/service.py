@@ -27,7 +27,6 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
-MIN_ROWS = 2
 
 
 class AdapterTrainRequest(AdapterTrain):
@@ -145,10 +144,14 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
     where an update does not fit the release it starts from.
     """
 
-    def find(ref: str, label: str) -> str:
+    def find(ref: str, label: str, min_rows: int) -> str:
         manifest = clients.registry.datasets.get(tenant_id, ref)
-        if manifest.count_for(label) < MIN_ROWS:
-            raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows for {label}; add more")
+        count = manifest.count_for(label)
+        if count < min_rows:
+            raise Invalid(
+                "dataset_too_small",
+                f"data set {ref!r} has {count} rows that carry the label {label} or none; give at least {min_rows}",
+            )
         return manifest.id
 
     pinned = request.with_datasets(find)

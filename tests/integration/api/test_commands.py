@@ -66,7 +66,7 @@ async def test_cancelling_is_silent_unless_the_job_had_ended(command, admin, rel
 
 
 async def test_replacing_a_selector_names_the_labels_that_go(command, admin, release):
-    await admin.post("/v1/datasets?name=d", content=b'{"input": "a"}\n{"input": "b"}\n')
+    await admin.post("/v1/datasets?name=d", content=b'{"input": "a"}\n' * 4)
     labels = ("--label", "fin.sa=d", "--label", "law.ie=d")
     out, said = await output(command("train", "selector", *labels, "--replace", "--json"))
     assert "labels that go: fin.ha, med.qa" in said

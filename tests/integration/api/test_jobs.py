@@ -131,6 +131,8 @@ async def test_bad_input_is_refused_by_field_and_nothing_is_written(api, release
     [
         (b'{"input": "\xff\xfe"}', JSON, 400, "not_utf8"),
         (b'{"input": "x"', JSON, 400, "json_malformed"),
+        (b'{"input": "x", "input": "y"}', JSON, 400, "json_malformed"),
+        (b'{"input": "x", "params": {"seed": 1, "seed": 2}}', JSON, 400, "json_malformed"),
         (b'{"input": "\\ud800"}', JSON, 422, "request_invalid"),
         (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', JSON, 422, "request_invalid"),
         (b'{"input": "x", "params": {"temperature": NaN}}', JSON, 422, "request_invalid"),
@@ -139,7 +141,19 @@ async def test_bad_input_is_refused_by_field_and_nothing_is_written(api, release
         (b'{"input": "x"}', {"Content-Type": "text/plain"}, 422, "request_invalid"),
         (b'{"input": "' + b"x" * (1 << 20) + b'"}', JSON, 413, "body_too_large"),
     ],
-    ids=["non-utf-8", "cut", "surrogate", "surrogate in a message", "nan", "list", "deep", "content type", "huge"],
+    ids=[
+        "non-utf-8",
+        "cut",
+        "twice",
+        "twice inside",
+        "surrogate",
+        "surrogate in a message",
+        "nan",
+        "list",
+        "deep",
+        "content type",
+        "huge",
+    ],
 )
 async def test_a_body_that_cannot_be_read_is_a_problem_too(api, release, content, headers, status, expected):
     answer = await api["submit"].post("/v1/jobs", content=content, headers=headers)

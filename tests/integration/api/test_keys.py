@@ -120,7 +120,7 @@ async def test_feedback_is_data_from_a_reviewer_alone_and_names_its_key(api, sco
 
 
 async def test_a_training_job_is_cancelled_by_who_may_train_whatever_the_path(api, scoped):
-    rows = b'{"input": "a"}\n{"input": "b"}\n'
+    rows = b'{"input": "a"}\n' * 4
     await api["train"].post("/v1/datasets?name=d", content=rows)
     body = {"kind": "adapter.train", "label": "fin.sa", "dataset": "d"}
     job_id = (await api["train"].post("/v1/training/jobs", json=body)).json()["id"]
@@ -141,7 +141,7 @@ async def test_health_and_metrics_need_no_key(api):
 
 async def test_a_tenant_sees_nothing_of_another(api, release, worker):
     job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
-    dataset = (await api["train"].post("/v1/datasets?name=d", content=b'{"input": "a"}\n{"input": "b"}\n')).json()["id"]
+    dataset = (await api["train"].post("/v1/datasets?name=d", content=b'{"input": "a"}\n' * 4)).json()["id"]
     other = api["other"]
     for path in (
         f"/v1/jobs/{job_id}",

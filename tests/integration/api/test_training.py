@@ -13,7 +13,7 @@ from shared.ledger.keys import LedgerKey
 from shared.settings import Settings
 from tests.support.api import code
 
-ROWS = b'{"input": "a"}\n{"input": "b"}\n'
+ROWS = b'{"input": "a"}\n{"input": "b"}\n{"input": "c"}\n{"input": "d"}\n'
 ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
 SELECTOR = {"kind": "selector.train", "labels": {"fin.sa": "demo", "fin.ha": "demo"}}
 
@@ -22,6 +22,7 @@ SELECTOR = {"kind": "selector.train", "labels": {"fin.sa": "demo", "fin.ha": "de
 async def train(api):
     await api["train"].post("/v1/datasets?name=demo", content=ROWS)
     await api["train"].post("/v1/datasets?name=one", content=b'{"input": "a"}\n')
+    await api["train"].post("/v1/datasets?name=three", content=b'{"input": "a"}\n{"input": "b"}\n{"input": "c"}\n')
     return api["train"]
 
 
@@ -42,7 +43,7 @@ async def test_what_is_queued_is_what_the_trainer_reads(api, train, ledger, brok
     job = ledger.do(calls.get(answer.json()["id"], "default"))
     assert (job.queue, job.state) == ("train", JobState.QUEUED)
     demo = (await train.get("/v1/datasets/demo")).json()["id"]
-    read = parse_training(job.body).with_datasets(lambda ref, label: {demo: "demo"}[ref]).model_dump(mode="json")
+    read = parse_training(job.body).with_datasets(lambda ref, label, rows: {demo: "demo"}[ref]).model_dump(mode="json")
     assert {name: read[name] for name in ask if name not in ("settings", "selection")}.items() <= ask.items()
     _, message = await asyncio.to_thread(broker.brpop, "train", 10)
     assert json.loads(message)["headers"]["id"] == job.id
@@ -55,6 +56,8 @@ async def test_what_is_queued_is_what_the_trainer_reads(api, train, ledger, brok
         ({"kind": None}, 422, "kind_unsupported"),
         ({"dataset": "none"}, 404, "dataset_not_found"),
         ({"dataset": "one"}, 422, "dataset_too_small"),
+        ({"dataset": "three"}, 422, "dataset_too_small"),
+        ({"validation": "one"}, 422, "dataset_too_small"),
         ({"label": "finsa"}, 422, "label_malformed"),
         ({"colour": "red"}, 422, "request_invalid"),
         ({"settings": {"rank": 0}}, 422, "request_invalid"),
@@ -121,7 +124,7 @@ def test_a_job_that_names_no_limit_gets_the_operators():
 
 
 async def test_rows_that_carry_another_label_do_not_count(train):
-    rows = b'{"input": "a", "label": "fin.ha"}\n{"input": "b", "label": "fin.ha"}\n{"input": "c"}\n'
+    rows = b'{"input": "a", "label": "fin.ha"}\n' + ROWS.replace(b'"a"', b'"e"').removesuffix(b'{"input": "d"}\n')
     await train.post("/v1/datasets?name=mixed", content=rows)
     answer = await train.post("/v1/training/jobs", json={**ADAPTER, "dataset": "mixed"})
     assert code(answer, 422) == "dataset_too_small"
@@ -131,7 +134,7 @@ async def test_rows_that_carry_another_label_do_not_count(train):
 async def test_a_name_means_what_it_meant_at_submit_and_the_same_key_the_same_job(train, ledger):
     meant = (await train.get("/v1/datasets/demo")).json()["id"]
     first = await train.post("/v1/training/jobs", json=ADAPTER, headers={"Idempotency-Key": "k"})
-    await train.post("/v1/datasets?name=demo", content=ROWS + b'{"input": "c"}\n')
+    await train.post("/v1/datasets?name=demo", content=ROWS + b'{"input": "e"}\n')
     again = await train.post("/v1/training/jobs", json=ADAPTER, headers={"Idempotency-Key": "k"})
     assert again.json() == first.json()
     assert ledger.do(calls.get(first.json()["id"])).body["dataset"] == meant

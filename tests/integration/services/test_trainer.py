@@ -93,6 +93,16 @@ def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_beh
     assert not left.exists()
 
 
+def test_a_row_whose_answer_is_too_long_is_named_by_its_line_in_the_data_set(clients, jobs, run):
+    rows = [Row(input=f"text {n}", output="x" * (1000 if n == 6 else 1)) for n in range(9)]
+    clients.registry.datasets.add("t", "long", rows)
+    body = {"kind": "adapter.train", "label": LABELS[0], "dataset": "long", "validation": LABELS[0]}
+    job = run(jobs.train(**body))
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "answer_too_long")
+    assert "line 7 (blank lines not counted, input 'text 6'): its answer takes" in job.error["detail"]
+    assert "raise settings.max_length" in job.error["detail"]
+
+
 def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(clients, jobs, ledger, attempts):
     several = replace(clients, training_launcher="torchrun --nproc-per-node 2 --standalone")
     settings = TRAINING["settings"] | {"batch_size": 2, "epochs": 2}
