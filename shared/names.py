@@ -27,6 +27,6 @@ def generate_queue(group: str) -> str:
     return f"generate.{group}"
 
 
-def task_of(stage: Stage) -> TaskName:
-    """Return the task of a stage."""
-    return TaskName[stage.name]
+def task_of(queue: str) -> TaskName:
+    """Return the task of the service that consumes a queue."""
+    return TaskName[Stage(queue.partition(".")[0]).name]

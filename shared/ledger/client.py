@@ -13,14 +13,14 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from shared.contracts.jobs import TRANSITIONS, Stage
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, TRANSITIONS, Stage
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
 from shared.ledger.keys import with_key_names
 
 T = TypeVar("T")
-_PARTS = ("prelude", "lifecycle", "leases", "events", "queries", "release")
+_PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
 _FOLDER = Path(__file__).parent / "lua"
 _SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 _DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
@@ -35,6 +35,7 @@ def _lua_source(max_lost_leases: int) -> str:
     tables = (
         f"local LEGAL = {{ {', '.join(legal)} }}\n"
         f"local STAGE = {{ {', '.join(stages)} }}\n"
+        f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
     )
     return tables + _SCRIPT + _DISPATCH
