@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ T = TypeVar("T")
 _PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
 _FOLDER = Path(__file__).parent / "lua"
 _SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
+_OPERATION = re.compile(r"^function op\.(\w+)\(a\)\n.*?^end$", re.MULTILINE | re.DOTALL)
 _DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
 
 
@@ -38,7 +40,9 @@ def _lua_source(max_lost_leases: int) -> str:
         f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
     )
-    return tables + _SCRIPT + _DISPATCH
+    # Redis runs a script from its first line at every call: each defines the one operation that it runs.
+    script = _OPERATION.sub(lambda found: f"if ARGV[1] == '{found[1]}' then\n{found[0]}\nend", _SCRIPT)
+    return tables + script + _DISPATCH
 
 
 class LedgerAway(Unavailable):
