@@ -12,6 +12,7 @@ ALL = (
     "queue_tax",
     "reference_path",
     "routed",
+    "fairness",
     "data_selection",
     "train_speed",
     "defects",
