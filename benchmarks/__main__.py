@@ -13,6 +13,7 @@ ALL = (
     "queue_tax",
     "reference_path",
     "routed",
+    "fairness",
     "data_selection",
     "train_speed",
     "defects",

@@ -34,6 +34,6 @@ def start_one(queue: str) -> str:
     return f"start one{command}"
 
 
-def task_of(stage: Stage) -> TaskName:
-    """Return the task of a stage."""
-    return TaskName[stage.name]
+def task_of(queue: str) -> TaskName:
+    """Return the task of the service that consumes a queue."""
+    return TaskName[Stage(queue.partition(".")[0]).name]

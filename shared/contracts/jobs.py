@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_NEW_TOKENS = 64
 """Default for the most tokens of an answer."""
+Priority = Literal["interactive", "batch"]
 
 
 class JobKind(StrEnum):
@@ -115,6 +116,16 @@ class NewJob(BaseModel):
     def state(self) -> JobState:
         """The state in which the job is created."""
         return self.stage.waiting_state
+
+    @property
+    def priority(self) -> Priority:
+        """Whether somebody waits for the job: interactive jobs are taken before batch jobs."""
+        return "batch" if self.body.get("priority") == "batch" else "interactive"
+
+    @property
+    def new_tokens(self) -> int:
+        """The most tokens that the job may generate: what one turn of its lane costs."""
+        return int((self.body.get("params") or {}).get("max_new_tokens") or DEFAULT_NEW_TOKENS)
 
     @property
     def fingerprint(self) -> str:

@@ -34,5 +34,11 @@ def test_without_the_digest_check_torn_adapters_are_loaded(broken):
 
 
 @pytest.mark.slow
+def test_without_lanes_whoever_comes_last_waits_for_all(broken):
+    found = broken(17, "no_lanes", kills=0)
+    assert {"overtaken_by_batch_backlog", "overtaken_by_label_backlog"} <= set(found)
+
+
+@pytest.mark.slow
 def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
     assert "good_jobs_done" in broken(5, "no_last_try_alone", poison=4)

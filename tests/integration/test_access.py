@@ -74,7 +74,7 @@ OTHERS_MAY = {
     ],
     ("broker", "api"): [("BRPOP", "select", "1"), ("LINDEX", "train", "0"), ("DEL", "select")],
     ("broker", "selector"): [("BRPOP", "train", "1"), ("BRPOP", "generate.x", "1"), ("DEL", "select")],
-    ("broker", "worker"): [("BRPOP", "select", "1"), ("LRANGE", "generate.x", "0", "-1")],
+    ("broker", "worker"): [("BRPOP", "select", "1"), ("LRANGE", "generate.x", "0", "-1"), ("LINDEX", "select", "0")],
     ("broker", "trainer"): [("BRPOP", "generate.x", "1"), ("LPUSH", "other", "x")],
 }
 
@@ -180,9 +180,8 @@ def as_user(urls):
 def create(ledger, queue="select", **fields):
     job_id = new_job_id("t")
     kind = JobKind.TRAIN if queue == "train" else JobKind.GENERATE
-    job = NewJob(
-        id=job_id, tenant_id="t", kind=kind, stage=queue.split(".")[0], queue=queue, body={"input": "x"}, **fields
-    )
+    given = {"body": {"input": "x"}} | fields
+    job = NewJob(id=job_id, tenant_id="t", kind=kind, stage=queue.split(".")[0], queue=queue, **given)
     ledger.do(calls.create(job, 60))
     return job_id
 
@@ -229,8 +228,13 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
         own.do(calls.acquire(jobs[4], queue, "gone", 0))
         own.do(calls.expire(queue))
     assert own.do(calls.get(jobs[4])).error["code"] == "attempts_exhausted"
-    waiting = own.do(calls.waiting_before(queue, "", 0))
-    assert [sent.job_id for sent in own.do(calls.mark_sent(queue, waiting))] == waiting
+    for priority in ("interactive", "interactive", "batch"):
+        create(as_user["api"], queue, body={"input": "x", "priority": priority})
+    old = create(as_user["api"], queue)
+    as_user[OPERATOR].redis.hdel(LedgerKey.JOB.of(old), "priority", "tokens")
+    as_user[OPERATOR].redis.zadd(LedgerKey.WAITING.of(queue), {old: 1})
+    for _ in range(4):
+        own.do(calls.acquire_next(queue, account, 60))
     own.redis.set(LedgerKey.RECONCILER, "me", nx=True, px=1000)
     own.redis.pexpire(LedgerKey.RECONCILER, 1000)
     own.do(calls.gauges())

@@ -2,7 +2,7 @@
 
 from shared.ledger.calls.base import Call, CancelledMeanwhile, Event, MustRunAlone, NotAcquired, Sent
 from shared.ledger.calls.events import append, feedback
-from shared.ledger.calls.leases import acquire, expire, heartbeat, leave_queues, mark_sent, waiting_before
+from shared.ledger.calls.leases import acquire, acquire_next, expire, heartbeat, leave_queues
 from shared.ledger.calls.lifecycle import (
     Created,
     cancel,
@@ -30,6 +30,7 @@ __all__ = [
     "Page",
     "Sent",
     "acquire",
+    "acquire_next",
     "append",
     "cancel",
     "create",
@@ -42,11 +43,9 @@ __all__ = [
     "heartbeat",
     "leave_queues",
     "list_jobs",
-    "mark_sent",
     "move_release",
     "release_unfinished",
     "replay",
     "route",
     "wait_for",
-    "waiting_before",
 ]

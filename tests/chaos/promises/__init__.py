@@ -7,6 +7,7 @@ from tests.chaos.promises import (
     hostile_adapters_are_refused,
     killed_runs_again_soon,
     no_input_crashes,
+    nobody_waits_for_a_backlog,
     overload_is_refused,
     poison_stops_no_group,
     redis_restarts_lose_nothing,
@@ -39,6 +40,7 @@ _MODULES = (
     no_input_crashes,
     webhooks_stay_outside,
     overload_is_refused,
+    nobody_waits_for_a_backlog,
     slow_connections_starve_nobody,
     scopes_by_every_road,
 )

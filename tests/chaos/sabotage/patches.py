@@ -83,10 +83,18 @@ def no_fetch_digest():
 
 def no_last_try_alone():
     """A job that killed its workers before goes on running beside others."""
-    from shared.worker.attempt import AttemptRunner
+    from shared.worker.exclusive import ExclusiveGate
 
-    real = AttemptRunner._acquire
-    AttemptRunner._acquire = lambda self, job_id, queue, beside_others: real(self, job_id, queue, beside_others=False)
+    ExclusiveGate.alone = ExclusiveGate.beside_others
+
+
+def no_lanes():
+    """Whoever came first is next, whatever its priority, tenant and label."""
+    from shared.ledger import client
+
+    entering = "local function enter_lane(job, came_ms)\n  with_priority(job)\n"
+    all_alike = "  job.priority, job.tenant_id, job.label = 'interactive', 'all', ''\n"
+    client._SCRIPT = replaced(client._SCRIPT, entering, entering + all_alike)
 
 
 def no_tenants():
@@ -112,5 +120,6 @@ PATCHES = {
     "no_promote_scope": no_promote_scope,
     "no_fetch_digest": no_fetch_digest,
     "no_last_try_alone": no_last_try_alone,
+    "no_lanes": no_lanes,
     "no_tenants": no_tenants,
 }

@@ -313,7 +313,7 @@ async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api
     leases = LeaseKeeper(ledger, settings, owner="worker", queues=[], info=dict)
     bus = Bus(make_celery(settings, "test"))
     attempts = AttemptRunner(ledger, bus, leases, EventWriter(ledger), "worker")
-    await asyncio.to_thread(attempts.run, job_id, "generate.fin", lambda attempt: generate(attempt, release, **tools))
+    await asyncio.to_thread(attempts.run, "generate.fin", lambda attempt: generate(attempt, release, **tools))
     job = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
     assert job["request"]["priority"] == "batch"
     result = job["result"]

@@ -108,7 +108,7 @@ def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(cl
     settings = TRAINING["settings"] | {"batch_size": 2, "epochs": 2}
     body = {"kind": "adapter.train", "label": LABELS[0], "dataset": LABELS[0], "evaluate_rows": 0}
     job_id = jobs.train(**body, settings=settings)
-    attempts.run(job_id, "train", lambda attempt: train(attempt, several))
+    attempts.run("train", lambda attempt: train(attempt, several))
     job = jobs.get(job_id)
     assert job.state is JobState.SUCCEEDED, job.error
     told = [
@@ -138,7 +138,7 @@ def test_a_stop_ends_the_choice_of_rows_and_only_a_given_back_job_keeps_what_it_
         attempt.lease.stop(reason)
         train(attempt, clients)
 
-    attempts.run(job_id, "train", stopped)
+    attempts.run("train", stopped)
     assert jobs.get(job_id).state is state
     assert len(checkpoints_of(clients, job_id)) == (reason == "drain")
 
