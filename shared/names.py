@@ -27,6 +27,17 @@ def generate_queue(group: str) -> str:
     return f"generate.{group}"
 
 
+def queue_on_base(queue: str, base_model: str) -> str:
+    """Return the queue of those jobs of a queue that a process with another base model has left to others."""
+    return f"{queue}@{base_model}"
+
+
+def base_of_queue(queue: str) -> tuple[str, str]:
+    """Return the plain queue, and the base model's pin; the pin is empty where the queue is a plain one."""
+    plain, _, base_model = queue.partition("@")
+    return plain, base_model
+
+
 def task_of(stage: Stage) -> TaskName:
     """Return the task of a stage."""
     return TaskName[stage.name]

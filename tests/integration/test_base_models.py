@@ -10,7 +10,7 @@ from shared.errors import NotFound, Unavailable
 from shared.ledger.keys import LedgerKey
 from shared.registry import Registry
 from shared.registry.store import FolderStore
-from shared.worker.base_model import publish_base_model, serve_base_model
+from shared.worker.base_model import note_base_model, publish_base_model
 from shared.worker.service import Service
 
 
@@ -105,7 +105,7 @@ def test_a_base_model_is_published_once_the_store_comes(service, ledger, tiny_fo
 
 
 def test_a_process_says_which_base_model_it_serves(service, ledger, tiny_folder):
-    served = serve_base_model(service, tiny_folder)
+    served = note_base_model(service, tiny_folder)
     service.leases.start()
     try:
         presence = json.loads(ledger.redis.get(LedgerKey.PROCESS.of(service.owner)))

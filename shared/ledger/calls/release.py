@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from shared.contracts.base_models import other_base
 from shared.contracts.jobs import Job
 from shared.errors import Conflict, SignalboxError, StaleAttempt
 from shared.ledger.calls.base import Call, Reply, nothing
@@ -14,14 +15,15 @@ def move_release(
     *,
     expected: str,
     queues: Sequence[str],
+    base_model: str = "",
     force: bool = False,
     by: str,
     attempt: Job | None = None,
 ) -> Call[None]:
-    """Move the pointer from `expected` to `release` if each of `queues` has a live consumer; raises `Conflict`.
+    """Move the pointer from `expected` to `release` if each of `queues` has a live consumer that serves `base_model`.
 
-    With `force`, queues need no consumer. Raises `StaleAttempt` where the job's `attempt` no longer owns the job. A
-    repeated call of the same caller is no conflict.
+    Raises `Conflict` otherwise; with `force`, queues need no consumer. Raises `StaleAttempt` where the job's `attempt`
+    no longer owns the job. A repeated call of the same caller is no conflict.
     """
 
     def refused(reply: Reply) -> SignalboxError:
@@ -32,6 +34,8 @@ def move_release(
                 "group_without_worker",
                 f"no live worker serves {reply['queue']}; start one, or promote with force to let its jobs wait",
             )
+        if reply["refused"] == "other_base":
+            return Conflict("base_model_mismatch", other_base(release, base_model, {reply["queue"]: reply["served"]}))
         return Conflict(
             "stale_parent",
             f"the current release is {reply['current'] or 'none'}, not {expected or 'none'}; build the candidate anew",
@@ -42,6 +46,7 @@ def move_release(
         "release": release,
         "expected": expected,
         "queues": list(queues),
+        "base_model": base_model,
         "force": force,
         "by": by,
         "job": attempt.id if attempt else "",

@@ -15,6 +15,7 @@ from tests.chaos.promises import (
     stopping_loses_nothing,
     store_faults_tear_nothing,
     tenants_are_apart,
+    the_base_is_the_releases,
     the_right_adapter_answered,
     training_never_starts_over,
     webhooks_stay_outside,
@@ -37,5 +38,6 @@ _MODULES = (
     no_input_crashes,
     webhooks_stay_outside,
     overload_is_refused,
+    the_base_is_the_releases,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}
