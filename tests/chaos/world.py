@@ -255,7 +255,6 @@ class World:
         """Publish the tiny model's layers as the echo engine's: uploads are checked against them."""
         if not self.plan.has_model:
             self.store.put(f"base/{ECHO}.json", json.dumps({"id": ECHO, "shapes": base_shapes()}).encode())
-            self.redis.set(LedgerKey.BASE_MODEL, ECHO)
 
     # Faults.
 

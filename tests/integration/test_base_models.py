@@ -29,11 +29,10 @@ def manifest(model_id="a", **fields):
     return BaseModelManifest(id=model_id, **{**known, **fields})
 
 
-def test_a_manifest_is_read_as_it_was_published(base_models, ledger):
+def test_a_manifest_is_read_as_it_was_published(base_models):
     published = manifest(end_tokens=(2, 5), context_length=1024)
     base_models.publish(published)
     assert base_models.get("a") == base_models.get("a", published.digest) == published
-    assert ledger.redis.get(LedgerKey.BASE_MODEL) == "a"
 
 
 def test_other_contents_of_the_same_pin_are_another_version(base_models):
@@ -100,7 +99,6 @@ def test_a_base_model_is_published_once_the_store_comes(service, ledger, tiny_fo
     for thread in threading.enumerate():
         if thread.name == "publish-base-model":
             thread.join(10)
-    assert ledger.redis.get(LedgerKey.BASE_MODEL) == published.id
     assert service.registry.base_models.versions(published.id) == [published]
 
 
@@ -112,4 +110,3 @@ def test_a_process_says_which_base_model_it_serves(service, ledger, tiny_folder)
     finally:
         service.leases.close()
     assert (presence["base_model"], presence["base_manifest"]) == (served.id, served.digest)
-    assert ledger.redis.get(LedgerKey.BASE_MODEL) is None  # that is for those who publish it

@@ -116,7 +116,7 @@ async def test_jobs_accepted_while_releases_move_all_get_in_under_one_that_was_c
 
 async def test_without_a_release_models_lists_what_is_known(api, ledger):
     assert (await api["submit"].get("/v1/models")).json()["data"] == []
-    ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
+    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.fin@tiny"], [], {}, 15))
     assert [model["id"] for model in (await api["submit"].get("/v1/models")).json()["data"]] == ["tiny"]
     assert code(await api["submit"].get("/v1/releases/current"), 409) == "no_release"
 
