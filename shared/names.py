@@ -34,6 +34,18 @@ def start_one(queue: str) -> str:
     return f"start one{command}"
 
 
+def queue_on_base(queue: str, base_model: str) -> str:
+    """Return the queue of those jobs of a queue that a process with another base model has left to others."""
+    return f"{queue}@{base_model}"
+
+
+def base_of_queue(queue: str) -> tuple[str, str]:
+    """Return the plain queue, and the base model's pin; the pin is empty where the queue is a plain one."""
+    plain, _, base_model = queue.partition("@")
+    return plain, base_model
+
+
 def task_of(queue: str) -> TaskName:
     """Return the task of the service that consumes a queue."""
-    return TaskName[Stage(queue.partition(".")[0]).name]
+    plain, _ = base_of_queue(queue)
+    return TaskName[Stage(plain.partition(".")[0]).name]

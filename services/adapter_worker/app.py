@@ -1,7 +1,7 @@
 """The adapter worker, wired by hand: settings, clients, engine, handlers, task, worker."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import structlog
@@ -10,12 +10,12 @@ from services.adapter_worker import metrics
 from services.adapter_worker.adapters.disk_cache import DiskCache
 from services.adapter_worker.adapters.prefetch import Prefetcher
 from services.adapter_worker.adapters.residency import changes, wanted
-from services.adapter_worker.engine import Engine, make_engine
+from services.adapter_worker.engine import ECHO_BASE, Engine, make_engine
 from services.adapter_worker.handlers import Fetch, generate, runners_up
 from shared.contracts.labels import check_name
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.errors import NotFound, SignalboxError
-from shared.names import TaskName, generate_queue
+from shared.names import BASE_GROUP, TaskName, generate_queue
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
@@ -23,7 +23,7 @@ from shared.registry.base_models import warn_of_other_base
 from shared.registry.watch import note_release
 from shared.settings import Settings
 from shared.worker.attempt import Attempt
-from shared.worker.base_model import publish_base_model
+from shared.worker.base_model import note_releases, publish_base_model
 from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
@@ -56,6 +56,7 @@ def main() -> None:
             attempt,
             release,
             engine=engine,
+            base_model=base.id,
             fetch=cache.fetch,
             store_patience_seconds=settings.store_patience_seconds,
         )
@@ -65,16 +66,18 @@ def main() -> None:
     engine.close()
 
 
-def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseModelManifest | None]:
-    """The engine and its base model, whose manifest is published to check uploads against; echo has no base model."""
+def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseModelManifest]:
+    """The engine and its base model, whose manifest is published to check uploads against."""
     if settings.engine == "echo":
-        return make_engine("echo", settings, Path()), None
+        service.serve_base(ECHO_BASE.id)
+        return make_engine("echo", settings, Path()), ECHO_BASE
     from shared.model.base import resolve_base_model
     from shared.model.hardware import limit_threads
 
     limit_threads(settings)
     folder = resolve_base_model(settings)
     base = publish_base_model(service, folder)
+    service.serve_base(base.id)
     return make_engine(settings.engine, settings, folder), base
 
 
@@ -91,20 +94,22 @@ def follow_releases(
     groups: list[str],
     fetch: Fetch,
     prefetcher: Prefetcher,
-    base: BaseModelManifest | None = None,
+    base: BaseModelManifest,
 ) -> ReleaseWatch:
     """Keep resident the adapters of all tenants' current releases and, for jobs in flight, of their parent releases.
 
-    Adapters of current releases that exceed the slots are prefetched to the disk.
+    Adapters of current releases that exceed the slots are prefetched to the disk. Releases made for another base model
+    are none of this worker's.
     """
 
     def adopt(release: Release) -> None:
-        if base:
-            warn_of_other_base(release, base)
-        current = [release, *(other for other in watch.releases if other.tenant_id != release.tenant_id)]
-        todo = changes(
-            [*current, *_parents(service, current)], groups, engine.resident, room=service.settings.adapter_slots
+        warn_of_other_base(release, base)
+        known = [release, *(other for other in watch.releases if other.tenant_id != release.tenant_id)]
+        note_releases(service, base, [one for one in known if _is_for(one, groups)])
+        current, parents = (
+            [one for one in found if one.base_model == base.id] for found in (known, _parents(service, known))
         )
+        todo = changes([*current, *parents], groups, engine.resident, room=service.settings.adapter_slots)
         _load(engine, todo.load, fetch)
         for digest in todo.unload:
             engine.unload_adapter(digest)
@@ -119,6 +124,10 @@ def follow_releases(
     )
     watch.start()
     return watch
+
+
+def _is_for(release: Release, groups: Sequence[str]) -> bool:
+    return BASE_GROUP in groups or any(entry.group in groups for entry in release.labels.values())
 
 
 def _parents(service: Service, current: list[Release]) -> Iterator[Release]:

@@ -14,6 +14,7 @@ from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_pr
 from shared.errors import Invalid, NotFound
 from shared.observability import tracing
 from shared.worker.attempt import Attempt
+from shared.worker.base_model import leave_to_its_base
 from shared.worker.leases import HeldJob
 from shared.worker.retry import retry_unavailable
 
@@ -22,9 +23,19 @@ _EVICTIONS = 8
 
 
 def generate(
-    attempt: Attempt, release: Release, *, engine: Engine, fetch: Fetch, store_patience_seconds: float
+    attempt: Attempt,
+    release: Release,
+    *,
+    engine: Engine,
+    base_model: str,
+    fetch: Fetch,
+    store_patience_seconds: float,
 ) -> None:
-    """Generate with the adapter that the job's release names for its label, and stream the tokens."""
+    """Generate with the adapter that the job's release names for its label, and stream the tokens.
+
+    `base_model` is the pin of the engine's. Raises `Suspended` where the release was made for another one.
+    """
+    leave_to_its_base(attempt, release, base_model)
     started = time.monotonic()
     job = attempt.job
     entry = label_entry(job, release)
@@ -45,7 +56,7 @@ def generate(
         return generation
 
     generation = unless_evicted(resident_generation)
-    result = result_of(job, release, entry, choice_of(request, generation), generation)
+    result = result_of(job, release, base_model, entry, choice_of(request, generation), generation)
     if attempt.succeed(result.model_dump(mode="json")):
         count(job, generation, time.monotonic() - started)
 
@@ -113,7 +124,7 @@ def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationReques
 
 
 def result_of(
-    job: Job, release: Release, entry: ReleaseLabel | None, choice: Choice, generation: Generation
+    job: Job, release: Release, base_model: str, entry: ReleaseLabel | None, choice: Choice, generation: Generation
 ) -> GenerationResult:
     """The result, with the release, adapter, selector and base model that produced it."""
     return GenerationResult(
@@ -124,7 +135,7 @@ def result_of(
         adapter_ref=entry.ref if entry else None,
         release=job.release,
         selector=release.selector.digest if release.selector and job.selection else None,
-        base_model=release.base_model,
+        base_model=base_model,
         prompt_shortened=generation.prompt_shortened,
         first_token_ms=round(generation.first_token_ms, 3),
         generate_ms=round(generation.total_ms, 3),

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -26,7 +27,7 @@ from shared.registry.watch import note_release
 from shared.registry.weights import Weights
 from shared.settings import Settings
 from shared.worker.attempt import Attempt
-from shared.worker.base_model import serve_base_model
+from shared.worker.base_model import note_base_model, note_releases
 from shared.worker.service import Service, end_on_sigterm
 
 log = structlog.get_logger()
@@ -81,6 +82,7 @@ def main() -> None:
                 prefetch=prefetch,
                 light=lights.score,
                 llm=batcher.score,
+                base_model=lambda: base.manifest.id,
                 store_patience_seconds=settings.store_patience_seconds,
             )
         metrics.count(selection)
@@ -103,15 +105,34 @@ class ServedBase:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self.manifest: BaseModelManifest | None = None
+        self._manifest: BaseModelManifest | None = None
+        self._lock = threading.Lock()  # guards the manifest
+
+    @property
+    def manifest(self) -> BaseModelManifest:
+        """The base model's manifest; the process serves the model from the first call on.
+
+        Raises `Invalid`, `Unavailable`.
+        """
+        with self._lock:
+            if self._manifest is None:
+                self._manifest = note_base_model(self._service, resolve_base_model(self._service.settings))
+                self._service.serve_base(self._manifest.id)
+            return self._manifest
 
     def folder(self) -> Path:
         """Return the base model's folder; the scoring thread calls this. Raises `Invalid`, `Unavailable`."""
         limit_threads(self._service.settings)
-        folder = resolve_base_model(self._service.settings)
-        if self.manifest is None:
-            self.manifest = serve_base_model(self._service, folder)
-        return folder
+        return resolve_base_model(self._service.settings)
+
+    def compare(self, release: Release, current: Sequence[Release]) -> None:
+        """Note which base models the current releases' language models need; a light selector needs none here."""
+        needing = [one for one in current if one.selector and one.selector.llm]
+        self._service.misfit = ""
+        if needing:
+            note_releases(self._service, self.manifest, needing)
+        if release in needing:
+            warn_of_other_base(release, self.manifest)
 
 
 def follow_releases(
@@ -124,28 +145,27 @@ def follow_releases(
     """Watch the releases of every tenant, and load or fetch each new selector before the first request needs it."""
     warm_tenants: set[str] = set()
 
-    def load(selector: ReleaseSelector, tenant_id: str) -> None:
-        if tenant_id not in warm_tenants and len(warm_tenants) >= WARM_TENANTS:
+    def load(release: Release, selector: ReleaseSelector) -> None:
+        if release.tenant_id not in warm_tenants and len(warm_tenants) >= WARM_TENANTS:
             _fetch(service.registry.weights, selector)
             return
-        warm_tenants.add(tenant_id)
+        warm_tenants.add(release.tenant_id)
         prefetch(selector)
-        if selector.llm:
+        if selector.llm and release.base_model == base.manifest.id:
             batcher.score(selector, "warm-up")
 
     def adopt(release: Release) -> None:
         note_release(service.info, release)
         with scorers.in_use(release.tenant_id, release.selector):
             try:
+                base.compare(release, watch.releases)
                 if release.selector:
-                    load(release.selector, release.tenant_id)
+                    load(release, release.selector)
             except SignalboxError as error:  # a request that needs this selector tries again
                 log.error("selector_not_loaded", release=release.id, code=error.code, error=error.detail)
             else:
                 log.info("release_loaded", tenant_id=release.tenant_id, release=release.id)
             scorers.make_current(release.tenant_id, release.selector)
-        if base.manifest and release.selector and release.selector.llm:
-            warn_of_other_base(release, base.manifest)
 
     watch = ReleaseWatch(
         service.registry.releases, service.ledger.redis, adopt, poll_seconds=service.settings.pointer_poll_seconds

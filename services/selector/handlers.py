@@ -12,6 +12,7 @@ from shared.errors import Invalid, SignalboxError
 from shared.names import BASE_GROUP, generate_queue
 from shared.observability import tracing
 from shared.worker.attempt import Attempt
+from shared.worker.base_model import leave_to_its_base
 from shared.worker.retry import retry_unavailable
 
 Prefetch = Callable[[ReleaseSelector], None]
@@ -25,9 +26,14 @@ def select(
     prefetch: Prefetch,
     light: Score,
     llm: Score,
+    base_model: Callable[[], str],
     store_patience_seconds: float,
 ) -> Selection:
-    """Select the label of a job and route it to that label's group; a `select` job ends with the selection."""
+    """Select the label of a job and route it to that label's group; a `select` job ends with the selection.
+
+    `base_model` returns the pin of the base model that `llm` scores with. Raises `Suspended` where the text needs the
+    language model and the release was made for another one.
+    """
     job = attempt.job
     selector = release.selector
     if selector is None:
@@ -37,8 +43,13 @@ def select(
     started = time.perf_counter()
     body = select_body(job)
     text = selection_text(selector.text, body.last_user_text, body.system_text)
+
+    def score_on_base() -> list[float]:
+        leave_to_its_base(attempt, release, base_model())
+        return llm(selector, text)
+
     with tracing.span("score"):
-        selection = choose(selector, lambda: light(selector, text), lambda: llm(selector, text))
+        selection = choose(selector, lambda: light(selector, text), score_on_base)
         tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
     fields = selection.as_result(selector, release=job.release, score_ms=score_ms).model_dump(mode="json")

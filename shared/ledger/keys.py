@@ -73,8 +73,6 @@ class LedgerKey(StrEnum):
     """Per tenant: the last version number of each label."""
     FEEDBACK = "sb:feedback:"
     """Per tenant: for each job with feedback, the data-set row made from it."""
-    BASE_MODEL = "sb:base_model"
-    """Id of the base model that was served last."""
 
     API_KEYS = "sb:keys"
     """Records of API keys by id."""

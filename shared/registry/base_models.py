@@ -1,13 +1,11 @@
-"""Base models: manifests by pin and digest, and the id of the served one."""
+"""Base models: manifests by pin and digest."""
 
 import threading
 
 import structlog
-from redis import Redis, RedisError
 
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.errors import NotFound, SignalboxError
-from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
 
 log = structlog.get_logger()
@@ -17,26 +15,24 @@ _FOLDER = "base/"
 class BaseModels:
     """All base models ever served here; manifests with the same pin and other contents are versions of one model."""
 
-    def __init__(self, redis: Redis, store: ObjectStore) -> None:
-        self._redis = redis
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def publish(self, manifest: BaseModelManifest) -> None:
-        """Store a new manifest, and name this base model as the served one: uploads are checked against it."""
+        """Store a new manifest, so that uploads can be checked against it."""
         stored = manifest.model_dump_json().encode()
         # Older versions read the key without a digest; all manifests of a pin have the same shapes.
         for key in (_version_key(manifest.id, manifest.digest), _pin_key(manifest.id)):
             if not self._store.exists(key):
                 self._store.put(key, stored)
-        self._redis.set(LedgerKey.BASE_MODEL, manifest.id)
 
     def publish_with_retries(self, manifest: BaseModelManifest, retry_seconds: float) -> None:
-        """Publish; where store or ledger is away, retry in the background until it succeeds."""
+        """Publish; where the store is away, retry in the background until it succeeds."""
 
         def is_published() -> bool:
             try:
                 self.publish(manifest)
-            except (SignalboxError, RedisError) as error:
+            except SignalboxError as error:
                 log.warning("base_model_not_published", error=str(error))
                 return False
             return True

@@ -24,7 +24,7 @@ class Registry:
         self.adapters = Adapters(redis, Records(redis, store, ADAPTERS), self.weights)
         self.datasets = Datasets(redis, Records(redis, store, DATASETS), store)
         self.releases = Releases(ledger, Records(redis, store, RELEASES), store, self.weights)
-        self.base_models = BaseModels(redis, store)
+        self.base_models = BaseModels(store)
 
     def with_store(self, store: ObjectStore) -> "Registry":
         """Return the same registry with another client of the same store (for example, one that retries)."""

@@ -81,8 +81,11 @@ class Releases:
         self._move(release, expected=release.parent, force=force, by=by, attempt=attempt)
         return release
 
-    def rollback(self, tenant_id: str, *, to: str = "", by: str = "") -> Release:
-        """Return to the current release's parent, or to a release that was current before, in one atomic step."""
+    def rollback(self, tenant_id: str, *, to: str = "", force: bool = False, by: str = "") -> Release:
+        """Return to the current release's parent, or to a release that was current before, in one atomic step.
+
+        With `force`, its groups need no live worker that serves its base model. Raises `NotFound`, `Conflict`.
+        """
         current = self.current_id(tenant_id)
         target = to or (self.get(tenant_id, current).parent if current else "")
         if not target:
@@ -90,7 +93,7 @@ class Releases:
         release = self.get(tenant_id, target)
         if not self.was_current(release):
             raise Conflict("never_current", f"release {target} never was current, so the gate never saw it; promote it")
-        self._move(release, expected=current, force=False, by=by)
+        self._move(release, expected=current, force=force, by=by)
         return release
 
     def was_current(self, release: Release) -> bool:
@@ -107,6 +110,7 @@ class Releases:
                 release.id,
                 expected=expected,
                 queues=release.queues,
+                base_model=release.base_model,
                 force=force,
                 by=by,
                 key=key,

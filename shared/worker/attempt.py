@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Suspended(Exception):
-    """The job waits for other jobs: this attempt has ended, and a later attempt continues."""
+    """The job waits for other jobs or for another process: this attempt has ended, and a later attempt continues."""
 
 
 class Attempt:
@@ -79,6 +79,14 @@ class Attempt:
         if sent:  # all of them have ended
             self._send(sent)
         raise Suspended(f"job {self.job.id} waits for {', '.join(job_ids)}")
+
+    def hand_over(self, queue: str) -> NoReturn:
+        """Leave the job to the consumers of another queue of its stage; no lease counts as lost.
+
+        Raises `Suspended`; `StaleAttempt`, `CancelledMeanwhile`.
+        """
+        self._send(self._write(calls.release_unfinished(self.job, queue)))
+        raise Suspended(f"job {self.job.id} waits in {queue}")
 
     def release_unfinished(self) -> None:
         """Return the job to its queue; no lease counts as lost."""

@@ -1,4 +1,4 @@
-"""HTTP probes of a Celery service: `/metrics`, `/livez` (not stuck), `/readyz` (present in the ledger)."""
+"""HTTP probes of a Celery service: `/metrics`, `/livez` (not stuck), `/readyz` (present in the ledger, and of use)."""
 
 from collections.abc import Callable, Iterable
 from threading import Thread
@@ -31,14 +31,19 @@ class _Quiet(WSGIRequestHandler):
         """Discard the server's access log: services log JSON lines, and probes are frequent."""
 
 
-def serve(settings: Settings, leases: LeaseKeeper) -> None:
-    """Serve the probes at `metrics_host` and `metrics_port` until the process ends; port 0 serves none."""
+def serve(settings: Settings, leases: LeaseKeeper, misfit: Callable[[], str]) -> None:
+    """Serve the probes at `metrics_host` and `metrics_port` until the process ends; port 0 serves none.
+
+    `misfit` says why the process is not ready although it is present; it returns an empty text where nothing is wrong.
+    """
     if not settings.metrics_port:
         return
     server = make_server(
         settings.metrics_host,
         settings.metrics_port,
-        probe_app({"/livez": lambda: liveness(leases), "/readyz": lambda: readiness(leases, settings.broker_url)}),
+        probe_app(
+            {"/livez": lambda: liveness(leases), "/readyz": lambda: readiness(leases, settings.broker_url, misfit())}
+        ),
         ThreadingWSGIServer,
         handler_class=_Quiet,
     )
@@ -50,11 +55,15 @@ def liveness(leases: LeaseKeeper) -> Answer:
     return Answer(leases.is_turning, f"lease thread: {'turns' if leases.is_turning else 'got no turn for long'}\n")
 
 
-def readiness(leases: LeaseKeeper, broker_url: str) -> Answer:
-    """Check that the process is present in the ledger; a missing broker is only reported, since jobs are sent again."""
+def readiness(leases: LeaseKeeper, broker_url: str, misfit: str = "") -> Answer:
+    """Check that the process is present in the ledger and no misfit.
+
+    A missing broker is only reported, since jobs are sent again.
+    """
     is_present = leases.is_present
     ledger = "has noted this process" if is_present else "has not noted this process lately, or it is leaving"
-    return Answer(is_present, f"ledger: {ledger}\nbroker: {_broker(broker_url)}\n")
+    lines = [f"ledger: {ledger}", f"broker: {_broker(broker_url)}", *([f"base model: {misfit}"] if misfit else [])]
+    return Answer(is_present and not misfit, "".join(f"{line}\n" for line in lines))
 
 
 def _broker(url: str) -> str:

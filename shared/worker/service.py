@@ -16,7 +16,7 @@ from celery.worker import state as celery_state
 
 from shared.contracts.manifests import Release
 from shared.ledger import Ledger
-from shared.names import CANCEL_CHANNEL, TaskName
+from shared.names import CANCEL_CHANNEL, TaskName, queue_on_base
 from shared.process import collect_garbage_rarely
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
@@ -50,7 +50,11 @@ class Service:
         self.settings = settings
         self.name = name
         self.owner = f"{name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._queues = list(queues)
+        self._queues = list(queues)  # of the heartbeats too
+        self.misfit = ""
+        """Why the process is not ready although it is present; empty where nothing is wrong."""
+        self._worker: Any = None
+        self._lock = threading.Lock()  # guards the queues until the worker has them
         self._concurrency = concurrency
         self.info: dict[str, Any] = {"service": name, "pid": os.getpid()}
         self.ledger = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
@@ -72,6 +76,21 @@ class Service:
             known = self._releases[tenant_id, release_id] = self.registry.releases.get(tenant_id, release_id)
         return known
 
+    def serve_base(self, base_model: str) -> None:
+        """Name the base model that this process serves, and consume the jobs that others have left to such processes.
+
+        Call it once, before or while the service runs.
+        """
+        self.info["base_model"] = base_model
+        with self._lock:
+            for plain in list(self._queues):
+                queue = queue_on_base(plain, base_model)
+                # A service may only bind queues to its own exchanges (`redis_acl.py`).
+                self.celery.amqp.queues.add(queue, exchange=plain, routing_key=queue)
+                self._queues.append(queue)
+                if self._worker:
+                    self._worker.consumer.call_soon(self._worker.consumer.add_task_queue, queue)
+
     def on(self, task: TaskName, work: Callable[[Attempt], None]) -> None:
         """Register the service's one task: whatever the message says, one attempt at the next job of its queue."""
 
@@ -92,13 +111,23 @@ class Service:
     def run(self) -> None:
         """Serve the queues until SIGTERM; then finish the running jobs, or return them at the drain deadline."""
         self.leases.start()
-        probes.serve(self.settings, self.leases)
+        probes.serve(self.settings, self.leases, lambda: self.misfit)
         self._reconciler.start()
         threading.Thread(target=self._follow_cancels, name="cancel-hints", daemon=True).start()
         signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
         collect_garbage_rarely()
         log.info("service_ready", service=self.name, queues=self._queues, owner=self.owner)
-        worker = self.celery.Worker(
+        with self._lock:
+            self._worker = self._celery_worker()
+        try:
+            self._worker.start()
+        finally:
+            self._reconciler.stop()
+            self.leases.close()
+        log.info("service_ended", service=self.name)
+
+    def _celery_worker(self) -> Any:
+        return self.celery.Worker(
             pool="threads",
             concurrency=self._concurrency,
             queues=self._queues,
@@ -109,12 +138,6 @@ class Service:
             loglevel="WARNING",
             quiet=True,
         )
-        try:
-            worker.start()
-        finally:
-            self._reconciler.stop()
-            self.leases.close()
-        log.info("service_ended", service=self.name)
 
     def _on_shutdown(self, **_: Any) -> None:
         timer = threading.Timer(self.settings.drain_seconds, self.leases.drain)

@@ -12,7 +12,8 @@ from tests.support.adapter_samples import CONFIG
 from tests.support.samples import WORDS
 
 TENANT = "default"
-BASE_MODEL = "tiny"
+ECHO = "echo"
+"""The pin of what stands for a base model in the echo engine."""
 RANK = 2
 SHAPES = {"q_proj": (32, 32), "v_proj": (16, 32)}
 """[out, in] of the two layers that the adapters change, in `tests.support.tiny_model`."""
@@ -36,7 +37,7 @@ def write_adapter(folder: Path, seed: int) -> Path:
     return folder
 
 
-def add_adapters(registry: Registry, folder: Path, labels, seed: int = 0, base_model: str = BASE_MODEL):
+def add_adapters(registry: Registry, folder: Path, labels, seed: int = 0, *, base_model: str):
     """A registered adapter for each label, other ones for another seed."""
     made = {}
     for number, label in enumerate(labels):

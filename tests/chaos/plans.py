@@ -8,7 +8,7 @@ def with_models(size: Size) -> Plan:
     """Workers whose slots are fewer than the adapters of row 11, and as many trainers."""
     return Plan(
         workers=("bank,travel,base",) * size.models,
-        models=size.models,
+        has_model=True,
         trainers=size.models,
         lease_seconds=size.lease_seconds,
         settings=(("adapter_slots", 4),),

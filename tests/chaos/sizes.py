@@ -18,7 +18,6 @@ LONG: dict[int, Counts] = {
         "redis_kills": 20,
         "flushes": 5,
         "workers": 6,
-        "models": 2,
         "max_lost_leases": 100,
         "seconds": 1150,
         "patience_seconds": 300,
@@ -28,7 +27,6 @@ LONG: dict[int, Counts] = {
         "freezes": 200,
         "at_once": 2,
         "workers": 5,
-        "models": 1,
         "words": 120,
         "max_lost_leases": 100,
         "seconds": 1500,
@@ -108,13 +106,14 @@ LONG: dict[int, Counts] = {
         "lease_seconds": 5.0,
     },
     19: {"half_requests": 2000, "seconds": 300, "goal_ms": 100.0, "patience_seconds": 60, "lease_seconds": 5.0},
+    20: {"workers": 3, "rounds": 15, "jobs_per_second": 4.0, "patience_seconds": 300, "lease_seconds": 5.0},
     21: {"largest_set": 6, "lease_seconds": 5.0},
 }
 
 _SMALL: dict[int, Counts] = {
-    1: {"jobs": 60, "worker_kills": 3, "api_kills": 1, "redis_kills": 1, "flushes": 1, "workers": 3, "models": 0}
+    1: {"jobs": 60, "worker_kills": 3, "api_kills": 1, "redis_kills": 1, "flushes": 1, "workers": 3}
     | {"seconds": 6, "patience_seconds": 60},
-    2: {"freezes": 2, "workers": 3, "models": 0, "words": 60, "seconds": 30},
+    2: {"freezes": 2, "workers": 3, "words": 60, "seconds": 30},
     3: {"kills": 2, "workers": 3, "words": 40, "seconds": 4, "patience_seconds": 60},
     4: {"restarts": 2},
     5: {"jobs": 40, "poison": 1, "workers": 3, "patience_seconds": 90},
@@ -139,6 +138,7 @@ _SMALL: dict[int, Counts] = {
     16: {"times": 3, "backlog": 10, "words": 150, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
     17: {"backlog": 200, "trickle": 6, "kills": 1, "max_lost_leases": 3, "patience_seconds": 60},
     19: {"half_requests": 200, "seconds": 5, "goal_ms": 500.0},
+    20: {"workers": 2, "rounds": 1, "jobs_per_second": 3.0, "patience_seconds": 90},
     21: {"largest_set": 1},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}

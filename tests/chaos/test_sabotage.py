@@ -42,3 +42,8 @@ def test_without_lanes_whoever_comes_last_waits_for_all(broken):
 @pytest.mark.slow
 def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
     assert "good_jobs_done" in broken(5, "no_last_try_alone", poison=4)
+
+
+@pytest.mark.slow
+def test_without_the_check_of_the_base_model_another_one_answers(broken):
+    assert "base_mismatch_answers" in broken(20, "no_base_check")

@@ -24,7 +24,7 @@ from shared.registry import Registry
 from shared.registry.store import S3Store
 from shared.security import api_keys
 from shared.settings import Settings
-from tests.chaos.material import BASE_MODEL, TENANT, add_adapters, add_release, add_selector, base_shapes
+from tests.chaos.material import ECHO, TENANT, add_adapters, add_release, add_selector, base_shapes
 from tests.chaos.proxy import Proxy
 from tests.chaos.sabotage import environment
 from tests.support.kernels import share_kernels
@@ -42,10 +42,10 @@ _READY_SECONDS = 180
 
 @dataclass(frozen=True)
 class Plan:
-    """What a row runs on; the first `models` workers have the tiny model, the others the `echo` engine."""
+    """What a row runs on: its release is for the tiny model where `has_model`, else for the `echo` engine."""
 
     workers: tuple[str, ...] = ("bank,travel,base",) * 3
-    models: int = 0
+    has_model: bool = False
     trainers: int = 0
     lease_seconds: float = 5.0
     max_lost_leases: int = 3
@@ -110,9 +110,8 @@ class World:
         self.supervisor = Supervisor(
             Settings(**settings | dict(plan.settings)), plan.workers, selectors=1, trainers=plan.trainers
         )
-        for number, worker in enumerate(self.workers):
-            engine = "transformers" if number < plan.models else "echo"
-            worker.env = worker.env | {"SIGNALBOX_ENGINE": engine}
+        for worker in self.workers:
+            worker.env = worker.env | {"SIGNALBOX_ENGINE": "transformers" if plan.has_model else "echo"}
         self.proxy: Proxy | None = None
         if plan.has_proxy:
             self.proxy = Proxy(int(self.supervisor.settings.s3_url.rsplit(":", 1)[1]))
@@ -149,6 +148,13 @@ class World:
             self.proxy.close()
 
     # What there is.
+
+    @property
+    def base_model(self) -> str:
+        """The pin of the base model that the workers serve."""
+        from shared.model.base import base_model_id
+
+        return base_model_id(Path(self.settings.base_model)) if self.plan.has_model else ECHO
 
     @property
     def workers(self) -> list[Any]:
@@ -246,10 +252,9 @@ class World:
         return [Event(int(key.partition("-")[0]), e["type"], json.loads(e["data"])) for key, e in stored]
 
     def know_base_model(self) -> None:
-        """Publish the tiny model's layers, where no worker with the model has: uploads are checked against them."""
-        if not self.plan.models:
-            self.store.put(f"base/{BASE_MODEL}.json", json.dumps({"id": BASE_MODEL, "shapes": base_shapes()}).encode())
-            self.redis.set(LedgerKey.BASE_MODEL, BASE_MODEL)
+        """Publish the tiny model's layers as the echo engine's: uploads are checked against them."""
+        if not self.plan.has_model:
+            self.store.put(f"base/{ECHO}.json", json.dumps({"id": ECHO, "shapes": base_shapes()}).encode())
 
     # Faults.
 
@@ -288,7 +293,7 @@ class World:
         return len(told) >= wanted and all(info.get("release") == release_id for info in told)
 
     def _release(self) -> Any:
-        adapters = add_adapters(self.registry, self.folder / "adapters", LABELS, base_model=BASE_MODEL)
+        adapters = add_adapters(self.registry, self.folder / "adapters", LABELS, base_model=self.base_model)
         selector = add_selector(self.registry, self.folder / "light.safetensors", LABELS)
         release = add_release(self.registry, adapters, selector)
         self.registry.releases.promote(TENANT, release.id, force=True)
@@ -296,7 +301,7 @@ class World:
 
     def _base_model(self) -> Path:
         folder = self.folder / "base"
-        if self.plan.models or self.plan.trainers:
+        if self.plan.has_model or self.plan.trainers:
             save_tiny_model(folder)
             share_kernels(self.folder / "data")
         return folder

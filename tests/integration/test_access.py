@@ -44,7 +44,6 @@ OTHERS_MAY = {
     # A forged key, a moved pointer, another service's records.
     ("ledger", "api"): [
         ("HSET", LedgerKey.API_KEYS, "key_x", "{}"),
-        ("SET", LedgerKey.BASE_MODEL, "mine"),
         ("SET", LedgerKey.PROCESS.of("x"), "{}"),
         ("SET", LedgerKey.RECONCILER, "mine"),
     ],
@@ -53,7 +52,6 @@ OTHERS_MAY = {
         ("SET", LedgerKey.RELEASE.of("default"), "rel_x"),
         ("HSET", LedgerKey.RELEASES.of("default"), "rel_x", "{}"),
         ("HGETALL", LedgerKey.DATASETS.of("default")),
-        ("SET", LedgerKey.BASE_MODEL, "mine"),
         ("SADD", LedgerKey.TENANTS, "mine"),
         ("ZRANGE", LedgerKey.INDEX.of("datasets", "default"), "0", "-1"),
         ("PUBLISH", "sb:hint:release", "default"),
@@ -260,7 +258,6 @@ def test_who_keeps_manifests_may_keep_all_of_them(as_user, account, tmp_path):
     assert registry.releases.list_all("t") == []
     assert registry.releases.current_id("t") == ""
     assert registry.releases.promotions("t") == []
-    own.redis.get(LedgerKey.BASE_MODEL)
     own.redis.hgetall(LedgerKey.FEEDBACK.of("t"))
 
 
@@ -295,7 +292,7 @@ def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stor
 
     try:
         with client("worker", old) as leaked, client("worker", new) as renewed:
-            leaked.set(LedgerKey.BASE_MODEL, "kept")
+            leaked.set(LedgerKey.PROCESS.of("x"), "kept")
             write_secret(tmp_path / "users.acl", acl_file("ledger", new))
             with client(OPERATOR, old) as operator:
                 operator.acl_load()
@@ -303,8 +300,8 @@ def test_after_a_leak_new_passwords_close_the_old_ones_out_and_keep_what_is_stor
             with client(OPERATOR, new) as operator:
                 operator.execute_command("CLIENT", "KILL", "USER", "worker")
             with pytest.raises(redis.AuthenticationError):
-                leaked.get(LedgerKey.BASE_MODEL)
-            assert renewed.get(LedgerKey.BASE_MODEL) == "kept"
+                leaked.get(LedgerKey.PROCESS.of("x"))
+            assert renewed.get(LedgerKey.PROCESS.of("x")) == "kept"
     finally:
         server.kill()
 

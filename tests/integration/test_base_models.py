@@ -10,7 +10,7 @@ from shared.errors import NotFound, Unavailable
 from shared.ledger.keys import LedgerKey
 from shared.registry import Registry
 from shared.registry.store import FolderStore
-from shared.worker.base_model import publish_base_model, serve_base_model
+from shared.worker.base_model import note_base_model, publish_base_model
 from shared.worker.service import Service
 
 
@@ -29,11 +29,10 @@ def manifest(model_id="a", **fields):
     return BaseModelManifest(id=model_id, **{**known, **fields})
 
 
-def test_a_manifest_is_read_as_it_was_published(base_models, ledger):
+def test_a_manifest_is_read_as_it_was_published(base_models):
     published = manifest(end_tokens=(2, 5), context_length=1024)
     base_models.publish(published)
     assert base_models.get("a") == base_models.get("a", published.digest) == published
-    assert ledger.redis.get(LedgerKey.BASE_MODEL) == "a"
 
 
 def test_other_contents_of_the_same_pin_are_another_version(base_models):
@@ -100,16 +99,14 @@ def test_a_base_model_is_published_once_the_store_comes(service, ledger, tiny_fo
     for thread in threading.enumerate():
         if thread.name == "publish-base-model":
             thread.join(10)
-    assert ledger.redis.get(LedgerKey.BASE_MODEL) == published.id
     assert service.registry.base_models.versions(published.id) == [published]
 
 
 def test_a_process_says_which_base_model_it_serves(service, ledger, tiny_folder):
-    served = serve_base_model(service, tiny_folder)
+    served = note_base_model(service, tiny_folder)
     service.leases.start()
     try:
         presence = json.loads(ledger.redis.get(LedgerKey.PROCESS.of(service.owner)))
     finally:
         service.leases.close()
     assert (presence["base_model"], presence["base_manifest"]) == (served.id, served.digest)
-    assert ledger.redis.get(LedgerKey.BASE_MODEL) is None  # that is for those who publish it

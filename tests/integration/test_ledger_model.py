@@ -13,7 +13,10 @@ from shared.errors import Conflict, Invalid, NotFound, StaleAttempt
 from shared.ledger import calls
 from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired
 from shared.ledger.keys import LedgerKey
+from shared.names import base_of_queue, queue_on_base
 
+SELECTING = ["select", "select@pin"]
+QUEUES = [*SELECTING, "generate.g", "generate.g@pin"]
 ENDS = [JobState.SUCCEEDED, JobState.FAILED]
 MOST_JOBS = 6
 
@@ -148,7 +151,7 @@ class Twin:
             self.blockers = []
 
     def wait(self):
-        self.go("cancelled" if self.is_cancelled else "queued" if self.queue == "select" else "routed")
+        self.go("cancelled" if self.is_cancelled else "queued" if self.queue in SELECTING else "routed")
 
 
 class Machine(RuleBasedStateMachine):
@@ -256,7 +259,7 @@ class Machine(RuleBasedStateMachine):
         assert job.id == twin.id
         assert not repeats or self.ledger.do(call) == job
         twin.attempt += 1
-        twin.go("selecting" if twin.queue == "select" else "running")
+        twin.go("selecting" if twin.queue in SELECTING else "running")
         twin.tries.append(job)
 
     @precondition(lambda self: any(twin.works for twin in self.twins))
@@ -306,6 +309,15 @@ class Machine(RuleBasedStateMachine):
     def release_unfinished(self, draw):
         self.leave(*self.attempt(draw), calls.release_unfinished)
 
+    @precondition(lambda self: any(twin.tries for twin in self.twins))
+    @rule(draw=st.data())
+    def leave_to_its_base(self, draw):
+        twin, job = self.attempt(draw)
+        queue = queue_on_base(base_of_queue(twin.queue)[0], "pin")
+        if twin.owns(job) and not twin.is_cancelled:
+            twin.queue = queue
+        self.leave(twin, job, lambda job: calls.release_unfinished(job, queue))
+
     @precondition(lambda self: any(twin.state == "selecting" for twin in self.twins))
     @rule(draw=st.data(), label=st.sampled_from(["a.b", "a.c"]))
     def route(self, draw, label):
@@ -350,7 +362,7 @@ class Machine(RuleBasedStateMachine):
             job = self.ledger.do(calls.get(twin.id))
             assert (job.state, job.queue, job.attempt) == (twin.state, twin.queue, twin.attempt)
             assert job.lost_leases == twin.lost or job.state.is_final
-        for queue in ("select", "generate.g"):
+        for queue in QUEUES:
             mine = [twin for twin in self.twins if twin.queue == queue]
             assert self.members(LedgerKey.WAITING.of(queue)) == {twin.id for twin in mine if twin.waits}
             assert self.members(LedgerKey.LEASED.of(queue)) == {twin.id for twin in mine if twin.works}

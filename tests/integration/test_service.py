@@ -14,6 +14,7 @@ from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.ledger import calls
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
+from tests.support.eventually import eventually
 
 PROGRAM = """
 import sys
@@ -99,3 +100,36 @@ def test_a_message_that_is_no_json_is_thrown_away_unread_and_the_next_one_is_ser
     assert run_once(settings, 30) == 0
     assert ledger.do(calls.get(job_id)).state == "succeeded"
     assert not (tmp_path / "mark").exists()
+
+
+LATE = """
+from shared.names import TaskName
+from shared.worker.service import Service
+from shared.settings import Settings
+
+service = Service(Settings(), "test", ["train"], concurrency=1)
+
+
+def work(attempt):
+    if attempt.job.queue == "train":
+        service.serve_base("pin")
+        attempt.hand_over("train@pin")
+    attempt.succeed({})
+
+
+service.on(TaskName.TRAIN, work)
+service.run()
+"""
+
+
+def test_a_running_service_consumes_what_was_left_to_its_base_model(settings, ledger):
+    job = NewJob(id=new_job_id("t"), tenant_id="t", kind=JobKind.TRAIN, stage=Stage.TRAIN, queue="train", body={})
+    Bus(make_celery(settings, "test")).send(ledger.do(calls.create(job, 60)).send)
+    env = os.environ | {"SIGNALBOX_REDIS_URL": settings.redis_url, "SIGNALBOX_BROKER_URL": settings.broker_url}
+    with subprocess.Popen([sys.executable, "-c", LATE], env=env) as running:
+        try:
+            eventually(lambda: ledger.do(calls.get(job.id)).state == "succeeded", "the job came back to the service")
+        finally:
+            running.terminate()
+    done = ledger.do(calls.get(job.id))
+    assert (done.queue, done.attempt, done.lost_leases) == ("train@pin", 2, 0)

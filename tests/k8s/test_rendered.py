@@ -148,6 +148,8 @@ def test_everything_that_serves_is_probed_and_may_load_a_model_first(objects):
         startup = container["startupProbe"]
         if "metrics" in named:
             assert startup["periodSeconds"] * startup["failureThreshold"] >= MODEL_LOAD_SECONDS, name
+            # A process that is not ready, because it serves another base model than a release needs, is not restarted.
+            assert startup["httpGet"]["path"] == "/livez", name
 
 
 def test_pods_are_given_longer_to_end_than_they_take_to_drain(objects):

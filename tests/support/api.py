@@ -29,7 +29,7 @@ def make_release(labels=tuple(ADAPTERS), parent="", selector=True, passed=True, 
     return Release(
         tenant_id=fields.pop("tenant_id", "default"),
         parent=parent,
-        base_model="tiny",
+        base_model=fields.pop("base_model", "tiny"),
         labels=entries,
         selector=ReleaseSelector(llm=SELECTOR, labels=tuple(labels)) if selector else None,
         base_group="fin",

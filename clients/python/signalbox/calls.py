@@ -212,9 +212,9 @@ def promote(release_id: str, *, force: bool = False, idempotency_key: str | None
     return Call(_post(f"/v1/releases/{release_id}/promote", {"force": force}, idempotency_key), Release.from_dict)
 
 
-def rollback(to: str = "", *, idempotency_key: str | None = None) -> Call[Release]:
-    """Go back to the current release's parent, or to any older release."""
-    return Call(_post("/v1/releases/rollback", {"to": to}, idempotency_key), Release.from_dict)
+def rollback(to: str = "", *, force: bool = False, idempotency_key: str | None = None) -> Call[Release]:
+    """Go back to the current release's parent, or to any older release; `force` needs no live workers."""
+    return Call(_post("/v1/releases/rollback", {"to": to, "force": force}, idempotency_key), Release.from_dict)
 
 
 def models() -> Call[list[Model]]:

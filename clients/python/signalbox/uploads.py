@@ -46,11 +46,16 @@ def upload_adapter(
     *,
     instruction: str = "",
     template: str = "chatml",
+    base_model: str = "",
     idempotency_key: str | None = None,
 ) -> Call[Adapter]:
-    """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing."""
+    """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing.
+
+    `base_model` is the pin of the model that it was trained on, needed only where workers serve several.
+    """
     archive = _packed(Path(folder))
     form = {"label": label, "instruction": instruction, "template": template}
+    form |= {"base_model": base_model} if base_model else {}
     request = Request(
         "POST",
         "/v1/adapters",

@@ -4,10 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.adapter_worker.engine.base import DeadlineExceeded, Engine, Generation, GenerationRequest
+from shared.contracts.manifests import BaseModelManifest
 from shared.errors import Invalid
 from shared.settings import Settings
 
-__all__ = ["ENGINES", "DeadlineExceeded", "Engine", "Generation", "GenerationRequest", "make_engine"]
+__all__ = ["ECHO_BASE", "ENGINES", "DeadlineExceeded", "Engine", "Generation", "GenerationRequest", "make_engine"]
+
+
+ECHO_BASE = BaseModelManifest(id="echo", shapes={})
+"""What stands for a base model in the echo engine, which has none: it answers only under releases made for this."""
 
 
 def _transformers(settings: Settings, base_folder: Path) -> Engine:

@@ -14,13 +14,13 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 
+from services.api.infra.base_models import base_of_upload
 from services.api.infra.clients import Clients
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
 from shared.contracts.labels import check_adapter_label
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.prompts import TEMPLATES
 from shared.errors import Invalid, NotFound, Unavailable
-from shared.ledger.keys import LedgerKey
 
 
 class AdapterForm(BaseModel):
@@ -32,6 +32,8 @@ class AdapterForm(BaseModel):
     template: Annotated[str, Field(max_length=32)] = "chatml"
     instruction: Annotated[str, Field(max_length=20_000)] = ""
     """Used when a request has no instruction."""
+    base_model: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-z]*$")] = ""
+    """Pin of the base model that it was trained on; needed only where workers serve several."""
     sha256: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the archive's bytes, or the adapter's digest."""
 
@@ -70,10 +72,8 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
 
 async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
     """Check an archive against the base model and store it; raises `Invalid`, `Unavailable`."""
-    base_model = await clients.ledger.redis.get(LedgerKey.BASE_MODEL)
-    if not base_model:
-        raise Unavailable("base_model_unknown", "no worker has published its base model yet; start one and try again")
-    return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, str(base_model))
+    base_model = upload.form.base_model or await base_of_upload(clients, tenant_id)
+    return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, base_model)
 
 
 def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:

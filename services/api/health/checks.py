@@ -7,15 +7,18 @@ from typing import Any, NamedTuple
 import redis
 
 from services.api.infra.clients import Clients
-from shared.errors import SignalboxError
+from shared.contracts.base_models import other_base
+from shared.errors import Conflict, SignalboxError
 from shared.ledger import calls
 from shared.names import DEFAULT_TENANT
 
 TIMEOUT_SECONDS = 3.0
+NEEDED = ("ledger", "base_model")
+"""Without the ledger no job is accepted; where all workers of a group serve another base model, none of its ends."""
 
 
 class Check(NamedTuple):
-    """The state of one dependency; `needed` means that the API cannot accept jobs without it."""
+    """The state of one dependency; `needed` means that the API is not ready without it."""
 
     ok: bool
     detail: str
@@ -24,12 +27,16 @@ class Check(NamedTuple):
 
 async def readiness(clients: Clients) -> dict[str, Check]:
     """Check all dependencies at once; jobs wait in the ledger while broker, store, release or workers are missing."""
-    names = ("ledger", "broker", "store", "release", "consumers")
-    probes = (_ledger(clients), _broker(clients), _store(clients), _release(clients), _consumers(clients))
-    checks = await asyncio.gather(
-        *(_checked(probe, needed=name == "ledger") for name, probe in zip(names, probes, strict=True))
-    )
-    return dict(zip(names, checks, strict=True))
+    probes = {
+        "ledger": _ledger(clients),
+        "broker": _broker(clients),
+        "store": _store(clients),
+        "release": _release(clients),
+        "consumers": _consumers(clients),
+        "base_model": _base_model(clients),
+    }
+    checks = await asyncio.gather(*(_checked(probe, needed=name in NEEDED) for name, probe in probes.items()))
+    return dict(zip(probes, checks, strict=True))
 
 
 async def _checked(probe: Awaitable[str], *, needed: bool) -> Check:
@@ -67,6 +74,20 @@ async def _consumers(clients: Clients) -> str:
     if unserved or not served:
         raise SignalboxError("no_consumer", f"no live worker serves: {', '.join(unserved) or 'any queue'}")
     return ", ".join(served)
+
+
+async def _base_model(clients: Clients) -> str:
+    try:
+        current = await clients.releases.current(DEFAULT_TENANT)
+    except Conflict:  # there is no release, and another check says so
+        return "no release needs one"
+    needed = current.release.base_model
+    gauges: calls.Gauges = await clients.ledger.do(calls.gauges())
+    queues = current.release.queues
+    others = {queue: bases for queue, bases in gauges.bases.items() if queue in queues and needed not in bases}
+    if others:
+        raise Conflict("base_model_mismatch", other_base(current.id, needed, others))
+    return needed
 
 
 def report(checks: dict[str, Check]) -> dict[str, Any]:

@@ -216,9 +216,10 @@ class PromoteRequest(Request):
 
 
 class RollbackRequest(Request):
-    """The release to return to; where `to` is empty, the current release's parent."""
+    """The release to return to; where `to` is empty, the current release's parent. `force` needs no live workers."""
 
     to: Annotated[str, Field(max_length=64)] = ""
+    force: bool = False
 
 
 class Accepted(BaseModel):

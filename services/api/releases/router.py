@@ -44,12 +44,12 @@ async def rollback(
     clients: ClientsDep, caller: Promoter, once: OnceDep, body: RollbackRequest | None = None
 ) -> JSONResponse:
     """Return to the current release's parent, or to any release that was current before."""
-    to = body.to if body else ""
+    request = body or RollbackRequest()
 
     async def work() -> Answer:
-        return await service.rollback(clients, caller, to)
+        return await service.rollback(clients, caller, request.to, force=request.force)
 
-    return await once({"to": to}, work)
+    return await once(request.model_dump(exclude_defaults=True), work)
 
 
 @router.post("/{release_id}/promote")

@@ -27,9 +27,11 @@ async def promote(clients: Clients, caller: Key, release_id: str, *, force: bool
     return await _answer(clients, caller, moved)
 
 
-async def rollback(clients: Clients, caller: Key, to: str) -> Answer:
-    """Return to an older release; raises `NotFound`, `Conflict`."""
-    moved = await asyncio.to_thread(clients.registry.releases.rollback, caller.tenant_id, to=to, by=caller.id)
+async def rollback(clients: Clients, caller: Key, to: str, *, force: bool) -> Answer:
+    """Return to an older release; raises `NotFound`, `Conflict` where parent, adapters or workers forbid it."""
+    moved = await asyncio.to_thread(
+        clients.registry.releases.rollback, caller.tenant_id, to=to, force=force, by=caller.id
+    )
     return await _answer(clients, caller, moved)
 
 

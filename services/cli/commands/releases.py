@@ -36,9 +36,10 @@ def releases_promote(release_id: str, force: bool = False) -> None:
 @app.command("rollback")
 def releases_rollback(
     to: Annotated[str, typer.Option(help="Release id; default: the parent.")] = "",
+    force: bool = False,
 ) -> None:
     """Go back to the parent of the current release."""
-    _show_current(client().rollback(to))
+    _show_current(client().rollback(to, force=force))
 
 
 def _show_current(release: "Release") -> None:

@@ -18,10 +18,11 @@ def adapters_add(
     label: Annotated[str, typer.Option(help="domain.task")],
     instruction: str = "",
     template: str = "chatml",
+    base_model: Annotated[str, typer.Option(help="Its pin; needed only where workers serve several.")] = "",
     json: Json = False,
 ) -> None:
     """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors)."""
-    adapter = client().upload_adapter(folder, label, instruction=instruction, template=template)
+    adapter = client().upload_adapter(folder, label, instruction=instruction, template=template, base_model=base_model)
     output.record(adapter.to_dict(), as_json=json)
 
 

@@ -21,6 +21,7 @@ _MEND = {
     "store": "bring the object store back; what is in memory serves on meanwhile",
     "release": "train a selector and promote its release (README, Use it)",
     "consumers": "run `signalbox worker --group NAME` for those queues, or see in a worker's log why it does not start",
+    "base_model": "start the workers with the base model of the release, or promote a release made for theirs",
 }
 """How to fix a part that the API's `/readyz` reports as missing."""
 _PACKAGES = {"fastapi": "api", "torch": "worker", "transformers": "worker", "peft": "worker", "faiss": "trainer"}

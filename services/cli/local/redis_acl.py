@@ -66,14 +66,12 @@ _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
         " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename"
-        + _may_read(LedgerKey.API_KEYS, LedgerKey.BASE_MODEL)
+        + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS)
     ),
     "selector": _CELERY,
-    "worker": _CELERY + _may_write(LedgerKey.BASE_MODEL),
-    "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} +publish"
-    + _may_write(LedgerKey.BASE_MODEL)
-    + _may_read(LedgerKey.FEEDBACK),
+    "worker": _CELERY,
+    "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} +publish" + _may_read(LedgerKey.FEEDBACK),
     OPERATOR: "~* &* +@all",
     PROBE: _HELLO,
 }

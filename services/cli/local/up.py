@@ -37,8 +37,8 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
             key = announce(system)
             system.wait_ready()
         out.print(f"API {system.api_url}\nkey {key}")
-        if missing := unserved(Signalbox(system.api_url, key)):
-            out.print(f"{missing}: such jobs wait; `signalbox worker --group NAME` serves a group, beside this")
+        if why := unserved(Signalbox(system.api_url, key)):
+            out.print(f"{why}: such jobs wait; `signalbox worker --group NAME` serves a group, beside this")
         with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
             while not done.wait(REFRESH_SECONDS):
                 live.update(Group(process_table(system), Text("Ctrl-C ends all")), refresh=True)
@@ -49,9 +49,14 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
 
 
 def unserved(client: Signalbox) -> str:
-    """A sentence about queues of the current release without a worker; empty if there are none or no release."""
+    """Why jobs of the current release have no worker, and what to do; empty if they have one, or without a release."""
     parts = client.readiness()["parts"]
-    return "" if parts["consumers"]["ok"] or not parts["release"]["ok"] else str(parts["consumers"]["detail"])
+    if not parts["release"]["ok"]:
+        return ""
+    if not parts["base_model"]["ok"]:
+        return str(parts["base_model"]["detail"])
+    advice = "end this and name the groups (signalbox up --worker a,b,base)"
+    return "" if parts["consumers"]["ok"] else f"{parts['consumers']['detail']}: {advice}"
 
 
 def announce(system: Supervisor) -> str:

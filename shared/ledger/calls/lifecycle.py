@@ -103,9 +103,13 @@ def finish(
     return Call("finish", args, lambda reply: all_to_send(reply["released"]), stale(job))
 
 
-def release_unfinished(job: Job) -> Call[Sent]:
-    """Return an unfinished job to its queue; counts no lost lease; raises `StaleAttempt`, `CancelledMeanwhile`."""
-    return Call("release_unfinished", {"id": job.id, "attempt": job.attempt}, _waits(job), stale(job))
+def release_unfinished(job: Job, queue: str = "") -> Call[Sent]:
+    """Return an unfinished job to its queue, or to another queue of its stage; no lease counts as lost.
+
+    Raises `StaleAttempt`, `CancelledMeanwhile`.
+    """
+    args = {"id": job.id, "attempt": job.attempt, "queue": queue or job.queue}
+    return Call("release_unfinished", args, _waits(job), stale(job))
 
 
 def wait_for(job: Job, job_ids: Sequence[str]) -> Call[Sent | None]:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.jobs import Job, JobKind, JobState
 from shared.ledger.calls.base import Call, Reply, gone, never
+from shared.names import base_of_queue
 
 
 class JobFilter(BaseModel):
@@ -45,6 +46,15 @@ class Gauges(NamedTuple):
     queues: list[Gauge]
     states: dict[str, int]
     given_up: dict[str, int]
+
+    @property
+    def bases(self) -> dict[str, list[str]]:
+        """The pins of the base models that live consumers serve, by queue; consumers of older versions state none."""
+        served: dict[str, list[str]] = {}
+        for queue, base in (base_of_queue(gauge.queue) for gauge in self.queues if gauge.consumers):
+            if base:
+                served.setdefault(queue, []).append(base)
+        return served
 
 
 class Page(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from shared.contracts.base_models import other_base
 from shared.contracts.jobs import Job
 from shared.errors import Conflict, SignalboxError, StaleAttempt
 from shared.ledger.calls.base import Call, Reply, nothing
@@ -15,15 +16,17 @@ def move_release(
     *,
     expected: str,
     queues: Sequence[str],
+    base_model: str = "",
     force: bool = False,
     by: str,
     key: str = "",
     attempt: Job | None = None,
 ) -> Call[None]:
-    """Move the pointer from `expected` to `release` if each of `queues` has a live consumer; raises `Conflict`.
+    """Move the pointer from `expected` to `release` if each of `queues` has a live consumer that serves `base_model`.
 
     The log notes `by` whom, a key or a job, and that job's API `key`. With `force`, queues need no consumer. Raises
-    `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call of the same caller is no conflict.
+    `Conflict` otherwise, and `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call of the same
+    caller is no conflict.
     """
 
     def refused(reply: Reply) -> SignalboxError:
@@ -35,6 +38,8 @@ def move_release(
                 f"no live worker serves {reply['queue']}; {start_one(reply['queue'])}, or promote with force to let "
                 "its jobs wait",
             )
+        if reply["refused"] == "other_base":
+            return Conflict("base_model_mismatch", other_base(release, base_model, {reply["queue"]: reply["served"]}))
         return Conflict(
             "stale_parent",
             f"the current release is {reply['current'] or 'none'}, not {expected or 'none'}; build the candidate anew",
@@ -45,6 +50,7 @@ def move_release(
         "release": release,
         "expected": expected,
         "queues": list(queues),
+        "base_model": base_model,
         "force": force,
         "by": by,
         "key": key,

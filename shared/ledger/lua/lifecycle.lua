@@ -178,11 +178,11 @@ function op.finish(a)
   return { released = finish(job, a.state, a.fields) }
 end
 
--- A worker that has to stop returns its jobs; these leases are not lost, so they are not counted.
+-- A worker that has to stop, or may not do a job, returns it; these leases are not lost, so they are not counted.
 function op.release_unfinished(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
-  return wait_again(job, {})
+  return wait_again(job, { queue = a.queue })
 end
 
 -- Whether a job waits for another one, directly or through other jobs.

@@ -1,3 +1,17 @@
+local function is_served(queue)
+  return redis.call('ZCOUNT', KEY.consumers .. queue, NOW_MS, '+inf') > 0
+end
+
+-- The base models that live consumers of a queue serve: each also consumes `queue@base`. Consumers of older versions
+-- state none.
+local function bases_served(queue)
+  local found, prefix = {}, queue .. '@'
+  for _, other in ipairs(redis.call('SMEMBERS', KEY.queues)) do
+    if other:sub(1, #prefix) == prefix and is_served(other) then found[#found + 1] = other:sub(#prefix + 1) end
+  end
+  return found
+end
+
 -- Moves the release pointer by compare-and-set; a move repeated after a lost reply is no conflict.
 function op.move_release(a)
   if a.job ~= '' and not owned(a.job, a.attempt) then return refuse('stale') end
@@ -8,9 +22,12 @@ function op.move_release(a)
     if last.release == a.release and last.from == a.expected and last.by == a.by then return {} end
   end
   if current ~= a.expected then return refuse('stale_parent', { current = current }) end
-  for _, queue in ipairs(a.queues) do
-    local served = redis.call('ZCOUNT', KEY.consumers .. queue, NOW_MS, '+inf') > 0
-    if not (served or a.force) then return refuse('no_consumer', { queue = queue }) end
+  for _, queue in ipairs(a.force and {} or a.queues) do
+    if not is_served(queue) then return refuse('no_consumer', { queue = queue }) end
+    local bases = bases_served(queue)
+    if #bases > 0 and not is_served(queue .. '@' .. a.base_model) then
+      return refuse('other_base', { queue = queue, served = bases })
+    end
   end
   -- The metrics list these queues from now on, so that one without a consumer is seen before a job waits in it.
   for _, queue in ipairs(a.queues) do redis.call('SADD', KEY.queues, queue) end

@@ -18,6 +18,7 @@ from tests.chaos.promises import (
     stopping_loses_nothing,
     store_faults_tear_nothing,
     tenants_are_apart,
+    the_base_is_the_releases,
     the_right_adapter_answered,
     training_never_starts_over,
     webhooks_stay_outside,
@@ -42,6 +43,7 @@ _MODULES = (
     overload_is_refused,
     nobody_waits_for_a_backlog,
     slow_connections_starve_nobody,
+    the_base_is_the_releases,
     scopes_by_every_road,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

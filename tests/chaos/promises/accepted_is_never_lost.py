@@ -9,10 +9,9 @@ from tests.chaos.world import LABELS, Plan, World
 
 
 def plan(size: Size) -> Plan:
-    """Some workers on the tiny model, the others on the echo engine; all serve all groups."""
+    """Workers on the echo engine; all serve all groups."""
     return Plan(
         workers=("bank,travel,base",) * size.workers,
-        models=size.models,
         lease_seconds=size.lease_seconds,
         max_lost_leases=size.max_lost_leases,
     )

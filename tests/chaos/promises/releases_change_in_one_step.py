@@ -50,7 +50,7 @@ def prove(world: World, size: Size) -> Outcome:
 
 
 def _other_release(world: World, first: Any) -> Any:
-    adapters = add_adapters(world.registry, world.folder / "other", LABELS, seed=7)
+    adapters = add_adapters(world.registry, world.folder / "other", LABELS, seed=7, base_model=world.base_model)
     selector = add_selector(world.registry, world.folder / "other.safetensors", LABELS, threshold=0.01)
     return add_release(world.registry, adapters, selector, parent=first.id, made_by="chaos")
 

@@ -24,7 +24,6 @@ def plan(size: Size) -> Plan:
     """Jobs of several seconds, so that a worker wakes up while the next attempt runs."""
     return Plan(
         workers=("bank,travel,base",) * size.workers,
-        models=size.models,
         lease_seconds=size.lease_seconds,
         max_lost_leases=size.max_lost_leases,
     )

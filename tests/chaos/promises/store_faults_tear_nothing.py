@@ -92,7 +92,7 @@ def _faulted(world: World, fault: str, number: int) -> tuple[str, str]:
 def _next_release(world: World, number: int) -> Any:
     current = world.registry.releases.get(TENANT, world.registry.releases.current_id(TENANT))
     folder = world.folder / f"round-{number}"
-    manifest = add_adapters(world.registry, folder, [_LABEL], seed=100 + number)[_LABEL]
+    manifest = add_adapters(world.registry, folder, [_LABEL], seed=100 + number, base_model=world.base_model)[_LABEL]
     entry = ReleaseLabel(adapter=manifest.digest, ref=manifest.ref, group="bank", template="chatml", instruction="")
     release = current.model_copy(
         update={"parent": current.id, "labels": current.labels | {_LABEL: entry}, "made_by": f"round {number}"}

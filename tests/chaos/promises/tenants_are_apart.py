@@ -94,7 +94,7 @@ def _adapter(world: World, number: int) -> AdapterManifest:
     folder = write_adapter(world.folder / f"own-{number}-{world.random.random()}", 5000 + number)
     label = f"nobody.{_MARK}{number}"  # of a group without workers: its jobs wait
     manifest = AdapterManifest(
-        tenant_id=_OWNER, label=label, version=0, digest="", base_model="tiny", instruction=_MARK
+        tenant_id=_OWNER, label=label, version=0, digest="", base_model=world.base_model, instruction=_MARK
     )
     return world.registry.adapters.add(folder, manifest)
 
@@ -110,7 +110,7 @@ def _release(world: World, manifest: AdapterManifest, number: int) -> Release:
     release = Release(
         tenant_id=_OWNER,
         parent=world.registry.releases.current_id(_OWNER),
-        base_model="tiny",
+        base_model=world.base_model,
         labels=dict(zip(labels, (served, entry), strict=True)),
         selector=selector.model_copy(update={"labels": labels}),
         verdict=Verdict(passed=True, reasons=()),

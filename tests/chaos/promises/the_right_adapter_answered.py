@@ -11,7 +11,6 @@ from shared.adapter_files import WEIGHTS_NAME
 from shared.contracts.conversation import single_turn
 from shared.contracts.manifests import AdapterManifest, ReleaseLabel
 from shared.contracts.prompts import adapter_prompt
-from shared.registry import Registry
 from tests.chaos.load import Load, outcomes, spread
 from tests.chaos.material import TENANT, add_adapters, write_adapter
 from tests.chaos.outcome import Outcome, Promise
@@ -90,8 +89,8 @@ def prove(world: World, size: Size) -> Outcome:
 def _release(world: World, labels: list[str]) -> dict[str, Path]:
     """Make a release of these adapters current, beside one that changes nothing; answers their folders."""
     folder = world.folder / f"mixed-{world.random.random()}"
-    made = add_adapters(world.registry, folder, labels, seed=11)
-    made[_INACTIVE] = _add_inactive(world.registry, folder / "inactive")
+    made = add_adapters(world.registry, folder, labels, seed=11, base_model=world.base_model)
+    made[_INACTIVE] = _add_inactive(world, folder / "inactive")
     current = world.registry.releases.get(TENANT, world.registry.releases.current_id(TENANT))
     entries = {
         label: ReleaseLabel(adapter=m.digest, ref=m.ref, group="bank", template="chatml", instruction="Answer.")
@@ -104,15 +103,15 @@ def _release(world: World, labels: list[str]) -> dict[str, Path]:
     return {label: folder / f"{label}-11" for label in labels}
 
 
-def _add_inactive(registry: Registry, folder: Path) -> AdapterManifest:
+def _add_inactive(world: World, folder: Path) -> AdapterManifest:
     """An adapter that is well-formed and does nothing: all its weights are zero."""
     from safetensors.numpy import load_file, save_file
 
     write_adapter(folder, 0)
     tensors = {name: np.zeros_like(tensor) for name, tensor in load_file(folder / WEIGHTS_NAME).items()}
     save_file(tensors, folder / WEIGHTS_NAME)
-    manifest = AdapterManifest(tenant_id=TENANT, label=_INACTIVE, version=0, digest="", base_model="tiny")
-    return registry.adapters.add(folder, manifest)
+    manifest = AdapterManifest(tenant_id=TENANT, label=_INACTIVE, version=0, digest="", base_model=world.base_model)
+    return world.registry.adapters.add(folder, manifest)
 
 
 def _solos(world: World, folders: dict[str, Path], prompts: list[str]) -> dict[tuple[str, str], Solo]:

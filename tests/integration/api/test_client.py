@@ -242,7 +242,7 @@ async def test_releases_are_listed_promoted_and_rolled_back(client, registry, re
 async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store, tmp_path):
     store.ensure_bucket()
     store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
-    ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
+    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.fin@tiny"], [], {}, 60))
     client = make("train")
     dataset = await client("upload_dataset", [{"input": text} for text in "äbcd"], "demo")
     assert (dataset.name, dataset.rows) == ("demo", 4)

@@ -309,7 +309,7 @@ async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api
     ask = {"input": "x y", "label": "fin.sa", "priority": "batch", "params": {"logprobs": True}}
     job_id = (await api["submit"].post("/v1/jobs", json=ask)).json()["id"]
     engine = EchoEngine()
-    tools = {"engine": engine, "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
+    tools = {"engine": engine, "base_model": "tiny", "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
     leases = LeaseKeeper(ledger, settings, owner="worker", queues=[], info=dict)
     bus = Bus(make_celery(settings, "test"))
     attempts = AttemptRunner(ledger, bus, leases, EventWriter(ledger), "worker")

@@ -49,6 +49,37 @@ async def test_rollback_goes_to_the_parent_or_where_it_is_told(api, release, reg
     assert (await admin.post("/v1/releases/rollback", json={"to": second.id})).json()["id"] == second.id
 
 
+def serve(ledger, release, base_model):
+    """One worker of this base model, for all groups."""
+    own = [f"{queue}@{base_model}" for queue in release.queues]
+    ledger.do(calls.heartbeat(f"worker-{base_model}", [*release.queues, *own], [], {}, 15))
+
+
+async def test_a_release_whose_base_model_no_worker_serves_is_neither_promoted_nor_rolled_back_to(
+    api, release, registry, admin, ledger
+):
+    second = add(registry, parent=release.id, made_by="second", base_model="another")
+    serve(ledger, release, "tiny")
+    refused = await admin.post(f"/v1/releases/{second.id}/promote")
+    assert code(refused, 409) == "base_model_mismatch"
+    assert f"release {second.id} needs base model another" in refused.json()["detail"]
+    assert "generate.base: tiny" in refused.json()["detail"]
+    assert "set SIGNALBOX_BASE_MODEL" in refused.json()["detail"]
+    assert (await admin.post(f"/v1/releases/{second.id}/promote", json={"force": True})).status_code == 200
+    assert (await admin.post("/v1/releases/rollback")).json()["id"] == release.id
+    back = await admin.post("/v1/releases/rollback", json={"to": second.id})
+    assert code(back, 409) == "base_model_mismatch"
+    serve(ledger, second, "another")
+    assert (await admin.post("/v1/releases/rollback", json={"to": second.id})).json()["id"] == second.id
+
+
+async def test_a_rollback_may_be_forced(api, release, registry, admin):
+    second = add(registry, parent=release.id, made_by="second")
+    registry.releases.promote("default", second.id, force=True)
+    assert code(await admin.post("/v1/releases/rollback"), 409) == "group_without_worker"
+    assert (await admin.post("/v1/releases/rollback", json={"force": True})).json()["id"] == release.id
+
+
 async def test_a_repeated_promotion_gets_its_first_answer(api, release, registry, admin):
     second = add(registry, parent=release.id)
     headers = {"Idempotency-Key": "k"}
@@ -87,7 +118,7 @@ async def test_jobs_accepted_while_releases_move_all_get_in_under_one_that_was_c
 
 async def test_without_a_release_models_lists_what_is_known(api, ledger):
     assert (await api["submit"].get("/v1/models")).json()["data"] == []
-    ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
+    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.fin@tiny"], [], {}, 15))
     assert [model["id"] for model in (await api["submit"].get("/v1/models")).json()["data"]] == ["tiny"]
     assert code(await api["submit"].get("/v1/releases/current"), 409) == "no_release"
 

@@ -7,13 +7,25 @@ async def test_readiness_names_every_part(api, release, ledger, store):
     body = (await api["anonymous"].get("/readyz")).json()
     assert body["ready"]
     parts = body["parts"]
-    assert set(parts) == {"ledger", "broker", "store", "release", "consumers"}
-    assert {name for name, part in parts.items() if part["needed"]} == {"ledger"}
+    assert set(parts) == {"ledger", "broker", "store", "release", "consumers", "base_model"}
+    assert {name for name, part in parts.items() if part["needed"]} == {"ledger", "base_model"}
+    assert parts["base_model"]["ok"]
     assert parts["release"] == {"ok": True, "detail": release.id, "needed": False}
     consumers = (await api["anonymous"].get("/readyz")).json()["parts"]["consumers"]
     assert (consumers["ok"], "generate.fin" in consumers["detail"]) == (False, True)
     ledger.do(calls.heartbeat("worker", release.queues, [], {}, 15))
     assert (await api["anonymous"].get("/readyz")).json()["parts"]["consumers"]["ok"]
+
+
+async def test_a_release_whose_workers_serve_another_base_model_is_not_ready(api, release, ledger):
+    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.fin@another"], [], {}, 15))
+    answer = await api["anonymous"].get("/readyz")
+    said = answer.json()["parts"]["base_model"]["detail"]
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    assert f"release {release.id} needs base model tiny" in said
+    assert "(generate.fin: another): set SIGNALBOX_BASE_MODEL" in said
+    ledger.do(calls.heartbeat("right", ["generate.fin", "generate.fin@tiny"], [], {}, 15))
+    assert (await api["anonymous"].get("/readyz")).status_code == 200
 
 
 async def test_metrics_tell_queues_states_and_requests_without_ids(api, release, ledger):

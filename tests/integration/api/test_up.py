@@ -26,3 +26,5 @@ async def test_the_groups_of_the_release_that_nobody_serves_are_named(api, token
         calls.heartbeat("w", [*queues, *(f"generate.{entry.group}" for entry in release.labels.values())], [], {}, 60)
     )
     assert await said(api, tokens) == ""
+    ledger.do(calls.heartbeat("w", ["generate.base@another"], [], {}, 60))
+    assert "SIGNALBOX_BASE_MODEL" in await said(api, tokens)

@@ -16,7 +16,7 @@ from services.api.http import upload as pace
 from services.api.infra.clients import UPLOADS_AT_ONCE
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.rows import RowParser
-from shared.ledger.keys import LedgerKey
+from shared.ledger import calls
 from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
 from tests.support.api import client_of, code, serving
 from tests.support.eventually import eventually
@@ -37,7 +37,7 @@ def base(ledger, store):
     """The base model, as a worker publishes it."""
     store.ensure_bucket()
     store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
-    ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
+    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.fin@tiny"], [], {}, 60))
 
 
 def upload(client, data, headers=None, **fields):
@@ -101,6 +101,31 @@ async def test_what_comes_with_the_archive_is_checked(api, base):
     assert code(await train.post("/v1/adapters", data={"label": "fin.sa"}), 422) == "file_missing"
     broken = {"content": b"--x\r\nbroken", "headers": {"Content-Type": "multipart/form-data"}}
     assert code(await train.post("/v1/adapters", **broken), 400) == "body_malformed"
+
+
+def serve_another(ledger, store):
+    """A worker of another base model beside the first."""
+    store.put("base/other.json", json.dumps({"id": "other", "shapes": BASE.to_dict()}).encode())
+    ledger.do(calls.heartbeat("another", ["generate.fin", "generate.fin@other"], [], {}, 60))
+
+
+async def test_where_several_base_models_are_served_the_sender_of_an_upload_names_one(api, base, store, ledger):
+    serve_another(ledger, store)
+    answer = await upload(api["train"], archive())
+    assert code(answer, 422) == "base_model_ambiguous"
+    assert "other, tiny" in answer.json()["detail"]
+    assert (await upload(api["train"], archive(), base_model="other")).json()["base_model"] == "other"
+    assert code(await upload(api["train"], archive(), base_model="none"), 503) == "base_model_unknown"
+
+
+async def test_of_several_base_models_an_upload_belongs_to_the_current_releases(api, base, release, store, ledger):
+    serve_another(ledger, store)
+    assert (await upload(api["train"], archive())).json()["base_model"] == release.base_model == "tiny"
+
+
+async def test_while_no_worker_lives_an_upload_belongs_to_the_current_releases_base_model(api, base, release, ledger):
+    ledger.do(calls.leave_queues("worker", ["generate.fin", "generate.fin@tiny"]))
+    assert (await upload(api["train"], archive())).json()["base_model"] == release.base_model
 
 
 async def test_without_a_base_model_it_says_to_start_a_worker(api):

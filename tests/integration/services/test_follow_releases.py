@@ -15,16 +15,22 @@ from shared.contracts.manifests import BaseModelManifest, Release, ReleaseLabel,
 from shared.ledger.keys import LedgerKey
 from shared.model.base import base_model_id
 from shared.names import DEFAULT_TENANT
+from shared.worker.probes import readiness
 from shared.worker.service import Service
 from tests.support.eventually import eventually
 
 LABELS = ("bank.accounts", "bank.cards")
-BASE = BaseModelManifest(id="tiny", shapes={})
 VERDICT = Verdict(passed=True, reasons=())
 
 
 @pytest.fixture
-def promote(registry, store, tmp_path):
+def base(tiny_folder):
+    """The base model that is served; nobody loads it here."""
+    return BaseModelManifest(id=base_model_id(tiny_folder), shapes={})
+
+
+@pytest.fixture
+def promote(registry, store, tmp_path, base):
     """Make and promote a release of a tenant, with two adapters and a selector of its own."""
     store.ensure_bucket()
 
@@ -46,10 +52,13 @@ def promote(registry, store, tmp_path):
         light = registry.weights.put_light(fit_light(texts).save(tmp_path / f"{name}.safetensors"))
         release = Release(
             tenant_id=tenant_id,
-            labels={label: entry(label, name) for label in LABELS},
-            selector=ReleaseSelector(light=light, llm=weights(name), labels=LABELS),
             verdict=VERDICT,
-            **{"base_model": "tiny", **fields},
+            **{
+                "base_model": base.id,
+                "labels": {label: entry(label, name) for label in LABELS},
+                "selector": ReleaseSelector(light=light, llm=weights(name), labels=LABELS),
+                **fields,
+            },
         )
         registry.releases.promote(tenant_id, registry.releases.add(release), force=True)
         return release
@@ -58,8 +67,10 @@ def promote(registry, store, tmp_path):
 
 
 @pytest.fixture
-def service(settings):
-    quick = settings.model_copy(update={"pointer_poll_seconds": 0.1, "adapter_slots": 6})
+def service(settings, tiny_folder):
+    quick = settings.model_copy(
+        update={"pointer_poll_seconds": 0.1, "adapter_slots": 6, "base_model": str(tiny_folder)}
+    )
     return Service(quick, "test", ["generate.bank"], concurrency=1)
 
 
@@ -68,11 +79,11 @@ def adapters_of(*releases):
 
 
 @pytest.fixture
-def worker(service):
+def worker(service, base):
     """An adapter worker's engine, and what follows releases for it."""
     watches = []
 
-    def start(base=None):
+    def start(base=base):
         engine, fetch = EchoEngine(), service.registry.weights.fetch
         ahead = Prefetcher(fetch, is_busy=lambda: False, is_full=lambda: False)
         watches.append(adapter_worker.follow_releases(service, engine, ["bank"], fetch, ahead, base))
@@ -114,15 +125,36 @@ def warnings(logs):
     return [entry["release"] for entry in logs if entry["event"] == "release_of_other_base_model"]
 
 
-def test_a_release_made_for_another_base_model_is_named_once_and_taken(worker, promote):
-    promote(DEFAULT_TENANT)
-    strange = promote("b", base_model="another")
+def test_a_release_made_for_another_base_model_is_named_once_and_none_of_the_workers(worker, promote, base):
+    own, strange = promote(DEFAULT_TENANT), promote("b", base_model="another")
     newer = promote("c", base_manifest="f" * 64)
-    promote("d", base_manifest=BASE.digest)
+    next_of_b = promote("b", 2, parent=strange.id)
+    same = promote("d", base_manifest=base.digest)
     with capture_logs() as logs:
-        engine = worker(BASE)
-        eventually(lambda: len(engine.resident) == 6, "as many as there is room for")
-    assert warnings(logs) == [strange.id, newer.id]
+        engine = worker()
+    assert warnings(logs) == [newer.id]
+    assert engine.resident <= adapters_of(own, newer, next_of_b, same)
+    with capture_logs() as logs:
+        other = worker(BaseModelManifest(id="another", shapes={}))
+    assert warnings(logs) == [own.id, next_of_b.id, newer.id, same.id]
+    assert other.resident == adapters_of(strange)  # for jobs in flight
+
+
+def test_a_worker_whose_base_model_no_current_release_needs_is_not_ready(service, worker, promote, base):
+    own = promote(DEFAULT_TENANT, base_model="another")
+    worker()
+    assert f"serves {base.id}" in service.misfit
+    assert "need another: set SIGNALBOX_BASE_MODEL" in service.misfit
+    answer = readiness(service.leases, service.settings.broker_url, service.misfit)
+    assert (answer.ok, service.misfit in answer.text) == (False, True)
+    promote("b", labels={}, selector=None)  # of no group that this worker serves
+    promote(DEFAULT_TENANT, 2, parent=own.id)
+    eventually(lambda: not service.misfit, "a release for this base model is current")
+
+
+def test_a_worker_without_a_release_is_ready(service, worker):
+    worker()
+    assert service.misfit == ""
 
 
 class Scores:
@@ -142,10 +174,9 @@ def selecting(service):
     """A selector that follows releases: what its language models were loaded for, and what it had fetched before."""
     watches = []
 
-    def start(manifest=None):
+    def start():
         scores, fetched = Scores(), []
         base = selector.ServedBase(service)
-        base.manifest = manifest
         batcher = Batcher(scores.score_many, max_batch=1, max_wait_ms=0)
         fetch = service.registry.weights.fetch
         scorers = LlmScorers(base.folder, fetch, dtype="float32", max_tokens=64, on_load=lambda: None)
@@ -177,17 +208,21 @@ def test_a_selector_loads_what_few_tenants_need_and_has_the_rest_on_the_disk(ser
 
 
 def test_a_selector_says_which_base_model_it_serves_once_it_needs_one(service, tiny_folder):
-    service.settings = service.settings.model_copy(update={"base_model": str(tiny_folder)})
     base = selector.ServedBase(service)
     assert "base_model" not in service.info
     assert base.folder() == tiny_folder
-    assert service.info["base_model"] == base.manifest.id == base_model_id(tiny_folder)
+    assert base.manifest.id == base_model_id(tiny_folder)
+    assert service.info["base_model"] == base.manifest.id
     assert service.info["base_manifest"] == base.manifest.digest
 
 
-def test_a_selector_names_a_release_made_for_another_base_model(selecting, promote):
-    promote(DEFAULT_TENANT)
-    strange = promote("b", base_model="another")
+def test_a_selector_names_a_release_made_for_another_base_model_and_is_not_ready(service, selecting, promote):
+    strange = promote(DEFAULT_TENANT, base_model="another")
     with capture_logs() as logs:
-        selecting(BASE)
+        loaded, fetched = selecting()
     assert warnings(logs) == [strange.id]
+    assert (loaded, fetched) == ([], [strange.selector])
+    assert "need another: set SIGNALBOX_BASE_MODEL" in service.misfit
+    light = strange.selector.model_copy(update={"llm": ""})
+    promote(DEFAULT_TENANT, 2, parent=strange.id, base_model="another", selector=light)
+    eventually(lambda: not service.misfit, "a light selector needs no base model")

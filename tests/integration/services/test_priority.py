@@ -37,7 +37,7 @@ def served(events):
 
 @pytest.fixture
 def work(engine, attempts):
-    tools = {"engine": engine, "fetch": None, "store_patience_seconds": 0}
+    tools = {"engine": engine, "base_model": "tiny", "fetch": None, "store_patience_seconds": 0}
     return lambda: attempts.run(QUEUE, lambda attempt: generate(attempt, RELEASE, **tools))
 
 

@@ -180,6 +180,7 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
         prefetch=scorers.prefetch,
         light=lambda chosen, text: pytest.fail("it has no light part"),
         llm=lambda chosen, text: list(scorers.score_many(chosen, [text])[0]),
+        base_model=lambda: "tiny",
         store_patience_seconds=0.05,
     )
     attempts.run("select", work)
@@ -217,8 +218,28 @@ def test_it_reads_the_last_user_turn_and_the_instruction_where_the_release_says_
         prefetch=lambda _: None,
         light=score,
         llm=score,
+        base_model=lambda: "tiny",
         store_patience_seconds=0,
     )
     jobs.new(JobKind.SELECT, "select", body)
     attempts.run("select", work)
     assert texts == [text]
+
+
+@pytest.mark.parametrize("is_sure", [True, False])
+def test_a_text_that_needs_the_language_model_is_left_to_a_selector_of_the_releases_base_model(jobs, attempts, is_sure):
+    chosen = ReleaseSelector(light="l", llm="one", labels=LABELS, threshold=0, cascade_threshold=0.8)
+    work = partial(
+        select,
+        release=release_with(chosen),
+        prefetch=lambda _: None,
+        light=lambda *_: [0.0, -9.0] if is_sure else [-0.7, -0.7],
+        llm=lambda *_: pytest.fail("this process has another base model"),
+        base_model=lambda: "another",
+        store_patience_seconds=0,
+    )
+    job_id = jobs.new(JobKind.SELECT, "select", {"input": "card"})
+    attempts.run(job_id, "select", work)
+    job = jobs.get(job_id)
+    left = (JobState.SUCCEEDED, "select") if is_sure else (JobState.QUEUED, "select@tiny")
+    assert ((job.state, job.queue), job.lost_leases) == (left, 0)

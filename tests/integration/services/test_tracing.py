@@ -27,7 +27,7 @@ def spans():
 
 @pytest.fixture
 def generated(attempts, tmp_path):
-    tools = {"fetch": lambda _: tmp_path, "store_patience_seconds": 0}
+    tools = {"base_model": "tiny", "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
 
     def run(job_id, engine=None):
         def work(attempt):
@@ -111,7 +111,7 @@ def selected(attempts, job_id):
         selector=chooser,
         verdict=Verdict(passed=True, reasons=()),
     )
-    tools = {"prefetch": lambda _: None, "store_patience_seconds": 0}
+    tools = {"prefetch": lambda _: None, "base_model": lambda: "tiny", "store_patience_seconds": 0}
 
     def work(attempt):
         select(attempt, release, light=lambda *_: [0.0, -9.0], llm=lambda *_: [], **tools)

@@ -9,6 +9,7 @@ from shared.contracts.generation import generation_result
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.prompts import adapter_prompt
 from shared.errors import NotFound, Unavailable
+from shared.ledger import calls
 from shared.worker.leases import HeldJob
 from tests.support.echo_release import DIGEST, RELEASE
 
@@ -29,11 +30,11 @@ class Unloading(EchoEngine):
 
 @pytest.fixture
 def generated(jobs, attempts, tmp_path):
-    def run(engine, body=None):
+    def run(engine, body=None, job_id="", *, base_model="tiny"):
         body = body or {"input": "card limit"}
-        job_id = jobs.new(JobKind.GENERATE, "generate.bank", body, label="bank.cards", deadline_seconds=60)
-        tools = {"engine": engine, "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
-        attempts.run("generate.bank", lambda attempt: generate(attempt, RELEASE, **tools))
+        job_id = job_id or jobs.new(JobKind.GENERATE, "generate.bank", body, label="bank.cards", deadline_seconds=60)
+        tools = {"engine": engine, "base_model": base_model, "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
+        attempts.run(jobs.get(job_id).queue, lambda attempt: generate(attempt, RELEASE, **tools))
         return jobs.get(job_id)
 
     return run
@@ -101,6 +102,18 @@ def test_a_job_that_a_newer_version_wrote_ends_with_an_error_that_says_why(gener
     job = generated(EchoEngine(), body)
     assert (job.state, job.error["code"]) == (JobState.FAILED, "job_malformed")
     assert "messages.0.content.0.type" in job.error["detail"]
+
+
+def test_a_job_is_left_to_a_worker_of_its_releases_base_model_and_its_answer_names_what_ran(generated, ledger):
+    other, engine = Remembering(), Remembering()
+    left = generated(other, base_model="another")
+    assert (left.state, left.queue, left.lost_leases) == (JobState.ROUTED, "generate.bank@tiny", 0)
+    assert other.requests == []
+    assert [gauge for gauge in ledger.do(calls.gauges()).queues if gauge.waiting] == [("generate.bank@tiny", 1, 0, 0)]
+    answered = generated(engine, job_id=left.id)
+    assert (answered.state, answered.result["base_model"]) == (JobState.SUCCEEDED, "tiny")
+    assert [request.job_id for request in engine.requests] == [left.id]
+    assert ledger.do(calls.gauges()).queues == [("generate.bank", 0, 0, 0)]
 
 
 def test_an_adapter_that_never_stays_fails_its_job(generated):

@@ -10,6 +10,8 @@ from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Any, Self, TypeVar
 
+import structlog
+
 from services.adapter_worker.engine.base import (
     CANARY,
     DeadlineExceeded,
@@ -28,6 +30,7 @@ from shared.errors import Cancelled, Invalid, NotFound, SignalboxError, Unavaila
 from shared.model.tokens import end_token_ids
 from shared.settings import Settings
 
+log = structlog.get_logger()
 T = TypeVar("T")
 
 
@@ -272,11 +275,13 @@ class VllmEngine:
 
 
 def _check_same_base(served: BaseCard, base_folder: Path) -> None:
-    """Raise `Invalid` if the server's model folder is readable from here and holds another model."""
+    """Raise `Invalid` if the server's model folder holds another model; a folder not seen from here is believed."""
     from shared.model.base import base_model_id
 
     folder = Path(served.folder)
-    if (folder / "config.json").is_file() and base_model_id(folder) != base_model_id(base_folder):
+    if not (folder / "config.json").is_file():
+        log.warning("vllm_base_model_not_compared", serves=served.name, folder=served.folder, believed=str(base_folder))
+    elif base_model_id(folder) != base_model_id(base_folder):
         raise Invalid(
             "vllm_other_model", f"the vLLM server serves {served.name}, another model than SIGNALBOX_BASE_MODEL"
         )

@@ -1,0 +1,37 @@
+"""Which base models are served now, and which one an upload is for."""
+
+from services.api.infra.clients import Clients
+from shared.errors import Conflict, Invalid, Unavailable
+from shared.ledger import calls
+from shared.names import SELECT_QUEUE
+
+
+async def served_bases(clients: Clients) -> list[str]:
+    """Return the pins of the base models that live workers serve."""
+    gauges: calls.Gauges = await clients.ledger.do(calls.gauges())
+    return sorted({base for queue, bases in gauges.bases.items() if queue != SELECT_QUEUE for base in bases})
+
+
+async def base_of_upload(clients: Clients, tenant_id: str) -> str:
+    """Return the pin of the base model that an upload is for, where its sender names none.
+
+    It is the only one that is served; of several, or where none is, it is that of the current release. Raises
+    `Unavailable` where there is neither, and `Invalid` where it may be any of several.
+    """
+    try:
+        current = (await clients.releases.current(tenant_id)).release.base_model
+    except Conflict:
+        current = ""
+    served = await served_bases(clients)
+    if len(served) == 1:
+        return served[0]
+    if current and (current in served or not served):
+        return current
+    if not served:
+        raise Unavailable(
+            "base_model_unknown", "no worker serves a base model now: start one, or name its pin in `base_model`"
+        )
+    raise Invalid(
+        "base_model_ambiguous",
+        f"workers serve the base models {', '.join(served)}: name that of the adapter in the field `base_model`",
+    )
