@@ -18,11 +18,8 @@ Readout = Literal["auto", "names", "head"]
 MissingAdapters = Literal["refuse", "allow"]
 FindDataset = Callable[[str, str, int], str]
 """Takes a data set's name, a label, and the fewest rows for it; returns the data set's id."""
-MIN_ROWS = 4
-"""Rows that a label is trained and validated on."""
-MIN_MORE_ROWS = 2
-"""Rows that are only measured on, or that join those of a release."""
-"""Maps the name of a data set, and the label that uses it, to the name that replaces it."""
+MIN_ROWS, MIN_MORE_ROWS = 4, 2
+"""Rows that a label is trained and validated on; rows that are only measured on, or that join those of a release."""
 
 
 class _Training(BaseModel):
@@ -46,8 +43,7 @@ class AdapterTrain(_Training):
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
         validation = find(self.validation, self.label, MIN_MORE_ROWS) if self.validation else None
-        dataset = find(self.dataset, self.label, MIN_ROWS)
-        return self.model_copy(update={"dataset": dataset, "validation": validation})
+        return self.model_copy(update={"dataset": find(self.dataset, self.label, MIN_ROWS), "validation": validation})
 
 
 class ComparisonTrain(_Training):

@@ -31,6 +31,7 @@ _KEYED = {
 _THINGS = _KEYED | {
     400: "The body cannot be parsed",
     404: "The named object does not exist, or belongs to another tenant",
+    408: "The request came too slowly: send it again, an upload in parts",
     409: "The state has changed: read it again, then decide",
 }
 
