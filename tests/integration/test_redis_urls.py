@@ -45,7 +45,8 @@ def test_a_service_whose_database_is_not_there_ends_with_one_line(settings, serv
 
 
 @pytest.mark.parametrize(
-    ("change", "code"), [({"database": "/99"}, "settings_invalid"), ({"user": f"nobody:{SECRET}@"}, "ledger_refuses_us")]
+    ("change", "code"),
+    [({"database": "/99"}, "settings_invalid"), ({"user": f"nobody:{SECRET}@"}, "ledger_refuses_us")],
 )
 def test_a_command_whose_ledger_refuses_it_says_why(settings, change, code):
     command = ("-c", "from services.cli.main import main; main()", "keys", "list")

@@ -41,6 +41,7 @@ def job_view(job: Job) -> JobView:
         label=job.label or None,
         release=job.release or None,
         attempt=job.attempt,
+        tries=job.tries,
         cancel_requested=job.cancel_requested,
         created_at=iso(job.timestamps["queued"]),
         timestamps=job.timestamps,

@@ -32,10 +32,13 @@ def submit(
 
 @app.command("list")
 def jobs_list(
-    state: str | None = None, limit: Annotated[int, typer.Option(min=1, max=200)] = 20, json: Json = False
+    state: str | None = None,
+    kind: Annotated[str | None, typer.Option(help="generate, select or train.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
+    json: Json = False,
 ) -> None:
-    """List jobs, newest first."""
-    output.jobs([job.to_dict() for job in client().jobs(state=state, limit=limit)], as_json=json)
+    """List jobs, newest first; of a training, what it trains."""
+    output.jobs([job.to_dict() for job in client().jobs(state=state, kind=kind, limit=limit)], as_json=json)
 
 
 @app.command("show")
