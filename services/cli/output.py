@@ -1,16 +1,19 @@
-"""Prints the command line's output: tables for people, JSON for machines."""
+"""Prints the command line's output: columns for people, tabs for pipes, JSON for machines."""
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from shared.json_text import on_one_line
 from shared.names import start_one
 
+_ESCAPED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 out = Console()
 err = Console(stderr=True)
 
@@ -26,36 +29,50 @@ def json_line(value: Any, stream: TextIO | None = None) -> None:
     print(jsonlib.dumps(value), file=stream, flush=True)
 
 
-def _short(value: Any) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    text = str(value)
-    return text[:12] if len(text) == 64 and all(c in "0123456789abcdef" for c in text) else text
+    return jsonlib.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+
+
+def _on_one_line(value: Any) -> str:
+    return "".join(_ESCAPED.get(character, character) for character in _cell(value))
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """Print one line per record."""
+    """Print one line per record, whole: in columns on a terminal, separated by tabs elsewhere."""
     if as_json:
         json_line(list(rows))
         return
-    view = Table()
-    for column in columns:  # ids are never truncated, so that they can be copied
-        view.add_column(column, no_wrap=column == "id", overflow="fold")
-    for row in rows:
-        view.add_row(*(_short(row.get(column)) for column in columns))
-    out.print(view)
+    lines = [list(columns), *([_on_one_line(row.get(column)) for column in columns] for row in rows)]
+    if out.is_terminal:
+        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+        lines = [[set_cell_size(cell, width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    for line in lines:
+        _line(("  " if out.is_terminal else "\t").join(line).rstrip(" "))
+
+
+def _line(text: str) -> None:
+    """Print a text as it is: nothing in it is markup, no tab becomes spaces, no width breaks it."""
+    print(text, file=out.file)
 
 
 def record(value: dict[str, Any], *, as_json: bool) -> None:
-    """Print one record field by field."""
+    """Print one record field by field; on a terminal a long field is broken within its column."""
     if as_json:
         json_line(value)
         return
+    if not out.is_terminal:
+        for name, item in value.items():
+            _line(f"{name}\t{_on_one_line(item)}")
+        return
     view = Table(show_header=False, box=None)
+    view.add_column(no_wrap=True)
+    view.add_column(overflow="fold")
     for name, item in value.items():
-        view.add_row(name, jsonlib.dumps(item, ensure_ascii=False) if isinstance(item, dict | list) else _short(item))
+        view.add_row(name, Text(_cell(item)))
     out.print(view)
 
 
@@ -82,17 +99,16 @@ def job(value: dict[str, Any], *, as_json: bool) -> None:
 
 
 def jobs(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """Print one line per job."""
-    table(rows, ["id", "kind", "state", "label", "attempt", "created_at"], as_json=as_json)
+    """Print one line per job; of a training it says what is trained."""
+    lines = rows if as_json else [row | _trained(row.get("request") or {}) for row in rows]
+    table(lines, ["id", "kind", "state", "label", "try", "created_at"], as_json=as_json)
 
 
-def releases(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    """Print one line per release."""
-    lines = [
-        row | {"labels": sorted(row["labels"]), "gate": "passed" if row["verdict"]["passed"] else "failed"}
-        for row in rows
-    ]
-    table(rows if as_json else lines, ["id", "current", "parent", "labels", "gate", "created_at"], as_json=as_json)
+def _trained(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind and the labels of a training job's request; empty for other requests."""
+    if "kind" not in request:
+        return {}
+    return {"kind": request["kind"], "label": request.get("label") or sorted(request.get("labels") or [])}
 
 
 def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -107,8 +123,7 @@ def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
 
 def event(kind: str, data: Mapping[str, Any]) -> None:
     """Print one event as a line."""
-    line = f"{kind:9} {on_one_line(jsonlib.dumps(dict(data), ensure_ascii=False))}"
-    out.print(line, markup=False, soft_wrap=True)
+    _line(f"{kind:9} {on_one_line(jsonlib.dumps(dict(data), ensure_ascii=False))}")
 
 
 def no_worker(job: Mapping[str, Any]) -> str:

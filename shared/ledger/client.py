@@ -25,7 +25,7 @@ T = TypeVar("T")
 _PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
 _FOLDER = Path(__file__).parent / "lua"
 _SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
-_OPERATION = re.compile(r"^function op\.(\w+)\(a\)\n.*?^end$", re.MULTILINE | re.DOTALL)
+_OPERATION = re.compile(r"^function op\.(\w+)\(a\)\n.*?\nend\n", re.MULTILINE | re.DOTALL)
 _DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
 
 
@@ -42,7 +42,7 @@ def _lua_source(max_lost_leases: int) -> str:
         f"local MAX_LOST = {max_lost_leases}\n"
     )
     # Redis runs a script from its first line at every call: each defines the one operation that it runs.
-    script = _OPERATION.sub(lambda found: f"if ARGV[1] == '{found[1]}' then\n{found[0]}\nend", _SCRIPT)
+    script = _OPERATION.sub(lambda found: f"if ARGV[1] == '{found[1]}' then\n{found[0]}end\n", _SCRIPT)
     return tables + script + _DISPATCH
 
 

@@ -237,6 +237,8 @@ class Accepted(BaseModel):
 class JobView(BaseModel):
     """A job as its owner sees it; times are in milliseconds: since 1970, or the duration of a stage."""
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, use_attribute_docstrings=True)
+
     id: str
     kind: JobKind
     state: JobState
@@ -248,6 +250,9 @@ class JobView(BaseModel):
     key: str | None
     """Id of the API key that submitted the job; null in jobs from before it was noted."""
     attempt: int
+    """Counts over the job's life, and fences its writes."""
+    tries: Annotated[int, Field(alias="try")]
+    """Counts the attempts at the present stage, from 1."""
     cancel_requested: bool
     created_at: str
     timestamps: dict[str, float]

@@ -42,6 +42,7 @@ def job_view(job: Job) -> JobView:
         release=job.release or None,
         key=job.key or None,
         attempt=job.attempt,
+        tries=job.tries,
         cancel_requested=job.cancel_requested,
         created_at=iso(job.timestamps["queued"]),
         timestamps=job.timestamps,

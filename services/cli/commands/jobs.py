@@ -51,7 +51,7 @@ def jobs_list(
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
     json: Json = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first; of a training, what it trains."""
     page = client().jobs(
         state=state,
         kind=kind,

@@ -4,27 +4,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli import output
+from services.cli import output, release_pages
 from services.cli.commands.common import Json, client, redis
 
 if TYPE_CHECKING:
     from signalbox import Release
 
-app = typer.Typer(no_args_is_help=True, help="Releases: list, show, promote, roll back, restore.")
+app = typer.Typer(no_args_is_help=True, help="Releases: list, show, diff, promote, roll back, restore.")
 
 
 @app.command("list")
 def releases_list(json: Json = False) -> None:
     """List releases, oldest first."""
-    output.releases([release.to_dict() for release in client().releases()], as_json=json)
+    release_pages.rows([release.to_dict() for release in client().releases()], as_json=json)
 
 
 @app.command("show")
 def releases_show(
     release_id: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
 ) -> None:
-    """Show one release with its report."""
-    output.record(client().release(release_id).to_dict(), as_json=json)
+    """Show one release: its facts and labels; with --json, its whole report."""
+    release_pages.page(client().release(release_id).to_dict(), as_json=json)
+
+
+@app.command("diff")
+def releases_diff(
+    old: str, new: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
+) -> None:
+    """Show in what two releases differ: gate, selector, labels, adapters, accuracy."""
+    api = client()
+    release_pages.difference(api.release(old).to_dict(), api.release(new).to_dict(), as_json=json)
 
 
 @app.command("promote")

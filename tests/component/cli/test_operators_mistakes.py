@@ -42,6 +42,7 @@ ARGUMENTS = {
     ("evaluate", "system"): ["--data", "rows"],
     ("evaluate", "adapter"): ["--label", "bank.cards", "--data", "rows"],
     ("releases", "promote"): ["rel_1"],
+    ("releases", "diff"): ["rel_1"],
     ("keys", "rotate"): ["key_1"],
     ("keys", "revoke"): ["key_1"],
     ("k8s", "group", "add"): ["bank", "--overlay", "rows"],

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.jobs import JobState
+from shared.contracts.rows import Row
 from shared.ledger.keys import LedgerKey
+from tests.support.api import make_release
 
 PROGRAM = Path(sys.executable).parent / "signalbox"
 
@@ -90,9 +92,52 @@ async def test_jobs_are_found_and_judged(command, admin, release, worker):
         assert [job["id"] for job in json.loads(found)] == ids[:1]
 
 
-async def test_a_table_on_a_narrow_terminal_shows_ids_whole(command, admin, release):
+async def columns_of(process):
+    out, err = await output(process)
+    assert "Traceback" not in err
+    return [line.split("\t") for line in out.splitlines()]
+
+
+async def test_a_table_in_a_pipe_has_one_line_a_row_in_tabs_and_ids_whole(command, admin, release, worker):
     job = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()
-    assert job["id"] in (await output(command("jobs", "list")))[0]
+    worker.run(job["id"], "generate.fin")
+    names, row = await columns_of(command("jobs", "list", COLUMNS="40"))
+    assert names == ["id", "kind", "state", "label", "try", "created_at"]
+    assert row[:5] == [job["id"], "generate", "succeeded", "fin.sa", "1"]
+
+
+async def test_a_table_on_a_narrow_terminal_has_one_line_a_row_too(command, admin, release):
+    job = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()
+    out, _ = await output(command("jobs", "list", COLUMNS="40", FORCE_COLOR="1", TERM="xterm"))
+    names, row = (line.split() for line in out.splitlines())
+    assert (names[0], row[0], row[3]) == ("id", job["id"], "fin.sa")
+
+
+async def test_a_training_is_listed_by_what_it_trains(command, admin, registry, store, release):
+    store.ensure_bucket()
+    rows = [Row(input=f"text {number}", output="yes") for number in range(8)]
+    registry.datasets.add("default", "rows", rows)
+    body = {"kind": "adapter.train", "label": "fin.new", "dataset": "rows"}
+    assert (await admin.post("/v1/training/jobs", json=body)).status_code == 202
+    await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})
+    (row,) = (await columns_of(command("jobs", "list", "--kind", "train")))[1:]
+    assert row[1:5] == ["adapter.train", "queued", "fin.new", "0"]
+
+
+async def test_a_release_is_a_page_and_two_are_compared(command, admin, registry, release):
+    newer = make_release(labels=("fin.sa", "fin.ha"), parent=release.id, report={"accuracy": 0.9, "per_label": {}})
+    registry.releases.add(newer)
+    page = await columns_of(command("releases", "show", newer.id))
+    assert ["parent", release.id] in page
+    assert ["gate", "passed"] in page
+    assert ["fin.sa", "fin.sa@1", "fin", "-", "a" * 64] in page
+    assert len(page) < 25
+    names, *facts = await columns_of(command("releases", "diff", release.id, newer.id))
+    assert names == ["what", "old", "new"]
+    assert ["accuracy", "-", "0.9"] in facts
+    assert ["med.qa ref", "med.qa@1", "-"] in facts
+    assert not [fact for fact in facts if fact[0].startswith("fin.sa")]
+    assert await columns_of(command("releases", "diff", newer.id, newer.id)) == [names]
 
 
 @pytest.mark.parametrize("kind", ["train", "submit", "tail"])

@@ -1,7 +1,7 @@
 """How conditions are queued: once, and anew only where a job has failed."""
 
 import pytest
-from signalbox import ApiError, Event
+from signalbox import ApiError, Event, Job
 
 from lab.reproduce.grid import cases_of
 from lab.reproduce.results_store import Failure, Outcomes
@@ -48,11 +48,11 @@ class Api:
             type="progress", data={"stage": "training", "step": 1, "steps": 2, "loss": 1.0, "seconds_left": 1.0}
         )
 
-    def get(self, path):
+    def job(self, job):
         if self.makes:
-            return {"id": path.rsplit("/", 1)[1], "state": "succeeded", "result": {"release": self.makes}}
+            return Job.from_dict({"id": job.id, "state": "succeeded", "result": {"release": self.makes}})
         error = {"code": "training_diverged", "detail": "lower learning_rate"}
-        return {"id": path.rsplit("/", 1)[1], "state": "failed", "error": error}
+        return Job.from_dict({"id": job.id, "state": "failed", "error": error})
 
 
 class Releases:
