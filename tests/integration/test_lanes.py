@@ -10,6 +10,7 @@ from shared.contracts.jobs import DEFAULT_NEW_TOKENS, JobKind, JobState, NewJob,
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import MustRunAlone, NotAcquired
 from shared.ledger.keys import LedgerKey
+from tests.support.old_jobs import lane_keys, take_out_of_lanes
 
 QUEUE = "generate.g"
 
@@ -58,20 +59,6 @@ def take_all(take):
         return jobs
 
     return take_all
-
-
-def lane_keys(ledger):
-    patterns = (LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN)
-    return [key for name in patterns for key in ledger.redis.scan_iter(name.pattern)]
-
-
-def make_old(ledger, *job_ids, queue=QUEUE):
-    """Put jobs into the form in which an earlier version left them: waiting by time, in no lane, without priority."""
-    for key in lane_keys(ledger):
-        ledger.redis.delete(key)
-    for number, job_id in enumerate(job_ids):
-        ledger.redis.hdel(LedgerKey.JOB.of(job_id), "priority", "tokens")
-        ledger.redis.zadd(LedgerKey.WAITING.of(queue), {job_id: 1000.5 + number})
 
 
 @pytest.mark.parametrize("queue", [QUEUE, "select"])
@@ -278,7 +265,7 @@ def test_jobs_of_a_ledger_from_before_lanes_are_taken_in_their_order_by_the_prio
 ):
     batch = [new(is_batch=True) for _ in range(2)]
     live = [new() for _ in range(5)]
-    make_old(ledger, *batch, *live)
+    take_out_of_lanes(ledger, QUEUE, *batch, *live)
     taken = take_all()
     assert [job.id for job in taken] == [*live[:4], batch[0], live[4], batch[1]]
     assert lane_keys(ledger) == []
@@ -286,7 +273,7 @@ def test_jobs_of_a_ledger_from_before_lanes_are_taken_in_their_order_by_the_prio
 
 def test_a_large_ledger_from_before_lanes_is_taken_whole_and_in_its_order(ledger, new, take_all):
     ids = [new() for _ in range(170)]
-    make_old(ledger, *ids)
+    take_out_of_lanes(ledger, QUEUE, *ids)
     young = new("young")
     taken = [job.id for job in take_all()]
     assert [job_id for job_id in taken if job_id != young] == ids
@@ -295,7 +282,7 @@ def test_a_large_ledger_from_before_lanes_is_taken_whole_and_in_its_order(ledger
 
 def test_jobs_from_before_lanes_do_not_wait_until_no_others_come(ledger, new, take):
     old = [new("old") for _ in range(60)]
-    make_old(ledger, *old)
+    take_out_of_lanes(ledger, QUEUE, *old)
     for _ in range(20):
         new("young")
     for _ in range(2):  # the reconciler's rounds
@@ -309,7 +296,7 @@ def test_jobs_from_before_lanes_do_not_wait_until_no_others_come(ledger, new, ta
 )
 def test_an_old_job_whose_body_says_nothing_is_interactive(ledger, new, take, body):
     odd = new()
-    make_old(ledger, odd)
+    take_out_of_lanes(ledger, QUEUE, odd)
     ledger.redis.hset(LedgerKey.JOB.of(odd), "body", body)
     ledger.do(calls.expire(QUEUE))
     live = new()
@@ -336,7 +323,7 @@ def test_what_an_older_process_took_out_of_the_queue_is_passed_over(ledger, new,
 
 def test_a_full_ledger_gives_its_jobs_out(ledger, new, take):
     old = new()
-    make_old(ledger, old)
+    take_out_of_lanes(ledger, QUEUE, old)
     live, batch = new(), new(is_batch=True)
     ledger.redis.config_set("maxmemory", "1")
     try:

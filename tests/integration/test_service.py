@@ -12,9 +12,11 @@ import redis
 
 from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.ledger import calls
+from shared.names import TaskName
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from tests.support.eventually import eventually
+from tests.support.old_jobs import take_out_of_lanes
 
 PROGRAM = """
 import sys
@@ -49,6 +51,18 @@ def test_a_service_that_is_to_do_one_job_leaves_the_next_one_in_the_queue(settin
     assert states() == ["succeeded", "queued"]
     assert run_once(settings, 30) == 0
     assert states() == ["succeeded", "succeeded"]
+
+
+def test_a_job_and_its_message_from_before_messages_only_woke_are_served(settings, ledger):
+    job_id = new_job_id("t")
+    job = NewJob(id=job_id, tenant_id="t", kind=JobKind.TRAIN, stage=Stage.TRAIN, queue="train", body={})
+    ledger.do(calls.create(job, 60))
+    take_out_of_lanes(ledger, "train", job_id)
+    make_celery(settings, "test").send_task(
+        TaskName.TRAIN, args=[{"job_id": job_id}], task_id=job_id, queue="train", headers={"sent_ms": "1000.500"}
+    )
+    assert run_once(settings, 30) == 0
+    assert ledger.do(calls.get(job_id)).state == "succeeded"
 
 
 def test_a_service_that_is_to_do_one_job_gives_up_where_none_comes(settings):

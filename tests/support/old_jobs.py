@@ -1,6 +1,7 @@
-"""Bodies, selections and results as ledgers hold them from before messages and choices."""
+"""Bodies, selections and results as ledgers hold them from before messages and choices, and jobs from before lanes."""
 
 from shared.contracts.jobs import Job
+from shared.ledger.keys import LedgerKey
 
 OLD_BODY = """{"input":"my card was declined","instruction":"Answer briefly.","label":"bank.cards",
 "params":{"max_new_tokens":8,"temperature":0.5,"seed":7,"stop":["\\n"],"logprobs":true},
@@ -24,3 +25,18 @@ def job_of(**fields):
         "at_queued": "1",
     }
     return Job.from_hash({"kind": "generate", "body": OLD_BODY, **known, **fields})
+
+
+def lane_keys(ledger):
+    """Every key that says which job is next."""
+    patterns = (LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN)
+    return [key for name in patterns for key in ledger.redis.scan_iter(name.pattern)]
+
+
+def take_out_of_lanes(ledger, queue, *job_ids):
+    """Put waiting jobs into the form in which an earlier version left them: by time, in no lane, without priority."""
+    for key in lane_keys(ledger):
+        ledger.redis.delete(key)
+    for number, job_id in enumerate(job_ids):
+        ledger.redis.hdel(LedgerKey.JOB.of(job_id), "priority", "tokens")
+        ledger.redis.zadd(LedgerKey.WAITING.of(queue), {job_id: 1000.5 + number})
