@@ -36,7 +36,7 @@ def is_running(process):
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize("state", ["names another's pid", "is gone"])
+@pytest.mark.parametrize("state", ["names another's pid", pytest.param("is gone", marks=pytest.mark.slow)])
 def test_a_killed_supervisors_processes_are_ended_after_a_restart_and_no_others(up, bystander, state):
     before = up.start().ready().running()
     for name in ("worker-1", "broker"):
@@ -69,6 +69,7 @@ def test_a_killed_supervisors_processes_are_ended_after_a_restart_and_no_others(
     assert not is_locked(up.data)
 
 
+@pytest.mark.slow
 def test_a_frozen_supervisor_is_ended_with_all_it_started(up):
     up.environment["SIGNALBOX_DRAIN_SECONDS"] = "1"
     now = up.start().ready().running()

@@ -43,6 +43,7 @@ def test_a_worker_joins_as_a_worker_and_ends_with_the_system(up):
     assert not is_locked(up.data)
 
 
+@pytest.mark.slow
 def test_a_joined_worker_ends_where_the_supervisor_was_killed(up):
     up.start().ready()
     started = worker(up)
