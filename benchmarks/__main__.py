@@ -9,9 +9,11 @@ from benchmarks.common import RESULTS, print_table
 
 ALL = (
     "accept",
+    "hostile_clients",
     "queue_tax",
     "reference_path",
     "routed",
+    "fairness",
     "data_selection",
     "train_speed",
     "defects",

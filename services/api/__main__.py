@@ -1,13 +1,11 @@
 """`python -m services.api`: serve until SIGTERM, then finish the requests in flight."""
 
 import signal
-import socket
 import sys
 from types import FrameType
 
-import uvicorn
-
 from services.api.app import create_app
+from services.api.http.server import allow_open_files, create_server
 from shared.observability.logging import configure_logging, ends_with_a_sentence
 from shared.observability.tracing import configure_tracing
 from shared.process import collect_garbage_rarely
@@ -20,24 +18,13 @@ STOP_SECONDS = 10
 SWITCH_SECONDS = 0.0005
 
 
-class Server(uvicorn.Server):
-    """Closes event streams first: they would delay the shutdown, and their clients can resume them."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the streams, then stop as usual."""
-        clients = getattr(self.config.app.state, "clients", None)  # type: ignore[union-attr]
-        if clients is not None:
-            await clients.feed.close()
-        await super().shutdown(sockets)
-
-
 def _end(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
 def main() -> None:
     """Read the settings and serve."""
-    settings = Settings()
+    settings = allow_open_files(Settings())
     check_databases(settings)
     configure_logging("api")
     configure_tracing("api")
@@ -46,17 +33,15 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     app = create_app(settings)
     collect_garbage_rarely()
-    config = uvicorn.Config(
+    server = create_server(
         app,
+        settings,
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_config=None,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    Server(config).run()
+    server.run()
 
 
 if __name__ == "__main__":

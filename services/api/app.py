@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         telemetry=request_spans(),
     )
+    app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
     for router in (jobs, select, training, releases, models):

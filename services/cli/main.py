@@ -2,7 +2,7 @@
 
 import io
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -16,9 +16,7 @@ from services.cli.errors import known_errors, mendable_errors
 COMMANDS = "signalbox.commands"
 """Entry points by which other distributions add commands: each names a function that takes the application."""
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Many LoRA adapters, one base model, no hand picking."
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 k8s = typer.Typer(no_args_is_help=True, help="Kubernetes: the files of one more group.")
 k8s_group = typer.Typer(no_args_is_help=True)
 k8s.add_typer(k8s_group, name="group", help="Groups of adapters.")
@@ -33,6 +31,22 @@ for name, group in {
     "k8s": k8s,
 }.items():
     app.add_typer(group, name=name)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        output.out.print(f"signalbox {version('signalbox')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Many LoRA adapters, one base model, no hand picking."""
+
 
 Workers = Annotated[
     list[str], typer.Option("--worker", help="Groups of one worker, separated by commas; repeat for more workers.")
@@ -83,12 +97,13 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Stop the system of the data folder, even if its supervisor was killed."""
-    from services.cli.local.up import down as run
+    """End the system of the data folder, even if its supervisor was killed; returns when the folder is free."""
+    from services.cli.local.down import down as run
     from shared.settings import Settings
 
-    pids = run(Settings().data_dir)
-    output.out.print(f"told {len(pids)} process(es) to end" if pids else "nothing runs here")
+    with output.out.status("ending: what is in flight is finished first"):
+        pids = run(Settings().data_dir)
+    output.out.print(f"ended {len(pids)} process(es)" if pids else "nothing runs here")
 
 
 @app.command()
@@ -108,23 +123,27 @@ def worker(
         str, typer.Option(help="Groups to serve, separated by commas; `base` answers unlabelled requests.")
     ],
 ) -> None:
-    """Run one adapter worker in the foreground (what a container runs)."""
+    """Run one adapter worker in the foreground, as part of the system that runs in the data folder."""
     import os
 
-    os.environ["SIGNALBOX_GROUPS"] = group
     from services.adapter_worker.app import main as run
+    from services.cli.local.joining import joined
 
-    run()
+    os.environ["SIGNALBOX_GROUPS"] = group
+    with joined("worker"):
+        run()
 
 
 @app.command()
 def trainer(
     once: Annotated[bool, typer.Option("--once", help="End after one job, or if none arrives.")] = False,
 ) -> None:
-    """Run one trainer in the foreground (what a container runs)."""
+    """Run one trainer in the foreground, as part of the system that runs in the data folder."""
+    from services.cli.local.joining import joined
     from services.trainer.app import main as run
 
-    run(once=once)
+    with joined("trainer"):
+        run(once=once)
 
 
 @app.command()

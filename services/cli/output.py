@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.json_text import on_one_line
+from shared.names import start_one
 
 _ESCAPED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 out = Console()
@@ -127,4 +128,4 @@ def event(kind: str, data: Mapping[str, Any]) -> None:
 
 def no_worker(job: Mapping[str, Any]) -> str:
     """The reason why a job waits: its group has no worker."""
-    return f"no live worker serves {job['queue']}; start one"
+    return f"no live worker serves {job['queue']}; {start_one(job['queue'])}"

@@ -1,9 +1,9 @@
 """Shows progress while the command line waits: progress bars, and a job's text as it arrives."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import Future
+from threading import Thread
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
@@ -14,6 +14,7 @@ from services.cli.output import err, no_worker, out
 if TYPE_CHECKING:
     from signalbox import Signalbox
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -55,14 +56,29 @@ def _warn_of_no_worker(client: "Signalbox", job_id: str) -> None:
 
 def follow_training(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
     """Show a training job's progress bar; returns the ended job."""
-    return follow_all(client, {job_id: ""}, quiet=quiet)[job_id]
+    with progress_bars(disable=quiet) as bars:
+        return follow_into(client, bars, job_id, "")
 
 
 def follow_all(client: "Signalbox", titles: Mapping[str, str], *, quiet: bool) -> dict[str, dict[str, Any]]:
     """Show a progress bar for each training job (id -> title); returns the ended jobs by id."""
-    with progress_bars(disable=quiet) as bars, ThreadPoolExecutor(len(titles)) as pool:
-        follow = partial(follow_into, client, bars)
-        return dict(zip(titles, pool.map(follow, titles, titles.values()), strict=True))
+    with progress_bars(disable=quiet) as bars:
+        ends = {job_id: in_background(follow_into, client, bars, job_id, title) for job_id, title in titles.items()}
+        return {job_id: end.result() for job_id, end in ends.items()}
+
+
+def in_background(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Run a call in a thread that ends with the process: a pool's threads would keep Ctrl-C waiting for them."""
+    end: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            end.set_result(call(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+            end.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return end
 
 
 def progress_bars(**options: Any) -> Progress:

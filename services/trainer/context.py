@@ -14,7 +14,7 @@ from services.trainer import metrics
 from services.trainer.checkpoints import Checkpoints
 from shared.contracts.jobs import Job
 from shared.contracts.rows import Row
-from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
+from shared.contracts.training import MIN_ROWS, SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
 from shared.errors import Invalid, Unavailable
 from shared.ledger import Ledger
 from shared.observability import tracing
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from services.trainer.training.loop import Callbacks, Progress
 
 log = structlog.get_logger()
-MIN_ROWS = 4
 BodyT_co = TypeVar("BodyT_co", bound=TrainingBody, covariant=True)
 OtherT = TypeVar("OtherT", bound=TrainingBody)
 
@@ -108,6 +107,11 @@ class TrainingContext(Generic[BodyT_co]):
                 f"give at least {MIN_ROWS}",
             )
         return rows
+
+    def line_of(self, dataset: str, row: Row) -> str:
+        """Return where a data set has this row, as its owner may look it up: blank lines were dropped at its upload."""
+        number = self.registry.datasets.rows(self.job.tenant_id, dataset).index(row) + 1
+        return f"data set {dataset}, line {number} (blank lines not counted, input {row.input[:40]!r})"
 
     def rows_of(self, dataset: str, label: str) -> list[Row]:
         """The rows of a data set that carry this label or none."""

@@ -6,9 +6,11 @@ import shutil
 import stat
 import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -17,7 +19,8 @@ from shared.errors import Invalid
 
 _ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
 _TAR_OVERHEAD = 1 << 20
-_MAX_MEMBERS = 16
+_MAX_MEMBERS = 64  # macOS adds a file for every file and folder
+_JUNK = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _CHUNK = 1 << 20
 _PLAIN_KINDS = {0, stat.S_IFREG, stat.S_IFDIR}
 _ENCRYPTED = 1
@@ -52,10 +55,11 @@ class _Member(NamedTuple):
     data: BinaryIO | None
 
 
-def unpack_adapter(archive: bytes | Path, into: Path, max_bytes: int) -> Path:
+def unpack_adapter(archive: bytes | BinaryIO | Path, into: Path, max_bytes: int) -> Path:
     """Unpack a zip, tar or tar.gz of one adapter into the new folder `into`, at most `max_bytes`; returns `into`.
 
-    The files may be in one folder of the archive. No file is written under a name taken from the archive.
+    The files may be in one folder of the archive, however deep; what macOS and Windows add is passed over. No file is
+    written under a name taken from the archive.
     Raises `Invalid` for an unsafe, unknown, damaged, incomplete or too large archive, and then leaves no files.
     """
     into.mkdir(parents=True)
@@ -74,16 +78,19 @@ def _unpack(stream: BinaryIO, into: Path, max_bytes: int) -> None:
     room = max_bytes
     seen: set[str] = set()
     for member in _members(stream, max_bytes):
-        name = _safe_name(member, seen)
-        if member.data is not None and name not in IGNORED_NAMES:
+        name = _file_name(member, seen)
+        if member.data is not None and name and name not in IGNORED_NAMES:
             room -= _write(member.data, into / name, room, max_bytes)
-    if len({path.rpartition("/")[0] for path in seen}) > 1:
-        raise _unsafe("its files lie in different folders")
+    folders = sorted({path.rpartition("/")[0] for path in seen})
+    if len(folders) > 1:
+        raise _unsafe(f"its files lie in different folders, {folders[0][:128]!r} and {folders[1][:128]!r}")
     check_complete({path.rpartition("/")[2] for path in seen})
 
 
-def _opened(archive: bytes | Path) -> BinaryIO:
-    return io.BytesIO(archive) if isinstance(archive, bytes) else archive.open("rb")
+def _opened(archive: bytes | BinaryIO | Path) -> AbstractContextManager[BinaryIO]:
+    if isinstance(archive, Path):
+        return archive.open("rb")
+    return io.BytesIO(archive) if isinstance(archive, bytes) else nullcontext(archive)
 
 
 def _members(stream: BinaryIO, max_bytes: int) -> Iterator[_Member]:
@@ -141,27 +148,32 @@ def _zip_members(stream: BinaryIO) -> Iterator[_Member]:
                 yield _Member(info.orig_filename, cast("BinaryIO", data))
 
 
-def _safe_name(member: _Member, seen: set[str]) -> str:
-    """Return the allowed file name in `member.name`; adds the path to `seen`; raises `Invalid` for an unsafe path."""
-    path = member.name.removeprefix("./")
-    if member.data is None:
-        if path not in {"", "."}:
-            _check_parts(path.removesuffix("/"), most=1)
+def _file_name(member: _Member, seen: set[str]) -> str:
+    """Return the name of a file of the adapter, "" for a folder or junk; adds its path to `seen`, raises `Invalid`."""
+    path = member.name.replace("\\", "/").removeprefix("./")  # Windows packs with backslashes
+    folder, _, name = path.rpartition("/")
+    _check_path(path.removesuffix("/"))
+    if member.data is None or not name or _is_junk(folder, name):
         return ""
-    parts = _check_parts(path, most=2)
-    check_file_name(parts[-1])
+    if not (name.isascii() and name.isprintable()):
+        raise _unsafe(f"the file name {name[:128]!r} has letters that no file of an adapter has")
+    check_file_name(name)
     if path in seen:
-        raise _unsafe(f"{path!r} comes twice")
+        raise _unsafe(f"{path[:128]!r} comes twice")
     seen.add(path)
-    return parts[-1]
+    return name
 
 
-def _check_parts(path: str, most: int) -> list[str]:
-    parts = path.split("/")
-    is_plain = path.isascii() and path.isprintable() and not set(path) & set("\\:")
-    if not is_plain or len(parts) > most or any(part in {"", ".", ".."} for part in parts):
-        raise _unsafe(f"{path[:128]!r} is not a plain path")
-    return parts
+def _check_path(path: str) -> None:
+    """Raise `Invalid` for a path that leads out of the archive; a folder may have any other name, for none is made."""
+    parts = unicodedata.normalize("NFKC", path).split("/")
+    if path[1:2] == ":" or (path not in {"", "."} and not {"", ".", ".."}.isdisjoint(parts)):
+        raise _unsafe(f"{path[:128]!r} is not a path inside the archive")
+
+
+def _is_junk(folder: str, name: str) -> bool:
+    """Whether macOS or Windows put the file there, beside those that were packed."""
+    return "__MACOSX" in folder.split("/") or name.startswith("._") or name in _JUNK
 
 
 def _write(data: BinaryIO, target: Path, room: int, max_bytes: int) -> int:

@@ -16,6 +16,9 @@ from shared.errors import Invalid
 _TENSOR_NAME = re.compile(
     r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
 )
+_ANY_LORA = re.compile(
+    r"(?P<module>.+)\.lora_(?:A|B|magnitude_vector)(?:\.(?!weight\Z)(?P<adapter>[^.]+))?(?:\.weight)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +102,37 @@ def _check_tensors(spans: dict[str, TensorSpan], expected: dict[tuple[str, str],
 
 def _parse(name: str, modules: set[str]) -> tuple[str, str]:
     match = _TENSOR_NAME.fullmatch(name)
-    if match is None:
-        raise Invalid("adapter_tensor_unknown", f"{name[:128]!r} is no LoRA weight: save the adapter alone, with PEFT")
-    if match["module"] not in modules:
-        raise Invalid(
-            "adapter_base_mismatch",
-            f"{name[:128]!r} belongs to no target module of this base model: train on this base",
-        )
+    if match is None or match["module"] not in modules:
+        raise _foreign(name, modules)
     return match["module"], match["part"]
+
+
+def _foreign(name: str, modules: set[str]) -> Invalid:
+    """Return the refusal of a tensor whose name PEFT would not look for."""
+    match = _ANY_LORA.fullmatch(name)
+    if match and match["adapter"]:
+        return Invalid(
+            "adapter_tensor_unknown",
+            f"{name[:128]!r} holds the adapter's name, {match['adapter'][:64]!r}, as a state_dict does: save with "
+            "save_pretrained of PEFT, which leaves it out",
+        )
+    if match is None or match["module"] in {f"base_model.model.{module}" for module in modules}:
+        return Invalid("adapter_tensor_unknown", f"{name[:128]!r} is no LoRA weight: save the adapter alone, with PEFT")
+    if meant := sorted(module for module in modules if _is_end(module, match["module"])):
+        return Invalid(
+            "adapter_tensor_unknown",
+            f"{name[:128]!r} has another prefix than base_model.model.{meant[0]}: load the base by "
+            "AutoModelForCausalLM and save with save_pretrained of PEFT, or rename the tensors",
+        )
+    return Invalid(
+        "adapter_base_mismatch", f"{name[:128]!r} belongs to no target module of this base model: train on this base"
+    )
+
+
+def _is_end(module: str, other: str) -> bool:
+    """Whether one of two modules is the end of the other, the number of its layer included."""
+    short, long = sorted((module, other.removeprefix("base_model.model.")), key=len)
+    return layer_number(short) is not None and f".{long}".endswith(f".{short}")
 
 
 def _check_shape(

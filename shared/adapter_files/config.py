@@ -1,5 +1,6 @@
 """The keys and values that `adapter_config.json` may have."""
 
+import codecs
 import json
 import math
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from shared.contracts.json_objects import unique_keys
 from shared.errors import Invalid
 
 _MAX_BYTES = 64 << 10
@@ -110,8 +112,10 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def strict_object(raw: bytes, code: str, what: str) -> dict[str, Any]:
     """Parse one JSON object: UTF-8, no repeated keys, no NaN; raises `Invalid(code)` otherwise."""
+    if raw.startswith(codecs.BOM_UTF8):
+        raise Invalid(code, f"{what} begins with a byte order mark: save it as UTF-8 without one")
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Invalid(code, f"{what} is not clean JSON ({error}): save the adapter with PEFT again") from error
     if not isinstance(value, dict):
@@ -150,13 +154,6 @@ def _check_value(key: str, value: Any) -> None:
         allowed = False
     if not allowed:
         raise _invalid(f"{key} must be {wanted}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        raise ValueError("a key comes twice")
-    return dict(pairs)
 
 
 def _no_constant(name: str) -> None:

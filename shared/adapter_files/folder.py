@@ -22,11 +22,12 @@ def check_file_name(name: str) -> None:
         return
     ending = PurePosixPath(name.lower()).suffix
     if ending in _PICKLES:
-        raise Invalid(
-            "adapter_pickle_refused",
-            f"{name!r} may be a pickle, which runs code when it is read: save with safe_serialization=True and send "
-            f"{WEIGHTS_NAME}",
+        remedy = (
+            f"send {WEIGHTS_NAME} in its place, which PEFT writes with safe_serialization=True"
+            if name.lower().startswith("adapter_model")
+            else f"it is no part of an adapter, leave it out and send {CONFIG_NAME} and {WEIGHTS_NAME} alone"
         )
+        raise Invalid("adapter_pickle_refused", f"{name!r} may be a pickle, which runs code when it is read: {remedy}")
     if ending in _CODE:
         raise Invalid("adapter_code_refused", f"{name!r} is program code: an adapter holds a config and weights only")
     raise Invalid("adapter_file_unknown", f"{name!r} has no place in an adapter: send {CONFIG_NAME} and {WEIGHTS_NAME}")

@@ -6,12 +6,12 @@ Bodies and results stored in an older form (`input` and `instruction`; one flat 
 # mypy does not support decorated properties, which pydantic uses for computed fields.
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
 from shared.contracts.conversation import INSTRUCTING, Message, Record, check_order, message, with_instruction
-from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, Priority
 from shared.errors import Invalid
 
 _R = TypeVar("_R", bound=Record)
@@ -89,7 +89,7 @@ class GenerationBody(SelectBody):
     label: str | None = None
     adapter: str | None = None
     params: GenerationParams = GenerationParams()
-    priority: Literal["interactive", "batch"] = "interactive"
+    priority: Priority = "interactive"
     deadline_seconds: float | None = None
     metadata: Mapping[str, str] = Field(default_factory=dict)
 

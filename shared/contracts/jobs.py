@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_NEW_TOKENS = 64
 """Default for the most tokens of an answer."""
+Priority = Literal["interactive", "batch"]
 
 
 class JobKind(StrEnum):
@@ -75,10 +76,12 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
 )
 
 
-def new_job_id(tenant_id: str, idempotency_key: str | None = None) -> str:
-    """Return a new random id, or the id that follows from this tenant's idempotency key."""
+def new_job_id(tenant_id: str, idempotency_key: str | None = None, line: str = "") -> str:
+    """Return a new random id, or the one that follows from this idempotency key of the tenant or a `line` of keys."""
     if idempotency_key is None:
         return f"job_{secrets.token_hex(12)}"
+    if line:
+        idempotency_key = json.dumps([line, idempotency_key])
     return f"job_{hashlib.sha256(f'{tenant_id}/{idempotency_key}'.encode()).hexdigest()[:24]}"
 
 
@@ -100,6 +103,10 @@ class NewJob(BaseModel):
     label: str = ""
     deadline_seconds: float = 0
     """0 means no deadline."""
+    key: str = ""
+    """Id of the API key that submitted the job."""
+    key_line: str = ""
+    """The line of that key (see `shared.security.api_keys`); its keys own the job."""
     after: tuple[str, ...] = ()
     """Ids of training jobs that must succeed first."""
     trace: dict[str, str] = Field(default_factory=dict, exclude=True)
@@ -109,6 +116,16 @@ class NewJob(BaseModel):
     def state(self) -> JobState:
         """The state in which the job is created."""
         return self.stage.waiting_state
+
+    @property
+    def priority(self) -> Priority:
+        """Whether somebody waits for the job: interactive jobs are taken before batch jobs."""
+        return "batch" if self.body.get("priority") == "batch" else "interactive"
+
+    @property
+    def new_tokens(self) -> int:
+        """The most tokens that the job may generate: what one turn of its lane costs."""
+        return int((self.body.get("params") or {}).get("max_new_tokens") or DEFAULT_NEW_TOKENS)
 
     @property
     def fingerprint(self) -> str:
@@ -135,6 +152,8 @@ class Job(BaseModel):
     lost_leases: int = 0
     release: str = ""
     label: str = ""
+    key: str = ""
+    """Id of the API key that submitted the job; empty in jobs from before it was noted."""
     trace: dict[str, str] = {}
     deadline_ms: float = 0
     cancel_requested: bool = False

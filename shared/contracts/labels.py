@@ -33,6 +33,17 @@ def parse_label(text: str) -> Label:
     return Label(*halves)
 
 
+def check_adapter_label(text: str) -> str:
+    """Return a label that an adapter can have; raises `Invalid` for a malformed one and for the reserved one."""
+    if str(parse_label(text)) == BACKGROUND:
+        raise Invalid(
+            "label_reserved",
+            f"{BACKGROUND!r} stands for none of the labels and can have no adapter; take another label,"
+            " or leave the rows without one and give them as `background`",
+        )
+    return text
+
+
 def check_name(text: str, what: str) -> str:
     """Return `text` where it is a well-formed name of a group, tenant or data set; raises `Invalid` otherwise."""
     if not _NAME.fullmatch(text):

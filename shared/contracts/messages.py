@@ -1,11 +1,15 @@
-"""The messages of the queues: frozen, ids only; unknown fields are ignored, so that versions can run side by side."""
+"""The messages of the queues: each wakes one worker; the ledger decides which job that worker takes."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class JobMessage(BaseModel):
-    """Tells a worker to work on this job; the ledger holds the job's data."""
+    """Wakes a worker, which takes the next job of the queue, whichever that is.
+
+    A worker of an earlier version takes the job that the message names.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     job_id: str
+    """The job that the message was sent for."""

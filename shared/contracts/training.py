@@ -1,22 +1,27 @@
 """The bodies of training jobs; the API checks and the trainer reads them with the same models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from shared.contracts.labels import BACKGROUND, parse_label
+from shared.contracts.labels import BACKGROUND, check_adapter_label
 from shared.contracts.manifests import Release, SelectorKind, SelectorText
 from shared.contracts.training_settings import LoraSettings, RepresentationSettings
 from shared.errors import Conflict, Invalid
 
-LabelName = Annotated[str, Field(max_length=65), AfterValidator(lambda text: str(parse_label(text)))]
+LabelName = Annotated[str, Field(max_length=65), AfterValidator(check_adapter_label)]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
 AdapterRef = Annotated[str, Field(min_length=1, max_length=100)]
 GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Readout = Literal["auto", "names", "head"]
 MissingAdapters = Literal["refuse", "allow"]
-FindDataset = Callable[[str, str], str]
+FindDataset = Callable[[str, str, int], str]
+"""Takes a data set's name, a label, and the fewest rows for it; returns the data set's id."""
+MIN_ROWS = 4
+"""Rows that a label is trained and validated on."""
+MIN_MORE_ROWS = 2
+"""Rows that are only measured on, or that join those of a release."""
 """Maps the name of a data set, and the label that uses it, to the name that replaces it."""
 
 
@@ -40,8 +45,9 @@ class AdapterTrain(_Training):
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-        validation = find(self.validation, self.label) if self.validation else None
-        return self.model_copy(update={"dataset": find(self.dataset, self.label), "validation": validation})
+        validation = find(self.validation, self.label, MIN_MORE_ROWS) if self.validation else None
+        dataset = find(self.dataset, self.label, MIN_ROWS)
+        return self.model_copy(update={"dataset": dataset, "validation": validation})
 
 
 class ComparisonTrain(_Training):
@@ -70,11 +76,9 @@ class ComparisonTrain(_Training):
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-
-        def found(refs: dict[str, str]) -> dict[str, str]:
-            return {label: find(ref, label) for label, ref in refs.items()}
-
-        return self.model_copy(update={"labels": found(self.labels), "evaluation": found(self.evaluation)})
+        labels = {label: find(ref, label, MIN_ROWS) for label, ref in self.labels.items()}
+        evaluation = {label: find(ref, label, MIN_MORE_ROWS) for label, ref in self.evaluation.items()}
+        return self.model_copy(update={"labels": labels, "evaluation": evaluation})
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -90,9 +94,10 @@ class _SelectorTraining(_Training):
     """Fields of every selector job: how the gate judges its candidate, and whether to promote it."""
 
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Accuracy that each new label needs on validation rows; by default the operator's limit, and never under it."""
     max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
-    """Accuracy that a kept label may lose on validation rows. The default is one point; for a label with fewer than 100
-    validation rows, one row counts more than that, so a larger value may be needed."""
+    """Accuracy that a kept label may lose on validation rows; by default the operator's limit, and never above it. One
+    row of fewer than 100 counts more than one point."""
     max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     """Share of validation rows with a label that may be rejected."""
     background_reject: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -105,9 +110,14 @@ class _SelectorTraining(_Training):
     """Largest share of validation rows that a cascade sends to the language model; it bounds the cost. Between the two
     shares, the cascade sends as few rows as it can without losing accuracy."""
     promote: bool = False
-    """Promote the candidate at once if it passes the gate."""
+    """Promote the candidate at once if it passes the gate; the key needs the scope `promote`."""
     parent: Annotated[str, Field(max_length=64)] = ""
     """The release to update and to compare with; where it is empty, the current release."""
+
+    @property
+    def dropped(self) -> Collection[str]:
+        """The labels of the parent that the job takes out by name; any other label that goes is a loss."""
+        return ()
 
     @model_validator(mode="after")
     def _shares_are_ordered(self) -> Self:
@@ -139,14 +149,14 @@ class _NewLabels(_SelectorTraining):
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-        found = {label: find(ref, label) for label, ref in self.datasets.items()}
+        found = {label: find(ref, label, MIN_ROWS) for label, ref in self.datasets.items()}
         return self.model_copy(update={"background": found.pop(BACKGROUND, None), "labels": found})
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         unknown = (set(self.adapters) | set(self.groups)) - set(self.labels)
-        if unknown or BACKGROUND in self.labels:
-            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown) or BACKGROUND}")
+        if unknown:
+            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown)}")
         return self
 
 
@@ -163,6 +173,14 @@ class SelectorTrain(_NewLabels):
     where the prompt without its text would fill over half of `max_length`."""
     text: SelectorText = "input"
     reject_policy: Literal["base", "error"] = "base"
+    drop: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
+    """Labels of the parent that may go. The gate counts every other label of the parent that the job does not train as
+    a loss."""
+
+    @property
+    def dropped(self) -> Collection[str]:
+        """The labels of the parent that the job takes out by name."""
+        return self.drop
 
     @model_validator(mode="after")
     def _can_be_packed(self) -> Self:
@@ -218,7 +236,8 @@ class SelectorBalance(_SelectorUpdate):
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-        return self.model_copy(update={"labels": {label: find(ref, label) for label, ref in self.labels.items()}})
+        labels = {label: find(ref, label, MIN_MORE_ROWS) for label, ref in self.labels.items()}
+        return self.model_copy(update={"labels": labels})
 
     def check_against(self, release: Release) -> None:
         """Raise `Invalid` `label_unknown` where the release lacks a label that the job names."""
@@ -242,6 +261,11 @@ class SelectorDelete(_SelectorUpdate):
     deleted_texts: Literal["reject", "forget"] = "reject"
     """With `reject`, the rows of deleted labels become background, so that the selector learns to reject similar
     requests. With `forget`, the rows are removed, and similar requests may be routed to another label."""
+
+    @property
+    def dropped(self) -> Collection[str]:
+        """The labels of the parent that the job takes out by name."""
+        return self.labels
 
     def with_datasets(self, find: FindDataset) -> Self:  # noqa: ARG002
         """Return the same body: a deletion needs no new data."""

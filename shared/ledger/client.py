@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from shared.contracts.jobs import TRANSITIONS, Stage
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, TRANSITIONS, Stage
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
@@ -21,9 +22,10 @@ from shared.ledger.keys import with_key_names
 from shared.redis_databases import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
-_PARTS = ("prelude", "lifecycle", "leases", "events", "queries", "release")
+_PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
 _FOLDER = Path(__file__).parent / "lua"
 _SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
+_OPERATION = re.compile(r"^function op\.(\w+)\(a\)\n.*?^end$", re.MULTILINE | re.DOTALL)
 _DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
 
 
@@ -36,9 +38,12 @@ def _lua_source(max_lost_leases: int) -> str:
     tables = (
         f"local LEGAL = {{ {', '.join(legal)} }}\n"
         f"local STAGE = {{ {', '.join(stages)} }}\n"
+        f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
     )
-    return tables + _SCRIPT + _DISPATCH
+    # Redis runs a script from its first line at every call: each defines the one operation that it runs.
+    script = _OPERATION.sub(lambda found: f"if ARGV[1] == '{found[1]}' then\n{found[0]}\nend", _SCRIPT)
+    return tables + script + _DISPATCH
 
 
 class LedgerAway(Unavailable):

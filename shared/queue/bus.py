@@ -1,4 +1,4 @@
-"""The sender of jobs to their queues."""
+"""The sender of messages to the queues."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from shared.queue.envelopes import Envelopes
 
 
 class Bus:
-    """Sends jobs to their queues over the broker."""
+    """Sends messages, each of which wakes a worker of a queue, over the broker."""
 
     def __init__(self, app: Celery) -> None:
         options = app.conf.broker_transport_options
@@ -30,7 +30,7 @@ class Bus:
         self._coalesced: Coalescer[tuple[str, str], None] = Coalescer(self._push)
 
     def send(self, sent: Sent) -> None:
-        """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends the job later)."""
+        """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends one later)."""
         try:
             self._coalesced((sent.queue, self._envelopes.of(sent)))
         except redis.RedisError as error:

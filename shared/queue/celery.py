@@ -1,4 +1,4 @@
-"""The Celery configuration: a message only points a worker to a job; ledger and lease decide what runs."""
+"""The Celery configuration: a message only wakes a worker; ledger and lease decide what runs."""
 
 import kombu.transport.redis
 from celery import Celery

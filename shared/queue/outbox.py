@@ -1,4 +1,4 @@
-"""A thread that publishes jobs."""
+"""A thread that sends the messages of jobs."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 class Outbox:
-    """Publishes jobs in its own thread, so that accepting a job waits only for the ledger."""
+    """Sends messages in its own thread, so that accepting a job waits only for the ledger."""
 
     def __init__(self, bus: Bus, on_error: Callable[[Sent, Unavailable], None]) -> None:
         self._bus = bus
@@ -25,13 +25,13 @@ class Outbox:
         self._thread.start()
 
     def put(self, sent: Sent) -> None:
-        """Publish a job soon, without blocking; the reconciler sends a job again that could not be published."""
+        """Send a message soon, without blocking; the reconciler sends another for one that could not be sent."""
         with self._wake:
             self._pending.append(sent)
             self._wake.notify()
 
     def close(self, timeout_seconds: float = 5.0) -> None:
-        """Publish the pending jobs, then end the thread."""
+        """Send the pending messages, then end the thread."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -44,7 +44,7 @@ class Outbox:
                     self._bus.send(sent)
                 except Unavailable as error:
                     self._on_error(sent, error)
-                except Exception:  # if this thread ended, the reconciler would have to send every job
+                except Exception:  # if this thread ended, the reconciler would have to send every message
                     log.exception("send_crashed", job_id=sent.job_id)
 
     def _next(self) -> list[Sent]:

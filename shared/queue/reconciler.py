@@ -1,13 +1,14 @@
-"""Finds jobs with neither a live lease nor a message in a queue, and sends them again, in one process at a time.
+"""Ends what has lost its worker, and sends the messages that are missing, in one process at a time.
 
-How it tells a lost message from a backlog: the ledger notes when each waiting job was last sent. A job that was sent
-before the queue's oldest message and still waits, in two consecutive rounds, has lost its message.
+Any message wakes a worker for any job of its queue. So no message needs to be looked for: where the broker has held
+fewer messages than jobs wait in the ledger, for longer than a message is on its way, as many are sent as were always
+missing. A message too many finds nothing.
 """
 
-import json
-import math
+import secrets
 import threading
-from collections.abc import Iterator
+import time
+from typing import NamedTuple
 
 import redis
 import structlog
@@ -17,12 +18,16 @@ from shared.ledger import Ledger, calls
 from shared.ledger.calls import Sent
 from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
-from shared.queue.envelopes import SENT_HEADER
 from shared.settings import Settings
 
 log = structlog.get_logger()
-_PART = 1000
-"""Number of jobs that one call marks: it blocks the ledger for 20 ms, and a crash loses no more messages than this."""
+
+
+class _Missing(NamedTuple):
+    """The least number of a queue's messages that was missing since a time (of the monotonic clock)."""
+
+    since: float
+    least: int
 
 
 class Reconciler:
@@ -36,7 +41,7 @@ class Reconciler:
         self._grace_seconds = settings.lost_after_seconds
         self._lease_seconds = settings.lease_seconds
         self._broker = redis.Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=3)
-        self._suspects: dict[str, set[str]] = {}
+        self._missing: dict[str, _Missing] = {}
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -69,7 +74,7 @@ class Reconciler:
     def _leads(self) -> bool:
         ttl_ms = int(self._every_seconds * 3000)
         if self._ledger.redis.set(LedgerKey.RECONCILER, self._owner, nx=True, px=ttl_ms):
-            self._suspects.clear()
+            self._missing.clear()
             return True
         if self._ledger.redis.get(LedgerKey.RECONCILER) != self._owner:
             return False
@@ -77,46 +82,29 @@ class Reconciler:
         return True
 
     def round(self) -> int:
-        """Check every queue once; returns the number of jobs sent again."""
-        queues = [gauge.queue for gauge in self._ledger.do(calls.gauges()).queues]
+        """Check every queue once; returns the number of messages sent."""
         count = 0
-        for queue in queues:
-            while expired := self._ledger.do(calls.expire(queue)):
-                count += self._send_again(expired, "lease")
-            count += self._lost(queue)
+        for gauge in self._ledger.do(calls.gauges()).queues:
+            while expired := self._ledger.do(calls.expire(gauge.queue)):
+                count += self._send(expired, "lease")
+        for gauge in self._ledger.do(calls.gauges()).queues:
+            lost = self._lost(gauge.queue, gauge.waiting - self._broker.llen(gauge.queue))
+            count += self._send([Sent(f"any_{secrets.token_hex(12)}", gauge.queue) for _ in range(lost)], "message")
         return count
 
-    def _lost(self, queue: str) -> int:
-        waiting = self._ledger.do(calls.waiting_before(queue, self._oldest_ms(queue), self._grace_seconds))
-        seen = set(waiting)
-        lost = seen & self._suspects.get(queue, set())
-        self._suspects[queue] = seen - lost
-        return sum(self._send_lost(queue, part) for part in _parts(sorted(lost)))
+    def _lost(self, queue: str, missing: int) -> int:
+        """Return how many of a queue's messages are lost, and not only on their way."""
+        now, known = time.monotonic(), self._missing.pop(queue, None)
+        if missing <= 0:
+            return 0
+        known = _Missing(known.since, min(known.least, missing)) if known else _Missing(now, missing)
+        if now - known.since >= self._grace_seconds:
+            return known.least
+        self._missing[queue] = known
+        return 0
 
-    def _send_lost(self, queue: str, job_ids: list[str]) -> int:
-        return self._send_again(self._ledger.do(calls.mark_sent(queue, job_ids)), "message")
-
-    def _oldest_ms(self, queue: str) -> str:
-        """Return when the oldest message of a queue was sent; empty where the queue has no messages.
-
-        Returns "0" for a foreign message: no job was sent before that time, so none counts as lost until a worker has
-        discarded the message.
-        """
-        raw = self._broker.lindex(queue, -1)
-        if raw is None:
-            return ""
-        try:
-            sent_ms = float(json.loads(raw)["headers"][SENT_HEADER])
-        except (ValueError, TypeError, LookupError):
-            return "0"
-        return f"{sent_ms:.3f}" if 0 < sent_ms < math.inf else "0"
-
-    def _send_again(self, batch: list[Sent], lost: str) -> int:
+    def _send(self, batch: list[Sent], lost: str) -> int:
         for sent in batch:
             log.info("sent_again", job_id=sent.job_id, queue=sent.queue, lost=lost)
             self._bus.send(sent)
         return len(batch)
-
-
-def _parts(job_ids: list[str]) -> Iterator[list[str]]:
-    return (job_ids[start : start + _PART] for start in range(0, len(job_ids), _PART))

@@ -1,17 +1,57 @@
 """Data sets: rows stored by the digest of their content, and their names."""
 
+import hashlib
+import tempfile
 from collections import Counter
+from pathlib import Path
+from typing import Self
 
 from redis import Redis
 
 from shared.contracts.manifests import DatasetManifest
-from shared.contracts.rows import Row, dataset_id, dump_rows, parse_rows
-from shared.errors import NotFound
+from shared.contracts.rows import Row, dataset_id, dump_row, dump_rows, id_of_digest, parse_rows
+from shared.errors import Invalid, NotFound
 from shared.ledger.keys import LedgerKey
 from shared.registry.records import Records
 from shared.registry.store import ObjectStore
 
 FEEDBACK_DATASET = "feedback"
+MAX_LABELS = 10_000
+"""Different labels in one data set: its manifest, a record of the ledger, counts the rows of each."""
+
+
+class RowFile:
+    """Canonical rows, written one by one to a file of the caller's, and what a manifest says of them."""
+
+    def __init__(self, path: Path) -> None:
+        self.sha256 = hashlib.sha256()
+        self.labels: Counter[str] = Counter()
+        self.row_count = self.size_bytes = 0
+        self._path = path
+        self._out = path.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._out.close()
+
+    def add(self, row: Row) -> None:
+        """Write one row; raises `Invalid` where the file has too many different labels."""
+        line = dump_row(row)
+        self._out.write(line)
+        self.sha256.update(line)
+        self.row_count += 1
+        self.size_bytes += len(line)
+        if row.label:
+            self.labels[row.label] += 1
+            if len(self.labels) > MAX_LABELS:
+                raise Invalid("dataset_too_large", f"more than {MAX_LABELS} different labels; split the file")
+
+    def flushed(self) -> Path:
+        """Return the path of the file, which then holds every row."""
+        self._out.flush()
+        return self._path
 
 
 class Datasets:
@@ -24,16 +64,22 @@ class Datasets:
 
     def add(self, tenant_id: str, name: str, rows: list[Row]) -> DatasetManifest:
         """Store rows under the id of their content; from now on, the name refers to them."""
-        data = dump_rows(rows)
+        with tempfile.TemporaryDirectory(prefix="signalbox-rows-") as folder, RowFile(Path(folder) / "rows") as file:
+            for row in rows:
+                file.add(row)
+            return self.add_file(tenant_id, name, file)
+
+    def add_file(self, tenant_id: str, name: str, file: "RowFile") -> DatasetManifest:
+        """Store rows that were written to a file, as `add` does."""
         manifest = DatasetManifest(
             tenant_id=tenant_id,
-            id=dataset_id(data),
+            id=id_of_digest(file.sha256.hexdigest()),
             name=name,
-            rows=len(rows),
-            labels=dict(Counter(row.label for row in rows if row.label)),
-            size_bytes=len(data),
+            rows=file.row_count,
+            labels=dict(file.labels),
+            size_bytes=file.size_bytes,
         )
-        self._store.put(_rows_key(manifest), data)
+        self._store.put_file(_rows_key(manifest), file.flushed())
         known = self._records.newest(tenant_id, "name", name)
         if known and known.id == manifest.id:
             return known

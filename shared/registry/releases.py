@@ -100,6 +100,7 @@ class Releases:
     def _move(self, release: Release, *, expected: str, force: bool, by: str, attempt: Job | None = None) -> None:
         self._check_whole(release)
         check_servable(release)
+        key = attempt.key if attempt else by
         self._ledger.do(
             calls.move_release(
                 release.tenant_id,
@@ -108,12 +109,13 @@ class Releases:
                 queues=release.queues,
                 force=force,
                 by=by,
+                key=key,
                 attempt=attempt,
             )
         )
         # `releases restore` reads this log if Redis is lost.
-        key = f"tenants/{release.tenant_id}/promotions/{time.time_ns()}-{release.id}.json"
-        self._store.put(key, json.dumps({"release": release.id, "from": expected, "by": by}).encode())
+        name = f"tenants/{release.tenant_id}/promotions/{time.time_ns()}-{release.id}.json"
+        self._store.put(name, json.dumps({"release": release.id, "from": expected, "by": by, "key": key}).encode())
 
     def _check_whole(self, release: Release) -> None:
         selector = release.selector

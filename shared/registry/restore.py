@@ -119,4 +119,10 @@ def _move(stored: bytes, name: str) -> dict[str, Any]:
     """Return a move in the form of the ledger's log; raises `ValueError`, `KeyError`, `TypeError` for other objects."""
     move = json.loads(stored)
     at_ms = int(name.split("-", maxsplit=1)[0]) / 1e6  # the name begins with nanoseconds
-    return {"release": move["release"], "from": move["from"], "at_ms": at_ms, "by": move["by"]}
+    return {
+        "release": move["release"],
+        "from": move["from"],
+        "at_ms": at_ms,
+        "by": move["by"],
+        "key": move.get("key", ""),
+    }

@@ -1,24 +1,23 @@
 """The object store of adapters, selectors, data sets and manifests: any S3 server, or a folder for unit tests."""
 
 import contextlib
-import errno
 import io
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import urllib3
 from minio import Minio
-from minio.error import MinioException, S3Error
+from minio.error import S3Error
 
-from shared.errors import NotFound, Unavailable
+from shared.errors import NotFound
+from shared.registry.store_errors import as_store_error, is_of_another_region, named_region
 from shared.settings import Settings
 
 _PIECE_BYTES = 1 << 20
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_T = TypeVar("_T")
 
 
 class ObjectStore(Protocol):
@@ -104,50 +103,30 @@ class FolderStore:
         self._path(key).unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def as_disk_error() -> Iterator[None]:
-    """Raise `Unavailable` `disk_full` where the local disk is full: a retry may succeed once it has space."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        why = os.strerror(error.errno)
-        raise Unavailable(
-            "disk_full", f"the local disk takes no more ({why}): make room, or lower SIGNALBOX_ADAPTER_CACHE_MIB"
-        ) from error
-
-
-@contextlib.contextmanager
-def _as_store_error(key: str) -> Iterator[None]:
-    try:
-        with as_disk_error():
-            yield
-    except S3Error as error:
-        if error.code in ("NoSuchKey", "NoSuchBucket", "NoSuchObject"):
-            raise NotFound("object_not_found", f"no object {key!r} in the store") from error
-        raise Unavailable("store_unavailable", f"the object store refused {key!r}: {error.code}") from error
-    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise Unavailable(
-                "store_not_believed",
-                "the certificate of the object store (S3) is not believed: check SIGNALBOX_S3_CA_FILE and the name",
-            ) from error
-        raise Unavailable("store_unavailable", "the object store (S3) does not answer; try again shortly") from error
-
-
 class S3Store:
-    """Stores objects in one bucket of an S3 server, by the `minio` client."""
+    """Stores objects in one bucket of an S3 server, by the `minio` client.
+
+    Requests are signed for the region of the settings or of a URL of AWS. Where these name none, they are signed for
+    `us-east-1` until the server refuses that, and from then on for the region that it names.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        url = urllib3.util.parse_url(settings.s3_url)
+        self._settings = settings
         self._bucket = settings.s3_bucket
-        self._client = Minio(
+        url = urllib3.util.parse_url(settings.s3_url)
+        names_region = (url.host or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))  # the client reads it there
+        self._client = self._signing_for(settings.s3_region or (None if names_region else "us-east-1"))
+
+    def _signing_for(self, region: str | None) -> Minio:
+        """Return a client; without a region it asks by GetBucketLocation."""
+        settings = self._settings
+        url = urllib3.util.parse_url(settings.s3_url)
+        return Minio(
             url.netloc or "",
             access_key=settings.s3_access_key,
             secret_key=settings.s3_secret_key.get_secret_value(),
             secure=url.scheme == "https",
-            region="us-east-1",
+            region=region,
             http_client=urllib3.PoolManager(
                 cert_reqs="CERT_REQUIRED",
                 ca_certs=str(settings.s3_ca_file) if settings.s3_ca_file else None,
@@ -157,62 +136,90 @@ class S3Store:
             ),
         )
 
+    def _ask(self, work: Callable[[Minio], _T]) -> _T:
+        """Do `work`; does it again where the server is in another region and the settings name none."""
+        try:
+            return self._ask_once(work)
+        except S3Error as refusal:
+            if self._settings.s3_region or not is_of_another_region(refusal):
+                raise
+            self._client = self._signing_for(named_region(refusal))
+            return self._ask_once(work)
+
+    def _ask_once(self, work: Callable[[Minio], _T]) -> _T:
+        """Do `work`; where a HEAD is refused, raises the refusal of a GET, which has a body to name the cause."""
+        try:
+            return work(self._client)
+        except S3Error as error:
+            if not error.response.data and error.code in {"BadRequest", "AccessDenied"}:
+                next(self._client.list_objects(bucket_name=self._bucket, prefix="ready"), None)
+            raise
+
     def ensure_bucket(self) -> None:
         """Create the bucket if it is missing."""
-        with _as_store_error(self._bucket):
-            if not self._client.bucket_exists(bucket_name=self._bucket):
-                try:
-                    self._client.make_bucket(bucket_name=self._bucket)
-                except S3Error as error:
-                    if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                        raise
+        with as_store_error(self._bucket):
+            if not self._ask(lambda client: client.bucket_exists(bucket_name=self._bucket)):
+                self._ask(self._make_bucket)
+
+    def _make_bucket(self, client: Minio) -> None:
+        try:
+            client.make_bucket(bucket_name=self._bucket)
+        except S3Error as error:
+            if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise
 
     def put(self, key: str, data: bytes) -> None:
         """See `ObjectStore`."""
-        with _as_store_error(key):
-            self._client.put_object(bucket_name=self._bucket, object_name=key, data=io.BytesIO(data), length=len(data))
+        with as_store_error(key):
+            self._ask(
+                lambda client: client.put_object(
+                    bucket_name=self._bucket, object_name=key, data=io.BytesIO(data), length=len(data)
+                )
+            )
 
     def put_file(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
-        with _as_store_error(key):
-            self._client.fput_object(bucket_name=self._bucket, object_name=key, file_path=str(path))
+        with as_store_error(key):
+            self._ask(lambda client: client.fput_object(bucket_name=self._bucket, object_name=key, file_path=str(path)))
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore`."""
-        with _as_store_error(key), self._reading(key) as response:
+        with as_store_error(key), self._reading(key) as response:
             return bytes(response.read())
 
     def get_file(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
         # Not the client's `fget_object`, which needs one more round trip for the object's size.
-        with _as_store_error(key), _replacing(path) as part, self._reading(key) as response, part.open("wb") as file:
+        with as_store_error(key), _replacing(path) as part, self._reading(key) as response, part.open("wb") as file:
             for piece in response.stream(_PIECE_BYTES):
                 file.write(piece)
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""
         try:
-            with _as_store_error(key):
-                self._client.stat_object(bucket_name=self._bucket, object_name=key)
+            with as_store_error(key):
+                self._ask(lambda client: client.stat_object(bucket_name=self._bucket, object_name=key))
         except NotFound:
             return False
         return True
 
     def keys(self, prefix: str) -> list[str]:
         """See `ObjectStore`."""
-        with _as_store_error(prefix):
-            found = self._client.list_objects(bucket_name=self._bucket, prefix=prefix, recursive=True)
-            return sorted(item.object_name for item in found)
+        with as_store_error(prefix):
+            found = self._ask(
+                lambda client: list(client.list_objects(bucket_name=self._bucket, prefix=prefix, recursive=True))
+            )
+            return sorted(str(item.object_name) for item in found)
 
     def delete(self, key: str) -> None:
         """See `ObjectStore`."""
-        with _as_store_error(key):
-            self._client.remove_object(bucket_name=self._bucket, object_name=key)
+        with as_store_error(key):
+            self._ask(lambda client: client.remove_object(bucket_name=self._bucket, object_name=key))
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[urllib3.BaseHTTPResponse]:
         """Yield a response that raises where the connection ends too early."""
-        response = self._client.get_object(bucket_name=self._bucket, object_name=key)
+        response = self._ask(lambda client: client.get_object(bucket_name=self._bucket, object_name=key))
         try:
             yield response
         finally:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
 from shared.errors import Unavailable
-from shared.registry.store import ObjectStore, as_disk_error
+from shared.registry.store import ObjectStore
+from shared.registry.store_errors import as_disk_error
 
 
 class Weights:

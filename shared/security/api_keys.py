@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.labels import check_name
 from shared.contracts.manifests import utc_now
@@ -23,10 +23,13 @@ PerMinute = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
 class Scope(StrEnum):
-    """The permissions of a key; `admin` includes all others."""
+    """The permissions of a key; `admin` includes all others. SECURITY.md says what each may do."""
 
     SUBMIT = "submit"
+    READ = "read"
+    REVIEW = "review"
     TRAIN = "train"
+    PROMOTE = "promote"
     ADMIN = "admin"
 
 
@@ -51,6 +54,18 @@ class Key(BaseModel):
     """Tokens of prompts and requested answers together."""
     replaces: str = ""
     """The id of the key that this one replaces."""
+    line: str = ""
+    """The id of the first key of a row of rotations: the keys of a line own the same jobs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keeps_what_it_had(cls, record: dict[str, Any]) -> dict[str, Any]:
+        """A record without a line is older than `read` and `review`, which `submit` included then."""
+        if record.get("line"):
+            return record
+        had = {Scope(scope) for scope in record["scopes"]}
+        included = {Scope.READ, Scope.REVIEW} if Scope.SUBMIT in had else set()
+        return record | {"line": record["id"], "scopes": had | included}
 
     @property
     def seconds_left(self) -> float:
@@ -62,6 +77,22 @@ class Key(BaseModel):
     def may(self, scope: Scope) -> bool:
         """Whether the key has this scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    @property
+    def signature(self) -> dict[str, str]:
+        """What a job notes of the key that submitted it."""
+        return {"tenant_id": self.tenant_id, "key": self.id, "key_line": self.line}
+
+    def check(self, *scopes: Scope) -> None:
+        """Raise `Denied` unless the key has one of these scopes."""
+        if not any(map(self.may, scopes)):
+            wanted = " or ".join(repr(scope.value) for scope in scopes)
+            raise Denied("scope_missing", f"this API key lacks the scope {wanted}; use one that has it")
+
+    @property
+    def sees(self) -> str:
+        """The line whose jobs this key reads, empty for all of the tenant's jobs."""
+        return "" if self.may(Scope.READ) else self.line
 
 
 class Unauthenticated(Denied):
@@ -108,7 +139,7 @@ def rotate(client: Any, old_id: str, overlap: timedelta) -> tuple[Key, str]:
     lifetime = (
         datetime.fromisoformat(old.expires_at) - datetime.fromisoformat(old.created_at) if old.expires_at else None
     )
-    kept = old.model_dump(include={"tenant_id", "name", "scopes", "requests_per_minute", "tokens_per_minute"})
+    kept = old.model_dump(include={"tenant_id", "name", "scopes", "requests_per_minute", "tokens_per_minute", "line"})
     new = _store_new(client, **kept, expires_at=_after(lifetime) if lifetime else "", replaces=old.id)
     if overlap.total_seconds() < old.seconds_left:
         _write(client, old.model_copy(update={"expires_at": _after(overlap)}))
@@ -146,7 +177,7 @@ def check(raw: str | bytes | None, token: str) -> Key:
 
 def _store_new(client: Any, **fields: Any) -> tuple[Key, str]:
     token = _PREFIX + secrets.token_urlsafe(32)
-    key = Key(id=key_id(token), sha256=_sha256(token), **fields)
+    key = Key(id=key_id(token), sha256=_sha256(token), **{"line": key_id(token), **fields})
     _write(client, key)
     return key, token
 

@@ -128,24 +128,21 @@ class AttemptRunner:
         self._retry_seconds = retry_seconds
         self._gate = ExclusiveGate()
 
-    def run(self, job_id: str, queue: str, work: Callable[[Attempt], None]) -> None:
-        """Acquire the job and do the work; the ledger always records how the attempt ended, or who owns the job."""
+    def run(self, queue: str, work: Callable[[Attempt], None]) -> None:
+        """Acquire the queue's next job, if any, and do the work; the ledger always records how the attempt ended."""
         try:
-            self._run_beside_others(job_id, queue, work)
+            self._run_beside_others(queue, work)
         except NotAcquired as refusal:
-            log.info("message_ignored", job_id=job_id, why=refusal.code)
+            log.debug("message_ignored", queue=queue, why=refusal.code)
 
-    def _run_beside_others(self, job_id: str, queue: str, work: Callable[[Attempt], None]) -> None:
+    def _run_beside_others(self, queue: str, work: Callable[[Attempt], None]) -> None:
+        lease_seconds = self._leases.lease_seconds
         try:
             with self._gate.beside_others():
-                self._work(self._acquire(job_id, queue, beside_others=True), work)
-        except MustRunAlone:  # acquire after the wait: a crash meanwhile must not use up the last try
+                self._work(self._ledger.do(calls.acquire_next(queue, self._owner, lease_seconds)), work)
+        except MustRunAlone as refusal:  # acquire after the wait: a crash meanwhile must not use up the last try
             with self._gate.alone():
-                self._work(self._acquire(job_id, queue, beside_others=False), work)
-
-    def _acquire(self, job_id: str, queue: str, *, beside_others: bool) -> Job:
-        lease_seconds = self._leases.lease_seconds
-        return self._ledger.do(calls.acquire(job_id, queue, self._owner, lease_seconds, beside_others=beside_others))
+                self._work(self._ledger.do(calls.acquire(refusal.job_id, queue, self._owner, lease_seconds)), work)
 
     def _work(self, job: Job, work: Callable[[Attempt], None]) -> None:
         with (

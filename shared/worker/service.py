@@ -15,7 +15,6 @@ from celery import Celery, signals
 from celery.worker import state as celery_state
 
 from shared.contracts.manifests import Release
-from shared.contracts.messages import JobMessage
 from shared.ledger import Ledger
 from shared.names import CANCEL_CHANNEL, TaskName
 from shared.process import collect_garbage_rarely
@@ -74,14 +73,13 @@ class Service:
         return known
 
     def on(self, task: TaskName, work: Callable[[Attempt], None]) -> None:
-        """Register the service's one task, which parses the message and runs one attempt."""
+        """Register the service's one task: whatever the message says, one attempt at the next job of its queue."""
 
         @self.celery.task(name=task, bind=True)  # type: ignore[untyped-decorator]
-        def door(request: Any, message: dict[str, Any]) -> None:
-            queue = request.request.delivery_info["routing_key"]
+        def door(request: Any, _message: object) -> None:
             if self._runs_once:
                 _take_no_more()
-            self._attempts.run(JobMessage.model_validate(message).job_id, queue, work)
+            self._attempts.run(request.request.delivery_info["routing_key"], work)
 
     def run_once(self, idle_seconds: float) -> None:
         """Serve one message, or end after `idle_seconds` without one; for processes that an autoscaler starts."""

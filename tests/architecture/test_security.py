@@ -126,7 +126,8 @@ def test_celery_takes_and_sends_json_alone():
 
 
 def test_every_proof_that_the_threat_table_names_is_there_and_no_threat_is_without_one():
-    rows = [line.split("|") for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")][2:]
+    threats = (ROOT / "SECURITY.md").read_text().partition("\n## Threats\n")[2]
+    rows = [line.split("|") for line in threats.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 15
     for _, threat, _who, _safeguard, proofs, _left, _ in rows:
         named = re.findall(r"`(tests/[\w/.]+)`", proofs)

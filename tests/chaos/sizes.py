@@ -98,6 +98,17 @@ LONG: dict[int, Counts] = {
         "patience_seconds": 600,
         "lease_seconds": 5.0,
     },
+    17: {
+        "backlog": 2000,
+        "trickle": 50,
+        "words": 20,
+        "kills": 3,
+        "max_lost_leases": 100,
+        "patience_seconds": 300,
+        "lease_seconds": 5.0,
+    },
+    19: {"half_requests": 2000, "seconds": 300, "goal_ms": 100.0, "patience_seconds": 60, "lease_seconds": 5.0},
+    21: {"largest_set": 6, "lease_seconds": 5.0},
 }
 
 _SMALL: dict[int, Counts] = {
@@ -126,6 +137,9 @@ _SMALL: dict[int, Counts] = {
     14: {"cases": 30, "phases": "fuzzing,stateful", "examples": 2, "seconds": 60},
     15: {},
     16: {"times": 3, "backlog": 10, "words": 150, "huge_bodies": 1, "huge_bytes": 64 << 20, "readers": 20, "over": 5},
+    17: {"backlog": 200, "trickle": 6, "kills": 1, "max_lost_leases": 3, "patience_seconds": 60},
+    19: {"half_requests": 200, "seconds": 5, "goal_ms": 500.0},
+    21: {"largest_set": 1},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 

@@ -19,6 +19,11 @@ def test_without_the_tenant_check_one_tenant_reads_anothers_jobs(broken):
 
 
 @pytest.mark.slow
+def test_without_its_check_a_training_job_promotes_for_a_key_that_may_not(broken):
+    assert "promoted_without_scope" in broken(21, "no_promote_scope")
+
+
+@pytest.mark.slow
 def test_without_the_digest_check_damaged_uploads_come_in(broken):
     assert "mutants_not_refused" in broken(9, "no_upload_digest")
 
@@ -26,6 +31,12 @@ def test_without_the_digest_check_damaged_uploads_come_in(broken):
 @pytest.mark.slow
 def test_without_the_digest_check_torn_adapters_are_loaded(broken):
     assert "torn_adapters_loaded" in broken(12, "no_fetch_digest", kills=0, slow=0, full=0, patience_seconds=20)
+
+
+@pytest.mark.slow
+def test_without_lanes_whoever_comes_last_waits_for_all(broken):
+    found = broken(17, "no_lanes", kills=0)
+    assert {"overtaken_by_batch_backlog", "overtaken_by_label_backlog"} <= set(found)
 
 
 @pytest.mark.slow

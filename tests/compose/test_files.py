@@ -56,6 +56,12 @@ def test_every_variable_is_a_setting_that_exists(services):
     assert len(ours) > 5
 
 
+def test_every_process_that_uses_the_object_store_is_told_its_region(services):
+    users = [s["environment"] for s in services.values() if "SIGNALBOX_S3_URL" in s.get("environment", {})]
+    assert len(users) == len(OWN) + 3
+    assert {user["SIGNALBOX_S3_REGION"] for user in users} == {"${SIGNALBOX_S3_REGION:-}"}
+
+
 def test_both_redis_write_every_job_down_and_throw_none_away(services):
     for name, fsync in (("ledger", "always"), ("broker", "everysec")):
         command = services[name]["command"]

@@ -27,7 +27,7 @@ def release(registry, weights):
 def tokens(ledger):
     """An API key of each kind."""
     make = {
-        "submit": ({api_keys.Scope.SUBMIT}, "default"),
+        "submit": ({api_keys.Scope.SUBMIT, api_keys.Scope.READ, api_keys.Scope.REVIEW}, "default"),
         "train": ({api_keys.Scope.TRAIN}, "default"),
         "admin": ({api_keys.Scope.ADMIN}, "default"),
         "other": ({api_keys.Scope.ADMIN}, "other"),

@@ -74,7 +74,7 @@ OTHERS_MAY = {
     ],
     ("broker", "api"): [("BRPOP", "select", "1"), ("LINDEX", "train", "0"), ("DEL", "select")],
     ("broker", "selector"): [("BRPOP", "train", "1"), ("BRPOP", "generate.x", "1"), ("DEL", "select")],
-    ("broker", "worker"): [("BRPOP", "select", "1"), ("LRANGE", "generate.x", "0", "-1")],
+    ("broker", "worker"): [("BRPOP", "select", "1"), ("LRANGE", "generate.x", "0", "-1"), ("LINDEX", "select", "0")],
     ("broker", "trainer"): [("BRPOP", "generate.x", "1"), ("LPUSH", "other", "x")],
 }
 
@@ -180,9 +180,8 @@ def as_user(urls):
 def create(ledger, queue="select", **fields):
     job_id = new_job_id("t")
     kind = JobKind.TRAIN if queue == "train" else JobKind.GENERATE
-    job = NewJob(
-        id=job_id, tenant_id="t", kind=kind, stage=queue.split(".")[0], queue=queue, body={"input": "x"}, **fields
-    )
+    given = {"body": {"input": "x"}} | fields
+    job = NewJob(id=job_id, tenant_id="t", kind=kind, stage=queue.split(".")[0], queue=queue, **given)
     ledger.do(calls.create(job, 60))
     return job_id
 
@@ -193,7 +192,7 @@ def test_the_api_may_make_every_call_of_the_ledger_that_it_makes(as_user):
     waiting = create(api, "train", after=(first,), deadline_seconds=60)
     assert api.do(calls.cancel(first, "t")) == "cancelled"
     assert api.do(calls.get(waiting, "t")).state == "failed"
-    api.do(calls.feedback(waiting, "t", {"rating": 1}, {"input": "x"}))
+    api.do(calls.feedback(waiting, "t", {"rating": 1}, {"input": "x"}, before=0))
     running, dead = create(api, "generate.g"), create(api, "generate.g")
     worker.do(calls.acquire(running, "generate.g", "w", 60))
     api.do(calls.cancel(running, "t"))
@@ -203,7 +202,7 @@ def test_the_api_may_make_every_call_of_the_ledger_that_it_makes(as_user):
             worker.do(calls.expire("generate.g"))
         assert [job.id for job in api.do(calls.list_jobs("t", dead=True)).jobs] == [dead]
         again(calls.replay(dead, "t"))
-    assert len(api.do(calls.list_jobs("t", state=JobState.FAILED, kind=JobKind.TRAIN)).jobs) == 1
+    assert len(api.do(calls.list_jobs("t", only=calls.JobFilter(state=JobState.FAILED, kind=JobKind.TRAIN))).jobs) == 1
     assert api.do(calls.gauges()).queues
     api.do(calls.move_release("t", "rel_1", expected="", queues=[], by="k"))
     api.do(calls.move_release("t", "rel_2", expected="rel_1", queues=[], by="k"))
@@ -229,8 +228,13 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
         own.do(calls.acquire(jobs[4], queue, "gone", 0))
         own.do(calls.expire(queue))
     assert own.do(calls.get(jobs[4])).error["code"] == "attempts_exhausted"
-    waiting = own.do(calls.waiting_before(queue, "", 0))
-    assert [sent.job_id for sent in own.do(calls.mark_sent(queue, waiting))] == waiting
+    for priority in ("interactive", "interactive", "batch"):
+        create(as_user["api"], queue, body={"input": "x", "priority": priority})
+    old = create(as_user["api"], queue)
+    as_user[OPERATOR].redis.hdel(LedgerKey.JOB.of(old), "priority", "tokens")
+    as_user[OPERATOR].redis.zadd(LedgerKey.WAITING.of(queue), {old: 1})
+    for _ in range(4):
+        own.do(calls.acquire_next(queue, account, 60))
     own.redis.set(LedgerKey.RECONCILER, "me", nx=True, px=1000)
     own.redis.pexpire(LedgerKey.RECONCILER, 1000)
     own.do(calls.gauges())

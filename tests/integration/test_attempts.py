@@ -41,8 +41,8 @@ class Desk:
         return job.id
 
     def run(self, job_id, work, queue=QUEUE):
-        """Run an attempt; answers the job as it is afterwards."""
-        self.attempts.run(job_id, queue, work)
+        """Run an attempt at the next job; answers this job as it is afterwards."""
+        self.attempts.run(queue, work)
         return self.ledger.do(calls.get(job_id))
 
     def sent(self, queue=QUEUE):

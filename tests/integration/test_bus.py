@@ -6,14 +6,12 @@ import json
 import pytest
 import redis
 
-from shared.contracts.jobs import Stage
 from shared.contracts.messages import JobMessage
 from shared.errors import Unavailable
 from shared.ledger.calls import Sent
 from shared.names import task_of
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
-from shared.queue.envelopes import SENT_HEADER
 from shared.queue.outbox import Outbox
 
 
@@ -31,16 +29,15 @@ def take(settings, queue):
 def test_a_message_is_the_one_that_celery_sends(settings, queue):
     celery = make_celery(settings, "test")
     celery.send_task(
-        task_of(Stage(queue.split(".")[0])),
+        task_of(queue),
         args=[JobMessage(job_id="job_1").model_dump()],
         task_id="job_1",
         queue=queue,
-        headers={SENT_HEADER: "5.250"},
     )
     expected = take(settings, queue)
     bus = Bus(celery)
     for job_id in ("job_2", "job_1"):
-        bus.send(Sent(job_id, queue, Stage(queue.split(".")[0]), 5.25))
+        bus.send(Sent(job_id, queue))
     assert take(settings, queue)["body"][0] == [{"job_id": "job_2"}]
     assert take(settings, queue) == expected
 
@@ -48,7 +45,7 @@ def test_a_message_is_the_one_that_celery_sends(settings, queue):
 def test_no_two_messages_share_a_delivery_tag(settings):
     bus = Bus(make_celery(settings, "test"))
     for _ in range(3):
-        bus.send(Sent("job_1", "select", Stage.SELECT, 1.0))
+        bus.send(Sent("job_1", "select"))
     with redis.Redis.from_url(settings.broker_url) as broker:
         tags = [json.loads(raw)["properties"]["delivery_tag"] for raw in broker.lrange("select", 0, -1)]
     assert len(set(tags)) == 3
@@ -57,7 +54,7 @@ def test_no_two_messages_share_a_delivery_tag(settings):
 def test_without_a_broker_sending_is_unavailable(settings):
     bus = Bus(make_celery(settings.model_copy(update={"broker_url": "redis://127.0.0.1:9/0"}), "test"))
     with pytest.raises(Unavailable, match="broker"):
-        bus.send(Sent("job_1", "select", Stage.SELECT, 1.0))
+        bus.send(Sent("job_1", "select"))
 
 
 def test_a_message_that_cannot_be_made_does_not_end_the_outbox(settings):
@@ -69,6 +66,6 @@ def test_a_message_that_cannot_be_made_does_not_end_the_outbox(settings):
 
     outbox = Outbox(Crashing(make_celery(settings, "test")), lambda *_: None)
     for job_id in ("job_bad", "job_good"):
-        outbox.put(Sent(job_id, "select", Stage.SELECT, 1.0))
+        outbox.put(Sent(job_id, "select"))
     outbox.close()
     assert take(settings, "select")["headers"]["id"] == "job_good"

@@ -5,7 +5,7 @@ import pytest
 from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.errors import Cancelled, Conflict, Invalid, NotFound, StaleAttempt, TooMany, Unavailable
 from shared.ledger import Ledger, calls
-from shared.ledger.calls import MustRunAlone, NotAcquired
+from shared.ledger.calls import NotAcquired
 from shared.ledger.keys import LedgerKey
 
 
@@ -106,25 +106,6 @@ def test_an_expired_lease_sends_the_job_again_and_the_third_one_is_the_last(ledg
     dead = ledger.do(calls.list_jobs("t", dead=True)).jobs
     assert [(j.id, j.state, j.error["code"]) for j in dead] == [(job_id, JobState.FAILED, "attempts_exhausted")]
     assert ledger.redis.ttl(LedgerKey.JOB.of(job_id)) == -1
-
-
-def test_the_last_try_is_refused_to_whoever_works_beside_others(ledger):
-    job_id = make(ledger)
-    for _ in range(2):
-        assert ledger.do(calls.acquire(job_id, "select", "w1", 15, beside_others=True)).id == job_id
-        expire_lease(ledger, job_id)
-        ledger.do(calls.expire("select"))
-    with pytest.raises(MustRunAlone):
-        ledger.do(calls.acquire(job_id, "select", "w1", 15, beside_others=True))
-    assert ledger.do(calls.get(job_id)).attempt == 2  # a refusal is no attempt
-    assert take(ledger, job_id).attempt == 3
-
-
-def test_where_one_lost_lease_is_the_end_the_first_try_needs_no_solitude(settings):
-    ledger = Ledger(settings.redis_url, max_lost_leases=1)
-    job_id = make(ledger)
-    assert ledger.do(calls.acquire(job_id, "select", "w1", 15, beside_others=True)).attempt == 1
-    ledger.close()
 
 
 def test_a_dead_letter_is_replayed_as_the_same_job(ledger):
@@ -280,7 +261,7 @@ def test_a_rare_filter_gives_short_pages_but_finds_everything(ledger):
         make(ledger)
     found, cursor, pages = [], "", 0
     while pages == 0 or cursor:
-        page = ledger.do(calls.list_jobs("t", kind=JobKind.TRAIN, before=cursor))
+        page = ledger.do(calls.list_jobs("t", only=calls.JobFilter(kind=JobKind.TRAIN), before=cursor))
         found += [job.id for job in page.jobs]
         cursor, pages = page.next, pages + 1
     assert found == [rare]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -14,13 +15,93 @@ from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired
 from shared.ledger.keys import LedgerKey
 
 ENDS = [JobState.SUCCEEDED, JobState.FAILED]
+MOST_JOBS = 6
+
+
+class Turns:
+    """Who is next among some: whoever has the lowest mark; names decide between equal ones."""
+
+    def __init__(self):
+        self.marks = {}
+
+    def add(self, name, cost):
+        self.marks.setdefault(name, min(self.marks.values(), default=0) + cost)
+
+    def next(self):
+        return min(self.marks, key=lambda name: (self.marks[name], name))
+
+    def pay(self, name, cost):
+        self.marks[name] += cost
 
 
 @dataclass
+class Lanes:
+    """The waiting jobs of one queue and priority, by tenant and label."""
+
+    jobs: dict = field(default_factory=dict)
+    """By (tenant, label), first in, first out."""
+    tenants: Turns = field(default_factory=Turns)
+    labels: dict = field(default_factory=dict)
+    """The turns of each tenant's labels."""
+
+    def enter(self, twin):
+        self.jobs.setdefault((twin.tenant, twin.label), []).append(twin)
+        self.labels.setdefault(twin.tenant, Turns()).add(twin.label, twin.cost)
+        self.tenants.add(twin.tenant, twin.cost)
+
+    def leave(self, twin):
+        lane = self.jobs.get((twin.tenant, twin.label), [])
+        if twin in lane:
+            lane.remove(twin)
+            self.forget_empty(twin.tenant, twin.label)
+
+    def take(self):
+        tenant = self.tenants.next()
+        label = self.labels[tenant].next()
+        twin = self.jobs[tenant, label].pop(0)
+        self.labels[tenant].pay(label, twin.cost)
+        self.tenants.pay(tenant, twin.cost)
+        self.forget_empty(tenant, label)
+        return twin
+
+    def forget_empty(self, tenant, label):
+        if not self.jobs[tenant, label]:
+            del self.jobs[tenant, label], self.labels[tenant].marks[label]
+        if not self.labels[tenant].marks:
+            del self.labels[tenant], self.tenants.marks[tenant]
+
+
+@dataclass
+class Queue:
+    """What the ledger should hold of the order in a queue."""
+
+    interactive: Lanes = field(default_factory=Lanes)
+    batch: Lanes = field(default_factory=Lanes)
+    run: int = 0
+    """Interactive jobs taken since the last batch one, while one waited."""
+
+    def lanes_of(self, twin):
+        return self.batch if twin.is_batch else self.interactive
+
+    def take(self):
+        if not self.batch.jobs:
+            return self.interactive.take() if self.interactive.jobs else None
+        self.run += bool(self.interactive.jobs)
+        if self.interactive.jobs and self.run <= 4:
+            return self.interactive.take()
+        self.run = 0
+        return self.batch.take()
+
+
+@dataclass(eq=False)
 class Twin:
     """What the ledger should hold of one job; `tries` are all attempts that ever were, stale ones included."""
 
     id: str
+    tenant: str
+    is_batch: bool
+    tokens: int
+    label: str = ""
     queue: str = "select"
     state: str = "queued"
     attempt: int = 0
@@ -33,6 +114,10 @@ class Twin:
     """What readers of its events see: each state that was entered, and what attempts that had the job wrote."""
     blockers: list = field(default_factory=list)
     """Twins whose end it waits for."""
+
+    @property
+    def cost(self):
+        return 1 if self.queue == "select" else self.tokens
 
     @property
     def is_idle(self):
@@ -73,6 +158,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.ledger.redis.flushall()
         self.twins = []
+        self.queues = {"select": Queue(), "generate.g": Queue()}
         self.batches = 0
 
     def attempt(self, draw):
@@ -89,25 +175,42 @@ class Machine(RuleBasedStateMachine):
     def set_free(self):
         """What waited only for jobs that have ended waits for a worker now."""
         for twin in self.twins:
+            was_blocked = bool(twin.blockers)
             twin.blockers = [blocker for blocker in twin.blockers if not blocker.has_ended]
+            if was_blocked and twin.waits:
+                self.enter_lane(twin)
 
-    @precondition(lambda self: len(self.twins) < 3)
-    @rule()
-    def create(self):
-        twin = Twin(f"job_{len(self.twins)}")
-        job = NewJob(
-            id=twin.id, tenant_id="t", kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body={"input": "x"}
+    def enter_lane(self, twin):
+        self.queues[twin.queue].lanes_of(twin).enter(twin)
+
+    def leave_lane(self, twin):
+        self.queues[twin.queue].lanes_of(twin).leave(twin)
+
+    def wait(self, twin):
+        twin.wait()
+        if twin.waits:
+            self.enter_lane(twin)
+
+    def job_of(self, twin, text="x"):
+        priority = "batch" if twin.is_batch else "interactive"
+        body = {"input": text, "priority": priority, "params": {"max_new_tokens": twin.tokens}}
+        return NewJob(
+            id=twin.id, tenant_id=twin.tenant, kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body=body
         )
-        self.ledger.do(calls.create(job, 60))
+
+    @precondition(lambda self: len(self.twins) < MOST_JOBS)
+    @rule(tenant=st.sampled_from("tu"), is_batch=st.booleans(), tokens=st.sampled_from([1, 7, 20]))
+    def create(self, tenant, is_batch, tokens):
+        twin = Twin(f"job_{len(self.twins)}", tenant, is_batch, tokens)
+        self.ledger.do(calls.create(self.job_of(twin), 60))
         self.twins.append(twin)
+        self.enter_lane(twin)
 
     @precondition(lambda self: self.twins)
     @rule(draw=st.data(), text=st.sampled_from(["x", "y"]))
     def create_again(self, draw, text):
         twin = draw.draw(st.sampled_from(self.twins))
-        job = NewJob(
-            id=twin.id, tenant_id="t", kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body={"input": text}
-        )
+        job = self.job_of(twin, text)
         if text == "x":
             assert self.ledger.do(calls.create(job, 60)).existing
         else:
@@ -124,25 +227,33 @@ class Machine(RuleBasedStateMachine):
         if twin.owns(job):
             twin.told.append(text)
 
-    @precondition(lambda self: self.twins)
-    @rule(draw=st.data())
-    def send_again(self, draw):
-        twin = draw.draw(st.sampled_from(self.twins))
-        sent = self.ledger.do(calls.mark_sent(twin.queue, [twin.id]))
-        assert [one.job_id for one in sent] == [twin.id] * twin.waits
+    @rule(queue=st.sampled_from(["select", "generate.g"]), repeats=st.booleans())
+    def acquire_next(self, queue, repeats):
+        twin = self.queues[queue].take()
+        call = calls.acquire_next(queue, "w", 60)
+        if twin is None:
+            assert self.outcome(call) is NotAcquired
+        elif twin.lost == 2:  # set aside: only who names it gets it
+            with pytest.raises(MustRunAlone) as refusal:
+                self.ledger.do(call)
+            assert refusal.value.job_id == twin.id
+        else:
+            self.begin(twin, call, repeats)
 
     @precondition(lambda self: self.twins)
-    @rule(draw=st.data(), repeats=st.booleans(), beside_others=st.booleans())
-    def acquire(self, draw, repeats, beside_others):
+    @rule(draw=st.data(), repeats=st.booleans())
+    def acquire(self, draw, repeats):
         twin = draw.draw(st.sampled_from(self.twins))
-        call = calls.acquire(twin.id, twin.queue, "w", 60, beside_others=beside_others)
+        call = calls.acquire(twin.id, twin.queue, "w", 60)
         if not twin.waits:
             assert self.outcome(call) is NotAcquired
             return
-        if beside_others and twin.lost == 2:
-            assert self.outcome(call) is MustRunAlone
-            return
+        self.leave_lane(twin)
+        self.begin(twin, call, repeats)
+
+    def begin(self, twin, call, repeats):
         job = self.ledger.do(call)
+        assert job.id == twin.id
         assert not repeats or self.ledger.do(call) == job
         twin.attempt += 1
         twin.go("selecting" if twin.queue == "select" else "running")
@@ -159,7 +270,7 @@ class Machine(RuleBasedStateMachine):
         if twin.is_dead:
             twin.go("failed")
         else:
-            twin.wait()
+            self.wait(twin)
         assert again == [twin.id] * twin.waits
         self.set_free()
 
@@ -175,10 +286,11 @@ class Machine(RuleBasedStateMachine):
         assert self.outcome(calls.finish(job, state)) is (None if is_done else StaleAttempt)
 
     @precondition(lambda self: any(twin.tries for twin in self.twins))
-    @rule(draw=st.data(), picks=st.lists(st.integers(0, 2), min_size=1, max_size=2, unique=True))
+    @rule(draw=st.data(), picks=st.lists(st.integers(0, MOST_JOBS - 1), min_size=1, max_size=2, unique=True))
     def wait_for(self, draw, picks):
         twin, job = self.attempt(draw)
-        others = [other for number, other in enumerate(self.twins) if number in picks and not other.has_ended]
+        own = [other for number, other in enumerate(self.twins) if number in picks and other.tenant == twin.tenant]
+        others = [other for other in own if not other.has_ended]
         call = calls.wait_for(job, [other.id for other in others])
         if twin.owns(job) and any(other.waits_for(twin) for other in others):
             assert self.outcome(call) is Conflict
@@ -195,18 +307,18 @@ class Machine(RuleBasedStateMachine):
         self.leave(*self.attempt(draw), calls.release_unfinished)
 
     @precondition(lambda self: any(twin.state == "selecting" for twin in self.twins))
-    @rule(draw=st.data())
-    def route(self, draw):
+    @rule(draw=st.data(), label=st.sampled_from(["a.b", "a.c"]))
+    def route(self, draw, label):
         twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.state == "selecting"]))
         job = draw.draw(st.sampled_from(twin.tries))
         if twin.owns(job) and not twin.is_cancelled:
-            twin.queue, twin.lost = "generate.g", 0
-        self.leave(twin, job, lambda job: calls.route(job, queue="generate.g", label="a.b", selection={}))
+            twin.queue, twin.label, twin.lost = "generate.g", label, 0
+        self.leave(twin, job, lambda job: calls.route(job, queue="generate.g", label=label, selection={}))
 
     def leave(self, twin, job, call):
         expected = StaleAttempt
         if twin.owns(job):
-            twin.wait()
+            self.wait(twin)
             expected = CancelledMeanwhile if twin.is_cancelled else None
             self.set_free()
         assert self.outcome(call(job)) is expected
@@ -217,18 +329,19 @@ class Machine(RuleBasedStateMachine):
         twin = draw.draw(st.sampled_from(self.twins))
         twin.is_cancelled = twin.is_cancelled or twin.works
         if twin.is_idle:
+            self.leave_lane(twin)
             twin.go("cancelled")
             self.set_free()
-        assert self.ledger.do(calls.cancel(twin.id, "t")) == twin.state
+        assert self.ledger.do(calls.cancel(twin.id, twin.tenant)) == twin.state
 
     @precondition(lambda self: self.twins)
     @rule(draw=st.data(), call=st.sampled_from([calls.replay, calls.drop]))
     def replay_or_drop(self, draw, call):
         twin = draw.draw(st.sampled_from(self.twins))
-        assert self.outcome(call(twin.id, "t")) is (None if twin.is_dead else NotFound)
+        assert self.outcome(call(twin.id, twin.tenant)) is (None if twin.is_dead else NotFound)
         if twin.is_dead and call is calls.replay:
             twin.lost = 0
-            twin.wait()
+            self.wait(twin)
         twin.is_dead = False
 
     @invariant()
@@ -241,7 +354,27 @@ class Machine(RuleBasedStateMachine):
             mine = [twin for twin in self.twins if twin.queue == queue]
             assert self.members(LedgerKey.WAITING.of(queue)) == {twin.id for twin in mine if twin.waits}
             assert self.members(LedgerKey.LEASED.of(queue)) == {twin.id for twin in mine if twin.works}
-        assert self.members(LedgerKey.DEAD.of("t")) == {twin.id for twin in self.twins if twin.is_dead}
+        for tenant in "tu":
+            dead = {twin.id for twin in self.twins if twin.is_dead and twin.tenant == tenant}
+            assert self.members(LedgerKey.DEAD.of(tenant)) == dead
+
+    @invariant()
+    def lanes_and_marks_are_those_of_the_model(self):
+        expected = {}
+        for queue, its in self.queues.items():
+            for priority, lanes in (("interactive", its.interactive), ("batch", its.batch)):
+                turns = {(): lanes.tenants} | {(tenant,): labels for tenant, labels in lanes.labels.items()}
+                for who, one in turns.items():
+                    if one.marks:
+                        expected[LedgerKey.TURNS.of(queue, priority, *who)] = one.marks
+                for lane, twins in lanes.jobs.items():
+                    expected[LedgerKey.LANE.of(queue, priority, *lane)] = [twin.id for twin in twins]
+        keys = [key for name in (LedgerKey.LANE, LedgerKey.TURNS) for key in self.ledger.redis.scan_iter(name.pattern)]
+        assert {key: self.held(key) for key in keys} == expected
+
+    def held(self, key):
+        rows = self.ledger.redis.zrange(key, 0, -1, withscores=True)
+        return dict(rows) if key.startswith(LedgerKey.TURNS) else [job_id for job_id, _ in rows]
 
     @invariant()
     def every_attempt_hears_where_it_stands(self):

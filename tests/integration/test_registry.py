@@ -416,7 +416,7 @@ def held(registry, tenant_id="t"):
         registry.datasets.list_all(tenant_id),
         registry.releases.list_all(tenant_id),
         registry.releases.current_id(tenant_id),
-        [(move["release"], move["from"], move["by"]) for move in registry.releases.promotions(tenant_id)],
+        [(move["release"], move["from"], move["by"], move["key"]) for move in registry.releases.promotions(tenant_id)],
     )
 
 

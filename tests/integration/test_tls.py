@@ -87,7 +87,7 @@ async def test_events_reach_a_reader_by_tls(secured):
 
 def test_a_message_goes_to_celery_and_back_by_tls(secured):
     app = make_celery(secured, "test")
-    Bus(app).send(Sent("job_x", "generate.fin", Stage.GENERATE, 1.0))
+    Bus(app).send(Sent("job_x", "generate.fin"))
     with app.connection_for_read() as connection:
         message = connection.SimpleQueue("generate.fin").get(timeout=10)
         assert message.payload[0] == [{"job_id": "job_x"}]
@@ -140,7 +140,7 @@ def test_a_server_that_shows_another_name_or_another_authority_is_not_believed(
             Ledger(fooled.redis_url, timeout_seconds=2).do(calls.gauges())
         app = make_celery(fooled, "test")
         with pytest.raises(Unavailable):
-            Bus(app).send(Sent("job_x", "select", Stage.SELECT, 1.0))
+            Bus(app).send(Sent("job_x", "select"))
         with pytest.raises(OperationalError, match="certificate verify failed"):
             app.connection_for_read().ensure_connection(max_retries=1, interval_start=0, timeout=5)
         with pytest.raises(Unavailable, match="is not believed: check SIGNALBOX_S3_CA_FILE"):

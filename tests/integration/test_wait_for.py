@@ -64,7 +64,7 @@ def test_where_all_have_ended_it_is_sent_at_once(ledger, do, new, take):
     other, waiter = new(), new()
     end(do, take(other))
     sent = do(calls.wait_for(take(waiter), [other, "job_that_never_was"]))
-    assert (sent.job_id, sent.queue, sent.stage) == (waiter, "train", Stage.TRAIN)
+    assert sent == (waiter, "train")
     assert waiting(ledger) == [waiter]
 
 
@@ -147,6 +147,4 @@ def test_a_job_of_an_earlier_version_says_its_stage_by_its_queue(ledger, do):
         acquired = do(calls.acquire(job.id, queue, "w", 0))
         assert acquired.state is Stage(stage).running_state
         (again,) = do(calls.expire(queue))
-        assert (again.job_id, again.stage) == (job.id, stage)
-        (marked,) = do(calls.mark_sent(queue, [job.id]))
-        assert marked.stage == stage
+        assert again == (job.id, queue)

@@ -134,6 +134,7 @@ def test_ports_are_those_of_the_settings(objects):
         "s3": 9000,
     }
     assert settings["SIGNALBOX_S3_URL"] == "http://s3:9000"
+    assert settings["SIGNALBOX_S3_REGION"] == "", "the server names it, unless an operator does"
 
 
 def test_everything_that_serves_is_probed_and_may_load_a_model_first(objects):

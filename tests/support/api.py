@@ -5,9 +5,9 @@ import contextlib
 import socket
 
 import httpx
-import uvicorn
 
 from services.api.app import create_app
+from services.api.http.server import create_server
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.ledger import calls
 
@@ -42,15 +42,13 @@ def make_release(labels=tuple(ADAPTERS), parent="", selector=True, passed=True, 
 async def serving(settings):
     """An application and its URL, on a port of its own; connections wait in the socket until it is up."""
     app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    server = app.state.server = create_server(app, settings, timeout_graceful_shutdown=1)
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
         task = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             yield app, f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
-            if hasattr(app.state, "clients"):
-                await app.state.clients.feed.close()
             await task
 
 

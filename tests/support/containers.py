@@ -12,9 +12,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from signalbox import Signalbox
+from signalbox import Signalbox, SignalboxError
 
-from shared.errors import SignalboxError
 from tests.support.samples import TRAINING, upload
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +21,8 @@ QUICK = {
     "SIGNALBOX_HEARTBEAT_SECONDS": "1",
     "SIGNALBOX_POINTER_POLL_SECONDS": "0.5",
     "SIGNALBOX_RECONCILE_SECONDS": "1",
+    "SIGNALBOX_GATE_MIN_ACCURACY": "0",  # a tiny random model learns little
+    "SIGNALBOX_GATE_MAX_LOSS": "0.2",
 }
 SERVICES = ("api", "selector", "worker-bank", "worker-travel", "trainer")
 BUILD_SECONDS = 1800

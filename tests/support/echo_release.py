@@ -19,7 +19,7 @@ RELEASE = Release(
 )
 
 
-def publish(supervisor: Supervisor, folder: Path, data: DemoData) -> None:
+def publish(supervisor: Supervisor, folder: Path, data: DemoData, tenant_id: str = DEFAULT_TENANT) -> None:
     """Store adapters that say nothing (the echo engine reads none) and a light selector, and promote them."""
     registry = Registry(supervisor.ledger, S3Store(supervisor.settings), supervisor.settings.cache_dir)
     light = fit_light({label: data.texts(label, "train") for label in [*data.labels, BACKGROUND]})
@@ -30,8 +30,8 @@ def publish(supervisor: Supervisor, folder: Path, data: DemoData) -> None:
         threshold=0.2,
     )
     verdict = Verdict(passed=True, reasons=())
-    release = Release(tenant_id=DEFAULT_TENANT, base_model="echo", labels=labels, selector=selector, verdict=verdict)
-    registry.releases.promote(DEFAULT_TENANT, registry.releases.add(release))
+    release = Release(tenant_id=tenant_id, base_model="echo", labels=labels, selector=selector, verdict=verdict)
+    registry.releases.promote(tenant_id, registry.releases.add(release))
 
 
 def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:

@@ -37,8 +37,8 @@ class Jobs:
         self._do(calls.create(job, 60))
         return job_id
 
-    def train(self, **body):
-        return self.new(JobKind.TRAIN, "train", {**TRAINING, **body})
+    def train(self, *, key="", **body):
+        return self.new(JobKind.TRAIN, "train", {**TRAINING, **body}, key=key)
 
     def take(self, job_id, queue="train"):
         return self._do(calls.acquire(job_id, queue, "test", 60))

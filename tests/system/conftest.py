@@ -29,6 +29,8 @@ def system(tmp_path_factory):
         drain_seconds=20.0,
         pointer_poll_seconds=0.5,
         engine_dtype="float32",  # as the reference path computes
+        gate_min_accuracy=0,  # a tiny random model learns little
+        gate_max_loss=0.2,
     )
     supervisor = Supervisor(settings, ["bank,base", "bank,base", "travel"])
     try:

@@ -131,10 +131,35 @@ def job(job: Job | str) -> Call[Job]:
 
 
 def jobs(
-    *, state: str | None = None, kind: str | None = None, limit: int = 50, before: str | None = None
+    *,
+    state: str | None = None,
+    kind: str | None = None,
+    label: str | None = None,
+    rejected: bool | None = None,
+    min_probability: float | None = None,
+    max_probability: float | None = None,
+    feedback: bool | None = None,
+    key: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    limit: int = 50,
+    before: str | None = None,
 ) -> Call[Page]:
-    """Jobs, newest first, at most 200 a page."""
-    params = {"state": state, "kind": kind, "limit": limit, "before": before}
+    """Jobs, newest first, at most 200 a page; filters are joined by and, times are ISO 8601 with an offset."""
+    params = {
+        "state": state,
+        "kind": kind,
+        "label": label,
+        "rejected": rejected,
+        "min_probability": min_probability,
+        "max_probability": max_probability,
+        "feedback": feedback,
+        "key": key,
+        "since": since,
+        "until": until,
+        "limit": limit,
+        "before": before,
+    }
     return Call(Request("GET", "/v1/jobs", params=params), Page.from_dict)
 
 
@@ -159,10 +184,16 @@ def feedback(
     label: str | None = None,
     rating: int | None = None,
     output: str | None = None,
+    new: bool | None = None,
+    accept: bool | None = None,
     idempotency_key: str | None = None,
 ) -> Call[None]:
-    """Say what was right about a finished job: its label, a rating (-1, 0, 1), the right output."""
-    body = _given({"label": label, "rating": rating, "output": output})
+    """Say what was right about a finished job: its label, a rating (-1, 0, 1), the right output.
+
+    A `new` label is one that the current release lacks. With `accept` a reviewer takes all that was said into the
+    training data, or takes it back.
+    """
+    body = _given({"label": label, "rating": rating, "output": output, "new": new, "accept": accept})
     return Call(_post(f"/v1/jobs/{_id(job)}/feedback", body, idempotency_key), lambda _: None)
 
 

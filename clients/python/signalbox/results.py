@@ -57,6 +57,8 @@ class Job(Record):
     state: str = ""
     label: str | None = None
     release: str | None = None
+    key: str | None = None
+    """Id of the API key that submitted it."""
     attempt: int = 0
     waiting_for_group: bool = False
     """Whether it waits and no live worker serves its queue."""

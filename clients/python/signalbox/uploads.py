@@ -83,7 +83,7 @@ def _packed(folder: Path) -> bytes:
     """The adapter's two files as a tar; equal folders give equal bytes."""
     missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
     if missing:
-        raise SignalboxError("adapter_file_missing", f"{folder} lacks {' and '.join(missing)}: save it with PEFT again")
+        raise SignalboxError("adapter_file_missing", f"{folder} lacks {' and '.join(missing)}: {_remedy(folder)}")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name in _ADAPTER_FILES:
@@ -92,3 +92,10 @@ def _packed(folder: Path) -> bytes:
             with (folder / name).open("rb") as stream:
                 tar.addfile(member, stream)
     return buffer.getvalue()
+
+
+def _remedy(folder: Path) -> str:
+    if (folder / "adapter_model.bin").is_file():
+        return "its weights are a pickle; save it with PEFT again, with safe_serialization=True"
+    inside = sorted(config.parent.name for config in folder.glob(f"*/{_ADAPTER_FILES[0]}"))
+    return f"name a folder inside it, such as {inside[-1]}" if inside else "save it with PEFT again"

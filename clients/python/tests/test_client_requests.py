@@ -188,6 +188,21 @@ def test_an_adapter_is_packed_alike_each_time_and_refused_where_a_file_is_missin
         assert tar.getnames() == ["adapter_config.json", "adapter_model.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("beside", "says"),
+    [
+        ("adapter_model.bin", "its weights are a pickle; .* with safe_serialization=True"),
+        ("checkpoint-9/adapter_config.json", "name a folder inside it, such as checkpoint-9"),
+        ("notes.txt", "save it with PEFT again"),
+    ],
+)
+def test_what_a_folder_holds_in_place_of_an_adapter_is_named(tmp_path, beside, says):
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    (tmp_path / beside).write_bytes(b"{}")
+    with pytest.raises(SignalboxError, match=says):
+        uploads.upload_adapter(tmp_path, "a.b")
+
+
 def test_address_and_key_come_from_the_environment_where_none_is_given(monkeypatch):
     monkeypatch.setenv("SIGNALBOX_API_URL", "http://there:8000/")
     monkeypatch.setenv("SIGNALBOX_API_KEY", "sbk_env")

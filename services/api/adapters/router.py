@@ -3,16 +3,18 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from services.api.adapters import service as uploads
 from services.api.http.auth import Caller, ClientsDep, Trainer
 from services.api.http.idempotency import Answer, OnceDep
+from services.api.http.keyed_route import KeyedRoute
+from services.api.http.upload import Upload
 from services.api.jobs.schemas import PathRef
 from shared.contracts.manifests import AdapterManifest
 
-router = APIRouter(prefix="/v1/adapters", tags=["adapters"])
+router = APIRouter(prefix="/v1/adapters", tags=["adapters"], route_class=KeyedRoute)
 
 
 _FILE = {"type": "string", "format": "binary", "description": "zip, tar or tar.gz of one PEFT folder"}
@@ -34,15 +36,15 @@ _BODY = {
 
 
 @router.post("", status_code=201, openapi_extra=_BODY)
-async def upload(request: Request, clients: ClientsDep, caller: Trainer, once: OnceDep) -> JSONResponse:
+async def upload(request: Upload, clients: ClientsDep, caller: Trainer, once: OnceDep) -> JSONResponse:
     """Check a LoRA adapter against the base model and store it as the label's next version."""
-    async with uploads.adapter_upload(request) as sent:  # after authentication: no upload without a key
+    async with uploads.adapter_upload(request) as sent:
 
         async def work() -> Answer:
             manifest = await uploads.add_adapter(clients, caller.tenant_id, sent)
             return Answer(201, view(manifest), {"Location": f"/v1/adapters/{manifest.ref}"})
 
-        return await once({**sent.form.model_dump(), "file": await uploads.digest_of(sent.archive)}, work)
+        return await once({**sent.form.model_dump(), "file": sent.sha256}, work)
 
 
 @router.get("")

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -17,13 +16,11 @@ from starlette.datastructures import UploadFile
 
 from services.api.infra.clients import Clients
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
-from shared.contracts.labels import parse_label
+from shared.contracts.labels import check_adapter_label
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.prompts import TEMPLATES
 from shared.errors import Invalid, NotFound, Unavailable
 from shared.ledger.keys import LedgerKey
-
-_CHUNK = 1 << 20
 
 
 class AdapterForm(BaseModel):
@@ -40,7 +37,7 @@ class AdapterForm(BaseModel):
 
     def check(self) -> None:
         """Raise `Invalid` for a wrong field, before the archive is read."""
-        parse_label(self.label)
+        check_adapter_label(self.label)
         if self.template not in TEMPLATES:
             known = ", ".join(TEMPLATES)
             raise Invalid("template_unknown", f"no prompt template {self.template!r}; known: {known}")
@@ -51,6 +48,7 @@ class AdapterUpload(NamedTuple):
 
     form: AdapterForm
     archive: BinaryIO
+    sha256: str
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +65,7 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
             wrong = [{**e, "loc": ("body", *e["loc"])} for e in error.errors()]
             raise RequestValidationError(wrong) from error
         form.check()
-        yield AdapterUpload(form, file.file)
+        yield AdapterUpload(form, file.file, await asyncio.to_thread(_sha256, file.file))
 
 
 async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
@@ -75,27 +73,17 @@ async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -
     base_model = await clients.ledger.redis.get(LedgerKey.BASE_MODEL)
     if not base_model:
         raise Unavailable("base_model_unknown", "no worker has published its base model yet; start one and try again")
-    async with clients.uploads:
-        return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, str(base_model))
-
-
-async def digest_of(file: BinaryIO) -> str:
-    """Return the SHA-256 of a file's bytes and rewind the file."""
-    digest = await asyncio.to_thread(_copy, file, None)
-    file.seek(0)
-    return digest
+    return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, str(base_model))
 
 
 def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:
     limits = AdapterLimits(clients.settings.max_adapter_rank, clients.settings.max_upload_bytes)
     shapes = _base_shapes(clients, base_model)
     with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
-        archive = Path(scratch) / "archive"
-        archive_digest = _copy(upload.archive, archive)
-        folder = unpack_adapter(archive, Path(scratch) / "adapter", limits.max_bytes)
+        folder = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)
         info = check_adapter(folder, shapes, limits)
         digest = adapter_digest(folder)
-        _check_digest(upload.form.sha256, archive_digest, digest)
+        _check_digest(upload.form.sha256, upload.sha256, digest)
         manifest = AdapterManifest(
             tenant_id=tenant_id,
             label=upload.form.label,
@@ -126,11 +114,7 @@ def _check_digest(expected: str, archive_digest: str, digest: str) -> None:
         )
 
 
-def _copy(source: BinaryIO, target: Path | None) -> str:
-    """Copy a file to `target`, or only read it where that is None; returns the SHA-256 of the bytes."""
-    digest = hashlib.sha256()
-    with (target or Path(os.devnull)).open("wb") as out:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-            out.write(chunk)
-    return digest.hexdigest()
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # every file here has readinto
+    file.seek(0)
+    return digest

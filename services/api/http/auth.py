@@ -9,8 +9,8 @@ from fastapi import Depends, Request
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
 
+from services.api.http.query import refuse_unknown
 from services.api.infra.clients import Clients
-from shared.errors import Denied
 from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.security.api_keys import Key, Scope, Unauthenticated
@@ -50,34 +50,50 @@ async def clients_of(request: Request) -> Clients:
 
 
 class Needs(SecurityBase):
-    """A dependency that returns the request's key where it is valid and has the scope (None accepts any scope).
+    """A dependency that returns the request's key where it is valid and has one of the scopes; none named means any.
 
     It is one class because the framework's cost per dependency shows in the accept latency.
-    The request counts against the key's limit. Raises `Unauthenticated`, `Denied`, `TooMany`.
+    The request counts against the key's limit. Raises `Unauthenticated`, `Denied`, `TooMany`, and `Invalid` for a query
+    parameter that the route does not know.
     """
 
     model = HTTPBearerModel(description="An API key: `signalbox keys create` makes one")
     scheme_name = "API key"
 
-    def __init__(self, scope: Scope | None = None) -> None:
-        self._scope = scope
+    def __init__(self, *scopes: Scope) -> None:
+        self._scopes = scopes or tuple(Scope)
 
     async def __call__(self, request: Request) -> Key:
         """Return the caller's key."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("key_missing", "send an API key: Authorization: Bearer sbk_...")
-        authenticator = request.app.state.authenticator
-        assert isinstance(authenticator, Authenticator)
-        key = await authenticator.key_of(token)
-        if self._scope and not key.may(self._scope):
-            raise Denied("scope_missing", f"this API key lacks the scope {self._scope.value!r}; use one that has it")
-        await (await clients_of(request)).quotas.count_request(key)
+        key = await _key_of(request)
+        key.check(*self._scopes)
+        refuse_unknown(request)
         return key
+
+
+async def _key_of(request: Request) -> Key:
+    """Return the key of a request, which counts once, however many dependencies ask for it."""
+    known = getattr(request.state, "key", None)
+    if isinstance(known, Key):
+        return known
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("key_missing", "send an API key: Authorization: Bearer sbk_...")
+    authenticator = request.app.state.authenticator
+    assert isinstance(authenticator, Authenticator)
+    key = await authenticator.key_of(token)
+    await (await clients_of(request)).quotas.count_request(key)
+    request.state.key = key
+    return key
 
 
 ClientsDep = Annotated[Clients, Depends(clients_of)]
 Caller = Annotated[Key, Depends(Needs())]
 Submitter = Annotated[Key, Depends(Needs(Scope.SUBMIT))]
+JobReader = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.READ))]
+"""Reads the jobs that `Key.sees` names."""
+Judge = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.REVIEW))]
 Trainer = Annotated[Key, Depends(Needs(Scope.TRAIN))]
+TrainingReader = Annotated[Key, Depends(Needs(Scope.TRAIN, Scope.READ))]
+Promoter = Annotated[Key, Depends(Needs(Scope.PROMOTE))]
 Admin = Annotated[Key, Depends(Needs(Scope.ADMIN))]

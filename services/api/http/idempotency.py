@@ -1,5 +1,7 @@
 """Idempotency keys for requests that create no job: the same key and request get the same answer."""
 
+import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +18,7 @@ from shared.errors import Conflict, Invalid, SignalboxError
 from shared.ledger.keys import LedgerKey
 
 IN_FLIGHT_SECONDS = 120
-"""The key of a process that died during the request is free after this time."""
+"""The key of a process that died during the request is free after this time; one at work renews it."""
 KEEP_SECONDS = 86_400
 REPLAYED = "Idempotent-Replayed"
 
@@ -62,16 +64,26 @@ class Once:
         marker = json.dumps({"fingerprint": fingerprint})
         if not await self._redis.set(self._name, marker, nx=True, ex=IN_FLIGHT_SECONDS):
             return await self._known(self._name, fingerprint)
+        renewal = asyncio.create_task(self._renew(self._name))
         try:
             answer = await _outcome(work)
         except BaseException:
             await self._redis.delete(self._name)  # as far as we know, nothing was created: free the key
             raise
+        finally:
+            renewal.cancel()
         kept = json.dumps(
             {"fingerprint": fingerprint, "answer": [*answer[:2], dict(answer.headers), answer.media_type]}
         )
         await self._redis.set(self._name, kept, ex=KEEP_SECONDS)
         return answer.response()
+
+    async def _renew(self, name: str) -> None:
+        """Keep the key of a request that is at work, however long it takes."""
+        while True:
+            await asyncio.sleep(IN_FLIGHT_SECONDS / 4)
+            with contextlib.suppress(redis.RedisError):
+                await self._redis.expire(name, IN_FLIGHT_SECONDS)
 
     async def _known(self, name: str, fingerprint: str) -> JSONResponse:
         record = json.loads(await self._redis.get(name) or "{}")

@@ -10,9 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from services.api.http.security_headers import SECURITY_HEADERS
+from shared.contracts.json_objects import RepeatedKey
 from shared.errors import SignalboxError, Unavailable
 
 log = structlog.get_logger()
@@ -25,10 +27,12 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     413: "Too large",
     422: "Invalid request",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
     503: "Temporarily unavailable",
 }
@@ -56,6 +60,19 @@ class TooLarge(SignalboxError):
     """The body is larger than its limit."""
 
     status = 413
+
+
+class HeaderTooLarge(SignalboxError):
+    """The head of a request, or the lines after its body, are longer than their limit."""
+
+    status = 431
+
+
+class TooSlow(SignalboxError):
+    """The request did not arrive in time."""
+
+    status = 408
+    retryable = True
 
 
 def problem(error: SignalboxError, **more: Any) -> dict[str, Any]:
@@ -159,9 +176,16 @@ def _on_http_error(_: Request, error: Exception) -> JSONResponse:
     return respond(known, error.headers)
 
 
+def _on_disconnect(_: Request, __: Exception) -> JSONResponse:
+    """Answer nobody: the client has gone, and its request is no fault of this program."""
+    return respond(Malformed("body_cut", "the connection ended before the body did; send it again"))
+
+
 def _unreadable(error: HTTPException) -> tuple[str, str]:
     if isinstance(error.__cause__, UnicodeDecodeError):
         return "not_utf8", f"the body is not UTF-8 at byte {error.__cause__.start}; encode it as UTF-8"
+    if isinstance(error.__cause__, RepeatedKey):
+        return "json_malformed", f"the body's JSON is ambiguous: {error.__cause__}"
     return "body_malformed", f"the body cannot be read ({error.detail}); check its form and its Content-Type"
 
 
@@ -179,4 +203,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(redis.RedisError, _on_redis_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unexpected)

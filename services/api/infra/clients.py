@@ -21,7 +21,7 @@ from shared.registry.store import S3Store
 from shared.settings import Settings
 
 log = structlog.get_logger()
-# An upload stays in memory while it is checked: two at a time keep the process small.
+# Each has its file on the local disk while it is read and checked; the others' bodies wait at their senders.
 UPLOADS_AT_ONCE = 2
 
 

@@ -82,9 +82,13 @@ class Metrics:
         route = getattr(scope.get("route"), "path", "other")
         self.requests.labels(scope["method"], route, str(status)).observe(seconds)
         if status >= 400:
-            self.refusals.labels(str(status), scope.get(PROBLEM, "internal_error")).inc()
+            self.count_refusal(status, scope.get(PROBLEM, "internal_error"))
         elif status == 202 and route in ("/v1/jobs", "/v1/training/jobs"):
             self.accepts.observe(seconds)
+
+    def count_refusal(self, status: int, reason: str) -> None:
+        """Record one refusal, also of a connection that never became a request."""
+        self.refusals.labels(str(status), reason).inc()
 
 
 class CountRequests:

@@ -33,11 +33,16 @@ class RateLimits:
         self.limiter = SlidingWindowCounterRateLimiter(storage)
         self._requests = settings.requests_per_minute
         self._tokens = settings.tokens_per_minute
+        self._feedback = settings.feedback_per_minute
 
     async def count_request(self, key: Key) -> None:
         """Count one request of this key; raises `TooMany`."""
         limit = self._requests if key.requests_per_minute is None else key.requests_per_minute
         await self._take(key, "requests", limit, 1)
+
+    async def count_feedback(self, key: Key) -> None:
+        """Count one feedback of this key; raises `TooMany`."""
+        await self._take(key, "feedback", self._feedback, 1)
 
     async def count_tokens(self, key: Key, *texts: str, new_tokens: int = 0) -> None:
         """Count the tokens that a job may use; raises `TooMany`, or `Invalid` where no minute allows as many."""

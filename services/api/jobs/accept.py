@@ -34,15 +34,15 @@ async def accept(
     """
     body = GenerationBody.model_validate(request.body)
     check_sizes(clients.settings, body, request.params.max_new_tokens)
-    job_id = new_job_id(caller.tenant_id, idempotency_key)
+    job_id = new_job_id(caller.tenant_id, idempotency_key, caller.sees)
     # A repeated request gets the same answer and costs no tokens, even if the release no longer has its label.
-    earlier = await earlier_job(clients, caller, idempotency_key)
+    earlier = await earlier_job(clients, caller, idempotency_key, caller.sees)
     if earlier and earlier.body == request.body:
         return _answer_of(earlier), True
     await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.max_new_tokens)
 
     def build(current: CurrentRelease) -> NewJob:
-        return generation_job(job_id, caller.tenant_id, request, current, clients.settings)
+        return generation_job(job_id, caller, request, current, clients.settings)
 
     job, created = await create_under_release(clients, caller.tenant_id, build)
     if created.existing:
@@ -98,7 +98,7 @@ def check_sizes(settings: Settings, body: SelectBody, max_new_tokens: int | None
 
 
 def generation_job(
-    job_id: str, tenant_id: str, request: JobRequest, current: CurrentRelease, settings: Settings
+    job_id: str, caller: Key, request: JobRequest, current: CurrentRelease, settings: Settings
 ) -> NewJob:
     """Return the job for the ledger: its queue is the selector's, or that of the named label's group."""
     release = current.release
@@ -107,7 +107,7 @@ def generation_job(
         raise Conflict("no_selector", "the current release has no selector; name a label, or train a selector")
     return NewJob(
         id=job_id,
-        tenant_id=tenant_id,
+        **caller.signature,
         kind=JobKind.GENERATE,
         stage=Stage.GENERATE if label else Stage.SELECT,
         queue=generate_queue(release.labels[label].group) if label else SELECT_QUEUE,
@@ -137,12 +137,12 @@ def _known(release: Release) -> str:
     return ", ".join(labels[:_SHOWN_LABELS]) + more
 
 
-async def earlier_job(clients: Clients, caller: Key, idempotency_key: str | None) -> Job | None:
-    """Return the job that an earlier request with this key created, if any."""
+async def earlier_job(clients: Clients, caller: Key, idempotency_key: str | None, line: str = "") -> Job | None:
+    """Return the job that an earlier request with this idempotency key created, if any."""
     if idempotency_key is None:
         return None
     try:
-        return await clients.ledger.do(calls.get(new_job_id(caller.tenant_id, idempotency_key), caller.tenant_id))
+        return await clients.ledger.do(calls.get(new_job_id(caller.tenant_id, idempotency_key, line), caller.tenant_id))
     except NotFound:
         return None
 

@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import Header
 from fastapi.sse import ServerSentEvent
 
-from services.api.http.auth import ClientsDep, Submitter, Trainer
+from services.api.http.auth import ClientsDep, JobReader, TrainingReader
 from services.api.infra.clients import Clients
 from services.api.infra.event_feed import START, Event
 from services.api.jobs.schemas import PathId
+from services.api.jobs.service import find
 from services.api.training.service import training
 from shared.contracts.jobs import Job
 from shared.json_text import on_one_line
-from shared.ledger import calls
 
 Events = AsyncIterator[Event]
 LastEventId = Annotated[
@@ -34,16 +34,16 @@ def as_sse(event: Event) -> ServerSentEvent:
 
 
 async def job_events(
-    job_id: PathId, clients: ClientsDep, caller: Submitter, last_event_id: LastEventId = START
+    job_id: PathId, clients: ClientsDep, caller: JobReader, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
     """Open the events of a job; raises `NotFound`, `TooMany`."""
-    job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
+    job = await find(clients, caller, job_id)
     async with _open(clients, job, last_event_id) as events:
         yield events
 
 
 async def training_events(
-    job_id: PathId, clients: ClientsDep, caller: Trainer, last_event_id: LastEventId = START
+    job_id: PathId, clients: ClientsDep, caller: TrainingReader, last_event_id: LastEventId = START
 ) -> AsyncIterator[Events]:
     """Open the events of a training job; raises `NotFound`, `TooMany`."""
     job = await training(clients, caller, job_id)

@@ -7,21 +7,28 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.http.auth import Admin, ClientsDep, Submitter
+from services.api.http.auth import Admin, ClientsDep, JobReader, Judge, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import accept
+from services.api.jobs import feedback as judging
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, as_sse, job_events
-from services.api.jobs.schemas import Accepted, FeedbackRequest, JobPage, JobRequest, JobView, PathId
+from services.api.jobs.schemas import (
+    Accepted,
+    Cursor,
+    FeedbackRequest,
+    JobPage,
+    JobQuery,
+    JobRequest,
+    JobView,
+    Limit,
+    PathId,
+)
 from services.api.jobs.views import job_view, page_view
-from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
 
-Cursor = Annotated[
-    str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of the page before")
-]
-Limit = Annotated[int, Query(ge=1, le=200)]
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyedRoute)
 
 
 @router.post("", status_code=202)
@@ -37,19 +44,10 @@ async def submit(
 
 
 @router.get("", response_model=JobPage)
-async def list_jobs(
-    *,
-    clients: ClientsDep,
-    caller: Submitter,
-    state: JobState | None = None,
-    kind: JobKind | None = None,
-    before: Cursor = "",
-    limit: Limit = 50,
-) -> dict[str, Any]:
-    """List jobs, newest first."""
-    return page_view(
-        await clients.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=kind))
-    )
+async def list_jobs(clients: ClientsDep, caller: JobReader, query: Annotated[JobQuery, Query()]) -> dict[str, Any]:
+    """List jobs, newest first; without the scope `read`, those of the key."""
+    call = calls.list_jobs(caller.tenant_id, caller.sees, **page(query.before, query.limit), only=query.filter)
+    return page_view(await clients.ledger.do(call))
 
 
 @router.get("/dead", response_model=JobPage)
@@ -70,15 +68,16 @@ def page(before: str, limit: int) -> dict[str, Any]:
 
 
 @router.get("/{job_id}")
-async def show(job_id: PathId, clients: ClientsDep, caller: Submitter) -> JobView:
+async def show(job_id: PathId, clients: ClientsDep, caller: JobReader) -> JobView:
     """Show one job: state, selection, result, times."""
-    return job_view(await clients.ledger.do(calls.get(job_id, caller.tenant_id)))
+    return job_view(await jobs.find(clients, caller, job_id))
 
 
 @router.delete("/{job_id}")
 async def cancel(job_id: PathId, clients: ClientsDep, caller: Submitter) -> dict[str, str]:
     """Cancel a job; a running job ends within its next step, an ended job stays as it is."""
-    return {"id": job_id, "state": await jobs.cancel(clients, caller, job_id)}
+    job = await jobs.find(clients, caller, job_id)
+    return {"id": job_id, "state": await jobs.cancel(clients, caller, job)}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
@@ -93,13 +92,12 @@ async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterato
 
 @router.post("/{job_id}/feedback")
 async def feedback(
-    job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Submitter, once: OnceDep
+    job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Judge, once: OnceDep
 ) -> JSONResponse:
-    """Store feedback on a job's answer; training jobs can use it as the data set `feedback`."""
+    """Add feedback on a job's answer to what was said before; what is reviewed joins the data set `feedback`."""
 
     async def work() -> Answer:
-        await jobs.give_feedback(clients, caller, job_id, feedback)
-        return Answer(200, {"id": job_id, "feedback": feedback.model_dump(mode="json", exclude_none=True)})
+        return Answer(200, {"id": job_id, "feedback": await judging.give_feedback(clients, caller, job_id, feedback)})
 
     return await once(feedback.model_dump(mode="json"), work)
 

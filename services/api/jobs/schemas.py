@@ -3,15 +3,17 @@
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -19,6 +21,7 @@ from shared.contracts.conversation import Role, check_order
 from shared.contracts.generation import GenerationResult, SelectionResult
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import parse_label
+from shared.ledger.calls import JobFilter
 
 # More than any deployment's `max_input_chars`, and less than one record of the ledger should hold.
 MAX_TEXT_CHARS = 1_000_000
@@ -43,6 +46,11 @@ Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidat
 LabelText = Annotated[str, StringConstraints(min_length=3, max_length=65)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 PathId = Annotated[str, Path(max_length=64)]
+Cursor = Annotated[
+    str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of the page before")
+]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Time = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40})]
 PathRef = Annotated[str, Path(max_length=100)]
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
@@ -128,7 +136,7 @@ class JobRequest(Conversation):
     """`label@n` or a digest; the adapter must be in the current release."""
     params: Params = Params()
     priority: Literal["interactive", "batch"] = "interactive"
-    """`batch` may wait: where a worker has both, it takes four interactive jobs before each of these."""
+    """`batch` may wait: where a queue has both, four interactive jobs are taken before each of these."""
     deadline_seconds: Annotated[float, Field(gt=0, le=MAX_DEADLINE_SECONDS)] | None = None
     metadata: Metadata = {}
 
@@ -146,23 +154,63 @@ class SelectRequest(Conversation):
     """How long the server waits for the result before it answers 202."""
 
 
+class JobQuery(BaseModel):
+    """Which jobs to list; the filters are joined by and."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    state: JobState | None = None
+    kind: JobKind | None = None
+    label: LabelText | None = None
+    """The label that a job named, or that the selector chose."""
+    rejected: bool | None = None
+    """Whether the selector found no label, whatever became of the job then."""
+    min_probability: Annotated[float, Field(ge=0, le=1)] = 0
+    max_probability: Annotated[float, Field(ge=0, le=1)] = 1
+    """Bounds of the probability that the selector gave its best label."""
+    feedback: bool | None = None
+    """Whether somebody gave feedback."""
+    key: Annotated[str, Field(max_length=64)] | None = None
+    """Id of the API key that submitted the job."""
+    since: Time | None = None
+    """Only jobs created at this time or later, such as 2026-01-31T08:00:00Z."""
+    until: Time | None = None
+
+    before: Cursor = ""
+    limit: Limit = 50
+
+    @property
+    def filter(self) -> JobFilter:
+        """The filter of the ledger's call."""
+        times = {name: value.timestamp() * 1000 for name in ("since", "until") if (value := getattr(self, name))}
+        named = self.model_dump(exclude={"since", "until", "before", "limit"})
+        return JobFilter(**named, since_ms=times.get("since"), until_ms=times.get("until"))
+
+
 class FeedbackRequest(Request):
-    """Feedback on a finished job: the right label, a rating, the right output; at least one of them."""
+    """Feedback on a finished job: the right label, a rating, the right output, a review; at least one of them.
+
+    A field that is left out stays as it was.
+    """
 
     label: Annotated[LabelText, AfterValidator(_well_formed)] | None = None
+    new: bool = False
+    """Whether `label` may be one that the current release lacks."""
     rating: Literal[-1, 0, 1] | None = None
     """-1 wrong, 0 neither, 1 right."""
     output: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+    accept: bool | None = None
+    """Whether all that was said of the job, this included, joins the data set; it needs the scope `review`."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.label is None and self.rating is None and self.output is None:
-            raise ValueError("give at least one of label, rating and output")
+        if self.label is None and self.rating is None and self.output is None and self.accept is None:
+            raise ValueError("give at least one of label, rating, output and accept")
         return self
 
 
 class PromoteRequest(Request):
-    """`force` overrules the gate and does not require live workers."""
+    """`force` overrules the gate and does not require live workers; it needs the scope `admin`."""
 
     force: bool = False
 
@@ -198,6 +246,8 @@ class JobView(BaseModel):
     queue: str
     label: str | None
     release: str | None
+    key: str | None
+    """Id of the API key that submitted the job; null in jobs from before it was noted."""
     attempt: int
     """Counts over the job's life, and fences its writes."""
     tries: Annotated[int, Field(alias="try")]

@@ -40,6 +40,7 @@ def job_view(job: Job) -> JobView:
         queue=job.queue,
         label=job.label or None,
         release=job.release or None,
+        key=job.key or None,
         attempt=job.attempt,
         tries=job.tries,
         cancel_requested=job.cancel_requested,

@@ -5,9 +5,10 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.api.http.auth import Caller, ClientsDep
+from services.api.http.keyed_route import KeyedRoute
 from services.api.models.service import models
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=KeyedRoute)
 
 
 @router.get("")

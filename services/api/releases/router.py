@@ -6,13 +6,15 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from services.api.http.auth import Admin, Caller, ClientsDep
+from services.api.http.auth import Caller, ClientsDep, Promoter
 from services.api.http.idempotency import Answer, OnceDep
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs.schemas import PathId, PromoteRequest, RollbackRequest
 from services.api.jobs.views import release_line, release_view
 from services.api.releases import service
+from shared.security.api_keys import Scope
 
-router = APIRouter(prefix="/v1/releases", tags=["releases"])
+router = APIRouter(prefix="/v1/releases", tags=["releases"], route_class=KeyedRoute)
 
 
 @router.get("")
@@ -39,7 +41,7 @@ async def show(release_id: PathId, clients: ClientsDep, caller: Caller) -> dict[
 
 @router.post("/rollback")
 async def rollback(
-    clients: ClientsDep, caller: Admin, once: OnceDep, body: RollbackRequest | None = None
+    clients: ClientsDep, caller: Promoter, once: OnceDep, body: RollbackRequest | None = None
 ) -> JSONResponse:
     """Return to the current release's parent, or to any release that was current before."""
     to = body.to if body else ""
@@ -52,10 +54,12 @@ async def rollback(
 
 @router.post("/{release_id}/promote")
 async def promote(
-    release_id: PathId, clients: ClientsDep, caller: Admin, once: OnceDep, body: PromoteRequest | None = None
+    release_id: PathId, clients: ClientsDep, caller: Promoter, once: OnceDep, body: PromoteRequest | None = None
 ) -> JSONResponse:
     """Make a candidate the current release, in one atomic step."""
     force = bool(body and body.force)
+    if force:
+        caller.check(Scope.ADMIN)  # before the answer is looked up, which another key's request may have left
 
     async def work() -> Answer:
         return await service.promote(clients, caller, release_id, force=force)

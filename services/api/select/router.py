@@ -4,10 +4,11 @@ from fastapi import APIRouter, Response
 
 from services.api.http.auth import ClientsDep, Submitter
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs.schemas import Accepted, Selection, SelectRequest
 from services.api.select import service as selecting
 
-router = APIRouter(prefix="/v1/select", tags=["select"])
+router = APIRouter(prefix="/v1/select", tags=["select"], route_class=KeyedRoute)
 
 
 @router.post(

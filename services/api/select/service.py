@@ -22,12 +22,12 @@ async def select(
     """Return the selection, or the job after `wait_seconds`; and whether an earlier request used this key."""
     body = SelectBody.model_validate(request.body)
     check_sizes(clients.settings, body)
-    if not await earlier_job(clients, caller, idempotency_key):
+    if not await earlier_job(clients, caller, idempotency_key, caller.sees):
         await clients.quotas.count_tokens(caller, *body.texts)
-    job_id = new_job_id(caller.tenant_id, idempotency_key)
+    job_id = new_job_id(caller.tenant_id, idempotency_key, caller.sees)
 
     def build(current: CurrentRelease) -> NewJob:
-        return selection_job(job_id, caller.tenant_id, request, current)
+        return selection_job(job_id, caller, request, current)
 
     # Listen before the job exists, so that its end cannot be missed.
     async with clients.feed.reader(job_id) as reader:
@@ -40,13 +40,13 @@ async def select(
     return answer(job), created.existing
 
 
-def selection_job(job_id: str, tenant_id: str, request: SelectRequest, current: CurrentRelease) -> NewJob:
+def selection_job(job_id: str, caller: Key, request: SelectRequest, current: CurrentRelease) -> NewJob:
     """Return the job for the ledger; raises `Conflict` where the release has no selector."""
     if current.release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; train one first")
     return NewJob(
         id=job_id,
-        tenant_id=tenant_id,
+        **caller.signature,
         kind=JobKind.SELECT,
         stage=Stage.SELECT,
         queue=SELECT_QUEUE,

@@ -6,19 +6,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.http.auth import ClientsDep, Trainer
+from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
+from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import service as jobs
 from services.api.jobs.events import Events, as_sse, training_events
-from services.api.jobs.router import Cursor, Limit, page
-from services.api.jobs.schemas import Accepted, JobPage, JobView, PathId
+from services.api.jobs.router import page
+from services.api.jobs.schemas import Accepted, Cursor, JobPage, JobView, Limit, PathId
 from services.api.jobs.views import job_view, page_view
 from services.api.training import service as training
 from services.api.training.service import TrainingRequest
 from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
+from shared.ledger.calls import JobFilter
 
-router = APIRouter(prefix="/v1/training/jobs", tags=["training"])
+router = APIRouter(prefix="/v1/training/jobs", tags=["training"], route_class=KeyedRoute)
 
 
 @router.post("", status_code=202)
@@ -35,15 +37,15 @@ async def submit(
 
 @router.get("", response_model=JobPage)
 async def list_training(
-    clients: ClientsDep, caller: Trainer, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
+    clients: ClientsDep, caller: TrainingReader, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
 ) -> dict[str, Any]:
     """List training jobs, newest first."""
-    call = calls.list_jobs(caller.tenant_id, **page(before, limit), state=state, kind=JobKind.TRAIN)
+    call = calls.list_jobs(caller.tenant_id, **page(before, limit), only=JobFilter(state=state, kind=JobKind.TRAIN))
     return page_view(await clients.ledger.do(call))
 
 
 @router.get("/{job_id}")
-async def show(job_id: PathId, clients: ClientsDep, caller: Trainer) -> JobView:
+async def show(job_id: PathId, clients: ClientsDep, caller: TrainingReader) -> JobView:
     """Show one training job with its progress."""
     return job_view(await training.training(clients, caller, job_id))
 
@@ -51,8 +53,8 @@ async def show(job_id: PathId, clients: ClientsDep, caller: Trainer) -> JobView:
 @router.delete("/{job_id}")
 async def cancel(job_id: PathId, clients: ClientsDep, caller: Trainer) -> dict[str, str]:
     """Cancel a training job; jobs that were to start after its success fail."""
-    await training.training(clients, caller, job_id)
-    return {"id": job_id, "state": await jobs.cancel(clients, caller, job_id)}
+    job = await training.training(clients, caller, job_id)
+    return {"id": job_id, "state": await jobs.cancel(clients, caller, job)}
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)

@@ -22,11 +22,11 @@ from shared.contracts.training import (
 from shared.errors import Invalid, NotFound
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
-from shared.security.api_keys import Key
+from shared.security.api_keys import Key, Scope
+from shared.settings import Settings
 
 log = structlog.get_logger()
 After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
-MIN_ROWS = 2
 
 
 class AdapterTrainRequest(AdapterTrain):
@@ -72,7 +72,8 @@ class SelectorDeleteRequest(SelectorDelete):
 
 
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
-AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTrainRequest | UpdateRequest
+SelectorTraining = SelectorTrainRequest | UpdateRequest
+AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTraining
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 
@@ -82,28 +83,56 @@ async def submit(
     """Queue a training job; returns it, and whether an earlier request with this key created it.
 
     Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
-    `labels_too_few` and those of `after`; `Conflict` `label_exists`.
+    `labels_too_few`, `gate_loosened` and those of `after`; `Conflict` `label_exists`; `Denied` where the key may not
+    promote.
     """
+    if isinstance(request, SelectorTraining):
+        check_promotion(clients.settings, caller, request)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
     is_known = await earlier_job(clients, caller, idempotency_key)
     pinned = request if is_known else await asyncio.to_thread(pin, clients, caller.tenant_id, request)
-    job = training_job(job_id, caller.tenant_id, request, pinned)
+    job = training_job(job_id, caller, request, pinned)
     created = await create(clients, job)
     log.info("training_accepted", job_id=job.id, kind=request.kind)
     return accepted(job.id, job.kind, JobState.QUEUED), created.existing
 
 
-def training_job(job_id: str, tenant_id: str, request: AnyTraining, pinned: AnyTraining) -> NewJob:
+def training_job(job_id: str, caller: Key, request: AnyTraining, pinned: AnyTraining) -> NewJob:
     """Return the job for the ledger; it holds every setting, so that a later change of a default has no effect."""
     return NewJob(
         id=job_id,
-        tenant_id=tenant_id,
+        **caller.signature,
         kind=JobKind.TRAIN,
         stage=Stage.TRAIN,
         queue=TRAIN_QUEUE,
         body=pinned.model_dump(mode="json", exclude={"after"}),
         request=request.model_dump(mode="json", exclude={"after"}),
         after=tuple(request.after),
+    )
+
+
+def check_promotion(settings: Settings, caller: Key, request: SelectorTraining) -> None:
+    """Raise `Denied` where the key may not promote, `Invalid` where the request would loosen the operator's gate."""
+    if request.promote:
+        caller.check(Scope.PROMOTE)
+    least, most = settings.gate_min_accuracy, settings.gate_max_loss
+    if "min_accuracy" in request.model_fields_set and request.min_accuracy < least:
+        raise _loosened("min_accuracy", request.min_accuracy, f"under the operator's {least:g}")
+    if "max_loss" in request.model_fields_set and request.max_loss > most:
+        raise _loosened("max_loss", request.max_loss, f"above the operator's {most:g}")
+
+
+def gate_limits(settings: Settings, request: SelectorTraining) -> dict[str, float]:
+    """Return the operator's limits of the gate that the request does not tighten."""
+    limits = {"min_accuracy": settings.gate_min_accuracy, "max_loss": settings.gate_max_loss}
+    return {name: limit for name, limit in limits.items() if name not in request.model_fields_set}
+
+
+def _loosened(name: str, asked: float, why: str) -> Invalid:
+    return Invalid(
+        "gate_loosened",
+        f"{name} {asked:g} is {why}: a job may only tighten the gate; leave it out, or let an operator set "
+        f"SIGNALBOX_GATE_{name.upper()}",
     )
 
 
@@ -115,13 +144,19 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
     where an update does not fit the release it starts from.
     """
 
-    def find(ref: str, label: str) -> str:
+    def find(ref: str, label: str, min_rows: int) -> str:
         manifest = clients.registry.datasets.get(tenant_id, ref)
-        if manifest.count_for(label) < MIN_ROWS:
-            raise Invalid("dataset_too_small", f"data set {ref!r} has fewer than {MIN_ROWS} rows for {label}; add more")
+        count = manifest.count_for(label)
+        if count < min_rows:
+            raise Invalid(
+                "dataset_too_small",
+                f"data set {ref!r} has {count} rows that carry the label {label} or none; give at least {min_rows}",
+            )
         return manifest.id
 
     pinned = request.with_datasets(find)
+    if isinstance(pinned, SelectorTraining):
+        pinned = pinned.model_copy(update=gate_limits(clients.settings, pinned))
     return _pin_parent(clients, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned
 
 

@@ -1,5 +1,7 @@
 """Shared by many commands: options, the end of a wait, and clients that are imported where they are used."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +21,19 @@ def end_of(job: dict[str, Any], *, as_json: bool) -> None:
     output.job(job, as_json=as_json)
     if job.get("state") != "succeeded":
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def goes_on_without(job_id: str) -> Iterator[None]:
+    """Where Ctrl-C ends the wait for a job, say how to follow or cancel it; exits with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        output.err.print(
+            f"\n{job_id} goes on: `signalbox jobs tail {job_id}` follows it, `signalbox jobs cancel {job_id}` ends it",
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
 
 
 def client() -> "Signalbox":

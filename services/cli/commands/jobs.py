@@ -1,18 +1,19 @@
 """Commands about jobs: submit, follow, cancel, replay."""
 
+import sys
 from typing import Annotated
 
 import typer
 
 from services.cli import output
-from services.cli.commands.common import Json, Wait, client, end_of
+from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without
 from services.cli.progress import follow_generation
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, replay.")
 
 
 def submit(
-    text: str,
+    text: Annotated[str, typer.Argument(help="The text; `-` reads it from standard input.")],
     label: Annotated[str | None, typer.Option(help="Skip the selector.")] = None,
     instruction: str = "",
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
@@ -21,11 +22,15 @@ def submit(
     json: Json = False,
 ) -> None:
     """Submit one text; --wait prints the answer as it is generated."""
+    if text == "-":
+        text = sys.stdin.read().removesuffix("\n")
     api = client()
     priority = "batch" if batch else None
     job = api.submit(text, label=label, instruction=instruction, max_new_tokens=max_new_tokens, priority=priority)
     if wait:
-        end_of(follow_generation(api, job.id, quiet=json), as_json=json)
+        with goes_on_without(job.id):
+            ended = follow_generation(api, job.id, quiet=json)
+        end_of(ended, as_json=json)
     else:
         output.job(job.to_dict(), as_json=json)
 
@@ -34,11 +39,36 @@ def submit(
 def jobs_list(
     state: str | None = None,
     kind: Annotated[str | None, typer.Option(help="generate, select or train.")] = None,
+    label: Annotated[str | None, typer.Option(help="Named by the job, or chosen by the selector.")] = None,
+    rejected: Annotated[bool | None, typer.Option(help="Whether the selector found no label.")] = None,
+    min_probability: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    max_probability: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    feedback: Annotated[bool | None, typer.Option(help="Whether somebody gave feedback.")] = None,
+    key: Annotated[str | None, typer.Option(help="Id of the API key that submitted it.")] = None,
+    since: Annotated[str | None, typer.Option(help="Created then or later: 2026-01-31T08:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="Created then or before.")] = None,
+    before: Annotated[str | None, typer.Option(help="The page before named this as the next one.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
     json: Json = False,
 ) -> None:
     """List jobs, newest first; of a training, what it trains."""
-    output.jobs([job.to_dict() for job in client().jobs(state=state, kind=kind, limit=limit)], as_json=json)
+    page = client().jobs(
+        state=state,
+        kind=kind,
+        label=label,
+        rejected=rejected,
+        min_probability=min_probability,
+        max_probability=max_probability,
+        feedback=feedback,
+        key=key,
+        since=since,
+        until=until,
+        before=before,
+        limit=limit,
+    )
+    output.jobs([job.to_dict() for job in page], as_json=json)
+    if page.next:
+        output.err.print(f"more: --before {page.next}")
 
 
 @app.command("show")
@@ -50,8 +80,9 @@ def jobs_show(job_id: str, json: Json = False) -> None:
 @app.command("tail")
 def jobs_tail(job_id: str) -> None:
     """Print a job's events as they happen."""
-    for event in client().stream(job_id):
-        output.event(event.type, event.data)
+    with goes_on_without(job_id):
+        for event in client().stream(job_id):
+            output.event(event.type, event.data)
 
 
 @app.command("cancel")
@@ -61,6 +92,23 @@ def jobs_cancel(job_id: str) -> None:
     if job.state in ("succeeded", "failed", "rejected"):
         output.err.print("it had ended before; nothing is cancelled")
     output.job(job.to_dict(), as_json=False)
+
+
+@app.command("feedback")
+def jobs_feedback(
+    job_id: str,
+    label: Annotated[str | None, typer.Option(help="The right label.")] = None,
+    rating: Annotated[int | None, typer.Option(help="-1 wrong, 0 neither, 1 right.", min=-1, max=1)] = None,
+    text: Annotated[str | None, typer.Option(help="The right output.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="The label is meant as a new one.")] = False,
+    accept: Annotated[
+        bool | None, typer.Option("--accept/--reject", help="Whether all that was said of it may train.")
+    ] = None,
+) -> None:
+    """Say what was right about a job, or review what was said."""
+    api = client()
+    api.feedback(job_id, label=label, rating=rating, output=text, new=new or None, accept=accept)
+    output.record(dict(api.job(job_id).feedback or {}), as_json=False)
 
 
 @app.command("dead")

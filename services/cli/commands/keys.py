@@ -12,7 +12,9 @@ app = typer.Typer(no_args_is_help=True, help="API keys: create, list, rotate, re
 
 @app.command("create")
 def keys_create(
-    scope: Annotated[list[str], typer.Option(help="submit, train or admin; repeat for more.")] = ["submit"],  # noqa: B006
+    scope: Annotated[
+        list[str], typer.Option(help="submit, read, review, train, promote or admin; repeat for more.")
+    ] = ["submit"],  # noqa: B006
     tenant: str = "default",
     name: Annotated[str, typer.Option(help="Its purpose or owner.")] = "",
     expires_days: Annotated[float, typer.Option(help="Days until it expires; 0: never.", min=0)] = 0,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli import output
-from services.cli.commands.common import Json, Wait, client, end_of
+from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without
 from services.cli.progress import follow_training
 
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
@@ -23,7 +23,10 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool,
             raise typer.BadParameter(f"{settings} is not a JSON object: {error}") from error
     job = api.train(**body)
     if wait:
-        end_of(follow_training(api, job.id, quiet=as_json), as_json=as_json)
+        with goes_on_without(job.id):
+            output.err.print(f"waiting for {job.id}", soft_wrap=True)
+            ended = follow_training(api, job.id, quiet=as_json)
+        end_of(ended, as_json=as_json)
     else:
         output.job(job.to_dict(), as_json=as_json)
 
@@ -64,6 +67,9 @@ def train_selector(
     kind: Annotated[str, typer.Option(help="cascade, llm or light; default: cascade.")] = "",
     readout: Annotated[str, typer.Option(help="The language model's answer: auto, names or head.")] = "",
     promote: Annotated[bool, typer.Option(help="Make it current if the gate passes.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let the current release's other labels go; they are named.")
+    ] = False,
     settings: SettingsFile = None,
     wait: Wait = False,
     json: Json = False,
@@ -78,6 +84,9 @@ def train_selector(
         "labels": delete or _label_datasets(label),
         "promote": promote,
     }
+    if replace and body["kind"] == "selector.train":
+        body["drop"] = sorted(set(client().release().labels) - set(body["labels"]))
+        output.err.print(f"the current release's labels that go: {', '.join(body['drop']) or 'none'}")
     options = {"background": background, "selector": kind, "readout": readout, "retention": retention}
     body |= {name: value for name, value in options.items() if value not in ("", None)}
     _submit_training(body, settings, wait=wait, as_json=json)

@@ -39,6 +39,11 @@ class DemoData:
         self._add: dict[str, Any] = plan["selector.add"]
 
     @property
+    def max_loss(self) -> float:
+        """What a kept label may lose: validation sets of the demo are small, so a row counts several points."""
+        return float(self._add["max_loss"])
+
+    @property
     def labels(self) -> list[str]:
         """All labels, the added one last."""
         return [*self.first_labels, self.added_label]

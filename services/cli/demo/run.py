@@ -38,10 +38,13 @@ def run(*, fresh: bool, rate: float) -> int:
     system = None
     started = time.monotonic()
     try:
+        # Two processes of one thread are faster than one of two, whose barriers stall when the cores are shared.
+        gate = settings.model_copy(update={"gate_max_loss": DemoData().max_loss})
+        system = Supervisor(gate, WORKERS, selectors=2, trainers=2)
+        if system.notice:
+            out.print(system.notice, markup=False)
         with out.status("preparing the base model"):
             prepare_base_model(settings)
-        # Two processes of one thread are faster than one of two, whose barriers stall when the cores are shared.
-        system = Supervisor(settings, WORKERS, selectors=2, trainers=2)
         if fresh:
             _forget(settings.data_dir)
         journey(system, rate)

@@ -4,11 +4,13 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import redis
 
 from services.cli.errors import known_errors
+from services.cli.local.folder_lock import holders, is_locked, supervisor_pid
 from services.cli.local.run_state import current_client, current_settings
 from shared.registry.store import S3Store
 from shared.settings import Settings
@@ -18,7 +20,7 @@ _MEND = {
     "broker": "bring that Redis back; what waits is sent again by itself",
     "store": "bring the object store back; what is in memory serves on meanwhile",
     "release": "train a selector and promote its release (README, Use it)",
-    "consumers": "start a worker for those queues, or see in its log why it does not start",
+    "consumers": "run `signalbox worker --group NAME` for those queues, or see in a worker's log why it does not start",
 }
 """How to fix a part that the API's `/readyz` reports as missing."""
 _PACKAGES = {"fastapi": "api", "torch": "worker", "transformers": "worker", "peft": "worker", "faiss": "trainer"}
@@ -32,7 +34,16 @@ def examine() -> list[dict[str, Any]]:
     found = [] if elsewhere else _machine(settings)
     if not elsewhere or "redis_url" in settings.model_fields_set:
         found += _servers(settings)
-    return [*found, *_api()]
+    return [*found, *_api(settings.data_dir)]
+
+
+def _how_to_start(data_dir: Path) -> str:
+    """What brings up a part of this folder's system, be it running, left without a supervisor, or not started."""
+    if not is_locked(data_dir):
+        return "run `signalbox up`"
+    if any(process.pid == supervisor_pid(data_dir) for process in holders(data_dir)):
+        return f"`signalbox up` runs here and starts it again: see the *.log files in {data_dir}"
+    return "the supervisor of `signalbox up` was killed: run `signalbox down`, then `signalbox up`"
 
 
 def _machine(settings: Settings) -> list[dict[str, Any]]:
@@ -49,11 +60,12 @@ def _machine(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _servers(settings: Settings) -> list[dict[str, Any]]:
+    start = _how_to_start(settings.data_dir)
     return [
-        _finding("ledger", lambda: _redis(settings.redis_url), "run `signalbox up`, or set SIGNALBOX_REDIS_URL"),
+        _finding("ledger", lambda: _redis(settings.redis_url), f"{start}, or set SIGNALBOX_REDIS_URL"),
         _finding("ledger durability", lambda: _durable(settings.redis_url), "run that Redis with appendonly yes"),
-        _finding("broker", lambda: _redis(settings.broker_url), "run `signalbox up`, or set SIGNALBOX_BROKER_URL"),
-        _finding("object store", lambda: _store(settings), "run `signalbox up`, or set SIGNALBOX_S3_URL and its keys"),
+        _finding("broker", lambda: _redis(settings.broker_url), f"{start}, or set SIGNALBOX_BROKER_URL"),
+        _finding("object store", lambda: _store(settings), f"{start}, or set SIGNALBOX_S3_URL and its keys"),
     ]
 
 
@@ -109,7 +121,7 @@ def _store(settings: Settings) -> str:
     return "answers"
 
 
-def _api() -> list[dict[str, Any]]:
+def _api(data_dir: Path) -> list[dict[str, Any]]:
     """Whether the API answers, and its finding on each part that it checks."""
     parts: dict[str, dict[str, Any]] = {}
 
@@ -117,7 +129,7 @@ def _api() -> list[dict[str, Any]]:
         parts.update(current_client(needs_key=False).readiness()["parts"])
         return "answers"
 
-    found = _finding("api", answers, "run `signalbox up`, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY")
+    found = _finding("api", answers, f"{_how_to_start(data_dir)}, or set SIGNALBOX_API_URL and SIGNALBOX_API_KEY")
     seen = [
         {"what": f"api: {name}", "ok": part["ok"], "says": part["detail"], "mend": "" if part["ok"] else _MEND[name]}
         for name, part in parts.items()

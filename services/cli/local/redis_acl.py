@@ -41,11 +41,13 @@ _JOBS = (
     + (
         " +hget +hmget +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
         " +sadd +srem +smembers +scard"
-        " +zadd +zrem +zscore +zcard +zcount +zrangebyscore +zrevrangebyscore +zremrangebyscore"
+        " +zadd +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore +zremrangebyscore"
     )
     + _may_write(LedgerKey.JOB, LedgerKey.EVENTS, LedgerKey.FEED, LedgerKey.STATES, LedgerKey.JOBS, LedgerKey.DEAD)
+    + _may_write(LedgerKey.FOUND)
     + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS)
+    + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES)
 )
 # Every Celery service also needs presence, batches of events, the reconciler's lock, and following releases.
@@ -76,9 +78,9 @@ _LEDGER: Mapping[str, str] = {
     PROBE: _HELLO,
 }
 
-# Sending a job to any queue; the reconciler also reads the oldest message; a consumer registers its queue's binding.
+# Sending a message to any queue; the reconciler also counts messages; a consumer registers its queue's binding.
 _SEND = f"{_HELLO} (+lpush ~select* ~train* ~generate.*)"
-_SEND_AGAIN = f"{_HELLO} (+lpush +lindex ~select* ~train* ~generate.*)"
+_SEND_AGAIN = f"{_HELLO} (+lpush +llen ~select* ~train* ~generate.*)"
 _BROKER: Mapping[str, str] = {
     "api": _SEND,
     "selector": f"{_SEND_AGAIN} +brpop +llen +multi +exec +sadd ~select* ~_kombu.binding*.select",

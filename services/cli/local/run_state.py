@@ -2,12 +2,14 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 from signalbox import Signalbox
 
+from services.cli.local.secrets import write_secret
 from shared.contracts.manifests import Release
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger, LedgerAway, as_ledger_away
@@ -22,6 +24,7 @@ _ENV = {
     "s3_url": "SIGNALBOX_S3_URL",
     "s3_secret_key": "SIGNALBOX_S3_SECRET_KEY",
     "s3_access_key": "SIGNALBOX_S3_ACCESS_KEY",
+    "s3_region": "SIGNALBOX_S3_REGION",
 }
 
 
@@ -30,6 +33,7 @@ class RunState:
 
     def __init__(self, data_dir: Path) -> None:
         self.file = data_dir / "up.json"
+        self._lock = threading.Lock()
 
     def read(self) -> dict[str, Any]:
         """The stored values; empty if no system runs here. Raises `Conflict` if the file is not what `up` wrote."""
@@ -39,11 +43,13 @@ class RunState:
             raise Conflict("run_state_unreadable", f"{self.file} is not what `up` wrote: delete it") from error
 
     def write(self, **values: Any) -> None:
-        """Add or replace values."""
-        merged = self.read() | values
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.touch(mode=0o600)
-        self.file.write_text(json.dumps(merged, indent=1))
+        """Add or replace values; threads may write at the same time, and a reader never meets half a file."""
+        with self._lock:
+            write_secret(self.file, json.dumps(self.read() | values, indent=1))
+
+    def clear(self) -> None:
+        """Forget the system."""
+        self.file.unlink(missing_ok=True)
 
 
 def current_settings() -> Settings:

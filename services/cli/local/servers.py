@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import redis
 
+from services.cli.local.ports import is_free
 from services.cli.local.redis_acl import PROBE
 from services.cli.local.secrets import write_secret
 from shared.errors import SignalboxError, Unavailable
@@ -38,17 +38,6 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 class Server:
     """One server process on loopback, with its log in its folder."""
 
@@ -58,6 +47,8 @@ class Server:
         self._folder = folder
         self._is_ready = is_ready
         self.process: subprocess.Popen[bytes] | None = None
+        self.restarts = -1
+        """Starts after the first."""
         self.lock_fds: tuple[int, ...] = ()
         """File descriptors that the process inherits and holds for as long as it lives."""
 
@@ -69,6 +60,7 @@ class Server:
     def start(self, timeout_seconds: float = 60) -> None:
         """Start and wait until the server answers; raises `Unavailable` with the end of its log."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self.restarts += 1
         log_path = self._folder / f"{self.name}.log"
         with log_path.open("ab") as log:
             begin = log.tell()

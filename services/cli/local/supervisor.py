@@ -1,7 +1,6 @@
 """Runs the system on one machine: every service, and the servers without a given URL; restarts what dies."""
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -11,16 +10,19 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import psutil
 import redis
+from pydantic import SecretStr
 
+from services.cli.local.endings import KILL_MARGIN_SECONDS, terminate, wait_or_kill
+from services.cli.local.folder_lock import holders, lock_folder
+from services.cli.local.ports import listens, why_not
 from services.cli.local.processes import Backoff, Child
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
 from services.cli.local.run_state import RunState
 from services.cli.local.secrets import new_passwords
-from services.cli.local.servers import Server, free_ports, is_free, redis_server, s3_server
+from services.cli.local.servers import Server, free_ports, redis_server, s3_server
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger
 from shared.ledger.keys import LedgerKey
@@ -28,8 +30,11 @@ from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
 from shared.registry.store import S3Store
 from shared.settings import Settings
 
-KILL_MARGIN_SECONDS = 5.0
+SERVER_STOP_SECONDS = 2.0
+"""An S3 server takes up to 30 s to end by itself; what it acknowledged is on disk already."""
 WATCH_SECONDS = 0.25
+JOINING = ("worker", "trainer")
+"""Accounts of the processes that people may add to a running system."""
 HEARTBEAT_CHECK_SECONDS = 5.0
 
 
@@ -39,35 +44,42 @@ class Supervisor:
     def __init__(
         self, settings: Settings, worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1
     ) -> None:
-        self._lock = _lock(settings.data_dir)
+        self._lock = lock_folder(settings.data_dir)
         # Inherited by every process: if the supervisor is killed, the folder stays locked until the last process ends.
         self._lock_fds = (self._lock.fileno(),)
         self._worker_groups = list(worker_groups)
         self._selectors = selectors
         self._trainers = trainers
-        self._run_state = RunState(settings.data_dir)
+        self.run_state = RunState(settings.data_dir)
         self.servers: list[Server] = []
+        self.notice = ""
+        """What a person should know about the ports that were chosen; empty where all are the usual ones."""
         self._urls: dict[str, dict[str, str]] = {account: {} for account in ACCOUNTS}
         self.settings = self._with_servers(settings)
         self._server_backoff = {server.name: Backoff() for server in self.servers}
         self.children = self._children()
         self.ledger = Ledger(self.settings.redis_url)
+        self._noted: dict[str, dict[str, int]] = {}
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     @property
     def api_url(self) -> str:
         """Where the API listens."""
-        return f"http://{self.settings.api_host}:{self.settings.api_port}"
+        host = self.settings.api_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
 
     def start(self) -> None:
         """Start servers, then services; returns when the servers answer."""
+        self.run_state.clear()  # of a system that was killed
+        self.run_state.write(joining={account: self._joining(account) for account in JOINING})
         for server in self.servers:
             server.lock_fds = self._lock_fds
             server.start()
         S3Store(self.settings).ensure_bucket()
         for child in self.children:
             child.start()
+        self._note_processes()
         self._watcher.start()
 
     def wait_ready(self, timeout_seconds: float = 240) -> None:
@@ -86,8 +98,7 @@ class Supervisor:
     @property
     def pids(self) -> list[int]:
         """Process ids: the supervisor's own first, then those that it started."""
-        owners: list[Server | Child] = [*self.children, *self.servers]
-        return [os.getpid(), *(owner.process.pid for owner in owners if owner.process is not None)]
+        return [os.getpid(), *_pids([*self.children, *self.servers]).values()]
 
     def peak_mib(self) -> dict[str, float]:
         """Peak resident memory of every running process, in MiB."""
@@ -99,6 +110,8 @@ class Supervisor:
         self._stop.set()
         if self._watcher.is_alive():
             self._watcher.join()  # so that it restarts nothing
+        joined = self._joined()
+        terminate(joined)
         for child in self.children:
             child.end(signal.SIGTERM)
         until = time.monotonic() + self.settings.drain_seconds + KILL_MARGIN_SECONDS
@@ -109,12 +122,17 @@ class Supervisor:
                 except subprocess.TimeoutExpired:
                     child.end(signal.SIGKILL)
                     child.process.wait()
+        wait_or_kill(joined, max(0.1, until - time.monotonic()))
         self.ledger.close()
         for server in self.servers:
-            # An S3 server takes up to 30 s to end by itself; what it acknowledged is on disk already.
-            server.stop(timeout_seconds=2)
-        self._run_state.file.unlink(missing_ok=True)
+            server.stop(timeout_seconds=SERVER_STOP_SECONDS)
+        self.run_state.clear()
         self._lock.close()
+
+    def _joined(self) -> list[psutil.Process]:
+        """The workers and trainers that people started in this folder."""
+        own = {os.getpid(), *(process.pid for process in psutil.Process().children(recursive=True))}
+        return [process for process in holders(self.settings.data_dir) if process.pid not in own]
 
     def _with_servers(self, settings: Settings) -> Settings:
         """Plan a server for every URL that the environment does not give."""
@@ -128,9 +146,25 @@ class Supervisor:
             own["redis_url"] = self._plan_redis("ledger", "redis_url", data, fsync="always")
         if "broker_url" not in given:
             own["broker_url"] = self._plan_redis("broker", "broker_url", data, fsync="everysec")
-        if "api_port" not in given:
-            own["api_port"] = settings.api_port if is_free(settings.api_port) else free_ports(1)[0]
-        return Settings(**own)
+        return Settings(**own | {"api_port": self._api_port(settings)})
+
+    def _api_port(self, settings: Settings) -> int:
+        """The port asked for, else the usual one or another; raises `Conflict` where none could listen as asked."""
+        host, port = settings.api_host, settings.api_port
+        (other,) = free_ports(1)
+        if unusable := why_not(host, other):
+            raise Conflict("host_unusable", f"{unusable}: set SIGNALBOX_API_HOST to another")
+        if port == 0:
+            return other
+        if "api_port" in settings.model_fields_set:
+            if taken := why_not(host, port):
+                raise Conflict("port_taken", f"{taken}: end it, or set SIGNALBOX_API_PORT to another, such as {other}")
+            return port
+        # People call the usual port by the name localhost, which may stand for another address than the API's.
+        if taken := why_not(host, port) or why_not("localhost", port):
+            self.notice = f"{taken}: the API uses port {other} instead; SIGNALBOX_API_PORT asks for another"
+            return other
+        return port
 
     def _plan_redis(self, name: RedisName, setting: str, data: Path, *, fsync: str) -> str:
         """Plan a Redis server with one user per service; returns the operator's URL."""
@@ -141,13 +175,21 @@ class Supervisor:
         self.servers.append(redis_server(name, port, data / name, fsync=fsync, users=acl_file(name, passwords)))
         return self._urls[OPERATOR][setting]
 
+    def _env(self, account: str) -> dict[str, str]:
+        """The environment of a process that connects as this account."""
+        own = {f"SIGNALBOX_{setting.upper()}": url for setting, url in self._urls[account].items()}
+        return os.environ | _as_env(self.settings) | own
+
+    def _joining(self, account: str) -> dict[str, str]:
+        """The settings with which another process of this account joins, from wherever it is started."""
+        env = {name: value for name, value in self._env(account).items() if name.startswith("SIGNALBOX_")}
+        return env | {"SIGNALBOX_DATA_DIR": str(self.settings.data_dir.resolve())}
+
     def _children(self) -> list[Child]:
         logs, fds = self.settings.data_dir / "logs", self._lock_fds
-        base = os.environ | _as_env(self.settings)
 
         def make(name: str, module: str, account: str, **more: str) -> Child:
-            own = {f"SIGNALBOX_{setting.upper()}": url for setting, url in self._urls[account].items()}
-            return Child(name, f"services.{module}", base | own | more, logs, fds)
+            return Child(name, f"services.{module}", self._env(account) | more, logs, fds)
 
         children = [
             make("api", "api", "api"),
@@ -174,10 +216,15 @@ class Supervisor:
         try:
             now_ms = time.time() * 1000  # the ledger's clock is this machine's
             served = {q for q in needed if self.ledger.redis.zcount(LedgerKey.CONSUMERS.of(q), now_ms, "+inf")}
-            is_up = httpx.get(f"{self.api_url}/healthz", timeout=2).is_success
+            # Another program may have taken the port after it was found free, and answer in the API's place.
+            is_up = self._owns_port() and httpx.get(f"{self.api_url}/healthz", timeout=2).is_success
         except (redis.RedisError, httpx.TransportError):
             served, is_up = set(), False
         return sorted(needed - served) + ([] if is_up else ["api"])
+
+    def _owns_port(self) -> bool:
+        api = self.children[0].process
+        return api is not None and listens(api.pid, self.settings.api_port)
 
     def _watch(self) -> None:
         next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
@@ -185,6 +232,8 @@ class Supervisor:
             for child in self.children:
                 child.restart_if_dead()
             self._restart_servers()
+            with contextlib.suppress(OSError):  # a full disk; the next round tries again
+                self._note_processes()
             if time.monotonic() > next_check:
                 next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
                 self._kill_silent()
@@ -194,6 +243,13 @@ class Supervisor:
             if not server.is_alive and self._server_backoff[server.name].is_due():
                 with contextlib.suppress(Unavailable):  # the next round tries again
                     server.start()
+
+    def _note_processes(self) -> None:
+        """Write who runs now into the state file, where that has changed."""
+        running = {"services": _pids(self.children), "servers": _pids(self.servers)}
+        if running != self._noted:
+            self.run_state.write(**running, drain_seconds=self.settings.drain_seconds)
+            self._noted = running
 
     def _kill_silent(self) -> None:
         """Kill a running process whose heartbeat has lapsed; the next round restarts it."""
@@ -216,19 +272,8 @@ class Supervisor:
         return [str(key) for key in self.ledger.redis.scan_iter(LedgerKey.PROCESS.pattern)]
 
 
-def _lock(data_dir: Path) -> IO[str]:
-    """Lock the data folder; raises `Conflict` if another system runs in it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    file = (data_dir / "up.lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise Conflict(
-            "already_up",
-            f"processes of a system hold {data_dir}: run `signalbox down`, or set SIGNALBOX_DATA_DIR to another folder",
-        ) from error
-    return file
+def _pids(owners: Sequence[Server | Child]) -> dict[str, int]:
+    return {owner.name: owner.process.pid for owner in owners if owner.process is not None}
 
 
 def _peak_mib(pid: int) -> float:
@@ -245,5 +290,5 @@ def _peak_mib(pid: int) -> float:
 
 def _as_env(settings: Settings) -> dict[str, str]:
     values = settings.model_dump(mode="json", exclude_unset=True)
-    values |= {"s3_secret_key": settings.s3_secret_key.get_secret_value()}
+    values |= {name: value.get_secret_value() for name, value in settings if isinstance(value, SecretStr)}
     return {f"SIGNALBOX_{name.upper()}": str(value) for name, value in values.items()}

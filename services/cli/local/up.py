@@ -1,13 +1,10 @@
 """`signalbox up`: runs the system in the foreground, with one line per process."""
 
-import os
 import signal
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -15,7 +12,6 @@ from rich.text import Text
 from signalbox import Signalbox
 
 from services.cli.local.prepare import prepare_base_model
-from services.cli.local.run_state import RunState
 from services.cli.local.supervisor import Supervisor
 from services.cli.output import out
 from shared.ledger.keys import LedgerKey
@@ -28,19 +24,21 @@ REFRESH_SECONDS = 1.0
 def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -> None:
     """Run until Ctrl-C or SIGTERM."""
     settings = Settings()
-    prepare_base_model(settings)
     system = Supervisor(settings, worker_groups, selectors=selectors, trainers=trainers)
     done = threading.Event()
-    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sig, lambda *_: done.set())
     try:
+        if system.notice:
+            out.print(system.notice, markup=False)
+        prepare_base_model(settings)
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sig, lambda *_: done.set())
         with out.status("starting"):
             system.start()
             key = announce(system)
             system.wait_ready()
         out.print(f"API {system.api_url}\nkey {key}")
         if missing := unserved(Signalbox(system.api_url, key)):
-            out.print(f"{missing}: such jobs wait; end this and name the groups (signalbox up --worker a,b,base)")
+            out.print(f"{missing}: such jobs wait; `signalbox worker --group NAME` serves a group, beside this")
         with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
             while not done.wait(REFRESH_SECONDS):
                 live.update(Group(process_table(system), Text("Ctrl-C ends all")), refresh=True)
@@ -59,7 +57,6 @@ def unserved(client: Signalbox) -> str:
 def announce(system: Supervisor) -> str:
     """Create this machine's API key unless it exists, and write the run state; returns the key."""
     settings = system.settings
-    run_state = RunState(settings.data_dir)
     key_file = settings.data_dir / "key"
     client: Any = system.ledger.redis
     token = key_file.read_text().strip() if key_file.is_file() else ""
@@ -67,8 +64,7 @@ def announce(system: Supervisor) -> str:
         _, token = api_keys.create(client, frozenset({api_keys.Scope.ADMIN}), name="up")
         key_file.touch(mode=0o600)
         key_file.write_text(token)
-    run_state.write(
-        pids=system.pids,
+    system.run_state.write(
         api_url=system.api_url,
         api_key=token,
         redis_url=settings.redis_url,
@@ -76,30 +72,9 @@ def announce(system: Supervisor) -> str:
         s3_url=settings.s3_url,
         s3_access_key=settings.s3_access_key,
         s3_secret_key=settings.s3_secret_key.get_secret_value(),
+        s3_region=settings.s3_region,
     )
     return token
-
-
-def down(data_dir: Path) -> list[int]:
-    """Stop the supervisor of a data folder, or the processes that a killed one left; returns the signalled pids."""
-    run_state = RunState(data_dir)
-    known = run_state.read()
-    supervisor, *others = known.get("pids", [0])
-    pids = [pid for pid in (supervisor,) if _is_ours(pid)] or [pid for pid in others if _is_ours(pid)]
-    for pid in pids:
-        os.kill(pid, signal.SIGTERM)
-    if pids != [supervisor]:
-        run_state.file.unlink(missing_ok=True)
-    return pids
-
-
-def _is_ours(pid: int) -> bool:
-    """Whether `up` started the process; pids are reused by others."""
-    try:
-        command = " ".join(psutil.Process(pid).cmdline())
-    except (psutil.Error, ValueError):
-        return False
-    return any(name in command for name in ("signalbox", "services.", "valkey-server", "weed"))
 
 
 def process_table(system: Supervisor) -> Table:
@@ -107,10 +82,8 @@ def process_table(system: Supervisor) -> Table:
     table = Table("process", "pid", "state", "restarts", "peak MiB", "metrics port")
     peaks = system.peak_mib()
     for server in system.servers:
-        pid = str(server.process.pid) if server.process else "-"
-        table.add_row(
-            server.name, pid, "running" if server.is_alive else "restarting", "", f"{peaks.get(server.name, 0):.0f}", ""
-        )
+        pid, state = str(server.process.pid) if server.process else "-", "running" if server.is_alive else "restarting"
+        table.add_row(server.name, pid, state, str(server.restarts), f"{peaks.get(server.name, 0):.0f}", "")
     for child in system.children:
         pid = str(child.process.pid) if child.process else "-"
         peak, port = f"{peaks.get(child.name, 0):.0f}", str(child.metrics_port or system.settings.api_port)

@@ -1,6 +1,6 @@
 """Whether a candidate release may replace the current one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from shared.contracts.labels import BACKGROUND
@@ -23,15 +23,17 @@ def judge(
     *,
     min_accuracy: float = MIN_ACCURACY,
     max_loss: float = MAX_LOSS,
+    lost: Collection[str] = (),
 ) -> Verdict:
     """Compare accuracies per label, both measured on the same validation rows; `current` is None for a first release.
 
-    Passes when no kept label loses more than `max_loss` and each new label reaches `min_accuracy`.
+    Passes when no kept label loses more than `max_loss`, each new label reaches `min_accuracy`, and no label is `lost`:
+    had by the release before, and neither kept nor dropped by name.
     """
     before = current or {}
     labels = sorted(set(candidate) - {BACKGROUND})
     faults = [_fault(label, before.get(label), candidate[label], min_accuracy, max_loss) for label in labels]
-    sentences = [fault for fault in faults if fault]
+    sentences = [fault for fault in faults if fault] + [_gone(label) for label in sorted(lost)]
     if not labels:
         sentences = ["The candidate has no labels."]
     return Verdict(not sentences, sentences or [_praise(labels, before)])
@@ -63,6 +65,10 @@ def _fault(label: str, before: float | None, after: float, min_accuracy: float, 
         points = (before - after) * 100
         return f"The kept label {label} falls from {before:.3f} to {after:.3f} on validation: {points:.1f} points lost."
     return None
+
+
+def _gone(label: str) -> str:
+    return f"The label {label} of the release before is gone: train it again, add to that release, or name it in drop."
 
 
 def _praise(labels: list[str], before: Mapping[str, float]) -> str:

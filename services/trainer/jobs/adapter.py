@@ -14,6 +14,7 @@ from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
 from shared.contracts.training import AdapterTrain
+from shared.errors import Invalid
 
 AdapterContext = TrainingContext[AdapterTrain]
 
@@ -47,18 +48,23 @@ def _check_outputs(context: AdapterContext, train: Sequence[Row]) -> list[str]:
 
 def _fit(context: AdapterContext, train: Sequence[Row]) -> Path:
     from services.trainer.training import lora
+    from services.trainer.training.sequences import RowRefused
 
     clients, folder = context.clients, context.folder()
-    return lora.train_adapter(
-        clients.base_folder,
-        clients.tokenizer,
-        as_training(train),
-        config=context.body.settings,
-        work_dir=folder,
-        callbacks=context.callbacks(),
-        resume_from=context.resume_from(folder),
-        launcher=clients.training_launcher,
-    )
+    try:
+        return lora.train_adapter(
+            clients.base_folder,
+            clients.tokenizer,
+            as_training(train),
+            config=context.body.settings,
+            work_dir=folder,
+            callbacks=context.callbacks(),
+            resume_from=context.resume_from(folder),
+            launcher=clients.training_launcher,
+        )
+    except RowRefused as error:
+        where = context.line_of(context.body.dataset, train[error.number - 1])
+        raise Invalid(error.code, f"{where}: {error.reason}") from error
 
 
 def _compare_with_base(context: AdapterContext, adapter: Path, rows: Sequence[Row]) -> dict[str, Any]:

@@ -78,7 +78,9 @@ def _adapter_trainings(context: AnyContext) -> dict[str, str]:
     unfinished = [
         job
         for state in (JobState.QUEUED, JobState.RUNNING)
-        for job in ledger.do(calls.list_jobs(tenant, limit=200, state=state, kind=JobKind.TRAIN)).jobs
+        for job in ledger.do(
+            calls.list_jobs(tenant, limit=200, only=calls.JobFilter(state=state, kind=JobKind.TRAIN))
+        ).jobs
     ]
     return {str(job.body.get("label")): job.id for job in unfinished if job.body.get("kind") == "adapter.train"}
 

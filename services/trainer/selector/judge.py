@@ -60,7 +60,14 @@ def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedS
     body, validation = context.body, plan.data.sets.validation
     metrics = measure(_routed(selector, scores, validation))
     before = _accuracy_before(context, plan)
-    verdict = gate.judge(before, metrics.per_label, min_accuracy=body.min_accuracy, max_loss=body.max_loss)
+    had = set(plan.parent.labels) if plan.parent else set()
+    verdict = gate.judge(
+        before,
+        metrics.per_label,
+        min_accuracy=body.min_accuracy,
+        max_loss=body.max_loss,
+        lost=had - set(plan.data.labels) - set(body.dropped),
+    )
     report = {
         **metrics._asdict(),
         "threshold": threshold._asdict(),

@@ -129,8 +129,9 @@ def _processes(launcher: str, file: Path, address: str) -> Iterator[subprocess.P
     environment = {**os.environ, _SOCKET: address, "PATH": os.pathsep.join([beside, os.environ.get("PATH", "")])}
     try:
         command = [*shlex.split(launcher), "-m", __name__, str(file)]
-        # In a session of their own, so that signals to the trainer's process group do not reach them.
-        processes = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  (the operator's)
+        # In a session of their own, so that signals to the trainer's process group do not reach them. They keep what
+        # the trainer inherited: the lock by which `signalbox down` finds those that a killed trainer left.
+        processes = subprocess.Popen(command, env=environment, start_new_session=True, close_fds=False)  # noqa: S603
     except (OSError, ValueError) as error:
         raise Unavailable(
             "training_launcher_missing", f"SIGNALBOX_TRAINING_LAUNCHER does not start: {error}"

@@ -34,14 +34,30 @@ class Example(NamedTuple):
         return len(self.prompt) + len(self.answer)
 
 
+class RowRefused(Invalid):
+    """A row that cannot be trained on; `number` counts the given rows from 1."""
+
+    def __init__(self, code: str, reason: str, number: int) -> None:
+        super().__init__(code, f"row {number}: {reason}")
+        self.reason = reason
+        self.number = number
+
+
 def adapter_examples(
     tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str, max_length: int
 ) -> list[Example]:
-    """Tokenise instruction rows; raises `Invalid` with the row's number where there is no room for a prompt."""
+    """Tokenise instruction rows; raises `RowRefused` where a row takes more than `max_length` tokens."""
     end = end_id(tokenizer, template)
     examples = []
     for number, row in enumerate(rows, start=1):
         answer = [*encode_text(tokenizer, row.output), end]
+        if len(answer) >= max_length:
+            raise RowRefused(
+                "answer_too_long",
+                f"its answer takes {len(answer)} tokens, with its prompt it may have {max_length} (`max_length`):"
+                " shorten it, leave the row out, or raise settings.max_length",
+                number,
+            )
         segments = adapter_prompt(template, single_turn(row.instruction, row.input))
         examples.append(Example(_fitted(tokenizer, segments, max_length - len(answer), number), answer))
     return examples
@@ -81,7 +97,7 @@ def _fitted(tokenizer: "PreTrainedTokenizerBase", segments: list[Segment], room:
     try:
         return encode(tokenizer, segments, room)
     except Invalid as error:
-        raise Invalid(error.code, f"row {number}: {error.detail}") from error
+        raise RowRefused(error.code, error.detail, number) from error
 
 
 def plan_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from shared.ledger.calls.base import Call, CancelledMeanwhile, Event, MustRunAlone, NotAcquired, Sent
 from shared.ledger.calls.events import append, feedback
-from shared.ledger.calls.leases import acquire, expire, heartbeat, leave_queues, mark_sent, waiting_before
+from shared.ledger.calls.leases import acquire, acquire_next, expire, heartbeat, leave_queues
 from shared.ledger.calls.lifecycle import (
     Created,
     cancel,
@@ -14,7 +14,7 @@ from shared.ledger.calls.lifecycle import (
     route,
     wait_for,
 )
-from shared.ledger.calls.queries import Gauge, Gauges, Page, gauges, get, list_jobs
+from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Page, gauges, get, list_jobs
 from shared.ledger.calls.release import move_release
 
 __all__ = [
@@ -24,11 +24,13 @@ __all__ = [
     "Event",
     "Gauge",
     "Gauges",
+    "JobFilter",
     "MustRunAlone",
     "NotAcquired",
     "Page",
     "Sent",
     "acquire",
+    "acquire_next",
     "append",
     "cancel",
     "create",
@@ -41,11 +43,9 @@ __all__ = [
     "heartbeat",
     "leave_queues",
     "list_jobs",
-    "mark_sent",
     "move_release",
     "release_unfinished",
     "replay",
     "route",
     "wait_for",
-    "waiting_before",
 ]

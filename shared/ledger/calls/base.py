@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from shared.contracts.jobs import Job, Stage
+from shared.contracts.jobs import Job
 from shared.errors import Cancelled, Conflict, NotFound, SignalboxError, StaleAttempt
 
 T = TypeVar("T")
@@ -26,20 +26,22 @@ class Call(Generic[T]):
 
 
 class Sent(NamedTuple):
-    """A job to send to its queue, and the time that the ledger noted for the sending."""
+    """A message to send: the job that it is sent for, and the queue whose workers it wakes."""
 
     job_id: str
     queue: str
-    stage: Stage
-    sent_ms: float
 
 
 class NotAcquired(Conflict):
-    """The message gives this worker no work: the job has ended, has left the queue, or is held by a live lease."""
+    """There is no work: no job waits, or the job has ended, has left the queue, or is held by a live lease."""
 
 
 class MustRunAlone(NotAcquired):
     """The job is on its last try after lost leases: it may have crashed its workers, so it must run alone."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("job_last_try", f"job {job_id} has lost its workers before and must run alone")
+        self.job_id = job_id
 
 
 class CancelledMeanwhile(Cancelled):
@@ -48,8 +50,7 @@ class CancelledMeanwhile(Cancelled):
 
 def to_send(row: Sequence[str]) -> Sent:
     """Read the script's row for a job that waits for a worker."""
-    job_id, queue, stage, sent_ms = row
-    return Sent(job_id, queue, Stage(stage), float(sent_ms))
+    return Sent(*row)
 
 
 def all_to_send(rows: Any) -> list[Sent]:

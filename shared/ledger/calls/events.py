@@ -21,13 +21,26 @@ def append(events: Iterable[Event], *, writer: str = "", batch: int = 0) -> Call
     )
 
 
-def feedback(job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any]) -> Call[None]:
-    """Store feedback on a finished job, and the data-set row made from it."""
+def feedback(
+    job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any] | None, *, before: int
+) -> Call[None]:
+    """Store the feedback on a finished job, and the data-set row made from it; None takes the row back.
+
+    `before` counts the feedbacks that the value was made from; raises `Conflict` `feedback_moved` where that is not so.
+    """
 
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "unfinished":
             return Conflict("job_unfinished", f"job {job_id} has not ended yet; feedback is taken afterwards")
+        if reply["refused"] == "moved":
+            return Conflict("feedback_moved", f"somebody else gave feedback on job {job_id} at the same time")
         return gone(job_id)
 
-    args = {"id": job_id, "tenant_id": tenant_id, "feedback": dump(value), "row": dump(row)}
+    args = {
+        "id": job_id,
+        "tenant_id": tenant_id,
+        "feedback": dump(value),
+        "row": dump(row) if row else "",
+        "before": before,
+    }
     return Call("feedback", args, nothing, refused)

@@ -20,26 +20,35 @@ from shared.ledger.calls.base import (
 )
 
 
-def acquire(job_id: str, queue: str, owner: str, lease_seconds: float, *, beside_others: bool = False) -> Call[Job]:
-    """Start an attempt; raises `NotAcquired` where there is nothing to do. A repeated call returns the same attempt.
+def acquire_next(queue: str, owner: str, lease_seconds: float) -> Call[Job]:
+    """Start an attempt at the job whose turn it is in the queue. A repeated call returns the same attempt.
 
-    With `beside_others`, raises `MustRunAlone` where this is the last attempt before the job is given up.
+    Raises `NotAcquired` where no job waits, and `MustRunAlone` where the job is on its last attempt before it is given
+    up: the ledger keeps it aside, for four times `lease_seconds`, until the caller acquires it alone.
     """
 
+    def read(reply: Reply) -> Job:
+        if "alone" in reply:
+            raise MustRunAlone(reply["alone"])
+        if "job" not in reply:
+            raise NotAcquired("nothing_waits", f"no job waits in {queue}")
+        return Job.from_hash(reply["job"])
+
+    return Call("acquire_next", {"queue": queue} | _attempt(owner, lease_seconds), read, never)
+
+
+def acquire(job_id: str, queue: str, owner: str, lease_seconds: float) -> Call[Job]:
+    """Start an attempt at one job; raises `NotAcquired` where it cannot start. A repeated call returns the same one."""
+
     def refused(reply: Reply) -> SignalboxError:
-        if reply["refused"] == "last_try":
-            return MustRunAlone("job_last_try", f"job {job_id} has lost its workers before and must run alone")
         return NotAcquired(f"job_{reply['refused']}", f"job {job_id} is {reply['refused']}")
 
-    args = {
-        "id": job_id,
-        "queue": queue,
-        "owner": owner,
-        "lease_ms": lease_seconds * 1000,
-        "try": secrets.token_hex(8),
-        "beside_others": beside_others,
-    }
+    args = {"id": job_id, "queue": queue} | _attempt(owner, lease_seconds)
     return Call("acquire", args, lambda reply: Job.from_hash(reply["job"]), refused)
+
+
+def _attempt(owner: str, lease_seconds: float) -> dict[str, Any]:
+    return {"owner": owner, "lease_ms": lease_seconds * 1000, "try": secrets.token_hex(8)}
 
 
 def heartbeat(
@@ -67,14 +76,3 @@ def expire(queue: str, limit: int = 1000) -> Call[list[Sent]]:
     The call blocks the ledger for 0.1 ms per job: repeat it until it returns an empty list.
     """
     return Call("expire", {"queue": queue, "limit": limit}, lambda reply: all_to_send(reply["again"]), never)
-
-
-def waiting_before(queue: str, before_ms: str, grace_seconds: float, limit: int = 10_000) -> Call[list[str]]:
-    """List waiting jobs of a queue last sent before `before_ms`, or (where empty) longer ago than the grace time."""
-    args = {"queue": queue, "before": before_ms, "grace_ms": grace_seconds * 1000, "limit": limit}
-    return Call("waiting_before", args, lambda reply: list(reply["ids"] or []), never)
-
-
-def mark_sent(queue: str, job_ids: Sequence[str]) -> Call[list[Sent]]:
-    """Note that these jobs are sent again now; returns those of them that still wait in the queue."""
-    return Call("mark_sent", {"queue": queue, "ids": list(job_ids)}, lambda reply: all_to_send(reply["again"]), never)

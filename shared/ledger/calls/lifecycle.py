@@ -55,6 +55,8 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Creat
         **job.model_dump(mode="json", exclude={"body", "deadline_seconds"}),
         "body": dump(job.body),
         "trace": dump(job.trace) if job.trace else "",
+        "priority": job.priority,
+        "tokens": job.new_tokens,
         "deadline": job.deadline_seconds,
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,

@@ -2,8 +2,32 @@
 
 from typing import NamedTuple
 
+from pydantic import BaseModel, ConfigDict
+
 from shared.contracts.jobs import Job, JobKind, JobState
 from shared.ledger.calls.base import Call, Reply, gone, never
+
+
+class JobFilter(BaseModel):
+    """Which jobs a list holds; a filter that is None lets all pass. Times are milliseconds since 1970, of creation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: JobState | None = None
+    kind: JobKind | None = None
+    label: str | None = None
+    """The label that the job named, or that the selector chose."""
+    rejected: bool | None = None
+    """Whether the selector found no label for it, whatever became of the job then."""
+    min_probability: float = 0
+    max_probability: float = 1
+    """Bounds of the best label's probability."""
+    feedback: bool | None = None
+    """Whether somebody gave feedback."""
+    key: str | None = None
+    """Id of the API key that submitted the job."""
+    since_ms: float | None = None
+    until_ms: float | None = None
 
 
 class Gauge(NamedTuple):
@@ -30,28 +54,33 @@ class Page(NamedTuple):
     next: str
 
 
-def get(job_id: str, tenant_id: str = "") -> Call[Job]:
-    """Read a job of this tenant (of any tenant where it is empty); raises `NotFound`."""
-    args = {"id": job_id, "tenant_id": tenant_id}
+def get(job_id: str, tenant_id: str = "", line: str = "") -> Call[Job]:
+    """Read a job of this tenant and this line of keys (of any, where it is empty); raises `NotFound`."""
+    args = {"id": job_id, "tenant_id": tenant_id, "line": line}
     return Call("get", args, lambda reply: Job.from_hash(reply["job"]), lambda _: gone(job_id))
+
+
+_ALL = JobFilter()
 
 
 def list_jobs(
     tenant_id: str,
+    line: str = "",
     *,
     limit: int = 50,
     before: str = "",
-    state: JobState | None = None,
-    kind: JobKind | None = None,
+    only: JobFilter = _ALL,
     dead: bool = False,
 ) -> Call[Page]:
-    """List a tenant's jobs, newest first; `dead` lists the dead letters."""
+    """List the jobs of a tenant, or of one `line` of its keys, newest first; `dead` lists the dead letters."""
     args = {
         "tenant_id": tenant_id,
+        "line": line,
         "limit": limit,
-        "before": before or "+inf",
-        "state": state or "",
-        "kind": kind or "",
+        "before": before or ("+inf" if only.until_ms is None else f"{only.until_ms:.3f}"),
+        "since": "-inf" if only.since_ms is None else f"{only.since_ms:.3f}",
+        **only.model_dump(mode="json", include={"rejected", "feedback", "min_probability", "max_probability"}),
+        **{name: getattr(only, name) or "" for name in ("state", "kind", "label", "key")},
         "dead": dead,
     }
     return Call("list", args, lambda r: Page([Job.from_hash(j) for j in r["jobs"] or []], r["next"]), never)

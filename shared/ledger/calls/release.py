@@ -6,6 +6,7 @@ from typing import Any
 from shared.contracts.jobs import Job
 from shared.errors import Conflict, SignalboxError, StaleAttempt
 from shared.ledger.calls.base import Call, Reply, nothing
+from shared.names import start_one
 
 
 def move_release(
@@ -16,12 +17,13 @@ def move_release(
     queues: Sequence[str],
     force: bool = False,
     by: str,
+    key: str = "",
     attempt: Job | None = None,
 ) -> Call[None]:
     """Move the pointer from `expected` to `release` if each of `queues` has a live consumer; raises `Conflict`.
 
-    With `force`, queues need no consumer. Raises `StaleAttempt` where the job's `attempt` no longer owns the job. A
-    repeated call of the same caller is no conflict.
+    The log notes `by` whom, a key or a job, and that job's API `key`. With `force`, queues need no consumer. Raises
+    `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call of the same caller is no conflict.
     """
 
     def refused(reply: Reply) -> SignalboxError:
@@ -30,7 +32,8 @@ def move_release(
         if reply["refused"] == "no_consumer":
             return Conflict(
                 "group_without_worker",
-                f"no live worker serves {reply['queue']}; start one, or promote with force to let its jobs wait",
+                f"no live worker serves {reply['queue']}; {start_one(reply['queue'])}, or promote with force to let "
+                "its jobs wait",
             )
         return Conflict(
             "stale_parent",
@@ -44,6 +47,7 @@ def move_release(
         "queues": list(queues),
         "force": force,
         "by": by,
+        "key": key,
         "job": attempt.id if attempt else "",
         "attempt": attempt.attempt if attempt else 0,
     }

@@ -20,10 +20,13 @@ function op.append(a)
 end
 
 function op.feedback(a)
-  local tenant, state = unpack(read(a.id, 'tenant_id', 'state'))
+  local tenant, state, count, old, ttl = unpack(read(a.id, 'tenant_id', 'state', 'feedback_count', 'feedback', 'ttl'))
   if tenant ~= a.tenant_id then return refuse('gone') end
   if not is_final(state) then return refuse('unfinished') end
-  redis.call('HSET', job_key(a.id), 'feedback', a.feedback)
-  redis.call('HSET', KEY.feedback .. tenant, a.id, a.row)
+  if tonumber(count or (old and 1) or 0) ~= a.before then return refuse('moved') end
+  local at = redis.call('ZSCORE', KEY.jobs .. tenant, a.id)
+  if at then note(tenant, a.id, at, tonumber(ttl), 'feedback') end
+  redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.before + 1)
+  if a.row ~= '' then redis.call('HSET', KEY.feedback .. tenant, a.id, a.row) else redis.call('HDEL', KEY.feedback .. tenant, a.id) end
   return {}
 end

@@ -10,18 +10,23 @@ local function move(job, to, fields)
     job[name] = value
   end
   redis.call('HSET', job_key(job.id), unpack(set))
+  if fields.selection then note_selection(job, fields.selection) end
   redis.call('HINCRBY', KEY.states, from, -1)
   redis.call('HINCRBY', KEY.states, to, 1)
   emit(job.id, 'state', cjson.encode({ state = to, label = fields.label, error = fields.error and cjson.decode(fields.error) }))
 end
 
-local function wait_in(id, queue)
-  redis.call('SADD', KEY.queues, queue)
-  redis.call('ZADD', waiting_key(queue), NOW_MS, id)
+local function wait_in_queue(job)
+  redis.call('SADD', KEY.queues, job.queue)
+  enter_lane(job, NOW_MS)
 end
 
 local function leave_queue(job)
-  redis.call('ZREM', is_held(job.state) and leased_key(job.queue) or waiting_key(job.queue), job.id)
+  if is_held(job.state) then
+    redis.call('ZREM', leased_key(job.queue), job.id)
+  elseif redis.call('ZREM', waiting_key(job.queue), job.id) == 1 then
+    leave_lane(job)
+  end
 end
 
 -- An ended job is kept for `ttl` seconds; KEY.ends holds the time at which it may leave the tenant's index.
@@ -51,6 +56,7 @@ local finish  -- mutual recursion: finishing a job may fail the jobs that wait f
 local function release_dependents(id, state)
   local waiting, released = redis.call('SMEMBERS', KEY.after .. id), {}
   if #waiting == 0 then return released end
+  table.sort(waiting)  -- the order in which the server holds a set must decide nothing
   for _, next_id in ipairs(waiting) do
     redis.call('SREM', KEY.blockers .. next_id, id)
     local next_job = facts(next_id)
@@ -60,7 +66,7 @@ local function release_dependents(id, state)
         finish(next_job, 'failed', { error = cjson.encode(why) })
       elseif redis.call('SCARD', KEY.blockers .. next_id) == 0 then
         redis.call('HDEL', job_key(next_id), 'waits')
-        wait_in(next_id, next_job.queue)
+        wait_in_queue(next_job)
         released[#released + 1] = to_send(next_job)
       end
     end
@@ -108,7 +114,7 @@ local function wait_again(job, fields)
     return { cancelled = true }
   end
   end_attempt(job, fields)
-  wait_in(job.id, job.queue)
+  wait_in_queue(job)
   return { send = to_send(job) }
 end
 
@@ -138,13 +144,19 @@ function op.create(a)
   local state, deadline_ms = STAGE[a.stage].waits, a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', state, 'stage', a.stage,
     'queue', a.queue, 'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0,
-    'lost_leases', 0, 'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', deadline_ms, 'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
+    'lost_leases', 0, 'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', deadline_ms, 'priority', a.priority, 'tokens', a.tokens,
+    'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
+  if a.label ~= '' then note(a.tenant_id, a.id, NOW_MS, a.ttl, 'label:' .. a.label) end
+  if a.key ~= '' then
+    redis.call('HSET', job_key(a.id), 'key', a.key, 'key_line', a.key_line)
+    note(a.tenant_id, a.id, NOW_MS, a.ttl, 'line:' .. a.key_line)
+  end
   if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
   redis.call('HINCRBY', KEY.states, state, 1)
   if a.deadline > 0 then redis.call('ZADD', KEY.deadlines, deadline_ms, a.id) end
   for _, other in ipairs(blockers) do block(a.id, other) end
-  if #blockers == 0 then wait_in(a.id, a.queue) end
+  if #blockers == 0 then wait_in_queue(a) end
   emit(a.id, 'state', cjson.encode({ state = state, label = a.label }))
   return { existing = false, send = #blockers == 0 and to_send(a) or nil }
 end
@@ -228,7 +240,7 @@ function op.replay(a)
   redis.call('HSET', job_key(a.id), 'state', state, 'lost_leases', 0, 'cancel_requested', 0, 'deadline_ms', 0, 'at_' .. state, NOW_MS)
   redis.call('HINCRBY', KEY.states, 'failed', -1)
   redis.call('HINCRBY', KEY.states, state, 1)
-  wait_in(a.id, job.queue)
+  wait_in_queue(job)
   emit(a.id, 'state', cjson.encode({ state = state, replayed = true }))
   return { send = to_send(job) }
 end

@@ -7,28 +7,70 @@ end
 function op.get(a)
   local job = load(a.id)
   if not job.state or (a.tenant_id ~= '' and job.tenant_id ~= a.tenant_id) then return refuse('gone') end
+  if a.line ~= '' and job.key_line ~= a.line then return refuse('gone') end
   job.has_consumer = has_consumer(job.queue)
   return { job = job }
 end
 
+-- The indexes that hold every job of a list, the most selective first.
+local function indexes(a)
+  local found = KEY.found .. a.tenant_id .. ':'
+  if a.dead then return { KEY.dead .. a.tenant_id } end
+  if a.feedback == true then return { found .. 'feedback' } end
+  if a.rejected == true then return { found .. 'rejected' } end
+  if a.label ~= '' then return { found .. 'label:' .. a.label } end
+  if a.line ~= '' then return { found .. 'line:' .. a.line } end
+  if a.min_probability <= 0 and a.max_probability >= 1 then return { KEY.jobs .. a.tenant_id } end
+  local keys = {}
+  for bound = math.min(9, math.floor(a.min_probability * 10)), math.min(9, math.floor(a.max_probability * 10)) do
+    keys[#keys + 1] = found .. tenth(bound / 10 + 0.05)
+  end
+  return keys
+end
+
+-- The next jobs of all these indexes together, newest first: { id, score, index } each.
+local function next_jobs(keys, from, since)
+  local page = {}
+  for _, key in ipairs(keys) do
+    local flat = redis.call('ZREVRANGEBYSCORE', key, from, since, 'WITHSCORES', 'LIMIT', 0, 100)
+    for i = 1, #flat, 2 do page[#page + 1] = { flat[i], flat[i + 1], key } end
+  end
+  if #keys > 1 then table.sort(page, function(one, other) return tonumber(one[2]) > tonumber(other[2]) end) end
+  return page
+end
+
+local function matches(job, a)
+  if (a.state ~= '' and job.state ~= a.state) or (a.kind ~= '' and job.kind ~= a.kind) then return false end
+  if (a.line ~= '' and job.key_line ~= a.line) or (a.key ~= '' and job.key ~= a.key) then return false end
+  if known(a.feedback) and a.feedback ~= (job.feedback ~= nil) then return false end
+  local by_probability = a.min_probability > 0 or a.max_probability < 1
+  if a.label == '' and not known(a.rejected) and not by_probability then return true end
+  local selection = job.selection and cjson.decode(job.selection) or {}
+  local label = job.label ~= '' and job.label or selection.label
+  if (a.label ~= '' and label ~= a.label) or (known(a.rejected) and a.rejected ~= (selection.rejected == true)) then return false end
+  local sure = selection.probability
+  return not by_probability or known(sure) and sure >= a.min_probability and sure <= a.max_probability
+end
+
 function op.list(a)
-  local key = a.dead and KEY.dead .. a.tenant_id or KEY.jobs .. a.tenant_id
+  local keys = indexes(a)
   local jobs, from, last, seen, size = {}, a.before, a.before, 0, 0
   repeat
-    local page = redis.call('ZREVRANGEBYSCORE', key, from, '-inf', 'WITHSCORES', 'LIMIT', 0, 100)
-    for i = 1, #page, 2 do
-      local job = load(page[i])
+    local page = next_jobs(keys, from, a.since)
+    for i = 1, math.min(#page, 100) do
+      local id, score, key = unpack(page[i])
+      local job = load(id)
       if not job.state then
-        redis.call('ZREM', key, page[i])  -- the job has expired: remove it from the index
-      elseif #jobs < a.limit and (a.state == '' or job.state == a.state) and (a.kind == '' or job.kind == a.kind) then
+        redis.call('ZREM', key, id)  -- the job has expired: remove it from the index
+      elseif #jobs < a.limit and matches(job, a) then
         job.has_consumer = has_consumer(job.queue)
         jobs[#jobs + 1] = job
-        last = '(' .. page[i + 1]
+        last = '(' .. score
       end
-      from = '(' .. page[i + 1]
+      from = '(' .. score
     end
     size = #page
-    seen = seen + size / 2
+    seen = seen + math.min(size, 100)
   until size == 0 or #jobs >= a.limit or seen >= LIST_SCAN
   if #jobs < a.limit then last = size > 0 and from or '' end
   return { jobs = jobs, next = last }

@@ -16,7 +16,7 @@ function op.move_release(a)
   for _, queue in ipairs(a.queues) do redis.call('SADD', KEY.queues, queue) end
   redis.call('SET', pointer, a.release)
   redis.call('SADD', KEY.tenants, a.tenant_id)
-  redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = NOW_MS, by = a.by }))
+  redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = NOW_MS, by = a.by, key = a.key }))
   redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)
   return {}
 end

@@ -7,10 +7,13 @@ from tests.chaos.promises import (
     hostile_adapters_are_refused,
     killed_runs_again_soon,
     no_input_crashes,
+    nobody_waits_for_a_backlog,
     overload_is_refused,
     poison_stops_no_group,
     redis_restarts_lose_nothing,
     releases_change_in_one_step,
+    scopes_by_every_road,
+    slow_connections_starve_nobody,
     stale_writes_are_refused,
     stopping_loses_nothing,
     store_faults_tear_nothing,
@@ -37,5 +40,8 @@ _MODULES = (
     no_input_crashes,
     webhooks_stay_outside,
     overload_is_refused,
+    nobody_waits_for_a_backlog,
+    slow_connections_starve_nobody,
+    scopes_by_every_road,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

@@ -128,7 +128,7 @@ def _held_count(world: World) -> int:
 
 async def _waiting_job(http: httpx.AsyncClient) -> str:
     """A job that does not end while it is read: there is no trainer."""
-    rows = b'{"input": "a", "output": "b"}\n{"input": "b", "output": "a"}\n'
+    rows = b'{"input": "a", "output": "b"}\n{"input": "b", "output": "a"}\n' * 2
     dataset = (await http.post("/v1/datasets?name=rows", content=rows)).raise_for_status().json()["id"]
     body = {"kind": "adapter.train", "label": "bank.cards", "dataset": dataset}
     return str((await http.post("/v1/training/jobs", json=body)).raise_for_status().json()["id"])

@@ -74,7 +74,7 @@ def own_things(world: World, key: str, number: int) -> list[str]:
     """One of everything; answers all names that it goes by."""
     client = world.client_of(key)
     manifest = _adapter(world, number)
-    dataset = world.registry.datasets.add(_OWNER, f"{_MARK}{number}", [Row(input=f"{_MARK} {n}") for n in range(3)])
+    dataset = world.registry.datasets.add(_OWNER, f"{_MARK}{number}", [Row(input=f"{_MARK} {n}") for n in range(4)])
     release = _release(world, manifest, number)
     world.registry.releases.promote(_OWNER, release.id, force=True)
     label = manifest.label

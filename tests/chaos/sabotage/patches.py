@@ -57,6 +57,15 @@ def no_upload_digest():
     uploads._check_digest = lambda expected, archive_digest, digest: None
 
 
+def no_promote_scope():
+    """A training job promotes for whoever submits it."""
+    if not runs("api"):
+        return
+    from services.api.training import service
+
+    service.check_promotion = lambda settings, caller, request: None
+
+
 def no_fetch_digest():
     """What the store hands out is believed."""
     if not runs("adapter_worker"):
@@ -74,10 +83,18 @@ def no_fetch_digest():
 
 def no_last_try_alone():
     """A job that killed its workers before goes on running beside others."""
-    from shared.worker.attempt import AttemptRunner
+    from shared.worker.exclusive import ExclusiveGate
 
-    real = AttemptRunner._acquire
-    AttemptRunner._acquire = lambda self, job_id, queue, beside_others: real(self, job_id, queue, beside_others=False)
+    ExclusiveGate.alone = ExclusiveGate.beside_others
+
+
+def no_lanes():
+    """Whoever came first is next, whatever its priority, tenant and label."""
+    from shared.ledger import client
+
+    entering = "local function enter_lane(job, came_ms)\n  with_priority(job)\n"
+    all_alike = "  job.priority, job.tenant_id, job.label = 'interactive', 'all', ''\n"
+    client._SCRIPT = replaced(client._SCRIPT, entering, entering + all_alike)
 
 
 def no_tenants():
@@ -100,7 +117,9 @@ PATCHES = {
     "no_fencing": no_fencing,
     "no_reconciler": no_reconciler,
     "no_upload_digest": no_upload_digest,
+    "no_promote_scope": no_promote_scope,
     "no_fetch_digest": no_fetch_digest,
     "no_last_try_alone": no_last_try_alone,
+    "no_lanes": no_lanes,
     "no_tenants": no_tenants,
 }

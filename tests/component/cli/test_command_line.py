@@ -142,6 +142,18 @@ def test_settings_that_are_no_json_object_are_refused(tmp_path, content):
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
 
 
+@pytest.mark.parametrize("holds", [[], ["adapter_config.json"], ["adapter_model.bin"]])
+def test_a_folder_that_is_no_adapter_is_one_line(tmp_path, holds):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for name in holds:
+        (folder / name).write_text("{}")
+    away = {"SIGNALBOX_API_URL": "http://127.0.0.1:1", "SIGNALBOX_API_KEY": "x"}
+    done = run("adapters", "add", folder, "--label", "a.b", data_dir=tmp_path, **away)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "adapter_file_missing" in done.stderr
+
+
 @pytest.mark.parametrize("service", ["selector", "adapter_worker", "trainer", "api"])
 def test_a_service_with_a_wrong_setting_ends_with_one_line(tmp_path, service):
     environment = {"PATH": "/usr/bin:/bin", "SIGNALBOX_DATA_DIR": str(tmp_path), "SIGNALBOX_LEASE_SECONDS": "abc"}

@@ -244,8 +244,8 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store
     store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
     ledger.redis.set(LedgerKey.BASE_MODEL, "tiny")
     client = make("train")
-    dataset = await client("upload_dataset", [{"input": "ä"}, {"input": "b"}], "demo")
-    assert (dataset.name, dataset.rows) == ("demo", 2)
+    dataset = await client("upload_dataset", [{"input": text} for text in "äbcd"], "demo")
+    assert (dataset.name, dataset.rows) == ("demo", 4)
     assert await client("datasets") == [dataset]
     (tmp_path / CONFIG_NAME).write_text(json.dumps(CONFIG))
     (tmp_path / WEIGHTS_NAME).write_bytes(safetensors(lora_tensors()))

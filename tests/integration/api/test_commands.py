@@ -2,17 +2,29 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from shared.contracts.jobs import JobState
 from shared.contracts.rows import Row
+from shared.ledger.keys import LedgerKey
 from tests.support.api import make_release
 
 PROGRAM = Path(sys.executable).parent / "signalbox"
+
+
+@pytest.fixture
+def ctrl_c():
+    """Commands hear it as at a terminal, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -21,14 +33,14 @@ def command(api, tokens, tmp_path):
     env = {"SIGNALBOX_API_URL": api["url"], "SIGNALBOX_API_KEY": tokens["admin"], "SIGNALBOX_DATA_DIR": str(tmp_path)}
 
     def start(*words, **more):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([PROGRAM, *words], env=env | more, encoding="utf-8", cwd=tmp_path, **pipes)
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen([PROGRAM, *words], env=os.environ | env | more, encoding="utf-8", cwd=tmp_path, **pipes)
 
     return start
 
 
-async def output(process):
-    return await asyncio.to_thread(process.communicate)
+async def output(process, given=None):
+    return await asyncio.to_thread(process.communicate, given)
 
 
 async def submitted(admin, process):
@@ -40,7 +52,8 @@ async def submitted(admin, process):
 
 async def test_a_wait_for_a_worker_that_is_not_there_is_told_of_and_ends_with_the_job(command, admin, release):
     waiting = command("submit", "my card", "--label", "fin.sa", "--wait")
-    assert "no live worker serves generate.fin" in await asyncio.to_thread(waiting.stderr.readline)
+    said = await asyncio.to_thread(waiting.stderr.readline)
+    assert "no live worker serves generate.fin; start one: signalbox worker --group fin" in said
     (job,) = (await admin.get("/v1/jobs")).json()["items"]
     await admin.delete(f"/v1/jobs/{job['id']}")
     out, _ = await output(waiting)
@@ -52,6 +65,31 @@ async def test_cancelling_is_silent_unless_the_job_had_ended(command, admin, rel
     worker.run(ids[1], "generate.fin")
     assert ((await output(command("jobs", "cancel", ids[0])))[1]) == ""
     assert "had ended before" in (await output(command("jobs", "cancel", ids[1])))[1]
+
+
+async def test_replacing_a_selector_names_the_labels_that_go(command, admin, release):
+    await admin.post("/v1/datasets?name=d", content=b'{"input": "a"}\n' * 4)
+    labels = ("--label", "fin.sa=d", "--label", "law.ie=d")
+    out, said = await output(command("train", "selector", *labels, "--replace", "--json"))
+    assert "labels that go: fin.ha, med.qa" in said
+    job = (await admin.get(f"/v1/training/jobs/{json.loads(out)['id']}")).json()
+    assert job["request"]["drop"] == ["fin.ha", "med.qa"]
+
+
+async def test_jobs_are_found_and_judged(command, admin, release, worker):
+    ids = [
+        (await admin.post("/v1/jobs", json={"input": "x", "label": label})).json()["id"]
+        for label in ("fin.sa", "fin.ha")
+    ]
+    worker.run(ids[0], "generate.fin")
+    await output(command("jobs", "feedback", ids[0], "--rating", "1"))
+    for filters in (
+        ("--label", "fin.sa"),
+        ("--feedback",),
+        ("--label", "fin.sa", "--no-rejected", "--since", "2020-01-01T00:00:00Z"),
+    ):
+        found, _ = await output(command("jobs", "list", *filters, "--json"))
+        assert [job["id"] for job in json.loads(found)] == ids[:1]
 
 
 async def columns_of(process):
@@ -100,6 +138,42 @@ async def test_a_release_is_a_page_and_two_are_compared(command, admin, registry
     assert ["med.qa ref", "med.qa@1", "-"] in facts
     assert not [fact for fact in facts if fact[0].startswith("fin.sa")]
     assert await columns_of(command("releases", "diff", newer.id, newer.id)) == [names]
+
+
+@pytest.mark.parametrize("kind", ["train", "submit", "tail"])
+async def test_ctrl_c_ends_a_wait_at_once_and_says_how_to_follow_or_cancel_the_job(
+    command, ctrl_c, api, admin, release, kind
+):
+    row = b'{"instruction": "i", "input": "x", "output": "y"}\n'
+    await admin.post("/v1/datasets?name=rows", content=row * 8)
+    queued = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    commands = {
+        "train": ("train", "adapter", "--label", "fin.sa", "--dataset", "rows", "--wait"),
+        "submit": ("submit", "my card", "--label", "fin.sa", "--wait"),
+        "tail": ("jobs", "tail", queued),
+    }
+    waiting = command(*commands[kind])
+    while not api["app"].state.clients.feed.reader_count:
+        assert waiting.poll() is None
+        await asyncio.sleep(0.01)
+    if kind == "train":
+        job_id = (await asyncio.to_thread(waiting.stderr.readline)).split()[-1]
+    else:
+        job_id = queued if kind == "tail" else (await admin.get("/v1/jobs")).json()["items"][0]["id"]
+    started = time.monotonic()
+    waiting.send_signal(signal.SIGINT)
+    _, said = await output(waiting)
+    assert time.monotonic() - started < 3  # a second, and what a busy machine adds
+    assert waiting.returncode == 130
+    assert f"signalbox jobs tail {job_id}" in said
+    assert f"signalbox jobs cancel {job_id}" in said
+    assert "Traceback" not in said
+    assert (await admin.get(f"/v1/jobs/{job_id}")).json()["state"] in ("queued", "routed")
+
+
+async def test_submit_reads_its_text_from_standard_input(command, release, ledger):
+    out, _ = await output(command("submit", "-", "--label", "fin.sa", "--json"), "two\nlines\n")
+    assert '"two\\nlines"' in ledger.redis.hget(LedgerKey.JOB.of(json.loads(out)["id"]), "body")
 
 
 async def test_what_a_lost_worker_had_told_is_not_in_the_answer(command, admin, release, worker):

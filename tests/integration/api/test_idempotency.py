@@ -1,9 +1,16 @@
 """The same key and request make one thing and give one answer, however often and however parallel."""
 
 import asyncio
+import contextlib
+import time
 
+import pytest
+
+from services.api.http import idempotency
+from services.api.http.idempotency import Answer, Once
 from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
-from shared.ledger import calls
+from shared.errors import Conflict
+from shared.ledger import AsyncLedger, calls
 from shared.ledger.keys import LedgerKey
 from tests.support.api import client_of, code, make_release, serving
 
@@ -127,6 +134,28 @@ async def test_a_refusal_is_replayed_too(api):
     assert again.headers["idempotent-replayed"] == "true"
 
 
+async def test_a_request_that_takes_longer_than_a_dead_ones_key_lives_keeps_its_key(ledger, settings, monkeypatch):
+    monkeypatch.setattr(idempotency, "IN_FLIGHT_SECONDS", 1)
+    other = AsyncLedger(settings.redis_url)
+    async with contextlib.aclosing(other.redis):
+        once = Once(other.redis, "default", "POST /x", "k")
+        asked = []
+
+        async def slow():
+            """Ask again over and over, for three times as long as the key of a dead request lives."""
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                with pytest.raises(Conflict):
+                    await once({}, slow)
+                asked.append(await other.redis.pttl(once._name))
+                await asyncio.sleep(0.05)  # between two tries
+            return Answer(201, {})
+
+        assert (await once({}, slow)).status_code == 201
+        assert min(asked) > 0
+        assert (await once({}, slow)).headers["idempotent-replayed"] == "true"
+
+
 async def test_an_outage_frees_the_key(settings, tokens):
     broken = settings.model_copy(update={"s3_url": "http://127.0.0.1:9"})
     async with serving(broken) as (_, url), client_of(url, tokens["train"]) as client:
@@ -139,7 +168,7 @@ async def test_an_outage_frees_the_key(settings, tokens):
 
 
 async def test_a_training_job_is_queued_once(api, ledger):
-    await api["train"].post("/v1/datasets?name=demo", content=b'{"input": "a"}\n{"input": "b"}\n')
+    await api["train"].post("/v1/datasets?name=demo", content=b'{"input": "a"}\n' * 4)
     body = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
     answers = [await api["train"].post("/v1/training/jobs", json=body, headers=KEY) for _ in range(2)]
     assert answers[0].json() == answers[1].json()

@@ -8,6 +8,7 @@ import pytest
 from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate
 from shared.contracts.jobs import JobState
+from shared.errors import NotFound
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
@@ -130,6 +131,8 @@ async def test_bad_input_is_refused_by_field_and_nothing_is_written(api, release
     [
         (b'{"input": "\xff\xfe"}', JSON, 400, "not_utf8"),
         (b'{"input": "x"', JSON, 400, "json_malformed"),
+        (b'{"input": "x", "input": "y"}', JSON, 400, "json_malformed"),
+        (b'{"input": "x", "params": {"seed": 1, "seed": 2}}', JSON, 400, "json_malformed"),
         (b'{"input": "\\ud800"}', JSON, 422, "request_invalid"),
         (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', JSON, 422, "request_invalid"),
         (b'{"input": "x", "params": {"temperature": NaN}}', JSON, 422, "request_invalid"),
@@ -138,7 +141,19 @@ async def test_bad_input_is_refused_by_field_and_nothing_is_written(api, release
         (b'{"input": "x"}', {"Content-Type": "text/plain"}, 422, "request_invalid"),
         (b'{"input": "' + b"x" * (1 << 20) + b'"}', JSON, 413, "body_too_large"),
     ],
-    ids=["non-utf-8", "cut", "surrogate", "surrogate in a message", "nan", "list", "deep", "content type", "huge"],
+    ids=[
+        "non-utf-8",
+        "cut",
+        "twice",
+        "twice inside",
+        "surrogate",
+        "surrogate in a message",
+        "nan",
+        "list",
+        "deep",
+        "content type",
+        "huge",
+    ],
 )
 async def test_a_body_that_cannot_be_read_is_a_problem_too(api, release, content, headers, status, expected):
     answer = await api["submit"].post("/v1/jobs", content=content, headers=headers)
@@ -227,6 +242,44 @@ async def test_feedback_becomes_a_row_of_the_data_set_feedback(api, release, wor
     assert (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]["label"] == "fin.ha"
 
 
+async def test_feedback_is_merged_with_what_was_said_before_and_its_history_is_kept(api, release, worker, registry):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "profits rose", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin", "positive")
+    url = f"/v1/jobs/{job_id}/feedback"
+    await api["submit"].post(url, json={"label": "fin.ha"})
+    answer = (await api["admin"].post(url, json={"rating": -1})).json()["feedback"]
+    assert (answer["label"], answer["rating"]) == ("fin.ha", -1)
+    shown = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]
+    assert [(entry.get("label"), entry.get("rating")) for entry in shown["history"]] == [("fin.ha", None), (None, -1)]
+    assert len({entry["key"] for entry in shown["history"]}) == 2
+    assert [row.label for row in registry.datasets.rows("default", "feedback")] == ["fin.ha"]
+    await api["admin"].post(url, json={"accept": False})
+    with pytest.raises(NotFound):
+        registry.datasets.rows("default", "feedback")
+
+
+async def test_a_label_that_the_release_lacks_is_meant_or_refused(api, release, worker, registry):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin")
+    url = f"/v1/jobs/{job_id}/feedback"
+    assert code(await api["submit"].post(url, json={"label": "hr.nope"}), 422) == "label_unknown"
+    assert (await api["submit"].post(url, json={"label": "hr.nope", "new": True})).status_code == 200
+    assert [row.label for row in registry.datasets.rows("default", "feedback")] == ["hr.nope"]
+
+
+async def test_feedbacks_at_the_same_time_are_all_kept_and_their_number_is_limited(api, release, worker):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin")
+    url = f"/v1/jobs/{job_id}/feedback"
+    said = await asyncio.gather(*(api["submit"].post(url, json={"rating": 1}) for _ in range(4)))
+    assert {answer.status_code for answer in said} <= {200, 503}
+    kept = len((await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]["history"])
+    assert kept == sum(answer.is_success for answer in said)
+    for _ in range(20 - kept):
+        assert (await api["submit"].post(url, json={"rating": 1})).is_success
+    assert code(await api["submit"].post(url, json={"rating": 1}), 409) == "feedback_full"
+
+
 async def test_dead_letters_are_listed_and_replayed_by_admins(api, release, worker, broker):
     job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
     worker.lose(job_id, "generate.fin", times=3)
@@ -260,7 +313,7 @@ async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api
     leases = LeaseKeeper(ledger, settings, owner="worker", queues=[], info=dict)
     bus = Bus(make_celery(settings, "test"))
     attempts = AttemptRunner(ledger, bus, leases, EventWriter(ledger), "worker")
-    await asyncio.to_thread(attempts.run, job_id, "generate.fin", lambda attempt: generate(attempt, release, **tools))
+    await asyncio.to_thread(attempts.run, "generate.fin", lambda attempt: generate(attempt, release, **tools))
     job = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
     assert job["request"]["priority"] == "batch"
     result = job["result"]
@@ -308,3 +361,64 @@ async def test_the_document_says_what_the_fields_mean(api):
     assert (priority["enum"], priority["default"]) == (["interactive", "batch"], "interactive")
     assert "interactive jobs before" in priority["description"]
     assert "natural logarithm" in schemas["Params"]["properties"]["logprobs"]["description"]
+
+
+async def test_jobs_are_found_by_label_rejection_probability_feedback_key_and_time(api, release, worker, ledger):
+    submit = api["submit"]
+
+    async def routed(text, label, probability):
+        """A job as the selector leaves it."""
+        job_id = (await submit.post("/v1/jobs", json={"input": text})).json()["id"]
+        job = worker.take(job_id, "select")
+        selection = {"label": label, "probability": probability, "rejected": label is None}
+        queue = "generate.base" if label is None else "generate.fin"
+        ledger.do(calls.route(job, queue=queue, label=label or "", selection=selection))
+        worker.run(job_id, queue)
+        return job_id
+
+    async def found(**query):
+        return [job["id"] for job in (await submit.get("/v1/jobs", params=query)).json()["items"]]
+
+    sure, unsure, rejected = (
+        await routed("a", "fin.sa", 0.97),
+        await routed("b", "fin.ha", 0.41),
+        await routed("c", None, 0.2),
+    )
+    named = (await submit.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    await submit.post(f"/v1/jobs/{unsure}/feedback", json={"rating": 1})
+    assert await found(label="fin.sa") == [named, sure]
+    assert await found(rejected=True) == [rejected]
+    assert await found(rejected=False) == [named, unsure, sure]
+    assert await found(max_probability=0.5) == [rejected, unsure]
+    assert await found(min_probability=0.3, max_probability=0.97) == [unsure, sure]
+    assert await found(feedback=True) == [unsure]
+    assert await found(feedback=False, label="fin.ha") == []
+    shown = (await submit.get(f"/v1/jobs/{unsure}")).json()
+    assert await found(since=shown["created_at"].replace("+00:00", "Z"), state="succeeded", label="fin.ha") == [unsure]
+    assert await found(until="2020-01-01T00:00:00Z") == []
+    assert await found(key=shown["key"], limit=2) == [named, rejected]
+    assert await found(key="key_of_nobody") == []
+    assert code(await submit.get("/v1/jobs?since=yesterday"), 422) == "request_invalid"
+
+
+async def test_found_jobs_come_page_by_page_also_from_several_indexes(api, release, worker, ledger):
+    made = []
+    for number in range(7):
+        made.append((await api["submit"].post("/v1/jobs", json={"input": str(number)})).json()["id"])
+        job = worker.take(made[-1], "select")
+        selection = {"label": "fin.sa", "probability": (number % 5) / 5}
+        ledger.do(calls.route(job, queue="generate.fin", label="fin.sa", selection=selection))
+    query, seen = "/v1/jobs?min_probability=0.1&limit=2", []
+    cursor = ""
+    while cursor is not None:
+        page = (await api["submit"].get(f"{query}&before={cursor}")).json()
+        seen += [job["id"] for job in page["items"]]
+        cursor = page["next"]
+    assert seen == [job_id for number, job_id in reversed(list(enumerate(made))) if number % 5]
+
+
+async def test_an_index_ends_after_its_jobs(api, release, ledger):
+    await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})
+    keys = list(ledger.redis.scan_iter(LedgerKey.FOUND.pattern))
+    assert keys
+    assert all(86_400 < ledger.redis.ttl(key) <= 3 * 86_400 for key in keys)

@@ -1,6 +1,7 @@
 """Who may do what: keys, scopes, tenants."""
 
 import asyncio
+import json
 import re
 import time
 from datetime import timedelta
@@ -8,61 +9,123 @@ from datetime import timedelta
 import pytest
 
 from shared.errors import Conflict, NotFound
+from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
+from shared.security.api_keys import Scope
 from tests.support.api import code
-
-ROUTES = [
-    ("POST", "/v1/jobs", "submit"),
-    ("GET", "/v1/jobs", "submit"),
-    ("GET", "/v1/jobs/x", "submit"),
-    ("GET", "/v1/jobs/x/events", "submit"),
-    ("DELETE", "/v1/jobs/x", "submit"),
-    ("POST", "/v1/jobs/x/feedback", "submit"),
-    ("GET", "/v1/jobs/dead", "admin"),
-    ("DELETE", "/v1/jobs/dead/x", "admin"),
-    ("POST", "/v1/jobs/x/replay", "admin"),
-    ("POST", "/v1/select", "submit"),
-    ("GET", "/v1/adapters", ""),
-    ("POST", "/v1/adapters", "train"),
-    ("GET", "/v1/adapters/x", ""),
-    ("GET", "/v1/datasets", "train"),
-    ("POST", "/v1/datasets?name=x", "train"),
-    ("GET", "/v1/datasets/x", "train"),
-    ("POST", "/v1/training/jobs", "train"),
-    ("GET", "/v1/training/jobs", "train"),
-    ("GET", "/v1/training/jobs/x", "train"),
-    ("GET", "/v1/training/jobs/x/events", "train"),
-    ("DELETE", "/v1/training/jobs/x", "train"),
-    ("GET", "/v1/releases", ""),
-    ("GET", "/v1/releases/current", ""),
-    ("GET", "/v1/releases/x", ""),
-    ("POST", "/v1/releases/x/promote", "admin"),
-    ("POST", "/v1/releases/rollback", "admin"),
-    ("GET", "/v1/models", ""),
-]
+from tests.support.scopes import RULES, keyed_routes, sample_path
 
 
-@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
-async def test_every_route_asks_for_a_key_and_its_scope(api, method, path, scope):
+@pytest.fixture
+def scoped(api, ledger):
+    """A client of a new key of the default tenant, by its scopes."""
+
+    def make(*scopes, **fields):
+        _, token = api_keys.create(ledger.redis, frozenset(scopes), **fields)
+        return Caller(api["anonymous"], {"Authorization": f"Bearer {token}"})
+
+    return make
+
+
+class Caller:
+    """The shared client with one key."""
+
+    def __init__(self, http, headers):
+        self._http = http
+        self._headers = headers
+
+    def __getattr__(self, method):
+        def send(path, headers=None, **more):
+            return getattr(self._http, method)(path, headers={**self._headers, **(headers or {})}, **more)
+
+        return send
+
+
+@pytest.mark.parametrize(("method", "template"), sorted(RULES))
+async def test_every_route_asks_for_a_key_and_its_scope(api, scoped, method, template):
+    path = sample_path(template)
     missing = await api["anonymous"].request(method, path)
     assert code(missing, 401) == "key_missing"
     assert missing.headers["www-authenticate"] == "Bearer"
-    for name in {"submit", "train"} - {scope} if scope else ():
-        assert code(await api[name].request(method, path), 403) == "scope_missing"
-    for name in {scope, "admin"} - {""}:
-        assert (await api[name].request(method, path)).status_code not in (401, 403)
+    for scope in Scope:
+        answer = await getattr(scoped(scope), method.lower())(path)
+        if scope in RULES[method, template]:
+            assert answer.status_code not in (401, 403)
+        else:
+            assert code(answer, 403) == "scope_missing"
 
 
-def test_the_table_above_names_every_route(api):
-    served = {
-        (method.upper(), path)
-        for path, operations in api["app"].openapi()["paths"].items()
-        for method in operations
-        if path.startswith("/v1/")
-    }
-    known = {(m, p.partition("?")[0]) for m, p, _ in ROUTES}
-    plain = {(method, re.sub(r"\{\w+\}", "x", path)) for method, path in served}
-    assert plain == known
+@pytest.mark.parametrize(("method", "template"), sorted(RULES))
+async def test_no_route_takes_a_query_parameter_that_it_does_not_know(api, method, template):
+    answer = await api["admin"].request(method, sample_path(template), params={"lable": "x"})
+    assert code(answer, 422) == "parameter_unknown"
+    assert "'lable'" in answer.json()["detail"]
+
+
+def test_every_route_has_a_rule():
+    assert keyed_routes() == set(RULES)
+
+
+async def test_a_key_without_read_has_its_own_jobs_alone(scoped, release, worker):
+    mine, other, reader = scoped(Scope.SUBMIT), scoped(Scope.SUBMIT), scoped(Scope.READ)
+    ask = {"json": {"input": "x", "label": "fin.sa"}, "headers": {"Idempotency-Key": "k"}}
+    job_id = (await mine.post("/v1/jobs", **ask)).json()["id"]
+    for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/events"):
+        assert code(await other.get(path), 404) == "job_not_found"
+    assert code(await other.delete(f"/v1/jobs/{job_id}"), 404) == "job_not_found"
+    assert (await other.get("/v1/jobs")).json()["items"] == []
+    assert (await other.post("/v1/jobs", **ask)).json()["id"] != job_id  # its Idempotency-Keys are its own, too
+    assert job_id in [job["id"] for job in (await reader.get("/v1/jobs")).json()["items"]]
+    assert (await mine.get(f"/v1/jobs/{job_id}")).json()["id"] == job_id
+    assert [job["id"] for job in (await mine.get("/v1/jobs")).json()["items"]] == [job_id]
+    assert (await mine.post("/v1/jobs", **ask)).json()["id"] == job_id
+    assert (await mine.delete(f"/v1/jobs/{job_id}")).json()["state"] == "cancelled"
+
+
+async def test_a_job_names_its_key_and_the_keys_of_one_line_of_rotations_share_their_jobs(api, ledger, release):
+    old, old_token = api_keys.create(ledger.redis, frozenset({Scope.SUBMIT}))
+    _, new_token = api_keys.rotate(ledger.redis, old.id, timedelta(hours=1))
+    before, after = (Caller(api["anonymous"], {"Authorization": f"Bearer {t}"}) for t in (old_token, new_token))
+    by_old = (await before.post("/v1/jobs", json={"input": "x"})).json()["id"]
+    by_new = (await after.post("/v1/jobs", json={"input": "x"})).json()["id"]
+    assert (await after.get(f"/v1/jobs/{by_old}")).json()["key"] == old.id
+    assert (await before.get(f"/v1/jobs/{by_new}")).json()["key"] == api_keys.key_id(new_token)
+
+
+async def test_a_key_from_before_these_scopes_keeps_what_it_had(api, ledger, release, worker, registry):
+    key, token = api_keys.create(ledger.redis, frozenset({Scope.SUBMIT}))
+    record = key.model_dump(mode="json", exclude={"line"}) | {"scopes": ["submit"]}
+    ledger.redis.hset(LedgerKey.API_KEYS, key.id, json.dumps(record))
+    old = Caller(api["anonymous"], {"Authorization": f"Bearer {token}"})
+    job_id = (await api["admin"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin")
+    assert (await old.get(f"/v1/jobs/{job_id}")).status_code == 200
+    assert (await old.post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})).status_code == 200
+    assert [row.label for row in registry.datasets.rows("default", "feedback")] == ["fin.sa"]
+    assert code(await old.post("/v1/releases/rollback"), 403) == "scope_missing"
+
+
+async def test_feedback_is_data_from_a_reviewer_alone_and_names_its_key(api, scoped, release, worker, registry):
+    mine, reviewer = scoped(Scope.SUBMIT), scoped(Scope.REVIEW)
+    job_id = (await mine.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin")
+    await mine.post(f"/v1/jobs/{job_id}/feedback", json={"label": "fin.ha"})
+    first = (await mine.get(f"/v1/jobs/{job_id}")).json()
+    assert (first["feedback"]["label"], first["feedback"]["key"]) == ("fin.ha", first["key"])
+    with pytest.raises(NotFound):
+        registry.datasets.rows("default", "feedback")
+    assert code(await reviewer.get(f"/v1/jobs/{job_id}"), 403) == "scope_missing"
+    assert (await reviewer.post(f"/v1/jobs/{job_id}/feedback", json={"label": "med.qa"})).status_code == 200
+    assert [row.label for row in registry.datasets.rows("default", "feedback")] == ["med.qa"]
+
+
+async def test_a_training_job_is_cancelled_by_who_may_train_whatever_the_path(api, scoped):
+    rows = b'{"input": "a"}\n' * 4
+    await api["train"].post("/v1/datasets?name=d", content=rows)
+    body = {"kind": "adapter.train", "label": "fin.sa", "dataset": "d"}
+    job_id = (await api["train"].post("/v1/training/jobs", json=body)).json()["id"]
+    assert code(await scoped(Scope.SUBMIT, Scope.READ).delete(f"/v1/jobs/{job_id}"), 403) == "scope_missing"
+    assert (await scoped(Scope.TRAIN).delete(f"/v1/training/jobs/{job_id}")).json()["state"] == "cancelled"
 
 
 @pytest.mark.parametrize("header", ["Bearer sbk_wrong", "Bearer", "Basic abc", "sbk_x", "Bearer \xff"])
@@ -78,7 +141,7 @@ async def test_health_and_metrics_need_no_key(api):
 
 async def test_a_tenant_sees_nothing_of_another(api, release, worker):
     job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
-    dataset = (await api["train"].post("/v1/datasets?name=d", content=b'{"input": "a"}\n{"input": "b"}\n')).json()["id"]
+    dataset = (await api["train"].post("/v1/datasets?name=d", content=b'{"input": "a"}\n' * 4)).json()["id"]
     other = api["other"]
     for path in (
         f"/v1/jobs/{job_id}",
@@ -173,3 +236,32 @@ def test_a_rotation_never_lengthens_a_keys_life_and_an_ended_key_has_no_successo
         api_keys.rotate(ledger.redis, old.id, timedelta())
     with pytest.raises(NotFound):
         api_keys.rotate(ledger.redis, "key_none", timedelta())
+
+
+LACKS = {
+    "jobs": "train",
+    "select": "train",
+    "training": "submit",
+    "datasets": "submit",
+    "adapters": "submit",
+    "releases": "submit",
+}
+"""A key without the scope, for each kind of route."""
+
+
+async def test_no_route_reads_a_body_before_it_knows_the_key(api):
+    operations = [
+        (method.upper(), re.sub(r"\{\w+\}", "x", path))
+        for path, methods in api["app"].openapi()["paths"].items()
+        for method, operation in methods.items()
+        if "requestBody" in operation
+    ]
+    assert len(operations) >= 7
+    for method, path in operations:
+        for key, status in (("", b"401"), (api[LACKS[path.split("/")[2]]].headers["authorization"], b"403")):
+            reader, writer = await asyncio.open_connection(*api["url"].removeprefix("http://").split(":"))
+            head = f"{method} {path}?name=x HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            writer.write(f"{head}Authorization: {key}\r\nContent-Length: 1000\r\n\r\n".encode())
+            async with asyncio.timeout(10):
+                assert (await reader.readuntil(b"\r\n"))[9:12] == status, (method, path)
+            writer.close()

@@ -103,3 +103,26 @@ async def test_limits_leave_nothing_in_the_ledger_for_long(limited, ledger):
 
 def test_tokens_are_estimated_by_bytes_and_never_to_nothing():
     assert [estimated_tokens(text) for text in ("", "a", "abcde", "ääää", "字字字字")] == [0, 1, 2, 2, 3]
+
+
+async def test_a_request_counts_once_however_many_parts_of_its_route_ask_for_the_key(limited, release, worker):
+    client = limited(requests_per_minute=3)
+    job = (await client.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job, "generate.fin")
+    answers = [await client.post(f"/v1/jobs/{job}/feedback", json={"rating": 1}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+
+
+async def test_feedback_of_a_key_that_may_not_review_is_limited_and_costs_its_tokens(settings, release, ledger, worker):
+    bounded = settings.model_copy(update={"feedback_per_minute": 2})
+    _, plain = api_keys.create(ledger.redis, frozenset({Scope.SUBMIT}), tokens_per_minute=100)
+    _, reviewing = api_keys.create(ledger.redis, frozenset({Scope.REVIEW}))
+    async with serving(bounded) as (_, url), client_of(url, plain) as submitter, client_of(url, reviewing) as reviewer:
+        ask = {"input": "x", "label": "fin.sa", "params": {"max_new_tokens": 1}}
+        job_id = (await submitter.post("/v1/jobs", json=ask)).json()["id"]
+        worker.run(job_id, "generate.fin")
+        path = f"/v1/jobs/{job_id}/feedback"
+        assert code(await submitter.post(path, json={"output": "y" * 500}), 422) == "above_token_limit"
+        assert (await submitter.post(path, json={"rating": 1})).is_success
+        refused(await submitter.post(path, json={"rating": 1}), "too_many_feedback")
+        assert [(await reviewer.post(path, json={"rating": 1})).status_code for _ in range(4)] == [200] * 4

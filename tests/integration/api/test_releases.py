@@ -32,7 +32,9 @@ async def test_gate_parent_and_workers_are_asked(api, release, registry, admin):
     unserved = add(registry, parent=release.id, made_by="y")
     assert code(await admin.post(f"/v1/releases/{failed.id}/promote"), 409) == "gate_failed"
     assert code(await admin.post(f"/v1/releases/{stranger.id}/promote", json={"force": True}), 409) == "stale_parent"
-    assert code(await admin.post(f"/v1/releases/{unserved.id}/promote"), 409) == "group_without_worker"
+    refused = await admin.post(f"/v1/releases/{unserved.id}/promote")
+    assert code(refused, 409) == "group_without_worker"
+    assert "signalbox worker --group " in refused.json()["detail"]
     assert code(await admin.post("/v1/releases/rel_none/promote"), 404) == "release_not_found"
     assert code(await admin.post(f"/v1/releases/{failed.id}/promote", json={"force": 1}), 422) == "request_invalid"
     assert (await admin.get("/v1/releases/current")).json()["id"] == release.id

@@ -5,13 +5,15 @@ import json
 
 import pytest
 
+from services.api.training.service import SelectorTrainRequest, gate_limits
 from shared.contracts.jobs import JobState
 from shared.contracts.training import parse_training
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
+from shared.settings import Settings
 from tests.support.api import code
 
-ROWS = b'{"input": "a"}\n{"input": "b"}\n'
+ROWS = b'{"input": "a"}\n{"input": "b"}\n{"input": "c"}\n{"input": "d"}\n'
 ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
 SELECTOR = {"kind": "selector.train", "labels": {"fin.sa": "demo", "fin.ha": "demo"}}
 
@@ -20,6 +22,7 @@ SELECTOR = {"kind": "selector.train", "labels": {"fin.sa": "demo", "fin.ha": "de
 async def train(api):
     await api["train"].post("/v1/datasets?name=demo", content=ROWS)
     await api["train"].post("/v1/datasets?name=one", content=b'{"input": "a"}\n')
+    await api["train"].post("/v1/datasets?name=three", content=b'{"input": "a"}\n{"input": "b"}\n{"input": "c"}\n')
     return api["train"]
 
 
@@ -34,13 +37,13 @@ async def train(api):
     ],
     ids=lambda ask: ask["kind"],
 )
-async def test_what_is_queued_is_what_the_trainer_reads(train, ledger, broker, ask):
-    answer = await train.post("/v1/training/jobs", json=ask)
+async def test_what_is_queued_is_what_the_trainer_reads(api, train, ledger, broker, ask):
+    answer = await api["admin"].post("/v1/training/jobs", json=ask)
     assert answer.status_code == 202
     job = ledger.do(calls.get(answer.json()["id"], "default"))
     assert (job.queue, job.state) == ("train", JobState.QUEUED)
     demo = (await train.get("/v1/datasets/demo")).json()["id"]
-    read = parse_training(job.body).with_datasets(lambda ref, label: {demo: "demo"}[ref]).model_dump(mode="json")
+    read = parse_training(job.body).with_datasets(lambda ref, label, rows: {demo: "demo"}[ref]).model_dump(mode="json")
     assert {name: read[name] for name in ask if name not in ("settings", "selection")}.items() <= ask.items()
     _, message = await asyncio.to_thread(broker.brpop, "train", 10)
     assert json.loads(message)["headers"]["id"] == job.id
@@ -53,6 +56,8 @@ async def test_what_is_queued_is_what_the_trainer_reads(train, ledger, broker, a
         ({"kind": None}, 422, "kind_unsupported"),
         ({"dataset": "none"}, 404, "dataset_not_found"),
         ({"dataset": "one"}, 422, "dataset_too_small"),
+        ({"dataset": "three"}, 422, "dataset_too_small"),
+        ({"validation": "one"}, 422, "dataset_too_small"),
         ({"label": "finsa"}, 422, "label_malformed"),
         ({"colour": "red"}, 422, "request_invalid"),
         ({"settings": {"rank": 0}}, 422, "request_invalid"),
@@ -94,8 +99,32 @@ async def test_a_wrong_selector_job_is_refused_at_submit(train, ledger, change, 
     assert not ledger.redis.keys(LedgerKey.JOB.pattern)
 
 
+@pytest.mark.parametrize("kind", ["selector.train", "selector.add", "selector.balance", "selector.delete"])
+async def test_a_training_job_that_promotes_needs_the_scope(train, ledger, kind):
+    ask = {"kind": kind, "labels": ["fin.sa"] if kind == "selector.delete" else SELECTOR["labels"], "promote": True}
+    assert code(await train.post("/v1/training/jobs", json=ask), 403) == "scope_missing"
+    assert not ledger.redis.keys(LedgerKey.JOB.pattern)
+
+
+@pytest.mark.parametrize("loose", [{"min_accuracy": 0.79}, {"max_loss": 0.011}], ids=str)
+async def test_a_job_may_only_tighten_the_operators_gate(train, ledger, loose):
+    refused = await train.post("/v1/training/jobs", json={**SELECTOR, **loose})
+    assert code(refused, 422) == "gate_loosened"
+    assert f"SIGNALBOX_GATE_{next(iter(loose)).upper()}" in refused.json()["detail"]
+    tight = {"min_accuracy": 0.9, "max_loss": 0.005}
+    job_id = (await train.post("/v1/training/jobs", json={**SELECTOR, **tight})).json()["id"]
+    body = ledger.do(calls.get(job_id)).body
+    assert (body["min_accuracy"], body["max_loss"]) == (0.9, 0.005)
+
+
+def test_a_job_that_names_no_limit_gets_the_operators():
+    request = SelectorTrainRequest(**SELECTOR, max_loss=0.01)
+    settings = Settings(gate_min_accuracy=0.95, gate_max_loss=0.02)
+    assert gate_limits(settings, request) == {"min_accuracy": 0.95}
+
+
 async def test_rows_that_carry_another_label_do_not_count(train):
-    rows = b'{"input": "a", "label": "fin.ha"}\n{"input": "b", "label": "fin.ha"}\n{"input": "c"}\n'
+    rows = b'{"input": "a", "label": "fin.ha"}\n' + ROWS.replace(b'"a"', b'"e"').removesuffix(b'{"input": "d"}\n')
     await train.post("/v1/datasets?name=mixed", content=rows)
     answer = await train.post("/v1/training/jobs", json={**ADAPTER, "dataset": "mixed"})
     assert code(answer, 422) == "dataset_too_small"
@@ -105,7 +134,7 @@ async def test_rows_that_carry_another_label_do_not_count(train):
 async def test_a_name_means_what_it_meant_at_submit_and_the_same_key_the_same_job(train, ledger):
     meant = (await train.get("/v1/datasets/demo")).json()["id"]
     first = await train.post("/v1/training/jobs", json=ADAPTER, headers={"Idempotency-Key": "k"})
-    await train.post("/v1/datasets?name=demo", content=ROWS + b'{"input": "c"}\n')
+    await train.post("/v1/datasets?name=demo", content=ROWS + b'{"input": "e"}\n')
     again = await train.post("/v1/training/jobs", json=ADAPTER, headers={"Idempotency-Key": "k"})
     assert again.json() == first.json()
     assert ledger.do(calls.get(first.json()["id"])).body["dataset"] == meant

@@ -1,16 +1,25 @@
 """`/v1/adapters` and `/v1/datasets`: checked whole, stored once."""
 
+import asyncio
+import functools
 import hashlib
 import io
 import json
+import re
 import zipfile
 
 import pytest
 
+import services.api.datasets.service as datasets
+import shared.registry.datasets as registry_datasets
+from services.api.http import upload as pace
+from services.api.infra.clients import UPLOADS_AT_ONCE
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.contracts.rows import RowParser
 from shared.ledger.keys import LedgerKey
 from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
 from tests.support.api import client_of, code, serving
+from tests.support.eventually import eventually
 
 ROWS = b'{"input": "a", "label": "fin.sa"}\n{"input": "b", "label": "fin.ha"}\n'
 
@@ -85,6 +94,7 @@ async def test_a_hostile_or_broken_archive_is_refused_and_nothing_is_kept(api, b
 async def test_what_comes_with_the_archive_is_checked(api, base):
     train = api["train"]
     assert code(await upload(train, archive(), label="Fin"), 422) == "label_malformed"
+    assert code(await upload(train, archive(), label="none.none"), 422) == "label_reserved"
     assert code(await upload(train, archive(), template="jinja"), 422) == "template_unknown"
     assert code(await upload(train, archive(), sha256="xyz"), 422) == "request_invalid"
     assert code(await upload(train, archive(), color="red"), 422) == "request_invalid"
@@ -130,8 +140,12 @@ async def test_rows_are_stored_once_and_found_by_id_and_name(api, registry):
             "line 3: not a JSON object; line 4: field input",
         ),
         (b"", "dataset_empty", "no rows"),
+        (b'{"input": "a", "label": "Fin.SA"}', "dataset_malformed", "line 1: 'Fin.SA' is not a label"),
+        (b'{"input": "a", "input": "b"}', "dataset_malformed", "line 1: the key 'input' stands twice"),
+        (b'[{"input": "a"}]', "dataset_malformed", "jq -c"),
+        (b'{"input": "a", "x": ' + b"[" * 2000 + b"]" * 2000 + b"}", "dataset_malformed", "line 1: its brackets"),
     ],
-    ids=["json", "empty input", "utf-8", "two lines", "empty"],
+    ids=["json", "empty input", "utf-8", "two lines", "empty", "label", "twice", "array", "deep"],
 )
 async def test_malformed_rows_are_named_by_line_and_nothing_is_kept(api, registry, data, expected, says):
     answer = await api["train"].post("/v1/datasets?name=demo", content=data)
@@ -140,8 +154,98 @@ async def test_malformed_rows_are_named_by_line_and_nothing_is_kept(api, registr
     assert registry.datasets.list_all("default") == []
 
 
+async def rows_of(api, *headers, path="/v1/datasets?name=demo"):
+    """Begin an upload of rows, whose body is still to come."""
+    reader, writer = await asyncio.open_connection(*api["url"].removeprefix("http://").split(":"))
+    key = f"Authorization: {api['train'].headers['authorization']}"
+    lines = [f"POST {path} HTTP/1.1", "Host: x", key, "Transfer-Encoding: chunked", *headers, "", ""]
+    writer.write("\r\n".join(lines).encode())
+    return reader, writer
+
+
+def chunk(data):
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def answer_of(reader):
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head).group(1))
+        return int(head[9:12]), json.loads(await reader.readexactly(length))
+
+
+async def test_rows_are_refused_as_soon_as_they_are_known_to_be_wrong(api):
+    reader, writer = await rows_of(api)
+    writer.write(chunk(b"no json\n" * 100_000))  # and the end of the body never comes
+    status, problem = await answer_of(reader)
+    assert (status, problem["code"]) == (422, "dataset_malformed")
+
+
+async def test_more_rows_than_are_taken_stop_the_upload(api, monkeypatch):
+    monkeypatch.setattr(datasets, "RowParser", functools.partial(RowParser, max_rows=1000))
+    reader, writer = await rows_of(api)
+    writer.write(chunk(b'{"input":"a"}\n' * 100_000))
+    status, problem = await answer_of(reader)
+    assert (status, problem["code"]) == (422, "dataset_too_large")
+
+
+async def test_more_labels_than_are_counted_are_refused(api, monkeypatch):
+    monkeypatch.setattr(registry_datasets, "MAX_LABELS", 3)
+    rows = "".join(json.dumps({"input": "a", "label": f"a.b{n}"}) + "\n" for n in range(4))
+    assert code(await api["train"].post("/v1/datasets?name=demo", content=rows), 422) == "dataset_too_large"
+
+
+async def test_a_body_is_read_only_when_it_is_its_turn(api):
+    first = [await rows_of(api) for _ in range(UPLOADS_AT_ONCE)]
+    waiting = api["app"].state.clients.uploads
+    await asyncio.to_thread(eventually, waiting.locked, "all places are taken")
+    reader, writer = await rows_of(api, "Expect: 100-continue")
+    late = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+    form = await rows_of(
+        api, "Expect: 100-continue", "Content-Type: multipart/form-data; boundary=b", path="/v1/adapters"
+    )
+    last = asyncio.create_task(form[0].readuntil(b"\r\n\r\n"))
+    assert (await api["anonymous"].get("/healthz")).status_code == 200
+    assert not (await asyncio.wait([late, last], timeout=0.3))[0]
+    for one, ending in first:
+        ending.write(chunk(ROWS) + b"0\r\n\r\n")
+        assert (await answer_of(one))[0] == 201
+    assert await late == await last == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(chunk(ROWS) + b"0\r\n\r\n")
+    assert (await answer_of(reader))[0] == 201
+
+
+async def test_an_upload_that_ends_early_frees_its_place_and_is_no_crash(api):
+    for _ in range(UPLOADS_AT_ONCE + 1):
+        _, writer = await rows_of(api)
+        writer.write(chunk(ROWS))
+        await writer.drain()
+        writer.close()
+    assert (await api["train"].post("/v1/datasets?name=demo", content=ROWS)).status_code == 201
+    text = (await api["anonymous"].get("/metrics")).text
+    assert "internal_error" not in text
+
+
+async def test_an_upload_that_holds_its_place_for_too_little_is_ended(api, monkeypatch):
+    monkeypatch.setattr(pace, "GRACE_SECONDS", 0.2)
+    reader, writer = await rows_of(api)
+
+    async def drip():
+        while True:
+            writer.write(chunk(b" "))
+            await asyncio.sleep(0.05)  # the drip itself
+
+    dripping = asyncio.create_task(drip())
+    status, problem = await answer_of(reader)
+    dripping.cancel()
+    assert (status, problem["code"]) == (408, "upload_too_slow")
+
+
 async def test_a_data_set_needs_a_good_name_and_a_file(api):
     assert code(await api["train"].post("/v1/datasets", content=ROWS), 422) == "request_invalid"
     assert code(await api["train"].post("/v1/datasets?name=../x", content=ROWS), 422) == "name_malformed"
+    answer = await api["train"].post("/v1/datasets", params={"name": "My Data (final)"}, content=ROWS)
+    assert code(answer, 422) == "name_malformed"
+    assert "--name my-data-final" in answer.json()["detail"]
     answer = await api["train"].post("/v1/datasets?name=demo", files={"rows": ("rows.jsonl", ROWS)})
     assert code(answer, 422) == "file_missing"

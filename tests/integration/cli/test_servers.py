@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.local.servers import free_ports, s3_server
+from services.cli.local.servers import free_ports, redis_server, s3_server
 from shared.errors import Unavailable
 from shared.settings import Settings
 
@@ -34,6 +34,16 @@ def test_a_server_whose_port_is_taken_says_so(tmp_path):
         server.start()
     assert f"127.0.0.1:{filer}: bind: address already in use" in refusal.value.detail
     assert "glog.go" not in refusal.value.detail
+
+
+def test_restarts_are_counted(tmp_path):
+    server = redis_server("ledger", free_ports(1)[0], tmp_path, fsync="always")
+    counted = []
+    for _ in range(2):
+        server.start()
+        counted.append(server.restarts)
+        server.kill()
+    assert counted == [0, 1]
 
 
 def test_ports_of_an_s3_server_stay_the_same_until_another_has_them(tmp_path):

@@ -70,7 +70,7 @@ def run(attempts, clients, jobs):
     """Run a queued training job to its end."""
 
     def to_end(job_id):
-        attempts.run(job_id, "train", lambda attempt: train(attempt, clients))
+        attempts.run("train", lambda attempt: train(attempt, clients))
         return jobs.get(job_id)
 
     return to_end

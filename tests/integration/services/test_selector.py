@@ -182,7 +182,7 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
         llm=lambda chosen, text: list(scorers.score_many(chosen, [text])[0]),
         store_patience_seconds=0.05,
     )
-    attempts.run(job_id, "select", work)
+    attempts.run("select", work)
     job = jobs.get(job_id)
     assert job.state is state
     found = selection_of(job)
@@ -219,5 +219,6 @@ def test_it_reads_the_last_user_turn_and_the_instruction_where_the_release_says_
         llm=score,
         store_patience_seconds=0,
     )
-    attempts.run(jobs.new(JobKind.SELECT, "select", body), "select", work)
+    jobs.new(JobKind.SELECT, "select", body)
+    attempts.run("select", work)
     assert texts == [text]

@@ -33,7 +33,7 @@ def generated(attempts, tmp_path):
         def work(attempt):
             generate(attempt, RELEASE, engine=engine or EchoEngine(), **tools)
 
-        attempts.run(job_id, "generate.bank", work)
+        attempts.run("generate.bank", work)
 
     return run
 
@@ -116,16 +116,16 @@ def selected(attempts, job_id):
     def work(attempt):
         select(attempt, release, light=lambda *_: [0.0, -9.0], llm=lambda *_: [], **tools)
 
-    attempts.run(job_id, "select", work)
+    attempts.run("select", work)
 
 
 def test_a_failed_attempt_says_why(spans, jobs, attempts):
-    job_id = jobs.new(JobKind.GENERATE, "generate.bank", {"input": "x"}, **ROUTED, **TRACED)
+    jobs.new(JobKind.GENERATE, "generate.bank", {"input": "x"}, **ROUTED, **TRACED)
 
     def work(*_):
         raise Invalid("label_unknown", "release r has no label bank.cards")
 
-    attempts.run(job_id, "generate.bank", work)
+    attempts.run("generate.bank", work)
     span = spans.one("process generate.bank")
     assert not span.status.is_ok
     assert "release r has no label bank.cards" in span.status.description

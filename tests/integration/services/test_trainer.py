@@ -93,12 +93,22 @@ def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_beh
     assert not left.exists()
 
 
+def test_a_row_whose_answer_is_too_long_is_named_by_its_line_in_the_data_set(clients, jobs, run):
+    rows = [Row(input=f"text {n}", output="x" * (1000 if n == 6 else 1)) for n in range(9)]
+    clients.registry.datasets.add("t", "long", rows)
+    body = {"kind": "adapter.train", "label": LABELS[0], "dataset": "long", "validation": LABELS[0]}
+    job = run(jobs.train(**body))
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "answer_too_long")
+    assert "line 7 (blank lines not counted, input 'text 6'): its answer takes" in job.error["detail"]
+    assert "raise settings.max_length" in job.error["detail"]
+
+
 def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(clients, jobs, ledger, attempts):
     several = replace(clients, training_launcher="torchrun --nproc-per-node 2 --standalone")
     settings = TRAINING["settings"] | {"batch_size": 2, "epochs": 2}
     body = {"kind": "adapter.train", "label": LABELS[0], "dataset": LABELS[0], "evaluate_rows": 0}
     job_id = jobs.train(**body, settings=settings)
-    attempts.run(job_id, "train", lambda attempt: train(attempt, several))
+    attempts.run("train", lambda attempt: train(attempt, several))
     job = jobs.get(job_id)
     assert job.state is JobState.SUCCEEDED, job.error
     told = [
@@ -128,7 +138,7 @@ def test_a_stop_ends_the_choice_of_rows_and_only_a_given_back_job_keeps_what_it_
         attempt.lease.stop(reason)
         train(attempt, clients)
 
-    attempts.run(job_id, "train", stopped)
+    attempts.run("train", stopped)
     assert jobs.get(job_id).state is state
     assert len(checkpoints_of(clients, job_id)) == (reason == "drain")
 
@@ -222,6 +232,22 @@ def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(clie
     assert release.report["before"] == first.result["per_label"]  # the same rows, the same selector
     assert set(release.report["parts"]) == {"llm", "light", "cascade"}
     assert release.verdict.reasons == ("2 kept labels hold and 0 new labels reach the mark.",)
+
+
+def test_labels_that_go_are_a_loss_unless_the_job_drops_them_by_name(clients, jobs, run, first):
+    anew = {**SELECTOR, "selector": "light", "missing_adapters": "allow", "promote": False}
+    anew["labels"] = {label: label for label in ("bank.cards", "travel.trips")}
+    silent = run(jobs.train(**anew)).result
+    assert any("bank.accounts of the release before is gone" in why for why in silent["verdict"]["reasons"])
+    assert not silent["verdict"]["passed"]
+    named = run(jobs.train(**anew, drop=["bank.accounts"])).result
+    assert not any("is gone" in why for why in named["verdict"]["reasons"])
+
+
+def test_the_log_of_promotions_names_the_key_behind_a_job(clients, jobs, run, adapters):
+    job = run(jobs.train(**SELECTOR, selector="light", key="key_of_ann"))
+    (move,) = clients.registry.releases.promotions("t")
+    assert (move["by"], move["key"]) == (job.id, "key_of_ann")
 
 
 @pytest.mark.parametrize(("max_loss", "passes"), [(0.05, False), (0.15, True)])

@@ -201,7 +201,7 @@ def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_w
         attempt.emit = note
         train(attempt, clients)
 
-    attempts.run(job_id, "train", stopped)
+    attempts.run("train", stopped)
     assert jobs.get(job_id).state is JobState.QUEUED
     before = len(told(ledger, job_id))
     job = run(job_id)

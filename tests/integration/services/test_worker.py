@@ -33,7 +33,7 @@ def generated(jobs, attempts, tmp_path):
         body = body or {"input": "card limit"}
         job_id = jobs.new(JobKind.GENERATE, "generate.bank", body, label="bank.cards", deadline_seconds=60)
         tools = {"engine": engine, "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
-        attempts.run(job_id, "generate.bank", lambda attempt: generate(attempt, RELEASE, **tools))
+        attempts.run("generate.bank", lambda attempt: generate(attempt, RELEASE, **tools))
         return jobs.get(job_id)
 
     return run

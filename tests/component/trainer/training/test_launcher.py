@@ -1,6 +1,7 @@
 """Trainings in several processes, started for real: two of torchrun, one of accelerate."""
 
 import json
+import os
 import secrets
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from services.cli.local.folder_lock import FILE, holders
 from services.trainer.data.examples import InstructionRow, SelectorRow
 from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import train_adapter, train_selector, train_together
@@ -44,6 +46,15 @@ def train(tiny_folder, tiny_tokenizer, tmp_path):
         )
 
     return run
+
+
+def test_the_launcher_keeps_the_lock_that_the_trainer_inherited(train, tmp_path, left):
+    seen = []
+    with (tmp_path / FILE).open("a") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        train(ONE, on_progress=lambda _: seen.append(left()[None] in holders(tmp_path)))
+    assert seen
+    assert all(seen)
 
 
 def weights(folder, file="adapter_model.safetensors"):
@@ -124,6 +135,7 @@ def test_cancelling_ends_processes_that_have_not_called_yet(train):
         train("sh -c 'sleep 600'", should_stop=lambda: True)
 
 
+@pytest.mark.slow
 def test_processes_that_one_was_killed_of_go_on_from_their_last_checkpoint(train, left, tmp_path):
     steps = []
 
@@ -138,6 +150,7 @@ def test_processes_that_one_was_killed_of_go_on_from_their_last_checkpoint(train
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_processes_that_get_no_further_are_not_started_for_ever(train, left):
     with pytest.raises(Unavailable) as refusal:
         train(TWO, on_progress=lambda _: left()["1"].kill())
@@ -147,6 +160,7 @@ def test_processes_that_get_no_further_are_not_started_for_ever(train, left):
 def test_the_processes_of_a_trainer_that_is_killed_end_too(left, tiny_folder, tmp_path):
     program = f"""
 from pathlib import Path
+from services.cli.local.folder_lock import FILE, holders
 from services.trainer.data.examples import InstructionRow
 from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import train_adapter

@@ -4,6 +4,7 @@ from services.trainer.data.examples import InstructionRow, SelectorRow
 from services.trainer.training.sequences import (
     IGNORED,
     Example,
+    RowRefused,
     adapter_examples,
     collate,
     pack,
@@ -11,7 +12,6 @@ from services.trainer.training.sequences import (
     selector_examples,
 )
 from shared.contracts.labels import Label
-from shared.errors import Invalid
 from shared.model.tokens import end_id
 
 LABELS = [Label("fin", "sa"), Label("fin", "ha")]
@@ -42,7 +42,15 @@ def test_a_long_row_is_shortened_in_its_input_alone(tiny_tokenizer):
 def test_a_row_whose_answer_fills_everything_is_refused_by_number(tiny_tokenizer):
     rows = [InstructionRow("a", "b", "c"), InstructionRow("a", "b", "c" * 100)]
 
-    with pytest.raises(Invalid, match=r"^row 2: the prompt"):
+    with pytest.raises(RowRefused, match=r"^row 2: its answer takes 101 tokens, .* 60 \(`max_length`\)") as refusal:
+        adapter_examples(tiny_tokenizer, rows, "plain", 60)
+    assert (refusal.value.code, refusal.value.number) == ("answer_too_long", 2)
+
+
+def test_a_row_whose_instruction_fills_everything_is_refused_by_number(tiny_tokenizer):
+    rows = [InstructionRow("a", "b", "c"), InstructionRow("a" * 100, "b", "c")]
+
+    with pytest.raises(RowRefused, match=r"^row 2: the prompt without its input"):
         adapter_examples(tiny_tokenizer, rows, "plain", 60)
 
 

@@ -11,6 +11,7 @@ from shared.contracts.generation import SelectBody
 from shared.contracts.jobs import JobState
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.errors import Conflict, Invalid
+from shared.security.api_keys import Key
 from shared.settings import Settings
 
 
@@ -31,15 +32,16 @@ def release_of(labels, *, selector=True):
 
 RELEASE = release_of({"fin.sa": ("a", "money"), "med.qa": ("b", "health")})
 CURRENT = CurrentRelease(RELEASE.id, RELEASE)
+KEY = Key(id="k", sha256="", tenant_id="t", name="", scopes=frozenset())
 
 
 def test_a_named_label_goes_to_its_group_whatever_the_group_is_called():
-    job = generation_job("j", "t", JobRequest(input="x", label="fin.sa"), CURRENT, Settings())
+    job = generation_job("j", KEY, JobRequest(input="x", label="fin.sa"), CURRENT, Settings())
     assert (job.queue, job.state, job.label) == ("generate.money", JobState.ROUTED, "fin.sa")
 
 
 def test_an_unnamed_request_goes_to_the_selector():
-    job = generation_job("j", "t", JobRequest(input="x"), CURRENT, Settings())
+    job = generation_job("j", KEY, JobRequest(input="x"), CURRENT, Settings())
     assert (job.queue, job.state, job.label) == ("select", JobState.QUEUED, "")
 
 
@@ -51,7 +53,7 @@ def test_an_adapter_names_its_label():
 def test_without_a_selector_a_label_must_be_named():
     plain = release_of({"fin.sa": ("a", "money")}, selector=False)
     with pytest.raises(Conflict, match="name a label"):
-        generation_job("j", "t", JobRequest(input="x"), CurrentRelease(plain.id, plain), Settings())
+        generation_job("j", KEY, JobRequest(input="x"), CurrentRelease(plain.id, plain), Settings())
 
 
 def test_many_labels_are_not_all_listed():
@@ -64,7 +66,7 @@ def test_the_same_request_has_the_same_fingerprint_under_every_release():
     ask = JobRequest(input="x", label="fin.sa", metadata={"a": "b"})
     other = release_of({"fin.sa": ("c", "elsewhere")})
     currents = (CURRENT, CurrentRelease(other.id, other))
-    first, second = (generation_job("j", "t", ask, current, Settings()) for current in currents)
+    first, second = (generation_job("j", KEY, ask, current, Settings()) for current in currents)
     assert first.fingerprint == second.fingerprint
     assert first.release != second.release
 
@@ -133,13 +135,13 @@ OLD_FORMS = [
 
 @pytest.mark.parametrize(("sent", "stored", "fingerprint"), OLD_FORMS, ids=["short", "long"])
 def test_a_request_with_an_input_makes_the_body_and_the_fingerprint_that_it_always_made(sent, stored, fingerprint):
-    job = generation_job("j", "t", JobRequest.model_validate(sent), CURRENT, Settings())
+    job = generation_job("j", KEY, JobRequest.model_validate(sent), CURRENT, Settings())
     assert job.body == stored
     assert job.fingerprint == fingerprint
 
 
 def test_a_selection_with_an_input_makes_the_body_and_the_fingerprint_that_it_always_made():
-    job = selection_job("j", "t", SelectRequest(input="Shares fell.", wait_seconds=3), CURRENT)
+    job = selection_job("j", KEY, SelectRequest(input="Shares fell.", wait_seconds=3), CURRENT)
     assert job.body == {"input": "Shares fell.", "instruction": ""}
     assert job.fingerprint == "36cc9f94a2ebc35a238f4725f881ba3c2730e4f1050253e1379d12ef68a0f7b2"
 
@@ -147,7 +149,7 @@ def test_a_selection_with_an_input_makes_the_body_and_the_fingerprint_that_it_al
 def test_messages_are_stored_as_the_caller_wrote_them():
     parts = [{"type": "text", "text": "Shares"}, {"type": "text", "text": "fell."}]
     messages = [turn("system", "Name the mood."), turn("user", "Hm."), turn("assistant", "Yes?"), turn("user", parts)]
-    job = generation_job("j", "t", JobRequest.model_validate({"messages": messages}), CURRENT, Settings())
+    job = generation_job("j", KEY, JobRequest.model_validate({"messages": messages}), CURRENT, Settings())
     assert job.body == {
         "messages": messages,
         "params": {"stop": [], "logprobs": False},

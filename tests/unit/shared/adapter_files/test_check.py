@@ -17,6 +17,7 @@ from shared.adapter_files import (
     check_digest,
     unpack_adapter,
 )
+from shared.errors import Invalid
 from tests.support.adapter_samples import (
     BASE,
     CONFIG,
@@ -209,6 +210,38 @@ def first(header):
 )  # fmt: skip
 def test_hostile_weights_are_refused(folder, weights, code):
     assert refused(check, folder(weights=weights)) == code
+
+
+Q_PROJ = "model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        (f"base_model.model.{Q_PROJ}.lora_A.default.weight", "adapter_tensor_unknown", "adapter's name, 'default'"),
+        (f"base_model.model.{Q_PROJ}.lora_magnitude_vector.mine", "adapter_tensor_unknown", "adapter's name, 'mine'"),
+        (f"{Q_PROJ}.lora_A.weight", "adapter_tensor_unknown", f"prefix than base_model.model.{Q_PROJ}:"),
+        (f"module.base_model.model.{Q_PROJ}.lora_B.weight", "adapter_tensor_unknown", f"prefix than .*{Q_PROJ}:"),
+        (f"base_model.model.base_model.model.{Q_PROJ}.lora_A.weight", "adapter_tensor_unknown", "another prefix"),
+        ("base_model.model.layers.0.self_attn.q_proj.lora_A.weight", "adapter_tensor_unknown", f"prefix .*{Q_PROJ}:"),
+        (f"base_model.model.language_model.{Q_PROJ}.lora_A.weight", "adapter_tensor_unknown", "another prefix"),
+        ("base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight", "adapter_base_mismatch", "train on this"),
+        ("base_model.model.transformer.h.0.attn.c_attn.lora_A.weight", "adapter_base_mismatch", "train on this base"),
+        ("base_model.model.q_proj.lora_A.weight", "adapter_base_mismatch", "train on this base"),
+        (f"{Q_PROJ}.lora_down.weight", "adapter_tensor_unknown", "no LoRA weight"),
+        (f"base_model.model.{Q_PROJ}.lora_A", "adapter_tensor_unknown", "no LoRA weight"),
+        (f"base_model.model.{Q_PROJ}.lora_magnitude_vector.weight", "adapter_tensor_unknown", "no LoRA weight"),
+    ],
+)
+def test_a_tensor_of_another_name_is_refused_with_the_cause(folder, name, code, says):
+    with pytest.raises(Invalid, match=says) as caught:
+        check(folder(weights=safetensors({**lora_tensors(), name: ("F32", [RANK, 8])})))
+    assert caught.value.code == code
+
+
+def test_a_byte_order_mark_in_a_config_is_named(folder):
+    with pytest.raises(Invalid, match="begins with a byte order mark: save it as UTF-8 without one"):
+        check(folder(b"\xef\xbb\xbf" + json.dumps(CONFIG).encode()))
 
 
 def test_one_bad_number_among_good_ones_is_found(folder):

@@ -57,7 +57,9 @@ def test_what_no_update_can_mean_is_refused(body):
     [
         ({**ADD, "labels": {"fin.sa": "d"}}, Conflict, "label_exists"),
         ({**DELETE, "labels": ["law.ie"]}, Invalid, "label_unknown"),
-        ({**DELETE, "labels": [BACKGROUND]}, Invalid, "label_unknown"),
+        ({**DELETE, "labels": [BACKGROUND]}, Invalid, "label_reserved"),
+        ({**ADD, "labels": {BACKGROUND: "d"}}, Invalid, "label_reserved"),
+        ({"kind": "adapter.train", "label": BACKGROUND, "dataset": "d"}, Invalid, "label_reserved"),
         ({**DELETE, "labels": ["fin.sa", "fin.ha", "med.qa"]}, Invalid, "labels_too_few"),
         ({**DELETE, "labels": ["fin.sa", "fin.ha"], "deleted_texts": "forget"}, Invalid, "labels_too_few"),
         ({**BALANCE, "hard": ["law.ie"]}, Invalid, "label_unknown"),

@@ -4,7 +4,7 @@ from shared.security.api_keys import Key, Scope, key_id
 
 
 def key(*scopes):
-    return Key(id="k", sha256="x", tenant_id="t", name="", scopes=frozenset(scopes))
+    return Key(id="k", sha256="x", tenant_id="t", name="", scopes=frozenset(scopes), line="k")
 
 
 def test_admin_may_do_everything_and_the_others_only_their_own():

@@ -28,6 +28,13 @@ def test_a_deleted_label_is_not_held_against_the_candidate():
     assert judge({"fin.sa": 0.9, "fin.ha": 0.9}, {"fin.sa": 0.9}).passed
 
 
+def test_a_label_that_goes_without_being_dropped_by_name_is_a_loss():
+    verdict = judge({"fin.sa": 0.9, "fin.ha": 0.9}, {"fin.sa": 0.9}, lost={"fin.ha"})
+
+    assert not verdict.passed
+    assert verdict.sentences[0].startswith("The label fin.ha of the release before is gone")
+
+
 def test_background_is_not_a_label_to_keep():
     assert judge({"none.none": 1.0, "fin.sa": 0.9}, {"none.none": 0.5, "fin.sa": 0.9}).passed
     assert not judge(None, {"none.none": 1.0}).passed

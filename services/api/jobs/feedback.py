@@ -1,0 +1,140 @@
+"""Feedback on a finished job: what everybody said of it, in order, and what of that joins the training data."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from services.api.infra.clients import Clients
+from services.api.jobs.accept import TRIES
+from services.api.jobs.schemas import FeedbackRequest
+from shared.contracts.generation import generation_result, select_body, selection_of
+from shared.contracts.jobs import Job, JobKind
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.rows import Row
+from shared.errors import Conflict, Invalid, Unavailable
+from shared.ledger import calls
+from shared.security.api_keys import Key, Scope
+
+Entry = Mapping[str, Any]
+"""One feedback: its fields, the `key` that gave it, `at`, and whether it is `reviewed`."""
+_FIELDS = ("label", "rating", "output")
+MAX_HISTORY_CHARS = 100_000
+
+
+async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: FeedbackRequest) -> dict[str, Any]:
+    """Add feedback to a job's history, and what is reviewed to the data set; returns the job's feedback as it is now.
+
+    Raises `NotFound`; `Conflict` `job_unfinished`, `feedback_full`; `Invalid` `label_unknown`, `feedback_unsupported`;
+    `Denied` where the key may not accept; `TooMany`.
+    """
+    if feedback.accept is not None:
+        caller.check(Scope.REVIEW)
+    if not caller.may(Scope.REVIEW):
+        await clients.quotas.count_feedback(caller)
+    if feedback.output:
+        await clients.quotas.count_tokens(caller, feedback.output)
+    await _check_label(clients, caller, feedback)
+    line = "" if caller.may(Scope.REVIEW) else caller.sees
+    for _ in range(TRIES):
+        job = await clients.ledger.do(calls.get(job_id, caller.tenant_id, line))
+        history = [*history_of(job), _entry(caller, feedback)]
+        _check_room(clients, job, history)
+        row = _row(job, taken(history, clients.settings.feedback_agreement))
+        value = {**merged(history), "history": history}
+        try:
+            await clients.ledger.do(calls.feedback(job_id, caller.tenant_id, value, row, before=len(history) - 1))
+        except Conflict as error:
+            if error.code != "feedback_moved":
+                raise
+        else:
+            return value
+    raise Unavailable("feedback_moving", "others give feedback on this job; try again shortly", retry_after_seconds=1)
+
+
+def history_of(job: Job) -> list[Entry]:
+    """Return all feedback on a job, oldest first; one from before histories were kept counts as reviewed."""
+    if not job.feedback:
+        return []
+    return list(job.feedback.get("history", [{**job.feedback, "reviewed": True}]))
+
+
+def merged(history: Sequence[Entry]) -> dict[str, Any]:
+    """Return the newest value of each field, and the key that gave feedback last."""
+    return {name: entry[name] for entry in history for name in (*_FIELDS, "key") if name in entry}
+
+
+def taken(history: Sequence[Entry], agreement: int) -> dict[str, Any]:
+    """Return the fields that may train: what a reviewer gave or accepted, else what so many keys agree on (0: none)."""
+    reviewed: dict[str, Any] = {}
+    for number, entry in enumerate(history, start=1):
+        if entry.get("accept") is False:
+            reviewed = {}
+        elif entry.get("accept"):
+            reviewed = merged(history[:number])
+        elif entry["reviewed"]:
+            reviewed |= merged([entry])
+    if any(entry["reviewed"] for entry in history) or not agreement:
+        return reviewed
+    return {name: value for name in _FIELDS if (value := _agreed(history, name, agreement)) is not None}
+
+
+def _agreed(history: Sequence[Entry], name: str, agreement: int) -> Any:
+    """Return the value that most keys gave last, where there are enough of them."""
+    last = {entry["key"]: entry[name] for entry in history if name in entry}
+    value, count = Counter(last.values()).most_common(1)[0] if last else (None, 0)
+    return value if count >= agreement else None
+
+
+def feedback_row(job: Job, fields: Mapping[str, Any]) -> Row:
+    """Return the data-set row for feedback: the job's text with the right label and output."""
+    body, selection = select_body(job), selection_of(job)
+    label = job.label or (selection.label if selection else None)
+    is_right = fields.get("rating") == 1
+    return Row(
+        input=body.last_user_text,
+        instruction=body.system_text,
+        output=fields.get("output") or (is_right and _answer(job)) or "",
+        label=fields.get("label") or (is_right and label) or "",
+    )
+
+
+def _row(job: Job, fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    if job.kind is JobKind.TRAIN:
+        raise Invalid("feedback_unsupported", "a training job has no answer to judge; give feedback on other jobs")
+    return feedback_row(job, fields).model_dump(exclude_defaults=True) if fields else None
+
+
+def _answer(job: Job) -> str | None:
+    result = generation_result(job) if job.kind is JobKind.GENERATE else None
+    return result.text if result else None
+
+
+def _entry(caller: Key, feedback: FeedbackRequest) -> Entry:
+    given = feedback.model_dump(mode="json", exclude_none=True, exclude={"new"})
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {**given, "key": caller.id, "at": now, "reviewed": caller.may(Scope.REVIEW)}
+
+
+async def _check_label(clients: Clients, caller: Key, feedback: FeedbackRequest) -> None:
+    if feedback.label in (None, BACKGROUND) or feedback.new:
+        return
+    try:
+        known = (await clients.releases.current(caller.tenant_id)).release.labels
+    except Conflict:
+        known = {}
+    if feedback.label not in known:
+        raise Invalid(
+            "label_unknown",
+            f"the current release has no label {feedback.label!r}; send new: true with it if it is meant as a new one",
+        )
+
+
+def _check_room(clients: Clients, job: Job, history: Sequence[Entry]) -> None:
+    most = clients.settings.max_feedback_per_job
+    chars = sum(len(entry.get("output", "")) for entry in history)
+    if len(history) > most or chars > MAX_HISTORY_CHARS:
+        raise Conflict(
+            "feedback_full",
+            f"job {job.id} has {len(history) - 1} feedbacks; {most} are taken, {MAX_HISTORY_CHARS} characters in all",
+        )

@@ -1,0 +1,75 @@
+"""The lock of a data folder: one system runs in it, and whoever keeps its file open belongs to that system."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from shared.errors import Conflict
+
+FILE = "up.lock"
+
+
+def lock_folder(data_dir: Path) -> IO[str]:
+    """Lock the data folder for this supervisor; raises `Conflict` if another system runs in it."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    file = (data_dir / FILE).open("a")  # `w` would empty another's file
+    if not _lock(file):
+        file.close()
+        raise Conflict(
+            "already_up",
+            f"processes of a system hold {data_dir}: run `signalbox down`, or set SIGNALBOX_DATA_DIR to another folder",
+        )
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def is_locked(data_dir: Path) -> bool:
+    """Whether a process holds the folder, be it one that this user cannot see."""
+    if not (data_dir / FILE).is_file():
+        return False
+    with (data_dir / FILE).open("a") as file:
+        return not _lock(file)
+
+
+def supervisor_pid(data_dir: Path) -> int:
+    """The process that locked the folder last; 0 if none did."""
+    file = data_dir / FILE
+    return int(file.read_text() or 0) if file.is_file() else 0
+
+
+def holders(data_dir: Path) -> list[psutil.Process]:
+    """The processes that keep the folder's lock open: the supervisor and what it started, whatever their pids are."""
+    path = str((data_dir / FILE).resolve())
+    return [process for process in psutil.process_iter() if path in _open_files(process)]
+
+
+def sessions(leaders: list[psutil.Process]) -> list[psutil.Process]:
+    """The leaders, and every process in the session of one of them."""
+    pids = {leader.pid for leader in leaders}
+    return [process for process in psutil.process_iter() if process.pid in pids or _session(process.pid) in pids]
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _open_files(process: psutil.Process) -> Iterator[str]:
+    with contextlib.suppress(psutil.Error):  # it ended, or belongs to another user
+        yield from (file.path for file in process.open_files())
+
+
+def _session(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return os.getsid(pid)
+    return 0

@@ -1,0 +1,62 @@
+"""Which scopes open which route. The routes themselves come from the app, so that a new one has to have a rule here."""
+
+import re
+
+from fastapi.routing import iter_route_contexts
+
+from services.api.app import create_app
+from shared.security.api_keys import Scope
+from shared.settings import Settings
+
+OPEN = frozenset({"/openapi.json", "/healthz", "/readyz", "/metrics"})
+"""Paths that need no key, beside those under `/docs`."""
+_ANY = frozenset(Scope)
+
+
+def _one_of(*scopes):
+    return frozenset({*scopes, Scope.ADMIN})
+
+
+RULES = {
+    ("POST", "/v1/jobs"): _one_of(Scope.SUBMIT),
+    ("GET", "/v1/jobs"): _one_of(Scope.SUBMIT, Scope.READ),
+    ("GET", "/v1/jobs/{job_id}"): _one_of(Scope.SUBMIT, Scope.READ),
+    ("GET", "/v1/jobs/{job_id}/events"): _one_of(Scope.SUBMIT, Scope.READ),
+    ("DELETE", "/v1/jobs/{job_id}"): _one_of(Scope.SUBMIT),
+    ("POST", "/v1/jobs/{job_id}/feedback"): _one_of(Scope.SUBMIT, Scope.REVIEW),
+    ("GET", "/v1/jobs/dead"): _one_of(),
+    ("DELETE", "/v1/jobs/dead/{job_id}"): _one_of(),
+    ("POST", "/v1/jobs/{job_id}/replay"): _one_of(),
+    ("POST", "/v1/select"): _one_of(Scope.SUBMIT),
+    ("GET", "/v1/adapters"): _ANY,
+    ("POST", "/v1/adapters"): _one_of(Scope.TRAIN),
+    ("GET", "/v1/adapters/{ref}"): _ANY,
+    ("GET", "/v1/datasets"): _one_of(Scope.TRAIN, Scope.READ),
+    ("POST", "/v1/datasets"): _one_of(Scope.TRAIN),
+    ("GET", "/v1/datasets/{dataset_id}"): _one_of(Scope.TRAIN, Scope.READ),
+    ("POST", "/v1/training/jobs"): _one_of(Scope.TRAIN),
+    ("GET", "/v1/training/jobs"): _one_of(Scope.TRAIN, Scope.READ),
+    ("GET", "/v1/training/jobs/{job_id}"): _one_of(Scope.TRAIN, Scope.READ),
+    ("GET", "/v1/training/jobs/{job_id}/events"): _one_of(Scope.TRAIN, Scope.READ),
+    ("DELETE", "/v1/training/jobs/{job_id}"): _one_of(Scope.TRAIN),
+    ("GET", "/v1/releases"): _ANY,
+    ("GET", "/v1/releases/current"): _ANY,
+    ("GET", "/v1/releases/{release_id}"): _ANY,
+    ("POST", "/v1/releases/{release_id}/promote"): _one_of(Scope.PROMOTE),
+    ("POST", "/v1/releases/rollback"): _one_of(Scope.PROMOTE),
+    ("GET", "/v1/models"): _ANY,
+}
+
+
+def keyed_routes():
+    """Every method and path of the app that needs a key."""
+    found = set()
+    for route in iter_route_contexts(create_app(Settings()).routes):
+        if route.path not in OPEN and not route.path.startswith("/docs"):
+            found |= {(method, route.path) for method in route.methods - {"HEAD"}}
+    return found
+
+
+def sample_path(template):
+    """The path with `x` in place of every name."""
+    return re.sub(r"\{\w+\}", "x", template)
