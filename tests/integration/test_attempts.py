@@ -288,7 +288,8 @@ def test_a_later_try_says_that_it_begins_anew_and_every_token_says_of_which_it_i
 
     job_id = desk.submit()
     desk.run(job_id, lose)
-    desk.ledger.redis.hset(LedgerKey.JOB.of(job_id), "lease_until", 1)  # the other process died over it as well
+    desk.ledger.redis.zadd(LedgerKey.LEASED.of(QUEUE), {job_id: 1})  # the other process died over it as well
+    desk.ledger.do(calls.expire(QUEUE))
     desk.run(job_id, answer)
     assert told(desk, job_id, "restart") == [{"try": 3, "attempt": 3}]
     assert told(desk, job_id, "token")[-1] == {"text": "second", "attempt": 3}

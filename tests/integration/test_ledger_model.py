@@ -161,7 +161,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.ledger.redis.flushall()
         self.twins = []
-        self.queues = {"select": Queue(), "generate.g": Queue()}
+        self.queues = {queue: Queue() for queue in QUEUES}
         self.batches = 0
 
     def attempt(self, draw):

@@ -41,7 +41,8 @@ _JOBS = (
     + (
         " +hget +hmget +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
         " +sadd +srem +smembers +scard"
-        " +zadd +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore +zremrangebyscore"
+        " +zadd +zscore +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore"
+        " +zremrangebyscore"
     )
     + _may_write(LedgerKey.JOB, LedgerKey.EVENTS, LedgerKey.FEED, LedgerKey.STATES, LedgerKey.JOBS, LedgerKey.DEAD)
     + _may_write(LedgerKey.FOUND)

@@ -239,7 +239,7 @@ def test_a_text_that_needs_the_language_model_is_left_to_a_selector_of_the_relea
         store_patience_seconds=0,
     )
     job_id = jobs.new(JobKind.SELECT, "select", {"input": "card"})
-    attempts.run(job_id, "select", work)
+    attempts.run("select", work)
     job = jobs.get(job_id)
     left = (JobState.SUCCEEDED, "select") if is_sure else (JobState.QUEUED, "select@tiny")
     assert ((job.state, job.queue), job.lost_leases) == (left, 0)
