@@ -22,7 +22,7 @@ from benchmarks.routed import echo_system
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from shared.contracts.generation import generation_result
-from shared.contracts.jobs import Job
+from shared.contracts.jobs import Job, JobState
 from shared.ledger import calls
 from shared.names import DEFAULT_TENANT
 from shared.security import api_keys
@@ -77,6 +77,7 @@ class Bench:
                 beside_batch.append(self.p95(rate, seconds, run))
             with self.backlog(self._other, "interactive", backlog):
                 beside_tenant.append(self.p95(rate, seconds, run))
+            print(f"p95 ms: {alone[-1]:.0f}, {beside_batch[-1]:.0f}, {beside_tenant[-1]:.0f}", flush=True)
         shares = [self.batch_share(seconds) for _ in range(runs)]
         return [
             row("interactive_capacity_per_s", capacity, "1/s"),
@@ -129,35 +130,42 @@ class Bench:
         note((time.monotonic() - due) * 1000)
 
     @contextmanager
-    def backlog(self, client: Signalbox, priority: str, count: int) -> Iterator[list[str]]:
+    def backlog(self, client: Signalbox, priority: str, count: int) -> Iterator[None]:
         """So many queued jobs; what is left of them in the end is cancelled."""
+        ids = self.post(client, priority, count)
+        try:
+            yield
+            self.check_waiting(ids)
+        finally:
+            self.clear(client, ids)
+
+    def post(self, client: Signalbox, priority: str, count: int) -> list[str]:
         with ThreadPoolExecutor(CLIENTS) as pool:
             posts = pool.map(lambda _: client.post("/v1/jobs", self.body(priority))["id"], range(count))
-            ids = [str(job_id) for job_id in posts]
-        try:
-            yield ids
-            if not self.waiting():
-                raise RuntimeError("the backlog ended before the measurement: take a larger one")
-        finally:
-            tenant = OTHER_TENANT if client is self._other else DEFAULT_TENANT
-            for job_id in ids:
-                self._ledger.do(calls.cancel(job_id, tenant))
-            while self.waiting(running=True):
-                threading.Event().wait(0.1)
+            return [str(job_id) for job_id in posts]
 
-    def waiting(self, *, running: bool = False) -> int:
-        """Jobs that wait; those that run, too, with `running`."""
-        return sum(one.waiting + running * one.running for one in self._ledger.do(calls.gauges()).queues)
+    def check_waiting(self, ids: list[str]) -> None:
+        if not any(self._job(job_id).state == JobState.ROUTED for job_id in ids):
+            raise RuntimeError("the backlog ended before the measurement: take a larger one")
+
+    def clear(self, client: Signalbox, ids: list[str]) -> None:
+        """Cancel what has not ended, and wait until nothing runs."""
+        tenant = OTHER_TENANT if client is self._other else DEFAULT_TENANT
+        for job_id in ids:
+            self._ledger.do(calls.cancel(job_id, tenant))
+        while any(not self._job(job_id).state.is_final for job_id in ids):
+            threading.Event().wait(0.1)
 
     def batch_share(self, seconds: float) -> float:
         """Batch jobs' share of the tokens while both kinds wait all the time."""
-        with (
-            self.backlog(self._client, "batch", int(40 * seconds)) as batch,
-            self.backlog(self._client, "interactive", int(60 * seconds)) as interactive,
-        ):
-            before = self.tokens(batch), self.tokens(interactive)
-            threading.Event().wait(seconds)
-            after = self.tokens(batch), self.tokens(interactive)
+        batch = self.post(self._client, "batch", int(40 * seconds))
+        interactive = self.post(self._client, "interactive", int(60 * seconds))
+        before = self.tokens(batch), self.tokens(interactive)
+        threading.Event().wait(seconds)
+        after = self.tokens(batch), self.tokens(interactive)
+        for ids in (batch, interactive):
+            self.check_waiting(ids)
+        self.clear(self._client, batch + interactive)
         of_batch, of_interactive = (late - early for late, early in zip(after, before, strict=True))
         return of_batch / (of_batch + of_interactive)
 

@@ -136,7 +136,7 @@ class JobRequest(Conversation):
     """`label@n` or a digest; the adapter must be in the current release."""
     params: Params = Params()
     priority: Literal["interactive", "batch"] = "interactive"
-    """`batch` may wait: where a queue has both, four interactive jobs are taken before each of these."""
+    """`batch` may wait: a queue that has both gives out four interactive jobs before each of these."""
     deadline_seconds: Annotated[float, Field(gt=0, le=MAX_DEADLINE_SECONDS)] | None = None
     metadata: Metadata = {}
 
