@@ -120,7 +120,7 @@ class Twin:
 
     @property
     def cost(self):
-        return 1 if self.queue == "select" else self.tokens
+        return 1 if self.queue in SELECTING else self.tokens
 
     @property
     def is_idle(self):
@@ -230,7 +230,7 @@ class Machine(RuleBasedStateMachine):
         if twin.owns(job):
             twin.told.append(text)
 
-    @rule(queue=st.sampled_from(["select", "generate.g"]), repeats=st.booleans())
+    @rule(queue=st.sampled_from(QUEUES), repeats=st.booleans())
     def acquire_next(self, queue, repeats):
         twin = self.queues[queue].take()
         call = calls.acquire_next(queue, "w", 60)
