@@ -98,7 +98,7 @@ def _members(stream: BinaryIO, max_bytes: int) -> Iterator[_Member]:
     stream.seek(0)
     if magic == _ZIP:
         return _zip_members(stream)
-    unzipped = gzip.GzipFile(fileobj=stream) if magic.startswith(_GZIP) else stream
+    unzipped = gzip.GzipFile(fileobj=stream, mode="rb") if magic.startswith(_GZIP) else stream
     return _tar_members(_Bounded(unzipped, max_bytes + _TAR_OVERHEAD))
 
 

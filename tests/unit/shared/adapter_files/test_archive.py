@@ -1,9 +1,11 @@
 """Hostile and broken uploads: each refused with its own code, and nothing left behind."""
 
+import gzip
 import random
 import struct
 import subprocess
 import tarfile
+import tempfile
 import tracemalloc
 import zipfile
 
@@ -58,9 +60,16 @@ def test_good_archives_unpack_to_the_two_files(tmp_path, archive):
     assert {file.name: file.read_bytes() for file in out.iterdir()} == GOOD
 
 
-def test_an_archive_may_come_as_a_file(tmp_path):
-    (tmp_path / "upload").write_bytes(zip_of(*GOOD.items()))
+@pytest.mark.parametrize(
+    "pack", [zip_of, tar_of, lambda *files: gzip.compress(tar_of(*files))], ids=["zip", "tar", "gz"]
+)
+def test_an_archive_may_come_as_a_file_or_as_an_upload_that_was_just_written(tmp_path, pack):
+    (tmp_path / "upload").write_bytes(pack(*GOOD.items()))
     assert (unpack_adapter(tmp_path / "upload", tmp_path / "out", MAX_BYTES) / WEIGHTS_NAME).exists()
+    with tempfile.SpooledTemporaryFile(max_size=16) as upload:
+        upload.write(pack(*GOOD.items()))
+        upload.seek(0)
+        assert (unpack_adapter(upload, tmp_path / "again", MAX_BYTES) / WEIGHTS_NAME).exists()
 
 
 @pytest.mark.parametrize(("archive", "code"), HOSTILE.values(), ids=HOSTILE.keys())
