@@ -31,6 +31,7 @@ from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
 
 log = structlog.get_logger()
+_told_to_end = threading.Event()
 
 
 def end_on_sigterm() -> None:
@@ -39,7 +40,12 @@ def end_on_sigterm() -> None:
     The first process of a container ignores a signal without a handler: on a SIGTERM during the load of a model, it
     would load on, take jobs, and be killed while they run.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: _end())
+
+
+def _end() -> None:
+    _told_to_end.set()
+    sys.exit(0)
 
 
 class Service:
@@ -110,16 +116,18 @@ class Service:
 
     def run(self) -> None:
         """Serve the queues until SIGTERM; then finish the running jobs, or return them at the drain deadline."""
+        collect_garbage_rarely()
         self.leases.start()
         probes.serve(self.settings, self.leases, lambda: self.misfit)
         self._reconciler.start()
         threading.Thread(target=self._follow_cancels, name="cancel-hints", daemon=True).start()
         signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
-        collect_garbage_rarely()
         log.info("service_ready", service=self.name, queues=self._queues, owner=self.owner)
         with self._lock:
             self._worker = self._celery_worker()
         try:
+            if _told_to_end.is_set():  # in a finaliser, where Python drops the exception that should have ended it
+                sys.exit(0)
             self._worker.start()
         finally:
             self._reconciler.stop()

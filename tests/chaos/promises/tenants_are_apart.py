@@ -140,7 +140,7 @@ def snapshot(http: httpx.Client, document: dict[str, Any], ids: list[str]) -> di
         for request in all_requests(document, ids)
         if request.method == "get" and request.template not in _OPEN and not request.path.endswith("/events")
     ]
-    return {path: http.get(path).text for path in paths}
+    return {path: json.dumps(http.get(path).json(), sort_keys=True) for path in paths}
 
 
 # What the second tenant tries.
