@@ -30,10 +30,24 @@ service.run_once(float(sys.argv[1]))
 """
 
 
-def run_once(settings, idle_seconds):
+TOLD_IN_A_FINALISER = """
+import os, signal
+from shared.worker.service import end_on_sigterm
+
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+end_on_sigterm()
+Late()
+print("goes on", flush=True)
+"""
+
+
+def run_once(settings, idle_seconds, before=""):
     env = os.environ | {"SIGNALBOX_REDIS_URL": settings.redis_url, "SIGNALBOX_BROKER_URL": settings.broker_url}
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(idle_seconds)], env=env, timeout=60, check=False
+        [sys.executable, "-c", before + PROGRAM, str(idle_seconds)], env=env, timeout=60, check=False
     ).returncode
 
 
@@ -79,6 +93,15 @@ def test_a_service_told_to_end_while_it_loads_ends(tmp_path):
         loading.stdout.readline()
         loading.terminate()
         assert loading.wait(10) == 0
+
+
+def test_a_service_told_to_end_while_a_finaliser_ran_takes_no_job(settings, ledger):
+    """Python drops what a signal handler raises there."""
+    job_id = new_job_id("t")
+    job = NewJob(id=job_id, tenant_id="t", kind=JobKind.TRAIN, stage=Stage.TRAIN, queue="train", body={})
+    Bus(make_celery(settings, "test")).send(ledger.do(calls.create(job, 60)).send)
+    assert run_once(settings, 5, before=TOLD_IN_A_FINALISER) == 0
+    assert ledger.do(calls.get(job_id)).state == "queued"
 
 
 class Bomb:

@@ -3,6 +3,7 @@
 import pytest
 from signalbox import Signalbox
 
+from services.cli.local.folder_lock import holders
 from services.cli.local.servers import free_ports
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
@@ -11,6 +12,7 @@ from tests.support.kernels import share_kernels
 from tests.support.samples import TRAINING, WORDS, upload
 from tests.support.system import System
 from tests.support.tiny_model import save_tiny_model
+from tests.support.up_process import UpProcess
 
 
 @pytest.fixture(scope="package")
@@ -56,3 +58,12 @@ def released(system):
     assert job["state"] == "succeeded", job["error"]
     assert job["result"]["promoted"], job["result"]
     return system
+
+
+@pytest.fixture
+def up(tmp_path):
+    """`signalbox up` as a process, in a data folder of its own."""
+    system = UpProcess(tmp_path)
+    yield system
+    for process in holders(system.data):
+        process.kill()

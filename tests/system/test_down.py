@@ -8,20 +8,11 @@ import psutil
 import pytest
 
 from services.cli.local.down import down
-from services.cli.local.folder_lock import FILE, holders, is_locked
+from services.cli.local.folder_lock import FILE, is_locked
 from tests.support.eventually import eventually
-from tests.support.up_process import UpProcess
 
 pytestmark = pytest.mark.timeout(400)
 SLEEP = "import sys, time; print('up', flush=True); time.sleep(600)"
-
-
-@pytest.fixture
-def up(tmp_path):
-    system = UpProcess(tmp_path)
-    yield system
-    for process in holders(system.data):
-        process.kill()
 
 
 @pytest.fixture

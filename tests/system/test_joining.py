@@ -9,17 +9,9 @@ import redis
 from services.cli.local.folder_lock import holders, is_locked
 from shared.ledger.keys import LedgerKey
 from tests.support.eventually import eventually
-from tests.support.up_process import PROGRAM, UpProcess
+from tests.support.up_process import PROGRAM
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def up(tmp_path):
-    system = UpProcess(tmp_path)
-    yield system
-    for process in holders(system.data):
-        process.kill()
 
 
 def worker(up, **environment):
