@@ -16,6 +16,8 @@ def make_celery(settings: Settings, name: str) -> Celery:
         broker_transport_options={
             # Redeliver no unacknowledged messages: the ledger's lease decides what runs again, and when.
             "ack_emulation": False,
+            # The ledger decides who is next, so messages have one priority: a worker polls one list a queue, not four.
+            "priority_steps": [0],
             "socket_keepalive": True,
             "health_check_interval": 10,
             "socket_timeout": 10,
