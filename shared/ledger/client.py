@@ -2,10 +2,9 @@
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 import redis
@@ -14,36 +13,13 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from shared.contracts.jobs import DEFAULT_NEW_TOKENS, TRANSITIONS, Stage
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
-from shared.ledger.keys import with_key_names
+from shared.ledger.script import script_of
 from shared.redis_databases import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
-_PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
-_FOLDER = Path(__file__).parent / "lua"
-_SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
-_OPERATION = re.compile(r"^function op\.(\w+)\(a\)\n.*?\nend\n", re.MULTILINE | re.DOTALL)
-_DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
-
-
-def _lua_source(max_lost_leases: int) -> str:
-    """Return the script, preceded by the tables that Python defines, so that each table has one definition."""
-    legal = (
-        f"{old} = {{ {', '.join(f'{new} = true' for new in sorted(targets))} }}" for old, targets in TRANSITIONS.items()
-    )
-    stages = (f"{s} = {{ waits = '{s.waiting_state}', runs = '{s.running_state}' }}" for s in Stage)
-    tables = (
-        f"local LEGAL = {{ {', '.join(legal)} }}\n"
-        f"local STAGE = {{ {', '.join(stages)} }}\n"
-        f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
-        f"local MAX_LOST = {max_lost_leases}\n"
-    )
-    # Redis runs a script from its first line at every call: each defines the one operation that it runs.
-    script = _OPERATION.sub(lambda found: f"if ARGV[1] == '{found[1]}' then\n{found[0]}end\n", _SCRIPT)
-    return tables + script + _DISPATCH
 
 
 class LedgerAway(Unavailable):
@@ -94,32 +70,38 @@ class Ledger:
             socket_connect_timeout=timeout_seconds,
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
-        self._script = self.redis.register_script(_lua_source(max_lost_leases))
-        self._coalesced: Coalescer[list[str], Any] = Coalescer(self._run)
+        self._scripts = cache(lambda op: self.redis.register_script(script_of(op, max_lost_leases)))
+        self._coalesced: Coalescer[tuple[str, str], Any] = Coalescer(self._run)
+
+    @cached_property
+    def _sender(self) -> redis.Redis:
+        """A client with a connection of its own: one call is made at a time, and the pool costs a third of a call."""
+        return redis.Redis(connection_pool=self.redis.connection_pool, single_connection_client=True)
 
     def do(self, call: Call[T]) -> T:
         """Run one operation; raises the call's own errors, and `LedgerAway`."""
         with as_ledger_away():
-            raw = self._coalesced([call.op, json.dumps(call.args)])
+            raw = self._coalesced((call.op, json.dumps(call.args)))
         return _decode(call, raw)
 
-    def _run(self, batch: Sequence[list[str]]) -> list[Any]:
+    def _run(self, batch: Sequence[tuple[str, str]]) -> list[Any]:
         """Run several operations, each of them atomic; returns their replies and errors in order."""
         if len(batch) == 1:
-            return [self._script(args=batch[0])]
+            ((op, args),) = batch
+            return [self._scripts(op)(args=[args], client=self._sender)]
         pipeline = self.redis.pipeline(transaction=False)
-        for args in batch:
-            pipeline.evalsha(self._script.sha, 0, *args)
+        for op, args in batch:
+            pipeline.evalsha(self._scripts(op).sha, 0, args)
         replies = pipeline.execute(raise_on_error=False)
         return [
-            self._run_alone(args) if isinstance(reply, redis.exceptions.NoScriptError) else reply
-            for args, reply in zip(batch, replies, strict=True)
+            self._run_alone(op, args) if isinstance(reply, redis.exceptions.NoScriptError) else reply
+            for (op, args), reply in zip(batch, replies, strict=True)
         ]
 
-    def _run_alone(self, args: list[str]) -> Any:
+    def _run_alone(self, op: str, args: str) -> Any:
         """Run one operation; loads the script into a server that lacks it."""
         try:
-            return self._script(args=args)
+            return self._scripts(op)(args=[args])
         except redis.RedisError as error:
             return error
 
@@ -157,12 +139,12 @@ class AsyncLedger:
             retry=AsyncRetry(ExponentialBackoff(cap=0.2), 1),
         )
         self.redis = redis.asyncio.Redis(connection_pool=pool)
-        self._script = self.redis.register_script(_lua_source(max_lost_leases))
+        self._scripts = cache(lambda op: self.redis.register_script(script_of(op, max_lost_leases)))
 
     async def do(self, call: Call[T]) -> T:
         """Run one operation; raises the call's own errors, and `LedgerAway`."""
         with as_ledger_away():
-            raw = await self._script(args=[call.op, json.dumps(call.args)])
+            raw = await self._scripts(call.op)(args=[json.dumps(call.args)])
         return _decode(call, raw)
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ class LedgerKey(StrEnum):
     """Stream of all jobs' newest events; every API process reads it."""
     JOBS = "sb:jobs:"
     """Per tenant: its jobs by creation time."""
-    FOUND = "sb:found:"
+    FOUND = "sb:facts:"
     """Per tenant and fact (label, rejected, tenth of probability, feedback, line of keys): jobs by creation time."""
     DEAD = "sb:dead:"
     """Per tenant: its dead letters."""

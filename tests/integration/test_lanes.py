@@ -366,5 +366,5 @@ def fill(ledger, count):
                 body={"input": "x"},
             )
             call = calls.create(job, 60)
-            pipeline.evalsha(ledger._script.sha, 0, call.op, calls.base.dump(call.args))
+            pipeline.evalsha(ledger._scripts(call.op).sha, 0, calls.base.dump(call.args))
         pipeline.execute()

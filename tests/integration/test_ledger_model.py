@@ -34,7 +34,8 @@ class Turns:
         return min(self.marks, key=lambda name: (self.marks[name], name))
 
     def pay(self, name, cost):
-        self.marks[name] += cost
+        if len(self.marks) > 1:
+            self.marks[name] += cost
 
 
 @dataclass

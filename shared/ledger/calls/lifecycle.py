@@ -1,6 +1,6 @@
 """From the creation of a job to its end (`lua/lifecycle.lua`)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shared.contracts.jobs import Job, JobState, NewJob, Stage
@@ -61,6 +61,7 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Creat
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
         "max_waiting": max_waiting,
+        "facts": facts_of(label=job.label, line=job.key_line),
     }
     return Call("create", args, read, refused)
 
@@ -77,6 +78,7 @@ def route(job: Job, *, queue: str, label: str, selection: dict[str, Any], events
         "queue": queue,
         "label": label,
         "selection": dump(selection),
+        "facts": facts_of(**_found(selection)),
         "events": [[kind, dump(data)] for _, _, kind, data in events],
     }
     return Call("route", args, _waits(job), stale(job))
@@ -99,8 +101,22 @@ def finish(
         "state": state,
         "events": [[kind, dump(data)] for _, _, kind, data in events],
         "fields": {name: dump(value) for name, value in fields.items()},
+        "facts": facts_of(**_found(fields.get("selection", {}))),
     }
     return Call("finish", args, lambda reply: all_to_send(reply["released"]), stale(job))
+
+
+def facts_of(
+    *, label: str | None = "", line: str = "", rejected: bool = False, probability: float | None = None
+) -> list[str]:
+    """Return the facts by which a job can be listed: each names an index (`LedgerKey.FOUND`)."""
+    tenth = None if probability is None else min(9, int(probability * 10))
+    given = {"label:": label, "line:": line, "tenth:": tenth}
+    return [f"{name}{value}" for name, value in given.items() if value not in ("", None)] + ["rejected"] * rejected
+
+
+def _found(selection: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: selection[name] for name in ("label", "rejected", "probability") if name in selection}
 
 
 def release_unfinished(job: Job, queue: str = "") -> Call[Sent]:

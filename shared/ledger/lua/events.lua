@@ -19,14 +19,24 @@ function op.append(a)
   return { standing = standing }
 end
 
+local FOUND_SECONDS = 172800  -- longer than a job with a deadline lives before its `ttl` begins
+
+-- A job gets feedback after its end, when the time of its leaving the indexes is written already: this index forgets by age.
+local function note_feedback(job)
+  local key, at, keep = index_key(job.tenant_id, 'feedback'), job.noted:match('^[^|]+'), tonumber(job.ttl) + FOUND_SECONDS
+  redis.call('ZADD', key, at, job.id)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', ms(NOW - keep * 1000))
+  redis.call('EXPIRE', key, keep)
+end
+
 function op.feedback(a)
-  local tenant, state, count, old, ttl = unpack(read(a.id, 'tenant_id', 'state', 'feedback_count', 'feedback', 'ttl'))
-  if tenant ~= a.tenant_id then return refuse('gone') end
-  if not is_final(state) then return refuse('unfinished') end
+  local job = facts(a.id)
+  if job.tenant_id ~= a.tenant_id then return refuse('gone') end
+  if not is_final(job.state) then return refuse('unfinished') end
+  local count, old = unpack(read(a.id, 'feedback_count', 'feedback'))
   if tonumber(count or (old and 1) or 0) ~= a.before then return refuse('moved') end
-  local at = redis.call('ZSCORE', KEY.jobs .. tenant, a.id)
-  if at then note(tenant, a.id, at, tonumber(ttl), 'feedback') end
+  if job.noted then note_feedback(job) end
   redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.before + 1)
-  if a.row ~= '' then redis.call('HSET', KEY.feedback .. tenant, a.id, a.row) else redis.call('HDEL', KEY.feedback .. tenant, a.id) end
+  if a.row ~= '' then redis.call('HSET', KEY.feedback .. a.tenant_id, a.id, a.row) else redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id) end
   return {}
 end

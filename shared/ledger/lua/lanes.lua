@@ -71,24 +71,44 @@ local function is_batch_next(queue)
     or tonumber(redis.call('HGET', KEY.interactive_run, queue) or 0) >= INTERACTIVE_PER_BATCH
 end
 
+-- The member of `turns` that is next, and whether it is the only one: no order depends on the mark of the only one.
+local function next_of(turns)
+  local two = redis.call('ZRANGE', turns, 0, 1)
+  return two[1], two[2] == nil
+end
+
+local function end_turn(turns, member, cost, is_only, has_more)
+  if not has_more then
+    redis.call('ZREM', turns, member)
+  elseif not is_only then
+    redis.call('ZINCRBY', turns, cost, member)
+  end
+end
+
+local function count_run(queue, priority)
+  if priority == 'batch' then
+    redis.call('HDEL', KEY.interactive_run, queue)
+  else
+    redis.call('HINCRBY', KEY.interactive_run, queue, 1)
+  end
+end
+
 -- Takes the next job out of its lane, not out of KEY.waiting; nil where all lanes are empty.
 local function pop_lane(queue)
   local has_batch = redis.call('EXISTS', tenants_of(queue, 'batch')) == 1
   local priority = has_batch and is_batch_next(queue) and 'batch' or 'interactive'
   local tenants = tenants_of(queue, priority)
-  local tenant, tenant_mark = unpack(redis.call('ZPOPMIN', tenants))
+  local tenant, is_only_tenant = next_of(tenants)
   if not tenant then return nil end
-  if priority == 'batch' then
-    redis.call('HDEL', KEY.interactive_run, queue)
-  elseif has_batch then
-    redis.call('HINCRBY', KEY.interactive_run, queue, 1)
-  end
   local labels = tenants .. ':' .. tenant
-  local label, label_mark = unpack(redis.call('ZPOPMIN', labels))
-  local jobs = lane(queue, priority, tenant, label or '')
+  local label, is_only_label = next_of(labels)
+  label = label or ''
+  local jobs = lane(queue, priority, tenant, label)
   local job = load(redis.call('ZPOPMIN', jobs)[1] or '')
   local cost = job.state and cost_of(job) or 0
-  if redis.call('EXISTS', jobs) == 1 then redis.call('ZADD', labels, (label_mark or 0) + cost, label or '') end
-  if redis.call('EXISTS', labels) == 1 then redis.call('ZADD', tenants, tenant_mark + cost, tenant) end
+  local has_more = redis.call('EXISTS', jobs) == 1
+  end_turn(labels, label, cost, is_only_label, has_more)
+  end_turn(tenants, tenant, cost, is_only_tenant, has_more or not is_only_label)
+  if has_batch then count_run(queue, priority) end
   return job
 end

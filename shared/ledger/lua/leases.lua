@@ -14,8 +14,6 @@ local function lose_lease(job)
   return not wait_again(job, { lost_leases = lost }).cancelled
 end
 
-local function is_late(job) return tonumber(job.deadline_ms) > 0 and tonumber(job.deadline_ms) < NOW end
-
 local function is_last_try(job)
   local lost = tonumber(job.lost_leases)
   return lost > 0 and lost + 1 >= MAX_LOST

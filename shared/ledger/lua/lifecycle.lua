@@ -1,20 +1,26 @@
 -- The life of a job from creation to end: its states, and the jobs that wait for it.
 
+-- Notes new facts of the job in `fields`, to be written by `move`.
+local function add_facts(job, fields, new)
+  if job.noted and #new > 0 then fields.noted = note(job.tenant_id, job.id, job.noted, new) end
+end
+
 -- Writes the new state and `fields` to Redis and into `job`.
 local function move(job, to, fields)
   local from, set = job.state, {}
-  if not LEGAL[from][to] then error('illegal transition ' .. from .. ' -> ' .. to) end
+  if not LEGAL:find(' ' .. from .. '>' .. to .. ' ', 1, true) then error('illegal transition ' .. from .. ' -> ' .. to) end
   fields.state, fields['at_' .. to] = to, NOW_MS
   for name, value in pairs(fields) do
     set[#set + 1] = name; set[#set + 1] = value
     job[name] = value
   end
   redis.call('HSET', job_key(job.id), unpack(set))
-  if fields.selection then note_selection(job, fields.selection) end
   redis.call('HINCRBY', KEY.states, from, -1)
   redis.call('HINCRBY', KEY.states, to, 1)
   emit(job.id, 'state', cjson.encode({ state = to, label = fields.label, error = fields.error and cjson.decode(fields.error) }))
 end
+
+local function is_late(job) return tonumber(job.deadline_ms) > 0 and tonumber(job.deadline_ms) <= NOW end
 
 local function wait_in_queue(job)
   redis.call('SADD', KEY.queues, job.queue)
@@ -29,19 +35,26 @@ local function leave_queue(job)
   end
 end
 
--- An ended job is kept for `ttl` seconds; KEY.ends holds the time at which it may leave the tenant's index.
-local function keep_for(id, tenant, ttl)
-  redis.call('EXPIRE', job_key(id), ttl)
-  redis.call('EXPIRE', KEY.events .. id, ttl)
-  redis.call('ZADD', KEY.ends, ms(NOW + ttl * 1000 + 1), tenant .. '|' .. id)  -- + 1 because EXPIRE cuts off fractions
+-- An ended job is kept for `ttl` seconds; KEY.ends holds the time at which it may leave the tenant's indexes.
+local function keep_for(job)
+  local ttl = tonumber(job.ttl)
+  redis.call('EXPIRE', job_key(job.id), ttl)
+  redis.call('EXPIRE', KEY.events .. job.id, ttl)
+  local member = table.concat({ job.tenant_id, job.id, job.noted }, '|')
+  redis.call('ZADD', KEY.ends, ms(NOW + ttl * 1000 + 1), member)  -- + 1 because EXPIRE cuts off fractions
+end
+
+local function leave_indexes(tenant, id, noted)
+  redis.call('ZREM', KEY.jobs .. tenant, id)
+  for fact in noted:gmatch('|([^|]+)') do redis.call('ZREM', index_key(tenant, fact), id) end
 end
 
 -- Each new job removes a few expired jobs from the indexes, so the indexes do not grow without bound.
 local function forget_expired()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEY.ends, '-inf', NOW_MS, 'LIMIT', 0, 4)) do
-    local tenant, id = member:match('^(.*)|([^|]*)$')
+    local tenant, id, noted = member:match('^([^|]*)|([^|]*)|?(.*)$')
     redis.call('ZREM', KEY.ends, member)
-    if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', KEY.jobs .. tenant, id) end
+    if redis.call('EXISTS', job_key(id)) == 0 then leave_indexes(tenant, id, noted) end
   end
 end
 
@@ -83,7 +96,7 @@ function finish(job, state, fields)
   if fields.dead then
     redis.call('ZADD', KEY.dead .. job.tenant_id, NOW_MS, job.id)  -- kept until it is replayed or dropped
   else
-    keep_for(job.id, job.tenant_id, tonumber(job.ttl))
+    keep_for(job)
   end
   return release_dependents(job.id, state)
 end
@@ -103,8 +116,8 @@ local function end_attempt(job, fields)
   leave_queue(job)
   fields.owner = ''
   move(job, STAGE[fields.stage or job.stage].waits, fields)
-  local deadline = job.deadline_ms
-  if tonumber(deadline) > 0 then redis.call('ZADD', KEY.deadlines, deadline, job.id) end  -- op.expire removes it if it passes during the attempt
+  -- op.expire removes a deadline that passes during the attempt.
+  if is_late(job) then redis.call('ZADD', KEY.deadlines, job.deadline_ms, job.id) end
 end
 
 -- Ends an attempt; the job waits for a worker again, or ends if it was cancelled during the attempt.
@@ -145,12 +158,7 @@ function op.create(a)
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', state, 'stage', a.stage,
     'queue', a.queue, 'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0,
     'lost_leases', 0, 'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', deadline_ms, 'priority', a.priority, 'tokens', a.tokens,
-    'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
-  if a.label ~= '' then note(a.tenant_id, a.id, NOW_MS, a.ttl, 'label:' .. a.label) end
-  if a.key ~= '' then
-    redis.call('HSET', job_key(a.id), 'key', a.key, 'key_line', a.key_line)
-    note(a.tenant_id, a.id, NOW_MS, a.ttl, 'line:' .. a.key_line)
-  end
+    'key', a.key, 'key_line', a.key_line, 'noted', note(a.tenant_id, a.id, NOW_MS, a.facts), 'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
   if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
   redis.call('HINCRBY', KEY.states, state, 1)
@@ -165,7 +173,9 @@ function op.route(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
   for _, event in ipairs(a.events) do emit(a.id, event[1], event[2]) end
-  return wait_again(job, { stage = a.stage, queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0, first_attempt = a.attempt + 1 })
+  local fields = { stage = a.stage, queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0, first_attempt = a.attempt + 1 }
+  add_facts(job, fields, a.facts)
+  return wait_again(job, fields)
 end
 
 -- A repeated call of the attempt that ended the job succeeds; the reconciler sends the jobs that the first one released.
@@ -174,6 +184,7 @@ function op.finish(a)
   if tonumber(job.ended_by or 0) == a.attempt then return { released = {} } end
   if not is_owner(job, a.attempt) then return refuse('stale') end
   a.fields.ended_by = a.attempt
+  add_facts(job, a.fields, a.facts)
   for _, event in ipairs(a.events) do emit(a.id, event[1], event[2]) end
   return { released = finish(job, a.state, a.fields) }
 end
@@ -247,10 +258,10 @@ end
 
 -- A dropped dead letter is kept as long as any other ended job, counted from now.
 function op.drop(a)
-  local tenant, dead, ttl = unpack(read(a.id, 'tenant_id', 'dead', 'ttl'))
-  if tenant ~= a.tenant_id or dead ~= '1' then return refuse('gone') end
-  redis.call('ZREM', KEY.dead .. tenant, a.id)
+  local job = load(a.id)
+  if job.tenant_id ~= a.tenant_id or job.dead ~= '1' then return refuse('gone') end
+  redis.call('ZREM', KEY.dead .. job.tenant_id, a.id)
   redis.call('HDEL', job_key(a.id), 'dead')
-  keep_for(a.id, tenant, tonumber(ttl))
+  keep_for(job)
   return {}
 end

@@ -1,7 +1,8 @@
--- The ledger: every transition of a job is one call of this script, so it is atomic.
--- ARGV[1] names the operation, ARGV[2] holds its arguments as JSON; the reply is JSON. A reply {"refused": code} means
+-- The ledger: every transition of a job is one call of a script, so it is atomic.
+-- A script is one operation `op.name` and the definitions that it needs (shared/ledger/script.py): so each definition begins
+-- at the start of a line. ARGV[1] holds the operation's arguments as JSON; the reply is JSON. A reply {"refused": code} means
 -- that the script wrote nothing. Python puts LEGAL, STAGE and DEFAULT_NEW_TOKENS (shared/contracts/jobs.py) and MAX_LOST
--- (settings) before this file, and each key (shared/ledger/keys.py) as a literal in place of its KEY name.
+-- (settings) before these files, and each key (shared/ledger/keys.py) as a literal in place of its KEY name.
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
@@ -33,14 +34,14 @@ end
 
 -- The fields that transitions depend on, read by one command: each call from Lua costs as much as the command that it runs.
 local FACTS = { 'state', 'stage', 'attempt', 'queue', 'tenant_id', 'ttl', 'cancel_requested', 'deadline_ms', 'lost_leases', 'ended_by', 'waits',
-  'label', 'priority', 'tokens' }
+  'label', 'priority', 'tokens', 'noted' }
 local function facts(id)
   local job = { id = id }
   for i, value in ipairs(read(id, unpack(FACTS))) do job[FACTS[i]] = value or nil end
   return with_stage(job)
 end
 
-local function is_final(state) return next(LEGAL[state]) == nil end
+local function is_final(state) return not LEGAL:find(' ' .. state .. '>', 1, true) end
 local function is_held(state) return state == 'selecting' or state == 'running' end
 
 -- Whether `attempt` still owns the job and may write.
@@ -61,27 +62,15 @@ local function emit(id, kind, data)
   redis.call('XADD', KEY.feed, 'MAXLEN', '~', FEED_LENGTH, '*', 'job', id, 'event', event, 'type', kind, 'data', data)
 end
 
--- Jobs are listed by facts: each has an index by creation time, which ends after the last of its jobs.
-local FOUND_SECONDS = 172800  -- longer than a job with a deadline lives before its `ttl` begins
-local function note(tenant, id, at, ttl, fact)
-  local key = KEY.found .. tenant .. ':' .. fact
-  redis.call('ZADD', key, at, id)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', ms(NOW - (ttl + FOUND_SECONDS) * 1000))
-  redis.call('EXPIRE', key, ttl + FOUND_SECONDS)
-end
+-- Jobs are listed by facts (`facts_of` in calls/lifecycle.py): each fact has an index by creation time. A job's field `noted`
+-- holds that time and the facts, so that the job leaves its indexes when it expires.
+local function index_key(tenant, fact) return KEY.found .. tenant .. ':' .. fact end
 
-local function tenth(probability) return 'tenth:' .. math.min(9, math.floor(probability * 10)) end
+-- Adds a job to the index of each fact; returns the job's new `noted`.
+local function note(tenant, id, noted, new)
+  local at = noted:match('^[^|]+')
+  for _, fact in ipairs(new) do redis.call('ZADD', index_key(tenant, fact), at, id) end
+  return table.concat({ noted, unpack(new) }, '|')
+end
 
 local function known(value) return value ~= nil and value ~= cjson.null end
-
--- Notes what the selector found; `job` is a job's facts.
-local function note_selection(job, selection)
-  local at = redis.call('ZSCORE', KEY.jobs .. job.tenant_id, job.id)
-  if not at then return end
-  local found, ttl = cjson.decode(selection), tonumber(job.ttl)
-  if known(found.label) then note(job.tenant_id, job.id, at, ttl, 'label:' .. found.label) end
-  if found.rejected == true then note(job.tenant_id, job.id, at, ttl, 'rejected') end
-  if known(found.probability) then note(job.tenant_id, job.id, at, ttl, tenth(found.probability)) end
-end
-
-local op = {}

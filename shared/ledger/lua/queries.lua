@@ -23,7 +23,7 @@ local function indexes(a)
   if a.min_probability <= 0 and a.max_probability >= 1 then return { KEY.jobs .. a.tenant_id } end
   local keys = {}
   for bound = math.min(9, math.floor(a.min_probability * 10)), math.min(9, math.floor(a.max_probability * 10)) do
-    keys[#keys + 1] = found .. tenth(bound / 10 + 0.05)
+    keys[#keys + 1] = found .. 'tenth:' .. bound
   end
   return keys
 end

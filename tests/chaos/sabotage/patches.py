@@ -36,9 +36,9 @@ def poison():
 
 def no_fencing():
     """An attempt that lost its job may write as before."""
-    from shared.ledger import client
+    from shared.ledger import script
 
-    client._SCRIPT = replaced(client._SCRIPT, "and tonumber(job.attempt) == attempt", "")
+    script.LUA = replaced(script.LUA, "and tonumber(job.attempt) == attempt", "")
 
 
 def no_reconciler():
@@ -90,19 +90,19 @@ def no_last_try_alone():
 
 def no_lanes():
     """Whoever came first is next, whatever its priority, tenant and label."""
-    from shared.ledger import client
+    from shared.ledger import script
 
     entering = "local function enter_lane(job, came_ms)\n  with_priority(job)\n"
     all_alike = "  job.priority, job.tenant_id, job.label = 'interactive', 'all', ''\n"
-    client._SCRIPT = replaced(client._SCRIPT, entering, entering + all_alike)
+    script.LUA = replaced(script.LUA, entering, entering + all_alike)
 
 
 def no_tenants():
     """Any tenant may read any job whose id it knows."""
-    from shared.ledger import client
+    from shared.ledger import script
 
     guard = "if not job.state or (a.tenant_id ~= '' and job.tenant_id ~= a.tenant_id) then"
-    client._SCRIPT = replaced(client._SCRIPT, guard, "if not job.state then")
+    script.LUA = replaced(script.LUA, guard, "if not job.state then")
 
 
 def no_base_check():

@@ -415,10 +415,3 @@ async def test_found_jobs_come_page_by_page_also_from_several_indexes(api, relea
         seen += [job["id"] for job in page["items"]]
         cursor = page["next"]
     assert seen == [job_id for number, job_id in reversed(list(enumerate(made))) if number % 5]
-
-
-async def test_an_index_ends_after_its_jobs(api, release, ledger):
-    await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})
-    keys = list(ledger.redis.scan_iter(LedgerKey.FOUND.pattern))
-    assert keys
-    assert all(86_400 < ledger.redis.ttl(key) <= 3 * 86_400 for key in keys)
