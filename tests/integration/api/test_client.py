@@ -252,6 +252,8 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store
     adapter = await client("upload_adapter", tmp_path, "fin.sa", template="plain")
     assert (adapter.ref, adapter.raw["template"]) == ("fin.sa@1", "plain")
     assert await client("adapters", "fin.sa") == [await client("adapter", "fin.sa")] == [adapter]
+    quote = await client("estimate", "adapter.train", label="fin.sa", dataset="demo")
+    assert (quote.language_model, quote.estimate, quote.needs_confirmation) == ("trained", None, False)
     job = await client("train", "adapter.train", label="fin.sa", dataset="demo")
     assert (await client("job", job)).request["label"] == "fin.sa"
     assert (await client("cancel", job)).state == "cancelled"
