@@ -21,8 +21,7 @@ TEMPLATE_TOKENS = 12
 START_SECONDS = 20.0
 """What a training takes besides its steps: processes, loading the base model to train and to judge."""
 
-_READING = "float32"
-"""The precision in which a result is judged."""
+_PRECISIONS = ("float32", "bfloat16")
 Shapes = Mapping[str, tuple[int, int]]
 
 
@@ -124,9 +123,9 @@ def estimate(shapes: Shapes, settings: LoraSettings, work: Work, speeds: Sequenc
         return None
     flops = work.tokens * training_flops(shapes, settings)
     speed = _nearest(speeds, pace_of(settings), flops / work.steps)
-    reading = _nearest(speeds, _READING, flops / work.steps)
-    seconds = flops / speed.flops_per_second
-    seconds += work.read_tokens * forward_flops(shapes) / reading.flops_per_second
+    # A selector is judged in the precision that the hardware multiplies faster.
+    reading = max(_nearest(speeds, pace, flops / work.steps).flops_per_second for pace in _PRECISIONS)
+    seconds = flops / speed.flops_per_second + work.read_tokens * forward_flops(shapes) / reading
     return Estimate(
         seconds=round(START_SECONDS + seconds, 1),
         steps=work.steps,

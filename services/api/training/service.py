@@ -12,6 +12,7 @@ from services.api.jobs.accept import create, earlier_job
 from services.api.jobs.schemas import Accepted
 from services.api.jobs.views import accepted
 from services.api.training.cost import Quote, quote
+from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
 from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain
@@ -79,8 +80,8 @@ async def submit(
     """Queue a training job; returns it, and whether an earlier request with this key created it.
 
     Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
-    `labels_too_few`, `gate_loosened`, `training_costly` and those of `after`; `Conflict` `label_exists`; `Denied` where
-    the key may not promote.
+    `labels_too_few`, `gate_loosened`, `training_costly`, those of `check_settings` and of `after`; `Conflict`
+    `label_exists`; `Denied` where the key may not promote.
     """
     if isinstance(request, SelectorTraining):
         check_promotion(clients.settings, caller, request)
@@ -104,7 +105,20 @@ async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[A
     """Return the request with its names pinned, and what it will take."""
     pinned = await asyncio.to_thread(pin, clients, caller.tenant_id, request)
     base = await base_of_training(clients, caller.tenant_id)
+    if base:
+        check_settings(pinned, BaseShapes(base.shapes))
     return pinned, await asyncio.to_thread(quote, clients, caller.tenant_id, pinned, base)
+
+
+def check_settings(job: AnyTraining, base: BaseShapes) -> None:
+    """Raise `Invalid` where a base model cannot be trained by these settings, or the store would refuse the result.
+
+    An update keeps the form of the weights that it starts from.
+    """
+    if isinstance(job, AdapterTrain):
+        check_planned(job.settings, base, AdapterLimits())
+    elif isinstance(job, ComparisonTrain) or (isinstance(job, SelectorTrain) and job.selector != "light"):
+        check_trainable(job.settings, base)
 
 
 def training_job(job_id: str, caller: Key, request: AnyTraining, pinned: AnyTraining) -> NewJob:

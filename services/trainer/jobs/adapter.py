@@ -11,7 +11,7 @@ from services.trainer.cost import announce
 from services.trainer.data.report import one_output_warning
 from services.trainer.data.task_rows import as_training, rows_to_count, task_rows
 from services.trainer.evaluation.generate import answers_of, exact_match
-from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter
+from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter, check_planned
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
 from shared.contracts.training_cost import Work, work_of
@@ -24,6 +24,7 @@ AdapterContext = TrainingContext[AdapterTrain]
 def train_adapter(context: AdapterContext) -> dict[str, Any]:
     """Train, measure against the base model on rows not trained on, store and register (paper, section 3.2)."""
     body = context.body
+    check_planned(body.settings, BaseShapes.from_folder(context.clients.base_folder), AdapterLimits())
     train, validation = task_rows(context, body.label, body.dataset, body.validation)
     warnings = _check_outputs(context, train)
     announce(context, _work(context, train, validation[: body.evaluate_rows]))

@@ -9,7 +9,7 @@ from shared.contracts.training_cost import Shapes, Speed, training_flops
 from shared.contracts.training_settings import LoraSettings
 
 TOKENS = 256
-TRIES = 3
+TRIES = 10
 EFFICIENCY = 0.5
 """What a training reaches of its products' speed: 0.4 in bfloat16 to 0.65 in float32 on CPUs."""
 
@@ -28,7 +28,10 @@ def probed_speeds(shapes: Shapes) -> Iterator[Speed]:
 
 
 def _product_speed(shape: tuple[int, int], dtype: torch.dtype) -> float:
-    """Return operations per second of a linear layer's forward and backward product, the best of a few tries."""
+    """Return operations a second of a layer's forward and backward product.
+
+    The best of some tries counts: other processes start meanwhile.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weight = torch.ones(shape, dtype=dtype, device=device)
     inputs = torch.ones(TOKENS, shape[1], dtype=dtype, device=device)

@@ -80,7 +80,7 @@ async def test_replacing_a_selector_names_the_labels_that_go(command, admin, rel
 
 
 async def test_a_training_says_what_it_takes_and_what_takes_long_is_confirmed(command, admin, ledger, registry):
-    base = BaseModelManifest(id="slow", shapes={"model.layers.0.mlp.up_proj": (64, 64)})
+    base = BaseModelManifest(id="slow", shapes={f"model.layers.0.{name}_proj": (64, 64) for name in "qkvo"})
     registry.base_models.publish(base)
     registry.speeds.add("slow", Speed(pace="float32", step_flops=1e6, flops_per_second=100))
     ledger.do(calls.heartbeat("worker", ["generate.base", "generate.base@slow"], [], {}, 60))

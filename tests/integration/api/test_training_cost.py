@@ -13,7 +13,7 @@ from shared.ledger.keys import LedgerKey
 from tests.support.api import code, make_release
 
 PATH = "/v1/training/jobs"
-SHAPES = {f"model.layers.{layer}.mlp.up_proj": (2048, 2048) for layer in range(4)}
+SHAPES = {f"model.layers.{layer}.{name}_proj": (1024, 1024) for layer in range(4) for name in "qkvo"}
 ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "hundred"}
 SELECTOR = {"kind": "selector.train", "labels": {"fin.sa": "hundred", "fin.ha": "hundred"}, "selector": "cascade"}
 ADD = {"kind": "selector.add", "labels": {"law.ie": "hundred"}}
