@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from shared.contracts.manifests import SelectorText
-from shared.contracts.training import LabelName
+from shared.contracts.training_tasks import LabelName
 from shared.errors import Invalid
 
 GRIDS = Path(__file__).parent / "grids"

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.contracts.training import parse_training
+from shared.contracts.training import SelectorTrain, parse_training
 
 FORMAT = 1
 """Version of the measurement: raising it makes all conditions run again."""
@@ -116,7 +116,11 @@ def training_key(base_id: str, body: Mapping[str, Any]) -> str:
     So a setting that a later version adds leaves finished conditions valid; a changed default needs a higher `FORMAT`.
     """
     job = parse_training(dict(body))
-    return _hash(FORMAT, base_id, job.kind, job.model_dump(mode="json", exclude_defaults=True))
+    stated = job.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(job, SelectorTrain):  # the cascade was the default when this format was made
+        stated |= {"selector": job.selector}
+        stated = {name: value for name, value in stated.items() if (name, value) != ("selector", "cascade")}
+    return _hash(FORMAT, base_id, job.kind, stated)
 
 
 def outcome_key(table: str, training: str, rows_digest: str) -> str:

@@ -136,7 +136,7 @@ def _or_failure(work: Callable[[], T]) -> T | Failure:
 def _queue(pending: PendingCondition, session: Session) -> str:
     """Id of the training's job; the job that an earlier run into this folder queued is reused unless it failed."""
     headers = {"Idempotency-Key": session.outcomes.job_key(pending.training)}
-    return str(session.client.post("/v1/training/jobs", pending.body, headers=headers)["id"])
+    return str(session.client.post("/v1/training/jobs", {**pending.body, "confirm_cost": True}, headers=headers)["id"])
 
 
 def _finish(pending: PendingCondition, job_id: str, run: Run, bars: Progress) -> ConditionResult:

@@ -7,6 +7,7 @@ import sys
 from services.trainer import metrics
 from services.trainer.context import TrainerClients, attempt_folder
 from services.trainer.handlers import train
+from services.trainer.speed import probe_speed
 from shared.model import memory
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.model.hardware import limit_threads
@@ -43,9 +44,12 @@ def main(*, once: bool = False) -> None:
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=settings.store_patience_seconds,
         encoder_folder=settings.encoder,
+        confirm_training_seconds=settings.confirm_training_seconds,
         # A process of its own at least: what a training takes goes with it, and its crash leaves this one its lease.
         training_launcher=settings.training_launcher or shlex.quote(sys.executable),
     )
+
+    probe_speed(service.registry, base_folder, base.id)
 
     def work(attempt: Attempt) -> None:
         try:

@@ -12,9 +12,11 @@ import structlog
 
 from services.trainer import metrics
 from services.trainer.checkpoints import Checkpoints
+from services.trainer.speed import RunClock, note_speed
 from shared.contracts.jobs import Job
 from shared.contracts.rows import Row
-from shared.contracts.training import MIN_ROWS, SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
+from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
+from shared.contracts.training_tasks import MIN_ROWS
 from shared.errors import Invalid, Unavailable
 from shared.ledger import Ledger
 from shared.observability import tracing
@@ -51,6 +53,8 @@ class TrainerClients:
     store_patience_seconds: float
     encoder_folder: Path | None = None
     """The sentence encoder that a job may choose data by."""
+    confirm_training_seconds: float = 0.0
+    """Estimate above which a training has to be confirmed; 0 asks for no confirmation."""
     training_launcher: str = ""
     """The command that starts the processes of a training; where it is empty, the trainer's process trains."""
 
@@ -125,9 +129,13 @@ class TrainingContext(Generic[BodyT_co]):
         """Callbacks of a run: they publish progress, store checkpoints, and stop the run within one step."""
         from services.trainer.training.loop import Callbacks
 
+        clock = RunClock()
+
         def on_progress(progress: "Progress") -> None:
             metrics.show(self.body.kind, progress)
             self.report("training", **progress._asdict())
+            if pace := clock.after(progress):
+                note_speed(self.clients, self.body.settings, pace)
 
         def on_checkpoint(folder: Path, step: int) -> None:
             try:

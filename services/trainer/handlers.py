@@ -10,7 +10,8 @@ from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.comparison import train_comparison
 from services.trainer.jobs.selector import train_selector
 from shared.contracts.jobs import Job
-from shared.contracts.training import AdapterTrain, ComparisonTrain, TrainingBody, parse_training
+from shared.contracts.training import TrainingBody, parse_training
+from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain
 from shared.errors import Invalid, SignalboxError, StaleAttempt
 from shared.ledger import LedgerAway
 from shared.worker.attempt import Attempt

@@ -1,4 +1,4 @@
-"""Checks an adapter's files before they are trusted; uses only the standard library."""
+"""Checks an adapter's files before they are trusted; uses no model library."""
 
 from shared.adapter_files.archive import unpack_adapter
 from shared.adapter_files.check import AdapterInfo, AdapterLimits, check_adapter
@@ -9,6 +9,7 @@ from shared.adapter_files.folder import (
     check_digest,
     check_loadable,
 )
+from shared.adapter_files.planned import check_planned, check_trainable
 from shared.adapter_files.shapes import BaseShapes
 
 __all__ = [
@@ -21,5 +22,7 @@ __all__ = [
     "check_adapter",
     "check_digest",
     "check_loadable",
+    "check_planned",
+    "check_trainable",
     "unpack_adapter",
 ]

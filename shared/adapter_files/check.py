@@ -46,13 +46,12 @@ def check_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> Adap
     check_folder(folder)
     weights = folder / WEIGHTS_NAME
     size_bytes = weights.stat().st_size
-    if size_bytes > limits.max_bytes:
-        raise Invalid("adapter_too_large", f"{size_bytes} bytes of weights are above the limit of {limits.max_bytes}")
+    check_size(size_bytes, limits)
     config = read_config(folder / CONFIG_NAME)
     check_config(config, limits.max_rank)
     spans = read_header(weights)
     check_spans(spans, size_bytes)
-    _check_tensors(spans, _expected(config, base))
+    _check_tensors(spans, expected_tensors(config, base))
     check_finite(weights, spans)
     return AdapterInfo(
         rank=config["r"],
@@ -64,7 +63,13 @@ def check_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> Adap
     )
 
 
-def _expected(config: dict[str, Any], base: BaseShapes) -> dict[tuple[str, str], tuple[int, ...]]:
+def check_size(size_bytes: int, limits: AdapterLimits) -> None:
+    """Raise `Invalid` where there are more bytes of weights than the limits allow."""
+    if size_bytes > limits.max_bytes:
+        raise Invalid("adapter_too_large", f"{size_bytes} bytes of weights are above the limit of {limits.max_bytes}")
+
+
+def expected_tensors(config: dict[str, Any], base: BaseShapes) -> dict[tuple[str, str], tuple[int, ...]]:
     """Return the shape of every tensor that PEFT will look for, by module and part."""
     rank = config["r"]
     expected: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -80,7 +85,7 @@ def _expected(config: dict[str, Any], base: BaseShapes) -> dict[tuple[str, str],
 def _modules(targets: Iterable[str], layers: list[int] | None, base: BaseShapes) -> set[str]:
     found: set[str] = set()
     for target in targets:
-        modules = [name for name in base.targeted(target) if not layers or layer_number(name) in layers]
+        modules = base.targeted(target, layers)
         if not modules:
             raise Invalid("adapter_base_mismatch", f"the base model has no linear layer {target!r}: train on this base")
         found.update(modules)

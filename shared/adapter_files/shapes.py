@@ -1,6 +1,6 @@
 """The shapes of the base model's linear layers, read without torch; adapters are checked against them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -39,9 +39,10 @@ class BaseShapes:
         """Return plain JSON values: name -> [out, in]."""
         return {name: list(shape) for name, shape in self.modules.items()}
 
-    def targeted(self, target: str) -> list[str]:
-        """Return the modules that PEFT matches for one name in `target_modules`."""
-        return [name for name in self.modules if name == target or name.endswith(f".{target}")]
+    def targeted(self, target: str, layers: Collection[int] | None = None) -> list[str]:
+        """Return the modules that PEFT matches for one name in `target_modules`, of some layers or of all."""
+        named = [name for name in self.modules if name == target or name.endswith(f".{target}")]
+        return [name for name in named if not layers or layer_number(name) in layers]
 
 
 def layer_number(module: str) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from shared.contracts.labels import BACKGROUND, parse_label
+from shared.contracts.training_settings import LoraSettings
 from shared.names import BASE_GROUP, generate_queue
 
 SelectorText = Literal["input", "instruction+input"]
@@ -89,6 +90,8 @@ class DatasetManifest(_Manifest):
     labels: dict[str, int]
     """Number of rows by label, for rows that have one."""
     size_bytes: int
+    input_bytes: int = 0
+    """UTF-8 of all inputs; 0 in data sets stored before it was noted."""
     created_at: str = Field(default_factory=utc_now)
 
     def count_for(self, label: str) -> int:
@@ -158,6 +161,13 @@ class ReleaseSelector(_Manifest):
         return self.light or self.llm
 
 
+class TrainedAs(_Manifest):
+    """How a selector's language model was trained: an update that names no settings is trained alike."""
+
+    settings: LoraSettings
+    has_head: bool
+
+
 class Verdict(_Manifest):
     """The gate's verdict on a candidate."""
 
@@ -204,6 +214,12 @@ class Release(_Manifest):
         stated = self.model_dump(mode="json", exclude_defaults=True, exclude_computed_fields=True)
         content = json.dumps(stated, sort_keys=True)
         return f"rel_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+    @property
+    def trained_as(self) -> TrainedAs | None:
+        """How its language model was trained; None where it has none, or is older than this note."""
+        noted = self.report.get("trained_as")
+        return TrainedAs.model_validate(noted) if noted else None
 
     @property
     def queues(self) -> list[str]:

@@ -1,92 +1,34 @@
 """The bodies of training jobs; the API checks and the trainer reads them with the same models."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
-from shared.contracts.labels import BACKGROUND, check_adapter_label
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release, SelectorKind, SelectorText
-from shared.contracts.training_settings import LoraSettings, RepresentationSettings
+from shared.contracts.training_settings import RepresentationSettings
+from shared.contracts.training_tasks import (
+    MIN_MORE_ROWS,
+    MIN_ROWS,
+    AdapterTrain,
+    ComparisonTrain,
+    DatasetRef,
+    FindDataset,
+    LabelName,
+    Training,
+)
 from shared.errors import Conflict, Invalid
 
-LabelName = Annotated[str, Field(max_length=65), AfterValidator(check_adapter_label)]
-DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
 AdapterRef = Annotated[str, Field(min_length=1, max_length=100)]
 GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Readout = Literal["auto", "names", "head"]
 MissingAdapters = Literal["refuse", "allow"]
-FindDataset = Callable[[str, str, int], str]
-"""Takes a data set's name, a label, and the fewest rows for it; returns the data set's id."""
-MIN_ROWS, MIN_MORE_ROWS = 4, 2
-"""Rows that a label is trained and validated on; rows that are only measured on, or that join those of a release."""
+RATIOS = (0.0, 0.1, 0.3, 0.5, 1.0)
+"""The retention ratios that `auto` tries: those of the paper, and 0 and 1."""
 
 
-class _Training(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    settings: LoraSettings = LoraSettings()
-
-
-class AdapterTrain(_Training):
-    """Train one label's adapter only on its own rows (paper, section 3.2)."""
-
-    kind: Literal["adapter.train"] = "adapter.train"
-    label: LabelName
-    dataset: DatasetRef
-    validation: DatasetRef | None = None
-    """Data set to evaluate on; by default a share of `dataset`."""
-    instruction: Annotated[str, Field(max_length=20_000)] = ""
-    """Used for requests without an instruction; where it is empty, the most common instruction of the rows."""
-    evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
-
-    def with_datasets(self, find: FindDataset) -> Self:
-        """Return a copy with every data set replaced by the result of `find`."""
-        validation = find(self.validation, self.label, MIN_MORE_ROWS) if self.validation else None
-        return self.model_copy(update={"dataset": find(self.dataset, self.label, MIN_ROWS), "validation": validation})
-
-
-class ComparisonTrain(_Training):
-    """Train and measure one model on all labels, for comparison; no selector routes to it (paper, section 4.2)."""
-
-    kind: Literal["comparison.train"] = "comparison.train"
-    model: Literal["multi-task-lora", "moe-lora"] = "multi-task-lora"
-    """One LoRA whose tasks weigh the same in the loss (MFTCoder), or a mixture of LoRA experts."""
-    labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
-    """Data set of each label."""
-    evaluation: dict[LabelName, DatasetRef] = Field(default_factory=dict, max_length=1000)
-    """Data set to measure a label on; by default a share of its data set."""
-    evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
-    """Rows to measure of each label."""
-    classification: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
-    """Labels whose answers are judged by exact match, although nearly every row has a different answer."""
-    experts: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=64)] = (
-        2,
-        4,
-        6,
-        8,
-    )
-    """For the mixture: experts per module, for equal groups of layers from the lowest up (Gao et al. 2024)."""
-    experts_used: Annotated[int, Field(ge=1, le=64)] = 2
-    """For the mixture: number of experts that each token uses."""
-
-    def with_datasets(self, find: FindDataset) -> Self:
-        """Return a copy with every data set replaced by the result of `find`."""
-        labels = {label: find(ref, label, MIN_ROWS) for label, ref in self.labels.items()}
-        evaluation = {label: find(ref, label, MIN_MORE_ROWS) for label, ref in self.evaluation.items()}
-        return self.model_copy(update={"labels": labels, "evaluation": evaluation})
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        unknown = sorted({*self.evaluation, *self.classification} - set(self.labels))
-        if unknown:
-            raise ValueError(f"evaluation or classification names labels that are not trained: {', '.join(unknown)}")
-        if self.model == "moe-lora" and self.settings.method not in ("lora", "rslora"):
-            raise ValueError(f"a mixture's experts are lora or rslora, not {self.settings.method}")
-        return self
-
-
-class _SelectorTraining(_Training):
+class _SelectorTraining(Training):
     """Fields of every selector job: how the gate judges its candidate, and whether to promote it."""
 
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
@@ -160,9 +102,10 @@ class SelectorTrain(_NewLabels):
     """Train a selector from scratch (paper, section 3.3)."""
 
     kind: Literal["selector.train"] = "selector.train"
-    selector: SelectorKind = "cascade"
+    selector: SelectorKind | Literal["auto"] = "auto"
     """A `cascade` scores with the light selector first and with the language model where its probability is low; the
-    other kinds have only one of the two. A light selector trains in seconds. An update keeps the release's kind."""
+    other kinds have only one of the two. A light selector trains in seconds. `auto` trains one, and makes a cascade of
+    it where it is not enough and the language model's estimate is within the operator's limit, or confirmed."""
     readout: Readout = "auto"
     """How the language model scores labels: `names` scores the names of the labels, which its prompt lists (as in the
     paper); `head` is a linear head on the last hidden state, and its prompt is only the text. `auto` chooses the head
@@ -192,6 +135,14 @@ class _SelectorUpdate(_SelectorTraining):
     """The retention ratio: share of the old representation set on which the language model trains again; the light
     selector always trains on all of it. `auto` chooses the smallest of 0, 0.1, 0.3, 0.5 and 1 at which no kept label
     loses more than `max_loss`."""
+    selector: Literal["keep", "light"] = "keep"
+    """By default the release's kind; `light` drops its language model."""
+
+    def trained_like(self, release: Release) -> Self:
+        """Return a copy with the settings of the release's language model, where the job names none."""
+        if "settings" in self.model_fields_set or not (before := release.trained_as):
+            return self
+        return self.model_copy(update={"settings": before.settings})
 
 
 class SelectorAdd(_SelectorUpdate, _NewLabels):

@@ -23,7 +23,7 @@ class LoraSettings(BaseModel):
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Annotated[float, Field(gt=0, le=1024)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    target_modules: Annotated[tuple[ModuleName, ...], Field(max_length=256)] | Literal["all-linear"] = (
+    target_modules: Annotated[tuple[ModuleName, ...], Field(min_length=1, max_length=256)] | Literal["all-linear"] = (
         "q_proj",
         "k_proj",
         "v_proj",

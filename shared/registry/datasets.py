@@ -26,7 +26,7 @@ class RowFile:
     def __init__(self, path: Path) -> None:
         self.sha256 = hashlib.sha256()
         self.labels: Counter[str] = Counter()
-        self.row_count = self.size_bytes = 0
+        self.row_count = self.size_bytes = self.input_bytes = 0
         self._path = path
         self._out = path.open("wb")
 
@@ -43,6 +43,7 @@ class RowFile:
         self.sha256.update(line)
         self.row_count += 1
         self.size_bytes += len(line)
+        self.input_bytes += len(row.input.encode())
         if row.label:
             self.labels[row.label] += 1
             if len(self.labels) > MAX_LABELS:
@@ -78,6 +79,7 @@ class Datasets:
             rows=file.row_count,
             labels=dict(file.labels),
             size_bytes=file.size_bytes,
+            input_bytes=file.input_bytes,
         )
         self._store.put_file(_rows_key(manifest), file.flushed())
         known = self._records.newest(tenant_id, "name", name)

@@ -8,6 +8,7 @@ from shared.registry.base_models import BaseModels
 from shared.registry.datasets import Datasets
 from shared.registry.records import ADAPTERS, DATASETS, RELEASES, Records
 from shared.registry.releases import Releases
+from shared.registry.speeds import Speeds
 from shared.registry.store import ObjectStore
 from shared.registry.weights import Weights
 
@@ -25,6 +26,7 @@ class Registry:
         self.datasets = Datasets(redis, Records(redis, store, DATASETS), store)
         self.releases = Releases(ledger, Records(redis, store, RELEASES), store, self.weights)
         self.base_models = BaseModels(store)
+        self.speeds = Speeds(store)
 
     def with_store(self, store: ObjectStore) -> "Registry":
         """Return the same registry with another client of the same store (for example, one that retries)."""

@@ -35,6 +35,7 @@ RULES = {
     ("POST", "/v1/datasets"): _one_of(Scope.TRAIN),
     ("GET", "/v1/datasets/{dataset_id}"): _one_of(Scope.TRAIN, Scope.READ),
     ("POST", "/v1/training/jobs"): _one_of(Scope.TRAIN),
+    ("POST", "/v1/training/jobs/estimate"): _one_of(Scope.TRAIN),
     ("GET", "/v1/training/jobs"): _one_of(Scope.TRAIN, Scope.READ),
     ("GET", "/v1/training/jobs/{job_id}"): _one_of(Scope.TRAIN, Scope.READ),
     ("GET", "/v1/training/jobs/{job_id}/events"): _one_of(Scope.TRAIN, Scope.READ),

@@ -16,6 +16,7 @@ from tests.support.samples import TRAINING
 LABELS = ["bank.accounts", "bank.cards", "travel.trips"]
 SELECTOR = {
     "kind": "selector.train",
+    "selector": "cascade",
     "labels": {label: label for label in LABELS[:2]},
     "promote": True,
     "min_accuracy": 0,

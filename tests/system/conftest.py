@@ -54,7 +54,7 @@ def released(system):
         assert job["state"] == "succeeded", job["error"]
     labels = {label: label for label in ("bank.accounts", "bank.cards")}
     body = {"kind": "selector.train", "labels": labels, "promote": True, "min_accuracy": 0, **TRAINING}
-    job = system.train(body | {"max_false_reject": 0})
+    job = system.train(body | {"max_false_reject": 0, "selector": "cascade"})
     assert job["state"] == "succeeded", job["error"]
     assert job["result"]["promoted"], job["result"]
     return system

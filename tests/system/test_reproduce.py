@@ -21,11 +21,12 @@ texts: [input]
 jobs:
   selector.train: &first
     missing_adapters: allow
+    selector: cascade
     min_accuracy: 0
     max_false_reject: 0
     labels: [bank.accounts, bank.cards]
     settings: &settings {epochs: 1, rank: 2, max_length: 400, learning_rate: 0.02}
-  selector.add: {<<: *first, labels: [travel.trips], retention: 0.5}
+  selector.add: {<<: *first, selector: keep, labels: [travel.trips], retention: 0.5}
   selector.balance: {hard: [bank.cards], easy: [travel.trips], selection: {rows_per_label: 4}, settings: *settings}
   selector.delete: {labels: [travel.trips], deleted_texts: forget, settings: *settings}
   adapter.train: {evaluate_rows: 0, settings: *settings}

@@ -16,7 +16,7 @@ from signalbox.errors import (
     Unreachable,
     WaitTimeout,
 )
-from signalbox.results import Adapter, Answer, Dataset, Event, Job, Model, Page, Release, Selection
+from signalbox.results import Adapter, Answer, Dataset, Event, Job, Model, Page, Release, Selection, TrainingEstimate
 
 __all__ = [
     "Adapter",
@@ -40,6 +40,7 @@ __all__ = [
     "ServerError",
     "Signalbox",
     "SignalboxError",
+    "TrainingEstimate",
     "Unreachable",
     "WaitTimeout",
 ]

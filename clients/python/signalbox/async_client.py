@@ -49,6 +49,7 @@ class AsyncSignalbox:
 
     submit = method(calls.submit)
     train = method(calls.train)
+    estimate = method(calls.estimate)
     job = method(calls.job)
     jobs = method(calls.jobs)
     cancel = method(calls.cancel)

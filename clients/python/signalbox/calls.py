@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from signalbox.errors import JobFailed
 from signalbox.requests import IDEMPOTENCY_KEY, Request, not_of_the_api
-from signalbox.results import Adapter, Dataset, Job, Model, Page, Record, Release, Selection
+from signalbox.results import Adapter, Dataset, Job, Model, Page, Record, Release, Selection, TrainingEstimate
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
@@ -123,6 +123,11 @@ def train(kind: str, *, idempotency_key: str | None = None, **settings: Any) -> 
     `settings` are the body's other members; the API's page `/docs` lists them for each kind.
     """
     return Call(_post("/v1/training/jobs", {"kind": kind, **settings}, idempotency_key), Job.from_dict)
+
+
+def estimate(kind: str, **settings: Any) -> Call[TrainingEstimate]:
+    """What a training job would take; the arguments are those of `train`."""
+    return Call(_post("/v1/training/jobs/estimate", {"kind": kind, **settings}, None), TrainingEstimate.from_dict)
 
 
 def job(job: Job | str) -> Call[Job]:

@@ -61,6 +61,7 @@ class Signalbox:
 
     submit = method(calls.submit)
     train = method(calls.train)
+    estimate = method(calls.estimate)
     job = method(calls.job)
     jobs = method(calls.jobs)
     cancel = method(calls.cancel)

@@ -1,7 +1,10 @@
 """Which base models are served now, and which one an upload is for."""
 
+import asyncio
+
 from services.api.infra.clients import Clients
-from shared.errors import Conflict, Invalid, Unavailable
+from shared.contracts.manifests import BaseModelManifest
+from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.ledger import calls
 from shared.names import SELECT_QUEUE
 
@@ -35,3 +38,15 @@ async def base_of_upload(clients: Clients, tenant_id: str) -> str:
         "base_model_ambiguous",
         f"workers serve the base models {', '.join(served)}: name that of the adapter in the field `base_model`",
     )
+
+
+async def base_of_training(clients: Clients, tenant_id: str) -> BaseModelManifest | None:
+    """Return the base model that an upload would be for: trainers train on it, too. None where none is known.
+
+    A trainer checks by its own base model what this one says of a job.
+    """
+    try:
+        pin = await base_of_upload(clients, tenant_id)
+        return await asyncio.to_thread(clients.registry.base_models.get, pin)
+    except (Invalid, NotFound, Unavailable):
+        return None

@@ -15,6 +15,7 @@ from services.api.jobs.router import page
 from services.api.jobs.schemas import Accepted, Cursor, JobPage, JobView, Limit, PathId
 from services.api.jobs.views import job_view, page_view
 from services.api.training import service as training
+from services.api.training.cost import Quote
 from services.api.training.service import TrainingRequest
 from shared.contracts.jobs import JobKind, JobState
 from shared.ledger import calls
@@ -33,6 +34,13 @@ async def submit(
     if replayed:
         response.headers[REPLAYED] = "true"
     return job
+
+
+@router.post("/estimate")
+async def estimate(request: TrainingRequest, clients: ClientsDep, caller: Trainer) -> Quote:
+    """Say what a training job would take, without queueing it."""
+    _, quote = await training.quoted(clients, caller, request)
+    return quote
 
 
 @router.get("", response_model=JobPage)

@@ -6,19 +6,16 @@ from typing import Annotated, Self
 import structlog
 from pydantic import Field, model_validator
 
+from services.api.infra.base_models import base_of_training
 from services.api.infra.clients import Clients
 from services.api.jobs.accept import create, earlier_job
 from services.api.jobs.schemas import Accepted
 from services.api.jobs.views import accepted
+from services.api.training.cost import Quote, quote
+from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
-from shared.contracts.training import (
-    AdapterTrain,
-    ComparisonTrain,
-    SelectorAdd,
-    SelectorBalance,
-    SelectorDelete,
-    SelectorTrain,
-)
+from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
+from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain
 from shared.errors import Invalid, NotFound
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
@@ -83,18 +80,45 @@ async def submit(
     """Queue a training job; returns it, and whether an earlier request with this key created it.
 
     Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
-    `labels_too_few`, `gate_loosened` and those of `after`; `Conflict` `label_exists`; `Denied` where the key may not
-    promote.
+    `labels_too_few`, `gate_loosened`, `training_costly`, those of `check_settings` and of `after`; `Conflict`
+    `label_exists`; `Denied` where the key may not promote.
     """
     if isinstance(request, SelectorTraining):
         check_promotion(clients.settings, caller, request)
     job_id = new_job_id(caller.tenant_id, idempotency_key)
     is_known = await earlier_job(clients, caller, idempotency_key)
-    pinned = request if is_known else await asyncio.to_thread(pin, clients, caller.tenant_id, request)
+    pinned = request if is_known else await checked(clients, caller, request)
     job = training_job(job_id, caller, request, pinned)
     created = await create(clients, job)
     log.info("training_accepted", job_id=job.id, kind=request.kind)
     return accepted(job.id, job.kind, JobState.QUEUED), created.existing
+
+
+async def checked(clients: Clients, caller: Key, request: AnyTraining) -> AnyTraining:
+    """Return the request with its names pinned; raises what `submit` raises for it."""
+    pinned, cost = await quoted(clients, caller, request)
+    cost.check(pinned)
+    return pinned
+
+
+async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[AnyTraining, Quote]:
+    """Return the request with its names pinned, and what it will take."""
+    pinned = await asyncio.to_thread(pin, clients, caller.tenant_id, request)
+    base = await base_of_training(clients, caller.tenant_id)
+    if base:
+        check_settings(pinned, BaseShapes(base.shapes))
+    return pinned, await asyncio.to_thread(quote, clients, caller.tenant_id, pinned, base)
+
+
+def check_settings(job: AnyTraining, base: BaseShapes) -> None:
+    """Raise `Invalid` where a base model cannot be trained by these settings, or the store would refuse the result.
+
+    An update keeps the form of the weights that it starts from.
+    """
+    if isinstance(job, AdapterTrain):
+        check_planned(job.settings, base, AdapterLimits())
+    elif isinstance(job, ComparisonTrain) or (isinstance(job, SelectorTrain) and job.selector != "light"):
+        check_trainable(job.settings, base)
 
 
 def training_job(job_id: str, caller: Key, request: AnyTraining, pinned: AnyTraining) -> NewJob:
@@ -105,10 +129,16 @@ def training_job(job_id: str, caller: Key, request: AnyTraining, pinned: AnyTrai
         kind=JobKind.TRAIN,
         stage=Stage.TRAIN,
         queue=TRAIN_QUEUE,
-        body=pinned.model_dump(mode="json", exclude={"after"}),
+        body=pinned.model_dump(mode="json", exclude={"after"} | _left_open(pinned)),
         request=request.model_dump(mode="json", exclude={"after"}),
         after=tuple(request.after),
     )
+
+
+def _left_open(pinned: AnyTraining) -> set[str]:
+    """The fields that only the parent decides, where it is not known yet."""
+    is_open = isinstance(pinned, UpdateRequest) and not pinned.parent and "settings" not in pinned.model_fields_set
+    return {"settings"} if is_open else set()
 
 
 def check_promotion(settings: Settings, caller: Key, request: SelectorTraining) -> None:
@@ -165,7 +195,9 @@ def _pin_parent(clients: Clients, tenant_id: str, request: UpdateRequest) -> Upd
         return request
     parent = request.parent or clients.registry.releases.current_id(tenant_id)
     if parent:
-        request.check_against(clients.registry.releases.get(tenant_id, parent))
+        release = clients.registry.releases.get(tenant_id, parent)
+        request.check_against(release)
+        request = request.trained_like(release)
     return request.model_copy(update={"parent": parent})
 
 

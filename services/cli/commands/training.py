@@ -1,18 +1,22 @@
 """Commands that queue training jobs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from services.cli import output
 from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without
 from services.cli.progress import follow_training
+from shared.contracts.training_cost import in_words
+
+if TYPE_CHECKING:
+    from signalbox import TrainingEstimate
 
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 
 
-def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool, as_json: bool) -> None:
+def _submit_training(body: dict[str, Any], settings: Path | None, *, confirm: bool, wait: bool, as_json: bool) -> None:
     import json as jsonlib
 
     api = client()
@@ -21,6 +25,9 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool,
             body |= jsonlib.loads(settings.read_text())
         except (ValueError, TypeError, RecursionError) as error:
             raise typer.BadParameter(f"{settings} is not a JSON object: {error}") from error
+    if confirm:
+        body["confirm_cost"] = True
+    output.err.print(_cost(api.estimate(**body), confirmed=body.get("confirm_cost") is True), soft_wrap=True)
     job = api.train(**body)
     if wait:
         with goes_on_without(job.id):
@@ -31,8 +38,29 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, wait: bool,
         output.job(job.to_dict(), as_json=as_json)
 
 
+def _cost(found: "TrainingEstimate", *, confirmed: bool) -> str:
+    """What a training will take, in a sentence."""
+    if found.language_model == "none":
+        return "words alone are trained, in seconds"
+    if found.estimate is None:
+        takes = "how long is not known: no trainer has told its speed yet"
+    else:
+        takes = "for about {seconds} ({steps} steps, {tokens} tokens, {basis})".format(
+            **{**found.estimate, "seconds": in_words(found.estimate["seconds"])}
+        )
+    if found.language_model == "trained":
+        return f"the language model trains {takes}"
+    above = f", above the limit of {in_words(found.limit_seconds)}: only with --confirm-cost"
+    unless = above if found.needs_confirmation and not confirmed else ""
+    return f"words first, in seconds; where they are not enough, the language model trains {takes}{unless}"
+
+
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", exists=True, dir_okay=False, help="JSON merged into the job's body.")
+]
+
+Confirm = Annotated[
+    bool, typer.Option("--confirm-cost", help="Train also where the estimate is above the operator's limit.")
 ]
 
 
@@ -41,11 +69,13 @@ def train_adapter(
     label: Annotated[str, typer.Option(help="domain.task")],
     dataset: Annotated[str, typer.Option(help="Id or name.")],
     settings: SettingsFile = None,
+    confirm: Confirm = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
     """Train one label's adapter on a data set."""
-    _submit_training({"kind": "adapter.train", "label": label, "dataset": dataset}, settings, wait=wait, as_json=json)
+    body = {"kind": "adapter.train", "label": label, "dataset": dataset}
+    _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
 
 
 @app.command("selector")
@@ -64,13 +94,19 @@ def train_selector(
     retention: Annotated[
         str, typer.Option(help="Share of old rows that --add, --balance and --delete train on again: 0 to 1, or auto.")
     ] = "",
-    kind: Annotated[str, typer.Option(help="cascade, llm or light; default: cascade.")] = "",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="auto, cascade, llm or light; default: auto, words first. An update takes light alone: words alone."
+        ),
+    ] = "",
     readout: Annotated[str, typer.Option(help="The language model's answer: auto, names or head.")] = "",
     promote: Annotated[bool, typer.Option(help="Make it current if the gate passes.")] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let the current release's other labels go; they are named.")
     ] = False,
     settings: SettingsFile = None,
+    confirm: Confirm = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
@@ -89,7 +125,7 @@ def train_selector(
         output.err.print(f"the current release's labels that go: {', '.join(body['drop']) or 'none'}")
     options = {"background": background, "selector": kind, "readout": readout, "retention": retention}
     body |= {name: value for name, value in options.items() if value not in ("", None)}
-    _submit_training(body, settings, wait=wait, as_json=json)
+    _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
 
 
 @app.command("comparison")
@@ -97,12 +133,13 @@ def train_comparison(
     label: Annotated[list[str], typer.Option(help="domain.task=data set; repeat for every label.")],
     model: Annotated[str, typer.Option(help="multi-task-lora or moe-lora.")] = "multi-task-lora",
     settings: SettingsFile = None,
+    confirm: Confirm = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
     """Train one model on all labels at once, without a selector, and measure it, as a baseline for routing."""
     body = {"kind": "comparison.train", "model": model, "labels": _label_datasets(label)}
-    _submit_training(body, settings, wait=wait, as_json=json)
+    _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
 
 
 def _label_datasets(pairs: list[str]) -> dict[str, str]:

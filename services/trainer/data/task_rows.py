@@ -7,9 +7,9 @@ from services.trainer.context import AnyContext
 from services.trainer.data.examples import InstructionRow
 from services.trainer.data.split import split_by_text
 from shared.contracts.rows import Row
+from shared.contracts.training_cost import Rows as CountedRows
+from shared.contracts.training_tasks import VALIDATION_SHARE
 from shared.errors import Invalid
-
-VALIDATION_SHARE = 0.2
 
 
 class TaskRows(NamedTuple):
@@ -35,6 +35,11 @@ def task_rows(context: AnyContext, label: str, dataset: str, validation: str | N
 def as_training(rows: Sequence[Row]) -> list[InstructionRow]:
     """The rows of a data set in the form that training takes."""
     return [InstructionRow(row.instruction, row.input, row.output) for row in rows]
+
+
+def rows_to_count(rows: Sequence[Row]) -> CountedRows:
+    """Count rows whose instruction, input and output a model reads."""
+    return CountedRows.of([f"{row.instruction}{row.input}{row.output}" for row in rows])
 
 
 def _check_outputs(rows: Sequence[Row], label: str) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from services.trainer.context import TrainingContext
+from services.trainer.cost import announce
 from services.trainer.data.report import one_output_warning
-from services.trainer.data.task_rows import as_training, task_rows
+from services.trainer.data.task_rows import as_training, rows_to_count, task_rows
 from services.trainer.evaluation.generate import answers_of, exact_match
-from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter
+from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter, check_planned
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
-from shared.contracts.training import AdapterTrain
+from shared.contracts.training_cost import Work, work_of
+from shared.contracts.training_tasks import AdapterTrain
 from shared.errors import Invalid
 
 AdapterContext = TrainingContext[AdapterTrain]
@@ -22,8 +24,10 @@ AdapterContext = TrainingContext[AdapterTrain]
 def train_adapter(context: AdapterContext) -> dict[str, Any]:
     """Train, measure against the base model on rows not trained on, store and register (paper, section 3.2)."""
     body = context.body
+    check_planned(body.settings, BaseShapes.from_folder(context.clients.base_folder), AdapterLimits())
     train, validation = task_rows(context, body.label, body.dataset, body.validation)
     warnings = _check_outputs(context, train)
+    announce(context, _work(context, train, validation[: body.evaluate_rows]))
     adapter = _fit(context, train)
     scores = _compare_with_base(context, adapter, validation[: body.evaluate_rows])
     manifest = _register(context, adapter, train, scores)
@@ -35,6 +39,12 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
         **scores,
         "warnings": warnings,
     }
+
+
+def _work(context: AdapterContext, train: Sequence[Row], read: Sequence[Row]) -> Work:
+    """The work of training, and of answering the rows twice: by the base model and by the adapter."""
+    trained, judged = rows_to_count(train), rows_to_count(read)
+    return work_of(context.body.settings, trained, judged._replace(number=2 * judged.number))
 
 
 def _check_outputs(context: AdapterContext, train: Sequence[Row]) -> list[str]:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.trainer.context import TrainingContext
-from services.trainer.data.task_rows import TaskRows, as_training, task_rows
+from services.trainer.cost import announce
+from services.trainer.data.task_rows import TaskRows, as_training, rows_to_count, task_rows
 from services.trainer.evaluation.answers import exact_matches, task_kinds
 from services.trainer.evaluation.generate import answers_of
 from shared.contracts.rows import Row
-from shared.contracts.training import ComparisonTrain
+from shared.contracts.training_cost import Work, together, work_of
+from shared.contracts.training_tasks import ComparisonTrain
 
 if TYPE_CHECKING:
     from services.trainer.evaluation.text_scores import TextScorer
@@ -21,8 +23,9 @@ def train_comparison(context: ComparisonContext) -> dict[str, Any]:
     """Train a comparison model and judge its answers to each label's rows by the task's own measure (section 4.2)."""
     tasks = _tasks(context)
     scorers = _scorers(context, tasks)  # before the training: a package may be missing
-    weights = _fit(context, tasks)
     validation = {label: rows.validation[: context.body.evaluate_rows] for label, rows in tasks.items()}
+    announce(context, _work(context, tasks, validation))
+    weights = _fit(context, tasks)
     answers = _answers(context, weights, validation)
     return {
         "model": context.body.model,
@@ -37,6 +40,11 @@ def _tasks(context: ComparisonContext) -> dict[str, TaskRows]:
     return {
         label: task_rows(context, label, dataset, body.evaluation.get(label)) for label, dataset in body.labels.items()
     }
+
+
+def _work(context: ComparisonContext, tasks: Mapping[str, TaskRows], validation: Mapping[str, Sequence[Row]]) -> Work:
+    trained = together(rows_to_count(rows.train) for rows in tasks.values())
+    return work_of(context.body.settings, trained, together(map(rows_to_count, validation.values())))
 
 
 def _scorers(context: ComparisonContext, tasks: Mapping[str, TaskRows]) -> dict[str, "TextScorer"]:

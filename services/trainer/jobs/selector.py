@@ -4,15 +4,16 @@ from typing import Any
 
 from services.trainer.context import SelectorContext
 from services.trainer.selector.fit import fit_selector
-from services.trainer.selector.inputs import inputs_of
+from services.trainer.selector.inputs import inputs_of, trained_like_parent
 from services.trainer.selector.judge import JudgedSelector, calibrate_selector, judge_selector
 from services.trainer.selector.plan import plan_of
 from services.trainer.selector.publish import promote, publish, published_before
 from services.trainer.selector.retention_search import search_retention
 from services.trainer.selector.updates import select_data
+from services.trainer.selector.worth import settle_kind
 from shared.contracts.manifests import Release
 
-_RESULT_FIELDS = ("warnings", "retention", "curve", "easy", "hard", "deleted")
+_RESULT_FIELDS = ("warnings", "kind_chosen", "retention", "curve", "easy", "hard", "deleted")
 """Fields of the report that the job's result repeats, as far as the job's kind has them."""
 
 
@@ -25,8 +26,9 @@ def train_selector(context: SelectorContext) -> dict[str, Any]:
 def retrain(context: SelectorContext) -> Release:
     """Select data, plan, fit, calibrate, judge and publish (paper, sections 3.3 and 3.4)."""
     inputs = inputs_of(context)
+    context = trained_like_parent(context, inputs)
     data = select_data(context, inputs)
-    plan = plan_of(context, inputs, data)
+    plan = settle_kind(context, plan_of(context, inputs, data))
 
     def make_selector(retention: float) -> JudgedSelector:
         fitted = fit_selector(context, plan, retention)

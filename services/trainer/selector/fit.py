@@ -1,15 +1,16 @@
 """The parts of a selector, fitted on a plan's rows and stored."""
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from services.trainer.context import AnyContext, SelectorContext
+from services.trainer.cost import announce
 from services.trainer.selector.data import texts_of
 from services.trainer.selector.plan import Plan
-from shared.contracts.labels import Label, parse_label
+from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
-from shared.contracts.prompts import selector_prompt
+from shared.contracts.prompts import render, selector_prompt
+from shared.contracts.training_cost import Rows, Work, work_of
 from shared.model.head import has_head
 from shared.model.tokens import encode
 
@@ -38,6 +39,7 @@ def _fit_llm(context: SelectorContext, plan: Plan, retention: float) -> str:
     texts = texts_of(plan.data.llm_rows(retention, settings.seed))
     if start and not texts:
         return context.registry.weights.put(lora.carry_over(start, labels, folder))
+    announce(context, llm_work(context, plan, retention))
     weights = lora.train_selector(
         clients.base_folder,
         clients.tokenizer,
@@ -49,9 +51,21 @@ def _fit_llm(context: SelectorContext, plan: Plan, retention: float) -> str:
         resume_from=context.resume_from(folder, run),
         launcher=clients.training_launcher,
         start_from=start,
-        head=has_head(start.weights) if start else _needs_head(context, plan, labels),
+        head=trains_head(context, plan),
     )
     return context.registry.weights.put(weights)
+
+
+def llm_work(context: SelectorContext, plan: Plan, retention: float = 1.0) -> Work:
+    """Return the language model's work: it reads each text beside the names of the labels, or with a head alone."""
+    texts = texts_of(plan.data.llm_rows(retention, context.body.settings.seed))
+    trained = Rows.of([text for own in texts.values() for text in own])
+    if plan.start_from is None:  # see `mixed`
+        trained = trained._replace(number=len(texts) * max(map(len, texts.values())))
+    read = [text for own in texts_of(plan.data.sets.validation).values() for text in own]
+    labels = [parse_label(label) for label in plan.data.labels]
+    prompt = "" if trains_head(context, plan) else render(selector_prompt("", labels))
+    return work_of(context.body.settings, trained, Rows.of(read), prompt_bytes=len(prompt.encode()))
 
 
 def _start(context: AnyContext, plan: Plan) -> "Start | None":
@@ -61,9 +75,13 @@ def _start(context: AnyContext, plan: Plan) -> "Start | None":
     return Start(context.registry.weights.fetch(old.llm), [parse_label(label) for label in old.labels]) if old else None
 
 
-def _needs_head(context: AnyContext, plan: Plan, labels: Sequence[Label]) -> bool:
+def trains_head(context: AnyContext, plan: Plan) -> bool:
+    """Whether the language model gets a linear head; one that is fine-tuned again keeps its form."""
+    if plan.start_from:
+        return has_head(context.registry.weights.fetch(plan.start_from.llm))
     if plan.readout != "auto":
         return plan.readout == "head"
+    labels = [parse_label(label) for label in plan.data.labels]
     prompt = encode(context.clients.tokenizer, selector_prompt("", labels), sys.maxsize)
     return 2 * len(prompt) > context.body.settings.max_length
 

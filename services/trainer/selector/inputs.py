@@ -38,6 +38,14 @@ def inputs_of(context: SelectorContext) -> Inputs:
     return Inputs(parent, resolved["adapters"])
 
 
+def trained_like_parent(context: SelectorContext, inputs: Inputs) -> SelectorContext:
+    """The context, with the settings of the parent's training where an update names none of its own."""
+    body = context.body
+    if isinstance(body, SelectorTrain) or inputs.parent is None:
+        return context
+    return context.with_body(body.trained_like(inputs.parent))
+
+
 def base_of_update(context: TrainingContext[SelectorUpdate], parent: Release | None) -> Base:
     """The parent, as the start of an update; raises `Conflict`, and `Invalid` where the job's labels do not fit it."""
     if parent is None:

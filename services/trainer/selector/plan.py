@@ -18,7 +18,7 @@ class Plan:
     data: SelectorData
     adapters: Mapping[str, str]
     """Versions of the new labels' adapters that existed when the job began."""
-    kind: SelectorKind
+    kind: SelectorKind | Literal["auto"]
     readout: Readout
     """Of a language model that is trained from nothing; an update keeps the readout of its parent."""
     text: SelectorText
@@ -46,7 +46,7 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
     return Plan(
         data,
         adapters=inputs.adapters,
-        kind=base.selector.kind,
+        kind="light" if body.selector == "light" else base.selector.kind,
         readout="auto",
         text=base.selector.text,
         reject_policy=base.release.reject_policy,

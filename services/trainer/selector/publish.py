@@ -1,13 +1,14 @@
 """A candidate release: put together, stored, and promoted where the job asks for it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services.trainer.context import SelectorContext
 from services.trainer.selector.adapters import release_labels
 from services.trainer.selector.data import Rows
+from services.trainer.selector.fit import trains_head
 from services.trainer.selector.judge import JudgedSelector
 from services.trainer.selector.plan import Plan
-from shared.contracts.manifests import Release, ReleaseLabel
+from shared.contracts.manifests import Release, ReleaseLabel, TrainedAs
 from shared.contracts.training import SelectorAdd, SelectorTrain
 from shared.errors import Conflict
 
@@ -42,7 +43,7 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         representation=_stored(context, sets.representation),
         validation=_stored(context, sets.validation),
         datasets=dict(plan.data.datasets),
-        report=judged.report,
+        report={**judged.report, **_trained_as(context, plan)},
         verdict=judged.verdict,
         made_by=context.job.id,
     )
@@ -73,6 +74,13 @@ def _labels(context: SelectorContext, plan: Plan) -> dict[str, ReleaseLabel]:
     if isinstance(body, SelectorTrain | SelectorAdd):
         labels |= release_labels(context.with_body(body), plan.adapters)
     return labels
+
+
+def _trained_as(context: SelectorContext, plan: Plan) -> dict[str, Any]:
+    if plan.kind == "light":
+        return {}
+    noted = TrainedAs(settings=context.body.settings, has_head=trains_head(context, plan))
+    return {"trained_as": noted.model_dump(mode="json")}
 
 
 def _stored(context: SelectorContext, sets: Rows) -> dict[str, str]:

@@ -7,9 +7,6 @@ from typing import NamedTuple, TypeVar
 
 RowT = TypeVar("RowT")
 
-RATIOS = (0.0, 0.1, 0.3, 0.5, 1.0)
-"""The ratios of the paper, and 0 and 1."""
-
 
 class Point(NamedTuple):
     """The result of one retention ratio on validation rows."""

@@ -7,8 +7,8 @@ from services.trainer.context import SelectorContext
 from services.trainer.evaluation.gate import Loss, largest_loss
 from services.trainer.selector.judge import JudgedSelector
 from services.trainer.selector.plan import Plan
-from services.trainer.selector.retention import RATIOS, Point, smallest_that_holds
-from shared.contracts.training import SelectorTrain
+from services.trainer.selector.retention import Point, smallest_that_holds
+from shared.contracts.training import RATIOS, SelectorTrain
 
 
 class Trial(NamedTuple):

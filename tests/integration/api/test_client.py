@@ -252,7 +252,10 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store
     adapter = await client("upload_adapter", tmp_path, "fin.sa", template="plain")
     assert (adapter.ref, adapter.raw["template"]) == ("fin.sa@1", "plain")
     assert await client("adapters", "fin.sa") == [await client("adapter", "fin.sa")] == [adapter]
-    job = await client("train", "adapter.train", label="fin.sa", dataset="demo")
+    settings = {"target_modules": ["q_proj"]}
+    quote = await client("estimate", "adapter.train", label="fin.sa", dataset="demo", settings=settings)
+    assert (quote.language_model, quote.estimate, quote.needs_confirmation) == ("trained", None, False)
+    job = await client("train", "adapter.train", label="fin.sa", dataset="demo", settings=settings)
     assert (await client("job", job)).request["label"] == "fin.sa"
     assert (await client("cancel", job)).state == "cancelled"
     assert [event.type async for event in client.stream(job)] == ["state", "state"]

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.jobs import JobState
+from shared.contracts.manifests import BaseModelManifest
 from shared.contracts.rows import Row
+from shared.contracts.training_cost import Speed
+from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from tests.support.api import make_release
 
@@ -74,6 +77,28 @@ async def test_replacing_a_selector_names_the_labels_that_go(command, admin, rel
     assert "labels that go: fin.ha, med.qa" in said
     job = (await admin.get(f"/v1/training/jobs/{json.loads(out)['id']}")).json()
     assert job["request"]["drop"] == ["fin.ha", "med.qa"]
+
+
+async def test_a_training_says_what_it_takes_and_what_takes_long_is_confirmed(command, admin, ledger, registry):
+    base = BaseModelManifest(id="slow", shapes={f"model.layers.0.{name}_proj": (64, 64) for name in "qkvo"})
+    registry.base_models.publish(base)
+    registry.speeds.add("slow", Speed(pace="float32", step_flops=1e6, flops_per_second=100))
+    ledger.do(calls.heartbeat("worker", ["generate.base", "generate.base@slow"], [], {}, 60))
+    await admin.post("/v1/datasets?name=d", content="".join(f'{{"input": "{n}"}}\n' for n in range(20)).encode())
+    labels = ("--label", "fin.sa=d", "--label", "law.ie=d")
+
+    _, said = await output(command("train", "selector", *labels))
+    assert "words first, in seconds; where they are not enough, the language model trains for about" in said
+    assert "above the limit of 30 min: only with --confirm-cost" in said
+    _, said = await output(command("train", "selector", *labels, "--kind", "light"))
+    assert "words alone are trained, in seconds" in said
+    adapter = ("train", "adapter", "--label", "fin.sa", "--dataset", "d")
+    refused = command(*adapter)
+    _, said = await output(refused)
+    assert (refused.returncode, "training_costly" in said) == (1, True)
+    out, said = await output(command(*adapter, "--confirm-cost", "--json"))
+    assert "the language model trains for about" in said
+    assert (await admin.get(f"/v1/training/jobs/{json.loads(out)['id']}")).json()["request"]["confirm_cost"] is True
 
 
 async def test_jobs_are_found_and_judged(command, admin, release, worker):
@@ -157,7 +182,8 @@ async def test_ctrl_c_ends_a_wait_at_once_and_says_how_to_follow_or_cancel_the_j
         assert waiting.poll() is None
         await asyncio.sleep(0.01)
     if kind == "train":
-        job_id = (await asyncio.to_thread(waiting.stderr.readline)).split()[-1]
+        _cost, told = [await asyncio.to_thread(waiting.stderr.readline) for _ in range(2)]
+        job_id = told.split()[-1]
     else:
         job_id = queued if kind == "tail" else (await admin.get("/v1/jobs")).json()["items"][0]["id"]
     started = time.monotonic()

@@ -7,6 +7,7 @@ import pytest
 
 from services.api.training.service import SelectorTrainRequest, gate_limits
 from shared.contracts.jobs import JobState
+from shared.contracts.manifests import BaseModelManifest
 from shared.contracts.training import parse_training
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
@@ -15,6 +16,7 @@ from tests.support.api import code
 
 ROWS = b'{"input": "a"}\n{"input": "b"}\n{"input": "c"}\n{"input": "d"}\n'
 ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
+COMPARISON = {"kind": "comparison.train", "labels": {"fin.sa": "demo", "fin.ha": "demo"}}
 SELECTOR = {"kind": "selector.train", "labels": {"fin.sa": "demo", "fin.ha": "demo"}}
 
 
@@ -97,6 +99,33 @@ async def test_a_wrong_selector_job_is_refused_at_submit(train, ledger, change, 
     answer = await train.post("/v1/training/jobs", json={**SELECTOR, **change})
     assert code(answer, status) == expected
     assert not ledger.redis.keys(LedgerKey.JOB.pattern)
+
+
+@pytest.mark.parametrize(
+    ("ask", "chosen", "expected"),
+    [
+        (ADAPTER, {"target_modules": [f"layers.{n}.self_attn.q_proj" for n in range(65)]}, "adapter_config_invalid"),
+        (ADAPTER, {"method": "pissa", "rank": 129}, "adapter_rank_too_large"),
+        (ADAPTER, {"method": "pissa", "rank": 65, "target_modules": ["up_proj"]}, "rank_too_large"),
+        (ADAPTER, {"target_modules": ["embed_tokens"]}, "target_modules_unknown"),
+        (ADAPTER, {"target_modules": []}, "request_invalid"),
+        (SELECTOR, {"target_modules": ["embed_tokens"]}, "target_modules_unknown"),
+        (COMPARISON, {"target_modules": ["w_pack"]}, "target_modules_unknown"),
+        (SELECTOR | {"selector": "light"}, {"target_modules": ["embed_tokens"]}, None),
+        (ADAPTER, {"target_modules": "all-linear"}, None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_what_could_not_be_trained_or_stored_on_the_base_model_is_refused_at_submit(
+    train, ledger, registry, ask, chosen, expected
+):
+    layer = dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), (256, 256)) | {"up_proj": (64, 256)}
+    shapes = {f"model.layers.{n}.self_attn.{name}": shape for n in range(80) for name, shape in layer.items()}
+    registry.base_models.publish(BaseModelManifest(id="planned", shapes=shapes))
+    ledger.do(calls.heartbeat("worker", ["generate.base", "generate.base@planned"], [], {}, 60))
+    answer = await train.post("/v1/training/jobs", json={**ask, "settings": chosen})
+    assert (code(answer, 422) if expected else answer.status_code) == (expected or 202)
+    assert bool(ledger.redis.keys(LedgerKey.JOB.pattern)) is not bool(expected)
 
 
 @pytest.mark.parametrize("kind", ["selector.train", "selector.add", "selector.balance", "selector.delete"])

@@ -22,7 +22,13 @@ from shared.worker.leases import HeldJob
 from tests.support.samples import TRAINING
 from tests.support.training import LABELS, SELECTOR, add_adapter, attempt_at, context_of
 
-ADD = {**SELECTOR, "kind": "selector.add", "labels": {"travel.trips": "travel.trips"}, "max_loss": 0.2}
+ADD = {
+    **SELECTOR,
+    "kind": "selector.add",
+    "selector": "keep",
+    "labels": {"travel.trips": "travel.trips"},
+    "max_loss": 0.2,
+}
 
 
 @pytest.fixture
@@ -248,7 +254,7 @@ def test_labels_that_go_are_a_loss_unless_the_job_drops_them_by_name(clients, jo
 
 
 def test_the_log_of_promotions_names_the_key_behind_a_job(clients, jobs, run, adapters):
-    job = run(jobs.train(**SELECTOR, selector="light", key="key_of_ann"))
+    job = run(jobs.train(**{**SELECTOR, "selector": "light"}, key="key_of_ann"))
     (move,) = clients.registry.releases.promotions("t")
     assert (move["by"], move["key"]) == (job.id, "key_of_ann")
 

@@ -30,7 +30,7 @@ def parent(run, jobs, adapters, clients):
 
     def make(**settings) -> Release:
         job = run(
-            jobs.train(**{**SELECTOR, "labels": {label: label for label in LABELS}, "promote": False}, **settings)
+            jobs.train(**{**SELECTOR, "labels": {label: label for label in LABELS}, "promote": False, **settings})
         )
         assert job.state is JobState.SUCCEEDED, job.error
         return clients.registry.releases.get("t", job.result["release"])

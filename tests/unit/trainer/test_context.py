@@ -6,7 +6,8 @@ import pytest
 
 from services.trainer.context import TrainerClients, TrainingContext, attempt_folder, forget_checkpoints
 from shared.contracts.jobs import Job
-from shared.contracts.training import AdapterTrain, SelectorDelete
+from shared.contracts.training import SelectorDelete
+from shared.contracts.training_tasks import AdapterTrain
 from shared.errors import Cancelled, Unavailable
 from shared.registry.store import FolderStore
 from shared.worker.attempt import Attempt

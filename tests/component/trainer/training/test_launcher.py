@@ -164,7 +164,7 @@ from services.cli.local.folder_lock import FILE, holders
 from services.trainer.data.examples import InstructionRow
 from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import train_adapter
-from shared.contracts.training import LoraSettings
+from shared.contracts.training_settings import LoraSettings
 from shared.model.base import load_tokenizer
 base = Path({str(tiny_folder)!r})
 config = LoraSettings(rank=4, epochs=100, batch_size=1, max_length=128)

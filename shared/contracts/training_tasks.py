@@ -1,0 +1,86 @@
+"""The bodies of trainings on tasks: a label's adapter, and models of all labels to compare routing with."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from shared.contracts.labels import check_adapter_label
+from shared.contracts.training_settings import LoraSettings
+
+LabelName = Annotated[str, Field(max_length=65), AfterValidator(check_adapter_label)]
+DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
+FindDataset = Callable[[str, str, int], str]
+"""Takes a data set's name, a label, and the fewest rows for it; returns the data set's id."""
+MIN_ROWS, MIN_MORE_ROWS = 4, 2
+"""Rows that a label is trained and validated on; rows that are only measured on, or that join those of a release."""
+VALIDATION_SHARE = 0.2
+"""Of an adapter's rows, where the job names no other rows to measure on."""
+
+
+class Training(BaseModel):
+    """Fields of every training job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: LoraSettings = LoraSettings()
+    confirm_cost: bool = False
+    """Train also where the estimate is above the operator's limit, `SIGNALBOX_CONFIRM_TRAINING_SECONDS`."""
+
+
+class AdapterTrain(Training):
+    """Train one label's adapter only on its own rows (paper, section 3.2)."""
+
+    kind: Literal["adapter.train"] = "adapter.train"
+    label: LabelName
+    dataset: DatasetRef
+    validation: DatasetRef | None = None
+    """Data set to evaluate on; by default a share of `dataset`."""
+    instruction: Annotated[str, Field(max_length=20_000)] = ""
+    """Used for requests without an instruction; where it is empty, the most common instruction of the rows."""
+    evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
+
+    def with_datasets(self, find: FindDataset) -> Self:
+        """Return a copy with every data set replaced by the result of `find`."""
+        validation = find(self.validation, self.label, MIN_MORE_ROWS) if self.validation else None
+        return self.model_copy(update={"dataset": find(self.dataset, self.label, MIN_ROWS), "validation": validation})
+
+
+class ComparisonTrain(Training):
+    """Train and measure one model on all labels, for comparison; no selector routes to it (paper, section 4.2)."""
+
+    kind: Literal["comparison.train"] = "comparison.train"
+    model: Literal["multi-task-lora", "moe-lora"] = "multi-task-lora"
+    """One LoRA whose tasks weigh the same in the loss (MFTCoder), or a mixture of LoRA experts."""
+    labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
+    """Data set of each label."""
+    evaluation: dict[LabelName, DatasetRef] = Field(default_factory=dict, max_length=1000)
+    """Data set to measure a label on; by default a share of its data set."""
+    evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
+    """Rows to measure of each label."""
+    classification: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
+    """Labels whose answers are judged by exact match, although nearly every row has a different answer."""
+    experts: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=64)] = (
+        2,
+        4,
+        6,
+        8,
+    )
+    """For the mixture: experts per module, for equal groups of layers from the lowest up (Gao et al. 2024)."""
+    experts_used: Annotated[int, Field(ge=1, le=64)] = 2
+    """For the mixture: number of experts that each token uses."""
+
+    def with_datasets(self, find: FindDataset) -> Self:
+        """Return a copy with every data set replaced by the result of `find`."""
+        labels = {label: find(ref, label, MIN_ROWS) for label, ref in self.labels.items()}
+        evaluation = {label: find(ref, label, MIN_MORE_ROWS) for label, ref in self.evaluation.items()}
+        return self.model_copy(update={"labels": labels, "evaluation": evaluation})
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        unknown = sorted({*self.evaluation, *self.classification} - set(self.labels))
+        if unknown:
+            raise ValueError(f"evaluation or classification names labels that are not trained: {', '.join(unknown)}")
+        if self.model == "moe-lora" and self.settings.method not in ("lora", "rslora"):
+            raise ValueError(f"a mixture's experts are lora or rslora, not {self.settings.method}")
+        return self
