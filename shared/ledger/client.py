@@ -19,7 +19,7 @@ from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
 from shared.ledger.keys import with_key_names
-from shared.redis_databases import NO_DATABASE, is_no_database
+from shared.redis_servers import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
 _PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
