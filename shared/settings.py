@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.contracts.shares import Shares
 from shared.errors import Invalid, SignalboxError
 from shared.redis_url import check_redis_url
 
@@ -74,6 +75,10 @@ class Settings(BaseSettings):
     default_deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
     max_waiting_jobs: Annotated[int, Field(ge=1)] = 100_000
     """Most jobs that may wait in all queues, for they take the ledger's memory; further jobs are refused (429)."""
+    max_tenant_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Part of `max_waiting_jobs` and `max_event_readers` for one tenant; its running jobs count, too. 1 is no limit."""
+    max_key_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The same for one API key with those that `keys rotate` made of it."""
 
     # Services.
     api_host: str = "127.0.0.1"
@@ -211,6 +216,16 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of `trusted_proxies`."""
         return _networks(self.trusted_proxies)
+
+    @cached_property
+    def waiting_shares(self) -> Shares:
+        """How many waiting jobs everybody, a tenant and a key may have."""
+        return Shares.of(self.max_waiting_jobs, tenant=self.max_tenant_share, key=self.max_key_share)
+
+    @cached_property
+    def reader_shares(self) -> Shares:
+        """How many event streams of one API process everybody, a tenant and a key may have."""
+        return Shares.of(self.max_event_readers, tenant=self.max_tenant_share, key=self.max_key_share)
 
     @cached_property
     def cache_dir(self) -> Path:

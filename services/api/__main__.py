@@ -9,7 +9,7 @@ from services.api.http.server import allow_open_files, create_server
 from shared.observability.logging import configure_logging, ends_with_a_sentence
 from shared.observability.tracing import configure_tracing
 from shared.process import collect_garbage_rarely
-from shared.redis_databases import check_databases
+from shared.redis_servers import check_servers
 from shared.settings import Settings
 
 STOP_SECONDS = 10
@@ -25,8 +25,8 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Read the settings and serve."""
     settings = allow_open_files(Settings())
-    check_databases(settings)
     configure_logging("api")
+    check_servers(settings)
     configure_tracing("api")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # uvicorn raises the signal again once it has stopped gracefully

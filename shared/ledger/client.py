@@ -17,7 +17,7 @@ from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
 from shared.ledger.script import script_of
-from shared.redis_databases import NO_DATABASE, is_no_database
+from shared.redis_servers import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
 

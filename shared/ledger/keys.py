@@ -20,7 +20,7 @@ class LedgerKey(StrEnum):
     DEAD = "sb:dead:"
     """Per tenant: its dead letters."""
     STATES = "sb:states"
-    """Number of jobs by state, since the ledger began."""
+    """Number of jobs by state, since the ledger began; by tenant and by line of keys, of those that have not ended."""
     GIVEN_UP = "sb:given_up"
     """Number of jobs that the ledger itself ended, by error code."""
     DEADLINES = "sb:deadlines"

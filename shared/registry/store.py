@@ -10,9 +10,10 @@ from typing import Protocol, TypeVar
 
 import urllib3
 from minio import Minio
-from minio.error import S3Error
+from minio.error import MinioException, S3Error
+from minio.lifecycleconfig import Rule
 
-from shared.errors import NotFound
+from shared.errors import Invalid, NotFound
 from shared.registry.store_errors import as_store_error, is_of_another_region, named_region
 from shared.settings import Settings
 
@@ -168,6 +169,21 @@ class S3Store:
             if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise
 
+    def check_lifecycle(self) -> str:
+        """Say what is known of the bucket's lifecycle; raises `Invalid` where a rule deletes objects by their age."""
+        try:
+            config = self._ask(lambda client: client.get_bucket_lifecycle(bucket_name=self._bucket))
+        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            why = error.code if isinstance(error, S3Error) else "the store does not answer"
+            return f"not checked whether the bucket deletes objects by their age: {why}"
+        if rules := [rule.rule_id or "without a name" for rule in config.rules if _deletes(rule)] if config else []:
+            raise Invalid(
+                "settings_invalid",
+                f"the bucket {self._bucket!r} deletes adapters, data sets and releases by their age "
+                f"(lifecycle rule {', '.join(rules)}): remove the rule",
+            )
+        return "the bucket keeps its objects"
+
     def put(self, key: str, data: bytes) -> None:
         """See `ObjectStore`."""
         with as_store_error(key):
@@ -225,3 +241,8 @@ class S3Store:
         finally:
             response.close()
             response.release_conn()
+
+
+def _deletes(rule: Rule) -> bool:
+    """Whether a lifecycle rule deletes objects that nothing has replaced."""
+    return bool(rule.status == "Enabled" and rule.expiration and (rule.expiration.days or rule.expiration.date))

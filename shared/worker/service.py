@@ -21,7 +21,7 @@ from shared.process import collect_garbage_rarely
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.queue.reconciler import Reconciler
-from shared.redis_databases import check_databases
+from shared.redis_servers import check_servers
 from shared.registry import Registry
 from shared.registry.store import S3Store
 from shared.settings import Settings
@@ -52,7 +52,7 @@ class Service:
     """The clients of one process; each service adds its own handler and task."""
 
     def __init__(self, settings: Settings, name: str, queues: Sequence[str], *, concurrency: int) -> None:
-        check_databases(settings)
+        check_servers(settings)
         self.settings = settings
         self.name = name
         self.owner = f"{name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

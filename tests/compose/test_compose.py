@@ -30,7 +30,7 @@ def test_every_part_is_ready_by_its_own_word(released, port):
 def test_the_doctor_finds_nothing_wrong(stack, released):
     findings = stack.signalbox("doctor")
     assert [finding for finding in findings if not finding["ok"]] == []
-    assert {"ledger", "ledger durability", "broker", "object store", "api"} <= {finding["what"] for finding in findings}
+    assert {"ledger", "ledger settings", "broker", "object store", "api"} <= {finding["what"] for finding in findings}
 
 
 def test_a_restart_of_the_ledger_loses_no_job(stack, released):

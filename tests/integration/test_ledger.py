@@ -3,6 +3,7 @@
 import pytest
 
 from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
+from shared.contracts.shares import Shares
 from shared.errors import Cancelled, Conflict, Invalid, NotFound, StaleAttempt, TooMany, Unavailable
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import NotAcquired
@@ -182,7 +183,7 @@ def test_beyond_the_jobs_that_may_wait_new_ones_are_refused_and_known_ones_are_n
         job = NewJob(
             id=job_id, tenant_id="t", kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body={"input": "x"}
         )
-        return ledger.do(calls.create(job, 60, max_waiting=2))
+        return ledger.do(calls.create(job, 60, max_waiting=Shares(2, 0, 0)))
 
     create("job_1")
     create("job_2")
@@ -192,6 +193,31 @@ def test_beyond_the_jobs_that_may_wait_new_ones_are_refused_and_known_ones_are_n
     assert create("job_2").existing
     take(ledger, "job_1")  # what a worker has does not wait any more
     assert not create("job_3").existing
+
+
+def test_a_tenant_and_a_line_of_keys_have_no_more_jobs_than_their_shares_until_some_end(ledger):
+    def create(number, tenant="t", line="k"):
+        job = NewJob(
+            id=f"job_{number}", tenant_id=tenant, kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select",
+            body={"input": "x"}, key=line, key_line=line,
+        )  # fmt: skip
+        return ledger.do(calls.create(job, 60, max_waiting=Shares(100, 3, 2)))
+
+    for number, line in enumerate(["k", "k", "l"]):
+        create(number, line=line)
+    for line, whose in (("k", "this tenant"), ("l", "this tenant")):
+        with pytest.raises(TooMany, match=f"3 jobs of {whose} have not ended"):
+            create(9, line=line)
+    create(10, "u", "m")
+    job = take(ledger, "job_2")
+    with pytest.raises(TooMany):  # what runs counts until it ends
+        create(9)
+    ledger.do(calls.finish(job, JobState.SUCCEEDED))
+    with pytest.raises(TooMany, match="2 jobs of this API key have not ended"):
+        create(9)
+    ledger.do(calls.cancel("job_0", "t"))
+    create(9)
+    assert set(ledger.do(calls.gauges()).states) <= set(JobState)
 
 
 def test_a_job_is_refused_when_the_release_moved_meanwhile(ledger):

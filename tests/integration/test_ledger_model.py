@@ -372,6 +372,15 @@ class Machine(RuleBasedStateMachine):
             assert self.members(LedgerKey.DEAD.of(tenant)) == dead
 
     @invariant()
+    def each_tenant_has_as_many_jobs_that_have_not_ended(self):
+        counts = self.ledger.redis.hgetall(LedgerKey.STATES)
+        for tenant in "tu":
+            unfinished = [twin for twin in self.twins if twin.tenant == tenant and not twin.has_ended]
+            assert int(counts.get(f"tenant:{tenant}", 0)) == len(unfinished)
+        for state in JobState:
+            assert int(counts.get(state, 0)) == sum(twin.state == state for twin in self.twins)
+
+    @invariant()
     def lanes_and_marks_are_those_of_the_model(self):
         expected = {}
         for queue, its in self.queues.items():

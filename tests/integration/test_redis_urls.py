@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from shared.errors import Invalid
-from shared.redis_databases import check_databases
+from shared.redis_servers import check_servers
 
 SECRET = "TOPSECRET"
 
@@ -30,10 +30,10 @@ def elsewhere(url, database="/0", user=""):
 
 
 def test_a_database_that_the_server_lacks_is_told_of_by_setting(settings):
-    check_databases(settings)
+    check_servers(settings)
     for name in ("redis_url", "broker_url"):
         with pytest.raises(Invalid, match=f"SIGNALBOX_{name.upper()}.*write /0"):
-            check_databases(settings.model_copy(update={name: elsewhere(getattr(settings, name), "/99")}))
+            check_servers(settings.model_copy(update={name: elsewhere(getattr(settings, name), "/99")}))
 
 
 @pytest.mark.parametrize("service", ["api", "selector"])

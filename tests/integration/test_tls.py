@@ -74,7 +74,7 @@ def test_a_job_goes_through_the_ledger_by_tls(secured):
 
 
 async def test_events_reach_a_reader_by_tls(secured):
-    ledger, feed = AsyncLedger(secured.redis_url), EventFeed(secured.redis_url, 10)
+    ledger, feed = AsyncLedger(secured.redis_url), EventFeed(secured.redis_url, secured.reader_shares)
     job = new_job()
     async with feed.reader(job.id) as reader:
         await ledger.do(calls.create(job, 60))

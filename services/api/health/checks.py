@@ -8,13 +8,16 @@ import redis
 
 from services.api.infra.clients import Clients
 from shared.contracts.base_models import other_base
-from shared.errors import Conflict, SignalboxError
+from shared.errors import Conflict, Invalid, SignalboxError
 from shared.ledger import calls
 from shared.names import DEFAULT_TENANT
+from shared.redis_servers import RedisName, standing_of
+from shared.registry.store import S3Store
 
 TIMEOUT_SECONDS = 3.0
-NEEDED = ("ledger", "base_model")
-"""Without the ledger no job is accepted; where all workers of a group serve another base model, none of its ends."""
+NEEDED = ("ledger", "ledger_settings", "base_model")
+"""Without the ledger no job is accepted, and with wrong settings it may lose them; where all workers of a group serve
+another base model, none of its ends."""
 
 
 class Check(NamedTuple):
@@ -29,8 +32,11 @@ async def readiness(clients: Clients) -> dict[str, Check]:
     """Check all dependencies at once; jobs wait in the ledger while broker, store, release or workers are missing."""
     probes = {
         "ledger": _ledger(clients),
+        "ledger_settings": _redis_settings(clients, "ledger"),
         "broker": _broker(clients),
+        "broker_settings": _redis_settings(clients, "broker"),
         "store": _store(clients),
+        "store_settings": _store_settings(clients),
         "release": _release(clients),
         "consumers": _consumers(clients),
         "base_model": _base_model(clients),
@@ -61,6 +67,17 @@ async def _broker(clients: Clients) -> str:
 async def _store(clients: Clients) -> str:
     await asyncio.to_thread(clients.registry.store.exists, "ready")
     return "answers"
+
+
+async def _redis_settings(clients: Clients, name: RedisName) -> str:
+    standing = await asyncio.to_thread(standing_of, clients.settings, name)
+    if standing.broken:
+        raise Invalid("settings_invalid", standing.text)
+    return standing.text
+
+
+async def _store_settings(clients: Clients) -> str:
+    return await asyncio.to_thread(S3Store(clients.settings).check_lifecycle)
 
 
 async def _release(clients: Clients) -> str:

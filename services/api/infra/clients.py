@@ -53,7 +53,7 @@ class Clients:
             releases=CurrentReleases(registry.releases, blocking.redis, poll_seconds=settings.pointer_poll_seconds),
             broker=redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2),
             outbox=Outbox(Bus(make_celery(settings, "api")), _note_unsent),
-            feed=EventFeed(settings.redis_url, settings.max_event_readers),
+            feed=EventFeed(settings.redis_url, settings.reader_shares),
             metrics=metrics,
             uploads=asyncio.Semaphore(UPLOADS_AT_ONCE),
             quotas=RateLimits(ledger.redis, settings),

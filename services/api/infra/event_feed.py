@@ -8,16 +8,18 @@ import asyncio
 import contextlib
 import json
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 import redis.asyncio
 import structlog
 
 from shared.contracts.jobs import JobState
+from shared.contracts.shares import Shares
 from shared.errors import TooMany
 from shared.ledger.keys import LedgerKey
+from shared.security.api_keys import Key
 
 log = structlog.get_logger()
 QUEUE_LENGTH = 256
@@ -27,6 +29,7 @@ _PAUSE_SECONDS = 0.5
 _LINGER_SECONDS = 1.0
 """The shared reader runs on for this time after its last listener left, so that the next one need not start it."""
 START = "0-0"
+_WHOSE = ("event streams", "event streams of this tenant", "event streams of this API key")
 
 
 class Event(NamedTuple):
@@ -83,10 +86,11 @@ class Reader:
 class EventFeed:
     """All event streams of this process; the shared reader runs while there are listeners."""
 
-    def __init__(self, url: str, max_readers: int) -> None:
+    def __init__(self, url: str, limits: Shares) -> None:
         # Any: the library's reply types cover all protocols and encodings at once.
         self._redis: Any = redis.asyncio.Redis.from_url(url, decode_responses=True, socket_timeout=10)
-        self._max_readers = max_readers
+        self._limits = limits
+        self._places: Counter[str] = Counter()
         self._readers: defaultdict[str, set[Reader]] = defaultdict(set)
         self.reader_count = 0
         self._position = ""
@@ -94,11 +98,22 @@ class EventFeed:
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
+    @contextlib.contextmanager
+    def place(self, caller: Key) -> Iterator[None]:
+        """Take a place for a stream, of which each key, tenant and this process has so many; raises `TooMany`."""
+        owners = ("", f"tenant:{caller.tenant_id}", f"line:{caller.line}")
+        for owner, limit, whose in zip(owners, self._limits, _WHOSE, strict=True):
+            if 0 < limit <= self._places[owner]:
+                raise TooMany("too_many_event_readers", f"all {whose} are taken; try again shortly, or poll the job")
+        self._places.update(owners)
+        try:
+            yield
+        finally:
+            self._places -= Counter(owners)
+
     @contextlib.asynccontextmanager
     async def reader(self, job_id: str) -> AsyncIterator[Reader]:
-        """Listen to a job's new events; raises `TooMany`."""
-        if self.reader_count >= self._max_readers:
-            raise TooMany("too_many_event_readers", "all event streams are taken; try again shortly, or poll the job")
+        """Listen to a job's new events."""
         reader = Reader(job_id)
         self.reader_count += 1
         self._readers[job_id].add(reader)

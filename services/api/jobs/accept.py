@@ -72,7 +72,7 @@ async def create(clients: Clients, job: NewJob) -> Created:
     if tracing.is_on():
         job = job.model_copy(update={"trace": tracing.carrier()})
     created = await clients.ledger.do(
-        calls.create(job, settings.result_ttl_seconds, max_waiting=settings.max_waiting_jobs)
+        calls.create(job, settings.result_ttl_seconds, max_waiting=settings.waiting_shares)
     )
     if created.send:
         clients.outbox.put(created.send)

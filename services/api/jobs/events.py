@@ -15,6 +15,7 @@ from services.api.jobs.service import find
 from services.api.training.service import training
 from shared.contracts.jobs import Job
 from shared.json_text import on_one_line
+from shared.security.api_keys import Key
 
 Events = AsyncIterator[Event]
 LastEventId = Annotated[
@@ -38,7 +39,7 @@ async def job_events(
 ) -> AsyncIterator[Events]:
     """Open the events of a job; raises `NotFound`, `TooMany`."""
     job = await find(clients, caller, job_id)
-    async with _open(clients, job, last_event_id) as events:
+    async with _open(clients, caller, job, last_event_id) as events:
         yield events
 
 
@@ -47,14 +48,15 @@ async def training_events(
 ) -> AsyncIterator[Events]:
     """Open the events of a training job; raises `NotFound`, `TooMany`."""
     job = await training(clients, caller, job_id)
-    async with _open(clients, job, last_event_id) as events:
+    async with _open(clients, caller, job, last_event_id) as events:
         yield events
 
 
 @contextlib.asynccontextmanager
-async def _open(clients: Clients, job: Job, after: str) -> AsyncIterator[Events]:
+async def _open(clients: Clients, caller: Key, job: Job, after: str) -> AsyncIterator[Events]:
     if job.state.is_final:
         yield clients.feed.past(job.id, after)
         return
-    async with clients.feed.reader(job.id) as reader:
-        yield clients.feed.events(reader, after)
+    with clients.feed.place(caller):
+        async with clients.feed.reader(job.id) as reader:
+            yield clients.feed.events(reader, after)

@@ -12,10 +12,14 @@ import redis
 from services.cli.errors import known_errors
 from services.cli.local.folder_lock import holders, is_locked, supervisor_pid
 from services.cli.local.run_state import current_client, current_settings
+from shared.redis_servers import RedisName, standing_of
 from shared.registry.store import S3Store
 from shared.settings import Settings
 
 _MEND = {
+    "ledger_settings": "change the setting at that Redis (docs/operations.md, Servers of your own)",
+    "broker_settings": "change the setting at that Redis (docs/operations.md, Servers of your own)",
+    "store_settings": "change the bucket's lifecycle (docs/operations.md, Servers of your own)",
     "ledger": "bring that Redis back on its append-only file; the API goes on by itself",
     "broker": "bring that Redis back; what waits is sent again by itself",
     "store": "bring the object store back; what is in memory serves on meanwhile",
@@ -64,9 +68,11 @@ def _servers(settings: Settings) -> list[dict[str, Any]]:
     start = _how_to_start(settings.data_dir)
     return [
         _finding("ledger", lambda: _redis(settings.redis_url), f"{start}, or set SIGNALBOX_REDIS_URL"),
-        _finding("ledger durability", lambda: _durable(settings.redis_url), "run that Redis with appendonly yes"),
+        _finding("ledger settings", lambda: _redis_settings(settings, "ledger"), _MEND["ledger_settings"]),
         _finding("broker", lambda: _redis(settings.broker_url), f"{start}, or set SIGNALBOX_BROKER_URL"),
+        _finding("broker settings", lambda: _redis_settings(settings, "broker"), _MEND["broker_settings"]),
         _finding("object store", lambda: _store(settings), f"{start}, or set SIGNALBOX_S3_URL and its keys"),
+        _finding("store settings", S3Store(settings).check_lifecycle, _MEND["store_settings"]),
     ]
 
 
@@ -109,12 +115,11 @@ def _redis(url: str) -> str:
     return "answers"
 
 
-def _durable(url: str) -> str:
-    with redis.Redis.from_url(url, socket_timeout=2, decode_responses=True) as client:
-        values: dict[str, str] = client.config_get("append*")
-    if values.get("appendonly") != "yes":
-        raise LookupError("appendonly is off: accepted jobs would not survive a restart")
-    return f"appendonly yes, appendfsync {values.get('appendfsync')}"
+def _redis_settings(settings: Settings, name: RedisName) -> str:
+    standing = standing_of(settings, name, as_operator=True)
+    if standing.broken or standing.weak:
+        raise LookupError(standing.text)
+    return standing.text
 
 
 def _store(settings: Settings) -> str:

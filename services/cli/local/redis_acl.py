@@ -7,11 +7,10 @@ The reconciler is a thread in every Celery service: each service may send to eve
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal
 
 from shared.ledger.keys import LedgerKey
+from shared.redis_servers import RedisName
 
-RedisName = Literal["ledger", "broker"]
 SERVICES = ("api", "selector", "worker", "trainer")
 OPERATOR = "operator"
 PROBE = "probe"
@@ -30,12 +29,14 @@ def _may_read(*keys: LedgerKey) -> str:
 # Clients also send their version (CLIENT SETINFO) and go on if that is denied; a rule that names it would keep a
 # Redis before 7.2 from starting.
 _HELLO = "+ping"
+# A service looks whether the server is set as the promises need; INFO holds no password, unlike CONFIG.
+_START = f"{_HELLO} +info"
 # A script is loaded and called by its digest; each command inside it is checked as well.
 _SCRIPTS = "+evalsha +script|load +time"
 
 # What every transition of a job needs (shared/ledger/lua).
 _JOBS = (
-    _HELLO
+    _START
     + " "
     + _SCRIPTS
     + (
@@ -78,8 +79,8 @@ _LEDGER: Mapping[str, str] = {
 }
 
 # Sending a message to any queue; the reconciler also counts messages; a consumer registers its queue's binding.
-_SEND = f"{_HELLO} (+lpush ~select* ~train* ~generate.*)"
-_SEND_AGAIN = f"{_HELLO} (+lpush +llen ~select* ~train* ~generate.*)"
+_SEND = f"{_START} (+lpush ~select* ~train* ~generate.*)"
+_SEND_AGAIN = f"{_START} (+lpush +llen ~select* ~train* ~generate.*)"
 _BROKER: Mapping[str, str] = {
     "api": _SEND,
     "selector": f"{_SEND_AGAIN} +brpop +llen +multi +exec +sadd ~select* ~_kombu.binding*.select",

@@ -19,7 +19,7 @@ from services.cli.local.endings import KILL_MARGIN_SECONDS, terminate, wait_or_k
 from services.cli.local.folder_lock import holders, lock_folder
 from services.cli.local.ports import listens, why_not
 from services.cli.local.processes import Backoff, Child
-from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, RedisName, acl_file, url_of
+from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, acl_file, url_of
 from services.cli.local.run_state import RunState
 from services.cli.local.secrets import new_passwords
 from services.cli.local.servers import Server, free_ports, redis_server, s3_server
@@ -27,6 +27,7 @@ from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger
 from shared.ledger.keys import LedgerKey
 from shared.names import SELECT_QUEUE, TRAIN_QUEUE, generate_queue
+from shared.redis_servers import RedisName
 from shared.registry.store import S3Store
 from shared.settings import Settings
 

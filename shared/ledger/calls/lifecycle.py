@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shared.contracts.jobs import Job, JobState, NewJob, Stage
+from shared.contracts.shares import UNLIMITED, Shares
 from shared.errors import Conflict, Invalid, NotFound, SignalboxError, StaleAttempt, TooMany
 from shared.ledger.calls.base import (
     Call,
@@ -27,11 +28,11 @@ class Created(NamedTuple):
     send: Sent | None
 
 
-def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Created]:
+def create(job: NewJob, ttl_seconds: int, *, max_waiting: Shares = UNLIMITED) -> Call[Created]:
     """Create a job; if its id exists, nothing is written, and a different body is refused.
 
     Raises `Conflict` `release_moved` where `job.release` is no longer the current release, and `TooMany` where
-    `max_waiting` jobs wait (0 means no limit).
+    `max_waiting` jobs wait, or where its tenant or line of keys has its share of them in jobs that have not ended.
     """
 
     def read(reply: Reply) -> Created:
@@ -48,7 +49,7 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Creat
         if reply["refused"] == "release_moved":
             return Conflict("release_moved", "the current release changed while the job was accepted; try again")
         if reply["refused"] == "overloaded":
-            return TooMany("too_many_waiting", f"{max_waiting} jobs wait already; try again later, or add workers")
+            return _overloaded(max_waiting, reply["by"])
         return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
 
     args = {
@@ -64,6 +65,13 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Creat
         "facts": facts_of(label=job.label, line=job.key_line),
     }
     return Call("create", args, read, refused)
+
+
+def _overloaded(limits: Shares, by: str) -> TooMany:
+    if by == "all":
+        return TooMany("too_many_waiting", f"{limits.total} jobs wait already; try again later, or add workers")
+    count, whose = (limits.tenant, "this tenant") if by == "tenant" else (limits.key, "this API key")
+    return TooMany("too_many_waiting", f"{count} jobs of {whose} have not ended, which is its share; try again later")
 
 
 def route(job: Job, *, queue: str, label: str, selection: dict[str, Any], events: Iterable[Event] = ()) -> Call[Sent]:

@@ -5,6 +5,23 @@ local function add_facts(job, fields, new)
   if job.noted and #new > 0 then fields.noted = note(job.tenant_id, job.id, job.noted, new) end
 end
 
+-- The counts of a job's tenant and line of keys: they count it until it ends.
+local function owners(job)
+  local names, line = { 'tenant:' .. job.tenant_id }, job.key_line or ''
+  if line ~= '' then names[2] = 'line:' .. line end
+  return names
+end
+
+-- Counts a job from one state to another, and `by` for its owners, by one read and one write. No count falls below 0, as it
+-- would by jobs from before owners were counted.
+local function count_owned(job, from, to, by)
+  local names, changes, set = { from, to, unpack(owners(job)) }, { -1, 1, by, by }, {}
+  for i, number in ipairs(redis.call('HMGET', KEY.states, unpack(names))) do
+    set[2 * i - 1] = names[i]; set[2 * i] = math.max(0, (number or 0) + changes[i])
+  end
+  redis.call('HSET', KEY.states, unpack(set))
+end
+
 -- Writes the new state and `fields` to Redis and into `job`.
 local function move(job, to, fields)
   local from, set = job.state, {}
@@ -15,8 +32,12 @@ local function move(job, to, fields)
     job[name] = value
   end
   redis.call('HSET', job_key(job.id), unpack(set))
-  redis.call('HINCRBY', KEY.states, from, -1)
-  redis.call('HINCRBY', KEY.states, to, 1)
+  if is_final(to) then
+    count_owned(job, from, to, -1)
+  else
+    redis.call('HINCRBY', KEY.states, from, -1)
+    redis.call('HINCRBY', KEY.states, to, 1)
+  end
   emit(job.id, 'state', cjson.encode({ state = to, label = fields.label, error = fields.error and cjson.decode(fields.error) }))
 end
 
@@ -131,17 +152,36 @@ local function wait_again(job, fields)
   return { send = to_send(job) }
 end
 
--- Counts the jobs of all queues that wait for a worker or for other jobs.
-local function waiting_count()
-  local count = 0
-  for _, number in ipairs(redis.call('HMGET', KEY.states, 'queued', 'routed')) do count = count + tonumber(number or 0) end
-  return count
+local function is_reached(limit, number) return limit > 0 and number >= limit end
+
+-- The counts that a new job meets and adds to, by one read: of waiting jobs in all queues, of its tenant's and its line's.
+local function counts_for(a)
+  local counts, names = {}, { 'queued', 'routed', unpack(owners(a)) }
+  for i, number in ipairs(redis.call('HMGET', KEY.states, unpack(names))) do counts[names[i]] = tonumber(number or 0) end
+  return counts, names
+end
+
+-- Who has as many jobs as it may: all together, waiting for a worker or for other jobs; or one owner.
+local function without_room(a, counts, names)
+  local total, tenant, line = unpack(a.max_waiting)
+  if is_reached(total, counts.queued + counts.routed) then return 'all' end
+  if is_reached(tenant, counts[names[3]]) then return 'tenant' end
+  return is_reached(line, counts[names[4]] or 0) and 'key'
+end
+
+-- The counts with a new job, by one write.
+local function count_new(counts, names, state)
+  local set = { state, counts[state] + 1 }
+  for i = 3, #names do set[#set + 1] = names[i]; set[#set + 1] = counts[names[i]] + 1 end
+  redis.call('HSET', KEY.states, unpack(set))
 end
 
 function op.create(a)
   local known = redis.call('HGET', job_key(a.id), 'fingerprint')
   if known then return { existing = true, same = known == a.fingerprint } end
-  if a.max_waiting > 0 and waiting_count() >= a.max_waiting then return refuse('overloaded') end
+  local counts, counted = counts_for(a)
+  local full = without_room(a, counts, counted)
+  if full then return refuse('overloaded', { by = full }) end
   if a.release ~= '' and redis.call('GET', KEY.release .. a.tenant_id) ~= a.release then return refuse('release_moved') end
   local blockers = {}
   for _, other in ipairs(a.after) do
@@ -161,7 +201,7 @@ function op.create(a)
     'key', a.key, 'key_line', a.key_line, 'noted', note(a.tenant_id, a.id, NOW_MS, a.facts), 'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
   if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
-  redis.call('HINCRBY', KEY.states, state, 1)
+  count_new(counts, counted, state)
   if a.deadline > 0 then redis.call('ZADD', KEY.deadlines, deadline_ms, a.id) end
   for _, other in ipairs(blockers) do block(a.id, other) end
   if #blockers == 0 then wait_in_queue(a) end
@@ -249,8 +289,7 @@ function op.replay(a)
   redis.call('ZREM', KEY.dead .. job.tenant_id, a.id)
   redis.call('HDEL', job_key(a.id), 'dead', 'error', 'at_failed')
   redis.call('HSET', job_key(a.id), 'state', state, 'lost_leases', 0, 'cancel_requested', 0, 'deadline_ms', 0, 'at_' .. state, NOW_MS)
-  redis.call('HINCRBY', KEY.states, 'failed', -1)
-  redis.call('HINCRBY', KEY.states, state, 1)
+  count_owned(job, 'failed', state, 1)
   wait_in_queue(job)
   emit(a.id, 'state', cjson.encode({ state = state, replayed = true }))
   return { send = to_send(job) }

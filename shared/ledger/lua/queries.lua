@@ -94,5 +94,7 @@ function op.gauges(a)
       queues[#queues + 1] = { queue, waiting, running, consumers }
     end
   end
-  return { queues = queues, states = counts(KEY.states), given_up = counts(KEY.given_up) }
+  local states = {}
+  for name, number in pairs(counts(KEY.states)) do states[name] = LEGAL[name] and number end  -- not the owners' counts
+  return { queues = queues, states = states, given_up = counts(KEY.given_up) }
 end

@@ -26,7 +26,8 @@ _SAMPLE_SECONDS = 0.1
 def plan(size: Size) -> Plan:
     """Few may wait and few may read, so that both limits are met."""
     limits = (("max_waiting_jobs", size.backlog), ("max_event_readers", size.readers))
-    return Plan(lease_seconds=size.lease_seconds, settings=limits)
+    shares = (("max_tenant_share", 1), ("max_key_share", 1))
+    return Plan(lease_seconds=size.lease_seconds, settings=limits + shares)
 
 
 def prove(world: World, size: Size) -> Outcome:

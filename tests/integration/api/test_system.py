@@ -7,8 +7,10 @@ async def test_readiness_names_every_part(api, release, ledger, store):
     body = (await api["anonymous"].get("/readyz")).json()
     assert body["ready"]
     parts = body["parts"]
-    assert set(parts) == {"ledger", "broker", "store", "release", "consumers", "base_model"}
-    assert {name for name, part in parts.items() if part["needed"]} == {"ledger", "base_model"}
+    servers = {"ledger", "broker", "store"}
+    settings = {f"{server}_settings" for server in servers}
+    assert set(parts) == {*servers, *settings, "release", "consumers", "base_model"}
+    assert {name for name, part in parts.items() if part["needed"]} == {"ledger", "ledger_settings", "base_model"}
     assert parts["base_model"]["ok"]
     assert parts["release"] == {"ok": True, "detail": release.id, "needed": False}
     consumers = (await api["anonymous"].get("/readyz")).json()["parts"]["consumers"]
