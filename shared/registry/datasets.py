@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Self
 
 from redis import Redis
@@ -14,6 +14,7 @@ from shared.errors import Invalid, NotFound
 from shared.ledger.keys import LedgerKey
 from shared.registry.records import Records
 from shared.registry.store import ObjectStore
+from shared.registry.store_errors import Corrupt
 
 FEEDBACK_DATASET = "feedback"
 MAX_LABELS = 10_000
@@ -104,8 +105,8 @@ class Datasets:
         return found
 
     def rows(self, tenant_id: str, ref: str) -> list[Row]:
-        """Return the rows of a data set; raises `NotFound`, `Unavailable`."""
-        return parse_rows(self._store.get(_rows_key(self.get(tenant_id, ref))))
+        """Return the rows of a data set; raises `NotFound`, `Unavailable`, `Corrupt`."""
+        return self.get_rows(_rows_key(self.get(tenant_id, ref)))
 
     def put_rows(self, tenant_id: str, rows: list[Row]) -> str:
         """Store rows that belong to a release (a representation or validation set); returns their key."""
@@ -115,8 +116,11 @@ class Datasets:
         return key
 
     def get_rows(self, key: str) -> list[Row]:
-        """Return rows that `put_rows` stored."""
-        return parse_rows(self._store.get(key))
+        """Return the rows of a key, whose last part is their id; raises `NotFound`, `Unavailable`, `Corrupt`."""
+        data = self._store.get(key)
+        if dataset_id(data) != (name := PurePosixPath(key).stem):
+            raise Corrupt("dataset", name)
+        return parse_rows(data)
 
     def _feedback(self, tenant_id: str) -> DatasetManifest:
         feedback = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))

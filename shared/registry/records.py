@@ -11,6 +11,7 @@ from redis.client import Pipeline
 from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
+from shared.registry.store_errors import Corrupt
 
 M = TypeVar("M", bound=BaseModel)
 _SEPARATOR = "\t"  # names do not contain it, and it sorts before all their characters
@@ -26,6 +27,15 @@ class Kind(Generic[M]):
     fields: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
     """Fields that order several manifests with the same value, from old to new."""
+    digest: str = ""
+    """The property that is the record's name, where that is a digest of the manifest's content."""
+
+    def read(self, name: str, stored: str | bytes) -> M:
+        """Read a stored manifest; raises `Corrupt` where its content is not what its name says."""
+        manifest = self.model.model_validate_json(stored)
+        if self.digest and getattr(manifest, self.digest) != name:
+            raise Corrupt(self.name[:-1], name)
+        return manifest
 
     def entries(self, record: str, manifest: M) -> list[str]:
         """Return the index entries of a record: field with value, then age, then name; they sort in this order."""
@@ -39,7 +49,7 @@ def _sortable(value: str | int) -> str:
 
 ADAPTERS = Kind("adapters", AdapterManifest, fields=("label", "digest"), order=("label", "version"))
 DATASETS = Kind("datasets", DatasetManifest, fields=("id", "name"), order=("created_at",))
-RELEASES = Kind("releases", Release)
+RELEASES = Kind("releases", Release, digest="id")
 
 
 class Records(Generic[M]):
@@ -74,7 +84,7 @@ class Records(Generic[M]):
     def get(self, tenant_id: str, name: str) -> M | None:
         """Return the manifest of this name, or None."""
         raw = self._redis.hget(self._records(tenant_id), name)
-        return None if raw is None else self._kind.model.model_validate_json(raw)
+        return None if raw is None else self._kind.read(name, raw)
 
     def newest(self, tenant_id: str, field: str, value: str) -> M | None:
         """Return the newest manifest whose `field` has this value, or None."""

@@ -16,7 +16,7 @@ FILE = "up.lock"
 
 def lock_folder(data_dir: Path) -> IO[str]:
     """Lock the data folder for this supervisor; raises `Conflict` if another system runs in it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_private(data_dir)
     file = (data_dir / FILE).open("a")  # `w` would empty another's file
     if not _lock(file):
         file.close()
@@ -28,6 +28,16 @@ def lock_folder(data_dir: Path) -> IO[str]:
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def make_private(folder: Path) -> None:
+    """Let nobody else enter a folder, or read what this process and those that it starts write from now on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.umask(0o077)
+    if folder.stat().st_mode & 0o077:  # new, or of a version that left it open
+        for path in (folder, *folder.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o700)
 
 
 def is_locked(data_dir: Path) -> bool:
