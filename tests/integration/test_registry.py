@@ -531,6 +531,23 @@ def test_a_damaged_move_is_named_and_the_one_before_it_counts(registry_alone, le
     assert registry_alone.releases.current_id("t") == history[4][-2][0]
 
 
+@pytest.mark.parametrize("later", [{"note": "new"}, {"selector": {"depth": 3}}, {"note": "new", "tags": []}])
+def test_a_release_of_a_later_version_is_read_by_this_one(registry, ledger, digest, later):
+    class LaterSelector(ReleaseSelector):
+        depth: int = 0
+
+    class Later(Release):
+        selector: LaterSelector | None = None
+        note: str = ""
+        tags: tuple[str, ...] = ()
+
+    fields = json.loads(release(registry, digest=digest).model_dump_json())
+    fields["selector"] = {"llm": digest, "labels": ["fin.sa"], **later.pop("selector", {})}
+    newer = Later.model_validate(fields | later)
+    ledger.redis.hset(LedgerKey.RELEASES.of("t"), newer.id, newer.model_dump_json())
+    assert registry.releases.get("t", newer.id).labels == newer.labels
+
+
 def test_an_altered_release_is_named_and_does_not_come_back(registry_alone, ledger, history):
     key = f"tenants/t/releases/{history[3]}.json"
     other = json.loads(registry_alone.store.get(key)) | {"reject_policy": "error"}
