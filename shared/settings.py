@@ -145,6 +145,8 @@ class Settings(BaseSettings):
     """Jobs that a worker takes beyond its slots; it chooses the next job, by label and priority, among these."""
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     pointer_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
+    log_mib: Annotated[int, Field(ge=1)] = 32
+    """Size at which `up` empties the log of a process; its former content stays beside it once, as `NAME.log.1`."""
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
 

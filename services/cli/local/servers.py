@@ -46,6 +46,7 @@ class Server:
         self.name = name
         self._command = command
         self._folder = folder
+        self.log_path = folder / f"{name}.log"
         self._is_ready = is_ready
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = -1
@@ -62,8 +63,7 @@ class Server:
         """Start and wait until the server answers; raises `Unavailable` with the end of its log."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.restarts += 1
-        log_path = self._folder / f"{self.name}.log"
-        with log_path.open("ab") as log:
+        with self.log_path.open("ab") as log:
             begin = log.tell()
             # A session of its own: only the supervisor gets Ctrl-C, and stops processes in order.
             self.process = subprocess.Popen(  # noqa: S603
@@ -79,10 +79,10 @@ class Server:
         while not self._is_ready():
             if self.process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                output = log_path.read_bytes()[begin:].decode(errors="replace")
+                output = self.log_path.read_bytes()[begin:].decode(errors="replace")
                 # A Go program that fails prints the stacks of its goroutines after the reason.
                 reason = output.partition("\ngoroutine ")[0][-600:]
-                raise Unavailable("server_failed", f"{self.name} did not start; its log {log_path} says: {reason}")
+                raise Unavailable("server_failed", f"{self.name} did not start; its log {self.log_path} says: {reason}")
             _pause(self.process)
 
     def stop(self, timeout_seconds: float = 5) -> None:
