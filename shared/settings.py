@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
+    max_stored_mib: Annotated[int, Field(ge=0)] = 0
+    """Adapters and data sets that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
     requests_per_minute: Annotated[int, Field(ge=0)] = 0

@@ -80,7 +80,7 @@ class Records(Generic[M]):
     def add(self, tenant_id: str, name: str, manifest: M) -> None:
         """Store a manifest, first in the object store, because the ledger is restored from it."""
         stored = manifest.model_dump_json()
-        self._store.put(f"tenants/{tenant_id}/{self._kind.name}/{name}.json", stored.encode())
+        self._store.put(self._key(tenant_id, name), stored.encode())
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(self._records(tenant_id), name, stored)
             self._add_entries(pipe, tenant_id, self._kind.entries(name, manifest))
@@ -92,6 +92,19 @@ class Records(Generic[M]):
             pipe.hsetnx(self._records(tenant_id), name, stored)
             self._add_entries(pipe, tenant_id, self._kind.entries(name, manifest))
             return bool(pipe.execute()[0])
+
+    def remove(self, tenant_id: str, name: str, manifest: M) -> None:
+        """Remove a manifest, first from the object store, from which it would come back."""
+        self.remove_stored(tenant_id, name)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(self._records(tenant_id), name)
+            if entries := self._kind.entries(name, manifest):
+                pipe.zrem(self._index(tenant_id), *entries)
+            pipe.execute()
+
+    def remove_stored(self, tenant_id: str, name: str) -> None:
+        """Remove a manifest from the object store alone."""
+        self._store.delete(self._key(tenant_id, name))
 
     def get(self, tenant_id: str, name: str) -> M | None:
         """Return the manifest of this name, or None."""
@@ -144,6 +157,9 @@ class Records(Generic[M]):
         scores = dict.fromkeys(entries, 0)  # equal scores, so that entries sort by their text
         if scores:
             pipe.zadd(self._index(tenant_id), scores)
+
+    def _key(self, tenant_id: str, name: str) -> str:
+        return f"tenants/{tenant_id}/{self._kind.name}/{name}.json"
 
     def _records(self, tenant_id: str) -> str:
         return LedgerKey[self._kind.name.upper()].of(tenant_id)
