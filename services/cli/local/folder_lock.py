@@ -9,13 +9,14 @@ from typing import IO
 
 import psutil
 
+from services.cli.local.data_version import check_version
 from shared.errors import Conflict
 
 FILE = "up.lock"
 
 
 def lock_folder(data_dir: Path) -> IO[str]:
-    """Lock the data folder for this supervisor; raises `Conflict` if another system runs in it."""
+    """Lock the data folder for this process; raises `Conflict` if another system runs in it, or a newer one did."""
     make_private(data_dir)
     file = (data_dir / FILE).open("a")  # `w` would empty another's file
     if not _lock(file):
@@ -24,6 +25,11 @@ def lock_folder(data_dir: Path) -> IO[str]:
             "already_up",
             f"processes of a system hold {data_dir}: run `signalbox down`, or set SIGNALBOX_DATA_DIR to another folder",
         )
+    try:
+        check_version(data_dir)
+    except Conflict:
+        file.close()
+        raise
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

@@ -22,7 +22,8 @@ def test_a_new_folder_and_what_is_written_from_then_on_is_for_its_owner_alone(tm
     with lock_folder(tmp_path / "data"):
         (tmp_path / "data" / "ledger").mkdir()
         (tmp_path / "data" / "ledger" / "ledger.log").write_text("x")
-    assert rights(tmp_path / "data") == {"data": "0o700", "up.lock": "0o600", "ledger": "0o700", "ledger.log": "0o600"}
+    files = {"up.lock": "0o600", "VERSION": "0o600", "ledger.log": "0o600"}
+    assert rights(tmp_path / "data") == {"data": "0o700", "ledger": "0o700", **files}
 
 
 def test_a_folder_that_an_older_version_left_open_is_closed_and_what_it_links_to_is_left_alone(tmp_path):
