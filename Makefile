@@ -8,12 +8,13 @@ TORCH_SOURCE ?=
 BASE ?= smollm2
 DATA ?= ../shared/data/as12
 BIN := $(VENV)/bin
+DATA_FOLDER := $(or $(SIGNALBOX_DATA_DIR),.data)
 # vLLM pins another transformers: it gets an environment of its own.
 VLLM_VENV := .venv-vllm
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-slow test-paper test-vllm test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean
+.PHONY: help install demo test test-fast test-slow test-paper test-vllm test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,5 +127,11 @@ down: ## end a system that runs in the data folder
 logs: ## follow the logs of the running system
 	tail -F .data/logs/*.log
 
-clean: ## remove the environment and all local data
-	rm -rf $(VENV) $(VLLM_VENV) $(AUDIT_VENV) .data
+clean: ## remove the environments; the data folder stays
+	rm -rf $(VENV) $(VLLM_VENV) $(AUDIT_VENV)
+
+clean-data: ## delete the data folder: adapters, data sets, releases, jobs, keys; asks first
+	@test -d $(DATA_FOLDER) || { echo "there is no $(DATA_FOLDER)"; exit 0; }; \
+	test ! -e $(DATA_FOLDER)/up.json || { echo "clean-data: a system runs in $(DATA_FOLDER): make down" >&2; exit 1; }; \
+	printf 'every adapter, data set, release, job and key in %s goes, for good; type yes: ' $(DATA_FOLDER); \
+	read -r answer; test "$$answer" = yes || { echo "kept" >&2; exit 1; }; rm -rf $(DATA_FOLDER)

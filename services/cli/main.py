@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from services.cli import output
-from services.cli.commands import evaluation, jobs, keys, releases, training, uploads
+from services.cli.commands import evaluation, jobs, keys, releases, training, upkeep, uploads
 from services.cli.commands.common import Json
 from services.cli.errors import known_errors, mendable_errors
 
@@ -170,7 +170,8 @@ def bucket(
     make_bucket(Settings(), patience)
 
 
-app.command()(jobs.submit)
+for command in (jobs.submit, upkeep.gc, upkeep.backup, upkeep.restore):
+    app.command()(command)
 for _plugin in entry_points(group=COMMANDS):
     _plugin.load()(app)
 

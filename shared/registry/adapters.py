@@ -30,6 +30,10 @@ class Adapters:
         self._records.add(manifest.tenant_id, manifest.ref, manifest)
         return manifest
 
+    def remove(self, manifest: AdapterManifest) -> None:
+        """Remove a version's record; its number is not given again, and its weights stay until nothing names them."""
+        self._records.remove(manifest.tenant_id, manifest.ref, manifest)
+
     def list_all(self, tenant_id: str, label: str = "") -> list[AdapterManifest]:
         """List the versions of one label or of all labels, ordered by label and version."""
         records = self._records

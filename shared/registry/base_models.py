@@ -7,6 +7,7 @@ import structlog
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.errors import NotFound, SignalboxError
 from shared.registry.store import ObjectStore
+from shared.registry.store_errors import Corrupt
 
 log = structlog.get_logger()
 _FOLDER = "base/"
@@ -45,13 +46,16 @@ class BaseModels:
             threading.Thread(target=publish, name="publish-base-model", daemon=True).start()
 
     def get(self, model_id: str, digest: str = "") -> BaseModelManifest:
-        """Return the manifest of a pin, or its version with this digest; raises `NotFound`, `Unavailable`."""
+        """Return the manifest of a pin, or its version of this digest; raises `NotFound`, `Unavailable`, `Corrupt`."""
         key = _version_key(model_id, digest) if digest else _pin_key(model_id)
         try:
-            return BaseModelManifest.model_validate_json(self._store.get(key))
+            manifest = BaseModelManifest.model_validate_json(self._store.get(key))
         except NotFound as error:
             named = f"{model_id} {digest[:12]}".strip()
             raise NotFound("base_model_not_found", f"no worker or trainer has published base model {named}") from error
+        if digest not in ("", manifest.digest):
+            raise Corrupt("base_model", digest[:12])
+        return manifest
 
     def versions(self, model_id: str) -> list[BaseModelManifest]:
         """Return all manifests of a pin, oldest first; empty for one published before manifests had versions."""

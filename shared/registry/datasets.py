@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Self
 
 from redis import Redis
@@ -14,6 +14,7 @@ from shared.errors import Invalid, NotFound
 from shared.ledger.keys import LedgerKey
 from shared.registry.records import Records
 from shared.registry.store import ObjectStore
+from shared.registry.store_errors import Corrupt
 
 FEEDBACK_DATASET = "feedback"
 MAX_LABELS = 10_000
@@ -85,9 +86,19 @@ class Datasets:
         known = self._records.newest(tenant_id, "name", name)
         if known and known.id == manifest.id:
             return known
-        entry = f"{manifest.id}:{name}:{manifest.created_at}"  # a separate entry: manifests are never overwritten
-        self._records.add(tenant_id, entry, manifest)
+        self._records.add(tenant_id, _entry(manifest), manifest)
         return manifest
+
+    def remove(self, tenant_id: str, dataset_id: str) -> None:
+        """Remove the records of a data set under all its names; its rows stay until nothing names them."""
+        for manifest in self._records.matching(tenant_id, "id", dataset_id):
+            self._records.remove(tenant_id, _entry(manifest), manifest)
+
+    def forget_feedback(self, tenant_id: str) -> None:
+        """Forget the rows that were made from feedback, and the data sets that were made of them."""
+        self._redis.delete(LedgerKey.FEEDBACK.of(tenant_id))
+        for manifest in self._records.matching(tenant_id, "name", FEEDBACK_DATASET):
+            self._records.remove(tenant_id, _entry(manifest), manifest)
 
     def list_all(self, tenant_id: str) -> list[DatasetManifest]:
         """List all data sets, oldest first."""
@@ -98,16 +109,18 @@ class Datasets:
 
         The data set `feedback` is made of the feedback on jobs.
         """
-        if ref == FEEDBACK_DATASET:
-            return self._feedback(tenant_id)
+        return self._feedback(tenant_id) if ref == FEEDBACK_DATASET else self.stored(tenant_id, ref)
+
+    def stored(self, tenant_id: str, ref: str) -> DatasetManifest:
+        """Return one data set by id, or the newest of a name, as it was stored; raises `NotFound`."""
         found = self._records.newest(tenant_id, "id", ref) or self._records.newest(tenant_id, "name", ref)
         if found is None:
             raise NotFound("dataset_not_found", f"no data set {ref!r}; `signalbox datasets list` shows what there is")
         return found
 
     def rows(self, tenant_id: str, ref: str) -> list[Row]:
-        """Return the rows of a data set; raises `NotFound`, `Unavailable`."""
-        return parse_rows(self._store.get(_rows_key(self.get(tenant_id, ref))))
+        """Return the rows of a data set; raises `NotFound`, `Unavailable`, `Corrupt`."""
+        return self.get_rows(_rows_key(self.get(tenant_id, ref)))
 
     def put_rows(self, tenant_id: str, rows: list[Row]) -> str:
         """Store rows that belong to a release (a representation or validation set); returns their key."""
@@ -117,8 +130,11 @@ class Datasets:
         return key
 
     def get_rows(self, key: str) -> list[Row]:
-        """Return rows that `put_rows` stored."""
-        return parse_rows(self._store.get(key))
+        """Return the rows of a key, whose last part is their id; raises `NotFound`, `Unavailable`, `Corrupt`."""
+        data = self._store.get(key)
+        if dataset_id(data) != (name := PurePosixPath(key).stem):
+            raise Corrupt("dataset", name)
+        return parse_rows(data)
 
     def _feedback(self, tenant_id: str) -> DatasetManifest:
         feedback = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
@@ -127,6 +143,11 @@ class Datasets:
         if not rows:
             raise NotFound("dataset_not_found", "no feedback has a label or an output; POST /v1/jobs/{id}/feedback")
         return self.add(tenant_id, FEEDBACK_DATASET, rows)
+
+
+def _entry(manifest: DatasetManifest) -> str:
+    """Return the record's name, another for each name and time: manifests are never overwritten."""
+    return f"{manifest.id}:{manifest.name}:{manifest.created_at}"
 
 
 def _rows_key(manifest: DatasetManifest) -> str:

@@ -1,8 +1,9 @@
 """A tenant's manifests: in the object store, and as records with an index in Redis, which can be rebuilt from there."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 from redis import Redis
@@ -11,6 +12,7 @@ from redis.client import Pipeline
 from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
+from shared.registry.store_errors import Corrupt
 
 M = TypeVar("M", bound=BaseModel)
 _SEPARATOR = "\t"  # names do not contain it, and it sorts before all their characters
@@ -26,11 +28,31 @@ class Kind(Generic[M]):
     fields: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
     """Fields that order several manifests with the same value, from old to new."""
+    digest: str = ""
+    """The property that is the record's name, where that is a digest of the manifest's content."""
+
+    def read(self, name: str, stored: str | bytes) -> M:
+        """Read a stored manifest; raises `Corrupt` where its content is not what its name says.
+
+        One with members that this version does not know, which a later version wrote, cannot be compared.
+        """
+        manifest = self.model.model_validate_json(stored)
+        is_named = not self.digest or getattr(manifest, self.digest) == name
+        if not is_named and not _has_more(json.loads(stored), manifest.model_dump(mode="json")):
+            raise Corrupt(self.name[:-1], name)
+        return manifest
 
     def entries(self, record: str, manifest: M) -> list[str]:
         """Return the index entries of a record: field with value, then age, then name; they sort in this order."""
         age = " ".join(_sortable(getattr(manifest, field)) for field in self.order)
         return [_SEPARATOR.join((f"{field}:{getattr(manifest, field)}", age, record)) for field in self.fields]
+
+
+def _has_more(stored: Any, known: Any) -> bool:
+    """Whether stored JSON has members that the manifest read from it lacks."""
+    if not (isinstance(stored, dict) and isinstance(known, dict)):
+        return False
+    return any(name not in known or _has_more(value, known[name]) for name, value in stored.items())
 
 
 def _sortable(value: str | int) -> str:
@@ -39,7 +61,7 @@ def _sortable(value: str | int) -> str:
 
 ADAPTERS = Kind("adapters", AdapterManifest, fields=("label", "digest"), order=("label", "version"))
 DATASETS = Kind("datasets", DatasetManifest, fields=("id", "name"), order=("created_at",))
-RELEASES = Kind("releases", Release)
+RELEASES = Kind("releases", Release, digest="id")
 
 
 class Records(Generic[M]):
@@ -58,7 +80,7 @@ class Records(Generic[M]):
     def add(self, tenant_id: str, name: str, manifest: M) -> None:
         """Store a manifest, first in the object store, because the ledger is restored from it."""
         stored = manifest.model_dump_json()
-        self._store.put(f"tenants/{tenant_id}/{self._kind.name}/{name}.json", stored.encode())
+        self._store.put(self._key(tenant_id, name), stored.encode())
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(self._records(tenant_id), name, stored)
             self._add_entries(pipe, tenant_id, self._kind.entries(name, manifest))
@@ -71,10 +93,23 @@ class Records(Generic[M]):
             self._add_entries(pipe, tenant_id, self._kind.entries(name, manifest))
             return bool(pipe.execute()[0])
 
+    def remove(self, tenant_id: str, name: str, manifest: M) -> None:
+        """Remove a manifest, first from the object store, from which it would come back."""
+        self.remove_stored(tenant_id, name)
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(self._records(tenant_id), name)
+            if entries := self._kind.entries(name, manifest):
+                pipe.zrem(self._index(tenant_id), *entries)
+            pipe.execute()
+
+    def remove_stored(self, tenant_id: str, name: str) -> None:
+        """Remove a manifest from the object store alone."""
+        self._store.delete(self._key(tenant_id, name))
+
     def get(self, tenant_id: str, name: str) -> M | None:
         """Return the manifest of this name, or None."""
         raw = self._redis.hget(self._records(tenant_id), name)
-        return None if raw is None else self._kind.model.model_validate_json(raw)
+        return None if raw is None else self._kind.read(name, raw)
 
     def newest(self, tenant_id: str, field: str, value: str) -> M | None:
         """Return the newest manifest whose `field` has this value, or None."""
@@ -122,6 +157,9 @@ class Records(Generic[M]):
         scores = dict.fromkeys(entries, 0)  # equal scores, so that entries sort by their text
         if scores:
             pipe.zadd(self._index(tenant_id), scores)
+
+    def _key(self, tenant_id: str, name: str) -> str:
+        return f"tenants/{tenant_id}/{self._kind.name}/{name}.json"
 
     def _records(self, tenant_id: str) -> str:
         return LedgerKey[self._kind.name.upper()].of(tenant_id)

@@ -9,6 +9,7 @@ from shared.registry.datasets import Datasets
 from shared.registry.records import ADAPTERS, DATASETS, RELEASES, Records
 from shared.registry.releases import Releases
 from shared.registry.speeds import Speeds
+from shared.registry.removal import Removal
 from shared.registry.store import ObjectStore
 from shared.registry.weights import Weights
 
@@ -17,7 +18,7 @@ class Registry:
     """Weights, adapters, data sets, releases and base models; contents are never overwritten."""
 
     def __init__(self, ledger: Ledger, store: ObjectStore, cache_dir: Path) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._cache_dir = cache_dir
         self.store = store
         redis = ledger.redis
@@ -27,7 +28,14 @@ class Registry:
         self.releases = Releases(ledger, Records(redis, store, RELEASES), store, self.weights)
         self.base_models = BaseModels(store)
         self.speeds = Speeds(store)
+        self.removal = Removal(ledger, self.adapters, self.datasets, self.releases)
+
+    def stored_bytes(self, tenant_id: str) -> dict[str, int]:
+        """Return the bytes of each of a tenant's adapters and data sets, by digest and by id."""
+        weights = {one.digest: int(one.info.get("size_bytes", 0)) for one in self.adapters.list_all(tenant_id)}
+        rows = {one.id: one.size_bytes for one in self.datasets.list_all(tenant_id)}
+        return weights | rows
 
     def with_store(self, store: ObjectStore) -> "Registry":
         """Return the same registry with another client of the same store (for example, one that retries)."""
-        return Registry(self._ledger, store, self._cache_dir)
+        return Registry(self.ledger, store, self._cache_dir)

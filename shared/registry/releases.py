@@ -34,8 +34,13 @@ class Releases:
         self._records.add(release.tenant_id, release.id, release)
         return release.id
 
+    def remove(self, release: Release) -> None:
+        """Remove a release's record, then its manifest in the store; raises `Conflict` where it is the current one."""
+        self._ledger.do(calls.remove_release(release.tenant_id, release.id))
+        self._records.remove_stored(release.tenant_id, release.id)
+
     def get(self, tenant_id: str, release_id: str) -> Release:
-        """Return one release; raises `NotFound`."""
+        """Return one release; raises `NotFound`, `Corrupt`."""
         found = self._records.get(tenant_id, release_id)
         if found is None:
             raise NotFound("release_not_found", f"no release {release_id!r}; `signalbox releases list` shows them")

@@ -11,6 +11,7 @@ from shared.contracts.manifests import AdapterManifest, Release
 from shared.ledger.keys import LedgerKey
 from shared.registry.records import ADAPTERS, DATASETS, RELEASES, Kind, M, Records
 from shared.registry.store import ObjectStore
+from shared.registry.store_errors import Corrupt
 
 
 class Restored(NamedTuple):
@@ -23,7 +24,7 @@ class Restored(NamedTuple):
     current: str
     """The current release after the restore; empty where there is none."""
     unreadable: list[str]
-    """Keys of objects that are no valid manifests."""
+    """Keys of objects that are no valid manifests, or not those that their names say."""
 
 
 def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
@@ -60,8 +61,8 @@ def _restore_kind(
     for key, name in _named(keys, f"tenants/{tenant_id}/{kind.name}/"):
         stored = store.get(key)
         try:
-            manifest = kind.model.model_validate_json(stored)
-        except ValidationError:
+            manifest = kind.read(name, stored)
+        except (ValidationError, Corrupt):
             unreadable.append(key)
             continue
         made += records.restore(tenant_id, name, stored, manifest)

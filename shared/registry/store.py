@@ -5,8 +5,9 @@ import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import urllib3
 from minio import Minio
@@ -19,6 +20,14 @@ from shared.settings import Settings
 
 _PIECE_BYTES = 1 << 20
 _T = TypeVar("_T")
+
+
+class StoredObject(NamedTuple):
+    """One object, as a list of the store shows it."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class ObjectStore(Protocol):
@@ -41,6 +50,9 @@ class ObjectStore(Protocol):
 
     def keys(self, prefix: str) -> list[str]:
         """Return all keys with a prefix, sorted."""
+
+    def objects(self, prefix: str) -> list[StoredObject]:
+        """Return all objects whose keys have a prefix, sorted by key."""
 
     def delete(self, key: str) -> None:
         """Remove an object; a missing object is no error."""
@@ -96,12 +108,21 @@ class FolderStore:
 
     def keys(self, prefix: str) -> list[str]:
         """See `ObjectStore`."""
-        found = (str(p.relative_to(self._root)) for p in self._root.rglob("*") if p.is_file())
-        return sorted(key for key in found if key.startswith(prefix))
+        return [found.key for found in self.objects(prefix)]
+
+    def objects(self, prefix: str) -> list[StoredObject]:
+        """See `ObjectStore`."""
+        files = {str(path.relative_to(self._root)): path for path in self._root.rglob("*") if path.is_file()}
+        return [_listed(key, path) for key, path in sorted(files.items()) if key.startswith(prefix)]
 
     def delete(self, key: str) -> None:
         """See `ObjectStore`."""
         self._path(key).unlink(missing_ok=True)
+
+
+def _listed(key: str, path: Path) -> StoredObject:
+    stat = path.stat()
+    return StoredObject(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
 
 class S3Store:
@@ -221,11 +242,15 @@ class S3Store:
 
     def keys(self, prefix: str) -> list[str]:
         """See `ObjectStore`."""
+        return [found.key for found in self.objects(prefix)]
+
+    def objects(self, prefix: str) -> list[StoredObject]:
+        """See `ObjectStore`."""
         with as_store_error(prefix):
             found = self._ask(
                 lambda client: list(client.list_objects(bucket_name=self._bucket, prefix=prefix, recursive=True))
             )
-            return sorted(str(item.object_name) for item in found)
+            return sorted(StoredObject(str(one.object_name), one.size, one.last_modified) for one in found)
 
     def delete(self, key: str) -> None:
         """See `ObjectStore`."""

@@ -16,6 +16,17 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REGION = re.compile(rb"<Region>([\w-]{1,63})</Region>")
 
 
+class Corrupt(Unavailable):
+    """What is stored under a digest has another digest: it is not used."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(
+            f"{kind}_corrupt",
+            f"the stored copy of {kind.replace('_', ' ')} {name} does not match its digest and is not used: upload or "
+            "train the same again, which replaces it, or restore a backup",
+        )
+
+
 @contextlib.contextmanager
 def as_disk_error() -> Iterator[None]:
     """Raise `Unavailable` `disk_full` where the local disk is full: a retry may succeed once it has space."""

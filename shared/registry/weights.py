@@ -6,9 +6,8 @@ import tempfile
 from pathlib import Path
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
-from shared.errors import Unavailable
 from shared.registry.store import ObjectStore
-from shared.registry.store_errors import as_disk_error
+from shared.registry.store_errors import Corrupt, as_disk_error
 
 
 class Weights:
@@ -35,10 +34,13 @@ class Weights:
         if folder.is_dir():
             return folder
         with as_disk_error():
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            if not folder.parent.is_dir():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                _open_like(self._cache_dir, folder.parent)
             part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
         try:
             self._download(digest, part)
+            _open_like(self._cache_dir, part)
             if not folder.is_dir():
                 _rename(part, folder)
         finally:
@@ -49,7 +51,7 @@ class Weights:
         for name in (CONFIG_NAME, WEIGHTS_NAME):
             self._store.get_file(f"adapters/{digest}/{name}", part / name)
         if adapter_digest(part) != digest:
-            raise Unavailable("adapter_corrupt", f"the store's copy of adapter {digest[:12]} does not match its digest")
+            raise Corrupt("adapter", f"{digest[:12]}")
 
     def put_light(self, file: Path) -> str:
         """Store a light selector's file; returns the SHA-256 of its content."""
@@ -72,15 +74,20 @@ class Weights:
             part = Path(folder) / file.name
             self._store.get_file(_light_key(digest), part)
             if hashlib.sha256(part.read_bytes()).hexdigest() != digest:
-                raise Unavailable(
-                    "selector_corrupt", f"the store's copy of selector {digest[:12]} does not match its digest"
-                )
+                raise Corrupt("selector", f"{digest[:12]}")
             part.rename(file)
         return file
 
 
 def _light_key(digest: str) -> str:
     return f"light/{digest}.safetensors"
+
+
+def _open_like(cache_dir: Path, folder: Path) -> None:
+    """Let those read a folder who may read the cache: a vLLM server may run as another user."""
+    others = cache_dir.stat().st_mode & 0o055
+    for path in (folder, *folder.iterdir()):
+        path.chmod((0o700 if path.is_dir() else 0o600) | (others if path.is_dir() else others & 0o044))
 
 
 def _rename(part: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import structlog
 
 from shared.errors import Unavailable
-from shared.registry.store import ObjectStore
+from shared.registry.store import ObjectStore, StoredObject
 from shared.worker.leases import HeldJob
 
 log = structlog.get_logger()
@@ -61,6 +61,10 @@ class RetryingStore:
     def keys(self, prefix: str) -> list[str]:
         """See `ObjectStore`."""
         return self._wait(lambda: self._store.keys(prefix))
+
+    def objects(self, prefix: str) -> list[StoredObject]:
+        """See `ObjectStore`."""
+        return self._wait(lambda: self._store.objects(prefix))
 
     def delete(self, key: str) -> None:
         """See `ObjectStore`."""

@@ -202,8 +202,14 @@ def test_the_api_may_make_every_call_of_the_ledger_that_it_makes(as_user):
         again(calls.replay(dead, "t"))
     assert len(api.do(calls.list_jobs("t", only=calls.JobFilter(state=JobState.FAILED, kind=JobKind.TRAIN))).jobs) == 1
     assert api.do(calls.gauges()).queues
+    as_user[OPERATOR].redis.hset(LedgerKey.RELEASES.of("t"), mapping={"rel_1": "{}", "rel_2": "{}"})
     api.do(calls.move_release("t", "rel_1", expected="", queues=[], by="k"))
     api.do(calls.move_release("t", "rel_2", expected="rel_1", queues=[], by="k"))
+    api.do(calls.remove_release("t", "rel_1"))
+    training = create(api, "train")
+    assert [job.id for job in api.do(calls.unfinished("t")).trainings] == [training]
+    as_user[OPERATOR].redis.hset(LedgerKey.FEEDBACK.of("t"), dead, "{}")
+    api.do(calls.forget_feedback(dead, "t"))
 
 
 @pytest.mark.parametrize(("account", "queue"), [("selector", "select"), ("worker", "generate.g"), ("trainer", "train")])
@@ -220,6 +226,7 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     if account == "selector":
         own.do(calls.route(held[3], queue="generate.g", label="a.b", selection={}))
     if account == "trainer":
+        as_user[OPERATOR].redis.hset(LedgerKey.RELEASES.of("t"), "rel_1", "{}")
         own.do(calls.move_release("t", "rel_1", expected="", queues=[queue], by="x", attempt=held[3]))
         own.do(calls.wait_for(held[3], [jobs[4]]))
     for _ in range(3):  # the reconciler's part: what went silent is given up in the end
@@ -255,6 +262,11 @@ def test_who_keeps_manifests_may_keep_all_of_them(as_user, account, tmp_path):
     as_user[OPERATOR].redis.delete(LedgerKey.INDEX.of("adapters", "t"), LedgerKey.INDEX.of("datasets", "t"))
     assert [known.ref for known in registry.adapters.list_all("t", "fin.sa")] == ["fin.sa@1"]
     assert registry.datasets.get("t", found.id) == found
+    if account == "api":
+        registry.removal.adapter("t", "fin.sa@1")
+        registry.removal.dataset("t", "rows")
+        registry.removal.feedback("t")
+        assert registry.stored_bytes("t") == {}
     assert registry.releases.list_all("t") == []
     assert registry.releases.current_id("t") == ""
     assert registry.releases.promotions("t") == []

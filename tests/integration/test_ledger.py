@@ -336,11 +336,17 @@ def test_a_batch_of_events_that_comes_again_is_written_once(ledger):
     assert tokens == ['{"text":"1"}', '{"text":"2"}', '{"text":"1"}']
 
 
+@pytest.fixture
+def releases(ledger):
+    for release in ("rel_1", "rel_2"):
+        ledger.redis.hset(LedgerKey.RELEASES.of("t"), release, "{}")
+
+
 def promote(release, expected, *, by="me", attempt=None):
     return calls.move_release("t", release, expected=expected, queues=[], by=by, attempt=attempt)
 
 
-def test_a_promotion_whose_answer_was_lost_is_no_conflict_and_a_rivals_is(ledger):
+def test_a_promotion_whose_answer_was_lost_is_no_conflict_and_a_rivals_is(ledger, releases):
     for call in (promote("rel_1", ""), promote("rel_2", "rel_1"), promote("rel_2", "rel_1")):
         ledger.do(call)
     assert ledger.redis.llen(LedgerKey.PROMOTIONS.of("t")) == 2
@@ -350,7 +356,7 @@ def test_a_promotion_whose_answer_was_lost_is_no_conflict_and_a_rivals_is(ledger
         assert refusal.value.code == "stale_parent"
 
 
-def test_a_stale_attempt_does_not_move_the_pointer(ledger):
+def test_a_stale_attempt_does_not_move_the_pointer(ledger, releases):
     job_id = make(ledger)
     old = take(ledger, job_id)
     expire_lease(ledger, job_id)

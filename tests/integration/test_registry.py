@@ -11,7 +11,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from shared.contracts.jobs import JobKind, NewJob, Stage
-from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.manifests import (
+    AdapterManifest,
+    BaseModelManifest,
+    Release,
+    ReleaseLabel,
+    ReleaseSelector,
+    Verdict,
+)
 from shared.contracts.rows import Row
 from shared.errors import Conflict, NotFound, StaleAttempt, Unavailable
 from shared.ledger import calls
@@ -212,6 +219,47 @@ def test_weights_are_verified_on_every_download(registry, digest, ledger, tmp_pa
     with pytest.raises(Unavailable, match="does not match"):
         another.weights.fetch(digest)
     assert not (tmp_path / "another" / "adapters" / digest).exists()
+
+
+def test_others_may_read_fetched_adapters_where_they_may_enter_the_cache(registry, digest, ledger, tmp_path):
+    rights = {}
+    for mode in (0o700, 0o755):
+        cache = tmp_path / f"{mode:o}"
+        cache.mkdir(mode)
+        cache.chmod(mode)
+        folder = Registry(ledger, registry.store, cache).weights.fetch(digest)
+        rights[mode] = [path.stat().st_mode & 0o777 for path in (folder.parent, folder, *folder.iterdir())]
+    assert rights == {0o700: [0o700, 0o700, 0o600, 0o600], 0o755: [0o755, 0o755, 0o644, 0o644]}
+
+
+@pytest.mark.parametrize("what", ["dataset", "rows of a release", "release", "base model"])
+def test_what_was_altered_under_its_digest_is_never_used(registry, ledger, digest, what):
+    rows = [Row(input="a", output="b")]
+    if what == "dataset":
+        added = registry.datasets.add("t", "news", rows)
+        registry.store.put(f"tenants/t/datasets/{added.id}.jsonl", b'{"input": "a", "output": "poison"}\n')
+        used, mend = lambda: registry.datasets.rows("t", "news"), lambda: registry.datasets.add("t", "again", rows)
+    elif what == "rows of a release":
+        key = registry.datasets.put_rows("t", rows)
+        registry.store.put(key, b'{"input": "a", "output": "poison"}\n')
+        used, mend = lambda: registry.datasets.get_rows(key), lambda: registry.datasets.put_rows("t", rows)
+    elif what == "release":
+        made = release(registry, digest=digest)
+        registry.releases.add(made)
+        altered = made.model_copy(update={"reject_policy": "error"}).model_dump_json()
+        ledger.redis.hset(LedgerKey.RELEASES.of("t"), made.id, altered)
+        used, mend = lambda: registry.releases.get("t", made.id), lambda: registry.releases.add(made)
+    else:
+        base = BaseModelManifest(id="pin", shapes={"a": (1, 2)}, context_length=7)
+        key = f"base/pin/{base.digest}.json"
+        registry.store.put(key, base.model_copy(update={"context_length": 8}).model_dump_json().encode())
+        used = lambda: registry.base_models.get("pin", base.digest)  # noqa: E731
+        mend = lambda: registry.store.put(key, base.model_dump_json().encode())  # noqa: E731
+    with pytest.raises(Unavailable, match="does not match its digest and is not used") as refusal:
+        used()
+    assert refusal.value.code.endswith("_corrupt")
+    mend()
+    assert used()
 
 
 @contextlib.contextmanager
@@ -481,6 +529,32 @@ def test_a_damaged_move_is_named_and_the_one_before_it_counts(registry_alone, le
     (restored,) = restore(ledger.redis, registry_alone.store)
     assert restored.unreadable == [keys[-1]]
     assert registry_alone.releases.current_id("t") == history[4][-2][0]
+
+
+@pytest.mark.parametrize("later", [{"note": "new"}, {"selector": {"depth": 3}}, {"note": "new", "tags": []}])
+def test_a_release_of_a_later_version_is_read_by_this_one(registry, ledger, digest, later):
+    class LaterSelector(ReleaseSelector):
+        depth: int = 0
+
+    class Later(Release):
+        selector: LaterSelector | None = None
+        note: str = ""
+        tags: tuple[str, ...] = ()
+
+    fields = json.loads(release(registry, digest=digest).model_dump_json())
+    fields["selector"] = {"llm": digest, "labels": ["fin.sa"], **later.pop("selector", {})}
+    newer = Later.model_validate(fields | later)
+    ledger.redis.hset(LedgerKey.RELEASES.of("t"), newer.id, newer.model_dump_json())
+    assert registry.releases.get("t", newer.id).labels == newer.labels
+
+
+def test_an_altered_release_is_named_and_does_not_come_back(registry_alone, ledger, history):
+    key = f"tenants/t/releases/{history[3]}.json"
+    other = json.loads(registry_alone.store.get(key)) | {"reject_policy": "error"}
+    registry_alone.store.put(key, json.dumps(other).encode())
+    ledger.redis.flushall()
+    (restored,) = restore(ledger.redis, registry_alone.store)
+    assert (restored.releases, restored.current, restored.unreadable) == (2, "", [key])
 
 
 def test_a_damaged_manifest_is_named_and_the_others_come_back(registry_alone, ledger, history):

@@ -12,7 +12,7 @@ EXPECTED = {
     "StatefulSet ledger": VOLUME,
     "StatefulSet broker": VOLUME,
     "StatefulSet s3": VOLUME
-    | {f"{CONTAINER}.{name}" for name in ("image", "command", "args", "env")}
+    | {f"{CONTAINER}.{name}" for name in ("image", "command", "workingDir", "args", "env")}
     | {f"{CONTAINER}.{probe}Probe.httpGet.path" for probe in ("startup", "readiness", "liveness")},
 }
 

@@ -60,5 +60,16 @@ def store(settings: Settings) -> S3Store:
 
 
 @pytest.fixture
+def alone(settings: Settings) -> Settings:
+    """Settings with a bucket, empty, that tests share which look at all objects: for many the server has no room."""
+    own = settings.model_copy(update={"s3_bucket": "signalbox-alone"})
+    store = S3Store(own)
+    store.ensure_bucket()
+    for key in store.keys(""):
+        store.delete(key)
+    return own
+
+
+@pytest.fixture
 def registry(ledger: Ledger, store: S3Store, settings: Settings) -> Registry:
     return Registry(ledger, store, settings.cache_dir)

@@ -73,3 +73,12 @@ def test_no_password_and_no_key_stands_in_a_log_or_a_command_line(released):
     told += [" ".join(psutil.Process(pid).cmdline()) for pid in supervisor.pids]
     assert len(told) > 12
     assert [secret for secret in secrets for text in told if secret in text] == []
+
+
+def test_nobody_else_may_enter_the_data_folder_or_read_a_file_in_it(released):
+    data = released.supervisor.settings.data_dir
+    assert data.stat().st_mode & 0o777 == 0o700
+    written = [path for path in data.rglob("*") if not path.is_symlink() and "kernels" not in path.parts]
+    written = [path for path in written if path.suffix != ".vif"]  # a volume's form, whose rights SeaweedFS sets itself
+    assert len(written) > 50
+    assert [str(path) for path in written if path.stat().st_mode & 0o077] == []

@@ -13,3 +13,13 @@ def test_a_port_that_is_taken_is_refused_before_anything_starts(tmp_path):
     assert "API http" not in up.says
     assert not up.state.file.exists()
     assert {file.name for file in up.data.rglob("*.log")} == set()
+
+
+def test_a_folder_of_a_newer_version_is_refused_before_anything_starts(tmp_path):
+    up = UpProcess(tmp_path)
+    up.data.mkdir()
+    (up.data / "VERSION").write_text("2\n")
+    up.start()
+    assert up.process.wait(60) == 1
+    assert "data_newer" in up.says
+    assert {file.name for file in up.data.iterdir()} == {"VERSION", "up.lock"}

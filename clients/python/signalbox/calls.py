@@ -202,6 +202,11 @@ def feedback(
     return Call(_post(f"/v1/jobs/{_id(job)}/feedback", body, idempotency_key), lambda _: None)
 
 
+def delete_feedback(job: Job | str) -> Call[None]:
+    """Forget all feedback on a job, and what of it joined the training data."""
+    return Call(Request("DELETE", f"/v1/jobs/{_id(job)}/feedback"), lambda _: None)
+
+
 def releases() -> Call[list[Release]]:
     """All releases, oldest first."""
     return Call(Request("GET", "/v1/releases"), _items(Release))
@@ -222,6 +227,11 @@ def rollback(to: str = "", *, force: bool = False, idempotency_key: str | None =
     return Call(_post("/v1/releases/rollback", {"to": to, "force": force}, idempotency_key), Release.from_dict)
 
 
+def delete_release(release_id: str) -> Call[None]:
+    """Delete a release that is not current and that no unfinished job needs."""
+    return Call(Request("DELETE", f"/v1/releases/{release_id}"), lambda _: None)
+
+
 def models() -> Call[list[Model]]:
     """The base model, `auto`, and every label of the current release."""
     return Call(Request("GET", "/v1/models"), lambda raw: [Model.from_dict(item) for item in raw["data"]])
@@ -237,9 +247,19 @@ def adapter(ref: str) -> Call[Adapter]:
     return Call(Request("GET", f"/v1/adapters/{ref}"), Adapter.from_dict)
 
 
+def delete_adapter(ref: str) -> Call[None]:
+    """Delete one version, `label@n`, that no release and no unfinished training names."""
+    return Call(Request("DELETE", f"/v1/adapters/{ref}"), lambda _: None)
+
+
 def datasets() -> Call[list[Dataset]]:
     """All data sets, oldest first."""
     return Call(Request("GET", "/v1/datasets"), _items(Dataset))
+
+
+def delete_dataset(ref: str) -> Call[None]:
+    """Delete a data set, by id or name, that no unfinished training needs; `feedback`: with all that was given."""
+    return Call(Request("DELETE", f"/v1/datasets/{ref}"), lambda _: None)
 
 
 def readiness() -> Call[dict[str, Any]]:

@@ -62,6 +62,12 @@ async def show(ref: PathRef, clients: ClientsDep, caller: Caller) -> dict[str, A
     return view(await asyncio.to_thread(clients.registry.adapters.get, caller.tenant_id, ref))
 
 
+@router.delete("/{ref}", status_code=204)
+async def remove(ref: PathRef, clients: ClientsDep, caller: Trainer) -> None:
+    """Delete one version, `label@n`, that no release and no unfinished training names."""
+    await asyncio.to_thread(clients.registry.removal.adapter, caller.tenant_id, ref)
+
+
 def view(manifest: AdapterManifest) -> dict[str, Any]:
     """Return the manifest with its reference."""
     return {"ref": manifest.ref, **manifest.model_dump(mode="json")}

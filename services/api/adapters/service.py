@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 
 from services.api.infra.base_models import base_of_upload
 from services.api.infra.clients import Clients
+from services.api.infra.stored import check_room
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
 from shared.contracts.labels import check_adapter_label
 from shared.contracts.manifests import AdapterManifest
@@ -71,7 +72,7 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
 
 
 async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
-    """Check an archive against the base model and store it; raises `Invalid`, `Unavailable`."""
+    """Check an archive against the base model and store it; raises `Invalid`, `TooLarge`, `Unavailable`."""
     base_model = upload.form.base_model or await base_of_upload(clients, tenant_id)
     return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, base_model)
 
@@ -84,6 +85,7 @@ def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_m
         info = check_adapter(folder, shapes, limits)
         digest = adapter_digest(folder)
         _check_digest(upload.form.sha256, upload.sha256, digest)
+        check_room(clients, tenant_id, digest, info.size_bytes)
         manifest = AdapterManifest(
             tenant_id=tenant_id,
             label=upload.form.label,

@@ -13,6 +13,8 @@ from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
 from services.api.jobs.schemas import PathId
 from shared.contracts.manifests import DatasetManifest
+from shared.registry.datasets import FEEDBACK_DATASET
+from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=KeyedRoute)
 _BODY = {
@@ -62,3 +64,13 @@ async def list_datasets(clients: ClientsDep, caller: TrainingReader) -> dict[str
 async def show(dataset_id: PathId, clients: ClientsDep, caller: TrainingReader) -> DatasetManifest:
     """Show one data set, by id or by name (the newest of that name)."""
     return await asyncio.to_thread(clients.registry.datasets.get, caller.tenant_id, dataset_id)
+
+
+@router.delete("/{dataset_id}", status_code=204)
+async def remove(dataset_id: PathId, clients: ClientsDep, caller: Trainer) -> None:
+    """Delete a data set under all its names; `feedback`, with all that it is made of, asks for `review` too."""
+    if dataset_id == FEEDBACK_DATASET:
+        caller.check(Scope.REVIEW)
+        await asyncio.to_thread(clients.registry.removal.feedback, caller.tenant_id)
+    else:
+        await asyncio.to_thread(clients.registry.removal.dataset, caller.tenant_id, dataset_id)

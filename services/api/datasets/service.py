@@ -10,9 +10,10 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 
 from services.api.infra.clients import Clients
+from services.api.infra.stored import check_room
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import DatasetManifest
-from shared.contracts.rows import Row, RowParser, check_dataset_name
+from shared.contracts.rows import Row, RowParser, check_dataset_name, id_of_digest
 from shared.errors import Invalid
 from shared.registry.datasets import RowFile
 
@@ -41,11 +42,15 @@ class DatasetUpload:
             self.refusal = error
 
     async def store(self, clients: Clients, tenant_id: str, name: str) -> DatasetManifest:
-        """Store the rows; raises `Invalid` that names the wrong lines, `Unavailable`."""
+        """Store the rows; raises `Invalid` that names the wrong lines, `TooLarge`, `Unavailable`."""
         check_dataset_name(name)
         if self.refusal:
             raise self.refusal
-        return await asyncio.to_thread(clients.registry.datasets.add_file, tenant_id, name, self._file)
+        return await asyncio.to_thread(self._store, clients, tenant_id, name)
+
+    def _store(self, clients: Clients, tenant_id: str, name: str) -> DatasetManifest:
+        check_room(clients, tenant_id, id_of_digest(self._file.sha256.hexdigest()), self._file.size_bytes)
+        return clients.registry.datasets.add_file(tenant_id, name, self._file)
 
 
 def _check_label(row: Row) -> None:

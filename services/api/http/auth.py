@@ -93,6 +93,7 @@ Submitter = Annotated[Key, Depends(Needs(Scope.SUBMIT))]
 JobReader = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.READ))]
 """Reads the jobs that `Key.sees` names."""
 Judge = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.REVIEW))]
+Reviewer = Annotated[Key, Depends(Needs(Scope.REVIEW))]
 Trainer = Annotated[Key, Depends(Needs(Scope.TRAIN))]
 TrainingReader = Annotated[Key, Depends(Needs(Scope.TRAIN, Scope.READ))]
 Promoter = Annotated[Key, Depends(Needs(Scope.PROMOTE))]

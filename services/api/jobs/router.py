@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.http.auth import Admin, ClientsDep, JobReader, Judge, Submitter
+from services.api.http.auth import Admin, ClientsDep, JobReader, Judge, Reviewer, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import accept
@@ -100,6 +100,12 @@ async def feedback(
         return Answer(200, {"id": job_id, "feedback": await judging.give_feedback(clients, caller, job_id, feedback)})
 
     return await once(feedback.model_dump(mode="json"), work)
+
+
+@router.delete("/{job_id}/feedback", status_code=204)
+async def forget_feedback(job_id: PathId, clients: ClientsDep, caller: Reviewer) -> None:
+    """Forget all feedback on a job, and what of it joined the data set `feedback`; the job may have expired."""
+    await clients.ledger.do(calls.forget_feedback(job_id, caller.tenant_id))
 
 
 @router.post("/{job_id}/replay", status_code=202)

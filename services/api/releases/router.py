@@ -65,3 +65,9 @@ async def promote(
         return await service.promote(clients, caller, release_id, force=force)
 
     return await once({"force": force}, work)
+
+
+@router.delete("/{release_id}", status_code=204)
+async def remove(release_id: PathId, clients: ClientsDep, caller: Promoter) -> None:
+    """Delete a release that is not current, and that no unfinished job runs under or starts from."""
+    await asyncio.to_thread(clients.registry.removal.release, caller.tenant_id, release_id)

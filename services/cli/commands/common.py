@@ -1,7 +1,7 @@
 """Shared by many commands: options, the end of a wait, and clients that are imported where they are used."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,6 +34,13 @@ def goes_on_without(job_id: str) -> Iterator[None]:
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
+
+
+def delete_each(delete: Callable[[str], None], names: Sequence[str]) -> None:
+    """Delete one after the other; the first refusal ends it."""
+    for name in names:
+        delete(name)
+        output.out.print(f"deleted {name}", highlight=False)
 
 
 def client() -> "Signalbox":

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from services.cli import output
-from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without
+from services.cli.commands.common import Json, Wait, client, delete_each, end_of, goes_on_without
 from services.cli.progress import follow_generation
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, replay.")
@@ -104,9 +104,13 @@ def jobs_feedback(
     accept: Annotated[
         bool | None, typer.Option("--accept/--reject", help="Whether all that was said of it may train.")
     ] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Delete all that was said of it.")] = False,
 ) -> None:
-    """Say what was right about a job, or review what was said."""
+    """Say what was right about a job, review what was said, or delete it."""
     api = client()
+    if forget:
+        delete_each(api.delete_feedback, [job_id])
+        return
     api.feedback(job_id, label=label, rating=rating, output=text, new=new or None, accept=accept)
     output.record(dict(api.job(job_id).feedback or {}), as_json=False)
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import output, release_pages
-from services.cli.commands.common import Json, client, redis
+from services.cli.commands.common import Json, client, delete_each, redis
 
 if TYPE_CHECKING:
     from signalbox import Release
 
-app = typer.Typer(no_args_is_help=True, help="Releases: list, show, diff, promote, roll back, restore.")
+app = typer.Typer(no_args_is_help=True, help="Releases: list, show, diff, promote, roll back, restore, delete.")
 
 
 @app.command("list")
@@ -53,6 +53,12 @@ def releases_rollback(
 
 def _show_current(release: "Release") -> None:
     output.record({"current": release.id, "labels": sorted(release.labels)}, as_json=False)
+
+
+@app.command("rm")
+def releases_rm(release_ids: Annotated[list[str], typer.Argument(metavar="ID...")]) -> None:
+    """Delete releases that are not current and that no unfinished job needs."""
+    delete_each(client().delete_release, release_ids)
 
 
 @app.command("restore")

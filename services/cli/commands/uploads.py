@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from services.cli import output
-from services.cli.commands.common import Json, client
+from services.cli.commands.common import Json, client, delete_each
 
-adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show.")
-datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list.")
+adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show, delete.")
+datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list, delete.")
 
 
 @adapters.command("add")
@@ -39,6 +39,12 @@ def adapters_show(ref: str, json: Json = False) -> None:
     output.record(client().adapter(ref).to_dict(), as_json=json)
 
 
+@adapters.command("rm")
+def adapters_rm(refs: Annotated[list[str], typer.Argument(metavar="LABEL@N...")]) -> None:
+    """Delete versions that no release and no unfinished training names."""
+    delete_each(client().delete_adapter, refs)
+
+
 @datasets.command("add")
 def datasets_add(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], name: str = "", json: Json = False
@@ -52,3 +58,9 @@ def datasets_list(json: Json = False) -> None:
     """List data sets."""
     rows = [dataset.to_dict() for dataset in client().datasets()]
     output.table(rows, ["id", "name", "rows", "created_at"], as_json=json)
+
+
+@datasets.command("rm")
+def datasets_rm(refs: Annotated[list[str], typer.Argument(metavar="ID|NAME...")]) -> None:
+    """Delete data sets that no unfinished training needs; `feedback`: with all that was given."""
+    delete_each(client().delete_dataset, refs)

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from services.cli.errors import known_errors
-from services.cli.local.folder_lock import holders, is_locked, supervisor_pid
+from services.cli.local.folder_lock import holders, is_locked, make_private, supervisor_pid
 from services.cli.local.run_state import current_client, current_settings
 from shared.redis_servers import RedisName, standing_of
 from shared.registry.store import S3Store
@@ -102,7 +102,7 @@ def _base_model(settings: Settings) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_private(settings.data_dir)
     free_gib = shutil.disk_usage(settings.data_dir).free / 2**30
     if free_gib < 2:
         raise LookupError(f"{free_gib:.1f} GiB free, 2 are needed")

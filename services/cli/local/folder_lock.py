@@ -9,14 +9,15 @@ from typing import IO
 
 import psutil
 
+from services.cli.local.data_version import check_version
 from shared.errors import Conflict
 
 FILE = "up.lock"
 
 
 def lock_folder(data_dir: Path) -> IO[str]:
-    """Lock the data folder for this supervisor; raises `Conflict` if another system runs in it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    """Lock the data folder for this process; raises `Conflict` if another system runs in it, or a newer one did."""
+    make_private(data_dir)
     file = (data_dir / FILE).open("a")  # `w` would empty another's file
     if not _lock(file):
         file.close()
@@ -24,10 +25,25 @@ def lock_folder(data_dir: Path) -> IO[str]:
             "already_up",
             f"processes of a system hold {data_dir}: run `signalbox down`, or set SIGNALBOX_DATA_DIR to another folder",
         )
+    try:
+        check_version(data_dir)
+    except Conflict:
+        file.close()
+        raise
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def make_private(folder: Path) -> None:
+    """Let nobody else enter a folder, or read what this process and those that it starts write from now on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.umask(0o077)
+    if folder.stat().st_mode & 0o077:  # new, or of a version that left it open
+        for path in (folder, *folder.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o700)
 
 
 def is_locked(data_dir: Path) -> bool:

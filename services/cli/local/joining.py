@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from services.cli.local.folder_lock import FILE
+from services.cli.local.folder_lock import FILE, make_private
 from services.cli.local.run_state import RunState
 from shared.errors import Unavailable
 from shared.settings import Settings
@@ -27,5 +27,6 @@ def joined(account: str) -> Iterator[None]:
         )
     for name, value in environment.items():
         os.environ.setdefault(name, value)
+    make_private(settings.data_dir)
     with (settings.data_dir / FILE).open():
         yield

@@ -52,12 +52,12 @@ class RunState:
         self.file.unlink(missing_ok=True)
 
 
-def current_settings() -> Settings:
-    """Settings of the environment, completed by those of the system that `signalbox up` started."""
-    settings = Settings()
+def current_settings(settings: Settings | None = None) -> Settings:
+    """These settings, else the environment's, completed by those of the system that `signalbox up` started."""
+    settings = settings or Settings()
     known = RunState(settings.data_dir).read()
     found = {name: known[name] for name, variable in _ENV.items() if name in known and variable not in os.environ}
-    return Settings(**found) if found else settings
+    return Settings(**settings.model_dump(exclude_unset=True) | found) if found else settings
 
 
 def current_client(*, needs_key: bool = True) -> Signalbox:

@@ -1,10 +1,10 @@
 """Random passwords of a deployment's servers, written once: one folder of files per server and per service."""
 
-import json
 import secrets
 from pathlib import Path
 
 from services.cli.local.redis_acl import ACCOUNTS, acl_file, url_of
+from services.cli.local.seaweed import identities, security_files
 from shared.errors import Conflict
 
 ACCESS_KEY = "signalbox"
@@ -16,9 +16,19 @@ def write_passwords(folder: Path, *, ledger: str, broker: str) -> list[str]:
     `ledger` and `broker` hold the users of a Redis server (`services.cli.local.redis_acl`), `s3` the files that MinIO
     and SeaweedFS read, `api`, `selector`, `worker`, `trainer` and `operator` the settings of one process each
     (`SIGNALBOX_SECRETS_DIR`). If all files exist, nothing is written. Raises `Conflict` if only some exist: new
-    passwords in half of them would lock everyone out.
+    passwords in half of them would lock everyone out. What SeaweedFS's own parts show each other is a set by itself,
+    which a deployment of an older version gets at its next start.
     """
-    files = _files({"ledger": ledger, "broker": broker})
+    between_parts = {f"s3/{name}": text for name, text in security_files().items()}
+    sets = (_files({"ledger": ledger, "broker": broker}), between_parts)
+    missing = [_missing(folder, files) for files in sets]  # all sets are looked at before any is written
+    for names, files in zip(missing, sets, strict=True):
+        for name in names:
+            write_secret(folder / name, files[name])
+    return sorted(name for names in missing for name in names)
+
+
+def _missing(folder: Path, files: dict[str, str]) -> list[str]:
     missing = [name for name in files if not (folder / name).exists()]
     if missing and len(missing) < len(files):
         raise Conflict(
@@ -26,9 +36,7 @@ def write_passwords(folder: Path, *, ledger: str, broker: str) -> list[str]:
             f"{folder} lacks {', '.join(missing)} but has the other files: put these back from a copy, or delete the "
             "others too, try again, and restart every server and service with the new passwords",
         )
-    for name in missing:
-        write_secret(folder / name, files[name])
-    return sorted(missing)
+    return missing
 
 
 def write_secret(file: Path, text: str) -> None:
@@ -47,18 +55,13 @@ def new_passwords() -> dict[str, str]:
 
 def _files(addresses: dict[str, str]) -> dict[str, str]:
     s3_password = secrets.token_urlsafe(32)
-    identity = {
-        "name": ACCESS_KEY,
-        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": s3_password}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
     ledger, broker = new_passwords(), new_passwords()
     files = {
         "ledger/users.acl": acl_file("ledger", ledger),
         "broker/users.acl": acl_file("broker", broker),
         "s3/user": ACCESS_KEY,
         "s3/password": s3_password,
-        "s3/seaweedfs.json": json.dumps({"identities": [identity]}),
+        "s3/seaweedfs.json": identities(ACCESS_KEY, s3_password),
     }
     for account in ACCOUNTS:
         files |= {

@@ -14,6 +14,7 @@ import redis
 
 from services.cli.local.ports import is_free
 from services.cli.local.redis_acl import PROBE
+from services.cli.local.seaweed import CLOSED, identities, security_files
 from services.cli.local.secrets import write_secret
 from shared.errors import SignalboxError, Unavailable
 from shared.registry.store import S3Store
@@ -45,6 +46,7 @@ class Server:
         self.name = name
         self._command = command
         self._folder = folder
+        self.log_path = folder / f"{name}.log"
         self._is_ready = is_ready
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = -1
@@ -61,8 +63,7 @@ class Server:
         """Start and wait until the server answers; raises `Unavailable` with the end of its log."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self.restarts += 1
-        log_path = self._folder / f"{self.name}.log"
-        with log_path.open("ab") as log:
+        with self.log_path.open("ab") as log:
             begin = log.tell()
             # A session of its own: only the supervisor gets Ctrl-C, and stops processes in order.
             self.process = subprocess.Popen(  # noqa: S603
@@ -70,6 +71,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                cwd=self._folder,
                 start_new_session=True,
                 pass_fds=self.lock_fds,
             )
@@ -77,10 +79,10 @@ class Server:
         while not self._is_ready():
             if self.process.poll() is not None or time.monotonic() > until:
                 self.kill()
-                output = log_path.read_bytes()[begin:].decode(errors="replace")
+                output = self.log_path.read_bytes()[begin:].decode(errors="replace")
                 # A Go program that fails prints the stacks of its goroutines after the reason.
                 reason = output.partition("\ngoroutine ")[0][-600:]
-                raise Unavailable("server_failed", f"{self.name} did not start; its log {log_path} says: {reason}")
+                raise Unavailable("server_failed", f"{self.name} did not start; its log {self.log_path} says: {reason}")
             _pause(self.process)
 
     def stop(self, timeout_seconds: float = 5) -> None:
@@ -117,7 +119,7 @@ def redis_server(name: str, port: int, folder: Path, *, fsync: str, users: str =
     options: dict[str, object] = {
         "port": port,
         "bind": "127.0.0.1",
-        "dir": folder,
+        "dir": folder.resolve(),
         "appendonly": "yes",
         "appendfsync": fsync,
         "save": "",
@@ -146,34 +148,28 @@ def s3_server(settings: Settings, folder: Path) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     master, volume, filer = _inner_ports(folder / "ports.json", port)
     secret = settings.s3_secret_key.get_secret_value()
-    identity = {
-        "name": "signalbox",
-        "credentials": [{"accessKey": settings.s3_access_key, "secretKey": secret}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config = folder / "s3.json"
-    config.touch(mode=0o600)
-    config.write_text(json.dumps({"identities": [identity]}))
+    for name, text in {"s3.json": identities(settings.s3_access_key, secret), **security_files()}.items():
+        write_secret(folder / name, text)
     command = [
-        *(_weed(), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}"),
-        *(f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={port}"),
-        *(f"-s3.config={config}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64"),
-        *("-volume.max=40", "-master.telemetry=false"),
+        *(weed(), "-logtostderr", "server", "-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.config=s3.json"),
+        *(f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}", "-s3"),
+        *(f"-s3.port={port}", "-master.volumeSizeLimitMB=64", "-volume.max=40", *CLOSED),
         "-master.electionTimeout=1s",  # the only master waits this long for others before it leads again
     ]
+    return Server("s3", command, folder, lambda: takes_writes(settings))
+
+
+def takes_writes(settings: Settings) -> bool:
+    """Whether the object store on this machine takes a write."""
+    if is_free(int(settings.s3_url.rsplit(":", 1)[1])):
+        return False
     store = S3Store(settings)
-
-    def takes_writes() -> bool:
-        if is_free(port):
-            return False
-        try:
-            store.ensure_bucket()
-            store.put("ready", b"1")
-        except SignalboxError:
-            return False
-        return True
-
-    return Server("s3", command, folder, takes_writes)
+    try:
+        store.ensure_bucket()
+        store.put("ready", b"1")
+    except SignalboxError:
+        return False
+    return True
 
 
 def _inner_ports(file: Path, s3_port: int) -> list[int]:
@@ -188,7 +184,8 @@ def _inner_ports(file: Path, s3_port: int) -> list[int]:
     return ports
 
 
-def _weed() -> str:
+def weed() -> str:
+    """The program of SeaweedFS; raises `Unavailable` where it is missing."""
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if program is None:
         raise Unavailable(

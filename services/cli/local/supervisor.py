@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from services.cli.local.endings import KILL_MARGIN_SECONDS, terminate, wait_or_kill
 from services.cli.local.folder_lock import holders, lock_folder
+from services.cli.local.logs import rotate
 from services.cli.local.ports import listens, why_not
 from services.cli.local.processes import Backoff, Child
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, acl_file, url_of
@@ -101,10 +102,13 @@ class Supervisor:
         """Process ids: the supervisor's own first, then those that it started."""
         return [os.getpid(), *_pids([*self.children, *self.servers]).values()]
 
+    @property
+    def _owners(self) -> list[Server | Child]:
+        return [*self.servers, *self.children]
+
     def peak_mib(self) -> dict[str, float]:
         """Peak resident memory of every running process, in MiB."""
-        owners: list[Server | Child] = [*self.servers, *self.children]
-        return {owner.name: _peak_mib(owner.process.pid) for owner in owners if owner.process is not None}
+        return {owner.name: _peak_mib(owner.process.pid) for owner in self._owners if owner.process is not None}
 
     def stop(self) -> None:
         """Stop services, then servers, each within its time limit."""
@@ -238,6 +242,7 @@ class Supervisor:
             if time.monotonic() > next_check:
                 next_check = time.monotonic() + HEARTBEAT_CHECK_SECONDS
                 self._kill_silent()
+                rotate((owner.log_path for owner in self._owners), self.settings.log_mib << 20)
 
     def _restart_servers(self) -> None:
         for server in self.servers:

@@ -1,7 +1,7 @@
 """The ledger's operations as values that both clients run; one module for each part of the script."""
 
 from shared.ledger.calls.base import Call, CancelledMeanwhile, Event, MustRunAlone, NotAcquired, Sent
-from shared.ledger.calls.events import append, feedback
+from shared.ledger.calls.events import append, feedback, forget_feedback
 from shared.ledger.calls.leases import acquire, acquire_next, expire, heartbeat, leave_queues
 from shared.ledger.calls.lifecycle import (
     Created,
@@ -14,8 +14,8 @@ from shared.ledger.calls.lifecycle import (
     route,
     wait_for,
 )
-from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Page, gauges, get, list_jobs
-from shared.ledger.calls.release import move_release
+from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Page, Unfinished, gauges, get, list_jobs, unfinished
+from shared.ledger.calls.release import move_release, remove_release
 
 __all__ = [
     "Call",
@@ -29,6 +29,7 @@ __all__ = [
     "NotAcquired",
     "Page",
     "Sent",
+    "Unfinished",
     "acquire",
     "acquire_next",
     "append",
@@ -38,6 +39,7 @@ __all__ = [
     "expire",
     "feedback",
     "finish",
+    "forget_feedback",
     "gauges",
     "get",
     "heartbeat",
@@ -45,7 +47,9 @@ __all__ = [
     "list_jobs",
     "move_release",
     "release_unfinished",
+    "remove_release",
     "replay",
     "route",
+    "unfinished",
     "wait_for",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from shared.errors import Conflict, SignalboxError
+from shared.errors import Conflict, NotFound, SignalboxError
 from shared.ledger.calls.base import Call, Event, Reply, Standing, dump, gone, never, nothing
 
 
@@ -44,3 +44,12 @@ def feedback(
         "before": before,
     }
     return Call("feedback", args, nothing, refused)
+
+
+def forget_feedback(job_id: str, tenant_id: str) -> Call[None]:
+    """Forget the feedback on a job, which may have expired, and what of it trains; raises `NotFound` without any."""
+
+    def refused(_: Reply) -> SignalboxError:
+        return NotFound("feedback_not_found", f"there is no feedback on job {job_id}")
+
+    return Call("forget_feedback", {"id": job_id, "tenant_id": tenant_id}, nothing, refused)

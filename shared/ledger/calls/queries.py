@@ -70,6 +70,26 @@ def get(job_id: str, tenant_id: str = "", line: str = "") -> Call[Job]:
     return Call("get", args, lambda reply: Job.from_hash(reply["job"]), lambda _: gone(job_id))
 
 
+class Unfinished(NamedTuple):
+    """What the jobs of one slice need that have not ended, or may be replayed; `next` is empty after the last slice."""
+
+    releases: dict[str, str]
+    """One of the jobs that run under it, by release."""
+    trainings: list[Job]
+    next: str
+
+
+def unfinished(tenant_id: str, before: str = "+inf") -> Call[Unfinished]:
+    """Look through a slice of a tenant's jobs, newest first; `before` is where the slice before ended."""
+    args = {"tenant_id": tenant_id, "before": before}
+
+    def read(reply: Reply) -> Unfinished:
+        trainings = [Job.from_hash(job) for job in reply["trainings"] or []]
+        return Unfinished(dict(reply["releases"]), trainings, reply["next"])
+
+    return Call("unfinished", args, read, never)
+
+
 _ALL = JobFilter()
 
 

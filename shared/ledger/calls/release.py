@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.contracts.base_models import other_base
 from shared.contracts.jobs import Job
-from shared.errors import Conflict, SignalboxError, StaleAttempt
+from shared.errors import Conflict, NotFound, SignalboxError, StaleAttempt
 from shared.ledger.calls.base import Call, Reply, nothing
 from shared.names import start_one
 
@@ -25,13 +25,15 @@ def move_release(
     """Move the pointer from `expected` to `release` if each of `queues` has a live consumer that serves `base_model`.
 
     The log notes `by` whom, a key or a job, and that job's API `key`. With `force`, queues need no consumer.
-    Raises `Conflict`, and `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call of the same
-    caller is no conflict.
+    Raises `Conflict`, `NotFound`, and `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call
+    of the same caller is no conflict.
     """
 
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "stale":
             return StaleAttempt(args["job"])
+        if reply["refused"] == "gone":
+            return NotFound("release_not_found", f"release {release} was deleted meanwhile; take another")
         if reply["refused"] == "no_consumer":
             return Conflict(
                 "group_without_worker",
@@ -58,3 +60,14 @@ def move_release(
         "attempt": attempt.attempt if attempt else 0,
     }
     return Call("move_release", args, nothing, refused)
+
+
+def remove_release(tenant_id: str, release: str) -> Call[None]:
+    """Remove a release's record; raises `Conflict` where it is the current one."""
+
+    def refused(_: Reply) -> SignalboxError:
+        return Conflict(
+            "release_in_use", f"release {release} is live: promote another, or roll back, before it is deleted"
+        )
+
+    return Call("remove_release", {"tenant_id": tenant_id, "release": release}, nothing, refused)

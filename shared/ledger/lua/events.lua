@@ -40,3 +40,14 @@ function op.feedback(a)
   if a.row ~= '' then redis.call('HSET', KEY.feedback .. a.tenant_id, a.id, a.row) else redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id) end
   return {}
 end
+
+-- Forgets the feedback on a job, and the data-set row made from it, which outlives the job.
+function op.forget_feedback(a)
+  local found = redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id)
+  if read(a.id, 'tenant_id')[1] == a.tenant_id then
+    found = found + redis.call('HDEL', job_key(a.id), 'feedback', 'feedback_count')
+    redis.call('ZREM', KEY.found .. a.tenant_id .. ':feedback', a.id)
+  end
+  if found == 0 then return refuse('gone') end
+  return {}
+end

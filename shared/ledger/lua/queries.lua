@@ -76,6 +76,19 @@ function op.list(a)
   return { jobs = jobs, next = last }
 end
 
+-- A slice of a tenant's jobs, newest first: what those of them need that have not ended, or may be replayed.
+function op.unfinished(a)
+  local flat = redis.call('ZREVRANGEBYSCORE', KEY.jobs .. a.tenant_id, a.before, '-inf', 'WITHSCORES', 'LIMIT', 0, LIST_SCAN)
+  local releases, trainings = {}, {}
+  for i = 1, #flat, 2 do
+    local state, kind, release, dead = unpack(read(flat[i], 'state', 'kind', 'release', 'dead'))
+    if state and (dead == '1' or not is_final(state)) then
+      if kind == 'train' then trainings[#trainings + 1] = load(flat[i]) elseif release ~= '' then releases[release] = flat[i] end
+    end
+  end
+  return { releases = releases, trainings = trainings, next = #flat == 2 * LIST_SCAN and '(' .. flat[#flat] or '' }
+end
+
 local function counts(key)
   local found, flat = {}, redis.call('HGETALL', key)
   for i = 1, #flat, 2 do found[flat[i]] = tonumber(flat[i + 1]) end

@@ -22,6 +22,7 @@ function op.move_release(a)
     if last.release == a.release and last.from == a.expected and last.by == a.by then return {} end
   end
   if current ~= a.expected then return refuse('stale_parent', { current = current }) end
+  if not redis.call('HGET', KEY.releases .. a.tenant_id, a.release) then return refuse('gone') end
   for _, queue in ipairs(a.force and {} or a.queues) do
     if not is_served(queue) then return refuse('no_consumer', { queue = queue }) end
     local bases = bases_served(queue)
@@ -35,5 +36,12 @@ function op.move_release(a)
   redis.call('SADD', KEY.tenants, a.tenant_id)
   redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = NOW_MS, by = a.by, key = a.key }))
   redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)
+  return {}
+end
+
+-- Removes a release's record, unless the pointer is there; together with the check above, it never gets there afterwards.
+function op.remove_release(a)
+  if redis.call('GET', KEY.release .. a.tenant_id) == a.release then return refuse('current') end
+  redis.call('HDEL', KEY.releases .. a.tenant_id, a.release)
   return {}
 end

@@ -14,6 +14,7 @@ import pytest
 from signalbox import (
     AsyncSignalbox,
     AuthenticationError,
+    ConflictError,
     InvalidRequestError,
     JobFailed,
     NotFoundError,
@@ -259,6 +260,22 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store
     assert (await client("job", job)).request["label"] == "fin.sa"
     assert (await client("cancel", job)).state == "cancelled"
     assert [event.type async for event in client.stream(job)] == ["state", "state"]
+    assert await client("delete_dataset", "demo") is await client("delete_adapter", "fin.sa@1") is None
+    assert await client("datasets") == await client("adapters") == []
+
+
+async def test_releases_and_feedback_are_deleted_and_what_is_in_use_is_a_conflict(client, registry, release, worker):
+    other = make_release(parent=release.id).model_copy(update={"reject_policy": "error"})
+    registry.releases.add(other)
+    with pytest.raises(ConflictError, match="is live: promote another"):
+        await client("delete_release", release.id)
+    await client("delete_release", other.id)
+    assert [one.id for one in await client("releases")] == [release.id]
+    job = await client("submit", "x", label="fin.sa")
+    worker.run(job.id, QUEUE)
+    await client("feedback", job, rating=1)
+    await client("delete_feedback", job)
+    assert (await client("job", job)).feedback is None
 
 
 async def test_a_refusal_says_what_to_do(client, make):

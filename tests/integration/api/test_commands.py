@@ -117,6 +117,25 @@ async def test_jobs_are_found_and_judged(command, admin, release, worker):
         assert [job["id"] for job in json.loads(found)] == ids[:1]
 
 
+async def test_what_nothing_uses_is_deleted_and_the_first_refusal_ends_it(command, admin, registry, release, worker):
+    ids = [
+        (await admin.post(f"/v1/datasets?name={name}", content=b'{"input": "%b"}' % name.encode())).json()["id"]
+        for name in "ab"
+    ]
+    other = make_release(parent=release.id).model_copy(update={"reject_policy": "error"})
+    registry.releases.add(other)
+    job_id = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin")
+    await admin.post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})
+    assert (await output(command("datasets", "rm", *ids)))[0] == f"deleted {ids[0]}\ndeleted {ids[1]}\n"
+    assert (await output(command("jobs", "feedback", job_id, "--forget")))[0] == f"deleted {job_id}\n"
+    refused = command("releases", "rm", other.id, release.id, "rel_none")
+    out, said = await output(refused)
+    assert (refused.returncode, out) == (1, f"deleted {other.id}\n")
+    assert "release_in_use" in said
+    assert "adapter_not_found" in (await output(command("adapters", "rm", "fin.sa@9")))[1]
+
+
 async def columns_of(process):
     out, err = await output(process)
     assert "Traceback" not in err

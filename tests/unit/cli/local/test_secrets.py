@@ -71,6 +71,20 @@ def test_where_some_files_are_missing_nothing_is_written_and_they_are_named(tmp_
     assert read(tmp_path) == before
 
 
+def test_a_deployment_of_an_older_version_gets_what_the_parts_of_its_store_show_each_other(tmp_path):
+    write_passwords(tmp_path, ledger="l:1", broker="b:1")
+    between = {"s3/security.toml", "s3/tls-ca.pem", "s3/tls.pem", "s3/tls.key"}
+    for name in between:
+        (tmp_path / name).unlink()
+    before = read(tmp_path)
+
+    assert set(write_passwords(tmp_path, ledger="l:1", broker="b:1")) == between
+    assert {name: text for name, text in read(tmp_path).items() if name not in between} == before
+    (tmp_path / "s3" / "tls.key").unlink()
+    with pytest.raises(Conflict, match=r"lacks s3/tls\.key but"):
+        write_passwords(tmp_path, ledger="l:1", broker="b:1")
+
+
 def test_a_file_that_was_left_unfinished_is_written_anew(tmp_path):
     (tmp_path / "s3").mkdir()
     (tmp_path / "s3" / ".user.unfinished").write_text("sig")
