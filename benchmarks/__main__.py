@@ -21,6 +21,7 @@ ALL = (
     "selectors",
     "selector_goals",
     "selector_outside",
+    "selector_sets",
     "selector_peers",
     "memory",
     "mixed_batch",
