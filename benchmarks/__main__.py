@@ -21,6 +21,8 @@ ALL = (
     "selectors",
     "selector_goals",
     "selector_outside",
+    "selector_sets",
+    "selector_noise",
     "selector_peers",
     "memory",
     "mixed_batch",

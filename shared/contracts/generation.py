@@ -118,7 +118,8 @@ class SelectionResult(Record):
     best_label: str | None = None
     runners_up: tuple[LabelProbability, ...] = ()
     label_set: tuple[str, ...] = ()
-    """The conformal set: it contains the right label with probability `coverage`."""
+    """The conformal set: it contains the chosen label always, and the right one with probability `coverage` for texts
+    like those that the release was calibrated on. Empty: the text was rejected, and no label is plausible."""
     coverage: float | None = None
     rejected: bool = False
     threshold: float | None = None

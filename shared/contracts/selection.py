@@ -33,7 +33,8 @@ class Selection(NamedTuple):
     """Confidence in `best`, between 0 and 1; the release's threshold is compared with it."""
     runners_up: list[Candidate]
     label_set: list[str]
-    """The conformal set: real labels that contain the right one with the release's coverage."""
+    """The conformal set: real labels that contain the right one with the release's coverage, the chosen one always
+    among them. It is empty only where the text was rejected and no label is probable enough."""
     by: DecidedBy
     """The parts of the selector that scored the text."""
 
@@ -94,8 +95,8 @@ def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: Decide
     ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
     best, *others = real = [c for c in ranked if c.label != BACKGROUND]
     confidence = _confidence(ranked, best, selector.none_weight)
-    label_set = [c.label for c in real if c.probability >= selector.conformal_threshold]
     taken = confidence >= selector.threshold
+    label_set = [c.label for c in real if (taken and c is best) or c.probability >= selector.conformal_threshold]
     return Selection(best.label if taken else "", best, confidence, others[:RUNNERS_UP], label_set, by)
 
 

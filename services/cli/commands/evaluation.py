@@ -28,7 +28,8 @@ def evaluate_selector(
 ) -> None:
     """Measure a release's selector: joint, domain and task accuracy, per label, confusion, calibration.
 
-    Intervals are 95 % bootstrap intervals over rows.
+    Intervals are 95 % binomial intervals over rows. `sets` says whether these rows bear out the coverage that the
+    release states for its label sets.
     """
     from services.cli.evaluate.plots import plot_curve, write_confusion
     from services.cli.evaluate.selector import evaluate_selector as run

@@ -8,10 +8,11 @@ from typing import Any, TypeVar, cast
 
 from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
 from services.cli.local.run_state import current_registry, current_settings, find_release
+from services.trainer.evaluation.intervals import share_interval
+from services.trainer.evaluation.label_sets import measure_sets
 from services.trainer.evaluation.routing import Routed, measure
-from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector, SelectorText
-from shared.contracts.selection import Selection, selection_text
+from shared.contracts.selection import selection_text
 from shared.errors import Conflict, Invalid
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry
@@ -60,7 +61,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
         "asked": dict(Counter(s.by for s in selected)),
         "light_ms": round(light_ms, 3),
         "llm_ms": round(llm_ms, 3),
-        "sets": _sets(selector, selected, gold),
+        "sets": measure_sets(selected, gold, selector.coverage)._asdict(),
         "parameters": {
             part: t._asdict() for part, t in selector_parameters(registry.weights, selector, base_count(base)).items()
         },
@@ -82,20 +83,8 @@ def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: 
     return [selection_text(text_fields, r.row.input, r.row.instruction) for r in rows]
 
 
-def _sets(selector: ReleaseSelector, found: Sequence[Selection], gold: Sequence[str]) -> dict[str, float]:
-    """How often conformal label sets contain the right label, and their mean size; background has no sets."""
-    inside = [(s, label) for s, label in zip(found, gold, strict=True) if label != BACKGROUND]
-    return {
-        "stated": selector.coverage,
-        "coverage": sum(label in s.label_set for s, label in inside) / max(len(inside), 1),
-        "mean_size": sum(len(s.label_set) for s, _ in inside) / max(len(inside), 1),
-    }
-
-
 def intervals(routed: Sequence[Routed]) -> dict[str, Any]:
-    """95 % bootstrap intervals of the accuracies as [low, high], over all rows and for each label."""
-    from services.trainer.evaluation.bootstrap import estimate
-
+    """95 % binomial intervals of the accuracies as [low, high], over all rows and for each label."""
     right = {
         "accuracy": [row.is_right for row in routed],
         "domain_accuracy": [row.is_domain_right for row in routed],
@@ -104,8 +93,8 @@ def intervals(routed: Sequence[Routed]) -> dict[str, Any]:
     labels = sorted({row.gold for row in routed})
     own = {label: [row.is_right for row in routed if row.gold == label] for label in labels}
     return {
-        **{name: estimate([values])[1:] for name, values in right.items()},
-        "per_label": {label: estimate([values])[1:] for label, values in own.items()},
+        **{name: share_interval(values) for name, values in right.items()},
+        "per_label": {label: share_interval(values) for label, values in own.items()},
     }
 
 

@@ -35,6 +35,7 @@ LARGEST_WEIGHT = 20.0
 NONE_WEIGHTS = (0.0, 0.5, 1.0)
 """Not above 1: a larger weight would reject by the probability of one pseudo-label only."""
 _EVEN_CHANCE = 0.5
+FOLDS = 5
 
 
 class SelectorScores(NamedTuple):
@@ -42,6 +43,10 @@ class SelectorScores(NamedTuple):
 
     light: Scores | None
     llm: Scores | None
+
+    def rows(self, chosen: NDArray[np.bool_]) -> "SelectorScores":
+        """The scores of the chosen rows."""
+        return SelectorScores(*(None if part is None else part[chosen] for part in self))
 
 
 class SelectorScorer(NamedTuple):
@@ -97,8 +102,30 @@ def calibrate(
 ) -> tuple[ReleaseSelector, Threshold]:
     """Return the selector with weights and thresholds fitted on validation rows, whose labels are `gold`.
 
+    The conformal threshold comes from rows that neither weights nor thresholds were fitted on.
+    """
+    fitted, threshold = _fit(selector, scores, gold, target)
+    conformal_threshold = _conformal_threshold(selector, scores, gold, target)
+    return fitted.model_copy(update={"conformal_threshold": conformal_threshold}), threshold
+
+
+def _fit(
+    selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str], target: CalibrationTarget
+) -> tuple[ReleaseSelector, Threshold]:
+    """The selector with weights, rejection threshold and cascade threshold.
+
     The rejection threshold is at least the probability of a label by chance, as far as `target` allows that.
     """
+    weighted = _weighted(selector, scores, gold)
+    weighted = weighted.model_copy(update={"none_weight": _none_weight(weighted, scores, gold)})
+    threshold = _threshold(weighted, scores, gold, target._replace(min_threshold=1 / len(selector.labels)))
+    final = weighted.model_copy(update={"threshold": threshold.value})
+    if selector.kind == "cascade":
+        final = final.model_copy(update={"cascade_threshold": _cascade_threshold(final, scores, gold, target)})
+    return final, threshold
+
+
+def _weighted(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str]) -> ReleaseSelector:
     columns = [selector.labels.index(label) for label in gold]
     weights: dict[str, float] = {}
     if scores.light is not None:
@@ -107,13 +134,13 @@ def calibrate(
         parts = {"light_weight": scores.light, "llm_weight": scores.llm}
         present = {name: scores for name, scores in parts.items() if scores is not None}
         weights |= zip(present, fit_weights(list(present.values()), columns), strict=True)
-    weighted = selector.model_copy(update=weights)
-    weighted = weighted.model_copy(update={"none_weight": _none_weight(weighted, scores, gold)})
-    threshold = _threshold(weighted, scores, gold, target._replace(min_threshold=1 / len(selector.labels)))
-    final = weighted.model_copy(update={"threshold": threshold.value})
-    if selector.kind == "cascade":
-        final = final.model_copy(update={"cascade_threshold": _cascade_threshold(final, scores, gold, target)})
-    return final.model_copy(update={"conformal_threshold": _conformal_threshold(final, scores, gold)}), threshold
+    return selector.model_copy(update=weights)
+
+
+def folds(rows: int) -> list[NDArray[np.bool_]]:
+    """Which rows each fold holds out; rows that are ordered by label are spread over all folds."""
+    turns = np.arange(rows) % FOLDS
+    return [turns == turn for turn in range(min(FOLDS, rows))]
 
 
 def fit_weights(scores: Sequence[Scores], gold: Sequence[int]) -> list[float]:
@@ -244,8 +271,27 @@ def _is_rejected(selector: ReleaseSelector, probabilities: Sequence[float], rout
     return routed.predicted == BACKGROUND != most_probable
 
 
-def _conformal_threshold(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str]) -> float:
-    """The least probability of a label in a conformal set, from the rows of real labels."""
-    rows = zip(calibrated_probabilities(selector, scores), gold, strict=True)
-    of_gold = [row[selector.labels.index(label)] for (row, _), label in rows if label != BACKGROUND]
+def _conformal_threshold(
+    selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str], target: CalibrationTarget
+) -> float:
+    """The least probability of a label in a conformal set, from the rows of real labels.
+
+    Each row's probability is that of a selector fitted without it (cross-conformal prediction, Vovk 2015).
+    """
+
+    def fitted(scores: SelectorScores, gold: Sequence[str]) -> ReleaseSelector:
+        if selector.kind != "cascade":  # only a cascade's probabilities depend on thresholds
+            return _weighted(selector, scores, gold)
+        return _fit(selector, scores, gold, target)[0]
+
+    labels, of_gold = np.array(gold, dtype=object), []
+    for held_out in folds(len(labels)):
+        without = fitted(scores.rows(~held_out), labels[~held_out].tolist())
+        of_gold += _gold_probabilities(without, scores.rows(held_out), labels[held_out].tolist())
     return choose_conformal_threshold(of_gold, selector.coverage)
+
+
+def _gold_probabilities(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str]) -> list[float]:
+    """The probability of the right label of each row that has one."""
+    rows = zip(calibrated_probabilities(selector, scores), gold, strict=True)
+    return [row[selector.labels.index(label)] for (row, _), label in rows if label != BACKGROUND]

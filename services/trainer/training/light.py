@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
+from services.trainer.training.noise import with_noise
 from shared.model.light import FEATURES, Counts, LightSelector, count_features, weigh
 
 INVERSE_REGULARISATION = 10.0
@@ -14,10 +15,10 @@ MAX_STEPS = 200
 
 
 def fit_light(texts: Mapping[str, Sequence[str]]) -> LightSelector:
-    """Fit a linear model on the texts of at least two labels; all labels have the same weight."""
-    rows = [(label, count_features(text)) for label, own in sorted(texts.items()) for text in own]
+    """Fit a linear model on the texts of at least two labels and on noisy copies; all labels have the same weight."""
+    idf = _rarity([count_features(text) for own in texts.values() for text in own])
+    rows = [(label, count_features(text)) for label, own in with_noise(texts).items() for text in own]
     counted = [counts for _, counts in rows]
-    idf = _rarity(counted)
     model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=MAX_STEPS, class_weight="balanced")
     model.fit(_matrix(counted, idf), [label for label, _ in rows])
     weights, bias = model.coef_.T, model.intercept_

@@ -8,6 +8,7 @@ from services.trainer.evaluation.selector import (
     calibrate,
     curve,
     fit_weights,
+    folds,
     parts_of,
     route_rows,
     score_rows,
@@ -152,6 +153,29 @@ def test_a_light_selector_alone_is_calibrated_too():
     selector, _ = calibrate(llm(llm="", light="l"), SelectorScores(scores, None), gold, CalibrationTarget())
 
     assert selections(selector, SelectorScores(scores, None))[0].best.probability > 0.8
+
+
+def test_label_sets_cover_new_rows_as_stated_although_few_rows_fitted_the_weights():
+    chance = np.random.default_rng(0)
+    covered = []
+    for _ in range(60):
+        gold = chance.choice(["fin.sa", "fin.ha"], 80)
+        evidence = chance.normal(np.where(gold == "fin.sa", 1.0, -1.0), 1.0)
+        scores = log(np.stack([1 / (1 + np.exp(-2 * evidence)), 1 / (1 + np.exp(2 * evidence)), np.full(80, 1e-9)], 1))
+        seen, new = slice(0, 40), slice(40, 80)
+        selector, _ = calibrate(llm(), SelectorScores(None, scores[seen]), gold[seen].tolist(), CalibrationTarget())
+        found = selections(selector.model_copy(update={"threshold": 1.0}), SelectorScores(None, scores[new]))
+        covered += [label in selection.label_set for selection, label in zip(found, gold[new], strict=True)]
+
+    assert np.mean(covered) == pytest.approx(0.96, abs=0.02)
+
+
+def test_each_row_is_held_out_once_and_every_fold_has_rows_of_each_label():
+    held_out = folds(23)
+    assert (np.sum(held_out, axis=0) == 1).all()
+    assert [part[:10].sum() for part in held_out] == [2] * 5
+    assert len(folds(3)) == 3
+    assert folds(0) == []
 
 
 def test_the_curve_goes_from_never_asking_the_language_model_to_asking_it_always():

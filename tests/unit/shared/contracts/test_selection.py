@@ -138,4 +138,10 @@ def test_the_label_set_holds_every_real_label_that_is_probable_enough():
     row = logs(0.15, 0.5, 0.35)
     assert by_llm(row, conformal_threshold=0.1).label_set == ["fin.sa", "fin.ha"]
     assert by_llm(row, conformal_threshold=0.2).label_set == ["fin.sa"]
-    assert by_llm(row, conformal_threshold=0.6).label_set == []
+    assert by_llm(row, conformal_threshold=0.6, threshold=0.55).label_set == []
+
+
+def test_the_label_set_holds_the_chosen_label_however_improbable():
+    row = logs(0.15, 0.5, 0.35)
+    assert by_llm(row, conformal_threshold=0.99, threshold=0.5).label_set == ["fin.sa"]
+    assert by_llm(row, conformal_threshold=0.99, threshold=0.51).label_set == []
