@@ -8,8 +8,8 @@ from shared.registry.base_models import BaseModels
 from shared.registry.datasets import Datasets
 from shared.registry.records import ADAPTERS, DATASETS, RELEASES, Records
 from shared.registry.releases import Releases
-from shared.registry.speeds import Speeds
 from shared.registry.removal import Removal
+from shared.registry.speeds import Speeds
 from shared.registry.store import ObjectStore
 from shared.registry.weights import Weights
 
