@@ -2,6 +2,7 @@
 
 import io
 import sys
+import warnings
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -41,11 +42,13 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    asked: Annotated[
+    asked: Annotated[  # noqa: ARG001 - its callback answers it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Many LoRA adapters, one base model, no hand picking."""
+    if not sys.warnoptions:  # what libraries say to those who call them is nothing that an operator can mend
+        warnings.simplefilter("ignore", FutureWarning)
 
 
 Workers = Annotated[

@@ -1,5 +1,6 @@
 """Shows progress while the command line waits: progress bars, and a job's text as it arrives."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Thread
@@ -21,6 +22,15 @@ T = TypeVar("T")
 def counted(items: Sequence[T], what: str) -> Iterator[T]:
     """Iterate over the items with a progress bar on standard error."""
     return iter(track(items, what, console=err, transient=True))
+
+
+@contextlib.contextmanager
+def counted_batches(what: str, rows: int, batch_size: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on standard error; call what is yielded before each batch of the rows."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=rows, completed=-batch_size)
+        yield lambda: bar.advance(task, batch_size)
 
 
 def follow_generation(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:

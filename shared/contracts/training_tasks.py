@@ -28,7 +28,15 @@ class Training(BaseModel):
     """Train also where the estimate is above the operator's limit, `SIGNALBOX_CONFIRM_TRAINING_SECONDS`."""
 
 
-class AdapterTrain(Training):
+class TaskTraining(Training):
+    """Fields of trainings on rows with answers."""
+
+    long_answers: Literal["refuse", "cut", "leave_out"] = "refuse"
+    """What becomes of a row whose answer does not fit into `max_length` beside its prompt: it ends the job; the answer
+    loses its end; or the row is left out. What was cut or left out is counted in a warning."""
+
+
+class AdapterTrain(TaskTraining):
     """Train one label's adapter only on its own rows (paper, section 3.2)."""
 
     kind: Literal["adapter.train"] = "adapter.train"
@@ -46,7 +54,7 @@ class AdapterTrain(Training):
         return self.model_copy(update={"dataset": find(self.dataset, self.label, MIN_ROWS), "validation": validation})
 
 
-class ComparisonTrain(Training):
+class ComparisonTrain(TaskTraining):
     """Train and measure one model on all labels, for comparison; no selector routes to it (paper, section 4.2)."""
 
     kind: Literal["comparison.train"] = "comparison.train"

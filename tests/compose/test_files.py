@@ -176,6 +176,6 @@ def test_a_selector_can_be_evaluated_in_a_container_as_the_documentation_says(se
     mounted = {str(volume).split(":")[1] for volume in evaluate["volumes"]}
     assert mounted == {"/data", "/models", "/run/secrets"}
     assert (
-        'docker compose run --rm -v "$PWD/held_out:/rows:ro" evaluate selector --data /rows'
+        'docker compose run --rm -v "$ROWS:/rows:ro" evaluate selector --data /rows'
         in (ROOT / "docs" / "operations.md").read_text()
     )

@@ -76,16 +76,24 @@ def test_the_command_line_measures_the_running_release(released, tmp_path, monke
     labelled = [{**row, "label": label} for label in ("bank.accounts", "bank.cards") for row in rows(label, 4, seed=1)]
     data.write_text("\n".join(map(json.dumps, labelled)))
 
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal, where progress is shown
+    progress = []
+
     def run(*arguments):
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert done.exit_code == 0, done.output
+        assert "Warning" not in done.stderr
+        progress.append(done.stderr)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     (selector,) = run("evaluate", "selector", "--data", str(data), "--confusion", str(drawn), "--json")
     (system,) = run("evaluate", "system", "--data", str(data), "--limit", "2", "--max-new-tokens", "4", "--json")
+    (adapter,) = run("evaluate", "adapter", "--label", "bank.cards", "--data", str(data), "--limit", "2", "--json")
     answers = run("run-reference", "my card", "--data", str(data), "--max-new-tokens", "2")
 
-    assert selector["n"] == 8
+    told = ("rows read by the language model", "rows answered", "rows answered by bank.cards@1")
+    assert all(what in shown for what, shown in zip(told, progress, strict=False))
+    assert (selector["n"], adapter["n"]) == (8, 2)
     assert selector["intervals"]["accuracy"][0] <= selector["accuracy"] <= selector["intervals"]["accuracy"][1]
     assert {file.suffix for file in tmp_path.glob("confusion.*")} == {".png", ".json", ".md"}
     assert set(system["lines"]) == {"selector", "oracle", "routed"}

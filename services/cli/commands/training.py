@@ -68,6 +68,9 @@ Confirm = Annotated[
 def train_adapter(
     label: Annotated[str, typer.Option(help="domain.task")],
     dataset: Annotated[str, typer.Option(help="Id or name.")],
+    long_answers: Annotated[
+        str, typer.Option(help="Of answers that do not fit into max_length: refuse, cut or leave_out; default: refuse.")
+    ] = "",
     settings: SettingsFile = None,
     confirm: Confirm = False,
     wait: Wait = False,
@@ -75,6 +78,8 @@ def train_adapter(
 ) -> None:
     """Train one label's adapter on a data set."""
     body = {"kind": "adapter.train", "label": label, "dataset": dataset}
+    if long_answers:
+        body["long_answers"] = long_answers
     _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
 
 

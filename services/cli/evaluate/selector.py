@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
 from services.cli.local.run_state import current_registry, current_settings, find_release
+from services.cli.progress import counted_batches
 from services.trainer.evaluation.intervals import share_interval
 from services.trainer.evaluation.label_sets import measure_sets
 from services.trainer.evaluation.routing import Routed, measure
@@ -38,7 +39,14 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     `text` reads rows as the service does, see `texts_to_read`.
     """
     from services.trainer.evaluation.parameters import base_count, selector_parameters
-    from services.trainer.evaluation.selector import SelectorScorer, SelectorScores, curve, route_rows, selections
+    from services.trainer.evaluation.selector import (
+        BATCH_ROWS,
+        SelectorScorer,
+        SelectorScores,
+        curve,
+        route_rows,
+        selections,
+    )
     from shared.model.base import load_tokenizer, resolve_base_model
     from shared.model.hardware import limit_threads
 
@@ -51,7 +59,9 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     gold = [r.label for r in rows]
     scorer = SelectorScorer(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
     light, light_ms = _timed(lambda: scorer.score_light(selector, texts), len(texts)) if selector.light else (None, 0.0)
-    llm, llm_ms = _timed(lambda: scorer.score_llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
+    with counted_batches("rows read by the language model", len(texts), BATCH_ROWS) as next_batch:
+        counting = scorer._replace(check=next_batch)
+        llm, llm_ms = _timed(lambda: counting.score_llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)
     scores = SelectorScores(light, llm)
     selected = selections(selector, scores)
     routed = route_rows(selector, scores, gold)
@@ -108,7 +118,7 @@ def _timed(read: Callable[[], T], rows: int) -> tuple[T, float]:
 def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]:
     """Exact match of the label's adapter and of the base model without it, decoded greedily, on the label's rows."""
     from services.trainer.data.examples import InstructionRow
-    from services.trainer.evaluation.generate import answer_rows, exact_match
+    from services.trainer.evaluation.generate import BATCH_ROWS, answer_rows, exact_match
     from shared.model.base import load_model, load_tokenizer, resolve_base_model
     from shared.model.hardware import limit_threads
     from shared.model.merge import with_adapter
@@ -123,9 +133,19 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     rows = [InstructionRow(row.instruction or manifest.instruction, row.input, row.output) for row in own]
     base = resolve_base_model(settings)
     tokenizer, model = load_tokenizer(base), load_model(base, settings.dtype)
-    base_match = exact_match(answer_rows(model, tokenizer, rows, template=manifest.template), rows)
-    adapted = with_adapter(model, registry.weights.fetch(manifest.digest))
-    adapter_match = exact_match(answer_rows(adapted, tokenizer, rows, template=manifest.template), rows)
+
+    def matched(model: Any, whose: str) -> float:
+        with counted_batches(f"rows answered by {whose}", len(rows), BATCH_ROWS) as next_batch:
+
+            def should_stop() -> bool:
+                next_batch()
+                return False
+
+            answers = answer_rows(model, tokenizer, rows, template=manifest.template, should_stop=should_stop)
+        return exact_match(answers, rows)
+
+    base_match = matched(model, "the base model")
+    adapter_match = matched(with_adapter(model, registry.weights.fetch(manifest.digest)), manifest.ref)
     return {
         "label": manifest.label,
         "adapter": manifest.digest,

@@ -73,6 +73,22 @@ def one_output_warning(label: str, outputs: Sequence[str]) -> str:
     return f"{label}: all {len(outputs)} rows have the answer {answer!r}; this task cannot be learnt" if answer else ""
 
 
+def several_answers_warning(label: str, rows: Sequence[tuple[str, str]]) -> str:
+    """Return a warning about questions (instruction and input) with different answers; empty where there are none."""
+    answers: dict[str, set[str]] = {}
+    for question, answer in rows:
+        answers.setdefault(same_text(question), set()).add(answer)
+    unclear = {question: len(own) for question, own in answers.items() if len(own) > 1}
+    if not unclear:
+        return ""
+    example = max(unclear, key=lambda question: unclear[question])
+    texts = "1 text has" if len(unclear) == 1 else f"{len(unclear)} texts have"
+    return (
+        f"{label}: {texts} several different answers, {example[:EXAMPLE_CHARS]!r} {unclear[example]} of them; "
+        "an adapter learns one of them by chance"
+    )
+
+
 def is_blank(text: str) -> bool:
     """Whether a text shows nothing: it has only white space, control and zero-width characters."""
     return not any(char.isprintable() and not char.isspace() for char in text)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+BATCH_ROWS = 16
+
 
 def exact_match(answers: Sequence[str], rows: Sequence[InstructionRow]) -> float:
     """Return the share of answers that match the rows' outputs, see `exact_matches`; 0 for no rows."""
@@ -44,7 +46,7 @@ def answer_rows(
     *,
     template: str = "chatml",
     max_tokens: int = 512,
-    batch_size: int = 16,
+    batch_size: int = BATCH_ROWS,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """Return the greedy answer to each row, of at most one token more than the longest expected output has.

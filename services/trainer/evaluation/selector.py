@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Scores = NDArray[np.float32]
 
+BATCH_ROWS = 16
 LARGEST_WEIGHT = 20.0
 NONE_WEIGHTS = (0.0, 0.5, 1.0)
 """Not above 1: a larger weight would reject by the probability of one pseudo-label only."""
@@ -82,7 +83,7 @@ class SelectorScorer(NamedTuple):
 
 
 def score_rows(
-    scorer: Scorer, texts: Sequence[str], batch_size: int = 16, *, check: Callable[[], None] = lambda: None
+    scorer: Scorer, texts: Sequence[str], batch_size: int = BATCH_ROWS, *, check: Callable[[], None] = lambda: None
 ) -> Scores:
     """Return `[rows, labels]` log-probabilities in the order of the rows; a batch holds texts of similar length.
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from services.trainer.context import TrainingContext
 from services.trainer.cost import announce
-from services.trainer.data.report import one_output_warning
 from services.trainer.data.task_rows import as_training, rows_to_count, task_rows
+from services.trainer.data.taught_rows import taught_rows
 from services.trainer.evaluation.generate import answers_of, exact_match
 from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter, check_planned
 from shared.contracts.manifests import AdapterManifest
@@ -26,7 +26,9 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
     body = context.body
     check_planned(body.settings, BaseShapes.from_folder(context.clients.base_folder), AdapterLimits())
     train, validation = task_rows(context, body.label, body.dataset, body.validation)
-    warnings = _check_outputs(context, train)
+    train, warnings = taught_rows(context, body.label, body.dataset, train)
+    if warnings:
+        context.report("data_checked", warnings=warnings)
     announce(context, _work(context, train, validation[: body.evaluate_rows]))
     adapter = _fit(context, train)
     scores = _compare_with_base(context, adapter, validation[: body.evaluate_rows])
@@ -47,15 +49,6 @@ def _work(context: AdapterContext, train: Sequence[Row], read: Sequence[Row]) ->
     return work_of(context.body.settings, trained, judged._replace(number=2 * judged.number))
 
 
-def _check_outputs(context: AdapterContext, train: Sequence[Row]) -> list[str]:
-    """Warnings about rows that can be trained on and teach little; they are published before the training."""
-    warning = one_output_warning(context.body.label, [row.output for row in train])
-    if not warning:
-        return []
-    context.report("data_checked", warnings=[warning])
-    return [warning]
-
-
 def _fit(context: AdapterContext, train: Sequence[Row]) -> Path:
     from services.trainer.training import lora
     from services.trainer.training.sequences import RowRefused
@@ -71,6 +64,7 @@ def _fit(context: AdapterContext, train: Sequence[Row]) -> Path:
             callbacks=context.callbacks(),
             resume_from=context.resume_from(folder),
             launcher=clients.training_launcher,
+            cut_answers=context.body.long_answers == "cut",
         )
     except RowRefused as error:
         where = context.line_of(context.body.dataset, train[error.number - 1])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from services.trainer.context import TrainingContext
 from services.trainer.cost import announce
 from services.trainer.data.task_rows import TaskRows, as_training, rows_to_count, task_rows
+from services.trainer.data.taught_rows import taught_rows
 from services.trainer.evaluation.answers import exact_matches, task_kinds
 from services.trainer.evaluation.generate import answers_of
 from shared.contracts.rows import Row
@@ -21,7 +22,7 @@ ComparisonContext = TrainingContext[ComparisonTrain]
 
 def train_comparison(context: ComparisonContext) -> dict[str, Any]:
     """Train a comparison model and judge its answers to each label's rows by the task's own measure (section 4.2)."""
-    tasks = _tasks(context)
+    tasks, warnings = _taught(context, _tasks(context))
     scorers = _scorers(context, tasks)  # before the training: a package may be missing
     validation = {label: rows.validation[: context.body.evaluate_rows] for label, rows in tasks.items()}
     announce(context, _work(context, tasks, validation))
@@ -32,6 +33,7 @@ def train_comparison(context: ComparisonContext) -> dict[str, Any]:
         "train_rows": {label: len(rows.train) for label, rows in tasks.items()},
         "validation_rows": {label: len(rows) for label, rows in validation.items()},
         **_scores(answers, validation, scorers),
+        "warnings": warnings,
     }
 
 
@@ -40,6 +42,16 @@ def _tasks(context: ComparisonContext) -> dict[str, TaskRows]:
     return {
         label: task_rows(context, label, dataset, body.evaluation.get(label)) for label, dataset in body.labels.items()
     }
+
+
+def _taught(context: ComparisonContext, tasks: Mapping[str, TaskRows]) -> tuple[dict[str, TaskRows], list[str]]:
+    """The tasks with the rows that can be trained on, and warnings about them; these are published at once."""
+    body = context.body
+    taught = {label: taught_rows(context, label, body.labels[label], own.train) for label, own in tasks.items()}
+    warnings = [warning for own in taught.values() for warning in own.warnings]
+    if warnings:
+        context.report("data_checked", warnings=warnings)
+    return {label: tasks[label]._replace(train=own.rows) for label, own in taught.items()}, warnings
 
 
 def _work(context: ComparisonContext, tasks: Mapping[str, TaskRows], validation: Mapping[str, Sequence[Row]]) -> Work:
@@ -70,6 +82,7 @@ def _fit(context: ComparisonContext, tasks: Mapping[str, TaskRows]) -> Path:
         callbacks=context.callbacks(),
         resume_from=context.resume_from(folder),
         launcher=clients.training_launcher,
+        cut_answers=body.long_answers == "cut",
     )
 
 

@@ -37,13 +37,14 @@ def train_adapter(
     callbacks: "Callbacks | None" = None,
     resume_from: Path | None = None,
     launcher: str = "",
+    cut_answers: bool = False,
 ) -> Path:
     """Train LoRA weights on instruction rows, loss on the output only, and return the PEFT folder (paper, section 3.2).
 
     Same rows, config and seed give the same weights, resumed or not. Raises `Cancelled`, and `Invalid` for no rows,
     rows that do not fit, unknown target modules, a loss that is not finite, or too little memory.
     """
-    examples = adapter_examples(tokenizer, rows, config.template, config.max_length)
+    examples = adapter_examples(tokenizer, rows, config.template, config.max_length, cut_answers=cut_answers)
     return _trained(TrainingRun(model_folder, examples, config, work_dir, resume_from), callbacks, launcher)
 
 
@@ -100,13 +101,17 @@ def train_together(
     callbacks: "Callbacks | None" = None,
     resume_from: Path | None = None,
     launcher: str = "",
+    cut_answers: bool = False,
 ) -> Path:
     """Train one set of weights on several tasks of equal weight, and return its folder (paper, section 4.2).
 
     It is the PEFT folder of one LoRA (MFTCoder), or with `experts` that of a mixture of LoRA experts.
     Raises as `train_adapter` does.
     """
-    examples = balanced([adapter_examples(tokenizer, rows, config.template, config.max_length) for rows in tasks])
+    template, longest = config.template, config.max_length
+    examples = balanced(
+        [adapter_examples(tokenizer, rows, template, longest, cut_answers=cut_answers) for rows in tasks]
+    )
     return _trained(
         TrainingRun(model_folder, examples, config, work_dir, resume_from, experts=experts), callbacks, launcher
     )

@@ -1,6 +1,8 @@
 """Rows as token sequences, and the batches of a whole run, planned so that a resumed run sees the same ones."""
 
+import functools
 import random
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,23 +46,55 @@ class RowRefused(Invalid):
 
 
 def adapter_examples(
-    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str, max_length: int
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[InstructionRow],
+    template: str,
+    max_length: int,
+    *,
+    cut_answers: bool = False,
 ) -> list[Example]:
-    """Tokenise instruction rows; raises `RowRefused` where a row takes more than `max_length` tokens."""
+    """Tokenise instruction rows; raises `RowRefused` where a row takes more than `max_length` tokens.
+
+    An input is shortened to fit. With `cut_answers`, an answer that does not fit beside its prompt loses its end, its
+    end token too, and keeps at least half of what the prompt leaves.
+    """
     end = end_id(tokenizer, template)
+    too_long = set(long_answers(tokenizer, rows, template, max_length))
     examples = []
-    for number, row in enumerate(rows, start=1):
+    for index, row in enumerate(rows):
         answer = [*encode_text(tokenizer, row.output), end]
-        if len(answer) >= max_length:
-            raise RowRefused(
-                "answer_too_long",
-                f"its answer takes {len(answer)} tokens, with its prompt it may have {max_length} (`max_length`):"
-                " shorten it, leave the row out, or raise settings.max_length",
-                number,
-            )
         segments = adapter_prompt(template, single_turn(row.instruction, row.input))
-        examples.append(Example(_fitted(tokenizer, segments, max_length - len(answer), number), answer))
+        if index in too_long:
+            if not cut_answers:
+                raise RowRefused("answer_too_long", too_long_answer(len(answer), max_length), index + 1)
+            free = answer_room(tokenizer, row.instruction, template, max_length) + 1
+            answer = answer[: max(free - len(encode_text(tokenizer, row.input)), (free + 1) // 2)]
+        examples.append(Example(_fitted(tokenizer, segments, max_length - len(answer), index + 1), answer))
     return examples
+
+
+def long_answers(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str, max_length: int
+) -> list[int]:
+    """Return the indices of rows whose answer does not fit beside a prompt that holds one token of their input."""
+    room = functools.cache(lambda instruction: answer_room(tokenizer, instruction, template, max_length))
+    lengths = (len(encode_text(tokenizer, row.output)) + 1 for row in rows)
+    # An instruction that leaves no room is at fault itself.
+    return [index for index, length in enumerate(lengths) if length > room(rows[index].instruction) > 0]
+
+
+def answer_room(tokenizer: "PreTrainedTokenizerBase", instruction: str, template: str, max_length: int) -> int:
+    """Return how many tokens an answer may take, beside a prompt with one token of its input."""
+    prompt = adapter_prompt(template, single_turn(instruction, ""))
+    return max_length - len(encode(tokenizer, prompt, sys.maxsize)) - 1
+
+
+def too_long_answer(tokens: int, max_length: int) -> str:
+    """Say what to do about an answer that does not fit."""
+    return (
+        f"its answer takes {tokens} tokens, with its prompt it may have {max_length} (`max_length`): shorten it, leave "
+        "the row out, raise settings.max_length, or let `long_answers` (`--long-answers`) cut or leave_out such rows"
+    )
 
 
 def selector_examples(

@@ -110,6 +110,39 @@ def test_a_row_whose_answer_is_too_long_is_named_by_its_line_in_the_data_set(cli
     assert "raise settings.max_length" in job.error["detail"]
 
 
+@pytest.mark.parametrize(
+    ("policy", "trained", "what"),
+    [("cut", 9, "their ends are cut off"), ("leave_out", 8, "these rows are left out")],
+)
+def test_answers_that_are_too_long_are_cut_or_left_out_and_counted(clients, jobs, run, ledger, policy, trained, what):
+    rows = [Row(input=f"text {n}", output="x" * (1000 if n == 6 else 1)) for n in range(9)]
+    clients.registry.datasets.add("t", "long", rows)
+    body = {"kind": "adapter.train", "label": LABELS[0], "dataset": "long", "validation": LABELS[0], "evaluate_rows": 0}
+    job = run(jobs.train(**body, long_answers=policy))
+    assert (job.state, job.result["train_rows"]) == (JobState.SUCCEEDED, trained), job.error
+    assert job.result["warnings"][0] == f"bank.accounts: 1 of 9 answers do not fit into max_length 400; {what}"
+    assert told(ledger, job.id, "data_checked")[0]["warnings"] == job.result["warnings"]
+
+
+def test_where_every_answer_is_too_long_nothing_is_left_to_train_on(clients, jobs, run):
+    clients.registry.datasets.add("t", "long", [Row(input=f"text {n}", output="x" * 1000) for n in range(9)])
+    body = {"kind": "adapter.train", "label": LABELS[0], "dataset": "long", "validation": LABELS[0]}
+    job = run(jobs.train(**body, long_answers="leave_out"))
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "answer_too_long")
+    assert "no row remains" in job.error["detail"]
+
+
+def test_a_text_with_different_answers_is_trained_with_a_warning(clients, jobs, run, ledger):
+    rows = [Row(input="same" if n < 5 else f"text {n}", output=f"answer {n}") for n in range(12)]
+    clients.registry.datasets.add("t", "unclear", rows)
+    body = {"dataset": "unclear", "validation": LABELS[0], "evaluate_rows": 0}
+    job = run(jobs.train(kind="adapter.train", label=LABELS[0], **body))
+    assert job.result["warnings"] == [
+        "bank.accounts: 1 text has several different answers, 'same' 5 of them; an adapter learns one of them by chance"
+    ]
+    assert told(ledger, job.id, "data_checked")[0]["warnings"] == job.result["warnings"]
+
+
 def test_a_job_of_several_processes_tells_of_its_steps_and_stores_checkpoints(clients, jobs, ledger, attempts):
     several = replace(clients, training_launcher="torchrun --nproc-per-node 2 --standalone")
     settings = TRAINING["settings"] | {"batch_size": 2, "epochs": 2}

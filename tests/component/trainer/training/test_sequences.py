@@ -7,6 +7,7 @@ from services.trainer.training.sequences import (
     RowRefused,
     adapter_examples,
     collate,
+    long_answers,
     pack,
     plan_batches,
     selector_examples,
@@ -45,6 +46,25 @@ def test_a_row_whose_answer_fills_everything_is_refused_by_number(tiny_tokenizer
     with pytest.raises(RowRefused, match=r"^row 2: its answer takes 101 tokens, .* 60 \(`max_length`\)") as refusal:
         adapter_examples(tiny_tokenizer, rows, "plain", 60)
     assert (refusal.value.code, refusal.value.number) == ("answer_too_long", 2)
+
+
+def test_an_answer_that_leaves_its_prompt_no_room_is_what_is_too_long(tiny_tokenizer):
+    """The instruction and its borders take 5 tokens: 60 hold an answer of 54 with one token of the input."""
+    rows = [InstructionRow("a", "b" * 20, "c" * length) for length in (53, 54, 60, 100)]
+
+    assert long_answers(tiny_tokenizer, rows, "plain", 60) == [1, 2, 3]
+    with pytest.raises(RowRefused, match=r"^row 2: its answer takes 55 tokens"):
+        adapter_examples(tiny_tokenizer, rows, "plain", 60)
+
+
+def test_an_answer_is_cut_to_what_its_prompt_leaves_and_to_half_of_that_at_least(tiny_tokenizer):
+    rows = [InstructionRow("a", "b" * length, "c" * 100) for length in (5, 1000)]
+
+    short, long = adapter_examples(tiny_tokenizer, rows, "plain", 60, cut_answers=True)
+
+    assert tiny_tokenizer.decode(short.prompt) == "a\n\n" + "b" * 5 + "\n\n"
+    assert tiny_tokenizer.decode(short.answer) == "c" * 50  # without an end: the answer goes on
+    assert (len(long), tiny_tokenizer.decode(long.answer)) == (60, "c" * 28)
 
 
 def test_a_row_whose_instruction_fills_everything_is_refused_by_number(tiny_tokenizer):

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,13 @@ def write(path, *rows):
 
 def labels(*paths):
     return [r.label for r in read_labelled(paths)]
+
+
+def test_the_rows_that_the_page_of_commands_evaluates_are_there():
+    root = Path(__file__).parents[4]
+    named = re.findall(r"^signalbox evaluate .*--data (\S+)", (root / "docs/commands.md").read_text(), re.MULTILINE)
+    assert len(named) == 2
+    assert {label for path in named for label in labels(root / path)} == {"bank.cards"}
 
 
 def test_the_label_field_comes_first_then_domain_and_task_then_the_files_name(tmp_path):

@@ -1,6 +1,14 @@
 import pytest
 
-from services.trainer.data.report import LabelData, Overlap, data_report, is_blank, only_output, overlaps
+from services.trainer.data.report import (
+    LabelData,
+    Overlap,
+    data_report,
+    is_blank,
+    only_output,
+    overlaps,
+    several_answers_warning,
+)
 
 
 def of(texts, outputs=(), available=None, chosen=None):
@@ -53,3 +61,14 @@ def test_rows_without_an_answer_or_with_several_are_no_task_of_one_answer():
 def test_a_text_of_which_nothing_can_be_seen_is_empty(text):
     assert is_blank(text)
     assert not is_blank(f"{text}.{text}")
+
+
+def test_a_text_with_different_answers_is_named_with_their_number():
+    rows = [("One  text", str(number)) for number in range(5)] + [("other", "x"), ("OTHER", "y"), ("clear", "z")] * 2
+
+    assert several_answers_warning("bank.cards", rows) == (
+        "bank.cards: 2 texts have several different answers, 'one text' 5 of them; "
+        "an adapter learns one of them by chance"
+    )
+    assert several_answers_warning("bank.cards", rows[:2]).startswith("bank.cards: 1 text has several")
+    assert not several_answers_warning("bank.cards", [("a", "x"), ("b", "y"), ("a", "x")])

@@ -1,0 +1,61 @@
+"""The rows that a task is trained on: those whose answers fit, with warnings about what they teach."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from services.trainer.context import TrainingContext
+from services.trainer.data.report import one_output_warning, several_answers_warning
+from services.trainer.data.task_rows import as_training
+from shared.contracts.rows import Row
+from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain
+from shared.errors import Invalid
+from shared.model.tokens import encode_text
+
+TaskContext = TrainingContext[AdapterTrain | ComparisonTrain]
+
+
+class TaughtRows(NamedTuple):
+    """Rows to train on, and what is to be said about them before the training."""
+
+    rows: list[Row]
+    warnings: list[str]
+
+
+def taught_rows(context: TaskContext, label: str, dataset: str, rows: Sequence[Row]) -> TaughtRows:
+    """Treat rows whose answers are too long as the job says; raises `Invalid` `answer_too_long`."""
+    long = _long_answers(context, rows)
+    if long and context.body.long_answers == "refuse":
+        raise _refused(context, dataset, rows[long[0]])
+    leaves_out = context.body.long_answers == "leave_out"
+    kept = [row for index, row in enumerate(rows) if not (leaves_out and index in long)]
+    told = [
+        _long_warning(context, label, len(long), len(rows)),
+        one_output_warning(label, [row.output for row in kept]),
+        several_answers_warning(label, [(f"{row.instruction}\n{row.input}".strip(), row.output) for row in kept]),
+    ]
+    warnings = [warning for warning in told if warning]
+    if not kept:
+        raise Invalid("answer_too_long", f"{warnings[0]}, and no row remains: raise settings.max_length")
+    return TaughtRows(kept, warnings)
+
+
+def _long_answers(context: TaskContext, rows: Sequence[Row]) -> list[int]:
+    from services.trainer.training.sequences import long_answers
+
+    settings = context.body.settings
+    return long_answers(context.clients.tokenizer, as_training(rows), settings.template, settings.max_length)
+
+
+def _refused(context: TaskContext, dataset: str, row: Row) -> Invalid:
+    from services.trainer.training.sequences import too_long_answer
+
+    tokens = len(encode_text(context.clients.tokenizer, row.output)) + 1
+    why = too_long_answer(tokens, context.body.settings.max_length)
+    return Invalid("answer_too_long", f"{context.line_of(dataset, row)}: {why}")
+
+
+def _long_warning(context: TaskContext, label: str, long: int, rows: int) -> str:
+    if not long:
+        return ""
+    what = "their ends are cut off" if context.body.long_answers == "cut" else "these rows are left out"
+    return f"{label}: {long} of {rows} answers do not fit into max_length {context.body.settings.max_length}; {what}"
