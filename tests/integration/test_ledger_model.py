@@ -199,13 +199,20 @@ class Machine(RuleBasedStateMachine):
         priority = "batch" if twin.is_batch else "interactive"
         body = {"input": text, "priority": priority, "params": {"max_new_tokens": twin.tokens}}
         return NewJob(
-            id=twin.id, tenant_id=twin.tenant, kind=JobKind.GENERATE, stage=Stage.SELECT, queue="select", body=body
+            id=twin.id,
+            tenant_id=twin.tenant,
+            kind=JobKind.GENERATE,
+            stage=Stage.SELECT,
+            queue="select",
+            body=body,
+            release=f"rel_{twin.id}",
         )
 
     @precondition(lambda self: len(self.twins) < MOST_JOBS)
     @rule(tenant=st.sampled_from("tu"), is_batch=st.booleans(), tokens=st.sampled_from([1, 7, 20]))
     def create(self, tenant, is_batch, tokens):
         twin = Twin(f"job_{len(self.twins)}", tenant, is_batch, tokens)
+        self.ledger.redis.set(LedgerKey.RELEASE.of(tenant), f"rel_{twin.id}")
         self.ledger.do(calls.create(self.job_of(twin), 60))
         self.twins.append(twin)
         self.enter_lane(twin)
@@ -370,6 +377,9 @@ class Machine(RuleBasedStateMachine):
         for tenant in "tu":
             dead = {twin.id for twin in self.twins if twin.is_dead and twin.tenant == tenant}
             assert self.members(LedgerKey.DEAD.of(tenant)) == dead
+            needing = {twin.id for twin in self.twins if twin.tenant == tenant and not twin.has_ended} | dead
+            found = self.ledger.do(calls.unfinished(tenant))
+            assert (found.releases, found.trainings) == ({f"rel_{job_id}": job_id for job_id in needing}, [])
 
     @invariant()
     def each_tenant_has_as_many_jobs_that_have_not_ended(self):
