@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from shared.contracts.jobs import DEFAULT_NEW_TOKENS, TRANSITIONS, Stage
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, MAX_BEFORE, MAX_DEPENDENTS, TRANSITIONS, Stage
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.coalesce import Coalescer
@@ -22,7 +22,9 @@ from shared.ledger.keys import with_key_names
 from shared.redis_servers import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
-_PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
+_PARTS = ("prelude", "lanes", "lifecycle", "dependents", "leases", "events", "queries", "release")
+SETTLED_AT_ONCE = 100
+"""Jobs that one call goes through, at most, among those that waited for an ended one: 10 ms of the ledger's time."""
 _FOLDER = Path(__file__).parent / "lua"
 _SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 _OPERATION = re.compile(r"^function op\.(\w+)\(a\)\n.*?\nend\n", re.MULTILINE | re.DOTALL)
@@ -40,6 +42,7 @@ def _lua_source(max_lost_leases: int) -> str:
         f"local STAGE = {{ {', '.join(stages)} }}\n"
         f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
+        f"local MAX_BEFORE, MAX_DEPENDENTS, SETTLED_AT_ONCE = {MAX_BEFORE}, {MAX_DEPENDENTS}, {SETTLED_AT_ONCE}\n"
     )
     # Redis runs a script from its first line at every call: each defines the one operation that it runs.
     script = _OPERATION.sub(lambda found: f"if ARGV[1] == '{found[1]}' then\n{found[0]}end\n", _SCRIPT)

@@ -1,6 +1,6 @@
 -- The ledger: every transition of a job is one call of this script, so it is atomic.
 -- ARGV[1] names the operation, ARGV[2] holds its arguments as JSON; the reply is JSON. A reply {"refused": code} means
--- that the script wrote nothing. Python puts LEGAL, STAGE and DEFAULT_NEW_TOKENS (shared/contracts/jobs.py) and MAX_LOST
+-- that the script wrote nothing. Python puts the tables and limits of shared/contracts/jobs.py, SETTLED_AT_ONCE and MAX_LOST
 -- (settings) before this file, and each key (shared/ledger/keys.py) as a literal in place of its KEY name.
 
 local time = redis.call('TIME')
