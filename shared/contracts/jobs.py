@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_NEW_TOKENS = 64
 """Default for the most tokens of an answer."""
+MAX_BEFORE = 500
+"""Most jobs that may have to end before a new one: those of its `after`, of theirs, and so on."""
+MAX_DEPENDENTS = 1000
+"""Most jobs that may name the same one in `after` before it ends."""
 Priority = Literal["interactive", "batch"]
 
 

@@ -31,6 +31,8 @@ class LedgerKey(StrEnum):
     """Per job: the jobs that wait for it."""
     BLOCKERS = "sb:blockers:"
     """Per job: the jobs that it waits for."""
+    SETTLING = "sb:settling"
+    """Ended jobs (`state|id`), by the time of their end, for which other jobs still wait that need not."""
 
     QUEUES = "sb:queues"
     """Every queue that ever had a job or a consumer."""

@@ -7,10 +7,12 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from shared.contracts.jobs import DEFAULT_NEW_TOKENS, TRANSITIONS, Stage
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, MAX_BEFORE, MAX_DEPENDENTS, TRANSITIONS, Stage
 from shared.ledger.keys import with_key_names
 
-_PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
+_PARTS = ("prelude", "lanes", "lifecycle", "dependents", "leases", "events", "queries", "release")
+SETTLED_AT_ONCE = 100
+"""Jobs that one call goes through, at most, among those that waited for an ended one: 10 ms of the ledger's time."""
 _FOLDER = Path(__file__).parent / "lua"
 LUA = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 """All definitions; each begins at the start of a line with `local` or `function`."""
@@ -40,6 +42,9 @@ def _tables(max_lost_leases: int) -> str:
         f"local STAGE = {{ {', '.join(stages)} }}\n"
         f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
+        f"local MAX_BEFORE = {MAX_BEFORE}\n"
+        f"local MAX_DEPENDENTS = {MAX_DEPENDENTS}\n"
+        f"local SETTLED_AT_ONCE = {SETTLED_AT_ONCE}\n"
     )
 
 

@@ -3,6 +3,9 @@
 Any message wakes a worker for any job of its queue. So no message needs to be looked for: where the broker has held
 fewer messages than jobs wait in the ledger, for longer than a message is on its way, as many are sent as were always
 missing. A message too many finds nothing.
+
+Where many jobs waited for one that has ended, the ledger settles them in parts: the first within the call that ended
+it, the others here.
 """
 
 import secrets
@@ -83,13 +86,21 @@ class Reconciler:
 
     def round(self) -> int:
         """Check every queue once; returns the number of messages sent."""
-        count = 0
+        count = self._settle()
         for gauge in self._ledger.do(calls.gauges()).queues:
             while expired := self._ledger.do(calls.expire(gauge.queue)):
                 count += self._send(expired, "lease")
         for gauge in self._ledger.do(calls.gauges()).queues:
             lost = self._lost(gauge.queue, gauge.waiting - self._broker.llen(gauge.queue))
             count += self._send([Sent(f"any_{secrets.token_hex(12)}", gauge.queue) for _ in range(lost)], "message")
+        return count
+
+    def _settle(self) -> int:
+        """Go on with what waited for jobs that have ended, part by part."""
+        count, more = 0, True
+        while more:
+            released, more = self._ledger.do(calls.settle())
+            count += self._send(released, "dependency")
         return count
 
     def _lost(self, queue: str, missing: int) -> int:

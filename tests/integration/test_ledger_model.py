@@ -4,21 +4,23 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from shared.contracts.jobs import JobKind, JobState, NewJob, Stage
 from shared.errors import Conflict, Invalid, NotFound, StaleAttempt
-from shared.ledger import calls
+from shared.ledger import Ledger, calls, script
 from shared.ledger.calls import CancelledMeanwhile, MustRunAlone, NotAcquired
 from shared.ledger.keys import LedgerKey
 from shared.names import base_of_queue, queue_on_base
 
 SELECTING = ["select", "select@pin"]
 QUEUES = [*SELECTING, "generate.g", "generate.g@pin"]
+SETTLED_AT_ONCE = 2
 ENDS = [JobState.SUCCEEDED, JobState.FAILED]
-MOST_JOBS = 6
+MOST_JOBS = 8
 
 
 class Turns:
@@ -116,8 +118,13 @@ class Twin:
     tries: list = field(default_factory=list)
     told: list = field(default_factory=lambda: ["queued"])
     """What readers of its events see: each state that was entered, and what attempts that had the job wrote."""
+    after: tuple = ()
     blockers: list = field(default_factory=list)
     """Twins whose end it waits for."""
+    needs_success: bool = False
+    """Whether it ends as soon as one of them ends badly."""
+    dependents: set = field(default_factory=set)
+    """Ids of those that wait for it, until they are settled."""
 
     @property
     def cost(self):
@@ -148,8 +155,16 @@ class Twin:
     def go(self, state):
         self.state = str(state)
         self.told.append(self.state)
-        if not self.is_idle:
-            self.blockers = []
+
+    def block(self, others, *, needs_success):
+        self.blockers, self.needs_success = list(others), needs_success
+        for other in others:
+            other.dependents.add(self.id)
+
+    def unblock(self):
+        for other in self.blockers:
+            other.dependents.discard(self.id)
+        self.blockers = []
 
     def wait(self):
         self.go("cancelled" if self.is_cancelled else "queued" if self.queue in SELECTING else "routed")
@@ -164,6 +179,9 @@ class Machine(RuleBasedStateMachine):
         self.twins = []
         self.queues = {queue: Queue() for queue in QUEUES}
         self.batches = 0
+        self.settling = []
+        """What has ended while others waited for it: call, state and id, by which the ledger orders them, and twin."""
+        self.calls = 0
 
     def attempt(self, draw):
         twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.tries]))
@@ -176,13 +194,42 @@ class Machine(RuleBasedStateMachine):
             return type(refusal)
         return None
 
-    def set_free(self):
-        """What waited only for jobs that have ended waits for a worker now."""
-        for twin in self.twins:
-            was_blocked = bool(twin.blockers)
-            twin.blockers = [blocker for blocker in twin.blockers if not blocker.has_ended]
-            if was_blocked and twin.waits:
-                self.enter_lane(twin)
+    def ended(self, twin):
+        """What follows within the call that ended a job."""
+        self.calls += 1
+        if self.note_end(twin):
+            self.settle_part()
+
+    def note_end(self, twin):
+        twin.unblock()
+        if twin.dependents:
+            self.settling.append((self.calls, f"{twin.state}|{twin.id}", twin))
+        return bool(twin.dependents)
+
+    def settle_part(self):
+        """Settle as many as one call does; answers the ids of those that wait for a worker now."""
+        left, released = SETTLED_AT_ONCE, []
+        while left > 0 and self.settling:
+            entry = min(self.settling, key=lambda entry: entry[:2])
+            state, twin = entry[1].partition("|")[0], entry[2]
+            some = sorted(twin.dependents)[:left]
+            for job_id in some:
+                released += self.settle_one(next(other for other in self.twins if other.id == job_id), twin, state)
+            left -= max(1, len(some))
+            if not twin.dependents:
+                self.settling.remove(entry)
+        return released
+
+    def settle_one(self, twin, blocker, state):
+        blocker.dependents.remove(twin.id)
+        twin.blockers.remove(blocker)
+        if state != "succeeded" and twin.needs_success:
+            twin.go("failed")
+            self.note_end(twin)
+        elif not twin.blockers:
+            self.enter_lane(twin)
+            return [twin.id]
+        return []
 
     def enter_lane(self, twin):
         self.queues[twin.queue].lanes_of(twin).enter(twin)
@@ -206,16 +253,36 @@ class Machine(RuleBasedStateMachine):
             queue="select",
             body=body,
             release=f"rel_{twin.id}",
+            after=twin.after,
         )
 
     @precondition(lambda self: len(self.twins) < MOST_JOBS)
-    @rule(tenant=st.sampled_from("tu"), is_batch=st.booleans(), tokens=st.sampled_from([1, 7, 20]))
-    def create(self, tenant, is_batch, tokens):
-        twin = Twin(f"job_{len(self.twins)}", tenant, is_batch, tokens)
+    @rule(
+        tenant=st.sampled_from("tu"),
+        is_batch=st.booleans(),
+        tokens=st.sampled_from([1, 7, 20]),
+        draw=st.data(),
+    )
+    def create(self, tenant, is_batch, tokens, draw):
+        known = [other for other in self.twins if other.tenant == tenant] or self.twins
+        others = draw.draw(st.lists(st.sampled_from(known), max_size=2, unique=True)) if known else []
+        twin = Twin(f"job_{len(self.twins)}", tenant, is_batch, tokens, after=tuple(other.id for other in others))
         self.ledger.redis.set(LedgerKey.RELEASE.of(tenant), f"rel_{twin.id}")
-        self.ledger.do(calls.create(self.job_of(twin), 60))
+        call = calls.create(self.job_of(twin), 60)
+        if any(other.tenant != tenant or (other.has_ended and other.state != "succeeded") for other in others):
+            assert self.outcome(call) is Invalid
+            return
+        self.ledger.do(call)
         self.twins.append(twin)
-        self.enter_lane(twin)
+        twin.block([other for other in others if not other.has_ended], needs_success=True)
+        if twin.waits:
+            self.enter_lane(twin)
+
+    @rule()
+    def settle(self):
+        settled = self.ledger.do(calls.settle())
+        assert [sent.job_id for sent in settled.released] == self.settle_part()
+        assert settled.more == bool(self.settling)
 
     @precondition(lambda self: self.twins)
     @rule(draw=st.data(), text=st.sampled_from(["x", "y"]))
@@ -283,7 +350,8 @@ class Machine(RuleBasedStateMachine):
         else:
             self.wait(twin)
         assert again == [twin.id] * twin.waits
-        self.set_free()
+        if twin.has_ended:
+            self.ended(twin)
 
     @precondition(lambda self: any(twin.tries for twin in self.twins))
     @rule(draw=st.data(), state=st.sampled_from(ENDS))
@@ -293,7 +361,7 @@ class Machine(RuleBasedStateMachine):
         if twin.owns(job):
             twin.go(state)
             twin.ended_by = job.attempt
-            self.set_free()
+            self.ended(twin)
         assert self.outcome(calls.finish(job, state)) is (None if is_done else StaleAttempt)
 
     @precondition(lambda self: any(twin.tries for twin in self.twins))
@@ -310,7 +378,7 @@ class Machine(RuleBasedStateMachine):
         else:
             assert self.ledger.do(call) is None
             twin.wait()
-            twin.blockers = others
+            twin.block(others, needs_success=False)
 
     @precondition(lambda self: any(twin.tries for twin in self.twins))
     @rule(draw=st.data())
@@ -340,7 +408,8 @@ class Machine(RuleBasedStateMachine):
         if twin.owns(job):
             self.wait(twin)
             expected = CancelledMeanwhile if twin.is_cancelled else None
-            self.set_free()
+            if twin.has_ended:
+                self.ended(twin)
         assert self.outcome(call(job)) is expected
 
     @precondition(lambda self: self.twins)
@@ -351,13 +420,17 @@ class Machine(RuleBasedStateMachine):
         if twin.is_idle:
             self.leave_lane(twin)
             twin.go("cancelled")
-            self.set_free()
+            self.ended(twin)
         assert self.ledger.do(calls.cancel(twin.id, twin.tenant)) == twin.state
 
     @precondition(lambda self: self.twins)
     @rule(draw=st.data(), call=st.sampled_from([calls.replay, calls.drop]))
     def replay_or_drop(self, draw, call):
         twin = draw.draw(st.sampled_from(self.twins))
+        is_settling = twin.is_dead and any(entry[2] is twin for entry in self.settling)
+        if is_settling and call is calls.replay:
+            assert self.outcome(call(twin.id, twin.tenant)) is Conflict
+            return
         assert self.outcome(call(twin.id, twin.tenant)) is (None if twin.is_dead else NotFound)
         if twin.is_dead and call is calls.replay:
             twin.lost = 0
@@ -425,7 +498,16 @@ class Machine(RuleBasedStateMachine):
         return set(self.ledger.redis.zrange(key, 0, -1))
 
 
-def test_no_sequence_of_operations_parts_the_ledger_from_its_model(ledger):
-    Machine.ledger = ledger
-    quick = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Scripts that go through few dependents at once."""
+    monkeypatch.setattr(script, "SETTLED_AT_ONCE", SETTLED_AT_ONCE)
+    script.script_of.cache_clear()
+    yield
+    script.script_of.cache_clear()
+
+
+def test_no_sequence_of_operations_parts_the_ledger_from_its_model(settings, small_parts):
+    Machine.ledger = Ledger(settings.redis_url)
+    quick = profile(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(Machine, settings=quick)

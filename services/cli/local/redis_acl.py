@@ -41,14 +41,14 @@ _JOBS = (
     + _SCRIPTS
     + (
         " +hget +hmget +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
-        " +sadd +srem +smembers +scard"
+        " +sadd +srem +smembers +scard +srandmember"
         " +zadd +zscore +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore"
         " +zremrangebyscore"
     )
     + _may_write(LedgerKey.JOB, LedgerKey.EVENTS, LedgerKey.FEED, LedgerKey.STATES, LedgerKey.JOBS, LedgerKey.DEAD)
     + _may_write(LedgerKey.FOUND)
     + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
-    + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS)
+    + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS, LedgerKey.SETTLING)
     + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES)
 )

@@ -1,6 +1,7 @@
 """The ledger's operations as values that both clients run; one module for each part of the script."""
 
 from shared.ledger.calls.base import Call, CancelledMeanwhile, Event, MustRunAlone, NotAcquired, Sent
+from shared.ledger.calls.dependents import Settled, settle, wait_for
 from shared.ledger.calls.events import append, feedback, forget_feedback
 from shared.ledger.calls.leases import acquire, acquire_next, expire, heartbeat, leave_queues
 from shared.ledger.calls.lifecycle import (
@@ -12,7 +13,6 @@ from shared.ledger.calls.lifecycle import (
     release_unfinished,
     replay,
     route,
-    wait_for,
 )
 from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Page, Unfinished, gauges, get, list_jobs, unfinished
 from shared.ledger.calls.release import move_release, remove_release
@@ -29,6 +29,7 @@ __all__ = [
     "NotAcquired",
     "Page",
     "Sent",
+    "Settled",
     "Unfinished",
     "acquire",
     "acquire_next",
@@ -50,6 +51,7 @@ __all__ = [
     "remove_release",
     "replay",
     "route",
+    "settle",
     "unfinished",
     "wait_for",
 ]

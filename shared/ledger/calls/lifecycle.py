@@ -1,11 +1,11 @@
 """From the creation of a job to its end (`lua/lifecycle.lua`)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from shared.contracts.jobs import Job, JobState, NewJob, Stage
+from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobState, NewJob, Stage
 from shared.contracts.shares import UNLIMITED, Shares
-from shared.errors import Conflict, Invalid, NotFound, SignalboxError, StaleAttempt, TooMany
+from shared.errors import Conflict, Invalid, NotFound, SignalboxError, TooMany
 from shared.ledger.calls.base import (
     Call,
     CancelledMeanwhile,
@@ -32,7 +32,8 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: Shares = UNLIMITED) ->
     """Create a job; if its id exists, nothing is written, and a different body is refused.
 
     Raises `Conflict` `release_moved` where `job.release` is no longer the current release, and `TooMany` where
-    `max_waiting` jobs wait, or where its tenant or line of keys has its share of them in jobs that have not ended.
+    `max_waiting` jobs wait, or where its tenant or line of keys has its share of them in jobs that have not ended; for
+    its `after` also `Invalid`, and `Conflict` `too_many_before`, `too_many_dependents`.
     """
 
     def read(reply: Reply) -> Created:
@@ -50,6 +51,13 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: Shares = UNLIMITED) ->
             return Conflict("release_moved", "the current release changed while the job was accepted; try again")
         if reply["refused"] == "overloaded":
             return _overloaded(max_waiting, reply["by"])
+        if reply["refused"] == "too_many_before":
+            return too_many_before(job.id)
+        if reply["refused"] == "too_many_dependents":
+            return Conflict(
+                "too_many_dependents",
+                f"{MAX_DEPENDENTS} jobs wait for job {reply['id']} already; submit this one when that one has ended",
+            )
         return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
 
     args = {
@@ -89,7 +97,7 @@ def route(job: Job, *, queue: str, label: str, selection: dict[str, Any], events
         "facts": facts_of(**_found(selection)),
         "events": [[kind, dump(data)] for _, _, kind, data in events],
     }
-    return Call("route", args, _waits(job), stale(job))
+    return Call("route", args, waits(job), stale(job))
 
 
 def finish(
@@ -133,25 +141,7 @@ def release_unfinished(job: Job, queue: str = "") -> Call[Sent]:
     Raises `StaleAttempt`, `CancelledMeanwhile`.
     """
     args = {"id": job.id, "attempt": job.attempt, "queue": queue or job.queue}
-    return Call("release_unfinished", args, _waits(job), stale(job))
-
-
-def wait_for(job: Job, job_ids: Sequence[str]) -> Call[Sent | None]:
-    """Let a running job wait until each of `job_ids` has ended, in whatever state; it occupies no worker meanwhile.
-
-    Returns the job to send where all of them have ended or do not exist. Raises `Conflict` `wait_cycle` where one of
-    them waits for this job, and `StaleAttempt`, `CancelledMeanwhile`.
-    """
-
-    def read(reply: Reply) -> Sent | None:
-        return None if reply.get("blocked") else _waits(job)(reply)
-
-    def refused(reply: Reply) -> SignalboxError:
-        if reply["refused"] == "wait_cycle":
-            return Conflict("wait_cycle", f"job {job.id} cannot wait for job {reply['id']}, which waits for it")
-        return StaleAttempt(job.id)
-
-    return Call("wait_for", {"id": job.id, "attempt": job.attempt, "jobs": list(job_ids)}, read, refused)
+    return Call("release_unfinished", args, waits(job), stale(job))
 
 
 def cancel(job_id: str, tenant_id: str) -> Call[JobState]:
@@ -161,12 +151,12 @@ def cancel(job_id: str, tenant_id: str) -> Call[JobState]:
 
 
 def replay(job_id: str, tenant_id: str) -> Call[Sent]:
-    """Restart a dead letter; raises `NotFound` where the job is not one."""
+    """Restart a dead letter; raises `NotFound` where it is none, `Conflict` while jobs that waited for it are ended."""
     return Call(
         "replay",
         {"id": job_id, "tenant_id": tenant_id},
         lambda reply: to_send(reply["send"]),
-        lambda _: _not_dead(job_id),
+        lambda reply: _settling(job_id) if reply["refused"] == "settling" else _not_dead(job_id),
     )
 
 
@@ -175,7 +165,17 @@ def drop(job_id: str, tenant_id: str) -> Call[None]:
     return Call("drop", {"id": job_id, "tenant_id": tenant_id}, nothing, lambda _: _not_dead(job_id))
 
 
-def _waits(job: Job) -> Callable[[Reply], Sent]:
+def too_many_before(job_id: str) -> Conflict:
+    """Return the error for a job that would wait for too many jobs."""
+    return Conflict(
+        "too_many_before",
+        f"more than {MAX_BEFORE} jobs would have to end before job {job_id}; submit it when some of them have",
+    )
+
+
+def waits(job: Job) -> Callable[[Reply], Sent]:
+    """Return the reader of the reply about a job that waits again: its message, or `CancelledMeanwhile`."""
+
     def read(reply: Reply) -> Sent:
         if reply.get("cancelled"):
             raise CancelledMeanwhile("cancelled", f"job {job.id} was cancelled while an attempt ran")
@@ -186,3 +186,7 @@ def _waits(job: Job) -> Callable[[Reply], Sent]:
 
 def _not_dead(job_id: str) -> NotFound:
     return NotFound("not_a_dead_letter", f"job {job_id} is not among the dead letters")
+
+
+def _settling(job_id: str) -> Conflict:
+    return Conflict("job_settling", f"the jobs that waited for job {job_id} are being ended; try again in a moment")

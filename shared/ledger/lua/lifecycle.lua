@@ -79,38 +79,16 @@ local function forget_expired()
   end
 end
 
-local function block(id, other)
-  redis.call('SADD', KEY.after .. other, id)
-  redis.call('SADD', KEY.blockers .. id, other)
+local settle  -- settles the dependents of ended jobs (dependents.lua)
+
+local function unblock(id)
+  for _, other in ipairs(redis.call('SMEMBERS', KEY.blockers .. id)) do redis.call('SREM', KEY.after .. other, id) end
+  redis.call('DEL', KEY.blockers .. id)
 end
 
-local finish  -- mutual recursion: finishing a job may fail the jobs that wait for it, which finishes them
-
--- A job created with `after` needs the success of those jobs; a job that called `wait_for` needs only their end.
-local function release_dependents(id, state)
-  local waiting, released = redis.call('SMEMBERS', KEY.after .. id), {}
-  if #waiting == 0 then return released end
-  table.sort(waiting)  -- the order in which the server holds a set must decide nothing
-  for _, next_id in ipairs(waiting) do
-    redis.call('SREM', KEY.blockers .. next_id, id)
-    local next_job = facts(next_id)
-    if next_job.state and not is_held(next_job.state) and not is_final(next_job.state) then
-      if state ~= 'succeeded' and next_job.waits ~= 'end' then
-        local why = { code = 'dependency_failed', detail = 'job ' .. id .. ' ended as ' .. state .. '; submit this one again after mending that one', retryable = false }
-        finish(next_job, 'failed', { error = cjson.encode(why) })
-      elseif redis.call('SCARD', KEY.blockers .. next_id) == 0 then
-        redis.call('HDEL', job_key(next_id), 'waits')
-        wait_in_queue(next_job)
-        released[#released + 1] = to_send(next_job)
-      end
-    end
-  end
-  redis.call('DEL', KEY.after .. id)
-  return released
-end
-
--- Returns the jobs that waited only for this one.
-function finish(job, state, fields)
+-- Ends a job, but settles nobody who waits for it; returns whether anybody does.
+local function end_job(job, state, fields)
+  if job.waits then unblock(job.id) end
   leave_queue(job)
   if tonumber(job.deadline_ms) > 0 then redis.call('ZREM', KEY.deadlines, job.id) end
   move(job, state, fields)
@@ -119,7 +97,14 @@ function finish(job, state, fields)
   else
     keep_for(job)
   end
-  return release_dependents(job.id, state)
+  local has_dependents = redis.call('EXISTS', KEY.after .. job.id) == 1
+  if has_dependents then redis.call('ZADD', KEY.settling, NOW_MS, state .. '|' .. job.id) end
+  return has_dependents
+end
+
+-- Returns the jobs that wait for a worker now, having waited for this one or for others that ended.
+local function finish(job, state, fields)
+  return end_job(job, state, fields) and settle() or {}
 end
 
 local function fail(job, code, detail, dead)
@@ -176,6 +161,44 @@ local function count_new(counts, names, state)
   redis.call('HSET', KEY.states, unpack(set))
 end
 
+local function block(id, others, waits)
+  redis.call('HSET', job_key(id), 'waits', waits)
+  for _, other in ipairs(others) do
+    redis.call('SADD', KEY.after .. other, id)
+    redis.call('SADD', KEY.blockers .. id, other)
+  end
+end
+
+-- Adds a job and those that it waits for, directly or through others, to `seen`, and stops above MAX_BEFORE of them.
+local function look_before(id, seen)
+  local todo = { id }
+  while #todo > 0 and seen.count <= MAX_BEFORE do
+    local current = table.remove(todo)
+    if not seen.jobs[current] then
+      seen.jobs[current], seen.count = true, seen.count + 1
+      for _, other in ipairs(redis.call('SMEMBERS', KEY.blockers .. current)) do todo[#todo + 1] = other end
+    end
+  end
+end
+
+-- The unfinished jobs that a new one waits for, or why it may not.
+local function blockers_of(a)
+  local blockers, seen = {}, { jobs = {}, count = 0 }
+  for _, other in ipairs(a.after) do
+    local state, tenant = unpack(read(other, 'state', 'tenant_id'))
+    if not state or tenant ~= a.tenant_id then return nil, refuse('dependency_unknown', { id = other }) end
+    if not is_final(state) then
+      blockers[#blockers + 1] = other
+      look_before(other, seen)
+      if seen.count > MAX_BEFORE then return nil, refuse('too_many_before') end
+      if redis.call('SCARD', KEY.after .. other) >= MAX_DEPENDENTS then return nil, refuse('too_many_dependents', { id = other }) end
+    elseif state ~= 'succeeded' then
+      return nil, refuse('dependency_failed', { id = other })
+    end
+  end
+  return blockers
+end
+
 function op.create(a)
   local known = redis.call('HGET', job_key(a.id), 'fingerprint')
   if known then return { existing = true, same = known == a.fingerprint } end
@@ -183,16 +206,8 @@ function op.create(a)
   local full = without_room(a, counts, counted)
   if full then return refuse('overloaded', { by = full }) end
   if a.release ~= '' and redis.call('GET', KEY.release .. a.tenant_id) ~= a.release then return refuse('release_moved') end
-  local blockers = {}
-  for _, other in ipairs(a.after) do
-    local state, tenant = unpack(read(other, 'state', 'tenant_id'))
-    if not state or tenant ~= a.tenant_id then return refuse('dependency_unknown', { id = other }) end
-    if not is_final(state) then
-      blockers[#blockers + 1] = other
-    elseif state ~= 'succeeded' then
-      return refuse('dependency_failed', { id = other })
-    end
-  end
+  local blockers, refused = blockers_of(a)
+  if refused then return refused end
   forget_expired()
   local state, deadline_ms = STAGE[a.stage].waits, a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', state, 'stage', a.stage,
@@ -203,8 +218,7 @@ function op.create(a)
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
   count_new(counts, counted, state)
   if a.deadline > 0 then redis.call('ZADD', KEY.deadlines, deadline_ms, a.id) end
-  for _, other in ipairs(blockers) do block(a.id, other) end
-  if #blockers == 0 then wait_in_queue(a) end
+  if #blockers == 0 then wait_in_queue(a) else block(a.id, blockers, 'success') end
   emit(a.id, 'state', cjson.encode({ state = state, label = a.label }))
   return { existing = false, send = #blockers == 0 and to_send(a) or nil }
 end
@@ -236,38 +250,6 @@ function op.release_unfinished(a)
   return wait_again(job, { queue = a.queue })
 end
 
--- Whether a job waits for another one, directly or through other jobs.
-local function waits_for(id, target)
-  local seen, todo = {}, { id }
-  while #todo > 0 do
-    local current = table.remove(todo)
-    if current == target then return true end
-    if not seen[current] then
-      seen[current] = true
-      for _, other in ipairs(redis.call('SMEMBERS', KEY.blockers .. current)) do todo[#todo + 1] = other end
-    end
-  end
-  return false
-end
-
--- A running job waits until each of `jobs` has ended, in whatever state; it occupies no worker meanwhile.
-function op.wait_for(a)
-  local job = owned(a.id, a.attempt)
-  if not job then return refuse('stale') end
-  local blockers = {}
-  for _, other in ipairs(a.jobs) do
-    local state, tenant = unpack(read(other, 'state', 'tenant_id'))
-    if state and tenant == job.tenant_id and not is_final(state) then
-      if waits_for(other, a.id) then return refuse('wait_cycle', { id = other }) end
-      blockers[#blockers + 1] = other
-    end
-  end
-  if #blockers == 0 or job.cancel_requested == '1' then return wait_again(job, {}) end
-  end_attempt(job, { waits = 'end' })
-  for _, other in ipairs(blockers) do block(a.id, other) end
-  return { blocked = true }
-end
-
 function op.cancel(a)
   local job = facts(a.id)
   if not job.state or job.tenant_id ~= a.tenant_id then return refuse('gone') end
@@ -285,6 +267,7 @@ end
 function op.replay(a)
   local job = load(a.id)
   if job.tenant_id ~= a.tenant_id or job.dead ~= '1' then return refuse('gone') end
+  if redis.call('ZSCORE', KEY.settling, 'failed|' .. a.id) then return refuse('settling') end
   local state = STAGE[job.stage].waits
   redis.call('ZREM', KEY.dead .. job.tenant_id, a.id)
   redis.call('HDEL', job_key(a.id), 'dead', 'error', 'at_failed')
