@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
+from redis.commands.core import Script
 from redis.retry import Retry
 
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS, TRANSITIONS, Stage
@@ -22,10 +23,13 @@ from shared.ledger.keys import with_key_names
 from shared.redis_databases import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
-_PARTS = ("prelude", "lanes", "lifecycle", "leases", "events", "queries", "release")
+_PARTS = ("prelude", "lanes", "retention", "lifecycle", "leases", "events", "queries", "release")
 _FOLDER = Path(__file__).parent / "lua"
 _SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 _OPERATION = re.compile(r"^function op\.(\w+)\(a\)\n.*?\nend\n", re.MULTILINE | re.DOTALL)
+_ADD_WORK = {"create", "feedback"}
+"""Operations that a full server refuses; those that bring accepted work to its end may exceed its limit of memory."""
+_ALWAYS = "#!lua flags=allow-oom\n"
 _DISPATCH = "return cjson.encode(op[ARGV[1]](cjson.decode(ARGV[2])))\n"
 
 
@@ -95,6 +99,7 @@ class Ledger:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
+        self._always = self.redis.register_script(_ALWAYS + _lua_source(max_lost_leases))
         self._coalesced: Coalescer[list[str], Any] = Coalescer(self._run)
 
     def do(self, call: Call[T]) -> T:
@@ -106,20 +111,23 @@ class Ledger:
     def _run(self, batch: Sequence[list[str]]) -> list[Any]:
         """Run several operations, each of them atomic; returns their replies and errors in order."""
         if len(batch) == 1:
-            return [self._script(args=batch[0])]
+            return [self._script_of(batch[0])(args=batch[0])]
         pipeline = self.redis.pipeline(transaction=False)
         for args in batch:
-            pipeline.evalsha(self._script.sha, 0, *args)
+            pipeline.evalsha(self._script_of(args).sha, 0, *args)
         replies = pipeline.execute(raise_on_error=False)
         return [
             self._run_alone(args) if isinstance(reply, redis.exceptions.NoScriptError) else reply
             for args, reply in zip(batch, replies, strict=True)
         ]
 
+    def _script_of(self, args: list[str]) -> Script:
+        return self._script if args[0] in _ADD_WORK else self._always
+
     def _run_alone(self, args: list[str]) -> Any:
         """Run one operation; loads the script into a server that lacks it."""
         try:
-            return self._script(args=args)
+            return self._script_of(args)(args=args)
         except redis.RedisError as error:
             return error
 
@@ -158,11 +166,13 @@ class AsyncLedger:
         )
         self.redis = redis.asyncio.Redis(connection_pool=pool)
         self._script = self.redis.register_script(_lua_source(max_lost_leases))
+        self._always = self.redis.register_script(_ALWAYS + _lua_source(max_lost_leases))
 
     async def do(self, call: Call[T]) -> T:
         """Run one operation; raises the call's own errors, and `LedgerAway`."""
         with as_ledger_away():
-            raw = await self._script(args=[call.op, json.dumps(call.args)])
+            script = self._script if call.op in _ADD_WORK else self._always
+            raw = await script(args=[call.op, json.dumps(call.args)])
         return _decode(call, raw)
 
     async def close(self) -> None:

@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger.redis.flushall()
         self.twins = []
         self.queues = {queue: Queue() for queue in QUEUES}
-        self.batches = 0
+        self.batches = self.made = 0
 
     def attempt(self, draw):
         twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.tries]))
@@ -204,7 +204,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.twins) < MOST_JOBS)
     @rule(tenant=st.sampled_from("tu"), is_batch=st.booleans(), tokens=st.sampled_from([1, 7, 20]))
     def create(self, tenant, is_batch, tokens):
-        twin = Twin(f"job_{len(self.twins)}", tenant, is_batch, tokens)
+        self.made += 1
+        twin = Twin(f"job_{self.made}", tenant, is_batch, tokens)
         self.ledger.do(calls.create(self.job_of(twin), 60))
         self.twins.append(twin)
         self.enter_lane(twin)
@@ -369,6 +370,29 @@ class Machine(RuleBasedStateMachine):
         for tenant in "tu":
             dead = {twin.id for twin in self.twins if twin.is_dead and twin.tenant == tenant}
             assert self.members(LedgerKey.DEAD.of(tenant)) == dead
+
+    @precondition(lambda self: any(twin.has_ended for twin in self.twins))
+    @rule(draw=st.data())
+    def forget(self, draw):
+        """The time of an ended job passes; a dead letter's does not."""
+        twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.has_ended]))
+        kept = LedgerKey.KEPT.of(twin.tenant)
+        mine = [member for member in self.ledger.redis.zrange(kept, 0, -1) if member.startswith(f"{twin.id}|")]
+        assert len(mine) == (not twin.is_dead)
+        for member in mine:
+            self.ledger.redis.zadd(kept, {member: 1})
+        found = self.ledger.do(calls.forget(twin.tenant, 10, free_bytes=0, min_ttl_seconds=60))
+        assert found.records == len(mine)
+        if mine:
+            self.twins.remove(twin)
+
+    @invariant()
+    def a_tenant_holds_the_bytes_of_its_jobs(self):
+        held = self.ledger.do(calls.gauges()).held
+        for tenant in "tu":
+            sizes = [self.job_of(twin).kept_bytes(calls.base.dump(self.job_of(twin).body)) for twin in self.twins
+                     if twin.tenant == tenant]  # fmt: skip
+            assert held.get(tenant, 0) == sum(sizes)
 
     @invariant()
     def lanes_and_marks_are_those_of_the_model(self):

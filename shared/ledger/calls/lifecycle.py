@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from shared.contracts.jobs import Job, JobState, NewJob, Stage
+from shared.contracts.packing import pack
 from shared.errors import Conflict, Invalid, NotFound, SignalboxError, StaleAttempt, TooMany
 from shared.ledger.calls.base import (
     Call,
@@ -18,6 +19,7 @@ from shared.ledger.calls.base import (
     stale,
     to_send,
 )
+from shared.ledger.calls.retention import NO_BUDGET, TenantBudget
 
 
 class Created(NamedTuple):
@@ -27,11 +29,11 @@ class Created(NamedTuple):
     send: Sent | None
 
 
-def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Created]:
+def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0, budget: TenantBudget = NO_BUDGET) -> Call[Created]:
     """Create a job; if its id exists, nothing is written, and a different body is refused.
 
     Raises `Conflict` `release_moved` where `job.release` is no longer the current release, and `TooMany` where
-    `max_waiting` jobs wait (0 means no limit).
+    `max_waiting` jobs wait (0 means no limit), or the tenant's jobs would take more bytes than its `budget`.
     """
 
     def read(reply: Reply) -> Created:
@@ -49,11 +51,15 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Creat
             return Conflict("release_moved", "the current release changed while the job was accepted; try again")
         if reply["refused"] == "overloaded":
             return TooMany("too_many_waiting", f"{max_waiting} jobs wait already; try again later, or add workers")
+        if reply["refused"] == "over_budget":
+            return budget.exceeded(reply)
         return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
 
+    body = pack(dump(job.body))
     args = {
         **job.model_dump(mode="json", exclude={"body", "deadline_seconds"}),
-        "body": dump(job.body),
+        "body": body,
+        "bytes": job.kept_bytes(body),
         "trace": dump(job.trace) if job.trace else "",
         "priority": job.priority,
         "tokens": job.new_tokens,
@@ -61,6 +67,7 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: int = 0) -> Call[Creat
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
         "max_waiting": max_waiting,
+        **budget.args,
     }
     return Call("create", args, read, refused)
 
@@ -98,7 +105,7 @@ def finish(
         "attempt": job.attempt,
         "state": state,
         "events": [[kind, dump(data)] for _, _, kind, data in events],
-        "fields": {name: dump(value) for name, value in fields.items()},
+        "fields": {name: pack(dump(value)) if name == "result" else dump(value) for name, value in fields.items()},
     }
     return Call("finish", args, lambda reply: all_to_send(reply["released"]), stale(job))
 

@@ -20,10 +20,18 @@ function op.append(a)
 end
 
 function op.feedback(a)
-  local tenant, state, count, old, ttl = unpack(read(a.id, 'tenant_id', 'state', 'feedback_count', 'feedback', 'ttl'))
+  local tenant, state, count, old, ttl, dead = unpack(read(a.id, 'tenant_id', 'state', 'feedback_count', 'feedback', 'ttl', 'dead'))
   if tenant ~= a.tenant_id then return refuse('gone') end
   if not is_final(state) then return refuse('unfinished') end
   if tonumber(count or (old and 1) or 0) ~= a.before then return refuse('moved') end
+  local more = #a.feedback - #(old or '')
+  if is_over_budget(tenant, more, a.max_held) then return refuse('over_budget', { wait_ms = room_in_ms(a) }) end
+  if dead then
+    redis.call('HINCRBY', job_key(a.id), 'bytes', more)
+  else
+    local at = NOW + redis.call('PTTL', job_key(a.id))
+    give_back_at(ms(at), tenant, a.id .. ':' .. a.before, more, ms(at - tonumber(ttl) * 1000))
+  end
   local at = redis.call('ZSCORE', KEY.jobs .. tenant, a.id)
   if at then note(tenant, a.id, at, tonumber(ttl), 'feedback') end
   redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.before + 1)

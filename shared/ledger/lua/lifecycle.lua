@@ -29,22 +29,6 @@ local function leave_queue(job)
   end
 end
 
--- An ended job is kept for `ttl` seconds; KEY.ends holds the time at which it may leave the tenant's index.
-local function keep_for(id, tenant, ttl)
-  redis.call('EXPIRE', job_key(id), ttl)
-  redis.call('EXPIRE', KEY.events .. id, ttl)
-  redis.call('ZADD', KEY.ends, ms(NOW + ttl * 1000 + 1), tenant .. '|' .. id)  -- + 1 because EXPIRE cuts off fractions
-end
-
--- Each new job removes a few expired jobs from the indexes, so the indexes do not grow without bound.
-local function forget_expired()
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEY.ends, '-inf', NOW_MS, 'LIMIT', 0, 4)) do
-    local tenant, id = member:match('^(.*)|([^|]*)$')
-    redis.call('ZREM', KEY.ends, member)
-    if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', KEY.jobs .. tenant, id) end
-  end
-end
-
 local function block(id, other)
   redis.call('SADD', KEY.after .. other, id)
   redis.call('SADD', KEY.blockers .. id, other)
@@ -83,7 +67,7 @@ function finish(job, state, fields)
   if fields.dead then
     redis.call('ZADD', KEY.dead .. job.tenant_id, NOW_MS, job.id)  -- kept until it is replayed or dropped
   else
-    keep_for(job.id, job.tenant_id, tonumber(job.ttl))
+    keep_for(job)
   end
   return release_dependents(job.id, state)
 end
@@ -140,12 +124,12 @@ function op.create(a)
       return refuse('dependency_failed', { id = other })
     end
   end
-  forget_expired()
+  if is_over_budget(a.tenant_id, a.bytes, a.max_held) then return refuse('over_budget', { wait_ms = room_in_ms(a) }) end
   local state, deadline_ms = STAGE[a.stage].waits, a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', state, 'stage', a.stage,
     'queue', a.queue, 'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0,
     'lost_leases', 0, 'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', deadline_ms, 'priority', a.priority, 'tokens', a.tokens,
-    'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
+    'bytes', a.bytes, 'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
   if a.label ~= '' then note(a.tenant_id, a.id, NOW_MS, a.ttl, 'label:' .. a.label) end
   if a.key ~= '' then
     redis.call('HSET', job_key(a.id), 'key', a.key, 'key_line', a.key_line)
@@ -247,10 +231,10 @@ end
 
 -- A dropped dead letter is kept as long as any other ended job, counted from now.
 function op.drop(a)
-  local tenant, dead, ttl = unpack(read(a.id, 'tenant_id', 'dead', 'ttl'))
-  if tenant ~= a.tenant_id or dead ~= '1' then return refuse('gone') end
-  redis.call('ZREM', KEY.dead .. tenant, a.id)
+  local job = load(a.id)
+  if job.tenant_id ~= a.tenant_id or job.dead ~= '1' then return refuse('gone') end
+  redis.call('ZREM', KEY.dead .. job.tenant_id, a.id)
   redis.call('HDEL', job_key(a.id), 'dead')
-  keep_for(a.id, tenant, tonumber(ttl))
+  keep_for(job)
   return {}
 end

@@ -94,5 +94,5 @@ function op.gauges(a)
       queues[#queues + 1] = { queue, waiting, running, consumers }
     end
   end
-  return { queues = queues, states = counts(KEY.states), given_up = counts(KEY.given_up) }
+  return { queues = queues, states = counts(KEY.states), given_up = counts(KEY.given_up), held = counts(KEY.held) }
 end
