@@ -23,6 +23,7 @@ from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
 from shared.ledger.keys import LedgerKey
+from shared.names import DEFAULT_TENANT
 from shared.settings import Settings
 from tests.support.echo_release import publish
 
@@ -90,12 +91,12 @@ def body(text: str) -> dict[str, object]:
 
 def busy(supervisor: Supervisor, client: Signalbox, texts: list[str], count: int) -> float:
     """Jobs done in a second of CPU time of our processes and Redis."""
-    ended = int(supervisor.ledger.redis.zcard(LedgerKey.ENDS))
+    ended = int(supervisor.ledger.redis.zcard(LedgerKey.KEPT.of(DEFAULT_TENANT)))
     before = cpu_seconds(supervisor)
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(lambda n: client.post("/v1/jobs", body(texts[n % len(texts)])), range(count)))
     until = time.monotonic() + 120
-    while int(supervisor.ledger.redis.zcard(LedgerKey.ENDS)) < ended + count:
+    while int(supervisor.ledger.redis.zcard(LedgerKey.KEPT.of(DEFAULT_TENANT))) < ended + count:
         if time.monotonic() > until:
             raise TimeoutError("the jobs do not end")
         time.sleep(0.05)  # between two polls

@@ -74,6 +74,17 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(gt=0)] = 15.0
     max_lost_leases: Annotated[int, Field(ge=1)] = 3
     result_ttl_seconds: Annotated[int, Field(ge=1)] = 86_400
+    """How long an ended job is kept."""
+    min_result_ttl_seconds: Annotated[int, Field(ge=0)] = 600
+    """How long an ended job is kept where the ledger, or its tenant's budget, is above `ledger_high_water`."""
+    ledger_high_water: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of what jobs may take above which the jobs that ended first are forgotten before their time."""
+    ledger_reserve: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the ledger's memory (Redis' `maxmemory`) that new jobs leave free for those that were accepted."""
+    tenant_ledger_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the rest that the jobs of one tenant may take; its further jobs are refused (429)."""
+    ledger_mib: Annotated[int, Field(ge=0)] = 1024
+    """Memory of the ledger that `signalbox up` starts; 0 means no limit."""
     reconcile_seconds: Annotated[float, Field(gt=0)] = 5.0
     lost_after_seconds: Annotated[float, Field(gt=0)] = 10.0
     default_deadline_seconds: Annotated[float, Field(gt=0)] = 600.0

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.packing import unpack
+
 DEFAULT_NEW_TOKENS = 64
 """Default for the most tokens of an answer."""
 MAX_BEFORE = 500
@@ -18,6 +20,12 @@ MAX_BEFORE = 500
 MAX_DEPENDENTS = 1000
 """Most jobs that may name the same one in `after` before it ends."""
 Priority = Literal["interactive", "batch"]
+_JOB_BYTES = 5_000
+"""What a job without any text takes in the ledger: its fields, its events' stream, its places in the indexes."""
+_TOKEN_BYTES = 64
+"""What a token of an answer takes there: in an event of its own and in the result."""
+_TRAINING_BYTES = 1 << 18
+"""What a training takes there: progress of a thousand steps."""
 
 
 class JobKind(StrEnum):
@@ -131,6 +139,11 @@ class NewJob(BaseModel):
         """The most tokens that the job may generate: what one turn of its lane costs."""
         return int((self.body.get("params") or {}).get("max_new_tokens") or DEFAULT_NEW_TOKENS)
 
+    def kept_bytes(self, body: str) -> int:
+        """Return how many bytes of the ledger the job may take with this body, and with the longest answer."""
+        answer = _TRAINING_BYTES if self.kind is JobKind.TRAIN else _TOKEN_BYTES * self.new_tokens
+        return _JOB_BYTES + len(body.encode()) + answer
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the request; it distinguishes a repeated request from another one under the same key."""
@@ -178,7 +191,7 @@ class Job(BaseModel):
         plain: dict[str, Any] = dict(fields)
         for name in ("body", "selection", "progress", "result", "error", "feedback", "trace"):
             if name in plain:
-                plain[name] = json.loads(plain[name])
+                plain[name] = json.loads(unpack(plain[name]))
         plain["timestamps"] = {k[3:]: float(v) for k, v in fields.items() if k.startswith("at_")}
         return cls.model_validate(plain)
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS, MAX_BEFORE, MAX_DEPENDENTS, TRANSITIONS, Stage
 from shared.ledger.keys import with_key_names
 
-_PARTS = ("prelude", "lanes", "lifecycle", "dependents", "leases", "events", "queries", "release")
+_PARTS = ("prelude", "lanes", "retention", "lifecycle", "dependents", "leases", "events", "queries", "release")
 SETTLED_AT_ONCE = 100
 """Jobs that one call goes through, at most, among those that waited for an ended one: 10 ms of the ledger's time."""
 _FOLDER = Path(__file__).parent / "lua"
 LUA = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 """All definitions; each begins at the start of a line with `local` or `function`."""
 
+_ADD_WORK = {"create", "feedback"}
+"""Operations that a full server refuses; those that bring accepted work to its end may exceed its limit of memory."""
+_ALWAYS = "#!lua flags=allow-oom\n"
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 _START = re.compile(r"^(?=local |function )", re.MULTILINE)
 _DEFINED = re.compile(r"(?:local function|function|local) ([\w.]+)")
@@ -30,7 +33,8 @@ def script_of(op: str, max_lost_leases: int) -> str:
     text = _tables(max_lost_leases) + LUA.replace(f"function op.{op}(", "local function operation(")
     definitions = [(_name(part), part) for part in _START.split(_COMMENT.sub("", text)) if part.strip()]
     needed = _needed(definitions)
-    return "".join(part for name, part in definitions if name in needed) + _RUN
+    flags = "" if op in _ADD_WORK else _ALWAYS
+    return flags + "".join(part for name, part in definitions if name in needed) + _RUN
 
 
 def _tables(max_lost_leases: int) -> str:

@@ -17,6 +17,9 @@ STAGE_SECONDS = Histogram(
     buckets=SECONDS,
 )
 JOBS_ENDED = Counter("signalbox_jobs_ended", "Attempts that ended a job", ["state"])
+JOBS_FORGOTTEN_EARLY = Counter(
+    "signalbox_jobs_forgotten_early", "Ended jobs that were forgotten before their time, for room in the ledger"
+)
 for _state in JobState:
     if _state.is_final:
         JOBS_ENDED.labels(_state)  # a rate needs a zero before the first job

@@ -1,4 +1,4 @@
-"""Ends what has lost its worker, and sends the messages that are missing, in one process at a time.
+"""Ends what has lost its worker, sends the messages that are missing, forgets ended jobs; in one process at a time.
 
 Any message wakes a worker for any job of its queue. So no message needs to be looked for: where the broker has held
 fewer messages than jobs wait in the ledger, for longer than a message is on its way, as many are sent as were always
@@ -19,8 +19,8 @@ import structlog
 from shared.errors import Unavailable
 from shared.ledger import Ledger, calls
 from shared.ledger.calls import Sent
-from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
+from shared.queue.retention import Retention
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -45,6 +45,7 @@ class Reconciler:
         self._lease_seconds = settings.lease_seconds
         self._broker = redis.Redis.from_url(settings.broker_url, socket_timeout=5, socket_connect_timeout=3)
         self._missing: dict[str, _Missing] = {}
+        self._retention = Retention(ledger, settings)
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -75,24 +76,22 @@ class Reconciler:
         return max(self._lease_seconds, self._every_seconds)
 
     def _leads(self) -> bool:
-        ttl_ms = int(self._every_seconds * 3000)
-        if self._ledger.redis.set(LedgerKey.RECONCILER, self._owner, nx=True, px=ttl_ms):
+        leading = self._ledger.do(calls.lead(self._owner, ttl_seconds=self._every_seconds * 3))
+        if leading == "anew":
             self._missing.clear()
-            return True
-        if self._ledger.redis.get(LedgerKey.RECONCILER) != self._owner:
-            return False
-        self._ledger.redis.pexpire(LedgerKey.RECONCILER, ttl_ms)
-        return True
+        return leading != "no"
 
     def round(self) -> int:
-        """Check every queue once; returns the number of messages sent."""
+        """Check every queue once, and forget ended jobs; returns the number of messages sent."""
         count = self._settle()
         for gauge in self._ledger.do(calls.gauges()).queues:
             while expired := self._ledger.do(calls.expire(gauge.queue)):
                 count += self._send(expired, "lease")
-        for gauge in self._ledger.do(calls.gauges()).queues:
+        gauges = self._ledger.do(calls.gauges())
+        for gauge in gauges.queues:
             lost = self._lost(gauge.queue, gauge.waiting - self._broker.llen(gauge.queue))
             count += self._send([Sent(f"any_{secrets.token_hex(12)}", gauge.queue) for _ in range(lost)], "message")
+        self._retention.round(gauges.held)
         return count
 
     def _settle(self) -> int:

@@ -90,8 +90,14 @@ class LeaseKeeper:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Announce the process, then send heartbeats in the background."""
-        self._beat()
+        """Announce the process, at once or when the ledger takes writes, then send heartbeats in the background."""
+        try:
+            self._beat()
+        except Unavailable as error:
+            if error.code != "ledger_full":
+                raise
+            self._turned_at = time.monotonic()
+            log.warning("heartbeat_failed", error=error.detail)
         threading.Thread(target=self._run, name="lease-keeper", daemon=True).start()
 
     def close(self) -> None:

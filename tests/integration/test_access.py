@@ -19,6 +19,7 @@ from shared.errors import Invalid
 from shared.ledger import Ledger, LedgerAway, calls
 from shared.ledger.keys import LedgerKey
 from shared.names import RELEASE_CHANNEL
+from shared.queue.retention import Retention
 from shared.registry import Registry, ReleaseWatch
 from shared.registry.store import FolderStore
 from shared.security import api_keys
@@ -240,8 +241,9 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     as_user[OPERATOR].redis.zadd(LedgerKey.WAITING.of(queue), {old: 1})
     for _ in range(4):
         own.do(calls.acquire_next(queue, account, 60))
-    own.redis.set(LedgerKey.RECONCILER, "me", nx=True, px=1000)
-    own.redis.pexpire(LedgerKey.RECONCILER, 1000)
+    own.do(calls.lead("me", 1))
+    as_user[OPERATOR].redis.zadd(LedgerKey.ENDS, {f"t|{old}": 1})
+    Retention(own, Settings()).round({"t": 0})
     own.do(calls.gauges())
     own.do(calls.leave_queues(account, [queue]))
 

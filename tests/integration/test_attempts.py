@@ -18,6 +18,7 @@ from shared.queue.celery import make_celery
 from shared.worker.attempt import AttemptRunner
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
+from tests.support.eventually import eventually
 
 QUEUE = "generate.g"
 
@@ -63,6 +64,20 @@ def own_redis(settings, tmp_path):
     server.start()
     yield server, Desk(settings, redis_url=f"redis://127.0.0.1:{port}/0")
     server.kill()
+
+
+def test_a_process_that_starts_beside_a_ledger_without_room_waits_for_it(own_redis):
+    """It used to end, and to be started again and again."""
+    _, desk = own_redis
+    desk.ledger.redis.config_set("min-replicas-to-write", 1)  # takes no writes, as with a full disk
+    desk.leases._every_seconds = 0.05
+    with capture_logs() as logs:
+        desk.leases.start()
+    assert [line["event"] for line in logs] == ["heartbeat_failed"]
+    assert (desk.leases.is_present, desk.leases.is_turning) == (False, True)
+    desk.ledger.redis.config_set("min-replicas-to-write", 0)
+    eventually(lambda: desk.leases.is_present, "the process is noted")
+    desk.leases.close()
 
 
 def take_over(desk, job_id):

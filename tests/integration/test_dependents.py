@@ -5,8 +5,8 @@ import pytest
 from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.errors import Conflict
 from shared.ledger import calls
-from shared.ledger.script import SETTLED_AT_ONCE
 from shared.ledger.keys import LedgerKey
+from shared.ledger.script import SETTLED_AT_ONCE
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.queue.reconciler import Reconciler

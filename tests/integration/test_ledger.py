@@ -402,59 +402,24 @@ def test_a_cancelled_job_whose_lease_runs_out_is_not_sent_again(ledger):
     assert ledger.do(calls.get(job_id)).state == JobState.CANCELLED
 
 
-def pass_ends(ledger, *job_ids):
-    """Let the time pass for which these are kept."""
-    for job_id in job_ids:
-        ledger.redis.delete(LedgerKey.JOB.of(job_id))
-        pass_end(ledger, job_id)
-
-
 def pass_end(ledger, job_id):
-    (end,) = (end for end in ledger.redis.zrange(LedgerKey.ENDS, 0, -1) if end.split("|")[1] == job_id)
-    ledger.redis.zadd(LedgerKey.ENDS, {end: 1}, xx=True)
+    """Let the time pass for which a job is kept, and forget it."""
+    (kept,) = (one for one in ledger.redis.zrange(LedgerKey.KEPT.of("t"), 0, -1) if one.startswith(f"{job_id}|"))
+    ledger.redis.zadd(LedgerKey.KEPT.of("t"), {kept: 1}, xx=True)
+    ledger.do(calls.forget("t", 10, free_bytes=0, min_ttl_seconds=60))
 
 
-def test_the_index_forgets_expired_jobs_as_new_ones_come(ledger):
-    ended = [make(ledger) for _ in range(6)]
-    for job_id in ended:
-        ledger.do(calls.finish(take(ledger, job_id), JobState.SUCCEEDED))
-    assert ledger.redis.zcard(LedgerKey.ENDS) == 6
-    pass_ends(ledger, *ended)
-    kept = [make(ledger), make(ledger)]
-    assert ledger.redis.zrange(LedgerKey.JOBS.of("t"), 0, -1) == kept
-    assert ledger.redis.zcard(LedgerKey.ENDS) == 0
-
-
-def test_the_indexes_of_facts_forget_an_expired_job(ledger):
+def test_the_indexes_of_facts_forget_a_job_with_its_record(ledger):
     ended = make(ledger, key="k", key_line="line")
     selection = {"label": "bank.cards", "rejected": True, "probability": 0.42}
     ledger.do(calls.finish(take(ledger, ended), JobState.REJECTED, selection=selection))
-    facts = ["line:line", "label:bank.cards", "rejected", "tenth:4"]
+    ledger.do(calls.feedback(ended, "t", {"ok": True}, None, before=0))
+    facts = ["line:line", "label:bank.cards", "rejected", "tenth:4", "feedback"]
     indexes = [LedgerKey.FOUND.of("t", fact) for fact in facts]
-    assert [ledger.redis.zrange(index, 0, -1) for index in indexes] == [[ended]] * 4
-    pass_ends(ledger, ended)
-    make(ledger)
-    assert ledger.redis.exists(*indexes) == 0
-
-
-def test_the_index_of_feedback_ends_after_its_jobs(ledger):
-    job_id = make(ledger)
-    ledger.do(calls.finish(take(ledger, job_id), JobState.SUCCEEDED))
-    ledger.do(calls.feedback(job_id, "t", {"ok": True}, None, before=0))
-    index = LedgerKey.FOUND.of("t", "feedback")
-    assert ledger.redis.zrange(index, 0, -1) == [job_id]
-    assert 86_400 < ledger.redis.ttl(index) <= 3 * 86_400
-
-
-def test_a_job_made_anew_under_an_expired_id_stays_in_the_index(ledger):
-    make(ledger, id="job_k")
-    ledger.do(calls.finish(take(ledger, "job_k"), JobState.SUCCEEDED))
-    ledger.redis.delete(LedgerKey.JOB.of("job_k"))
-    make(ledger, id="job_k")
-    pass_end(ledger, "job_k")
-    later = make(ledger)
-    assert ledger.redis.zrange(LedgerKey.JOBS.of("t"), 0, -1) == ["job_k", later]
-    assert ledger.redis.zcard(LedgerKey.ENDS) == 0
+    assert [ledger.redis.zrange(index, 0, -1) for index in indexes] == [[ended]] * 5
+    ledger.redis.delete(LedgerKey.JOB.of(ended))  # its own expiry may come first
+    pass_end(ledger, ended)
+    assert ledger.redis.exists(*indexes, LedgerKey.JOBS.of("t")) == 0
 
 
 def test_a_dropped_dead_letter_expires_like_any_other_job(ledger):
@@ -462,12 +427,12 @@ def test_a_dropped_dead_letter_expires_like_any_other_job(ledger):
     with pytest.raises(NotFound):
         ledger.do(calls.drop(job_id, "t"))
     kill(ledger, job_id)
-    assert ledger.redis.zcard(LedgerKey.ENDS) == 0
+    assert ledger.redis.zcard(LedgerKey.KEPT.of("t")) == 0
     with pytest.raises(NotFound):
         ledger.do(calls.drop(job_id, "other"))
     ledger.do(calls.drop(job_id, "t"))
     assert 0 < ledger.redis.ttl(LedgerKey.JOB.of(job_id)) <= 60
-    assert [end.split("|")[1] for end in ledger.redis.zrange(LedgerKey.ENDS, 0, -1)] == [job_id]
+    assert ledger.redis.zrange(LedgerKey.KEPT.of("t"), 0, -1)[0].startswith(f"{job_id}|")
     assert ledger.do(calls.list_jobs("t", dead=True)).jobs == []
     with pytest.raises(NotFound):
         ledger.do(calls.replay(job_id, "t"))

@@ -1,6 +1,7 @@
 """The ledger against a model of it in plain Python, through any sequence of operations that hypothesis can think of."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -178,10 +179,11 @@ class Machine(RuleBasedStateMachine):
         self.ledger.redis.flushall()
         self.twins = []
         self.queues = {queue: Queue() for queue in QUEUES}
-        self.batches = 0
+        self.batches = self.made = 0
         self.settling = []
         """What has ended while others waited for it: call, state and id, by which the ledger orders them, and twin."""
         self.calls = 0
+        self.forgotten = Counter()
 
     def attempt(self, draw):
         twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.tries]))
@@ -266,7 +268,8 @@ class Machine(RuleBasedStateMachine):
     def create(self, tenant, is_batch, tokens, draw):
         known = [other for other in self.twins if other.tenant == tenant] or self.twins
         others = draw.draw(st.lists(st.sampled_from(known), max_size=2, unique=True)) if known else []
-        twin = Twin(f"job_{len(self.twins)}", tenant, is_batch, tokens, after=tuple(other.id for other in others))
+        self.made += 1
+        twin = Twin(f"job_{self.made}", tenant, is_batch, tokens, after=tuple(other.id for other in others))
         self.ledger.redis.set(LedgerKey.RELEASE.of(tenant), f"rel_{twin.id}")
         call = calls.create(self.job_of(twin), 60)
         if any(other.tenant != tenant or (other.has_ended and other.state != "succeeded") for other in others):
@@ -461,7 +464,31 @@ class Machine(RuleBasedStateMachine):
             unfinished = [twin for twin in self.twins if twin.tenant == tenant and not twin.has_ended]
             assert int(counts.get(f"tenant:{tenant}", 0)) == len(unfinished)
         for state in JobState:
-            assert int(counts.get(state, 0)) == sum(twin.state == state for twin in self.twins)
+            assert int(counts.get(state, 0)) == self.forgotten[state] + sum(twin.state == state for twin in self.twins)
+
+    @precondition(lambda self: any(twin.has_ended for twin in self.twins))
+    @rule(draw=st.data())
+    def forget(self, draw):
+        """The time of an ended job passes; a dead letter's does not."""
+        twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.has_ended]))
+        kept = LedgerKey.KEPT.of(twin.tenant)
+        mine = [member for member in self.ledger.redis.zrange(kept, 0, -1) if member.startswith(f"{twin.id}|")]
+        assert len(mine) == (not twin.is_dead)
+        for member in mine:
+            self.ledger.redis.zadd(kept, {member: 1})
+        found = self.ledger.do(calls.forget(twin.tenant, 10, free_bytes=0, min_ttl_seconds=60))
+        assert found.records == len(mine)
+        if mine:
+            self.twins.remove(twin)
+            self.forgotten[twin.state] += 1
+
+    @invariant()
+    def a_tenant_holds_the_bytes_of_its_jobs(self):
+        held = self.ledger.do(calls.gauges()).held
+        for tenant in "tu":
+            sizes = [self.job_of(twin).kept_bytes(calls.base.dump(self.job_of(twin).body)) for twin in self.twins
+                     if twin.tenant == tenant]  # fmt: skip
+            assert held.get(tenant, 0) == sum(sizes)
 
     @invariant()
     def lanes_and_marks_are_those_of_the_model(self):

@@ -55,8 +55,8 @@ async def _checked(probe: Awaitable[str], *, needed: bool) -> Check:
 
 
 async def _ledger(clients: Clients) -> str:
-    await clients.ledger.redis.ping()
-    return "answers"
+    await clients.room.check_write()
+    return "takes writes"
 
 
 async def _broker(clients: Clients) -> str:

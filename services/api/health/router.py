@@ -28,5 +28,5 @@ async def readyz(clients: ClientsDep) -> JSONResponse:
 @router.get("/metrics")
 async def metrics(clients: ClientsDep) -> Response:
     """Show the metrics in the Prometheus text format."""
-    text = await clients.metrics.render(clients.ledger, clients.feed.reader_count)
+    text = await clients.metrics.render(clients.ledger, clients.room, clients.feed.reader_count)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

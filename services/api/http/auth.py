@@ -71,6 +71,20 @@ class Needs(SecurityBase):
         return key
 
 
+class NeedsRoom(Needs):
+    """The same, for a request that adds to the ledger: where its tenant was refused a moment ago, its body is not read.
+
+    One that may repeat an accepted request is read. Raises `TooMany`, and `Unavailable` where the ledger is full.
+    """
+
+    async def __call__(self, request: Request) -> Key:
+        """Return the caller's key."""
+        key = await super().__call__(request)
+        if "idempotency-key" not in request.headers:
+            await (await clients_of(request)).room.budget(key.tenant_id)
+        return key
+
+
 async def _key_of(request: Request) -> Key:
     """Return the key of a request, which counts once, however many dependencies ask for it."""
     known = getattr(request.state, "key", None)
@@ -90,6 +104,7 @@ async def _key_of(request: Request) -> Key:
 ClientsDep = Annotated[Clients, Depends(clients_of)]
 Caller = Annotated[Key, Depends(Needs())]
 Submitter = Annotated[Key, Depends(Needs(Scope.SUBMIT))]
+Author = Annotated[Key, Depends(NeedsRoom(Scope.SUBMIT))]
 JobReader = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.READ))]
 """Reads the jobs that `Key.sees` names."""
 Judge = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.REVIEW))]

@@ -20,6 +20,8 @@ from shared.ledger.keys import LedgerKey
 IN_FLIGHT_SECONDS = 120
 """The key of a process that died during the request is free after this time; one at work renews it."""
 KEEP_SECONDS = 86_400
+KEEP_REFUSAL_SECONDS = 3_600
+"""A key may be refused without end, and each refusal under a key of its own would be kept."""
 REPLAYED = "Idempotent-Replayed"
 
 IdempotencyKey = Annotated[
@@ -29,7 +31,8 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="The same key and body give the same answer for 24 hours; another body is refused",
+        description="The same key and body give the same answer for 24 hours (a refusal for one, a job while it is "
+        "kept); another body is refused",
     ),
 ]
 
@@ -56,14 +59,22 @@ class Once:
         self._path = path
         self._name = LedgerKey.IDEMPOTENCY.of(tenant_id, _sha256(key)) if key else None
 
-    async def __call__(self, request: dict[str, Any], work: Callable[[], Awaitable[Answer]]) -> JSONResponse:
-        """Return the response; raises `Conflict` while the key's first request runs, `Invalid` where it differs."""
+    async def __call__(
+        self,
+        request: dict[str, Any],
+        work: Callable[[], Awaitable[Answer]],
+        again: Callable[[], Awaitable[Answer]] | None = None,
+    ) -> JSONResponse:
+        """Return the response; raises `Conflict` while the key's first request runs, `Invalid` where it differs.
+
+        `again` makes the answer to a repeated request; with it, no answer is stored but a refusal.
+        """
         if self._name is None:
             return (await work()).response()
         fingerprint = _sha256(json.dumps([self._path, request], sort_keys=True))
         marker = json.dumps({"fingerprint": fingerprint})
         if not await self._redis.set(self._name, marker, nx=True, ex=IN_FLIGHT_SECONDS):
-            return await self._known(self._name, fingerprint)
+            return await self._known(self._name, fingerprint, again)
         renewal = asyncio.create_task(self._renew(self._name))
         try:
             answer = await _outcome(work)
@@ -72,11 +83,13 @@ class Once:
             raise
         finally:
             renewal.cancel()
-        kept = json.dumps(
-            {"fingerprint": fingerprint, "answer": [*answer[:2], dict(answer.headers), answer.media_type]}
-        )
-        await self._redis.set(self._name, kept, ex=KEEP_SECONDS)
+        await self._keep(self._name, fingerprint, None if again and answer.status < 400 else answer)
         return answer.response()
+
+    async def _keep(self, name: str, fingerprint: str, answer: Answer | None) -> None:
+        stored = answer and [*answer[:2], dict(answer.headers), answer.media_type]
+        seconds = KEEP_REFUSAL_SECONDS if answer and answer.status >= 400 else KEEP_SECONDS
+        await self._redis.set(name, json.dumps({"fingerprint": fingerprint, "answer": stored}), ex=seconds)
 
     async def _renew(self, name: str) -> None:
         """Keep the key of a request that is at work, however long it takes."""
@@ -85,7 +98,7 @@ class Once:
             with contextlib.suppress(redis.RedisError):
                 await self._redis.expire(name, IN_FLIGHT_SECONDS)
 
-    async def _known(self, name: str, fingerprint: str) -> JSONResponse:
+    async def _known(self, name: str, fingerprint: str, again: Callable[[], Awaitable[Answer]] | None) -> JSONResponse:
         record = json.loads(await self._redis.get(name) or "{}")
         if record and record["fingerprint"] != fingerprint:
             raise Invalid(
@@ -96,7 +109,8 @@ class Once:
             raise Conflict(
                 "idempotency_in_flight", "a request with this Idempotency-Key is still at work; try again shortly"
             )
-        return Answer(*record["answer"]).response(replayed=True)
+        answer = Answer(*record["answer"]) if record["answer"] or not again else await again()
+        return answer.response(replayed=True)
 
 
 async def _outcome(work: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -8,6 +8,7 @@ import structlog
 
 from services.api.infra.current_release import CurrentReleases
 from services.api.infra.event_feed import EventFeed
+from services.api.infra.ledger_room import LedgerRoom
 from services.api.infra.metrics import Metrics
 from services.api.infra.rate_limits import RateLimits
 from shared.errors import Unavailable
@@ -39,6 +40,7 @@ class Clients:
     metrics: Metrics
     uploads: asyncio.Semaphore
     quotas: RateLimits
+    room: LedgerRoom
 
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> "Clients":
@@ -57,6 +59,7 @@ class Clients:
             metrics=metrics,
             uploads=asyncio.Semaphore(UPLOADS_AT_ONCE),
             quotas=RateLimits(ledger.redis, settings),
+            room=LedgerRoom(ledger, settings),
         )
 
     async def close(self) -> None:

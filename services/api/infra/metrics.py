@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.http.problems import PROBLEM
+from services.api.infra.ledger_room import LedgerRoom
 from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, calls
+from shared.ledger.room import Room
 
 LEDGER_TIMEOUT_SECONDS = 2.0
 """How long a scrape waits for the ledger: less than Prometheus' own timeout, else a hung ledger fails the scrape."""
@@ -36,6 +39,10 @@ class Metrics:
         )
         self.event_readers = Gauge("signalbox_event_readers", "Open event streams", registry=self.registry)
         self.ledger_up = Gauge("signalbox_ledger_up", "Whether the ledger answers", registry=self.registry)
+        self._used = self._ledger_gauge("used_bytes", "Memory in use")
+        self._most = self._ledger_gauge("max_bytes", "The most memory that the server takes; 0 where it has no limit")
+        self._takes_jobs = self._ledger_gauge("takes_jobs", "Whether there is room for new jobs")
+        self._fullest = self._ledger_gauge("fullest_tenant_ratio", "Share of its budget that the fullest tenant holds")
         self._waiting = self._queue_gauge("waiting", "Jobs that wait")
         self._running = self._queue_gauge("running", "Jobs under a lease")
         self._consumers = self._queue_gauge("consumers", "Live consumers")
@@ -47,23 +54,27 @@ class Metrics:
             registry=self.registry,
         )
 
+    def _ledger_gauge(self, what: str, text: str) -> Gauge:
+        return Gauge(f"signalbox_ledger_{what}", f"{text}; aggregate with max", registry=self.registry)
+
     def _queue_gauge(self, what: str, text: str) -> Gauge:
         name = f"signalbox_queue_{what}"
         # Every API process exports the same value: aggregate with max, never with sum.
         return Gauge(name, f"{text}; aggregate with max", ["queue"], registry=self.registry)
 
-    async def render(self, ledger: AsyncLedger, event_readers: int) -> bytes:
+    async def render(self, ledger: AsyncLedger, room: LedgerRoom, event_readers: int) -> bytes:
         """Return the current metrics as text; without the ledger, those read from the ledger are missing."""
         self.event_readers.set(event_readers)
         for gauge in (self._waiting, self._running, self._consumers, self._states, self._given_up):
             gauge.clear()
         try:
             async with asyncio.timeout(LEDGER_TIMEOUT_SECONDS):
-                gauges = await ledger.do(calls.gauges())
+                gauges, now = await ledger.do(calls.gauges()), await room.look()
         except (Unavailable, TimeoutError):
             self.ledger_up.set(0)
             return generate_latest(self.registry)
         self._take(gauges)
+        self._take_room(now, gauges.held)
         return generate_latest(self.registry)
 
     def _take(self, gauges: calls.Gauges) -> None:
@@ -76,6 +87,12 @@ class Metrics:
             self._states.labels(state).set(count)
         for reason in GIVEN_UP:
             self._given_up.labels(reason).set(gauges.given_up.get(reason, 0))
+
+    def _take_room(self, room: Room, held: Mapping[str, int]) -> None:
+        self._used.set(room.used)
+        self._most.set(room.most)
+        self._takes_jobs.set(not room.is_full)
+        self._fullest.set(max(held.values(), default=0) / room.budget.most_bytes if room.most else 0)
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
         """Record one answered request."""

@@ -61,8 +61,11 @@ class RateLimits:
         if not limit:
             return
         item = RateLimitItemPerMinute(limit, namespace=what)
-        if await self.limiter.hit(item, key.id, cost=count):
-            return
+        try:
+            if await self.limiter.hit(item, key.id, cost=count):
+                return
+        except redis.exceptions.OutOfMemoryError:
+            return  # a full ledger counts nothing, and takes no work that would have to be counted
         until = (await self.limiter.get_window_stats(item, key.id)).reset_time
         seconds = max(1, math.ceil(until - time.time()))
         raise TooMany(

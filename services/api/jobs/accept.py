@@ -71,9 +71,11 @@ async def create(clients: Clients, job: NewJob) -> Created:
     settings = clients.settings
     if tracing.is_on():
         job = job.model_copy(update={"trace": tracing.carrier()})
-    created = await clients.ledger.do(
-        calls.create(job, settings.result_ttl_seconds, max_waiting=settings.waiting_shares)
-    )
+    budget = await clients.room.budget(job.tenant_id)
+    with clients.room.noting(job.tenant_id):
+        created = await clients.ledger.do(
+            calls.create(job, settings.result_ttl_seconds, max_waiting=settings.waiting_shares, budget=budget)
+        )
     if created.send:
         clients.outbox.put(created.send)
     return created

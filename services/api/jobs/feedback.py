@@ -36,6 +36,7 @@ async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: Fe
         await clients.quotas.count_tokens(caller, feedback.output)
     await _check_label(clients, caller, feedback)
     line = "" if caller.may(Scope.REVIEW) else caller.sees
+    budget = await clients.room.budget(caller.tenant_id)
     for _ in range(TRIES):
         job = await clients.ledger.do(calls.get(job_id, caller.tenant_id, line))
         history = [*history_of(job), _entry(caller, feedback)]
@@ -43,7 +44,9 @@ async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: Fe
         row = _row(job, taken(history, clients.settings.feedback_agreement))
         value = {**merged(history), "history": history}
         try:
-            await clients.ledger.do(calls.feedback(job_id, caller.tenant_id, value, row, before=len(history) - 1))
+            await clients.ledger.do(
+                calls.feedback(job_id, caller.tenant_id, value, row, before=len(history) - 1, budget=budget)
+            )
         except Conflict as error:
             if error.code != "feedback_moved":
                 raise

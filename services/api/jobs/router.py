@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.http.auth import Admin, ClientsDep, JobReader, Judge, Reviewer, Submitter
+from services.api.http.auth import Admin, Author, ClientsDep, JobReader, Judge, Reviewer, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import accept
@@ -33,7 +33,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=KeyedRoute)
 
 @router.post("", status_code=202)
 async def submit(
-    request: JobRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
+    request: JobRequest, response: Response, clients: ClientsDep, caller: Author, key: IdempotencyKey = None
 ) -> Accepted:
     """Accept one text or conversation; the job is stored in the ledger before the response."""
     job, replayed = await accept.accept(clients, caller, request, key)
@@ -99,7 +99,10 @@ async def feedback(
     async def work() -> Answer:
         return Answer(200, {"id": job_id, "feedback": await judging.give_feedback(clients, caller, job_id, feedback)})
 
-    return await once(feedback.model_dump(mode="json"), work)
+    async def again() -> Answer:
+        return Answer(200, {"id": job_id, "feedback": (await jobs.find(clients, caller, job_id)).feedback})
+
+    return await once(feedback.model_dump(mode="json"), work, again)
 
 
 @router.delete("/{job_id}/feedback", status_code=204)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from services.api.http.auth import ClientsDep, Submitter
+from services.api.http.auth import Author, ClientsDep
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
 from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs.schemas import Accepted, Selection, SelectRequest
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/select", tags=["select"], route_class=KeyedRoute)
     responses={202: {"model": Accepted, "description": "The selection takes longer than `wait_seconds`: poll the job"}},
 )
 async def select(
-    request: SelectRequest, response: Response, clients: ClientsDep, caller: Submitter, key: IdempotencyKey = None
+    request: SelectRequest, response: Response, clients: ClientsDep, caller: Author, key: IdempotencyKey = None
 ) -> Selection | Accepted:
     """Select the label of a text, without generating an answer."""
     answer, replayed = await selecting.select(clients, caller, request, key)

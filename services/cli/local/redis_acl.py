@@ -43,18 +43,19 @@ _JOBS = (
         " +hget +hmget +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
         " +sadd +srem +smembers +scard +srandmember"
         " +zadd +zscore +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore"
-        " +zremrangebyscore"
+        " +zremrangebyscore +info"
     )
     + _may_write(LedgerKey.JOB, LedgerKey.EVENTS, LedgerKey.FEED, LedgerKey.STATES, LedgerKey.JOBS, LedgerKey.DEAD)
     + _may_write(LedgerKey.FOUND)
     + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS, LedgerKey.SETTLING)
+    + _may_write(LedgerKey.KEPT, LedgerKey.HELD)
     + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES)
 )
 # Every Celery service also needs presence, batches of events, the reconciler's lock, and following releases.
 _CELERY = (
-    f"{_JOBS} +subscribe +unsubscribe +pexpire &sb:hint:*"
+    f"{_JOBS} +subscribe +unsubscribe &sb:hint:*"
     + _may_write(LedgerKey.PROCESS, LedgerKey.WRITER, LedgerKey.RECONCILER)
     + _may_read(LedgerKey.TENANTS)
 )
@@ -69,7 +70,7 @@ _LEDGER: Mapping[str, str] = {
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
         " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename"
         + _may_read(LedgerKey.API_KEYS)
-        + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS)
+        + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE)
     ),
     "selector": _CELERY,
     "worker": _CELERY,

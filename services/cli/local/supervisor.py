@@ -148,7 +148,7 @@ class Supervisor:
             own |= {"s3_url": f"http://127.0.0.1:{port}", "s3_secret_key": secrets.token_urlsafe(24)}
             self.servers.append(s3_server(Settings(**own), data / "s3"))
         if "redis_url" not in given:
-            own["redis_url"] = self._plan_redis("ledger", "redis_url", data, fsync="always")
+            own["redis_url"] = self._plan_redis("ledger", "redis_url", data, fsync="always", mib=settings.ledger_mib)
         if "broker_url" not in given:
             own["broker_url"] = self._plan_redis("broker", "broker_url", data, fsync="everysec")
         return Settings(**own | {"api_port": self._api_port(settings)})
@@ -171,13 +171,14 @@ class Supervisor:
             return other
         return port
 
-    def _plan_redis(self, name: RedisName, setting: str, data: Path, *, fsync: str) -> str:
+    def _plan_redis(self, name: RedisName, setting: str, data: Path, *, fsync: str, mib: int = 0) -> str:
         """Plan a Redis server with one user per service; returns the operator's URL."""
         (port,) = free_ports(1)
         passwords = new_passwords()
         for account, password in passwords.items():
             self._urls[account][setting] = url_of(account, password, f"127.0.0.1:{port}")
-        self.servers.append(redis_server(name, port, data / name, fsync=fsync, users=acl_file(name, passwords)))
+        users = acl_file(name, passwords)
+        self.servers.append(redis_server(name, port, data / name, fsync=fsync, users=users, memory_mib=mib))
         return self._urls[OPERATOR][setting]
 
     def _env(self, account: str) -> dict[str, str]:
@@ -260,8 +261,11 @@ class Supervisor:
     def _kill_silent(self) -> None:
         """Kill a running process whose heartbeat has lapsed; the next round restarts it."""
         try:
+            self.ledger.redis.set(LedgerKey.PROBE, os.getpid(), ex=60)  # one that takes no writes notes no heartbeats
             pids = {json.loads(self.ledger.redis.get(key) or "{}").get("pid") for key in self._process_keys()}
         except redis.RedisError:
+            for child in self.children:
+                child.missed_beats = 0
             return
         for child in self.children:
             if child.process is None or child.name == "api":

@@ -3,7 +3,7 @@
 from shared.ledger.calls.base import Call, CancelledMeanwhile, Event, MustRunAlone, NotAcquired, Sent
 from shared.ledger.calls.dependents import Settled, settle, wait_for
 from shared.ledger.calls.events import append, feedback, forget_feedback
-from shared.ledger.calls.leases import acquire, acquire_next, expire, heartbeat, leave_queues
+from shared.ledger.calls.leases import acquire, acquire_next, expire, heartbeat, lead, leave_queues
 from shared.ledger.calls.lifecycle import (
     Created,
     cancel,
@@ -16,12 +16,16 @@ from shared.ledger.calls.lifecycle import (
 )
 from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Page, Unfinished, gauges, get, list_jobs, unfinished
 from shared.ledger.calls.release import move_release, remove_release
+from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
 
 __all__ = [
+    "BUDGET_USED",
+    "NO_BUDGET",
     "Call",
     "CancelledMeanwhile",
     "Created",
     "Event",
+    "Forgotten",
     "Gauge",
     "Gauges",
     "JobFilter",
@@ -30,9 +34,11 @@ __all__ = [
     "Page",
     "Sent",
     "Settled",
+    "TenantBudget",
     "Unfinished",
     "acquire",
     "acquire_next",
+    "adopt_ended",
     "append",
     "cancel",
     "create",
@@ -40,10 +46,12 @@ __all__ = [
     "expire",
     "feedback",
     "finish",
+    "forget",
     "forget_feedback",
     "gauges",
     "get",
     "heartbeat",
+    "lead",
     "leave_queues",
     "list_jobs",
     "move_release",

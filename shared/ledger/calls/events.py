@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+from shared.contracts.packing import pack
 from shared.errors import Conflict, NotFound, SignalboxError
 from shared.ledger.calls.base import Call, Event, Reply, Standing, dump, gone, never, nothing
+from shared.ledger.calls.retention import NO_BUDGET, TenantBudget
 
 
 def append(events: Iterable[Event], *, writer: str = "", batch: int = 0) -> Call[list[Standing]]:
@@ -22,11 +24,18 @@ def append(events: Iterable[Event], *, writer: str = "", batch: int = 0) -> Call
 
 
 def feedback(
-    job_id: str, tenant_id: str, value: dict[str, Any], row: dict[str, Any] | None, *, before: int
+    job_id: str,
+    tenant_id: str,
+    value: dict[str, Any],
+    row: dict[str, Any] | None,
+    *,
+    before: int,
+    budget: TenantBudget = NO_BUDGET,
 ) -> Call[None]:
     """Store the feedback on a finished job, and the data-set row made from it; None takes the row back.
 
-    `before` counts the feedbacks that the value was made from; raises `Conflict` `feedback_moved` where that is not so.
+    `before` counts the feedbacks that the value was made from; raises `Conflict` `feedback_moved` where that is not so,
+    and `TooMany` where the tenant's jobs would take more bytes than its `budget`.
     """
 
     def refused(reply: Reply) -> SignalboxError:
@@ -34,14 +43,17 @@ def feedback(
             return Conflict("job_unfinished", f"job {job_id} has not ended yet; feedback is taken afterwards")
         if reply["refused"] == "moved":
             return Conflict("feedback_moved", f"somebody else gave feedback on job {job_id} at the same time")
+        if reply["refused"] == "over_budget":
+            return budget.exceeded(reply)
         return gone(job_id)
 
     args = {
         "id": job_id,
         "tenant_id": tenant_id,
-        "feedback": dump(value),
+        "feedback": pack(dump(value)),
         "row": dump(row) if row else "",
         "before": before,
+        **budget.args,
     }
     return Call("feedback", args, nothing, refused)
 

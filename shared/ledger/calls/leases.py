@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from shared.contracts.jobs import Job
 from shared.errors import SignalboxError
@@ -18,6 +18,8 @@ from shared.ledger.calls.base import (
     never,
     nothing,
 )
+
+Leading = Literal["no", "still", "anew"]
 
 
 def acquire_next(queue: str, owner: str, lease_seconds: float) -> Call[Job]:
@@ -63,6 +65,12 @@ def heartbeat(
         "lease_ms": lease_seconds * 1000,
     }
     return Call("heartbeat", args, lambda reply: list(reply["standing"] or []), never)
+
+
+def lead(owner: str, ttl_seconds: float) -> Call[Leading]:
+    """Take or renew the lock of the one process that reconciles, for `ttl_seconds`."""
+    args = {"owner": owner, "ttl_ms": ttl_seconds * 1000}
+    return Call("lead", args, lambda reply: reply["leading"], never)
 
 
 def leave_queues(owner: str, queues: Sequence[str]) -> Call[None]:

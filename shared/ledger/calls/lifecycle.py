@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobState, NewJob, Stage
+from shared.contracts.packing import pack
 from shared.contracts.shares import UNLIMITED, Shares
 from shared.errors import Conflict, Invalid, NotFound, SignalboxError, TooMany
 from shared.ledger.calls.base import (
@@ -19,6 +20,7 @@ from shared.ledger.calls.base import (
     stale,
     to_send,
 )
+from shared.ledger.calls.retention import NO_BUDGET, TenantBudget
 
 
 class Created(NamedTuple):
@@ -28,12 +30,15 @@ class Created(NamedTuple):
     send: Sent | None
 
 
-def create(job: NewJob, ttl_seconds: int, *, max_waiting: Shares = UNLIMITED) -> Call[Created]:
+def create(
+    job: NewJob, ttl_seconds: int, *, max_waiting: Shares = UNLIMITED, budget: TenantBudget = NO_BUDGET
+) -> Call[Created]:
     """Create a job; if its id exists, nothing is written, and a different body is refused.
 
     Raises `Conflict` `release_moved` where `job.release` is no longer the current release, and `TooMany` where
-    `max_waiting` jobs wait, or where its tenant or line of keys has its share of them in jobs that have not ended; for
-    its `after` also `Invalid`, and `Conflict` `too_many_before`, `too_many_dependents`.
+    `max_waiting` jobs wait, where its tenant or line of keys has its share of them in jobs that have not ended, or
+    where the tenant's jobs would take more bytes than its `budget`; for its `after` also `Invalid`, and `Conflict`
+    `too_many_before`, `too_many_dependents`.
     """
 
     def read(reply: Reply) -> Created:
@@ -58,11 +63,15 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: Shares = UNLIMITED) ->
                 "too_many_dependents",
                 f"{MAX_DEPENDENTS} jobs wait for job {reply['id']} already; submit this one when that one has ended",
             )
+        if reply["refused"] == "over_budget":
+            return budget.exceeded(reply)
         return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
 
+    body = pack(dump(job.body))
     args = {
         **job.model_dump(mode="json", exclude={"body", "deadline_seconds"}),
-        "body": dump(job.body),
+        "body": body,
+        "bytes": job.kept_bytes(body),
         "trace": dump(job.trace) if job.trace else "",
         "priority": job.priority,
         "tokens": job.new_tokens,
@@ -71,6 +80,7 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: Shares = UNLIMITED) ->
         "ttl": ttl_seconds,
         "max_waiting": max_waiting,
         "facts": facts_of(label=job.label, line=job.key_line),
+        **budget.args,
     }
     return Call("create", args, read, refused)
 
@@ -116,7 +126,7 @@ def finish(
         "attempt": job.attempt,
         "state": state,
         "events": [[kind, dump(data)] for _, _, kind, data in events],
-        "fields": {name: dump(value) for name, value in fields.items()},
+        "fields": {name: pack(dump(value)) if name == "result" else dump(value) for name, value in fields.items()},
         "facts": facts_of(**_found(fields.get("selection", {}))),
     }
     return Call("finish", args, lambda reply: all_to_send(reply["released"]), stale(job))

@@ -46,6 +46,8 @@ class Gauges(NamedTuple):
     queues: list[Gauge]
     states: dict[str, int]
     given_up: dict[str, int]
+    held: dict[str, int]
+    """Bytes that the jobs of each tenant may take."""
 
     @property
     def bases(self) -> dict[str, list[str]]:
@@ -121,6 +123,6 @@ def gauges() -> Call[Gauges]:
 
     def read(reply: Reply) -> Gauges:
         queues = [Gauge(*row) for row in reply["queues"] or []]
-        return Gauges(queues, dict(reply["states"]), dict(reply["given_up"]))
+        return Gauges(queues, dict(reply["states"]), dict(reply["given_up"]), dict(reply["held"]))
 
     return Call("gauges", {}, read, never)

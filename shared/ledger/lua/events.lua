@@ -19,23 +19,21 @@ function op.append(a)
   return { standing = standing }
 end
 
-local FOUND_SECONDS = 172800  -- longer than a job with a deadline lives before its `ttl` begins
-
--- A job gets feedback after its end, when the time of its leaving the indexes is written already: this index forgets by age.
-local function note_feedback(job)
-  local key, at, keep = index_key(job.tenant_id, 'feedback'), job.noted:match('^[^|]+'), tonumber(job.ttl) + FOUND_SECONDS
-  redis.call('ZADD', key, at, job.id)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', ms(NOW - keep * 1000))
-  redis.call('EXPIRE', key, keep)
-end
-
 function op.feedback(a)
   local job = facts(a.id)
   if job.tenant_id ~= a.tenant_id then return refuse('gone') end
   if not is_final(job.state) then return refuse('unfinished') end
-  local count, old = unpack(read(a.id, 'feedback_count', 'feedback'))
+  local count, old, dead = unpack(read(a.id, 'feedback_count', 'feedback', 'dead'))
   if tonumber(count or (old and 1) or 0) ~= a.before then return refuse('moved') end
-  if job.noted then note_feedback(job) end
+  local more = #a.feedback - #(old or '')
+  if is_over_budget(a.tenant_id, more, a.max_held) then return refuse('over_budget', { wait_ms = room_in_ms(a) }) end
+  if dead then
+    redis.call('HINCRBY', job_key(a.id), 'bytes', more)
+  else
+    local at = NOW + redis.call('PTTL', job_key(a.id))
+    give_back_at(ms(at), { a.id .. ':' .. a.before, more, ms(at - tonumber(job.ttl) * 1000) }, a.tenant_id)
+  end
+  if job.noted then redis.call('ZADD', index_key(a.tenant_id, 'feedback'), job.noted:match('^[^|]+'), a.id) end
   redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.before + 1)
   if a.row ~= '' then redis.call('HSET', KEY.feedback .. a.tenant_id, a.id, a.row) else redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id) end
   return {}

@@ -98,6 +98,14 @@ function op.heartbeat(a)
   return { standing = standing }
 end
 
+-- Lets one process reconcile.
+function op.lead(a)
+  local leader = redis.call('GET', KEY.reconciler)
+  if leader and leader ~= a.owner then return { leading = 'no' } end
+  redis.call('SET', KEY.reconciler, a.owner, 'PX', math.ceil(a.ttl_ms))
+  return { leading = leader and 'still' or 'anew' }
+end
+
 function op.leave_queues(a)
   redis.call('DEL', KEY.process .. a.owner)
   for _, queue in ipairs(a.queues) do redis.call('ZREM', KEY.consumers .. queue, a.owner) end

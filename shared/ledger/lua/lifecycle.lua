@@ -56,29 +56,6 @@ local function leave_queue(job)
   end
 end
 
--- An ended job is kept for `ttl` seconds; KEY.ends holds the time at which it may leave the tenant's indexes.
-local function keep_for(job)
-  local ttl = tonumber(job.ttl)
-  redis.call('EXPIRE', job_key(job.id), ttl)
-  redis.call('EXPIRE', KEY.events .. job.id, ttl)
-  local member = table.concat({ job.tenant_id, job.id, job.noted }, '|')
-  redis.call('ZADD', KEY.ends, ms(NOW + ttl * 1000 + 1), member)  -- + 1 because EXPIRE cuts off fractions
-end
-
-local function leave_indexes(tenant, id, noted)
-  redis.call('ZREM', KEY.jobs .. tenant, id)
-  for fact in noted:gmatch('|([^|]+)') do redis.call('ZREM', index_key(tenant, fact), id) end
-end
-
--- Each new job removes a few expired jobs from the indexes, so the indexes do not grow without bound.
-local function forget_expired()
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEY.ends, '-inf', NOW_MS, 'LIMIT', 0, 4)) do
-    local tenant, id, noted = member:match('^([^|]*)|([^|]*)|?(.*)$')
-    redis.call('ZREM', KEY.ends, member)
-    if redis.call('EXISTS', job_key(id)) == 0 then leave_indexes(tenant, id, noted) end
-  end
-end
-
 local settle  -- settles the dependents of ended jobs (dependents.lua)
 
 local function unblock(id)
@@ -208,12 +185,13 @@ function op.create(a)
   if a.release ~= '' and redis.call('GET', KEY.release .. a.tenant_id) ~= a.release then return refuse('release_moved') end
   local blockers, refused = blockers_of(a)
   if refused then return refused end
-  forget_expired()
+  if is_over_budget(a.tenant_id, a.bytes, a.max_held) then return refuse('over_budget', { wait_ms = room_in_ms(a) }) end
   local state, deadline_ms = STAGE[a.stage].waits, a.deadline > 0 and ms(NOW + a.deadline * 1000) or 0
   redis.call('HSET', job_key(a.id), 'id', a.id, 'tenant_id', a.tenant_id, 'kind', a.kind, 'state', state, 'stage', a.stage,
     'queue', a.queue, 'body', a.body, 'release', a.release, 'label', a.label, 'fingerprint', a.fingerprint, 'attempt', 0,
     'lost_leases', 0, 'cancel_requested', 0, 'ttl', a.ttl, 'deadline_ms', deadline_ms, 'priority', a.priority, 'tokens', a.tokens,
-    'key', a.key, 'key_line', a.key_line, 'noted', note(a.tenant_id, a.id, NOW_MS, a.facts), 'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
+    'key', a.key, 'key_line', a.key_line, 'noted', note(a.tenant_id, a.id, NOW_MS, a.facts), 'bytes', a.bytes,
+    'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
   if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
   count_new(counts, counted, state)

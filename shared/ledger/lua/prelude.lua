@@ -7,6 +7,7 @@
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
 local FEED_LENGTH = 20000
+local EVENTS_LENGTH = 10000  -- of one job: more than an answer has tokens; a long training's first progress goes
 local LIST_SCAN = 2000  -- one call scans at most this many jobs: a selective filter gives short pages, and blocks no other client
 
 local function job_key(id) return KEY.job .. id end
@@ -34,7 +35,7 @@ end
 
 -- The fields that transitions depend on, read by one command: each call from Lua costs as much as the command that it runs.
 local FACTS = { 'state', 'stage', 'attempt', 'queue', 'tenant_id', 'ttl', 'cancel_requested', 'deadline_ms', 'lost_leases', 'ended_by', 'waits',
-  'label', 'priority', 'tokens', 'key_line', 'noted' }
+  'label', 'priority', 'tokens', 'key_line', 'noted', 'bytes' }
 local function facts(id)
   local job = { id = id }
   for i, value in ipairs(read(id, unpack(FACTS))) do job[FACTS[i]] = value or nil end
@@ -58,7 +59,7 @@ local function to_send(job) return { job.id, job.queue } end
 
 -- Append an event to the job's own stream (for replay) and to the feed that every API process reads.
 local function emit(id, kind, data)
-  local event = redis.call('XADD', KEY.events .. id, '*', 'type', kind, 'data', data)
+  local event = redis.call('XADD', KEY.events .. id, 'MAXLEN', '~', EVENTS_LENGTH, '*', 'type', kind, 'data', data)
   redis.call('XADD', KEY.feed, 'MAXLEN', '~', FEED_LENGTH, '*', 'job', id, 'event', event, 'type', kind, 'data', data)
 end
 

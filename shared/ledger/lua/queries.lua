@@ -108,6 +108,6 @@ function op.gauges(a)
     end
   end
   local states = {}
-  for name, number in pairs(counts(KEY.states)) do states[name] = LEGAL[name] and number end  -- not the owners' counts
-  return { queues = queues, states = states, given_up = counts(KEY.given_up) }
+  for name, number in pairs(counts(KEY.states)) do states[name] = not name:find(':', 1, true) and number or nil end  -- not the owners' counts
+  return { queues = queues, states = states, given_up = counts(KEY.given_up), held = counts(KEY.held) }
 end

@@ -185,7 +185,7 @@ async def test_where_an_address_has_all_its_places_who_waits_longest_gives_way(s
         for reader, writer in (*halves[1:], elsewhere):
             writer.write(b"\r\n\r\n")
             assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
-        text = (await app.state.clients.metrics.render(app.state.clients.ledger, 0)).decode()
+        text = (await app.state.clients.metrics.render(app.state.clients.ledger, app.state.clients.room, 0)).decode()
         assert 'signalbox_refused_total{reason="too_many_connections",status="503"} 1.0' in text
 
 

@@ -9,6 +9,7 @@ import sys
 import httpx
 import pytest
 
+from services.api.infra import ledger_room
 from services.cli.local.servers import free_ports, redis_server
 from shared.ledger import Ledger, calls
 from shared.ledger.keys import LedgerKey
@@ -89,18 +90,94 @@ async def test_a_process_that_starts_without_its_ledger_serves_when_it_comes(set
         assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
 
 
-async def test_a_full_ledger_takes_nothing(settings, own_redis):
+@pytest.fixture
+async def own_system(settings, own_redis, monkeypatch):
+    """A ledger of this test alone, a client of its API, and a look at its room for every job."""
+    monkeypatch.setattr(ledger_room, "_LOOK_SECONDS", 0)
     _, url = own_redis
     token = seed(url)
     ledger = Ledger(url)
-    own = settings.model_copy(update={"redis_url": url})
+    own = settings.model_copy(update={"redis_url": url, "requests_per_minute": 1000})
     async with serving(own) as (_, base_url), client_of(base_url, token) as client:
-        assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
-        ledger.redis.config_set("maxmemory", "1")
-        answer = await client.post("/v1/jobs", json={"input": "x"})
-        assert code(answer, 503) == "ledger_full"
-        ledger.redis.config_set("maxmemory", "0")
-        assert len((await client.get("/v1/jobs")).json()["items"]) == 1
+        yield ledger, client
+    ledger.close()
+
+
+async def readiness(client):
+    ready = await client.get("/readyz")
+    return ready.status_code, ready.json()["parts"]["ledger"]["detail"]
+
+
+FULL = {
+    "all memory used": ("maxmemory", lambda used: 1, "takes no writes"),
+    "the reserve reached": ("maxmemory", lambda used: used + 50_000, "keeps the rest for jobs that were accepted"),
+    "no writes for another reason": ("min-replicas-to-write", lambda used: 1, "takes no writes"),
+}
+
+
+@pytest.mark.parametrize("why", FULL)
+async def test_a_full_ledger_takes_nothing_is_not_ready_and_says_why(own_system, why):
+    ledger, client = own_system
+    setting, value, says = FULL[why]
+    assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
+    assert await readiness(client) == (200, "takes writes")
+    ledger.redis.config_set(setting, value(ledger.redis.info("memory")["used_memory"]))
+    answer = await client.post("/v1/jobs", json={"input": "x"})
+    assert code(answer, 503) == "ledger_full"
+    assert int(answer.headers["retry-after"]) > 0
+    status, detail = await readiness(client)
+    assert (status, says in detail) == (503, True), detail
+    ledger.redis.config_set(setting, 0)
+    assert len((await client.get("/v1/jobs")).json()["items"]) == 1
+    assert await readiness(client) == (200, "takes writes")
+
+
+async def test_a_full_ledger_lets_jobs_be_read_and_cancelled_by_keys_with_limits_too(own_system):
+    ledger, client = own_system
+    job_id = (await client.post("/v1/jobs", json={"input": "x"})).json()["id"]
+    ledger.redis.config_set("maxmemory", 1)
+    assert (await client.get(f"/v1/jobs/{job_id}")).json()["state"] == "queued"
+    assert (await client.delete(f"/v1/jobs/{job_id}")).json()["state"] == "cancelled"
+    assert "signalbox_ledger_takes_jobs 0.0" in (await client.get("/metrics")).text
+
+
+async def test_a_tenant_at_its_budget_is_told_when_to_come_again_and_others_are_served(own_system, settings):
+    ledger, client = own_system
+    other = make_release(tenant_id="other")
+    ledger.redis.hset(LedgerKey.RELEASES.of("other"), other.id, other.model_dump_json())
+    ledger.redis.set(LedgerKey.RELEASE.of("other"), other.id)
+    token = api_keys.create(ledger.redis, frozenset(api_keys.Scope), tenant_id="other")[1]
+    ledger.redis.config_set("maxmemory", 200 << 20)
+    budget = int((200 << 20) * (1 - settings.ledger_reserve)) * settings.tenant_ledger_share
+    ledger.redis.hset(LedgerKey.HELD, "default", int(budget) - 20_000)
+    assert (await client.post("/v1/jobs", json={"input": "x"})).status_code == 202
+    job_id = (await client.post("/v1/jobs", json={"input": "x"})).json()["id"]
+    answer = await client.post("/v1/jobs", json={"input": "x"})
+    assert code(answer, 429) == "ledger_budget_used"
+    assert "90 MiB" in answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) == 5  # none has ended
+    await client.delete(f"/v1/jobs/{job_id}")
+    answer = await client.post("/v1/jobs", json={"input": "x"})
+    assert 595 < int(answer.headers["retry-after"]) <= settings.min_result_ttl_seconds
+    async with client_of(str(client.base_url), token) as neighbour:
+        assert (await neighbour.post("/v1/jobs", json={"input": "x"})).status_code == 202
+    assert "signalbox_ledger_fullest_tenant_ratio 0.9" in (await client.get("/metrics")).text
+
+
+async def test_a_tenant_is_refused_unread_for_a_moment_unless_it_may_repeat_an_accepted_request(
+    own_system, monkeypatch
+):
+    ledger, client = own_system
+    key = {"Idempotency-Key": "k"}
+    first = await client.post("/v1/jobs", json={"input": "x"}, headers=key)
+    ledger.redis.config_set("maxmemory", 200 << 20)
+    ledger.redis.hset(LedgerKey.HELD, "default", 200 << 20)
+    monkeypatch.setattr(ledger_room, "_LOOK_SECONDS", 60)
+    assert code(await client.post("/v1/jobs", json={"input": "x"}), 429) == "ledger_budget_used"
+    for path in ("/v1/jobs", "/v1/select"):
+        assert code(await client.post(path, content=b"no JSON"), 429) == "ledger_budget_used"
+    again = await client.post("/v1/jobs", json={"input": "x"}, headers=key)
+    assert (again.status_code, again.json()) == (202, first.json())
 
 
 async def test_with_too_many_jobs_waiting_new_ones_are_told_when_to_come_again(settings, tokens, release):

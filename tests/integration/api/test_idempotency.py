@@ -176,3 +176,26 @@ async def test_a_training_job_is_queued_once(api, ledger):
     assert ledger.do(calls.list_jobs("default")).jobs[0].id == answers[0].json()["id"]
     other = await api["train"].post("/v1/training/jobs", json={**body, "label": "fin.ha"}, headers=KEY)
     assert code(other, 422) == "idempotency_key_reused"
+
+
+async def test_feedback_that_is_repeated_is_answered_from_the_job_and_its_record_stays_small(
+    api, release, worker, ledger
+):
+    job_id = (await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    worker.run(job_id, "generate.fin")
+    feedback = {"output": "a better answer " * 1000}
+    first = await api["submit"].post(f"/v1/jobs/{job_id}/feedback", json=feedback, headers=KEY)
+    await api["submit"].post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})
+    again = await api["submit"].post(f"/v1/jobs/{job_id}/feedback", json=feedback, headers=KEY)
+    assert (first.status_code, again.status_code, again.headers["idempotent-replayed"]) == (200, 200, "true")
+    assert again.json()["feedback"] == (await api["submit"].get(f"/v1/jobs/{job_id}")).json()["feedback"]
+    (record,) = ledger.redis.keys(LedgerKey.IDEMPOTENCY.pattern)
+    assert len(ledger.redis.get(record)) < 200
+    other = await api["submit"].post(f"/v1/jobs/{job_id}/feedback", json={"rating": -1}, headers=KEY)
+    assert code(other, 422) == "idempotency_key_reused"
+
+
+async def test_a_refusal_is_kept_for_an_hour(api, ledger):
+    await api["train"].post("/v1/datasets?name=demo", content=b"no json", headers=KEY)
+    (record,) = ledger.redis.keys(LedgerKey.IDEMPOTENCY.pattern)
+    assert 3590 < ledger.redis.ttl(record) <= 3600
