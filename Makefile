@@ -115,7 +115,7 @@ types: install ## mypy, strict
 	$(BIN)/mypy
 
 up: install ## run the whole system in the foreground
-	$(BIN)/signalbox up --worker bank,base --worker travel
+	$(BIN)/signalbox up --worker bank,base --worker 'travel,*'
 
 up-compose: ## run the whole system in containers, with an API key at the end
 	docker compose up --build --wait

@@ -8,6 +8,8 @@ SELECT_QUEUE = "select"
 TRAIN_QUEUE = "train"
 BASE_GROUP = "base"
 """The group for requests without an adapter; at least one worker must serve it."""
+ANY_GROUP = "*"
+"""The group of workers that serve, besides their own, each group of a current release that nobody serves."""
 
 RELEASE_CHANNEL = "sb:hint:release"
 CANCEL_CHANNEL = "sb:hint:cancel"

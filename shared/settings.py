@@ -157,7 +157,8 @@ class Settings(BaseSettings):
     vllm_adapters_dir: Path | None = None
     """Path on that server of the folder `adapters` of the cache, where it differs."""
     groups: str = "base"
-    """The groups that a worker serves, separated by commas; `base` handles requests without an adapter."""
+    """The groups that a worker serves, separated by commas; `base` handles requests without an adapter, `*` every group
+    of a current release that nobody serves."""
     store_patience_seconds: Annotated[float, Field(ge=0)] = 30.0
     worker_slots: Annotated[int, Field(ge=1)] = 8
     """Sequences in a worker's running batch."""

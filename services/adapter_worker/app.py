@@ -11,8 +11,8 @@ from services.adapter_worker.adapters.disk_cache import DiskCache
 from services.adapter_worker.adapters.prefetch import Prefetcher
 from services.adapter_worker.adapters.residency import changes, wanted
 from services.adapter_worker.engine import ECHO_BASE, Engine, make_engine
+from services.adapter_worker.groups import named_groups, open_groups, take_up
 from services.adapter_worker.handlers import Fetch, generate, runners_up
-from shared.contracts.labels import check_name
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.errors import NotFound, SignalboxError
 from shared.names import BASE_GROUP, TaskName, generate_queue
@@ -35,7 +35,7 @@ def main() -> None:
     configure_logging("adapter_worker")
     configure_tracing("adapter_worker")
     settings = Settings()
-    groups = [check_name(group.strip(), "group") for group in settings.groups.split(",")]
+    groups = named_groups(settings.groups)
     service = Service(
         settings,
         "adapter_worker",
@@ -99,7 +99,8 @@ def follow_releases(
     """Keep resident the adapters of all tenants' current releases and, for jobs in flight, of their parent releases.
 
     Adapters of current releases that exceed the slots are prefetched to the disk. Releases made for another base model
-    are none of this worker's.
+    are none of this worker's. With the group `*`, groups that nobody serves are taken up, also those
+    whose last worker goes.
     """
 
     def adopt(release: Release) -> None:
@@ -109,6 +110,7 @@ def follow_releases(
         current, parents = (
             [one for one in found if one.base_model == base.id] for found in (known, _parents(service, known))
         )
+        take_up(service, groups, [*current, *parents])
         todo = changes([*current, *parents], groups, engine.resident, room=service.settings.adapter_slots)
         _load(engine, todo.load, fetch)
         for digest in todo.unload:
@@ -119,8 +121,17 @@ def follow_releases(
         service.info.update(resident=sorted(engine.resident), groups=groups)
         log.info("release_loaded", tenant_id=release.tenant_id, release=release.id, resident=len(engine.resident))
 
+    def adopt_open_groups() -> None:
+        if open_groups(service, groups, watch.releases):
+            for release in watch.releases:
+                adopt(release)
+
     watch = ReleaseWatch(
-        service.registry.releases, service.ledger.redis, adopt, poll_seconds=service.settings.pointer_poll_seconds
+        service.registry.releases,
+        service.ledger.redis,
+        adopt,
+        poll_seconds=service.settings.pointer_poll_seconds,
+        on_poll=adopt_open_groups,
     )
     watch.start()
     return watch

@@ -52,7 +52,10 @@ def options(
 
 
 Workers = Annotated[
-    list[str], typer.Option("--worker", help="Groups of one worker, separated by commas; repeat for more workers.")
+    list[str],
+    typer.Option(
+        "--worker", help="Groups of one worker, separated by commas; repeat for more. `*`: those that nobody serves."
+    ),
 ]
 
 
@@ -88,7 +91,7 @@ def _end(code: str, detail: str) -> NoReturn:
 
 @app.command()
 def up(
-    worker: Workers = ["base"],  # noqa: B006 - typer copies it
+    worker: Workers = ["*"],  # noqa: B006 - typer copies it
     selectors: Annotated[int, typer.Option(help="Selector processes.", min=0)] = 1,
     trainers: Annotated[int, typer.Option(help="Trainer processes; each runs one job at a time.", min=0)] = 1,
 ) -> None:
@@ -123,7 +126,10 @@ def demo(
 @app.command()
 def worker(
     group: Annotated[
-        str, typer.Option(help="Groups to serve, separated by commas; `base` answers unlabelled requests.")
+        str,
+        typer.Option(
+            help="Groups, separated by commas; `base` answers unlabelled requests, `*` is all that nobody serves."
+        ),
     ],
 ) -> None:
     """Run one adapter worker in the foreground, as part of the system that runs in the data folder."""

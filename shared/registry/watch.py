@@ -45,11 +45,14 @@ class ReleaseWatch:
         on_change: Callable[[Release], None],
         *,
         poll_seconds: float,
+        on_poll: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_poll` is called in the thread after each poll; its errors are logged."""
         self._releases = releases
         self._redis = client
         self._on_change = on_change
         self._poll_seconds = poll_seconds
+        self._on_poll = on_poll
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="release-watch", daemon=True)
         self._current: dict[str, CurrentRelease] = {}
@@ -135,6 +138,7 @@ class ReleaseWatch:
             while not self._stop.is_set():
                 if time.monotonic() >= poll_at:
                     self.refresh_all()
+                    self._attempt(self._on_poll, "")
                     poll_at = time.monotonic() + self._poll_seconds
                 elif tenant_id := self._next_hint(hints, poll_at):
                     self._attempt(partial(self.refresh, tenant_id), tenant_id)

@@ -90,12 +90,21 @@ class Service:
         self.info["base_model"] = base_model
         with self._lock:
             for plain in list(self._queues):
-                queue = queue_on_base(plain, base_model)
-                # A service may only bind queues to its own exchanges (`redis_acl.py`).
-                self.celery.amqp.queues.add(queue, exchange=plain, routing_key=queue)
-                self._queues.append(queue)
-                if self._worker:
-                    self._worker.consumer.call_soon(self._worker.consumer.add_task_queue, queue)
+                self._consume(queue_on_base(plain, base_model), plain)
+
+    def also_serve(self, queue: str) -> None:
+        """Consume one more queue, and what others have left there to processes with this one's base model."""
+        with self._lock:
+            self._consume(queue, queue)
+            if base_model := self.info.get("base_model"):
+                self._consume(queue_on_base(queue, base_model), queue)
+
+    def _consume(self, queue: str, exchange: str) -> None:
+        # A service may only bind queues to its own exchanges (`redis_acl.py`).
+        self.celery.amqp.queues.add(queue, exchange=exchange, routing_key=queue)
+        self._queues.append(queue)
+        if self._worker:
+            self._worker.consumer.call_soon(self._worker.consumer.add_task_queue, queue)
 
     def on(self, task: TaskName, work: Callable[[Attempt], None]) -> None:
         """Register the service's one task: whatever the message says, one attempt at the next job of its queue."""

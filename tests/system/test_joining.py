@@ -7,7 +7,11 @@ import pytest
 import redis
 
 from services.cli.local.folder_lock import holders, is_locked
+from services.cli.local.run_state import current_registry, current_settings
+from shared.contracts.manifests import Release, Verdict
 from shared.ledger.keys import LedgerKey
+from shared.names import DEFAULT_TENANT
+from tests.support.echo_release import stored_label
 from tests.support.eventually import eventually
 from tests.support.up_process import PROGRAM
 
@@ -33,6 +37,19 @@ def test_a_worker_joins_as_a_worker_and_ends_with_the_system(up):
     assert up.run("down").returncode == 0
     assert started.wait(10) == 0
     assert not is_locked(up.data)
+
+
+def test_a_worker_of_any_group_takes_up_a_new_domain_as_it_is_promoted(up, tmp_path, monkeypatch):
+    """The default of `up`."""
+    up.start().ready()
+    monkeypatch.setenv("SIGNALBOX_DATA_DIR", str(up.data))
+    registry = current_registry(current_settings())
+    labels = {"hr.leave": stored_label(registry, tmp_path / "hr", "hr.leave")}
+    verdict = Verdict(passed=True, reasons=())
+    release = Release(tenant_id=DEFAULT_TENANT, base_model="echo", labels=labels, verdict=verdict)
+    registry.releases.promote(DEFAULT_TENANT, registry.releases.add(release))
+    done = up.run("submit", "two days off", "--label", "hr.leave", "--wait")
+    assert (done.returncode, "two days off" in done.stdout) == (0, True), done.stderr
 
 
 @pytest.mark.slow

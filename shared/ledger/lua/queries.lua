@@ -101,8 +101,8 @@ function op.gauges(a)
   for _, queue in ipairs(redis.call('SMEMBERS', KEY.queues)) do
     redis.call('ZREMRANGEBYSCORE', KEY.consumers .. queue, '-inf', NOW_MS)
     local waiting, running, consumers = redis.call('ZCARD', waiting_key(queue)), redis.call('ZCARD', leased_key(queue)), redis.call('ZCARD', KEY.consumers .. queue)
-    if waiting + running + consumers == 0 and queue:find('@', 1, true) then
-      redis.call('SREM', KEY.queues, queue)  -- the queue of a base model that is no longer served, or not yet again
+    if waiting + running + consumers == 0 and (queue:find('@', 1, true) or queue == 'generate.*') then
+      redis.call('SREM', KEY.queues, queue)  -- of a base model, or of any group: no longer served, or not yet again
     else
       queues[#queues + 1] = { queue, waiting, running, consumers }
     end

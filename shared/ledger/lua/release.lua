@@ -2,6 +2,13 @@ local function is_served(queue)
   return redis.call('ZCOUNT', KEY.consumers .. queue, NOW_MS, '+inf') > 0
 end
 
+-- The queue by whose consumers a queue is served: a worker of the group `*` takes up what a release names and nobody serves.
+local function served_by(queue)
+  local any = 'generate.*'
+  if queue:sub(1, 9) == 'generate.' and not is_served(queue) and is_served(any) then return any end
+  return queue
+end
+
 -- The base models that live consumers of a queue serve: each also consumes `queue@base`. Consumers of older versions
 -- state none.
 local function bases_served(queue)
@@ -24,9 +31,10 @@ function op.move_release(a)
   if current ~= a.expected then return refuse('stale_parent', { current = current }) end
   if not redis.call('HGET', KEY.releases .. a.tenant_id, a.release) then return refuse('gone') end
   for _, queue in ipairs(a.force and {} or a.queues) do
-    if not is_served(queue) then return refuse('no_consumer', { queue = queue }) end
-    local bases = bases_served(queue)
-    if #bases > 0 and not is_served(queue .. '@' .. a.base_model) then
+    local by = served_by(queue)
+    if not is_served(by) then return refuse('no_consumer', { queue = queue }) end
+    local bases = bases_served(by)
+    if #bases > 0 and not is_served(by .. '@' .. a.base_model) then
       return refuse('other_base', { queue = queue, served = bases })
     end
   end

@@ -55,6 +55,20 @@ def serve(ledger, release, base_model):
     ledger.do(calls.heartbeat(f"worker-{base_model}", [*release.queues, *own], [], {}, 15))
 
 
+async def test_a_worker_of_any_group_serves_what_a_release_brings_by_its_base_model(release, registry, admin, ledger):
+    own, other = (add(registry, parent=release.id, made_by=pin, base_model=pin) for pin in ("tiny", "another"))
+    assert code(await admin.post(f"/v1/releases/{own.id}/promote"), 409) == "group_without_worker"
+    any_group = ["generate.*", "generate.*@tiny", "generate.base", "generate.base@tiny"]
+    ledger.do(calls.heartbeat("any", any_group, [], {}, 15))
+    assert code(await admin.post(f"/v1/releases/{other.id}/promote"), 409) == "base_model_mismatch"
+    assert (await admin.post(f"/v1/releases/{own.id}/promote")).status_code == 200
+    parts = (await admin.get("/readyz")).json()["parts"]
+    assert parts["consumers"]["ok"]  # before it has taken them up
+    ledger.do(calls.leave_queues("any", any_group))
+    parts = (await admin.get("/readyz")).json()["parts"]
+    assert (parts["consumers"]["ok"], "generate.*" in parts["consumers"]["detail"]) == (False, False)
+
+
 async def test_a_release_whose_base_model_no_worker_serves_is_neither_promoted_nor_rolled_back_to(
     api, release, registry, admin, ledger
 ):

@@ -6,15 +6,18 @@ from structlog.testing import capture_logs
 from services.adapter_worker import app as adapter_worker
 from services.adapter_worker.adapters.prefetch import Prefetcher
 from services.adapter_worker.engine.echo import EchoEngine
+from services.adapter_worker.groups import named_groups, open_groups
 from services.selector import app as selector
 from services.selector.scoring.batcher import Batcher
 from services.selector.scoring.llm import LlmScorers
 from services.trainer.training.light import fit_light
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.manifests import BaseModelManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.errors import Invalid
+from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.model.base import base_model_id
-from shared.names import DEFAULT_TENANT
+from shared.names import DEFAULT_TENANT, generate_queue
 from shared.worker.probes import readiness
 from shared.worker.service import Service
 from tests.support.eventually import eventually
@@ -226,3 +229,41 @@ def test_a_selector_names_a_release_made_for_another_base_model_and_is_not_ready
     light = strange.selector.model_copy(update={"llm": ""})
     promote(DEFAULT_TENANT, 2, parent=strange.id, base_model="another", selector=light)
     eventually(lambda: not service.misfit, "a light selector needs no base model")
+
+
+def served(ledger):
+    return {gauge.queue for gauge in ledger.do(calls.gauges()).queues if gauge.consumers}
+
+
+def test_a_worker_of_any_group_takes_up_what_nobody_serves_and_leaves_what_somebody_does(
+    settings, tiny_folder, promote, base, ledger
+):
+    quick = settings.model_copy(update={"pointer_poll_seconds": 0.1, "base_model": str(tiny_folder)})
+    groups = named_groups("*")
+    service = Service(quick, "test", [generate_queue(group) for group in groups], concurrency=1)
+    service.serve_base(base.id)
+    ledger.do(calls.heartbeat("named", ["generate.bank"], [], {}, 60))
+    fetch = service.registry.weights.fetch
+    ahead = Prefetcher(fetch, is_busy=lambda: False, is_full=lambda: False)
+    watch = adapter_worker.follow_releases(service, EchoEngine(), groups, fetch, ahead, base)
+    try:
+        promote("default")
+        eventually(lambda: "default" in service.info.get("releases", {}), "the release is adopted")
+        assert groups == ["*", "base"]
+        ledger.do(calls.leave_queues("named", ["generate.bank"]))
+        eventually(lambda: "bank" in groups, "the group is taken up")
+    finally:
+        watch.stop()
+    assert {"generate.bank", f"generate.bank@{base.id}"} <= set(service._queues)
+    assert len(service.info["resident"]) == len(LABELS)
+
+
+def test_a_worker_of_named_groups_takes_up_no_other(service, promote):
+    assert open_groups(service, ["base"], [promote("default")]) == []
+
+
+def test_any_group_is_a_group_with_base_and_other_signs_are_none():
+    assert named_groups("travel, *") == ["travel", "*", "base"]
+    assert named_groups("*,base") == ["*", "base"]
+    with pytest.raises(Invalid, match="is not a group name"):
+        named_groups("h*")
