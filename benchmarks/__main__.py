@@ -22,6 +22,7 @@ ALL = (
     "selector_goals",
     "selector_outside",
     "selector_sets",
+    "selector_noise",
     "selector_peers",
     "memory",
     "mixed_batch",

@@ -116,6 +116,16 @@ def _fit(
 
     The rejection threshold is at least the probability of a label by chance, as far as `target` allows that.
     """
+    weighted = _weighted(selector, scores, gold)
+    weighted = weighted.model_copy(update={"none_weight": _none_weight(weighted, scores, gold)})
+    threshold = _threshold(weighted, scores, gold, target._replace(min_threshold=1 / len(selector.labels)))
+    final = weighted.model_copy(update={"threshold": threshold.value})
+    if selector.kind == "cascade":
+        final = final.model_copy(update={"cascade_threshold": _cascade_threshold(final, scores, gold, target)})
+    return final, threshold
+
+
+def _weighted(selector: ReleaseSelector, scores: SelectorScores, gold: Sequence[str]) -> ReleaseSelector:
     columns = [selector.labels.index(label) for label in gold]
     weights: dict[str, float] = {}
     if scores.light is not None:
@@ -124,13 +134,7 @@ def _fit(
         parts = {"light_weight": scores.light, "llm_weight": scores.llm}
         present = {name: scores for name, scores in parts.items() if scores is not None}
         weights |= zip(present, fit_weights(list(present.values()), columns), strict=True)
-    weighted = selector.model_copy(update=weights)
-    weighted = weighted.model_copy(update={"none_weight": _none_weight(weighted, scores, gold)})
-    threshold = _threshold(weighted, scores, gold, target._replace(min_threshold=1 / len(selector.labels)))
-    final = weighted.model_copy(update={"threshold": threshold.value})
-    if selector.kind == "cascade":
-        final = final.model_copy(update={"cascade_threshold": _cascade_threshold(final, scores, gold, target)})
-    return final, threshold
+    return selector.model_copy(update=weights)
 
 
 def folds(rows: int) -> list[NDArray[np.bool_]]:
@@ -274,10 +278,16 @@ def _conformal_threshold(
 
     Each row's probability is that of a selector fitted without it (cross-conformal prediction, Vovk 2015).
     """
+
+    def fitted(scores: SelectorScores, gold: Sequence[str]) -> ReleaseSelector:
+        if selector.kind != "cascade":  # only a cascade's probabilities depend on thresholds
+            return _weighted(selector, scores, gold)
+        return _fit(selector, scores, gold, target)[0]
+
     labels, of_gold = np.array(gold, dtype=object), []
     for held_out in folds(len(labels)):
-        fitted, _ = _fit(selector, scores.rows(~held_out), labels[~held_out].tolist(), target)
-        of_gold += _gold_probabilities(fitted, scores.rows(held_out), labels[held_out].tolist())
+        without = fitted(scores.rows(~held_out), labels[~held_out].tolist())
+        of_gold += _gold_probabilities(without, scores.rows(held_out), labels[held_out].tolist())
     return choose_conformal_threshold(of_gold, selector.coverage)
 
 
