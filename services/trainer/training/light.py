@@ -12,6 +12,7 @@ from shared.model.light import FEATURES, Counts, LightSelector, count_features, 
 
 INVERSE_REGULARISATION = 10.0
 MAX_STEPS = 200
+FOLDS = 5
 
 
 def fit_light(texts: Mapping[str, Sequence[str]]) -> LightSelector:
@@ -39,6 +40,26 @@ def _balanced(rows: Sequence[NoisyRow]) -> list[float]:
         sums[row.label] = sums.get(row.label, 0.0) + row.weight
     mean = sum(sums.values()) / len(sums)
     return [row.weight * mean / sums[row.label] for row in rows]
+
+
+def cross_fitted(texts: Mapping[str, Sequence[str]]) -> tuple[NDArray[np.float32], list[str]]:
+    """Score each text by a light selector that was fitted without it and a fifth of the others.
+
+    Returns `[texts, labels]` log-probabilities, the labels in alphabetical order, and the label of each text; a label's
+    only text has no score.
+    """
+    scores, gold = [np.zeros((0, len(texts)), dtype=np.float32)], []
+    for fold in range(FOLDS):
+        rows = [(label, text) for label, own in sorted(texts.items()) if len(own) > 1 for text in own[fold::FOLDS]]
+        if rows:
+            light = fit_light({label: _without_fold(own, fold) for label, own in texts.items()})
+            scores.append(light.score([text for _, text in rows]))
+            gold += [label for label, _ in rows]
+    return np.concatenate(scores), gold
+
+
+def _without_fold(texts: Sequence[str], fold: int) -> Sequence[str]:
+    return [text for at, text in enumerate(texts) if at % FOLDS != fold] if len(texts) > 1 else texts
 
 
 def _rarity(counted: Sequence[Counts]) -> NDArray[np.float32]:
