@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmarks.selector_data import Pairs, Texts
 from services.trainer.data.split import split_by_text
+from services.trainer.evaluation.calibration import CalibrationTarget
 from shared.contracts.labels import BACKGROUND
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "data"
@@ -28,6 +29,12 @@ def split(seed: int, validation_share: float = 0.1) -> tuple[Texts, Pairs]:
         train[label] = parts.train
         validation += [(text, label) for text in parts.validation]
     return train, validation
+
+
+def target() -> CalibrationTarget:
+    """What the demo's job asks of its thresholds."""
+    job = json.loads((EXAMPLES.parent / "demo.json").read_text())["selector.train"]
+    return CalibrationTarget(job["max_false_reject"], job["background_reject"])
 
 
 def cases(name: str) -> list[str]:

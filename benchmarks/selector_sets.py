@@ -10,13 +10,11 @@ from benchmarks import demo_data
 from benchmarks.common import Row, median_row, print_table, row, write_results
 from benchmarks.selector_data import Pairs
 from benchmarks.selector_outside import trained
-from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.label_sets import LabelSets, measure_sets
 from services.trainer.evaluation.selector import selections
 from shared.contracts.labels import BACKGROUND
 
 SPLITS = 20
-DEMO = CalibrationTarget(max_false_reject=0.0, background_reject=0.85)
 
 
 def main() -> None:
@@ -29,7 +27,7 @@ def main() -> None:
 def sets_of(seed: int, test: Pairs) -> tuple[LabelSets, float]:
     """The sets of one split's selector, and the coverage that its threshold alone would have."""
     train, validation = demo_data.split(seed)
-    selector, score = trained(train, validation, DEMO)
+    selector, score = trained(train, validation, demo_data.target())
     gold = [label for _, label in test]
     found = selections(selector, score(test))
     likely = [

@@ -20,9 +20,10 @@ from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Pairs, as12, clinc150, need_data
 from services.trainer.data.representation import mixed
 from services.trainer.evaluation.calibration import CalibrationTarget
+from services.trainer.evaluation.fit_calibration import calibrate
 from services.trainer.evaluation.generate import generate_greedily
 from services.trainer.evaluation.routing import Routed, calibration_error
-from services.trainer.evaluation.selector import SelectorScores, calibrate, calibrated_probabilities, selections
+from services.trainer.evaluation.selector import SelectorScores, calibrated_probabilities, selections
 from services.trainer.training.light import fit_light
 from services.trainer.training.loop import Callbacks, Progress
 from services.trainer.training.lora import train_selector
@@ -241,6 +242,7 @@ def final_rows(benchmark: Benchmark, judged: Judged) -> list[Row]:
         Routed(g, judged.labels[int(line.argmax())], float(line.max())) for g, line in zip(gold, found, strict=True)
     ]
     sets = found >= judged.floor
+    sets[np.arange(len(gold)), found.argmax(axis=1)] |= ~judged.rejected[inside]
     held = float(np.mean([sets[n, judged.labels.index(g)] for n, g in enumerate(gold)]))
     name, size = benchmark.name, f"n={len(gold)}"
     rows = [

@@ -33,6 +33,8 @@ PURE = {
     "services.trainer.evaluation.answers",
     "services.trainer.evaluation.calibration",
     "services.trainer.evaluation.gate",
+    "services.trainer.evaluation.intervals",
+    "services.trainer.evaluation.label_sets",
     "services.trainer.evaluation.routing",
     "services.trainer.selector.difficulty",
     "services.trainer.selector.retention",

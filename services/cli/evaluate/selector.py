@@ -9,9 +9,8 @@ from typing import Any, TypeVar, cast
 from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
 from services.cli.local.run_state import current_registry, current_settings, find_release
 from services.cli.progress import counted_batches
-from services.trainer.evaluation.intervals import share_interval
 from services.trainer.evaluation.label_sets import measure_sets
-from services.trainer.evaluation.routing import Routed, measure
+from services.trainer.evaluation.routing import intervals, measure
 from shared.contracts.manifests import ReleaseSelector, SelectorText
 from shared.contracts.selection import selection_text
 from shared.errors import Conflict, Invalid
@@ -91,21 +90,6 @@ def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: 
         raise Invalid("text_unknown", f"--text is input or instruction+input, not {text!r}")
     text_fields = cast("SelectorText", text) or selector.text
     return [selection_text(text_fields, r.row.input, r.row.instruction) for r in rows]
-
-
-def intervals(routed: Sequence[Routed]) -> dict[str, Any]:
-    """95 % binomial intervals of the accuracies as [low, high], over all rows and for each label."""
-    right = {
-        "accuracy": [row.is_right for row in routed],
-        "domain_accuracy": [row.is_domain_right for row in routed],
-        "task_accuracy": [row.is_task_right for row in routed],
-    }
-    labels = sorted({row.gold for row in routed})
-    own = {label: [row.is_right for row in routed if row.gold == label] for label in labels}
-    return {
-        **{name: share_interval(values) for name, values in right.items()},
-        "per_label": {label: share_interval(values) for label, values in own.items()},
-    }
 
 
 def _timed(read: Callable[[], T], rows: int) -> tuple[T, float]:

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from services.trainer.evaluation.intervals import share_interval
 from shared.contracts.labels import BACKGROUND, parse_label
 
 BINS = 15
@@ -61,6 +62,17 @@ def measure(rows: Sequence[Routed]) -> Metrics:
         rejected=sum(row.predicted == BACKGROUND for row in rows),
         ece=calibration_error(rows),
     )
+
+
+def intervals(rows: Sequence[Routed]) -> dict[str, Any]:
+    """95 % binomial intervals of the accuracies as [low, high], over all rows and for each label."""
+    labels = sorted({row.gold for row in rows})
+    return {
+        "accuracy": share_interval([row.is_right for row in rows]),
+        "domain_accuracy": share_interval([row.is_domain_right for row in rows]),
+        "task_accuracy": share_interval([row.is_task_right for row in rows]),
+        "per_label": {label: share_interval([row.is_right for row in rows if row.gold == label]) for label in labels},
+    }
 
 
 def _share(answers: Sequence[bool]) -> float:

@@ -45,6 +45,7 @@ def _result(release: Release, promoted: bool, why: str) -> dict[str, Any]:
         "promoted": promoted,
         "why": why,
         "accuracy": round(release.report["accuracy"], 4),
+        "accuracy_interval": release.report["intervals"]["accuracy"],
         "per_label": release.report["per_label"],
         "selector": release.selector.kind,
         "threshold": release.selector.threshold,

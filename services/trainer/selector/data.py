@@ -163,8 +163,27 @@ def report_data(
             len(sets.representation[label]),
         )
     notes = data_report(data, texts_of(known), context.body.selection.rows_per_label)
+    notes["warnings"] += _paraphrase_warnings(context, sets)
     context.report("data_selected", rows=sum(map(len, sets.representation.values())), warnings=notes["warnings"])
     return notes
+
+
+def _paraphrase_warnings(context: NewLabelsContext, sets: Sets) -> list[str]:
+    """Empty where the trainer has no sentence encoder; one that cannot be read stops no job that did not ask for it."""
+    from services.trainer.data.embedders import embedder
+    from services.trainer.data.paraphrases import paraphrase_warnings
+
+    clients = context.clients
+    if clients.encoder_folder is None:
+        return []
+    encoder = context.body.selection.model_copy(update={"embedder": "sentence-transformers"})
+    try:
+        embed = embedder(
+            encoder, clients.base_folder, clients.tokenizer, encoder_folder=clients.encoder_folder, check=context.check
+        )
+    except Invalid as error:
+        return [f"validation rows were not compared with training rows: {error.detail}"]
+    return list(paraphrase_warnings(texts_of(sets.representation), texts_of(sets.validation), embed))
 
 
 def selector_rows(rows: Rows, text_fields: SelectorText) -> dict[str, list[Row]]:

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from services.trainer.context import SelectorContext
 from services.trainer.evaluation import gate
 from services.trainer.evaluation.calibration import CalibrationTarget, Threshold
-from services.trainer.evaluation.routing import Routed, fates, measure
+from services.trainer.evaluation.routing import Routed, fates, intervals, measure
 from services.trainer.selector.data import Rows
+from services.trainer.selector.few_rows import few_rows_warnings, more_rows, needs_more
 from services.trainer.selector.plan import Plan
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector, Verdict
@@ -38,8 +39,9 @@ class JudgedSelector(BaseModel):
 
 
 def calibrate_selector(context: SelectorContext, plan: Plan, selector: ReleaseSelector) -> CalibratedSelector:
-    """Fit the selector's weights and thresholds on the validation rows."""
-    from services.trainer.evaluation.selector import calibrate
+    """Fit the selector's weights and thresholds on the validation rows, and on more rows where these are few."""
+    from services.trainer.evaluation.fit_calibration import calibrate
+    from services.trainer.evaluation.selector import joined_scores
 
     body, validation = context.body, plan.data.sets.validation
     context.check()
@@ -51,14 +53,19 @@ def calibrate_selector(context: SelectorContext, plan: Plan, selector: ReleaseSe
         max_llm_share=body.max_llm_share,
     )
     scores = _scorer(context).score(selector, _texts(validation))
-    return CalibratedSelector(*calibrate(selector, scores, _gold(validation), target), scores)
+    known, gold = scores, _gold(validation)
+    if selector.kind == "light" and needs_more(validation):
+        more, gold_of_more = more_rows(context, plan.data.sets.representation)
+        known, gold = joined_scores(scores, more), gold + gold_of_more
+    return CalibratedSelector(*calibrate(selector, known, gold, target), scores)
 
 
 def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedSelector) -> JudgedSelector:
     """Measure the selector on the validation rows, and compare it with the release before."""
     selector, threshold, scores = calibrated
     body, validation = context.body, plan.data.sets.validation
-    metrics = measure(_routed(selector, scores, validation))
+    routed = _routed(selector, scores, validation)
+    metrics, bounds = measure(routed), intervals(routed)
     before = _accuracy_before(context, plan)
     had = set(plan.parent.labels) if plan.parent else set()
     verdict = gate.judge(
@@ -70,12 +77,15 @@ def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedS
     )
     report = {
         **metrics._asdict(),
+        "intervals": bounds,
         "threshold": threshold._asdict(),
         "before": before,
         "asked": _shares_of_deciders(selector, scores),
         "parts": _accuracy_of_parts(selector, scores, validation),
         **plan.data.notes,
     }
+    few = few_rows_warnings(validation, plan.data.labels, metrics.per_label, bounds["per_label"])
+    report["warnings"] = [*report.get("warnings", ()), *few]
     if plan.data.deleted:
         report["deleted"] = _fates_of_deleted(context, selector, plan.data.deleted)
     return JudgedSelector(

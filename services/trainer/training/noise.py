@@ -7,27 +7,39 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from shared.contracts.labels import BACKGROUND
 
-TYPO_SHARE = 0.07
+TYPO_SHARE = 0.05
+TYPO_WEIGHT = 0.3
+NEAR_MISSES = 3
+"""Of each background text; together they weigh as much as it does."""
 BORROWED_WORDS = (1, 2)
 _WORDS = re.compile(r"\w+")
 
 Texts = Mapping[str, Sequence[str]]
 
 
-def with_noise(texts: Texts, seed: int = 0) -> dict[str, list[str]]:
-    """Return the texts by label, background with near misses, and a misspelt copy of each; the same for the same seed.
+class NoisyRow(NamedTuple):
+    """A training text, and how much of a clean row it weighs."""
+
+    label: str
+    text: str
+    weight: float = 1.0
+
+
+def with_noise(texts: Texts, seed: int = 0) -> list[NoisyRow]:
+    """Return the texts in the order of their labels, then near misses and misspelt copies; the same for the same seed.
 
     Without background rows there are no near misses: only background tells what belongs to no label.
     """
     chance = random.Random(seed)  # noqa: S311
-    clean = {label: list(own) for label, own in sorted(texts.items())}
-    if BACKGROUND in clean:
-        clean[BACKGROUND] += near_misses(clean, chance)
-    letters = sorted({char for own in clean.values() for text in own for char in text if char.isalpha()})
-    return {label: own + [misspelt(text, letters, chance) for text in own] for label, own in clean.items()}
+    clean = [NoisyRow(label, text) for label, own in sorted(texts.items()) for text in own]
+    near = [text for _ in range(NEAR_MISSES) for text in near_misses(texts, chance)]
+    letters = sorted({char for row in clean for char in row.text if char.isalpha()})
+    typos = [NoisyRow(row.label, misspelt(row.text, letters, chance), TYPO_WEIGHT) for row in clean]
+    return [*clean, *(NoisyRow(BACKGROUND, text, 1 / NEAR_MISSES) for text in near), *typos]
 
 
 def misspelt(text: str, letters: Sequence[str], chance: random.Random, share: float = TYPO_SHARE) -> str:
@@ -43,16 +55,17 @@ def misspelt(text: str, letters: Sequence[str], chance: random.Random, share: fl
 
 def near_misses(texts: Texts, chance: random.Random) -> list[str]:
     """Return each background text with one or two of its words replaced by words that are typical of a label."""
-    of_labels = [_WORDS.findall(text) for label, own in texts.items() if label != BACKGROUND for text in own]
+    background = texts.get(BACKGROUND, ())
+    of_labels = [_WORDS.findall(text) for label, own in sorted(texts.items()) if label != BACKGROUND for text in own]
     of_labels = [words for words in of_labels if words]
-    inside, outside = _rows_with(of_labels), _rows_with(map(_WORDS.findall, texts[BACKGROUND]))
+    inside, outside = _rows_with(of_labels), _rows_with(map(_WORDS.findall, background))
     typical = {word: rows / (1 + outside[word]) for word, rows in inside.items()}
 
     def borrowed() -> str:
         words = chance.choice(of_labels)
         return chance.choices(words, [typical[word] for word in words])[0]
 
-    return [_replaced(text, borrowed, chance) for text in texts[BACKGROUND]] if of_labels else []
+    return [_replaced(text, borrowed, chance) for text in background] if of_labels else []
 
 
 def _rows_with(rows: Iterable[Sequence[str]]) -> Counter[str]:

@@ -20,6 +20,7 @@ from shared.model.head import has_head
 from shared.registry.store import S3Store
 from shared.worker.leases import HeldJob
 from tests.support.samples import TRAINING
+from tests.support.tiny_encoder import save_tiny_encoder
 from tests.support.training import LABELS, SELECTOR, add_adapter, attempt_at, context_of
 
 ADD = {
@@ -343,11 +344,50 @@ def test_what_is_wrong_with_the_data_is_told_before_the_training_and_kept_in_the
     warnings = job.result["warnings"]
     assert f"{LABELS[0]}: 1 empty inputs are left out" in warnings
     assert f"{LABELS[0]}: all 9 rows have the answer 'Yes'; this task cannot be learnt" in warnings
-    assert warnings[-1] == f"1 text stands under both {LABELS[0]} and {LABELS[1]}; no selector can tell them apart"
-    assert [heard["warnings"] for heard in told(ledger, job.id, "data_selected")] == [warnings]
+    of_data = [warning for warning in warnings if "validation" not in warning]
+    assert of_data[-1] == f"1 text stands under both {LABELS[0]} and {LABELS[1]}; no selector can tell them apart"
+    assert [heard["warnings"] for heard in told(ledger, job.id, "data_selected")] == [of_data]
     report = clients.registry.releases.get("t", job.result["release"]).report
     assert report["data"]["overlaps"][0]["texts"] == 1
     assert report["data"]["labels"][LABELS[0]]["rows"] == 9
+
+
+def test_what_few_validation_rows_show_is_told_with_its_interval_and_thresholds_come_from_more_rows(
+    clients, jobs, run, adapters, ledger
+):
+    job = run(jobs.train(**SELECTOR | {"selector": "light"}))
+
+    assert job.state is JobState.SUCCEEDED, job.error
+    report = clients.registry.releases.get("t", job.result["release"]).report
+    assert any(f"{LABELS[0]}: an accuracy of" in warning for warning in job.result["warnings"])
+    low, high = job.result["accuracy_interval"]
+    assert low < report["accuracy"] <= high
+    assert high - low > 0.2
+    assert set(report["intervals"]["per_label"]) == set(report["per_label"])
+    assert len(told(ledger, job.id, "cross_fitting")) == 1
+
+
+def test_validation_rows_that_repeat_training_rows_are_named_where_an_encoder_is_there(
+    clients, jobs, adapters, attempts, ledger, tmp_path
+):
+    with_encoder = replace(clients, encoder_folder=save_tiny_encoder(tmp_path))
+
+    job_id = jobs.train(**SELECTOR | {"selector": "light"})
+    attempts.run("train", lambda attempt: train(attempt, with_encoder))
+
+    # The tiny encoder is random and tells nothing apart.
+    assert any("nearly repeat a training row" in warning for warning in jobs.get(job_id).result["warnings"])
+
+
+def test_an_encoder_that_cannot_be_read_stops_no_job_that_did_not_ask_for_it(
+    clients, jobs, adapters, attempts, tmp_path
+):
+    broken = replace(clients, encoder_folder=tmp_path / "none")
+
+    job_id = jobs.train(**SELECTOR | {"selector": "light"})
+    attempts.run("train", lambda attempt: train(attempt, broken))
+
+    assert any("were not compared with training rows" in warning for warning in jobs.get(job_id).result["warnings"])
 
 
 def test_a_new_label_that_shares_texts_with_an_old_one_says_so(clients, jobs, run, first):

@@ -2,13 +2,11 @@ import numpy as np
 import pytest
 
 from services.trainer.evaluation.calibration import CalibrationTarget
+from services.trainer.evaluation.fit_calibration import calibrate, fit_weights, folds
 from services.trainer.evaluation.routing import Routed
 from services.trainer.evaluation.selector import (
     SelectorScores,
-    calibrate,
     curve,
-    fit_weights,
-    folds,
     parts_of,
     route_rows,
     score_rows,

@@ -8,9 +8,8 @@ from typer.testing import CliRunner
 from services.cli.evaluate import selector, tables
 from services.cli.evaluate.labelled_rows import LabelledRow
 from services.cli.evaluate.plots import CELLS_WITH_NUMBERS, confusion_matrix, markdown, plot_curve, write_confusion
-from services.cli.evaluate.selector import intervals, texts_to_read
+from services.cli.evaluate.selector import texts_to_read
 from services.cli.main import app
-from services.trainer.evaluation.routing import Routed
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.rows import Row
 from shared.errors import Conflict, Invalid
@@ -118,14 +117,3 @@ def test_each_label_is_a_row_with_what_it_was_taken_for(capsys):
     shown = capsys.readouterr().out
     for said in ("none.none 3", "0.700", "0.400 to 0.900"):
         assert said in shown
-
-
-def test_accuracies_come_with_intervals():
-    rows = [Routed("a.x", "a.x", 0.9)] * 30 + [Routed("a.x", "a.y", 0.9)] * 10 + [Routed("b.y", "b.y", 0.9)] * 10
-    found = intervals(rows)
-
-    low, high = found["accuracy"]
-    assert 0.6 < low < 0.8 < high < 1
-    assert found["domain_accuracy"] == (pytest.approx(0.929, abs=0.001), 1)
-    assert found["task_accuracy"] == found["accuracy"]
-    assert found["per_label"]["b.y"] == (pytest.approx(0.722, abs=0.001), 1)

@@ -1,6 +1,6 @@
 import pytest
 
-from services.trainer.evaluation.routing import Routed, calibration_error, fates, measure
+from services.trainer.evaluation.routing import Routed, calibration_error, fates, intervals, measure
 
 ROWS = [
     Routed("fin.sa", "fin.sa", 0.9),
@@ -55,3 +55,14 @@ def test_the_fates_of_a_deleted_label_are_shares_of_its_texts():
 
     assert told["med.tg"] == (4, 0.75, {"med.ie": 0.25})
     assert told["med.qa"] == (1, 0.0, {"med.ie": 1.0})
+
+
+def test_accuracies_come_with_intervals():
+    rows = [Routed("a.x", "a.x", 0.9)] * 30 + [Routed("a.x", "a.y", 0.9)] * 10 + [Routed("b.y", "b.y", 0.9)] * 10
+    found = intervals(rows)
+
+    low, high = found["accuracy"]
+    assert 0.6 < low < 0.8 < high < 1
+    assert found["domain_accuracy"] == (pytest.approx(0.929, abs=0.001), 1)
+    assert found["task_accuracy"] == found["accuracy"]
+    assert found["per_label"]["b.y"] == (pytest.approx(0.722, abs=0.001), 1)

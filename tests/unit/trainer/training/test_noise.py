@@ -1,7 +1,10 @@
 import random
 import re
+from collections import Counter
 
-from services.trainer.training.noise import misspelt, near_misses, with_noise
+import pytest
+
+from services.trainer.training.noise import NEAR_MISSES, misspelt, near_misses, with_noise
 
 TEXTS = {
     "bank.cards": ["my card is lost", "block the card", "card declined at the shop"],
@@ -39,14 +42,26 @@ def test_words_that_are_typical_of_labels_are_borrowed_more_often_than_words_of_
 
 
 def test_every_text_stays_beside_a_misspelt_copy_and_background_beside_its_near_misses():
-    noisy = with_noise(TEXTS)
-    assert {label: len(own) for label, own in noisy.items()} == {"bank.cards": 6, "none.none": 16, "travel.trips": 4}
-    assert all(noisy[label][: len(own)] == own for label, own in TEXTS.items())
-    assert with_noise(TEXTS) == noisy != with_noise(TEXTS, seed=1)
+    rows = with_noise(TEXTS)
+    clean = [(label, text) for label, own in sorted(TEXTS.items()) for text in own]
+    assert [(row.label, row.text) for row in rows if row.weight == 1] == clean
+    assert Counter(row.label for row in rows) == {
+        "bank.cards": 6,
+        "none.none": 4 * (2 + NEAR_MISSES),
+        "travel.trips": 4,
+    }
+    assert with_noise(TEXTS) == rows != with_noise(TEXTS, seed=1)
+
+
+def test_near_misses_weigh_as_much_as_the_background_that_they_come_from():
+    rows = with_noise(TEXTS)
+    near = rows[9 : 9 + 4 * NEAR_MISSES]
+    assert {row.label for row in near} == {"none.none"}
+    assert sum(row.weight for row in near) == pytest.approx(4)
 
 
 def test_without_background_nothing_is_made_background():
-    assert list(with_noise({"a.x": ["one"], "b.y": ["two"]})) == ["a.x", "b.y"]
+    assert {row.label for row in with_noise({"a.x": ["one"], "b.y": ["two"]})} == {"a.x", "b.y"}
 
 
 def test_background_alone_beside_texts_without_words_has_no_near_misses():
