@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 FIRST_PAUSE_SECONDS = 0.5
 LAST_PAUSE_SECONDS = 30.0
 STABLE_SECONDS = 10.0
@@ -89,3 +91,15 @@ class Child:
     def tail(self, characters: int = 800) -> str:
         """The end of the process's log."""
         return self.log_path.read_text(errors="replace")[-characters:] if self.log_path.is_file() else ""
+
+
+def peak_mib_of(pid: int) -> float:
+    """Peak resident memory in MiB; on systems without `/proc`, the current size."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        try:
+            return float(psutil.Process(pid).memory_info().rss) / 2**20
+        except psutil.Error:
+            return 0.0

@@ -19,7 +19,7 @@ from services.cli.local.endings import KILL_MARGIN_SECONDS, terminate, wait_or_k
 from services.cli.local.folder_lock import holders, lock_folder
 from services.cli.local.logs import rotate
 from services.cli.local.ports import listens, why_not
-from services.cli.local.processes import Backoff, Child
+from services.cli.local.processes import Backoff, Child, peak_mib_of
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, acl_file, url_of
 from services.cli.local.run_state import RunState
 from services.cli.local.secrets import new_passwords
@@ -108,7 +108,7 @@ class Supervisor:
 
     def peak_mib(self) -> dict[str, float]:
         """Peak resident memory of every running process, in MiB."""
-        return {owner.name: _peak_mib(owner.process.pid) for owner in self._owners if owner.process is not None}
+        return {owner.name: peak_mib_of(owner.process.pid) for owner in self._owners if owner.process is not None}
 
     def stop(self) -> None:
         """Stop services, then servers, each within its time limit."""
@@ -284,18 +284,6 @@ class Supervisor:
 
 def _pids(owners: Sequence[Server | Child]) -> dict[str, int]:
     return {owner.name: owner.process.pid for owner in owners if owner.process is not None}
-
-
-def _peak_mib(pid: int) -> float:
-    """Peak resident memory in MiB; on systems without `/proc`, the current size."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-    except (OSError, StopIteration):
-        try:
-            return float(psutil.Process(pid).memory_info().rss) / 2**20
-        except psutil.Error:
-            return 0.0
 
 
 def _as_env(settings: Settings) -> dict[str, str]:
