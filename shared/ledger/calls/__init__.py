@@ -14,7 +14,7 @@ from shared.ledger.calls.lifecycle import (
     replay,
     route,
 )
-from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Page, gauges, get, list_jobs
+from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Large, Page, gauges, get, list_jobs
 from shared.ledger.calls.release import move_release
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Gauge",
     "Gauges",
     "JobFilter",
+    "Large",
     "MustRunAlone",
     "NotAcquired",
     "Page",

@@ -64,6 +64,7 @@ def create(job: NewJob, ttl_seconds: int, *, max_waiting: Shares = UNLIMITED) ->
         **job.model_dump(mode="json", exclude={"body", "deadline_seconds"}),
         "body": dump(job.body),
         "trace": dump(job.trace) if job.trace else "",
+        "trains": dump(job.trains) if job.trains else "",
         "priority": job.priority,
         "tokens": job.new_tokens,
         "deadline": job.deadline_seconds,
