@@ -24,7 +24,7 @@ from shared.redis_servers import NO_DATABASE, is_no_database
 T = TypeVar("T")
 _PARTS = ("prelude", "lanes", "lifecycle", "dependents", "leases", "events", "queries", "release")
 SETTLED_AT_ONCE = 100
-"""Jobs that one call goes through, at most, among those that waited for an ended one: 10 ms of the ledger's time."""
+"""Jobs that one call goes through, at most, among those that waited for an ended one: 10 to 30 ms."""
 _FOLDER = Path(__file__).parent / "lua"
 _SCRIPT = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 _OPERATION = re.compile(r"^function op\.(\w+)\(a\)\n.*?\nend\n", re.MULTILINE | re.DOTALL)
