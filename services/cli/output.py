@@ -100,15 +100,13 @@ def job(value: dict[str, Any], *, as_json: bool) -> None:
 
 def jobs(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """Print one line per job; of a training it says what is trained."""
-    lines = rows if as_json else [row | _trained(row.get("request") or {}) for row in rows]
+    lines = rows if as_json else [row | _trained(row.get("trains") or {}) for row in rows]
     table(lines, ["id", "kind", "state", "label", "try", "created_at"], as_json=as_json)
 
 
-def _trained(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The kind and the labels of a training job's request; empty for other requests."""
-    if "kind" not in request:
-        return {}
-    return {"kind": request["kind"], "label": request.get("label") or sorted(request.get("labels") or [])}
+def _trained(trains: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind and the labels of a training job; empty for other jobs."""
+    return {"kind": trains["kind"], "label": trains["labels"]} if trains else {}
 
 
 def findings(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
 from shared.contracts.conversation import INSTRUCTING, Message, Record, check_order, message, with_instruction
-from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, Priority
+from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, ListedJob, Priority
 from shared.errors import Invalid
 
 _R = TypeVar("_R", bound=Record)
@@ -244,17 +244,17 @@ def generation_body(job: Job) -> GenerationBody:
     return _read(GenerationBody, job, job.body)
 
 
-def selection_of(job: Job) -> SelectionResult | None:
+def selection_of(job: ListedJob) -> SelectionResult | None:
     """Return the job's selection; None without one, or before it is made. Raises `Invalid` where it is malformed."""
     return None if job.selection is None else _read(SelectionResult, job, job.selection)
 
 
-def generation_result(job: Job) -> GenerationResult | None:
+def generation_result(job: ListedJob) -> GenerationResult | None:
     """Return the result of a generation job; None before it has one. Raises `Invalid` where it is malformed."""
     return None if job.result is None else _read(GenerationResult, job, job.result)
 
 
-def _read(kind: type[_R], job: Job, fields: dict[str, Any]) -> _R:
+def _read(kind: type[_R], job: ListedJob, fields: dict[str, Any]) -> _R:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:

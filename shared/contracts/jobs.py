@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -145,14 +145,25 @@ class NewJob(BaseModel):
         return _JOB_BYTES + len(body.encode()) + answer
 
     @property
+    def trains(self) -> dict[str, Any] | None:
+        """What a training job is about: its kind and its labels, for lists, which do not read bodies."""
+        if self.kind is not JobKind.TRAIN:
+            return None
+        label = self.body.get("label")
+        return {"kind": self.body.get("kind"), "labels": [label] if label else sorted(self.body.get("labels") or [])}
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the request; it distinguishes a repeated request from another one under the same key."""
         request = json.dumps([self.kind, self.request or self.body, self.after], sort_keys=True)
         return hashlib.sha256(request.encode()).hexdigest()
 
 
-class Job(BaseModel):
-    """A job as the ledger holds it; times are milliseconds of the ledger's own clock."""
+class ListedJob(BaseModel):
+    """A job as lists hold it: of `body`, `result` and `feedback`, which may be large, what was asked for.
+
+    Times are milliseconds of the ledger's own clock.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -162,7 +173,7 @@ class Job(BaseModel):
     state: JobState
     stage: Stage
     queue: str
-    body: dict[str, Any]
+    body: dict[str, Any] | None = None
     attempt: int = 0
     first_attempt: int = 1
     """Number of the first attempt of this stage."""
@@ -182,14 +193,16 @@ class Job(BaseModel):
     feedback: dict[str, Any] | None = None
     timestamps: dict[str, float]
     """When each state was last entered: `{"queued": 1.0, "selecting": 2.5, ...}`."""
+    trains: dict[str, Any] | None = None
+    """What a training job is about; None in jobs from before it was noted."""
     has_consumer: bool = True
     """Whether a live worker serves the queue the job waits in."""
 
     @classmethod
-    def from_hash(cls, fields: Mapping[str, str]) -> "Job":
+    def from_hash(cls, fields: Mapping[str, str]) -> Self:
         """Read a job from the ledger's hash, whose values are strings."""
         plain: dict[str, Any] = dict(fields)
-        for name in ("body", "selection", "progress", "result", "error", "feedback", "trace"):
+        for name in ("body", "selection", "progress", "result", "error", "feedback", "trace", "trains"):
             if name in plain:
                 plain[name] = json.loads(unpack(plain[name]))
         plain["timestamps"] = {k[3:]: float(v) for k, v in fields.items() if k.startswith("at_")}
@@ -218,3 +231,9 @@ class Job(BaseModel):
         marks = sorted(((s, at[s]) for s in ("queued", "selecting", "routed", "running") if s in at), key=itemgetter(1))
         ends = [t for _, t in marks[1:]] + [end]
         return {name: round(until - since, 3) for (name, since), until in zip(marks, ends, strict=True) if until}
+
+
+class Job(ListedJob):
+    """A job as the ledger holds it, whole."""
+
+    body: dict[str, Any]

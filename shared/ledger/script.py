@@ -12,7 +12,7 @@ from shared.ledger.keys import with_key_names
 
 _PARTS = ("prelude", "lanes", "retention", "lifecycle", "dependents", "leases", "events", "queries", "release")
 SETTLED_AT_ONCE = 100
-"""Jobs that one call goes through, at most, among those that waited for an ended one: 10 ms of the ledger's time."""
+"""Jobs that one call goes through, at most, among those that waited for an ended one: 10 to 30 ms."""
 _FOLDER = Path(__file__).parent / "lua"
 LUA = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 """All definitions; each begins at the start of a line with `local` or `function`."""

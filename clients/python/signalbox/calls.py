@@ -1,7 +1,7 @@
 """Every call of the API: its request, and how its answer is read. Both clients take their methods from here."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -149,8 +149,12 @@ def jobs(
     until: str | None = None,
     limit: int = 50,
     before: str | None = None,
+    include: Sequence[str] | None = None,
 ) -> Call[Page]:
-    """Jobs, newest first, at most 200 a page; filters are joined by and, times are ISO 8601 with an offset."""
+    """Jobs, newest first, at most 200 a page; filters are joined by and, times are ISO 8601 with an offset.
+
+    They have their `request`, `result` and `feedback` only where `include` names these.
+    """
     params = {
         "state": state,
         "kind": kind,
@@ -164,6 +168,7 @@ def jobs(
         "until": until,
         "limit": limit,
         "before": before,
+        "include": include,
     }
     return Call(Request("GET", "/v1/jobs", params=params), Page.from_dict)
 

@@ -65,6 +65,8 @@ class Job(Record):
     cancel_requested: bool = False
     created_at: str = ""
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    trains: Mapping[str, Any] | None = None
+    """The kind of a training job, and the labels that it is about."""
     request: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     selection: Selection | None = None

@@ -13,15 +13,15 @@ from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import accept
 from services.api.jobs import feedback as judging
 from services.api.jobs import service as jobs
+from services.api.jobs.answers import JobPage, JobView
 from services.api.jobs.events import Events, as_sse, job_events
 from services.api.jobs.schemas import (
     Accepted,
     Cursor,
     FeedbackRequest,
-    JobPage,
+    Include,
     JobQuery,
     JobRequest,
-    JobView,
     Limit,
     PathId,
 )
@@ -44,16 +44,20 @@ async def submit(
 
 
 @router.get("", response_model=JobPage)
-async def list_jobs(clients: ClientsDep, caller: JobReader, query: Annotated[JobQuery, Query()]) -> dict[str, Any]:
+async def list_jobs(clients: ClientsDep, caller: JobReader, query: Annotated[JobQuery, Query()]) -> JSONResponse:
     """List jobs, newest first; without the scope `read`, those of the key."""
-    call = calls.list_jobs(caller.tenant_id, caller.sees, **page(query.before, query.limit), only=query.filter)
-    return page_view(await clients.ledger.do(call))
+    bounds = page(query.before, query.limit, query.include)
+    found = await clients.ledger.do(calls.list_jobs(caller.tenant_id, caller.sees, **bounds, only=query.filter))
+    return await page_view(found, query.include)
 
 
 @router.get("/dead", response_model=JobPage)
-async def list_dead(clients: ClientsDep, caller: Admin, before: Cursor = "", limit: Limit = 50) -> dict[str, Any]:
+async def list_dead(
+    clients: ClientsDep, caller: Admin, before: Cursor = "", limit: Limit = 50, include: Include = ()
+) -> JSONResponse:
     """List dead letters: jobs that were given up because the leases of their attempts ran out."""
-    return page_view(await clients.ledger.do(calls.list_jobs(caller.tenant_id, **page(before, limit), dead=True)))
+    call = calls.list_jobs(caller.tenant_id, **page(before, limit, include), dead=True)
+    return await page_view(await clients.ledger.do(call), include)
 
 
 @router.delete("/dead/{job_id}", status_code=204)
@@ -62,9 +66,10 @@ async def drop(job_id: PathId, clients: ClientsDep, caller: Admin) -> None:
     await jobs.drop(clients, caller, job_id)
 
 
-def page(before: str, limit: int) -> dict[str, Any]:
-    """Return cursor and length as arguments of the ledger's call."""
-    return {"before": f"({before}" if before else "", "limit": limit}
+def page(before: str, limit: int, include: Include) -> dict[str, Any]:
+    """Return cursor, length and large fields as arguments of the ledger's call."""
+    fields = ["body" if name == "request" else name for name in include]
+    return {"before": f"({before}" if before else "", "limit": limit, "include": fields}
 
 
 @router.get("/{job_id}")

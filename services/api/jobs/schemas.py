@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from shared.contracts.conversation import Role, check_order
-from shared.contracts.generation import GenerationResult, SelectionResult
+from shared.contracts.generation import SelectionResult
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import parse_label
 from shared.ledger.calls import JobFilter
@@ -50,6 +50,12 @@ Cursor = Annotated[
     str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of the page before")
 ]
 Limit = Annotated[int, Query(ge=1, le=200)]
+Include = Annotated[
+    tuple[Literal["request", "result", "feedback"], ...],
+    Query(
+        max_length=3, description="Fields that may be large: a list has those that are named here; repeat it for more"
+    ),
+]
 Time = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40})]
 PathRef = Annotated[str, Path(max_length=100)]
 Metadata = Annotated[
@@ -178,12 +184,13 @@ class JobQuery(BaseModel):
 
     before: Cursor = ""
     limit: Limit = 50
+    include: Include = ()
 
     @property
     def filter(self) -> JobFilter:
         """The filter of the ledger's call."""
         times = {name: value.timestamp() * 1000 for name in ("since", "until") if (value := getattr(self, name))}
-        named = self.model_dump(exclude={"since", "until", "before", "limit"})
+        named = self.model_dump(exclude={"since", "until", "before", "limit", "include"})
         return JobFilter(**named, since_ms=times.get("since"), until_ms=times.get("until"))
 
 
@@ -232,48 +239,6 @@ class Accepted(BaseModel):
     release: str | None
     url: str
     events_url: str
-
-
-class JobView(BaseModel):
-    """A job as its owner sees it; times are in milliseconds: since 1970, or the duration of a stage."""
-
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, use_attribute_docstrings=True)
-
-    id: str
-    kind: JobKind
-    state: JobState
-    waiting_for_group: bool
-    """Whether the job waits and no live worker serves its queue."""
-    queue: str
-    label: str | None
-    release: str | None
-    key: str | None
-    """Id of the API key that submitted the job; null in jobs from before it was noted."""
-    attempt: int
-    """Counts over the job's life, and fences its writes."""
-    tries: Annotated[int, Field(alias="try")]
-    """Counts the attempts at the present stage, from 1."""
-    cancel_requested: bool
-    created_at: str
-    timestamps: dict[str, float]
-    stage_ms: dict[str, float]
-    request: dict[str, Any]
-    """The request as the caller wrote it."""
-    metadata: dict[str, str]
-    selection: SelectionResult | None
-    progress: dict[str, Any] | None
-    # left_to_right keeps the plain object of a training job: only typed values reach the other types.
-    result: Annotated[dict[str, Any] | GenerationResult | SelectionResult | None, Field(union_mode="left_to_right")]
-    """The result of a training, generation or selection job."""
-    error: dict[str, Any] | None
-    feedback: dict[str, Any] | None
-
-
-class JobPage(BaseModel):
-    """Jobs, newest first; `next` is the cursor of the next page, null at the end."""
-
-    items: list[JobView]
-    next: str | None
 
 
 class Selection(SelectionResult):

@@ -1,18 +1,20 @@
 """`/v1/training/jobs`."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import REPLAYED, IdempotencyKey
 from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import service as jobs
+from services.api.jobs.answers import JobPage, JobView
 from services.api.jobs.events import Events, as_sse, training_events
 from services.api.jobs.router import page
-from services.api.jobs.schemas import Accepted, Cursor, JobPage, JobView, Limit, PathId
+from services.api.jobs.schemas import Accepted, Cursor, Include, Limit, PathId
 from services.api.jobs.views import job_view, page_view
 from services.api.training import service as training
 from services.api.training.cost import Quote
@@ -45,11 +47,17 @@ async def estimate(request: TrainingRequest, clients: ClientsDep, caller: Traine
 
 @router.get("", response_model=JobPage)
 async def list_training(
-    clients: ClientsDep, caller: TrainingReader, state: JobState | None = None, before: Cursor = "", limit: Limit = 50
-) -> dict[str, Any]:
+    clients: ClientsDep,
+    caller: TrainingReader,
+    state: JobState | None = None,
+    before: Cursor = "",
+    limit: Limit = 50,
+    include: Include = (),
+) -> JSONResponse:
     """List training jobs, newest first."""
-    call = calls.list_jobs(caller.tenant_id, **page(before, limit), only=JobFilter(state=state, kind=JobKind.TRAIN))
-    return page_view(await clients.ledger.do(call))
+    only = JobFilter(state=state, kind=JobKind.TRAIN)
+    call = calls.list_jobs(caller.tenant_id, **page(before, limit, include), only=only)
+    return await page_view(await clients.ledger.do(call), include)
 
 
 @router.get("/{job_id}")

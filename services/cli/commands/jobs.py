@@ -49,6 +49,9 @@ def jobs_list(
     until: Annotated[str | None, typer.Option(help="Created then or before.")] = None,
     before: Annotated[str | None, typer.Option(help="The page before named this as the next one.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
+    include: Annotated[
+        list[str] | None, typer.Option(help="With --json, also `request`, `result` or `feedback`; repeat it for more.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """List jobs, newest first; of a training, what it trains."""
@@ -65,6 +68,7 @@ def jobs_list(
         until=until,
         before=before,
         limit=limit,
+        include=include,
     )
     output.jobs([job.to_dict() for job in page], as_json=json)
     if page.next:

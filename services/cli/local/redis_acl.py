@@ -40,7 +40,7 @@ _JOBS = (
     + " "
     + _SCRIPTS
     + (
-        " +hget +hmget +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
+        " +hget +hmget +hexists +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
         " +sadd +srem +smembers +scard +srandmember"
         " +zadd +zscore +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore"
         " +zremrangebyscore +info"

@@ -79,10 +79,11 @@ def _adapter_trainings(context: AnyContext) -> dict[str, str]:
         job
         for state in (JobState.QUEUED, JobState.RUNNING)
         for job in ledger.do(
-            calls.list_jobs(tenant, limit=200, only=calls.JobFilter(state=state, kind=JobKind.TRAIN))
+            calls.list_jobs(tenant, limit=200, only=calls.JobFilter(state=state, kind=JobKind.TRAIN), include=["body"])
         ).jobs
     ]
-    return {str(job.body.get("label")): job.id for job in unfinished if job.body.get("kind") == "adapter.train"}
+    bodies = [(job.body or {}, job.id) for job in unfinished]
+    return {str(body.get("label")): job_id for body, job_id in bodies if body.get("kind") == "adapter.train"}
 
 
 def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLabel:

@@ -14,7 +14,18 @@ from shared.ledger.calls.lifecycle import (
     replay,
     route,
 )
-from shared.ledger.calls.queries import Gauge, Gauges, JobFilter, Page, Unfinished, gauges, get, list_jobs, unfinished
+from shared.ledger.calls.queries import (
+    Gauge,
+    Gauges,
+    JobFilter,
+    Large,
+    Page,
+    Unfinished,
+    gauges,
+    get,
+    list_jobs,
+    unfinished,
+)
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
 
@@ -29,6 +40,7 @@ __all__ = [
     "Gauge",
     "Gauges",
     "JobFilter",
+    "Large",
     "MustRunAlone",
     "NotAcquired",
     "Page",

@@ -73,6 +73,7 @@ def create(
         "body": body,
         "bytes": job.kept_bytes(body),
         "trace": dump(job.trace) if job.trace else "",
+        "trains": dump(job.trains) if job.trains else "",
         "priority": job.priority,
         "tokens": job.new_tokens,
         "deadline": job.deadline_seconds,

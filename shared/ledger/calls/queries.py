@@ -1,10 +1,11 @@
 """Reads: one job, pages of jobs, and the depth of every queue (`lua/queries.lua`)."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.contracts.jobs import Job, JobKind, JobState
+from shared.contracts.jobs import Job, JobKind, JobState, ListedJob
 from shared.ledger.calls.base import Call, Reply, gone, never
 from shared.names import base_of_queue
 
@@ -62,7 +63,7 @@ class Gauges(NamedTuple):
 class Page(NamedTuple):
     """Jobs, newest first, and the cursor of the next page (empty at the end); a filtered page may be short."""
 
-    jobs: list[Job]
+    jobs: list[ListedJob]
     next: str
 
 
@@ -93,6 +94,8 @@ def unfinished(tenant_id: str, before: str = "+inf") -> Call[Unfinished]:
 
 
 _ALL = JobFilter()
+Large = Literal["body", "result", "feedback"]
+"""A field of a job that may be large."""
 
 
 def list_jobs(
@@ -103,8 +106,12 @@ def list_jobs(
     before: str = "",
     only: JobFilter = _ALL,
     dead: bool = False,
+    include: Sequence[Large] = (),
 ) -> Call[Page]:
-    """List the jobs of a tenant, or of one `line` of its keys, newest first; `dead` lists the dead letters."""
+    """List the jobs of a tenant, or of one `line` of its keys, newest first; `dead` lists the dead letters.
+
+    The fields that may be large are read only where they are in `include`.
+    """
     args = {
         "tenant_id": tenant_id,
         "line": line,
@@ -114,8 +121,9 @@ def list_jobs(
         **only.model_dump(mode="json", include={"rejected", "feedback", "min_probability", "max_probability"}),
         **{name: getattr(only, name) or "" for name in ("state", "kind", "label", "key")},
         "dead": dead,
+        "include": list(include),
     }
-    return Call("list", args, lambda r: Page([Job.from_hash(j) for j in r["jobs"] or []], r["next"]), never)
+    return Call("list", args, lambda r: Page([ListedJob.from_hash(j) for j in r["jobs"] or []], r["next"]), never)
 
 
 def gauges() -> Call[Gauges]:

@@ -1,7 +1,7 @@
 -- The jobs that wait for other jobs. Where one ends, KEY.settling holds it until all its dependents are settled: a call does
 -- as many as SETTLED_AT_ONCE, and the reconciler goes on.
 
-local left = SETTLED_AT_ONCE  -- 0.1 ms each
+local left = SETTLED_AT_ONCE  -- 0.1 to 0.3 ms each
 
 -- The dependents of an ended job to settle next.
 local function next_dependents(id)

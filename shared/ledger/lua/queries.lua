@@ -39,10 +39,21 @@ local function next_jobs(keys, from, since)
   return page
 end
 
+-- What a list reads of each job: no body, no result, no feedback, unless it was asked for.
+local LISTED = { 'tenant_id', 'kind', 'state', 'stage', 'queue', 'attempt', 'first_attempt', 'lost_leases', 'release', 'label', 'key', 'key_line',
+  'cancel_requested', 'selection', 'progress', 'error', 'trains' }
+for state in pairs(LEGAL) do LISTED[#LISTED + 1] = 'at_' .. state end
+
+local function load_listed(id, names)
+  local job = { id = id }
+  for i, value in ipairs(read(id, unpack(names))) do job[names[i]] = value or nil end
+  return with_stage(job)
+end
+
 local function matches(job, a)
   if (a.state ~= '' and job.state ~= a.state) or (a.kind ~= '' and job.kind ~= a.kind) then return false end
   if (a.line ~= '' and job.key_line ~= a.line) or (a.key ~= '' and job.key ~= a.key) then return false end
-  if known(a.feedback) and a.feedback ~= (job.feedback ~= nil) then return false end
+  if known(a.feedback) and a.feedback ~= (redis.call('HEXISTS', job_key(job.id), 'feedback') == 1) then return false end
   local by_probability = a.min_probability > 0 or a.max_probability < 1
   if a.label == '' and not known(a.rejected) and not by_probability then return true end
   local selection = job.selection and cjson.decode(job.selection) or {}
@@ -53,13 +64,14 @@ local function matches(job, a)
 end
 
 function op.list(a)
-  local keys = indexes(a)
+  local keys, names = indexes(a), { unpack(LISTED) }
+  for _, name in ipairs(a.include) do names[#names + 1] = name end
   local jobs, from, last, seen, size = {}, a.before, a.before, 0, 0
   repeat
     local page = next_jobs(keys, from, a.since)
     for i = 1, math.min(#page, 100) do
       local id, score, key = unpack(page[i])
-      local job = load(id)
+      local job = load_listed(id, names)
       if not job.state then
         redis.call('ZREM', key, id)  -- the job has expired: remove it from the index
       elseif #jobs < a.limit and matches(job, a) then

@@ -198,9 +198,9 @@ def _promoted_without_scope(world: World, hands: Hands) -> list[str]:
     moves = world.registry.releases.promotions(_TENANT)
     found = [f"{move['release']} by {move['by']}" for move in moves if move["key"] != _HARNESS]
     jobs = world.supervisor.ledger.do(
-        calls.list_jobs(_TENANT, only=calls.JobFilter(kind=JobKind.TRAIN), limit=200)
+        calls.list_jobs(_TENANT, only=calls.JobFilter(kind=JobKind.TRAIN), limit=200, include=["body"])
     ).jobs
-    return found + [job.id for job in jobs if job.body.get("promote") and not hands.may_promote(job.key)]
+    return found + [job.id for job in jobs if (job.body or {}).get("promote") and not hands.may_promote(job.key)]
 
 
 PROMISE = Promise(21, "Scopes by every road", plan, prove)

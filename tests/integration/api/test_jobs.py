@@ -415,3 +415,29 @@ async def test_found_jobs_come_page_by_page_also_from_several_indexes(api, relea
         seen += [job["id"] for job in page["items"]]
         cursor = page["next"]
     assert seen == [job_id for number, job_id in reversed(list(enumerate(made))) if number % 5]
+
+
+async def test_a_list_reads_and_shows_large_fields_only_where_they_are_asked_for(api, release, worker, ledger):
+    ask = {"input": "x" * 20_000, "label": "fin.sa", "metadata": {"ticket": "7"}}
+    job_id = (await api["submit"].post("/v1/jobs", json=ask)).json()["id"]
+    worker.run(job_id, "generate.fin", "y" * 20_000)
+    await api["submit"].post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})
+    whole = (await api["submit"].get(f"/v1/jobs/{job_id}")).json()
+
+    async def listed(**query):
+        answer = await api["submit"].get("/v1/jobs", params=query)
+        (item,) = answer.json()["items"]
+        return item, len(answer.content)
+
+    plain, size = await listed()
+    large = {"request": {"request", "metadata"}, "result": {"result"}, "feedback": {"feedback"}}
+    assert plain == {name: value for name, value in whole.items() if name not in set().union(*large.values())}
+    assert size < 2000
+    for name, fields in large.items():
+        item, _ = await listed(include=name)
+        assert item == plain | {field: whole[field] for field in fields}
+    assert (await listed(include=["request", "result", "feedback"]))[0] == whole
+    assert code(await api["submit"].get("/v1/jobs?include=body"), 422) == "request_invalid"
+    ledger.redis.config_resetstat()
+    await listed()
+    assert ledger.redis.info("commandstats").get("cmdstat_hgetall") is None
