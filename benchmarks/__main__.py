@@ -10,6 +10,7 @@ from benchmarks.common import RESULTS, print_table
 ALL = (
     "accept",
     "hostile_clients",
+    "ledger_full",
     "queue_tax",
     "reference_path",
     "routed",
