@@ -11,6 +11,7 @@ ALL = (
     "accept",
     "hostile_clients",
     "hostile_lists",
+    "ledger_full",
     "queue_tax",
     "reference_path",
     "routed",

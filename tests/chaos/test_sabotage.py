@@ -40,6 +40,11 @@ def test_without_lanes_whoever_comes_last_waits_for_all(broken):
 
 
 @pytest.mark.slow
+def test_without_budgets_a_tenant_takes_all_of_the_ledger(broken):
+    assert "hog_refused_429_with_retry_after" in broken(18, "no_budget")
+
+
+@pytest.mark.slow
 def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
     assert "good_jobs_done" in broken(5, "no_last_try_alone", poison=4)
 

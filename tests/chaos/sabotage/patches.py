@@ -114,6 +114,13 @@ def no_base_check():
     handlers.leave_to_its_base = lambda attempt, release, served: None
 
 
+def no_budget():
+    """A tenant may take what there is."""
+    from shared.ledger import calls, room
+
+    room.Room.budget = calls.NO_BUDGET
+
+
 def replaced(text, old, new):
     """The text changed; a safeguard that is not found any more must not look like one that was taken away."""
     if text.count(old) != 1:
@@ -132,4 +139,5 @@ PATCHES = {
     "no_lanes": no_lanes,
     "no_tenants": no_tenants,
     "no_base_check": no_base_check,
+    "no_budget": no_budget,
 }
