@@ -1,12 +1,15 @@
 """The whole way of a request and of a retrain, over HTTP, through real processes."""
 
+import io
 import json
 import threading
 
 import pytest
 import redis
+from rich.console import Console
 from typer.testing import CliRunner
 
+from services.cli import progress
 from services.cli.main import app
 from shared.ledger.keys import LedgerKey
 from tests.support.eventually import eventually
@@ -76,14 +79,13 @@ def test_the_command_line_measures_the_running_release(released, tmp_path, monke
     labelled = [{**row, "label": label} for label in ("bank.accounts", "bank.cards") for row in rows(label, 4, seed=1)]
     data.write_text("\n".join(map(json.dumps, labelled)))
 
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal, where progress is shown
-    progress = []
+    shown = io.StringIO()  # of a terminal
+    monkeypatch.setattr(progress, "err", Console(file=shown, force_terminal=True, width=120))
 
     def run(*arguments):
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         assert "Warning" not in done.stderr
-        progress.append(done.stderr)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     (selector,) = run("evaluate", "selector", "--data", str(data), "--confusion", str(drawn), "--json")
@@ -92,7 +94,7 @@ def test_the_command_line_measures_the_running_release(released, tmp_path, monke
     answers = run("run-reference", "my card", "--data", str(data), "--max-new-tokens", "2")
 
     told = ("rows read by the language model", "rows answered", "rows answered by bank.cards@1")
-    assert all(what in shown for what, shown in zip(told, progress, strict=False))
+    assert all(what in shown.getvalue() for what in told)
     assert (selector["n"], adapter["n"]) == (8, 2)
     assert selector["intervals"]["accuracy"][0] <= selector["accuracy"] <= selector["intervals"]["accuracy"][1]
     assert {file.suffix for file in tmp_path.glob("confusion.*")} == {".png", ".json", ".md"}
