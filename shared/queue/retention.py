@@ -8,6 +8,7 @@ those of the tenant that holds most for the whole. Waiting and running jobs are 
 from collections.abc import Mapping
 
 import structlog
+from redis.exceptions import NoPermissionError
 
 from shared.ledger import Ledger, as_ledger_away, calls
 from shared.ledger.room import Room
@@ -37,8 +38,11 @@ class Retention:
                 excess -= self._forget(tenant_id, excess)
 
     def _room(self) -> Room:
-        with as_ledger_away():
-            return Room.of(self._ledger.redis.info("memory"), self._settings)
+        try:
+            with as_ledger_away():
+                return Room.of(self._ledger.redis.info("memory"), self._settings)
+        except NoPermissionError:  # users from before they could ask: nothing is bounded
+            return Room(0, 0, self._settings)
 
     def _forget(self, tenant_id: str, excess: float) -> int:
         """Forget what is due and, where there is an excess, as much before its time; returns the freed bytes."""
