@@ -5,9 +5,10 @@ import time
 
 import pytest
 
+from services.api.infra.ledger_room import LedgerRoom
 from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.errors import NotFound, TooMany
-from shared.ledger import LedgerAway, calls
+from shared.ledger import AsyncLedger, Ledger, LedgerAway, calls
 from shared.ledger.calls import TenantBudget
 from shared.ledger.keys import LedgerKey
 from shared.queue.retention import Retention
@@ -257,3 +258,19 @@ def test_a_full_ledger_takes_no_work_and_brings_what_it_has_to_its_end(ledger, n
         assert ledger.do(calls.get(routed)).result == {"text": "x"}
     finally:
         ledger.redis.config_set("maxmemory", 0)
+
+
+async def test_nothing_is_bounded_where_the_servers_users_may_not_ask_for_its_memory(settings, ledger, new):
+    """As users of an earlier version may not."""
+    ledger.redis.acl_setuser("old", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", "-info"])
+    url = settings.redis_url.replace("://", "://old:any@")
+    api, process = AsyncLedger(url), Ledger(url)
+    try:
+        assert (await LedgerRoom(api, settings).budget("t")).most_bytes == 0
+        job_id = new()
+        Retention(process, settings).round({"t": 10})
+        assert exists(ledger, job_id)
+    finally:
+        await api.close()
+        process.close()
+        ledger.redis.acl_deluser("old")
