@@ -121,7 +121,7 @@ def list_jobs(
         **only.model_dump(mode="json", include={"rejected", "feedback", "min_probability", "max_probability"}),
         **{name: getattr(only, name) or "" for name in ("state", "kind", "label", "key")},
         "dead": dead,
-        "include": list(include),
+        "include": [*(f"at_{state}" for state in JobState), *include],
     }
     return Call("list", args, lambda r: Page([ListedJob.from_hash(j) for j in r["jobs"] or []], r["next"]), never)
 

@@ -39,10 +39,9 @@ local function next_jobs(keys, from, since)
   return page
 end
 
--- What a list reads of each job: no body, no result, no feedback, unless it was asked for.
+-- What a list reads of each job, besides the times of its states: no body, no result, no feedback, unless it was asked for.
 local LISTED = { 'tenant_id', 'kind', 'state', 'stage', 'queue', 'attempt', 'first_attempt', 'lost_leases', 'release', 'label', 'key', 'key_line',
   'cancel_requested', 'selection', 'progress', 'error', 'trains' }
-for state in pairs(LEGAL) do LISTED[#LISTED + 1] = 'at_' .. state end
 
 local function load_listed(id, names)
   local job = { id = id }

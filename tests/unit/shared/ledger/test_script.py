@@ -28,3 +28,8 @@ def test_each_definition_is_in_the_script_of_some_operation():
 
 def test_the_number_of_lost_leases_is_the_settings():
     assert "local MAX_LOST = 7\n" in script.script_of("expire", 7)
+
+
+def test_everything_in_a_script_stands_in_a_definition():
+    starts = {line.split(" ")[0] for line in script.LUA.splitlines() if line and not line.startswith((" ", "--", "}"))}
+    assert starts == {"local", "function", "end"}
