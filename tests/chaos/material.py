@@ -84,6 +84,7 @@ def text_for(label: str, number: int, words: int = 6) -> str:
 
 
 def base_shapes() -> dict[str, list[int]]:
-    """The changed layers of the tiny model, as a worker publishes all of them."""
-    layers = [(layer, name) for layer in range(LAYERS) for name in SHAPES]
-    return {f"model.layers.{layer}.self_attn.{name}": list(SHAPES[name]) for layer, name in layers}
+    """The layers of the tiny model that adapters change or trainings may, as a worker publishes all of them."""
+    shapes = {**SHAPES, "k_proj": SHAPES["v_proj"], "o_proj": SHAPES["q_proj"]}
+    layers = [(layer, name) for layer in range(LAYERS) for name in shapes]
+    return {f"model.layers.{layer}.self_attn.{name}": list(shapes[name]) for layer, name in layers}

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from services.cli import progress
 from services.cli.main import app
 from shared.ledger.keys import LedgerKey
+from tests.support import scripts
 from tests.support.eventually import eventually
 from tests.support.samples import TRAINING, rows, upload
 
@@ -134,10 +135,11 @@ def test_a_routed_job_takes_five_ledger_calls_and_two_messages(released):
     ledger, broker = Overheard(settings.redis_url), Overheard(settings.broker_url)
     job_id = released.submit("card limit declined", params={"max_new_tokens": 1})
     eventually(lambda: released.redis.hget(LedgerKey.JOB.of(job_id), "result"), "the job has its result")
-    calls = [said.split()[3] for said in ledger.stop() if said.startswith("EVALSHA")]
+    names = {scripts.sha_of(op, settings.max_lost_leases): op for op in scripts.OPERATIONS}
+    calls = [names[said.split()[1]] for said in ledger.stop() if said.startswith("EVALSHA")]
     messages = [said for said in broker.stop() if job_id in said]
     # `append`, the text so far, is written beside the work; a short answer goes along with `finish`.
-    beside = ("append", "heartbeat", "gauges", "expire")
+    beside = ("append", "heartbeat", "lead", "settle", "gauges", "expire", "adopt_ended", "forget")
     assert [op for op in calls if op not in beside] == ["create", "acquire_next", "route", "acquire_next", "finish"]
     assert [said.split()[0] for said in messages] == ["LPUSH", "LPUSH"]
     assert all(len(said) < 1500 for said in messages)

@@ -1,10 +1,13 @@
 """The API served over real HTTP, in the test's own loop, against the session's real servers."""
 
 import contextlib
+import json
 
 import pytest
 import redis
 
+from shared.ledger import calls
+from tests.support.adapter_samples import BASE
 from tests.support.api import Worker, client_of, serving
 
 
@@ -34,3 +37,14 @@ def broker(settings):
 @pytest.fixture
 def worker(ledger):
     return Worker(ledger)
+
+
+@pytest.fixture
+def base(ledger, store):
+    """The base model, as a worker publishes it, and no longer than the test: others train on whatever they like."""
+    store.ensure_bucket()
+    store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
+    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.fin@tiny"], [], {}, 60))
+    yield
+    for key in store.keys("base/"):
+        store.delete(key)

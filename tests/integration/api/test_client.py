@@ -27,7 +27,7 @@ from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
-from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
+from tests.support.adapter_samples import CONFIG, lora_tensors, safetensors
 from tests.support.api import make_release
 
 CLIENT = Path(__file__).parents[3] / "clients" / "python"
@@ -240,10 +240,7 @@ async def test_releases_are_listed_promoted_and_rolled_back(client, registry, re
     assert set((await client("release")).labels) == set(release.labels)
 
 
-async def test_rows_and_adapters_are_uploaded_and_trained_on(make, ledger, store, tmp_path):
-    store.ensure_bucket()
-    store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
-    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.fin@tiny"], [], {}, 60))
+async def test_rows_and_adapters_are_uploaded_and_trained_on(make, base, tmp_path):
     client = make("train")
     dataset = await client("upload_dataset", [{"input": text} for text in "äbcd"], "demo")
     assert (dataset.name, dataset.rows) == ("demo", 4)

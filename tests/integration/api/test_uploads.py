@@ -32,14 +32,6 @@ def archive(config=CONFIG, weights=None, name=CONFIG_NAME):
     return out.getvalue()
 
 
-@pytest.fixture
-def base(ledger, store):
-    """The base model, as a worker publishes it."""
-    store.ensure_bucket()
-    store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": BASE.to_dict()}).encode())
-    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.fin@tiny"], [], {}, 60))
-
-
 def upload(client, data, headers=None, **fields):
     return client.post(
         "/v1/adapters", data={"label": "fin.sa", **fields}, files={"file": ("a.zip", data)}, headers=headers

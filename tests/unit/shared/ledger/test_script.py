@@ -5,8 +5,8 @@ import re
 import pytest
 
 from shared.ledger import script
+from tests.support.scripts import OPERATIONS
 
-OPERATIONS = re.findall(r"^function op\.(\w+)\(", script.LUA, re.MULTILINE)
 SCRIPTS = {op: script.script_of(op, 3) for op in OPERATIONS}
 
 
