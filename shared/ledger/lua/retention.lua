@@ -1,7 +1,8 @@
 -- What the jobs of a tenant take of the ledger, and when it is given back. A job states its bytes when it is created; they
 -- count until it is forgotten: at its time, or before that, oldest end first, where the ledger or the tenant needs the room.
 
-local function hold(tenant, bytes) return redis.call('HINCRBY', KEY.held, tenant, bytes) end
+-- `%d`: Redis writes minus zero as `-0`, which is no integer to it.
+local function hold(tenant, bytes) return redis.call('HINCRBY', KEY.held, tenant, string.format('%d', bytes)) end
 
 -- KEY.kept holds the time at which bytes are given back: those of a job, or of what belongs to it. `kept` is a list: what,
 -- its bytes, the time of the job's end, by which the job is told from one made anew under its id, and for a job what it noted.
