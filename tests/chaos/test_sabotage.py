@@ -5,6 +5,7 @@ import pytest
 pytestmark = pytest.mark.timeout(600)  # rows bound themselves
 
 
+@pytest.mark.slow
 def test_without_fencing_stale_writes_are_seen(broken):
     assert "stale_or_doubled_writes" in broken(2, "no_fencing", freezes=4, patience_seconds=20)
 
