@@ -42,6 +42,8 @@ def prove(world: World, size: Size) -> Outcome:
     outcome.at_most(
         "others_refused", load.statuses.total() - load.statuses[202], 0, spread=f"{load.statuses[202]} accepted"
     )
+    if outcome.broken:  # the ledger is full of the hog's jobs: it takes none of those below
+        return outcome
     accepted = load.ids + [_post(world, size.words, n) for n in range(size.held)]
     _full(world, size, outcome, accepted)
     outcome.at_most(
