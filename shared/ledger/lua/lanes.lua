@@ -1,6 +1,7 @@
 -- The order in which a queue's waiting jobs are taken. A job stands in the lane of its priority, tenant and label, first in,
 -- first out. Interactive jobs go before batch jobs, which get every fifth turn. Among the tenants of a priority, and among
--- the labels of a tenant, the one with the lowest mark is next; a job that is taken raises both its marks by its cost.
+-- the labels of a tenant, the one with the lowest mark is next; a job that is taken raises both its marks by its cost (an
+-- only tenant's or label's mark stays: no order depends on it).
 -- KEY.waiting holds every waiting job: the score of one in a lane is +inf, that of any other is the time at which it is due
 -- for its lane. So jobs of an earlier version, with the time of their message as the score, are due at once.
 
@@ -60,7 +61,7 @@ local function admit_due(queue)
   local due = redis.call('ZRANGEBYSCORE', waiting_key(queue), '-inf', NOW_MS, 'WITHSCORES', 'LIMIT', 0, DUE_AT_ONCE)
   for i = 1, #due, 2 do
     local job = facts(due[i])
-    redis.call('ZREM', waiting_key(queue), job.id)  -- first: a full server takes no script whose first write adds something
+    redis.call('ZREM', waiting_key(queue), job.id)
     if job.state then enter_lane(job, due[i + 1]) end
   end
   return #due > 0

@@ -1,19 +1,10 @@
 """The number of a data folder's format."""
 
-import os
-
 import pytest
 
 from services.cli.local.data_version import FORMAT
 from services.cli.local.folder_lock import is_locked, lock_folder
 from shared.errors import Conflict
-
-
-@pytest.fixture(autouse=True)
-def same_umask_after():
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
 
 
 def test_a_folder_without_a_number_is_of_the_first_version_and_gets_it(tmp_path):

@@ -1,17 +1,6 @@
 """A data folder belongs to one user."""
 
-import os
-
-import pytest
-
 from services.cli.local.folder_lock import lock_folder
-
-
-@pytest.fixture(autouse=True)
-def same_umask_after():
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
 
 
 def rights(folder):
