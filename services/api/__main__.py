@@ -13,8 +13,8 @@ from shared.redis_servers import check_servers
 from shared.settings import Settings
 
 STOP_SECONDS = 10
-# The outbox thread publishes while the event loop answers: with Python's default of 5 ms, a request could wait that
-# long for the interpreter lock.
+# Threads read records while the event loop answers: with Python's default of 5 ms, a request could wait that long for
+# the interpreter lock.
 SWITCH_SECONDS = 0.0005
 
 

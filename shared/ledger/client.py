@@ -3,23 +3,26 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
+from collections.abc import Iterator
+from functools import cache
 from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
+from redis.commands.core import AsyncScript, Script
 from redis.retry import Retry
 
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
-from shared.ledger.coalesce import Coalescer
+from shared.ledger.connections import AsyncConnection, Connection
 from shared.ledger.script import script_of
 from shared.redis_servers import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
+_LONG = 1 << 16
+_LONG_REPLIES = {"list"}
 
 
 class LedgerAway(Unavailable):
@@ -71,39 +74,18 @@ class Ledger:
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
         self._scripts = cache(lambda op: self.redis.register_script(script_of(op, max_lost_leases)))
-        self._coalesced: Coalescer[tuple[str, str], Any] = Coalescer(self._run)
-
-    @cached_property
-    def _sender(self) -> redis.Redis:
-        """A client with a connection of its own: one call is made at a time, and the pool costs a third of a call."""
-        return redis.Redis(connection_pool=self.redis.connection_pool, single_connection_client=True)
+        self._connection = Connection(self.redis.connection_pool)
 
     def do(self, call: Call[T]) -> T:
         """Run one operation; raises the call's own errors, and `LedgerAway`."""
         with as_ledger_away():
-            raw = self._coalesced((call.op, json.dumps(call.args)))
+            raw = self._run(self._scripts(call.op), json.dumps(call.args))
         return _decode(call, raw)
 
-    def _run(self, batch: Sequence[tuple[str, str]]) -> list[Any]:
-        """Run several operations, each of them atomic; returns their replies and errors in order."""
-        if len(batch) == 1:
-            ((op, args),) = batch
-            return [self._scripts(op)(args=[args], client=self._sender)]
-        pipeline = self.redis.pipeline(transaction=False)
-        for op, args in batch:
-            pipeline.evalsha(self._scripts(op).sha, 0, args)
-        replies = pipeline.execute(raise_on_error=False)
-        return [
-            self._run_alone(op, args) if isinstance(reply, redis.exceptions.NoScriptError) else reply
-            for (op, args), reply in zip(batch, replies, strict=True)
-        ]
-
-    def _run_alone(self, op: str, args: str) -> Any:
-        """Run one operation; loads the script into a server that lacks it."""
-        try:
-            return self._scripts(op)(args=[args])
-        except redis.RedisError as error:
-            return error
+    def _run(self, script: Script, args: str) -> Any:
+        with contextlib.suppress(redis.exceptions.NoScriptError):  # a server that was started a moment ago
+            return self._connection.call("EVALSHA", script.sha, 0, args)
+        return script(args=[args])
 
     def do_with_retries(self, call: Call[T], retry_seconds: float) -> T:
         """Run one operation, with retries while Redis restarts; only for idempotent operations."""
@@ -120,6 +102,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the connections."""
+        self._connection.close()
         self.redis.close()
 
 
@@ -140,13 +123,22 @@ class AsyncLedger:
         )
         self.redis = redis.asyncio.Redis(connection_pool=pool)
         self._scripts = cache(lambda op: self.redis.register_script(script_of(op, max_lost_leases)))
+        self._connection = AsyncConnection(pool, timeout_seconds)
 
     async def do(self, call: Call[T]) -> T:
         """Run one operation; raises the call's own errors, and `LedgerAway`."""
         with as_ledger_away():
-            raw = await self._scripts(call.op)(args=[json.dumps(call.args)])
+            raw = await self._run(call.op, json.dumps(call.args))
         return _decode(call, raw)
+
+    async def _run(self, op: str, args: str) -> Any:
+        script: AsyncScript = self._scripts(op)
+        if op not in _LONG_REPLIES and len(args) < _LONG:  # nothing short waits for what is long
+            with contextlib.suppress(redis.exceptions.NoScriptError):
+                return await self._connection.call("EVALSHA", script.sha, 0, args)
+        return await script(args=[args])
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._connection.close()
         await self.redis.aclose()

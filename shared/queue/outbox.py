@@ -1,54 +1,45 @@
-"""A thread that sends the messages of jobs."""
+"""Sends messages from an event loop, so that accepting a job waits only for the ledger."""
 
-import threading
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
+import redis
+import redis.asyncio
 import structlog
 
-from shared.errors import Unavailable
 from shared.ledger.calls import Sent
-from shared.queue.bus import Bus
+from shared.ledger.connections import AsyncConnection
+from shared.queue.envelopes import Envelopes
 
 log = structlog.get_logger()
 
 
 class Outbox:
-    """Sends messages in its own thread, so that accepting a job waits only for the ledger."""
+    """Sends messages soon; the reconciler sends another for one that could not be sent."""
 
-    def __init__(self, bus: Bus, on_error: Callable[[Sent, Unavailable], None]) -> None:
-        self._bus = bus
+    def __init__(self, broker: redis.asyncio.Redis, on_error: Callable[[Sent, redis.RedisError], None]) -> None:
+        self._connection = AsyncConnection(broker.connection_pool, timeout_seconds=10)
+        self._envelopes = Envelopes()
         self._on_error = on_error
-        self._pending: list[Sent] = []
-        self._wake = threading.Condition()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-        self._thread.start()
 
     def put(self, sent: Sent) -> None:
-        """Send a message soon, without blocking; the reconciler sends another for one that could not be sent."""
-        with self._wake:
-            self._pending.append(sent)
-            self._wake.notify()
+        """Send a message soon, without blocking; called on the event loop."""
+        try:
+            message = self._envelopes.of(sent)
+        except Exception:  # the job is accepted, whatever happens to its message
+            log.exception("send_crashed", job_id=sent.job_id)
+            return
 
-    def close(self, timeout_seconds: float = 5.0) -> None:
-        """Send the pending messages, then end the thread."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
-        self._thread.join(timeout_seconds)
+        def note(reply: asyncio.Future[Any]) -> None:
+            error = None if reply.cancelled() else reply.exception()
+            if isinstance(error, redis.RedisError):
+                self._on_error(sent, error)
+            elif error:
+                log.error("send_crashed", job_id=sent.job_id, exc_info=error)
 
-    def _run(self) -> None:
-        while batch := self._next():
-            for sent in batch:
-                try:
-                    self._bus.send(sent)
-                except Unavailable as error:
-                    self._on_error(sent, error)
-                except Exception:  # if this thread ended, the reconciler would have to send every message
-                    log.exception("send_crashed", job_id=sent.job_id)
+        self._connection.call("LPUSH", sent.queue, message).add_done_callback(note)
 
-    def _next(self) -> list[Sent]:
-        with self._wake:
-            self._wake.wait_for(lambda: self._pending or self._closed)
-            batch, self._pending = self._pending, []
-            return batch
+    async def close(self) -> None:
+        """Send the pending messages, then close the connection."""
+        await self._connection.close()

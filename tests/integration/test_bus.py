@@ -5,6 +5,7 @@ import json
 
 import pytest
 import redis
+import redis.asyncio
 
 from shared.contracts.messages import JobMessage
 from shared.errors import Unavailable
@@ -12,6 +13,7 @@ from shared.ledger.calls import Sent
 from shared.names import task_of
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
+from shared.queue.envelopes import Envelopes
 from shared.queue.outbox import Outbox
 
 
@@ -57,15 +59,31 @@ def test_without_a_broker_sending_is_unavailable(settings):
         bus.send(Sent("job_1", "select"))
 
 
-def test_a_message_that_cannot_be_made_does_not_end_the_outbox(settings):
-    class Crashing(Bus):
-        def send(self, sent):
-            if sent.job_id == "job_bad":
-                raise RuntimeError("a fault nobody thought of")
-            super().send(sent)
+async def test_the_outbox_sends_what_celery_sends_and_outlives_a_message_that_cannot_be_made(settings, monkeypatch):
+    made = Envelopes.of
 
-    outbox = Outbox(Crashing(make_celery(settings, "test")), lambda *_: None)
-    for job_id in ("job_bad", "job_good"):
+    def fail_for_one(self, sent):
+        if sent.job_id == "job_bad":
+            raise RuntimeError("a fault nobody thought of")
+        return made(self, sent)
+
+    monkeypatch.setattr(Envelopes, "of", fail_for_one)
+    broker = redis.asyncio.Redis.from_url(settings.broker_url)
+    outbox = Outbox(broker, lambda *_: None)
+    for job_id in ("job_bad", "job_1"):
         outbox.put(Sent(job_id, "select"))
-    outbox.close()
-    assert take(settings, "select")["headers"]["id"] == "job_good"
+    await outbox.close()
+    await broker.aclose()
+    make_celery(settings, "test").send_task(
+        task_of("select"), args=[JobMessage(job_id="job_1").model_dump()], task_id="job_1", queue="select"
+    )
+    assert take(settings, "select") == take(settings, "select")
+
+
+async def test_the_outbox_tells_which_message_the_broker_did_not_take():
+    told = []
+    outbox = Outbox(redis.asyncio.Redis.from_url("redis://127.0.0.1:9/0"), lambda sent, _: told.append(sent.job_id))
+    outbox.put(Sent("job_1", "select"))
+    outbox.put(Sent("job_2", "select"))
+    await outbox.close()
+    assert told == ["job_1", "job_2"]

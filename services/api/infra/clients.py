@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+import redis
 import redis.asyncio
 import structlog
 
@@ -11,11 +12,8 @@ from services.api.infra.event_feed import EventFeed
 from services.api.infra.ledger_room import LedgerRoom
 from services.api.infra.metrics import Metrics
 from services.api.infra.rate_limits import RateLimits
-from shared.errors import Unavailable
 from shared.ledger import AsyncLedger, Ledger
 from shared.ledger.calls import Sent
-from shared.queue.bus import Bus
-from shared.queue.celery import make_celery
 from shared.queue.outbox import Outbox
 from shared.registry import Registry
 from shared.registry.store import S3Store
@@ -48,13 +46,14 @@ class Clients:
         blocking = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
         registry = Registry(blocking, S3Store(settings), settings.cache_dir)
         ledger = AsyncLedger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        broker = redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2)
         return cls(
             settings=settings,
             ledger=ledger,
             registry=registry,
             releases=CurrentReleases(registry.releases, blocking.redis, poll_seconds=settings.pointer_poll_seconds),
-            broker=redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2),
-            outbox=Outbox(Bus(make_celery(settings, "api")), _note_unsent),
+            broker=broker,
+            outbox=Outbox(broker, _note_unsent),
             feed=EventFeed(settings.redis_url, settings.reader_shares),
             metrics=metrics,
             uploads=asyncio.Semaphore(UPLOADS_AT_ONCE),
@@ -66,10 +65,10 @@ class Clients:
         """Send the outbox's pending messages, end the threads and close the connections."""
         await self.feed.close()
         await asyncio.to_thread(self.releases.close)
-        await asyncio.to_thread(self.outbox.close)
+        await self.outbox.close()
         await self.ledger.close()
         await self.broker.aclose()
 
 
-def _note_unsent(sent: Sent, error: Unavailable) -> None:
-    log.warning("send_failed", job_id=sent.job_id, queue=sent.queue, error=error.detail)
+def _note_unsent(sent: Sent, error: redis.RedisError) -> None:
+    log.warning("send_failed", job_id=sent.job_id, queue=sent.queue, error=str(error))
