@@ -19,7 +19,7 @@ class Outbox:
     """Sends messages soon; the reconciler sends another for one that could not be sent."""
 
     def __init__(self, broker: redis.asyncio.Redis, on_error: Callable[[Sent, redis.RedisError], None]) -> None:
-        self._connection = AsyncConnection(broker.connection_pool, timeout_seconds=10)
+        self._connection = AsyncConnection(broker.connection_pool, timeout_seconds=5)
         self._envelopes = Envelopes()
         self._on_error = on_error
 
