@@ -75,6 +75,7 @@ def ours(tmp_path):
         return {(line["condition"], line["selector"], line["column"]): line for line in csv.DictReader(stream)}
 
 
+@pytest.mark.slow
 def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system, tiny, tmp_path, capsys):
     before = jobs(system)
     assert tiny() == 1  # the trainer has no sentence encoder
