@@ -59,6 +59,7 @@ class AsyncSignalbox:
     delete_feedback = method(calls.delete_feedback)
     releases = method(calls.releases)
     release = method(calls.release)
+    edit_release = method(calls.edit_release)
     promote = method(calls.promote)
     rollback = method(calls.rollback)
     delete_release = method(calls.delete_release)

@@ -222,6 +222,33 @@ def release(release_id: str = "current") -> Call[Release]:
     return Call(Request("GET", f"/v1/releases/{release_id}"), Release.from_dict)
 
 
+def edit_release(
+    *,
+    add: Mapping[str, str] | None = None,
+    remove: Sequence[str] | None = None,
+    templates: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+    instructions: Mapping[str, str] | None = None,
+    keep_selector: bool = True,
+    start_from: str = "",
+    idempotency_key: str | None = None,
+) -> Call[Release]:
+    """Make a candidate by hand of the current release, or of `start_from`; nothing is trained.
+
+    `add` maps labels to adapters (`label@n`, a label, a digest). Without a selector every request names its label.
+    """
+    body = _given({
+        "add": add,
+        "remove": remove,
+        "templates": templates,
+        "groups": groups,
+        "instructions": instructions,
+        "selector": None if keep_selector else "none",
+        "start_from": start_from or None,
+    })  # fmt: skip
+    return Call(_post("/v1/releases/edit", body, idempotency_key), Release.from_dict)
+
+
 def promote(release_id: str, *, force: bool = False, idempotency_key: str | None = None) -> Call[Release]:
     """Make a candidate the current release; `force` overrules the gate."""
     return Call(_post(f"/v1/releases/{release_id}/promote", {"force": force}, idempotency_key), Release.from_dict)

@@ -71,6 +71,7 @@ class Signalbox:
     delete_feedback = method(calls.delete_feedback)
     releases = method(calls.releases)
     release = method(calls.release)
+    edit_release = method(calls.edit_release)
     promote = method(calls.promote)
     rollback = method(calls.rollback)
     delete_release = method(calls.delete_release)
