@@ -8,6 +8,7 @@ from services.trainer import metrics
 from services.trainer.context import TrainerClients, attempt_folder
 from services.trainer.handlers import train
 from services.trainer.speed import probe_speed
+from shared.adapter_files import AdapterLimits
 from shared.model import memory
 from shared.model.base import load_tokenizer, resolve_base_model
 from shared.model.hardware import limit_threads
@@ -43,6 +44,7 @@ def main(*, once: bool = False) -> None:
         ledger=service.ledger,
         work_dir=settings.data_dir / "trainer",
         store_patience_seconds=settings.store_patience_seconds,
+        adapter_limits=AdapterLimits.of(settings),
         encoder_folder=settings.encoder,
         confirm_training_seconds=settings.confirm_training_seconds,
         # A process of its own at least: what a training takes goes with it, and its crash leaves this one its lease.

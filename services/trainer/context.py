@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -13,6 +13,7 @@ import structlog
 from services.trainer import metrics
 from services.trainer.checkpoints import Checkpoints
 from services.trainer.speed import RunClock, note_speed
+from shared.adapter_files import AdapterLimits
 from shared.contracts.jobs import Job
 from shared.contracts.rows import Row
 from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain, TrainingBody
@@ -51,6 +52,7 @@ class TrainerClients:
     ledger: Ledger
     work_dir: Path
     store_patience_seconds: float
+    adapter_limits: AdapterLimits = field(default_factory=AdapterLimits)
     encoder_folder: Path | None = None
     """The sentence encoder that a job may choose data by."""
     confirm_training_seconds: float = 0.0

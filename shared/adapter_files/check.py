@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from shared.adapter_files.config import check_config, read_config
 from shared.adapter_files.folder import CONFIG_NAME, WEIGHTS_NAME, check_folder
 from shared.adapter_files.shapes import BaseShapes, layer_number
 from shared.adapter_files.tensors import TensorSpan, check_finite, check_spans, read_header
 from shared.errors import Invalid
+from shared.settings import Settings
 
 _TENSOR_NAME = re.compile(
     r"base_model\.model\.(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector)"
@@ -27,6 +28,11 @@ class AdapterLimits:
 
     max_rank: int = 256
     max_bytes: int = 256 << 20
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of the operator's settings."""
+        return cls(settings.max_adapter_rank, settings.max_upload_bytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ FINAL = {str(state) for state in JobState if state.is_final}
 SECONDS_PER_WORD = 0.05
 """How long the echo engine takes for each."""
 _LOOK_SECONDS = 0.05
+_FLUSH_SECONDS = 2.0
+"""How long consumers may stand still for a flush: less than a lease."""
 _READY_SECONDS = 180
 
 
@@ -273,12 +275,19 @@ class World:
         return True
 
     def flush_broker(self) -> bool:
-        """Empty the broker of every message that nobody has taken yet."""
+        """Empty the broker while messages wait in it, for which its consumers stand still; answers whether any did."""
+        consumers = [child for child in self.supervisor.children if child.name != "api"]
+        for child in consumers:
+            child.end(signal.SIGSTOP)
         try:
             with redis.Redis.from_url(self.settings.broker_url, socket_timeout=5) as broker:
-                return bool(broker.flushall())
+                waiting = until(lambda: list(broker.scan_iter(_type="list")), _FLUSH_SECONDS)
+                return bool(waiting and broker.flushall())
         except redis.RedisError:
             return False
+        finally:
+            for child in consumers:
+                child.end(signal.SIGCONT)
 
     # Releases.
 

@@ -78,7 +78,7 @@ async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -
 
 
 def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:
-    limits = AdapterLimits(clients.settings.max_adapter_rank, clients.settings.max_upload_bytes)
+    limits = AdapterLimits.of(clients.settings)
     shapes = _base_shapes(clients, base_model)
     with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
         folder = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)

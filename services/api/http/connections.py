@@ -65,7 +65,7 @@ class Connection(HttpToolsProtocol):
         self._bounds = bounds
         self._places: tuple[Places, ...] = ()
         self._room = MAX_HEADER_BYTES
-        self._waits_since = self._heard_at = self._taken_at = 0.0
+        self._waits_since = self._heard_at = self._taken_at = time.monotonic()
         self._unsent = 0
         self._has_begun = False
         """Whether a part of the next request's head has come."""

@@ -106,17 +106,17 @@ async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[A
     pinned = await asyncio.to_thread(pin, clients, caller.tenant_id, request)
     base = await base_of_training(clients, caller.tenant_id)
     if base:
-        check_settings(pinned, BaseShapes(base.shapes))
+        check_settings(pinned, BaseShapes(base.shapes), AdapterLimits.of(clients.settings))
     return pinned, await asyncio.to_thread(quote, clients, caller.tenant_id, pinned, base)
 
 
-def check_settings(job: AnyTraining, base: BaseShapes) -> None:
+def check_settings(job: AnyTraining, base: BaseShapes, limits: AdapterLimits) -> None:
     """Raise `Invalid` where a base model cannot be trained by these settings, or the store would refuse the result.
 
     An update keeps the form of the weights that it starts from.
     """
     if isinstance(job, AdapterTrain):
-        check_planned(job.settings, base, AdapterLimits())
+        check_planned(job.settings, base, limits)
     elif isinstance(job, ComparisonTrain) or (isinstance(job, SelectorTrain) and job.selector != "light"):
         check_trainable(job.settings, base)
 

@@ -11,7 +11,7 @@ from services.trainer.cost import announce
 from services.trainer.data.task_rows import as_training, rows_to_count, task_rows
 from services.trainer.data.taught_rows import taught_rows
 from services.trainer.evaluation.generate import answers_of, exact_match
-from shared.adapter_files import AdapterLimits, BaseShapes, check_adapter, check_planned
+from shared.adapter_files import BaseShapes, check_adapter, check_planned
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
 from shared.contracts.training_cost import Work, work_of
@@ -24,7 +24,7 @@ AdapterContext = TrainingContext[AdapterTrain]
 def train_adapter(context: AdapterContext) -> dict[str, Any]:
     """Train, measure against the base model on rows not trained on, store and register (paper, section 3.2)."""
     body = context.body
-    check_planned(body.settings, BaseShapes.from_folder(context.clients.base_folder), AdapterLimits())
+    check_planned(body.settings, BaseShapes.from_folder(context.clients.base_folder), context.clients.adapter_limits)
     train, validation = task_rows(context, body.label, body.dataset, body.validation)
     train, warnings = taught_rows(context, body.label, body.dataset, train)
     if warnings:
@@ -94,7 +94,7 @@ def _compare_with_base(context: AdapterContext, adapter: Path, rows: Sequence[Ro
 
 def _register(context: AdapterContext, adapter: Path, train: Sequence[Row], scores: dict[str, Any]) -> AdapterManifest:
     body, clients = context.body, context.clients
-    info = check_adapter(adapter, BaseShapes.from_folder(clients.base_folder), AdapterLimits())
+    info = check_adapter(adapter, BaseShapes.from_folder(clients.base_folder), clients.adapter_limits)
     manifest = AdapterManifest(
         tenant_id=context.job.tenant_id,
         label=body.label,

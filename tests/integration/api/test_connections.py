@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 
 import httpx
 import pytest
@@ -158,6 +159,21 @@ async def test_after_an_early_answer_the_rest_of_a_body_is_taken_for_a_while_onl
     dripping = asyncio.create_task(drip())
     await rest(reader)
     dripping.cancel()
+
+
+async def test_a_client_that_has_just_come_may_still_be_taking_its_answer(settings):
+    async with serving(settings) as (app, url):
+        reader, writer = await connect(url)
+        asked = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        writer.write(asked.replace(b"Connection: close\r\n", b"") * (MAX_PIPELINED - 1) + asked)
+        await number_of_connections(app, 1)
+        (connection,) = app.state.server.server_state.connections
+        await asyncio.to_thread(eventually, connection.transport.get_write_buffer_size, "an answer under way", SOON)
+        connection.look(time.monotonic())
+        whole = await rest(reader)
+        assert whole.count(b"HTTP/1.1 200 OK") == MAX_PIPELINED
+        length = int(whole.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        assert len(whole) > MAX_PIPELINED * length
 
 
 async def test_a_client_that_takes_no_answer_is_given_up(hurried):

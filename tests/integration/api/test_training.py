@@ -12,7 +12,7 @@ from shared.contracts.training import parse_training
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.settings import Settings
-from tests.support.api import code
+from tests.support.api import client_of, code, serving
 
 ROWS = b'{"input": "a"}\n{"input": "b"}\n{"input": "c"}\n{"input": "d"}\n'
 ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
@@ -126,6 +126,20 @@ async def test_what_could_not_be_trained_or_stored_on_the_base_model_is_refused_
     answer = await train.post("/v1/training/jobs", json={**ask, "settings": chosen})
     assert (code(answer, 422) if expected else answer.status_code) == (expected or 202)
     assert bool(ledger.redis.keys(LedgerKey.JOB.pattern)) is not bool(expected)
+
+
+async def test_a_rank_above_the_operators_limit_is_refused_at_submit(settings, tokens, ledger, registry):
+    layer = "model.layers.0.self_attn.q_proj"
+    registry.base_models.publish(BaseModelManifest(id="planned", shapes={layer: (256, 256)}))
+    ledger.do(calls.heartbeat("worker", ["generate.base", "generate.base@planned"], [], {}, 60))
+    limited = settings.model_copy(update={"max_adapter_rank": 4})
+    async with serving(limited) as (_, url), client_of(url, tokens["train"]) as train:
+        await train.post("/v1/datasets?name=demo", content=ROWS)
+        chosen = {"target_modules": ["q_proj"], "rank": 5}
+        refused = await train.post("/v1/training/jobs", json={**ADAPTER, "settings": chosen})
+        assert code(refused, 422) == "adapter_rank_too_large"
+        taken = await train.post("/v1/training/jobs", json={**ADAPTER, "settings": chosen | {"rank": 4}})
+        assert taken.status_code == 202
 
 
 @pytest.mark.parametrize("kind", ["selector.train", "selector.add", "selector.balance", "selector.delete"])

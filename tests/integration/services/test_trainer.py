@@ -11,6 +11,7 @@ from services.trainer.handlers import run_kind, train
 from services.trainer.selector.inputs import inputs_of
 from services.trainer.selector.plan import plan_of
 from services.trainer.selector.updates import select_data
+from shared.adapter_files import AdapterLimits
 from shared.contracts.jobs import JobState
 from shared.contracts.rows import Row
 from shared.errors import Conflict, Invalid, Unavailable
@@ -123,6 +124,23 @@ def test_answers_that_are_too_long_are_cut_or_left_out_and_counted(clients, jobs
     assert (job.state, job.result["train_rows"]) == (JobState.SUCCEEDED, trained), job.error
     assert job.result["warnings"][0] == f"bank.accounts: 1 of 9 answers do not fit into max_length 400; {what}"
     assert told(ledger, job.id, "data_checked")[0]["warnings"] == job.result["warnings"]
+
+
+def test_a_comparison_leaves_out_answers_that_are_too_long_too(clients, jobs, run):
+    rows = [Row(input=f"text {n}", output="x" * (1000 if n == 6 else 1)) for n in range(9)]
+    clients.registry.datasets.add("t", "long", rows)
+    body = {"kind": "comparison.train", "labels": {LABELS[0]: "long"}, "evaluation": {LABELS[0]: LABELS[0]}}
+    job = run(jobs.train(**body, **TRAINING, long_answers="leave_out", evaluate_rows=1))
+    assert (job.state, job.result["train_rows"]) == (JobState.SUCCEEDED, {LABELS[0]: 8}), job.error
+    assert "1 of 9 answers do not fit into max_length" in job.result["warnings"][0]
+
+
+def test_an_adapter_above_the_operators_rank_is_not_trained(clients, jobs, attempts):
+    limited = replace(clients, adapter_limits=AdapterLimits(max_rank=2))
+    job_id = jobs.train(kind="adapter.train", label=LABELS[0], dataset=LABELS[0], settings={"rank": 3})
+    attempts.run("train", lambda attempt: train(attempt, limited))
+    job = jobs.get(job_id)
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "adapter_rank_too_large")
 
 
 def test_where_every_answer_is_too_long_nothing_is_left_to_train_on(clients, jobs, run):
