@@ -203,9 +203,19 @@ class Release(_Manifest):
     def _is_whole(self) -> Self:
         for label in self.labels:
             parse_label(label)
-        if self.selector and set(self.selector.labels) - {BACKGROUND} != set(self.labels):
-            raise ValueError("the selector's labels are not the release's labels")
+        if lacking := sorted(self.selected_labels - set(self.labels)):
+            raise ValueError(f"the selector chooses {', '.join(lacking)}, which the release lacks")
         return self
+
+    @property
+    def selected_labels(self) -> frozenset[str]:
+        """The labels that the selector may choose; the others are for requests that name them."""
+        return frozenset(self.selector.labels if self.selector else ()) - {BACKGROUND}
+
+    @property
+    def named_labels(self) -> frozenset[str]:
+        """The labels that only requests reach that name them."""
+        return frozenset(self.labels) - self.selected_labels
 
     @property
     def id(self) -> str:

@@ -152,7 +152,7 @@ class SelectorAdd(_SelectorUpdate, _NewLabels):
 
     def check_against(self, release: Release) -> None:
         """Raise `Conflict` `label_exists` where the release has one of the labels already."""
-        known = sorted(set(self.labels) & set(release.labels))
+        known = sorted(set(self.labels) & release.selected_labels)
         if known:
             raise Conflict("label_exists", f"release {release.id} has {', '.join(known)} already")
 
@@ -221,22 +221,23 @@ class SelectorDelete(_SelectorUpdate):
     def check_against(self, release: Release) -> None:
         """Raise `Invalid` `label_unknown`, or `labels_too_few` where too few labels would remain."""
         _check_known(set(self.labels), release)
-        left = len(set(release.labels) - set(self.labels))
+        left = len(release.selected_labels - set(self.labels))
         has_background = self.deleted_texts == "reject" or BACKGROUND in release.representation
         if not left or left + has_background < 2:
             raise Invalid(
                 "labels_too_few",
-                f"this would leave {left} of {len(release.labels)} labels: a selector needs two, or one and "
+                f"this would leave {left} of {len(release.selected_labels)} labels: a selector needs two, or one and "
                 "background; keep some, or train anew",
             )
 
 
 def _check_known(labels: set[str], release: Release) -> None:
-    unknown = sorted(labels - set(release.labels))
+    unknown = sorted(labels - release.selected_labels)
     if unknown:
         raise Invalid(
             "label_unknown",
-            f"release {release.id} has no label {', '.join(unknown)}; it has {', '.join(sorted(release.labels))}",
+            f"the selector of release {release.id} has no label {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(release.selected_labels))}",
         )
 
 

@@ -49,6 +49,7 @@ RULES = {
     ("DELETE", "/v1/releases/{release_id}"): _one_of(Scope.PROMOTE),
     ("POST", "/v1/releases/{release_id}/promote"): _one_of(Scope.PROMOTE),
     ("POST", "/v1/releases/rollback"): _one_of(Scope.PROMOTE),
+    ("POST", "/v1/releases/edit"): _one_of(Scope.TRAIN),
     ("GET", "/v1/models"): _ANY,
 }
 

@@ -8,8 +8,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
-from signalbox import calls, uploads
-from signalbox.calls import Call, path_of
+from signalbox import calls, stored, uploads
+from signalbox.call import Call
+from signalbox.calls import path_of
 from signalbox.client import documented
 from signalbox.errors import SignalboxError
 from signalbox.requests import Request, answer, api_error, made, pause_before_retry, target_of
@@ -57,17 +58,18 @@ class AsyncSignalbox:
     replay = method(calls.replay)
     feedback = method(calls.feedback)
     delete_feedback = method(calls.delete_feedback)
-    releases = method(calls.releases)
-    release = method(calls.release)
-    promote = method(calls.promote)
-    rollback = method(calls.rollback)
-    delete_release = method(calls.delete_release)
-    models = method(calls.models)
-    adapter = method(calls.adapter)
-    adapters = method(calls.adapters)
-    delete_adapter = method(calls.delete_adapter)
-    datasets = method(calls.datasets)
-    delete_dataset = method(calls.delete_dataset)
+    releases = method(stored.releases)
+    release = method(stored.release)
+    edit_release = method(stored.edit_release)
+    promote = method(stored.promote)
+    rollback = method(stored.rollback)
+    delete_release = method(stored.delete_release)
+    models = method(stored.models)
+    adapter = method(stored.adapter)
+    adapters = method(stored.adapters)
+    delete_adapter = method(stored.delete_adapter)
+    datasets = method(stored.datasets)
+    delete_dataset = method(stored.delete_dataset)
     upload_adapter = method(uploads.upload_adapter)
     upload_dataset = method(uploads.upload_dataset)
     readiness = method(calls.readiness)

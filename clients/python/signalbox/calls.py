@@ -1,31 +1,12 @@
-"""Every call of the API: its request, and how its answer is read. Both clients take their methods from here."""
+"""Calls about jobs, and of any path. Both clients take their methods from here and from `stored`."""
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from signalbox.call import Call, given, posted
 from signalbox.errors import JobFailed
-from signalbox.requests import IDEMPOTENCY_KEY, Request, not_of_the_api
-from signalbox.results import Adapter, Dataset, Job, Model, Page, Record, Release, Selection, TrainingEstimate
-
-T = TypeVar("T")
-R = TypeVar("R", bound=Record)
-
-
-@dataclass(frozen=True)
-class Call(Generic[T]):
-    """A request, and how the JSON of its answer becomes a result."""
-
-    request: Request
-    parse: Callable[[Any], T]
-
-    def result(self, raw: Any) -> T:
-        """What the answer's JSON says; raises `ApiError` where it is not of this API."""
-        try:
-            return self.parse(raw)
-        except (TypeError, AttributeError, LookupError) as error:
-            raise not_of_the_api(self.request.path) from error
+from signalbox.requests import Request
+from signalbox.results import Job, Page, Selection, TrainingEstimate
 
 
 def get(path: str, **params: Any) -> Call[Any]:
@@ -94,7 +75,7 @@ def submit(
         "deadline_seconds": deadline_seconds,
         "metadata": metadata,
     }
-    return Call(_post("/v1/jobs", _given(body), idempotency_key), Job.from_dict)
+    return Call(posted("/v1/jobs", given(body), idempotency_key), Job.from_dict)
 
 
 def select(
@@ -102,7 +83,7 @@ def select(
 ) -> Call[Selection | Job]:
     """The request behind `select`: a selection, or its job where it takes longer than `wait_seconds`."""
     body = {"input": input, "instruction": instruction, "wait_seconds": wait_seconds}
-    return Call(_post("/v1/select", body, idempotency_key), _selection_or_job)
+    return Call(posted("/v1/select", body, idempotency_key), _selection_or_job)
 
 
 def _selection_or_job(raw: Mapping[str, Any]) -> Selection | Job:
@@ -122,12 +103,12 @@ def train(kind: str, *, idempotency_key: str | None = None, **settings: Any) -> 
 
     `settings` are the body's other members; the API's page `/docs` lists them for each kind.
     """
-    return Call(_post("/v1/training/jobs", {"kind": kind, **settings}, idempotency_key), Job.from_dict)
+    return Call(posted("/v1/training/jobs", {"kind": kind, **settings}, idempotency_key), Job.from_dict)
 
 
 def estimate(kind: str, **settings: Any) -> Call[TrainingEstimate]:
     """What a training job would take; the arguments are those of `train`."""
-    return Call(_post("/v1/training/jobs/estimate", {"kind": kind, **settings}, None), TrainingEstimate.from_dict)
+    return Call(posted("/v1/training/jobs/estimate", {"kind": kind, **settings}, None), TrainingEstimate.from_dict)
 
 
 def job(job: Job | str) -> Call[Job]:
@@ -185,7 +166,7 @@ def dead() -> Call[Page]:
 
 def replay(job: Job | str, *, idempotency_key: str | None = None) -> Call[Job]:
     """Run a dead letter again, as the same job."""
-    return Call(_post(f"/v1/jobs/{_id(job)}/replay", None, idempotency_key), Job.from_dict)
+    return Call(posted(f"/v1/jobs/{_id(job)}/replay", None, idempotency_key), Job.from_dict)
 
 
 def feedback(
@@ -203,68 +184,13 @@ def feedback(
     A `new` label is one that the current release lacks. With `accept` a reviewer takes all that was said into the
     training data, or takes it back.
     """
-    body = _given({"label": label, "rating": rating, "output": output, "new": new, "accept": accept})
-    return Call(_post(f"/v1/jobs/{_id(job)}/feedback", body, idempotency_key), lambda _: None)
+    body = given({"label": label, "rating": rating, "output": output, "new": new, "accept": accept})
+    return Call(posted(f"/v1/jobs/{_id(job)}/feedback", body, idempotency_key), lambda _: None)
 
 
 def delete_feedback(job: Job | str) -> Call[None]:
     """Forget all feedback on a job, and what of it joined the training data."""
     return Call(Request("DELETE", f"/v1/jobs/{_id(job)}/feedback"), lambda _: None)
-
-
-def releases() -> Call[list[Release]]:
-    """All releases, oldest first."""
-    return Call(Request("GET", "/v1/releases"), _items(Release))
-
-
-def release(release_id: str = "current") -> Call[Release]:
-    """One release with its report."""
-    return Call(Request("GET", f"/v1/releases/{release_id}"), Release.from_dict)
-
-
-def promote(release_id: str, *, force: bool = False, idempotency_key: str | None = None) -> Call[Release]:
-    """Make a candidate the current release; `force` overrules the gate."""
-    return Call(_post(f"/v1/releases/{release_id}/promote", {"force": force}, idempotency_key), Release.from_dict)
-
-
-def rollback(to: str = "", *, force: bool = False, idempotency_key: str | None = None) -> Call[Release]:
-    """Go back to the current release's parent, or to any older release; `force` needs no live workers."""
-    return Call(_post("/v1/releases/rollback", {"to": to, "force": force}, idempotency_key), Release.from_dict)
-
-
-def delete_release(release_id: str) -> Call[None]:
-    """Delete a release that is not current and that no unfinished job needs."""
-    return Call(Request("DELETE", f"/v1/releases/{release_id}"), lambda _: None)
-
-
-def models() -> Call[list[Model]]:
-    """The base model, `auto`, and every label of the current release."""
-    return Call(Request("GET", "/v1/models"), lambda raw: [Model.from_dict(item) for item in raw["data"]])
-
-
-def adapters(label: str = "") -> Call[list[Adapter]]:
-    """All adapters, or those of one label, by label and version."""
-    return Call(Request("GET", "/v1/adapters", params={"label": label or None}), _items(Adapter))
-
-
-def adapter(ref: str) -> Call[Adapter]:
-    """One adapter: `label@n`, a label (its newest version) or a digest."""
-    return Call(Request("GET", f"/v1/adapters/{ref}"), Adapter.from_dict)
-
-
-def delete_adapter(ref: str) -> Call[None]:
-    """Delete one version, `label@n`, that no release and no unfinished training names."""
-    return Call(Request("DELETE", f"/v1/adapters/{ref}"), lambda _: None)
-
-
-def datasets() -> Call[list[Dataset]]:
-    """All data sets, oldest first."""
-    return Call(Request("GET", "/v1/datasets"), _items(Dataset))
-
-
-def delete_dataset(ref: str) -> Call[None]:
-    """Delete a data set, by id or name, that no unfinished training needs; `feedback`: with all that was given."""
-    return Call(Request("DELETE", f"/v1/datasets/{ref}"), lambda _: None)
 
 
 def readiness() -> Call[dict[str, Any]]:
@@ -280,20 +206,3 @@ def path_of(job: Job | str) -> str:
 
 def _id(job: Job | str) -> str:
     return job.id if isinstance(job, Job) else job
-
-
-def _post(path: str, body: Any, idempotency_key: str | None) -> Request:
-    return Request("POST", path, json=body, headers={IDEMPOTENCY_KEY: idempotency_key or new_key()})
-
-
-def new_key() -> str:
-    """An Idempotency-Key that nobody has used."""
-    return uuid.uuid4().hex
-
-
-def _given(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if value is not None}
-
-
-def _items(kind: type[R]) -> Callable[[Any], list[R]]:
-    return lambda raw: [kind.from_dict(item) for item in raw["items"]]

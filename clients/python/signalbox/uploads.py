@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from signalbox.calls import Call, new_key
+from signalbox.call import Call, new_key
 from signalbox.errors import SignalboxError
 from signalbox.requests import IDEMPOTENCY_KEY, Request
 from signalbox.results import Adapter, Dataset

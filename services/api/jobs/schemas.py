@@ -30,6 +30,7 @@ MAX_INSTRUCTION_CHARS = 20_000
 MAX_MESSAGES = 1_000
 MAX_PARTS = 100
 MAX_WAIT_SECONDS = 60
+MAX_EDITED = 10_000
 
 
 def _not_blank(text: str) -> str:
@@ -220,6 +221,30 @@ class PromoteRequest(Request):
     """`force` overrules the gate and does not require live workers; it needs the scope `admin`."""
 
     force: bool = False
+
+
+class ReleaseEdit(Request):
+    """What a candidate has otherwise than the release `start_from`, or than the current one; nothing is trained.
+
+    Labels that the selector does not know are served to requests that name them.
+    """
+
+    start_from: Annotated[str, Field(max_length=64)] = ""
+    add: Annotated[dict[LabelText, Ref], Field(max_length=MAX_EDITED)] = {}
+    """Label -> adapter: `label@n`, a label (its newest version) or a digest."""
+    remove: Annotated[list[LabelText], Field(max_length=MAX_EDITED)] = []
+    templates: Annotated[dict[LabelText, Ref], Field(max_length=MAX_EDITED)] = {}
+    groups: Annotated[dict[LabelText, Ref], Field(max_length=MAX_EDITED)] = {}
+    instructions: Annotated[
+        dict[LabelText, Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARS)]], Field(max_length=MAX_EDITED)
+    ] = {}
+    selector: Literal["keep", "none"] = "keep"
+    """`none` leaves the selector away: every request then names its label."""
+
+    @property
+    def changes(self) -> dict[str, dict[str, str]]:
+        """The new values of a label's fields, by field and label."""
+        return {"template": self.templates, "group": self.groups, "instruction": self.instructions}
 
 
 class RollbackRequest(Request):

@@ -6,12 +6,13 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from services.api.http.auth import Caller, ClientsDep, Promoter
+from services.api.http.auth import Caller, ClientsDep, Promoter, Trainer
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.http.keyed_route import KeyedRoute
-from services.api.jobs.schemas import PathId, PromoteRequest, RollbackRequest
+from services.api.jobs.schemas import PathId, PromoteRequest, ReleaseEdit, RollbackRequest
 from services.api.jobs.views import release_line, release_view
 from services.api.releases import service
+from services.api.releases.edit import edited_release
 from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/v1/releases", tags=["releases"], route_class=KeyedRoute)
@@ -37,6 +38,17 @@ async def show(release_id: PathId, clients: ClientsDep, caller: Caller) -> dict[
     """Show one release with all its fields."""
     release, current_id = await asyncio.to_thread(service.release, clients, caller.tenant_id, release_id)
     return release_view(release, current_id)
+
+
+@router.post("/edit", status_code=201)
+async def edit(clients: ClientsDep, caller: Trainer, once: OnceDep, body: ReleaseEdit) -> JSONResponse:
+    """Make a candidate of the current release, or of another one, by hand."""
+
+    async def work() -> Answer:
+        made = await asyncio.to_thread(edited_release, clients, caller, body)
+        return Answer(201, release_view(made, ""), {"Location": f"/v1/releases/{made.id}"})
+
+    return await once(body.model_dump(mode="json"), work)
 
 
 @router.post("/rollback")

@@ -23,6 +23,19 @@ def end_of(job: dict[str, Any], *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+def pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
+    """Return what an option of the form LABEL=VALUE was given; None where it was not."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        label, sign, value = text.partition("=")
+        if not (label and sign and value):
+            raise typer.BadParameter(f"{option} takes LABEL=VALUE, not {text!r}")
+        if label in found:
+            raise typer.BadParameter(f"{option} names {label} twice")
+        found[label] = value
+    return found or None
+
+
 @contextlib.contextmanager
 def goes_on_without(job_id: str) -> Iterator[None]:
     """Where Ctrl-C ends the wait for a job, say how to follow or cancel it; exits with status 130."""

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import output, release_pages
-from services.cli.commands.common import Json, client, delete_each, redis
+from services.cli.commands.common import Json, client, delete_each, pairs, redis
 
 if TYPE_CHECKING:
     from signalbox import Release
 
-app = typer.Typer(no_args_is_help=True, help="Releases: list, show, diff, promote, roll back, restore, delete.")
+app = typer.Typer(no_args_is_help=True, help="Releases: list, show, diff, edit, promote, roll back, restore, delete.")
 
 
 @app.command("list")
@@ -34,6 +34,32 @@ def releases_diff(
     """Show in what two releases differ: gate, selector, labels, adapters, accuracy."""
     api = client()
     release_pages.difference(api.release(old).to_dict(), api.release(new).to_dict(), as_json=json)
+
+
+@app.command("edit")
+def releases_edit(
+    add: Annotated[list[str] | None, typer.Option(metavar="LABEL=ADAPTER", help="Label@n, label or digest.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(metavar="LABEL")] = None,
+    set_template: Annotated[list[str] | None, typer.Option(metavar="LABEL=TEMPLATE")] = None,
+    set_instruction: Annotated[list[str] | None, typer.Option(metavar="LABEL=TEXT")] = None,
+    group: Annotated[list[str] | None, typer.Option(metavar="LABEL=GROUP")] = None,
+    no_selector: Annotated[bool, typer.Option(help="Leave the selector away: requests name their label.")] = False,
+    start_from: Annotated[str, typer.Option("--from", help="Release id; default: the current one.")] = "",
+    promote: Annotated[bool, typer.Option(help="Make it current at once.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a candidate by hand: add, remove or change labels; nothing is trained, and named requests reach them."""
+    api = client()
+    made = api.edit_release(
+        add=pairs(add, "--add"),
+        remove=remove,
+        templates=pairs(set_template, "--set-template"),
+        instructions=pairs(set_instruction, "--set-instruction"),
+        groups=pairs(group, "--group"),
+        keep_selector=not no_selector,
+        start_from=start_from,
+    )
+    release_pages.page((api.promote(made.id) if promote else made).to_dict(), as_json=json)
 
 
 @app.command("promote")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli import output
-from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without
+from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without, pairs
 from services.cli.progress import follow_training
 from shared.contracts.training_cost import in_words
 
@@ -122,7 +122,7 @@ def train_selector(
         raise typer.BadParameter("name labels: --label domain.task=dataset")
     body: dict[str, Any] = {
         "kind": "selector." + ("add" if add else "balance" if balance else "delete" if delete else "train"),
-        "labels": delete or _label_datasets(label),
+        "labels": delete or pairs(label, "--label") or {},
         "promote": promote,
     }
     if replace and body["kind"] == "selector.train":
@@ -143,12 +143,5 @@ def train_comparison(
     json: Json = False,
 ) -> None:
     """Train one model on all labels at once, without a selector, and measure it, as a baseline for routing."""
-    body = {"kind": "comparison.train", "model": model, "labels": _label_datasets(label)}
+    body = {"kind": "comparison.train", "model": model, "labels": pairs(label, "--label")}
     _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
-
-
-def _label_datasets(pairs: list[str]) -> dict[str, str]:
-    wrong = [pair for pair in pairs if "=" not in pair]
-    if wrong:
-        raise typer.BadParameter(f"write --label domain.task=dataset, not {wrong[0]!r}")
-    return dict(pair.split("=", 1) for pair in pairs)

@@ -6,18 +6,25 @@ from typing import NoReturn
 from services.trainer.context import AnyContext, NewLabelsContext
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import parse_label
-from shared.contracts.manifests import ReleaseLabel
+from shared.contracts.manifests import Release, ReleaseLabel
 from shared.errors import NotFound
 from shared.ledger import calls
 from shared.registry.adapters import check_same_base
 
 
-def known_adapters(context: NewLabelsContext) -> dict[str, str]:
+def named_adapters(parent: Release) -> dict[str, str]:
+    """The versions that a release has for labels that its selector does not know yet."""
+    return {label: parent.labels[label].ref for label in parent.named_labels}
+
+
+def known_adapters(context: NewLabelsContext, named: Mapping[str, str]) -> dict[str, str]:
     """The version (`label@n`) that each label's adapter has now; labels without an adapter are left out.
 
-    Raises `NotFound` where the job needs an adapter that does not exist and that no job trains.
+    Where the job names no adapter for a label, that of `named` is taken before the label's newest. Raises `NotFound`
+    where the job needs an adapter that does not exist and that no job trains.
     """
-    found = {label: _ref(context, label) for label in sorted(context.body.labels)}
+    served = {label: ref for label, ref in named.items() if label not in context.body.adapters}
+    found = {label: served.get(label) or _ref(context, label) for label in sorted(context.body.labels)}
     if context.body.missing_adapters == "refuse":
         _jobs_in_training(context, [label for label, ref in found.items() if not ref])
     return {label: ref for label, ref in found.items() if ref}

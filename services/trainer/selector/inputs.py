@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from services.trainer.context import SelectorContext, TrainingContext
-from services.trainer.selector.adapters import known_adapters
+from services.trainer.selector.adapters import known_adapters, named_adapters
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.training import SelectorAdd, SelectorTrain, SelectorUpdate
 from shared.errors import Conflict
@@ -30,8 +30,12 @@ def inputs_of(context: SelectorContext) -> Inputs:
     body, registry, tenant = context.body, context.registry, context.job.tenant_id
 
     def resolve() -> dict[str, Any]:
-        adapters = known_adapters(context.with_body(body)) if isinstance(body, SelectorTrain | SelectorAdd) else {}
-        return {"parent": body.parent or registry.releases.current_id(tenant), "adapters": adapters}
+        parent = body.parent or registry.releases.current_id(tenant)
+        named = named_adapters(registry.releases.get(tenant, parent)) if parent else {}
+        adapters = {}
+        if isinstance(body, SelectorTrain | SelectorAdd):
+            adapters = known_adapters(context.with_body(body), named)
+        return {"parent": parent, "adapters": adapters}
 
     resolved = context.checkpoints().once("inputs", resolve)
     parent = registry.releases.get(tenant, resolved["parent"]) if resolved["parent"] else None
@@ -58,7 +62,7 @@ def base_of_update(context: TrainingContext[SelectorUpdate], parent: Release | N
             f"release {parent.id} belongs to base model {parent.base_model}, not to {context.clients.base_model}; "
             "run selector.train first",
         )
-    lacking = sorted(set(parent.labels) - set(parent.representation))
+    lacking = sorted(parent.selected_labels - set(parent.representation))
     if lacking:
         raise Conflict(
             "representation_missing", f"release {parent.id} keeps no rows of {', '.join(lacking)}; train anew"

@@ -73,7 +73,7 @@ def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedS
         metrics.per_label,
         min_accuracy=body.min_accuracy,
         max_loss=body.max_loss,
-        lost=had - set(plan.data.labels) - set(body.dropped),
+        lost=had - set(plan.data.labels) - plan.kept_names - set(body.dropped),
     )
     report = {
         **metrics._asdict(),

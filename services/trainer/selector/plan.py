@@ -27,6 +27,8 @@ class Plan:
     """The release that the candidate would replace."""
     start_from: ReleaseSelector | None = None
     """The selector that is fine-tuned again; None trains one from nothing."""
+    kept_names: frozenset[str] = frozenset()
+    """Labels of the parent that stay for requests that name them, although the selector does not know them."""
 
 
 def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Plan:
@@ -41,6 +43,7 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
             text=body.text,
             reject_policy=body.reject_policy,
             parent=inputs.parent,
+            kept_names=_kept_names(context, inputs.parent),
         )
     base = base_of_update(context.with_body(body), inputs.parent)
     return Plan(
@@ -52,4 +55,11 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
         reject_policy=base.release.reject_policy,
         parent=base.release,
         start_from=base.selector,
+        kept_names=_kept_names(context, base.release),
     )
+
+
+def _kept_names(context: SelectorContext, parent: Release | None) -> frozenset[str]:
+    if parent is None or parent.base_model != context.clients.base_model:
+        return frozenset()
+    return parent.named_labels - set(context.body.dropped)

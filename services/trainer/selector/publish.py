@@ -1,5 +1,6 @@
 """A candidate release: put together, stored, and promoted where the job asks for it."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from services.trainer.context import SelectorContext
@@ -68,12 +69,20 @@ def promote(context: SelectorContext, release: Release) -> Promotion:
 
 def _labels(context: SelectorContext, plan: Plan) -> dict[str, ReleaseLabel]:
     """The entries of labels that the parent has too, as they are, and those of the new labels."""
-    kept = plan.parent.labels if plan.parent and plan.start_from else {}
-    labels = {label: entry for label, entry in kept.items() if label in plan.data.sets.representation}
-    body = context.body
+    body, old = context.body, dict(plan.parent.labels) if plan.parent else {}
+    stay = plan.kept_names | (set(plan.data.sets.representation) if plan.start_from else set())
+    labels = {label: entry for label, entry in old.items() if label in stay}
     if isinstance(body, SelectorTrain | SelectorAdd):
-        labels |= release_labels(context.with_body(body), plan.adapters)
+        made = release_labels(context.with_body(body), plan.adapters)
+        labels |= {label: _as_edited(label, entry, old.get(label), body.groups) for label, entry in made.items()}
     return labels
+
+
+def _as_edited(label: str, entry: ReleaseLabel, old: ReleaseLabel | None, groups: Mapping[str, str]) -> ReleaseLabel:
+    """A label whose adapter stays keeps what an edit may have set: template, instruction, and a group not given now."""
+    if old is None or not entry.ref or old.ref != entry.ref:
+        return entry
+    return old.model_copy(update={"group": groups.get(label, old.group)})
 
 
 def _trained_as(context: SelectorContext, plan: Plan) -> dict[str, Any]:

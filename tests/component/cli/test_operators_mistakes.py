@@ -43,6 +43,7 @@ ARGUMENTS = {
     ("evaluate", "adapter"): ["--label", "bank.cards", "--data", "rows"],
     ("releases", "promote"): ["rel_1"],
     ("releases", "diff"): ["rel_1"],
+    ("releases", "edit"): ["--remove", "bank.cards"],
     ("keys", "rotate"): ["key_1"],
     ("keys", "revoke"): ["key_1"],
     ("k8s", "group", "add"): ["bank", "--overlay", "rows"],

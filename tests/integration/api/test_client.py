@@ -229,7 +229,7 @@ async def test_feedback_reaches_the_job(client, worker):
     assert (feedback["label"], feedback["rating"]) == ("fin.ha", -1)
 
 
-async def test_releases_are_listed_promoted_and_rolled_back(client, registry, release, ledger):
+async def test_releases_are_listed_promoted_rolled_back_and_edited(make, client, registry, release, ledger):
     ledger.do(calls.heartbeat("worker", release.queues, [], {}, 60))
     newer = make_release(labels=("fin.sa",), parent=release.id)
     registry.releases.add(newer)
@@ -238,6 +238,8 @@ async def test_releases_are_listed_promoted_and_rolled_back(client, registry, re
     assert [model.id for model in await client("models")] == ["tiny", "auto", "fin.sa"]
     assert (await client("rollback")).id == release.id
     assert set((await client("release")).labels) == set(release.labels)
+    edited = await make("train")("edit_release", remove=["fin.ha"], templates={"fin.sa": "plain"}, keep_selector=False)
+    assert (set(edited.labels), edited.labels["fin.sa"]["template"]) == ({"fin.sa", "med.qa"}, "plain")
 
 
 async def test_rows_and_adapters_are_uploaded_and_trained_on(make, base, tmp_path):

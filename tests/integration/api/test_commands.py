@@ -184,6 +184,17 @@ async def test_a_release_is_a_page_and_two_are_compared(command, admin, registry
     assert await columns_of(command("releases", "diff", newer.id, newer.id)) == [names]
 
 
+async def test_a_release_is_edited_and_promoted_in_one_command(command, admin, registry, release, ledger):
+    ledger.do(calls.heartbeat("worker", [*release.queues, *(f"{q}@tiny" for q in release.queues)], [], {}, 60))
+    wrong = await output(command("releases", "edit", "--set-template", "fin.sa"))
+    assert "--set-template takes LABEL=VALUE, not 'fin.sa'" in " ".join(wrong[1].replace("│", " ").split())
+    edit = ("--remove", "fin.ha", "--no-selector", "--set-template", "fin.sa=plain", "--promote")
+    assert ["gate", "passed"] in await columns_of(command("releases", "edit", *edit))
+    now = (await admin.get("/v1/releases/current")).json()
+    assert (set(now["labels"]), now["selector"]) == ({"fin.sa", "med.qa"}, None)
+    assert now["labels"]["fin.sa"]["template"] == "plain"
+
+
 @pytest.mark.parametrize("kind", ["train", "submit", "tail"])
 async def test_ctrl_c_ends_a_wait_at_once_and_says_how_to_follow_or_cancel_the_job(
     command, ctrl_c, api, admin, release, kind

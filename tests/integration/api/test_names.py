@@ -31,6 +31,8 @@ REQUESTS = [
     training("selector.train", labels={"fin.sa": "rows", "fin.ha": "rows"}, adapters={"fin.sa": "fin.sa@1\n"}),
     training("selector.delete", labels=[LABEL]),
     training("selector.train\n", labels={"fin.sa": "rows", "fin.ha": "rows"}),
+    ("POST", "/v1/releases/edit", {"json": {"remove": [LABEL]}}),
+    ("POST", "/v1/releases/edit", {"json": {"groups": {"fin.sa": "fin\n"}}}),
     ("POST", "/v1/releases/rollback", {"json": {"to": "rel_1\n"}}),
     ("POST", "/v1/releases/rel_1%0A/promote", {"json": {}}),
     ("GET", "/v1/adapters/fin.sa%0A", {}),

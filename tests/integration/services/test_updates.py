@@ -10,7 +10,7 @@ from services.trainer.selector.plan import plan_of
 from services.trainer.selector.updates import select_data
 from shared.contracts.jobs import JobState
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import Release
+from shared.contracts.manifests import Release, ReleaseLabel
 from shared.contracts.rows import Row
 from shared.ledger.keys import LedgerKey
 from shared.model.head import HEAD_WEIGHT, has_head
@@ -74,6 +74,19 @@ def head_rows(folder):
     from safetensors.torch import load_file
 
     return len(load_file(folder / "adapter_model.safetensors")[HEAD_WEIGHT])
+
+
+def test_a_label_for_named_requests_alone_stays_and_can_be_taught(parent, update, clients, adapters):
+    before = parent(labels={label: label for label in KEPT}, selector="light")
+    own = adapters[GONE]
+    entry = ReleaseLabel(adapter=own.digest, ref=own.ref, group="odd", template="plain", instruction="As edited.")
+    edited = before.model_copy(update={"labels": {**before.labels, GONE: entry}, "parent": before.id})
+    clients.registry.releases.add(edited)
+    _, balanced = update(edited, **BALANCE, hard=[KEPT[0]])
+    assert (balanced.labels[GONE], balanced.named_labels) == (entry, {GONE})
+    assert balanced.verdict.passed, balanced.verdict.reasons
+    _, taught = update(edited, kind="selector.add", labels={GONE: GONE}, **EASY_GOING)
+    assert (taught.labels[GONE], taught.named_labels) == (entry, set())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""Candidates made by hand: labels added, removed or changed, without training; the selector stays as it is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from services.api.infra.clients import Clients
+from services.api.jobs.schemas import ReleaseEdit
+from shared.contracts.labels import check_adapter_label, check_name, parse_label
+from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, Verdict
+from shared.contracts.prompts import TEMPLATES
+from shared.errors import Conflict, Invalid
+from shared.registry.adapters import check_same_base
+from shared.security.api_keys import Key
+
+
+def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
+    """Store the candidate that an edit makes of a release, or of nothing where there is none yet; blocking.
+
+    Raises `NotFound` `release_not_found`, `adapter_not_found`; `Invalid` `label_unknown`, `adapter_base_mismatch`,
+    `edit_empty`; `Conflict` `label_selected`, `release_empty`.
+    """
+    _check_values(edit)
+    current, before = _start(clients, caller.tenant_id, edit)
+    adapters = {label: clients.registry.adapters.get(caller.tenant_id, ref) for label, ref in edit.add.items()}
+    labels = _labels(before, edit, adapters)
+    base_model = before.base_model if before else next(iter(adapters.values())).base_model
+    for manifest in adapters.values():
+        check_same_base(manifest, base_model)
+    changes = list(_changes(before, edit, labels))
+    if not changes:
+        raise Invalid("edit_empty", "the edit changes nothing: name labels to add, remove or change")
+    release = Release(
+        **_kept(before, edit),
+        tenant_id=caller.tenant_id,
+        parent=current.id if current else "",
+        base_model=base_model,
+        base_manifest=before.base_manifest if before else _base_manifest(clients, base_model),
+        labels=labels,
+        verdict=_verdict(current, before, edit, labels, changes),
+        made_by=caller.id,
+    )
+    clients.registry.releases.add(release)
+    return release
+
+
+def _start(clients: Clients, tenant_id: str, edit: ReleaseEdit) -> tuple[Release | None, Release | None]:
+    """The current release, which the candidate would replace, and the one that it is made of."""
+    releases = clients.registry.releases
+    current_id = releases.current_id(tenant_id)
+    current = releases.get(tenant_id, current_id) if current_id else None
+    before = releases.get(tenant_id, edit.start_from) if edit.start_from else current
+    if before is None and not edit.add:
+        raise Conflict("release_empty", "there is no release to edit yet: name adapters to add")
+    return current, before
+
+
+def _labels(
+    before: Release | None, edit: ReleaseEdit, adapters: Mapping[str, AdapterManifest]
+) -> dict[str, ReleaseLabel]:
+    labels = dict(before.labels) if before else {}
+    _check_removed(before, edit)
+    for label in edit.remove:
+        del labels[label]
+    for label, manifest in adapters.items():
+        check_adapter_label(label)
+        labels[label] = ReleaseLabel(
+            adapter=manifest.digest,
+            ref=manifest.ref,
+            group=labels[label].group if label in labels else parse_label(label).domain,
+            template=manifest.template,
+            instruction=manifest.instruction,
+        )
+    for field, values in edit.changes.items():
+        for label, value in values.items():
+            if label not in labels:
+                raise _unknown(label, labels)
+            labels[label] = labels[label].model_copy(update={field: value})
+    if not labels:
+        raise Conflict("release_empty", "no label would be left: a release needs one")
+    return dict(sorted(labels.items()))
+
+
+def _check_removed(before: Release | None, edit: ReleaseEdit) -> None:
+    labels = before.labels if before else {}
+    for label in edit.remove:
+        if label not in labels:
+            raise _unknown(label, labels)
+        if label in edit.add:
+            raise Invalid("edit_unclear", f"the edit adds and removes {label}: name it once")
+    selected = sorted(set(edit.remove) & before.selected_labels) if before and edit.selector == "keep" else []
+    if selected:
+        raise Conflict(
+            "label_selected",
+            f"the selector of release {before.id if before else ''} chooses {', '.join(selected)}: "
+            "`signalbox train selector --delete` trains a label out, and an edit with `selector: none` leaves it away",
+        )
+
+
+def _kept(before: Release | None, edit: ReleaseEdit) -> dict[str, object]:
+    """What a candidate takes over from the release that it starts from: all, without the selector where it goes."""
+    if before is None:
+        return {}
+    kept: dict[str, object] = {"reject_policy": before.reject_policy}
+    if edit.selector == "none":
+        return kept
+    names = ("selector", "representation", "validation", "datasets", "report")
+    return kept | {name: getattr(before, name) for name in names}
+
+
+def _verdict(
+    current: Release | None,
+    before: Release | None,
+    edit: ReleaseEdit,
+    labels: Mapping[str, ReleaseLabel],
+    changes: Sequence[str],
+) -> Verdict:
+    """The gate: no label of the current release goes unnamed, and a selector that comes was judged against it."""
+    gone = sorted(set(current.labels if current else ()) - set(labels) - set(edit.remove))
+    faults = [f"The label {label} of the current release is gone: add it, or name it in remove." for label in gone]
+    if current and before and before.id != current.id and edit.selector == "keep" and before.selector:
+        if before.parent != current.id:
+            faults.append(f"The selector of {before.id} was not judged against the current release: train it anew.")
+        elif not before.verdict.passed:
+            faults += before.verdict.reasons
+    return Verdict(passed=not faults, reasons=(*faults, f"Edited by hand: {'; '.join(changes)}."))
+
+
+def _changes(before: Release | None, edit: ReleaseEdit, labels: Mapping[str, ReleaseLabel]) -> Iterator[str]:
+    old = before.labels if before else {}
+    if added := sorted(set(labels) - set(old)):
+        yield f"adds {', '.join(added)}"
+    if removed := sorted(set(old) - set(labels)):
+        yield f"removes {', '.join(removed)}"
+    if changed := sorted(label for label in set(old) & set(labels) if old[label] != labels[label]):
+        yield f"changes {', '.join(changed)}"
+    if before and before.selector and edit.selector == "none":
+        yield "has no selector"
+
+
+def _base_manifest(clients: Clients, base_model: str) -> str:
+    """The digest of the newest manifest of a base model; empty where nobody has published one."""
+    versions = clients.registry.base_models.versions(base_model)
+    return versions[-1].digest if versions else ""
+
+
+def _check_values(edit: ReleaseEdit) -> None:
+    for template in edit.templates.values():
+        if template not in TEMPLATES:
+            raise Invalid("template_unknown", f"no prompt template {template!r}; known: {', '.join(TEMPLATES)}")
+    for group in edit.groups.values():
+        check_name(group, "group")
+
+
+def _unknown(label: str, labels: Mapping[str, ReleaseLabel]) -> Invalid:
+    known = ", ".join(sorted(labels)) or "none"
+    return Invalid("label_unknown", f"the release has no label {label!r}; it has {known}")

@@ -1,0 +1,137 @@
+"""Releases made by hand: an adapter is servable by its name as soon as it is uploaded."""
+
+import pytest
+
+from shared.contracts.manifests import AdapterManifest
+from shared.ledger import calls
+from tests.support.api import ADAPTERS, code, make_release
+
+
+@pytest.fixture
+def train(api):
+    return api["train"]
+
+
+@pytest.fixture
+def uploaded(registry, store, tmp_path):
+    """Adapters without a release: `fin.sa@1` and `new.task@1`, of base model `tiny`, and one of another base."""
+    store.ensure_bucket()
+
+    def add(label, base_model="tiny", **fields):
+        folder = tmp_path / label
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+        (folder / "adapter_model.safetensors").write_bytes(label.encode())
+        made = AdapterManifest(tenant_id="default", label=label, version=0, digest="", base_model=base_model, **fields)
+        return registry.adapters.add(folder, made)
+
+    return {
+        "fin.sa": add("fin.sa", template="plain", instruction="Judge."),
+        "new.task": add("new.task"),
+        "far.away": add("far.away", base_model="other"),
+    }
+
+
+async def test_the_first_release_needs_no_training(api, train, admin, uploaded, ledger):
+    assert code(await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"}), 409) == "no_release"
+    made = await train.post("/v1/releases/edit", json={"add": {"fin.sa": "fin.sa@1"}})
+    assert made.status_code == 201, made.text
+    release = made.json()
+    assert made.headers["location"] == f"/v1/releases/{release['id']}"
+    assert release["labels"]["fin.sa"] == {
+        "adapter": uploaded["fin.sa"].digest,
+        "ref": "fin.sa@1",
+        "group": "fin",
+        "template": "plain",
+        "instruction": "Judge.",
+    }
+    assert (release["selector"], release["base_model"], release["current"]) == (None, "tiny", False)
+    ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.base", "generate.fin@tiny"], [], {}, 60))
+    assert (await admin.post(f"/v1/releases/{release['id']}/promote")).status_code == 200
+    named = await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa"})
+    assert (named.status_code, named.json()["state"]) == (202, "routed")
+    assert code(await api["submit"].post("/v1/jobs", json={"input": "x"}), 409) == "no_selector"
+    models = (await api["submit"].get("/v1/models")).json()["data"]
+    assert "fin.sa" in [model["id"] for model in models]
+
+
+async def test_a_label_that_the_selector_does_not_know_is_served_by_name(api, train, admin, release, uploaded, ledger):
+    asked = {"add": {"new.task": "new.task"}, "groups": {"new.task": "fin"}, "templates": {"fin.sa": "plain"}}
+    made = (await train.post("/v1/releases/edit", json=asked)).json()
+    assert set(made["labels"]) == {*ADAPTERS, "new.task"}
+    assert set(made["selector"]["labels"]) == set(ADAPTERS)
+    assert (made["labels"]["fin.sa"]["template"], made["parent"]) == ("plain", release.id)
+    assert made["verdict"]["reasons"] == ["Edited by hand: adds new.task; changes fin.sa."]
+    ledger.do(calls.heartbeat("worker", [*release.queues, *(f"{q}@tiny" for q in release.queues)], [], {}, 60))
+    assert (await admin.post(f"/v1/releases/{made['id']}/promote")).status_code == 200
+    for request, state in (({"label": "new.task"}, "routed"), ({}, "queued"), ({"adapter": "new.task@1"}, "routed")):
+        job = await api["submit"].post("/v1/jobs", json={"input": "x", **request})
+        assert (job.status_code, job.json()["state"]) == (202, state)
+
+
+async def test_a_release_without_its_selector_may_lose_what_it_chose(train, release):
+    kept = {"remove": ["med.qa"]}
+    assert code(await train.post("/v1/releases/edit", json=kept), 409) == "label_selected"
+    made = (await train.post("/v1/releases/edit", json=kept | {"selector": "none"})).json()
+    assert (set(made["labels"]), made["selector"]) == (set(ADAPTERS) - {"med.qa"}, None)
+
+
+async def test_an_edit_may_start_from_another_candidate(train, release, uploaded):
+    first = (await train.post("/v1/releases/edit", json={"add": {"new.task": "new.task"}})).json()
+    second = {"start_from": first["id"], "remove": ["new.task"], "instructions": {"fin.ha": "Say."}}
+    made = (await train.post("/v1/releases/edit", json=second)).json()
+    assert (set(made["labels"]), made["parent"]) == (set(ADAPTERS), release.id)
+    assert (made["labels"]["fin.ha"]["instruction"], made["verdict"]["passed"]) == ("Say.", True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"passed": False}, "fin.sa lost 3 points"),
+        ({"labels": ("fin.sa", "fin.ha")}, "The label med.qa of the current release is gone"),
+        ({"parent": "rel_before"}, "was not judged against the current release"),
+    ],
+    ids=str,
+)
+async def test_an_edit_is_no_way_around_the_gate(api, train, release, registry, ledger, fields, why):
+    failed = make_release(**{"parent": release.id, "made_by": "x"} | fields)
+    registry.releases.add(failed)
+    ledger.do(calls.heartbeat("worker", [*release.queues, *(f"{q}@tiny" for q in release.queues)], [], {}, 60))
+    asked = {"start_from": failed.id, "instructions": {"fin.sa": "Say."}}
+    made = (await train.post("/v1/releases/edit", json=asked)).json()
+    assert why in made["verdict"]["reasons"][0]
+    assert code(await api["admin"].post(f"/v1/releases/{made['id']}/promote"), 409) == "gate_failed"
+
+
+@pytest.mark.parametrize(
+    ("edit", "status", "expected"),
+    [
+        ({}, 422, "edit_empty"),
+        ({"templates": {"fin.sa": "chatml"}}, 422, "edit_empty"),
+        ({"add": {"new.task": "no.such"}}, 404, "adapter_not_found"),
+        ({"add": {"far.away": "far.away"}}, 422, "adapter_base_mismatch"),
+        ({"add": {"none.none": "new.task"}}, 422, "label_reserved"),
+        ({"add": {"Nope": "new.task"}}, 422, "label_malformed"),
+        ({"remove": ["no.such"]}, 422, "label_unknown"),
+        ({"remove": ["new.task"], "add": {"new.task": "new.task"}}, 422, "label_unknown"),
+        ({"remove": ["fin.sa"], "add": {"fin.sa": "fin.sa@1"}, "selector": "none"}, 422, "edit_unclear"),
+        ({"remove": list(ADAPTERS), "selector": "none"}, 409, "release_empty"),
+        ({"templates": {"no.such": "plain"}}, 422, "label_unknown"),
+        ({"templates": {"fin.sa": "nope"}}, 422, "template_unknown"),
+        ({"groups": {"fin.sa": "A B"}}, 422, "name_malformed"),
+        ({"start_from": "rel_none", "remove": ["fin.sa"]}, 404, "release_not_found"),
+        ({"labels": {}}, 422, "request_invalid"),
+    ],
+    ids=str,
+)
+async def test_a_wrong_edit_is_refused_and_stores_nothing(train, release, uploaded, registry, edit, status, expected):
+    assert code(await train.post("/v1/releases/edit", json=edit), status) == expected
+    assert [one.id for one in registry.releases.list_all("default")] == [release.id]
+
+
+async def test_there_is_nothing_to_edit_before_the_first_adapter(train, weights):
+    assert code(await train.post("/v1/releases/edit", json={"remove": ["fin.sa"]}), 409) == "release_empty"
+
+
+async def test_an_edit_needs_the_scope(api, release):
+    assert code(await api["submit"].post("/v1/releases/edit", json={"remove": ["fin.sa"]}), 403) == "scope_missing"
