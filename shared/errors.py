@@ -15,6 +15,11 @@ class SignalboxError(Exception):
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
 
+    @property
+    def members(self) -> dict[str, Any]:
+        """What a caller is told besides, as members of the problem."""
+        return {}
+
     def as_fields(self) -> dict[str, Any]:
         """Return the form that a job stores."""
         return {"code": self.code, "detail": self.detail, "retryable": self.retryable}

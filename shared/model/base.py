@@ -27,10 +27,22 @@ def resolve_base_model(settings: Settings) -> Path:
 
     Raises `Invalid` for a folder that holds no model and `Unavailable` where it cannot be downloaded now.
     """
+    folder = _folder_of(settings)
     if settings.base_model == SMOLLM2:
-        return convert_smollm2(settings.cache_dir / "base" / SMOLLM2)
-    folder = Path(settings.base_model).expanduser()
+        return convert_smollm2(folder)
     return _checked(folder) if folder.is_dir() else download_from_hub(settings.base_model)
+
+
+def local_folder(settings: Settings) -> Path | None:
+    """Return the base model's folder where it is on this machine already, None where it would have to be brought."""
+    folder = _folder_of(settings)
+    return folder if folder.is_dir() else None
+
+
+def _folder_of(settings: Settings) -> Path:
+    if settings.base_model == SMOLLM2:
+        return settings.cache_dir / "base" / SMOLLM2
+    return Path(settings.base_model).expanduser()
 
 
 def _checked(folder: Path) -> Path:

@@ -16,7 +16,19 @@ from signalbox.errors import (
     Unreachable,
     WaitTimeout,
 )
-from signalbox.results import Adapter, Answer, Dataset, Event, Job, Model, Page, Release, Selection, TrainingEstimate
+from signalbox.results import (
+    Adapter,
+    Answer,
+    Dataset,
+    DatasetCheck,
+    Event,
+    Job,
+    Model,
+    Page,
+    Release,
+    Selection,
+    TrainingEstimate,
+)
 
 __all__ = [
     "Adapter",
@@ -26,6 +38,7 @@ __all__ = [
     "AuthenticationError",
     "ConflictError",
     "Dataset",
+    "DatasetCheck",
     "Event",
     "InvalidRequestError",
     "Job",

@@ -72,6 +72,7 @@ class AsyncSignalbox:
     delete_dataset = method(stored.delete_dataset)
     upload_adapter = method(uploads.upload_adapter)
     upload_dataset = method(uploads.upload_dataset)
+    check_dataset = method(uploads.check_dataset)
     readiness = method(calls.readiness)
     get = method(calls.get)
     post = method(calls.post)

@@ -179,6 +179,26 @@ class Dataset(Record):
     name: str
     rows: int = 0
     created_at: str = ""
+    format: str = ""
+    """What the uploaded file turned out to be; empty where it was not uploaded now."""
+    notes: list[str] = field(default_factory=list)
+    """What was changed on the way."""
+    renamed_labels: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCheck(Record):
+    """What a file of rows is, and what it would train."""
+
+    format: str
+    rows: int = 0
+    labels: Mapping[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    renamed_labels: list[Mapping[str, Any]] = field(default_factory=list)
+    sample: list[list[Mapping[str, Any]]] = field(default_factory=list)
+    """The first rows as they will be trained, in pieces of which each is learnt or only read."""
+    lengths: Mapping[str, Any] = field(default_factory=dict)
+    """A histogram of the lengths, with its `unit`."""
 
 
 @dataclass(frozen=True, kw_only=True)

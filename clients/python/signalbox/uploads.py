@@ -13,31 +13,77 @@ from typing import Any
 from signalbox.call import Call, new_key
 from signalbox.errors import SignalboxError
 from signalbox.requests import IDEMPOTENCY_KEY, Request
-from signalbox.results import Adapter, Dataset
+from signalbox.results import Adapter, Dataset, DatasetCheck
 
 UPLOAD_SECONDS = 300.0
+_GZIP = b"\x1f\x8b"
+_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+Rows = Path | str | bytes | Iterable[Mapping[str, Any]]
+"""A file's path, the bytes of a file, or rows."""
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def upload_dataset(
-    rows: Path | str | bytes | Iterable[Mapping[str, Any]], name: str = "", *, idempotency_key: str | None = None
+    rows: Rows,
+    name: str = "",
+    *,
+    columns: Mapping[str, str] | None = None,
+    accept_labels: bool = False,
+    idempotency_key: str | None = None,
 ) -> Call[Dataset]:
-    """Upload rows of {input, instruction?, output?, label?}: a file of JSON lines (gzipped or not), or the rows.
+    """Upload rows of {input, instruction?, output?, label?}: a file, or the rows.
 
-    Without a `name` the file's own is taken. The same rows again are the same data set.
+    A file is JSON lines, a JSON array, CSV or TSV, also packed by gzip or zstd. `columns` names the column or key of
+    each field: `{"input": "question", "output": "answer"}`. With `accept_labels`, labels that are none become those
+    that are proposed. Without a `name` the file's own is taken. The same rows again are the same data set.
     """
     if isinstance(rows, Path | str):
-        name = name or Path(rows).name.split(".jsonl")[0]
-    headers = {"Content-Type": "application/x-ndjson", IDEMPOTENCY_KEY: idempotency_key or new_key()}
-    request = Request(
+        name = name or name_of(rows)
+    params = {"name": name, **_reading(columns, accept_labels=accept_labels)}
+    key = {IDEMPOTENCY_KEY: idempotency_key or new_key()}
+    return Call(_post_rows("/v1/datasets", rows, params, key), Dataset.from_dict)
+
+
+def check_dataset(
+    rows: Rows,
+    *,
+    columns: Mapping[str, str] | None = None,
+    accept_labels: bool = False,
+    template: str = "chatml",
+) -> Call[DatasetCheck]:
+    """What an upload of these rows would be, and what they would train by a template; nothing is stored."""
+    params = {"template": template, **_reading(columns, accept_labels=accept_labels)}
+    return Call(_post_rows("/v1/datasets/check", rows, params, {}), DatasetCheck.from_dict)
+
+
+def name_of(file: Path | str) -> str:
+    """The name of a file without the endings that say its form."""
+    name = Path(file).name
+    for endings in ((".gz", ".zst"), _ENDINGS):
+        name = next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name)
+    return name
+
+
+def _post_rows(path: str, rows: Rows, params: Mapping[str, str], headers: Mapping[str, str]) -> Request:
+    kind = "application/octet-stream" if isinstance(rows, Path | str | bytes) else "application/x-ndjson"
+    return Request(
         "POST",
-        "/v1/datasets",
-        params={"name": name},
-        headers=headers,
+        path,
+        params=params,
+        headers={"Content-Type": kind, **headers},
         content=_json_lines(rows),
         timeout_seconds=UPLOAD_SECONDS,
     )
-    return Call(request, Dataset.from_dict)
+
+
+def _reading(columns: Mapping[str, str] | None, *, accept_labels: bool) -> dict[str, str]:
+    """How the rows are to be read, as far as it is said; a column with a comma stands in quotes."""
+    parts = [f"{field}={column}" for field, column in (columns or {}).items()]
+    quoted = ['"{}"'.format(part.replace('"', '""')) if set(part) & set(',"') else part for part in parts]
+    return {
+        **({"columns": ",".join(quoted)} if quoted else {}),
+        **({"accept_labels": "true"} if accept_labels else {}),
+    }
 
 
 def upload_adapter(
@@ -67,7 +113,7 @@ def upload_adapter(
     return Call(request, Adapter.from_dict)
 
 
-def _json_lines(rows: Path | str | bytes | Iterable[Mapping[str, Any]]) -> bytes:
+def _json_lines(rows: Rows) -> bytes:
     if isinstance(rows, bytes):
         return rows
     if isinstance(rows, Path | str):
@@ -77,11 +123,10 @@ def _json_lines(rows: Path | str | bytes | Iterable[Mapping[str, Any]]) -> bytes
 
 def _read(file: Path) -> bytes:
     try:
-        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        data = file.read_bytes()
+        return gzip.decompress(data) if data.startswith(_GZIP) else data
     except (OSError, EOFError, zlib.error) as error:
-        raise SignalboxError(
-            "file_unreadable", f"{file} cannot be read ({error}): gzip what is named .gz, whole"
-        ) from error
+        raise SignalboxError("file_unreadable", f"{file} cannot be read ({error}): gzip it again, whole") from error
 
 
 def _packed(folder: Path) -> bytes:

@@ -229,3 +229,25 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters():
 def test_an_address_where_nothing_listens_is_one_error_after_the_retries():
     with Signalbox("http://127.0.0.1:1", max_retries=1) as client, pytest.raises(Unreachable, match="no API answers"):
         client.models()
+
+
+def test_a_file_is_named_without_the_endings_of_its_form_and_says_how_it_is_read(tmp_path):
+    file = tmp_path / "faq.v2.csv.zst"
+    file.write_bytes(b"as it is")
+    columns = {"input": 'Frage, "kurz"', "output": "Antwort"}
+    for call in (uploads.upload_dataset, uploads.check_dataset):
+        request = call(file, columns=columns, accept_labels=True).request
+        assert request.content == b"as it is"
+        assert request.params["columns"] == '"input=Frage, ""kurz""",output=Antwort'
+        assert request.params["accept_labels"] == "true"
+    assert uploads.upload_dataset(file).request.params == {"name": "faq.v2"}
+    assert uploads.check_dataset(file).request.path == "/v1/datasets/check"
+
+
+def test_a_file_that_is_named_as_if_it_were_packed_is_sent_as_it_is(tmp_path):
+    file = tmp_path / "rows.jsonl.gz"
+    file.write_bytes(b'{"input": "a"}\n')
+    assert uploads.upload_dataset(file).request.content == b'{"input": "a"}\n'
+    file.write_bytes(gzip.compress(b"x")[:-3])
+    with pytest.raises(SignalboxError, match="gzip it again, whole"):
+        uploads.upload_dataset(file)

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
+from services.api.datasets.options import MAX_COLUMNS_CHARS, AcceptLabels, Columns, ReadingOptions
+from services.api.datasets.schemas import DatasetCheck, StoredDataset
 from services.api.datasets.service import received
 from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import Answer, OnceDep
@@ -13,20 +15,29 @@ from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
 from services.api.jobs.schemas import PathId
 from shared.contracts.manifests import DatasetManifest
+from shared.contracts.prompts import BASE_TEMPLATE
+from shared.data_files.preview import Preview
 from shared.registry.datasets import FEEDBACK_DATASET
 from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=KeyedRoute)
+_FILE = {"type": "string", "format": "binary"}
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "JSON lines of {input, instruction?, output?, label?}, as they are or as the form field `file`",
+        "description": "Rows as they are or as the form field `file`: JSON lines or a JSON array of {input, "
+        "instruction?, output?, label?}, `messages`, sharegpt, prompt and completion, question and answer; CSV or TSV; "
+        "also packed by gzip or zstd. A form may hold `columns` and `accept_labels`, too",
         "content": {
-            "application/jsonl": {"schema": {"type": "string", "format": "binary"}},
+            "application/jsonl": {"schema": _FILE},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "properties": {
+                        "file": _FILE,
+                        "columns": {"type": "string", "maxLength": MAX_COLUMNS_CHARS},
+                        "accept_labels": {"type": "boolean"},
+                    },
                     "additionalProperties": False,
                 }
             },
@@ -35,22 +46,43 @@ _BODY = {
 }
 
 
-@router.post("", status_code=201, response_model=DatasetManifest, openapi_extra=_BODY)
+@router.post("", status_code=201, response_model=StoredDataset, openapi_extra=_BODY)
 async def upload(
     request: Upload,
     clients: ClientsDep,
     caller: Trainer,
     once: OnceDep,
     name: Annotated[str, Query(min_length=1, max_length=64)],
+    columns: Columns = "",
+    accept_labels: AcceptLabels = False,
 ) -> JSONResponse:
     """Check rows line by line and store them; equal rows give the same data set."""
-    async with received(request) as rows:
+    options = ReadingOptions(columns, accept_labels)
+    async with received(request, options, clients.settings.max_upload_bytes) as rows:
 
         async def work() -> Answer:
             manifest = await rows.store(clients, caller.tenant_id, name)
-            return Answer(201, manifest.model_dump(mode="json"), {"Location": f"/v1/datasets/{manifest.id}"})
+            body = {**manifest.model_dump(mode="json"), **rows.said}
+            return Answer(201, body, {"Location": f"/v1/datasets/{manifest.id}"})
 
-        return await once({"name": name, "sha256": rows.sha256}, work)
+        return await once({"name": name, **rows.request}, work)
+
+
+@router.post("/check", openapi_extra=_BODY)
+async def check(
+    request: Upload,
+    clients: ClientsDep,
+    caller: Trainer,  # noqa: ARG001 - it checks the key's scope
+    columns: Columns = "",
+    accept_labels: AcceptLabels = False,
+    template: Annotated[str, Query(max_length=64, description="Prompt template of the rows that are shown")] = (
+        BASE_TEMPLATE
+    ),
+) -> DatasetCheck:
+    """Check rows as an upload does and show what they would train; nothing is stored."""
+    options = ReadingOptions(columns, accept_labels)
+    async with received(request, options, clients.settings.max_upload_bytes, Preview(template)) as rows:
+        return DatasetCheck.model_validate(rows.check())
 
 
 @router.get("")

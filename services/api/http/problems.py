@@ -84,6 +84,7 @@ def problem(error: SignalboxError, **more: Any) -> dict[str, Any]:
         "detail": error.detail,
         "code": error.code,
         "retryable": error.retryable,
+        **error.members,
         **more,
     }
 

@@ -14,7 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or 
 
 @app.command("selector")
 def evaluate_selector(
-    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    data: Annotated[
+        list[Path], typer.Option(exists=True, help="Rows in any form that `datasets add` takes; files or folders.")
+    ],
     text: Annotated[
         str, typer.Option(help="input or instruction+input; default: what the release's selector reads.")
     ] = "",
@@ -46,7 +48,9 @@ def evaluate_selector(
 
 @app.command("system")
 def evaluate_system(
-    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    data: Annotated[
+        list[Path], typer.Option(exists=True, help="Rows in any form that `datasets add` takes; files or folders.")
+    ],
     release: Annotated[str, typer.Option(help="Id; default: the current one.")] = "",
     classification: Annotated[list[str], typer.Option(help="domain.task judged by exact match; repeat for more.")] = [],  # noqa: B006
     generation: Annotated[list[str], typer.Option(help="domain.task judged by similarity; repeat for more.")] = [],  # noqa: B006
@@ -73,7 +77,9 @@ def evaluate_system(
 @app.command("adapter")
 def evaluate_adapter(
     label: Annotated[str, typer.Option(help="domain.task of the current release, or label@n")],
-    data: Annotated[list[Path], typer.Option(exists=True, help="JSON lines, gzipped or not; files or folders.")],
+    data: Annotated[
+        list[Path], typer.Option(exists=True, help="Rows in any form that `datasets add` takes; files or folders.")
+    ],
     limit: Annotated[int, typer.Option(min=1)] = 200,
     json: Json = False,
 ) -> None:

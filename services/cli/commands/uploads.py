@@ -7,6 +7,9 @@ import typer
 
 from services.cli import output
 from services.cli.commands.common import Json, client, delete_each
+from shared.contracts.prompts import BASE_TEMPLATE
+from shared.data_files.columns import parse_columns
+from shared.data_files.refusals import RowsRefused
 
 adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show, delete.")
 datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list, delete.")
@@ -47,10 +50,40 @@ def adapters_rm(refs: Annotated[list[str], typer.Argument(metavar="LABEL@N...")]
 
 @datasets.command("add")
 def datasets_add(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], name: str = "", json: Json = False
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    name: str = "",
+    columns: Annotated[
+        str, typer.Option(help="Which column or key holds which field: input=question,output=answer.")
+    ] = "",
+    accept_labels: Annotated[
+        bool, typer.Option("--accept-labels", help="Take the labels that are proposed for those that are none.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what the rows are and would train; upload nothing.")
+    ] = False,
+    template: Annotated[str, typer.Option(help="Prompt template of the rows that --dry-run shows.")] = BASE_TEMPLATE,
+    json: Json = False,
 ) -> None:
-    """Upload JSON lines of {instruction?, input, output?, label?}, gzipped or not."""
-    output.record(client().upload_dataset(file, name).to_dict(), as_json=json)
+    """Upload rows: JSON lines, a JSON array, CSV or TSV, also packed by gzip or zstd.
+
+    A row is {instruction?, input, output?, label?}, `messages`, sharegpt's `conversations`, prompt and completion, or
+    question and answer.
+    """
+    from services.cli import dataset_pages
+    from services.cli.dataset_check import check_file, preview_of
+
+    named = parse_columns(columns)
+    try:
+        preview = preview_of(template) if dry_run else None
+        found = check_file(file, named, accept_labels=accept_labels, preview=preview)
+    except RowsRefused as error:
+        dataset_pages.refusal(error, as_json=json)
+        raise typer.Exit(1) from None
+    if dry_run:
+        dataset_pages.page(found, as_json=json)
+        return
+    stored = client().upload_dataset(file, name, columns=named, accept_labels=accept_labels)
+    output.record(stored.to_dict(), as_json=json)
 
 
 @datasets.command("list")

@@ -1,15 +1,16 @@
 """Rows from files and folders, for `signalbox evaluate` and `signalbox run-reference`."""
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shared.contracts.labels import parse_label
-from shared.contracts.rows import Row, parse_rows
+from shared.contracts.rows import Row
+from shared.data_files.reader import Found, RowReader, read_file
 from shared.errors import Invalid
+
+_ROWS = (".jsonl", ".ndjson", ".csv", ".tsv")
+_PACKED = ("", ".gz", ".zst")
 
 
 class LabelledRow(NamedTuple):
@@ -20,7 +21,7 @@ class LabelledRow(NamedTuple):
 
 
 def read_labelled(paths: Iterable[Path]) -> list[LabelledRow]:
-    """Rows of JSON-lines files (gzipped or not) and of folders with such files.
+    """Rows of files of any form that the reader knows, and of folders with such files.
 
     A row's label is its `label` field, else its `domain` and `task`, else the first two dotted parts of the file's
     name; raises `Invalid` if there is none of these.
@@ -30,39 +31,30 @@ def read_labelled(paths: Iterable[Path]) -> list[LabelledRow]:
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from sorted(p for p in path.iterdir() if p.name.endswith((".jsonl", ".jsonl.gz")))
+        ends = tuple(f"{form}{packed}" for form in _ROWS for packed in _PACKED)
+        yield from sorted(p for p in path.iterdir() if p.name.endswith(ends))
     else:
         yield path
 
 
 def read_plain(file: Path) -> list[Row]:
-    """Rows of one JSON-lines file (gzipped or not), labelled or not; raises `Invalid` that names the wrong lines."""
-    return _parse(file, _content(file))
+    """Rows of one file, labelled or not; raises `Invalid` that names the wrong lines."""
+    return [found.row for found in _found(file)]
 
 
-def _content(file: Path) -> bytes:
+def _found(file: Path) -> Iterator[Found]:
     try:
-        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise Invalid("file_unreadable", f"{file} cannot be read ({error}): gzip what is named .gz, whole") from error
-
-
-def _parse(file: Path, raw: bytes) -> list[Row]:
-    try:
-        return parse_rows(raw)
+        yield from read_file(file, RowReader(check_labels=False))
     except Invalid as error:
         raise Invalid(error.code, f"{file.name}: {error.detail}") from error
 
 
 def _read(file: Path) -> Iterator[LabelledRow]:
-    raw = _content(file)
-    rows = _parse(file, raw)
-    fields = [json.loads(line) for line in raw.splitlines() if line.strip()]
-    for row, more in zip(rows, fields, strict=True):
-        yield LabelledRow(_label(row, more, file), row)
+    for found in _found(file):
+        yield LabelledRow(_label(found.row, found.fields, file), found.row)
 
 
-def _label(row: Row, more: dict[str, Any], file: Path) -> str:
+def _label(row: Row, more: Mapping[str, Any], file: Path) -> str:
     if row.label:
         return str(parse_label(row.label))
     if "domain" in more and "task" in more:

@@ -114,7 +114,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     own = [r.row for r in read_labelled(data) if r.label == manifest.label][:limit]
     if not own:
         raise Invalid("rows_missing", f"the files hold no rows of {manifest.label}")
-    rows = [InstructionRow(row.instruction or manifest.instruction, row.input, row.output) for row in own]
+    rows = [InstructionRow(row.instruction or manifest.instruction, row.input, row.output, row.messages) for row in own]
     base = resolve_base_model(settings)
     tokenizer, model = load_tokenizer(base), load_model(base, settings.dtype)
 

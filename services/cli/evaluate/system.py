@@ -102,7 +102,7 @@ def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answer
     if label == BACKGROUND:
         return Answered(label, row.input, row.output, predicted, "", "")
     entry = reference.release.labels[label]
-    oracle = reference.generate(entry, row.input, row.instruction, max_new_tokens=limit)
+    oracle = reference.generate(entry, row.input, row.instruction, max_new_tokens=limit, turns=row.messages)
     routed = oracle if predicted == label else _misrouted(reference, labelled, predicted, limit)
     return Answered(label, row.input, row.output, predicted, oracle, routed)
 
@@ -112,7 +112,9 @@ def _misrouted(reference: "Reference", labelled: LabelledRow, predicted: str, li
     release, row = reference.release, labelled.row
     if predicted == BACKGROUND and release.reject_policy == "error":
         return ""
-    return reference.generate(release.labels.get(predicted), row.input, row.instruction, max_new_tokens=limit)
+    return reference.generate(
+        release.labels.get(predicted), row.input, row.instruction, max_new_tokens=limit, turns=row.messages
+    )
 
 
 def _limits(reference: "Reference", rows: Sequence[LabelledRow], max_new_tokens: int) -> dict[str, int]:

@@ -34,12 +34,12 @@ def task_rows(context: AnyContext, label: str, dataset: str, validation: str | N
 
 def as_training(rows: Sequence[Row]) -> list[InstructionRow]:
     """The rows of a data set in the form that training takes."""
-    return [InstructionRow(row.instruction, row.input, row.output) for row in rows]
+    return [InstructionRow(row.instruction, row.input, row.output, row.messages) for row in rows]
 
 
 def rows_to_count(rows: Sequence[Row]) -> CountedRows:
-    """Count rows whose instruction, input and output a model reads."""
-    return CountedRows.of([f"{row.instruction}{row.input}{row.output}" for row in rows])
+    """Count rows whose whole text a model reads."""
+    return CountedRows.of([row.text for row in rows])
 
 
 def _check_outputs(rows: Sequence[Row], label: str) -> None:

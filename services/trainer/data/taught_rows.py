@@ -9,7 +9,6 @@ from services.trainer.data.task_rows import as_training
 from shared.contracts.rows import Row
 from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain
 from shared.errors import Invalid
-from shared.model.tokens import encode_text
 
 TaskContext = TrainingContext[AdapterTrain | ComparisonTrain]
 
@@ -31,7 +30,7 @@ def taught_rows(context: TaskContext, label: str, dataset: str, rows: Sequence[R
     told = [
         _long_warning(context, label, len(long), len(rows)),
         one_output_warning(label, [row.output for row in kept]),
-        several_answers_warning(label, [(f"{row.instruction}\n{row.input}".strip(), row.output) for row in kept]),
+        several_answers_warning(label, [(row.question, row.output) for row in kept]),
     ]
     warnings = [warning for warning in told if warning]
     if not kept:
@@ -47,10 +46,10 @@ def _long_answers(context: TaskContext, rows: Sequence[Row]) -> list[int]:
 
 
 def _refused(context: TaskContext, dataset: str, row: Row) -> Invalid:
-    from services.trainer.training.sequences import too_long_answer
+    from services.trainer.training.sequences import why_too_long
 
-    tokens = len(encode_text(context.clients.tokenizer, row.output)) + 1
-    why = too_long_answer(tokens, context.body.settings.max_length)
+    settings, (own,) = context.body.settings, as_training([row])
+    why = why_too_long(context.clients.tokenizer, own, settings.template, settings.max_length)
     return Invalid("answer_too_long", f"{context.line_of(dataset, row)}: {why}")
 
 

@@ -7,7 +7,6 @@ from services.trainer.context import AnyContext
 from services.trainer.data.examples import InstructionRow
 from services.trainer.data.task_rows import as_training
 from services.trainer.evaluation.answers import exact_matches
-from shared.contracts.conversation import single_turn
 from shared.contracts.prompts import adapter_prompt
 from shared.contracts.rows import Row
 from shared.model.tokens import encode, encode_text, end_id
@@ -55,9 +54,7 @@ def answer_rows(
     """
     end = end_id(tokenizer, template)
     new_tokens = 1 + max((len(encode_text(tokenizer, row.output)) for row in rows), default=0)
-    prompts = [
-        encode(tokenizer, adapter_prompt(template, single_turn(row.instruction, row.input)), max_tokens) for row in rows
-    ]
+    prompts = [encode(tokenizer, adapter_prompt(template, row.prompt), max_tokens) for row in rows]
     answers = [""] * len(rows)
     order = sorted(range(len(rows)), key=lambda row: len(prompts[row]))
     for at in range(0, len(order), batch_size):

@@ -18,6 +18,7 @@ from shared.contracts.labels import Label, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector
 from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt, selector_answer, selector_prompt
 from shared.contracts.selection import Selection, select, selection_text
+from shared.contracts.turns import Turn, prompt_of
 from shared.errors import Conflict, Invalid
 from shared.model.base import load_model, load_tokenizer
 from shared.model.head import has_head, head_ids, head_rows, load_classifier
@@ -66,14 +67,26 @@ class Reference:
         selector_text = selection_text(selector.text, text, instruction)
         return select(selector, lambda: self._light_scores(selector_text), lambda: self._llm_scores(selector_text))
 
-    def generate(self, entry: ReleaseLabel | None, text: str, instruction: str = "", *, max_new_tokens: int) -> str:
-        """Adapter switching and domain inference: the greedy answer of the entry's adapter, or of the base model."""
+    def generate(
+        self,
+        entry: ReleaseLabel | None,
+        text: str,
+        instruction: str = "",
+        *,
+        max_new_tokens: int,
+        turns: Sequence[Turn] = (),
+    ) -> str:
+        """Adapter switching and domain inference: the greedy answer of the entry's adapter, or of the base model.
+
+        Where `turns` are given, the answer is to the last question of these.
+        """
         template = entry.template if entry else BASE_TEMPLATE
         instruction = instruction or (entry.instruction if entry else BASE_INSTRUCTION)
         room = min(self._max_prompt_tokens, self._switch.context_length - max_new_tokens)
         if room < 1:
             raise Invalid("max_new_tokens_too_large", f"the context holds {self._switch.context_length} tokens in all")
-        prompt = encode(self.tokenizer, adapter_prompt(template, single_turn(instruction, text)), room)
+        messages = prompt_of(turns, instruction) if turns else single_turn(instruction, text)
+        prompt = encode(self.tokenizer, adapter_prompt(template, messages), room)
         with self._switch.to(entry.adapter if entry else "") as model:
             ids = greedy_ids(model, prompt, max_new_tokens, end_token_ids(self.tokenizer))
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -31,6 +31,9 @@ class Example(NamedTuple):
     """Number of its task, where several tasks are trained together."""
     weight: float = 1.0
     """Its weight in the loss."""
+    masked: Sequence[Sequence[int]] = ()
+    """Stretches of the answer, from and up to, that are only read: what others say between the answers of a
+    conversation."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -56,12 +59,18 @@ def adapter_examples(
     """Tokenise instruction rows; raises `RowRefused` where a row takes more than `max_length` tokens.
 
     An input is shortened to fit. With `cut_answers`, an answer that does not fit beside its prompt loses its end, its
-    end token too, and keeps at least half of what the prompt leaves.
+    end token too, and keeps at least half of what the prompt leaves. A conversation is kept or cut as a whole.
     """
     end = end_id(tokenizer, template)
     too_long = set(long_answers(tokenizer, rows, template, max_length))
-    examples = []
+    examples: list[Example] = []
     for index, row in enumerate(rows):
+        if row.turns:
+            if index in too_long and not cut_answers:
+                why = why_too_long(tokenizer, row, template, max_length)
+                raise RowRefused("answer_too_long", why, index + 1)
+            examples += _cut(conversation_examples(tokenizer, row, template), max_length, index + 1)
+            continue
         answer = [*encode_text(tokenizer, row.output), end]
         segments = adapter_prompt(template, single_turn(row.instruction, row.input))
         if index in too_long:
@@ -76,11 +85,19 @@ def adapter_examples(
 def long_answers(
     tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str, max_length: int
 ) -> list[int]:
-    """Return the indices of rows whose answer does not fit beside a prompt that holds one token of their input."""
+    """Return the indices of rows whose answer does not fit beside a prompt that holds one token of their input.
+
+    Of a conversation, everything has to fit.
+    """
     room = functools.cache(lambda instruction: answer_room(tokenizer, instruction, template, max_length))
-    lengths = (len(encode_text(tokenizer, row.output)) + 1 for row in rows)
-    # An instruction that leaves no room is at fault itself.
-    return [index for index, length in enumerate(lengths) if length > room(rows[index].instruction) > 0]
+
+    def is_long(row: InstructionRow) -> bool:
+        if row.turns:
+            return _longest(conversation_examples(tokenizer, row, template)) > max_length
+        # An instruction that leaves no room is at fault itself.
+        return len(encode_text(tokenizer, row.output)) + 1 > room(row.instruction) > 0
+
+    return [index for index, row in enumerate(rows) if is_long(row)]
 
 
 def answer_room(tokenizer: "PreTrainedTokenizerBase", instruction: str, template: str, max_length: int) -> int:
@@ -95,6 +112,60 @@ def too_long_answer(tokens: int, max_length: int) -> str:
         f"its answer takes {tokens} tokens, with its prompt it may have {max_length} (`max_length`): shorten it, leave "
         "the row out, raise settings.max_length, or let `long_answers` (`--long-answers`) cut or leave_out such rows"
     )
+
+
+def why_too_long(tokenizer: "PreTrainedTokenizerBase", row: InstructionRow, template: str, max_length: int) -> str:
+    """Say what to do about a row that does not fit."""
+    if not row.turns:
+        return too_long_answer(len(encode_text(tokenizer, row.output)) + 1, max_length)
+    tokens = _longest(conversation_examples(tokenizer, row, template))
+    return (
+        f"its conversation takes {tokens} tokens, it may have {max_length} (`max_length`): split it, leave the row "
+        "out, raise settings.max_length, or let `long_answers` (`--long-answers`) cut or leave_out such rows"
+    )
+
+
+def conversation_examples(tokenizer: "PreTrainedTokenizerBase", row: InstructionRow, template: str) -> list[Example]:
+    """Tokenise a row of several turns: every turn of the assistant is an answer, its end token included.
+
+    It is one example as long as each prompt begins with the one before and its answer. Where a template writes earlier
+    turns in another way, such as without their end token, an answer is an example of its own, as it is served.
+    """
+    end = end_id(tokenizer, template)
+    examples: list[Example] = []
+    for messages, text in row.taught:
+        prompt = encode(tokenizer, adapter_prompt(template, messages), sys.maxsize)
+        own = Example(prompt, [*encode_text(tokenizer, text), end])
+        joined = _joined(examples[-1], own) if examples else None
+        examples = [*examples[:-1], joined] if joined else [*examples, own]
+    return examples
+
+
+def _joined(before: Example, own: Example) -> Example | None:
+    """Both as one; None where the prompt does not begin with the example before."""
+    known = before.prompt + before.answer
+    if own.prompt[: len(known)] != known:
+        return None
+    between, at = own.prompt[len(known) :], len(before.answer)
+    answer = [*before.answer, *between, *own.answer]
+    return Example(before.prompt, answer, masked=[*before.masked, [at, at + len(between)]])
+
+
+def _longest(examples: Sequence[Example]) -> int:
+    return max(map(len, examples), default=0)
+
+
+def _cut(examples: Sequence[Example], max_length: int, number: int) -> list[Example]:
+    """The beginnings of a conversation's examples; raises `RowRefused` where none holds a token of an answer."""
+    kept = [
+        Example(example.prompt, example.answer[: max_length - len(example.prompt)], masked=example.masked)
+        for example in examples
+        if len(example.prompt) < max_length
+    ]
+    if not kept:
+        why = f"its first question fills {max_length} tokens (`max_length`): shorten it, or raise settings.max_length"
+        raise RowRefused("prompt_too_long", why, number)
+    return kept
 
 
 def selector_examples(
@@ -121,7 +192,7 @@ def balanced(tasks: Sequence[Sequence[Example]]) -> list[Example]:
     """The examples of several tasks, with weights (1 on average) that give each task the same share of a run."""
     mean = sum(map(len, tasks)) / len(tasks)
     return [
-        Example(example.prompt, example.answer, number, mean / len(task))
+        Example(example.prompt, example.answer, number, mean / len(task), example.masked)
         for number, task in enumerate(tasks)
         for example in task
     ]
@@ -203,7 +274,10 @@ def _targets(examples: Sequence[Example]) -> dict[str, "Tensor"]:
 
     labels = torch.full((len(examples), max(len(example.answer) for example in examples)), IGNORED)
     for row, example in enumerate(examples):
-        labels[row, labels.shape[1] - len(example.answer) :] = torch.tensor(example.answer)
+        own = labels[row, labels.shape[1] - len(example.answer) :]
+        own[:] = torch.tensor(example.answer)
+        for begin, stop in example.masked:
+            own[begin:stop] = IGNORED
     tasks = torch.tensor([example.task for example in examples])
     weights = torch.tensor([example.weight for example in examples])
     return {"labels": labels, "tasks": tasks, "weights": weights}

@@ -246,7 +246,10 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, base, tmp_pat
     client = make("train")
     dataset = await client("upload_dataset", [{"input": text} for text in "äbcd"], "demo")
     assert (dataset.name, dataset.rows) == ("demo", 4)
-    assert await client("datasets") == [dataset]
+    assert dataset.format == "JSON lines: input/output"
+    assert [one.id for one in await client("datasets")] == [dataset.id]
+    checked = await client("check_dataset", [{"question": "äbcd", "answer": 4}], columns={"input": "question"})
+    assert (checked.rows, checked.sample[0][-1]["learnt"]) == (1, False)
     (tmp_path / CONFIG_NAME).write_text(json.dumps(CONFIG))
     (tmp_path / WEIGHTS_NAME).write_bytes(safetensors(lora_tensors()))
     adapter = await client("upload_adapter", tmp_path, "fin.sa", template="plain")

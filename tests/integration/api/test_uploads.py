@@ -15,7 +15,7 @@ import shared.registry.datasets as registry_datasets
 from services.api.http import upload as pace
 from services.api.infra.clients import UPLOADS_AT_ONCE
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
-from shared.contracts.rows import RowParser
+from shared.data_files.reader import RowReader
 from shared.ledger import calls
 from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
 from tests.support.api import client_of, code, serving
@@ -159,7 +159,7 @@ async def test_rows_are_stored_once_and_found_by_id_and_name(api, registry):
         (b"", "dataset_empty", "no rows"),
         (b'{"input": "a", "label": "Fin.SA"}', "dataset_malformed", "line 1: 'Fin.SA' is not a label"),
         (b'{"input": "a", "input": "b"}', "dataset_malformed", "line 1: the key 'input' stands twice"),
-        (b'[{"input": "a"}]', "dataset_malformed", "jq -c"),
+        (b'[{"input": "a"}', "dataset_malformed", "the array does not end"),
         (b'{"input": "a", "x": ' + b"[" * 2000 + b"]" * 2000 + b"}", "dataset_malformed", "line 1: its brackets"),
     ],
     ids=["json", "empty input", "utf-8", "two lines", "empty", "label", "twice", "array", "deep"],
@@ -199,7 +199,7 @@ async def test_rows_are_refused_as_soon_as_they_are_known_to_be_wrong(api):
 
 
 async def test_more_rows_than_are_taken_stop_the_upload(api, monkeypatch):
-    monkeypatch.setattr(datasets, "RowParser", functools.partial(RowParser, max_rows=1000))
+    monkeypatch.setattr(datasets, "RowReader", functools.partial(RowReader, max_rows=1000))
     reader, writer = await rows_of(api)
     writer.write(chunk(b'{"input":"a"}\n' * 100_000))
     status, problem = await answer_of(reader)

@@ -126,6 +126,30 @@ def test_answers_that_are_too_long_are_cut_or_left_out_and_counted(clients, jobs
     assert told(ledger, job.id, "data_checked")[0]["warnings"] == job.result["warnings"]
 
 
+def talk(number, question="And now?"):
+    """A row of two questions and their answers."""
+    contents = [f"text {number}", "one", question, "two"]
+    roles = ["user", "assistant"] * 2
+    return Row.model_validate({"messages": [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]})
+
+
+def test_an_adapter_learns_from_conversations_and_is_judged_on_their_last_answers(clients, jobs, run):
+    clients.registry.datasets.add("t", "talks", [talk(n, f"And {n}?") for n in range(12)])
+    job = run(jobs.train(kind="adapter.train", label=LABELS[0], dataset="talks", evaluate_rows=2))
+    assert job.state is JobState.SUCCEEDED, job.error
+    assert job.result["train_rows"] + job.result["validation_rows"] <= 12
+    assert job.result["validation_rows"] in (1, 2)
+
+
+def test_a_conversation_that_is_too_long_is_named_by_its_line_in_the_data_set(clients, jobs, run):
+    clients.registry.datasets.add("t", "talks", [talk(n, "And?" * (500 if n == 6 else 1)) for n in range(9)])
+    body = {"kind": "adapter.train", "label": LABELS[0], "dataset": "talks", "validation": LABELS[0]}
+    job = run(jobs.train(**body))
+    assert (job.state, job.error["code"]) == (JobState.FAILED, "answer_too_long")
+    assert "line 7 (blank lines not counted" in job.error["detail"]
+    assert "its conversation takes" in job.error["detail"]
+
+
 def test_a_comparison_leaves_out_answers_that_are_too_long_too(clients, jobs, run):
     rows = [Row(input=f"text {n}", output="x" * (1000 if n == 6 else 1)) for n in range(9)]
     clients.registry.datasets.add("t", "long", rows)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.contracts.labels import Label, check_name, parse_label
+from shared.contracts.labels import Label, check_name, parse_label, proposed_label
 from shared.errors import Invalid
 
 
@@ -26,3 +26,27 @@ def test_a_name_is_told_what_it_is_wrong_for(text):
     assert check_name("default", "tenant") == "default"
     with pytest.raises(Invalid, match="tenant"):
         check_name(text, "tenant")
+
+
+@pytest.mark.parametrize(
+    ("written", "proposed"),
+    [
+        ("Bank.Cards", "bank.cards"),
+        ("Bank.Überweisung", "bank.ueberweisung"),
+        ("Bank / Gebühren & Zinsen", "bank.gebuehren-zinsen"),
+        ("Support Bot v2", "default.support-bot-v2"),
+        ("Straße", "default.strasse"),
+        ("Café:Crème brûlée", "cafe.creme-brulee"),
+        ("a.b.c", "a.b-c"),
+        (" .cards", "default.cards"),
+        ("bank.", "default.bank"),
+        ("x" * 100, "default." + "x" * 32),
+        ("U\u0308ber", "default.ueber"),
+        ("中文", ""),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_a_name_that_people_use_has_a_proposed_label(written, proposed):
+    assert proposed_label(written) == proposed
+    assert not proposed or str(parse_label(proposed)) == proposed
