@@ -2,6 +2,7 @@
 
 from shared.adapter_files.archive import Unpacked, unpack_adapter
 from shared.adapter_files.check import AdapterInfo, AdapterLimits, check_adapter
+from shared.adapter_files.config import some_of
 from shared.adapter_files.folder import (
     CONFIG_NAME,
     ORIGINAL_NAME,
@@ -32,5 +33,6 @@ __all__ = [
     "check_planned",
     "check_trainable",
     "size_of",
+    "some_of",
     "unpack_adapter",
 ]

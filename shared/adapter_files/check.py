@@ -25,7 +25,7 @@ class AdapterLimits:
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
-    """The properties of an accepted adapter; `method` is lora, rslora, dora or rsdora, `rank` that of most modules."""
+    """The properties of an accepted adapter; `method` is lora, rslora, dora or rsdora, `rank` its modules' largest."""
 
     rank: int
     alpha: float
@@ -48,10 +48,12 @@ def check_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> Adap
     check_config(config)
     spans = read_header(weights)
     check_spans(spans, size_bytes)
-    _check_tensors(spans, config, base, limits)
+    rank = max(size.rank for size in Targets(config, base).sizes.values())
+    check_rank(rank, limits.max_rank)
+    _check_tensors(spans, config, base)
     check_finite(weights, spans)
     return AdapterInfo(
-        rank=config["r"],
+        rank=rank,
         alpha=float(config["lora_alpha"]),
         method=f"{'rs' if config.get('use_rslora') else ''}{'dora' if config.get('use_dora') else 'lora'}",
         target_modules=tuple(sorted(config["target_modules"])),
@@ -100,13 +102,10 @@ def check_shapes(found: Mapping[Tensor, TensorSpan], expected: Mapping[Tensor, t
         )
 
 
-def _check_tensors(
-    spans: Mapping[str, TensorSpan], config: Mapping[str, Any], base: BaseShapes, limits: AdapterLimits
-) -> None:
+def _check_tensors(spans: Mapping[str, TensorSpan], config: Mapping[str, Any], base: BaseShapes) -> None:
     tensors = lora_tensors(spans, base)
     if other := next((name for name, tensor in tensors.items() if name != tensor.name), None):
         raise Invalid("adapter_tensor_unknown", f"{other[:128]!r} is no name that PEFT looks for: save it with PEFT")
-    check_rank(max(size.rank for size in Targets(config, base).sizes.values()), limits.max_rank)
     check_shapes({tensors[name]: span for name, span in spans.items()}, expected_tensors(config, base))
 
 

@@ -4,7 +4,7 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ MAX_NAMES = 4096
 MAX_LAYERS = 1024
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _MAX_ALPHA = 1e6
+_SHOWN = 8
 
 PLAIN_ALONE = "only plain LoRA is served; train without it, or merge the adapter and serve a base model of its own"
 NO_BIAS = "trained biases are not served; train with bias none, or merge the adapter and serve a base model of its own"
@@ -158,6 +159,12 @@ def strict_object(raw: bytes, code: str, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Invalid(code, f"{what} is not a JSON object: save the adapter with PEFT again")
     return value
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names for a note, each on one line and short, and how many more there are."""
+    shown = ", ".join(name[:64] if name.isprintable() else repr(name[:64]) for name in names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def check_config(config: dict[str, Any]) -> None:

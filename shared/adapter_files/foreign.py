@@ -17,6 +17,7 @@ from shared.adapter_files.config import (
     is_rank,
     is_true,
     is_whole,
+    some_of,
 )
 from shared.errors import Invalid
 
@@ -25,7 +26,6 @@ MUTATING = ("pissa", "olora", "corda", "lora_ga")
 _DEFAULT = 8
 """PEFT's rank and alpha where the config has none."""
 _MAX_PATTERN_CHARACTERS = 4096
-_SHOWN = 8
 _MEANINGFUL = (
     "lora", "rank", "alpha", "scal", "module", "layer", "target", "bias", "init", "pattern", "use_", "auto_", "code",
 )  # fmt: skip
@@ -185,12 +185,7 @@ def _without_unknown(config: dict[str, Any]) -> Iterable[str]:
                 "a note of yours"
             )
     if unknown:
-        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-        yield f"{', '.join(map(_shown, unknown[:_SHOWN]))}{more}: dropped, PEFT reads no such keys"
-
-
-def _shown(key: str) -> str:
-    return key[:64] if key.isprintable() else repr(key[:64])
+        yield f"{some_of(unknown)}: dropped, PEFT reads no such keys"
 
 
 def _is_meaningful(key: str) -> bool:

@@ -15,7 +15,7 @@ from shared.adapter_files.check import (
     check_size,
     parts_of,
 )
-from shared.adapter_files.config import RULES, check_rank, is_empty, is_true, read_config
+from shared.adapter_files.config import RULES, check_rank, is_empty, is_true, read_config, some_of
 from shared.adapter_files.described import described
 from shared.adapter_files.folder import CONFIG_NAME, INITIAL_NAME, ORIGINAL_NAME, WEIGHTS_NAME, check_folder
 from shared.adapter_files.foreign import MUTATING, cleaned, settled_init, starts_at_zero
@@ -29,7 +29,6 @@ from shared.errors import Invalid
 _SHAPE_KEYS = (
     "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
 )  # fmt: skip
-_SHOWN = 8
 
 
 class Accepted(NamedTuple):
@@ -117,7 +116,7 @@ def _notes_on_modules(adapter: _Adapter, sizes: Mapping[str, Size]) -> Iterator[
     elif len(set(named)) < len(named):
         yield f"target_modules names {len(named) - len(set(named))} modules twice"
     if targets.nothing:
-        yield f"target_modules names nothing of this base model: {_some(targets.nothing)}"
+        yield f"target_modules names nothing of this base model: {some_of(targets.nothing)}"
     if not is_empty(config.get("exclude_modules")):
         left = "target_modules holds what is left" if targets.excludes_any else "it excludes nothing that is there"
         yield f"exclude_modules is dropped: {left}"
@@ -131,12 +130,7 @@ def _notes_on_modules(adapter: _Adapter, sizes: Mapping[str, Size]) -> Iterator[
                 f"{len(missing)} modules that the config targets have no tensors, such as {missing[0]}: save the whole "
                 "adapter",
             )
-        yield f"{len(missing)} targeted modules have no tensors and stay the base model's: {_some(missing)}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(name[:64] if name.isprintable() else repr(name[:64]) for name in names[:_SHOWN])
-    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+        yield f"{len(missing)} targeted modules have no tensors and stay the base model's: {some_of(missing)}"
 
 
 def _convert(folder: Path, adapter: _Adapter, sizes: Mapping[str, Size], init: str) -> tuple[dict[str, Size], str]:

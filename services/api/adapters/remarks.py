@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from shared.adapter_files import some_of
 from shared.contracts.manifests import BaseModelManifest
 from shared.errors import Invalid
 from shared.registry.base_models import BaseModels
 
-_SHOWN = 8
+_BY_SHAPES = "only the shapes say that it fits"
 _QUANTISED = ("-unsloth-bnb-4bit", "-bnb-4bit")
 """Endings of names of the same weights, quantised for training."""
 
@@ -27,14 +28,12 @@ def check_named_base(base_models: BaseModels, named: str, base: BaseModelManifes
     name that is unknown, or a path, is a note: then only the shapes speak.
     """
     if not named:
-        return AboutBase(("its config names no base model: only the shapes say that it fits",))
+        return AboutBase((f"its config names no base model: {_BY_SHAPES}",))
     if _is_of(base, named):
         return AboutBase()
     other = next((one for one in map(base_models.get, base_models.ids()) if _is_of(one, named)), None)
     if other is None:
-        return AboutBase(
-            (f"its config names the base model {named[:128]!r}, unknown here: only the shapes say it fits",)
-        )
+        return AboutBase((f"its config names {named[:128]!r}, a base model unknown here: {_BY_SHAPES}",))
     if not is_confirmed:
         raise Invalid(
             "adapter_base_mismatch",
@@ -47,9 +46,7 @@ def check_named_base(base_models: BaseModels, named: str, base: BaseModelManifes
 def files_note(passed_over: Sequence[str]) -> Iterator[str]:
     """Yield a note on files that are no part of an adapter."""
     if passed_over:
-        shown = ", ".join(name[:64] if name.isprintable() else repr(name[:64]) for name in passed_over[:_SHOWN])
-        more = f" and {len(passed_over) - _SHOWN} more" if len(passed_over) > _SHOWN else ""
-        yield f"{len(passed_over)} other files were passed over: {shown}{more}"
+        yield f"{len(passed_over)} other files were passed over: {some_of(passed_over)}"
 
 
 def _is_of(base: BaseModelManifest, named: str) -> bool:

@@ -156,7 +156,7 @@ def test_ranks_and_alphas_are_kept_by_module(folder, patterns, ranks, alphas):
     from shared.adapter_files import size_of
 
     path = folder(patterns, ranked(ranks))
-    accepted(path)
+    assert accepted(path).info.rank == max(ranks.values())
     found = {module: size_of(stored(path), module) for module in WHOLE}
     assert found == {module: (ranks[module[15:]], alphas[module[15:]]) for module in WHOLE}
 
