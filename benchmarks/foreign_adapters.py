@@ -11,19 +11,19 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import print_table, row, write_results
-from tests.support import public_configs
 from tests.support.generated_adapters import TOLERANCE, count_outcomes, tiny_llama
+from tests.support.public_configs import FOLDER, KINDS, PublicConfig, given, judge
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--generated", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--configs", type=Path, default=public_configs.FOLDER, help="folder with index.tsv")
+    parser.add_argument("--configs", type=Path, default=FOLDER, help="folder with index.tsv")
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    cases = public_configs.given(args.configs) or public_configs.KINDS
+    cases = given(args.configs) or KINDS
     with tempfile.TemporaryDirectory() as folder:
         right = [is_right(case, Path(folder) / f"public-{n}") for n, case in enumerate(cases)]
         counts, wrong = count_outcomes(tiny_llama(), Path(folder), args.generated, args.seed)
@@ -40,8 +40,8 @@ def main() -> None:
     print(write_results("foreign_adapters", rows))
 
 
-def is_right(case: public_configs.PublicConfig, folder: Path) -> bool:
-    outcome = public_configs.judge(case, folder)
+def is_right(case: PublicConfig, folder: Path) -> bool:
+    outcome = judge(case, folder)
     if outcome.verdict != case.expected:
         print(case.number, case.expected, outcome)
     return outcome.verdict == case.expected and outcome.difference <= TOLERANCE

@@ -84,7 +84,7 @@ def _tensor(name: str, modules: _Modules) -> Tensor:
         raise _no_lora(name)
     module = modules.meant(match["module"])
     if module is None:
-        if is_embedding(match["module"]):
+        if is_embedding(match["module"]) or match["module"].endswith("lm_head"):
             raise trained_embeddings(match["module"].removeprefix(PREFIX)[:_SHOWN])
         raise Invalid(
             "adapter_base_mismatch",

@@ -77,21 +77,23 @@ def _normalise(folder: Path, original: dict[str, Any], base: BaseShapes, limits:
     sizes = adapter.served
     check_rank(max((size.rank for size in sizes.values()), default=1), limits.max_rank)
     _check_shapes(adapter, sizes)
-    init, note = settled_init(config, [size.rank for size in adapter.targets.sizes.values()])
+    init, about_init = settled_init(config, [size.rank for size in adapter.targets.sizes.values()])
     about_modules = list(_notes_on_modules(adapter, sizes))
     about_names = renamed(adapter.source.tensors)
-    plain = {**config, "init_lora_weights": init} if note else config
-    if isinstance(init, str) and init.startswith(MUTATING):
-        sizes, about_init = _convert(folder, adapter, sizes, init)
-        plain, about_modules = {**config, "init_lora_weights": True}, [*about_modules, about_init]
+    is_converted = isinstance(init, str) and init.startswith(MUTATING)
+    if is_converted:
+        sizes = _convert(folder, adapter, sizes, init)
+        about_modules.append(f"{init} is converted: the initial weights are taken off, which doubles the rank")
     elif about_names:
         _rewrite(adapter.source)
-    _pass_over_initial(folder)
+    if about_init or is_converted:
+        config["init_lora_weights"] = is_converted or init
     if about_modules:
-        plain = _without_modules(plain) | described(sizes, base)
-    notes = [text for text in (*notes, note, *about_modules, about_names) if text]
+        config = _without_modules(config) | described(sizes, base)
+    found = (*notes, about_init, *about_modules, about_names, _drop_initial(folder, is_used=is_converted))
+    notes = [note for note in found if note]
     if notes:
-        _write(folder, plain)
+        _write(folder, config)
     return notes
 
 
@@ -133,8 +135,8 @@ def _notes_on_modules(adapter: _Adapter, sizes: Mapping[str, Size]) -> Iterator[
         yield f"{len(missing)} targeted modules have no tensors and stay the base model's: {some_of(missing)}"
 
 
-def _convert(folder: Path, adapter: _Adapter, sizes: Mapping[str, Size], init: str) -> tuple[dict[str, Size], str]:
-    """Take the initial adapter off the trained one; returns the sizes of the outcome, and a note."""
+def _convert(folder: Path, adapter: _Adapter, sizes: Mapping[str, Size], init: str) -> dict[str, Size]:
+    """Take the initial adapter off the trained one; returns the sizes of the outcome."""
     initial_file = folder / INITIAL_NAME / WEIGHTS_NAME
     if adapter.config.get("use_dora") or not initial_file.is_file():
         raise _unconverted(init)
@@ -148,8 +150,7 @@ def _convert(folder: Path, adapter: _Adapter, sizes: Mapping[str, Size], init: s
     write_difference(adapter.source, initial, target)
     target.replace(adapter.source.file)
     is_rslora = bool(adapter.config.get("use_rslora"))
-    doubled = {module: _doubled(size, is_rslora=is_rslora) for module, size in sizes.items()}
-    return doubled, f"{init} is converted: the initial weights are taken off, which doubles the rank"
+    return {module: _doubled(size, is_rslora=is_rslora) for module, size in sizes.items()}
 
 
 def _kinds(source: Source) -> dict[Any, Any]:
@@ -176,9 +177,14 @@ def _rewrite(source: Source) -> None:
     target.replace(source.file)
 
 
-def _pass_over_initial(folder: Path) -> None:
-    if (folder / INITIAL_NAME).is_dir():
-        shutil.rmtree(folder / INITIAL_NAME)
+def _drop_initial(folder: Path, *, is_used: bool) -> str:
+    """Remove the adapter before its training; returns a note where it came along and is not used, or ""."""
+    if not (folder / INITIAL_NAME).is_dir():
+        return ""
+    shutil.rmtree(folder / INITIAL_NAME)
+    return (
+        "" if is_used else "the adapter before its training is not used: init_lora_weights says the weights are plain"
+    )
 
 
 def _without_modules(config: Mapping[str, Any]) -> dict[str, Any]:

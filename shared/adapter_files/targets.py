@@ -12,7 +12,6 @@ from shared.errors import Invalid
 _ALL_LINEAR = "all-linear"
 _OUTPUTS = frozenset({"lm_head", "embed_out", "output_layer"})
 """Output layers, which `all-linear` leaves out."""
-_ANY_LAYER = r".*?\.[^.]*\.(?P<idx>\d+)\..*"
 # Modules without a linear weight that most base models have; PEFT loads no config that targets one.
 _IN_EVERY_LAYER = ("input_layernorm", "post_attention_layernorm", "mlp.act_fn")
 _AROUND_LAYERS = ("embed_tokens", "norm", "rotary_emb")
@@ -74,16 +73,15 @@ class Targets:
             text = self._config.get(key)
             if text and isinstance(text, str) and not (key == "target_modules" and self._is_all):
                 yield text
-        yield from self._layer_expressions
+        yield from self._layers_patterns
         for key in ("rank_pattern", "alpha_pattern"):
             yield from map(of_key, self._config.get(key) or ())
 
     @cached_property
-    def _layer_expressions(self) -> list[str]:
+    def _layers_patterns(self) -> list[str]:
         patterns = self._config.get("layers_pattern") or []
         named = [patterns] if isinstance(patterns, str) else patterns
-        has_layers = self._config.get("layers_to_transform") not in (None, [])
-        return ([rf"(?:|.*?\.){one}\.(?P<idx>\d+)\..*" for one in named] or [_ANY_LAYER]) if has_layers else []
+        return [rf"(?:|.*?\.){one}\.(?P<idx>\d+)\..*" for one in named]
 
     def _names_any(self, target: str) -> bool:
         return any(_is_named(name, [target]) for name in (*self._linear, *self._others))
@@ -104,10 +102,11 @@ class Targets:
 
     def _is_in_layers(self, name: str) -> bool:
         layers = self._config.get("layers_to_transform")
-        if not self._layer_expressions:
+        if layers in (None, []):
             return True
-        found = next((self._found[e][name] for e in self._layer_expressions if name in self._found[e]), "")
-        return found != "" and int(found) in (layers if isinstance(layers, list) else [layers])
+        found = (self._found[pattern][name] for pattern in self._layers_patterns if name in self._found[pattern])
+        layer = next(found, "") if self._layers_patterns else _first_layer(name)
+        return layer != "" and int(layer) in (layers if isinstance(layers, list) else [layers])
 
     def _size(self, name: str) -> Size:
         rank, alpha = self._entry("rank_pattern", name, "r"), self._entry("alpha_pattern", name, "lora_alpha")
@@ -118,6 +117,11 @@ class Targets:
         return next(
             (value for key, value in entries.items() if name in self._found[of_key(key)]), self._config[default]
         )
+
+
+def _first_layer(module: str) -> str:
+    """Return the number of the outermost layer around a module, as PEFT finds it; "" for none."""
+    return next((part for part in module.split(".")[2:-1] if part.isdecimal()), "")
 
 
 def size_of(config: Mapping[str, Any], module: str) -> Size:

@@ -242,6 +242,15 @@ def test_an_initialisation_that_cannot_be_taken_off_is_refused_with_the_command_
     assert caught.value.code == "adapter_init_unconverted"
 
 
+def test_an_initial_adapter_that_the_config_does_not_speak_of_is_a_note(folder):
+    path = folder()
+    folder(name="adapter/initial")
+    assert accepted(path).notes == (
+        "the adapter before its training is not used: init_lora_weights says the weights are plain",
+    )
+    assert stored(path) == CONFIG
+
+
 def test_a_config_of_mlx_is_named(folder):
     path = folder()
     (path / CONFIG_NAME).write_text(json.dumps({"fine_tune_type": "lora", "lora_parameters": {"rank": 8, "scale": 20}}))
