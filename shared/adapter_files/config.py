@@ -29,7 +29,7 @@ Rule = Callable[[Any], bool]
 
 def is_empty(value: Any) -> bool:
     """Whether a value switches nothing on, in a setting that PEFT reads as true or false."""
-    return value is None or value is False or value in ({}, [], "")
+    return value is None or value is False or value in ({}, [])
 
 
 def _is_null(value: Any) -> bool:

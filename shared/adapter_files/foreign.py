@@ -212,7 +212,7 @@ def settled_init(config: dict[str, Any], ranks: Iterable[int]) -> tuple[Any, str
         return name, ""
     if name == "orthogonal" and any(rank % 2 for rank in ranks):
         raise invalid("init_lora_weights orthogonal needs even ranks: write true in its place")
-    if name in {None, "gaussian", "eva", "orthogonal"}:
+    if name is None or (isinstance(name, str) and name in {"gaussian", "eva", "orthogonal"}):
         return name is not None, f"init_lora_weights {init} is dropped: it is about the start of training"
     raise invalid(
         "init_lora_weights must be true or false: load the adapter with PEFT and save it with init_lora_weights true"

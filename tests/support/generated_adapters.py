@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, AdapterLimits, BaseShapes, accept_adapter
+from shared.adapter_files.config import RULES
 from shared.errors import Invalid
 
 PREFIX = "base_model.model."
@@ -233,6 +234,8 @@ HARMFUL: dict[str, list[Any]] = {
     "layer_replication": [[[0, 2], [1, 3]]],
     "loftq_config": [{"loftq_bits": 4}],
 }
+ODD = [None, False, True, 0, 1, -1, 0.5, "", "x", [], ["q_proj"], {}, {"q_proj": 1}]
+"""Values that any known key may be given."""
 REFUSED = {
     "bias": ["all", "lora_only"],
     "modules_to_save": [["lm_head"], ["embed_tokens"]],
@@ -289,13 +292,15 @@ def adapters(draw) -> Made:
     for key in draw(st.lists(st.sampled_from(sorted(EFFECTLESS)), max_size=4, unique=True)):
         config[key] = EFFECTLESS[key]
         changes.append(key)
-    for kind in draw(st.sampled_from([[]] * 4 + [["harm"]] * 4 + [["spoil"], ["refuse"], ["harm", "spoil"]])):
+    for kind in draw(
+        st.sampled_from([[]] * 4 + [["harm"]] * 2 + [["odd"]] * 2 + [["spoil"], ["refuse"], ["harm", "spoil"]])
+    ):
         if kind == "spoil":
             spoil = draw(st.sampled_from(SPOILT))
             tensors = spoil(draw, tensors)
             changes.append(spoil.__name__)
             continue
-        table = HARMFUL if kind == "harm" else REFUSED
+        table = {"harm": HARMFUL, "refuse": REFUSED, "odd": dict.fromkeys(RULES, ODD)}[kind]
         key = draw(st.sampled_from(sorted(table)))
         config[key] = draw(st.sampled_from(table[key]))
         changes.append(f"{key}={config[key]!r}")

@@ -100,6 +100,13 @@ async def test_what_means_plain_lora_is_normalised_and_the_answer_says_how(api, 
     assert (await api["submit"].get(f"/v1/adapters/{body['ref']}")).json()["notes"] == body["notes"]
 
 
+async def test_of_configs_that_say_the_same_the_first_original_is_kept(api, base, store):
+    first, second = ({**CONFIG, "task": task} for task in ("a", "b"))
+    digest = (await upload(api["train"], archive(first))).json()["digest"]
+    assert (await upload(api["train"], archive(second), label="a.b")).json()["digest"] == digest
+    assert json.loads(store.get(f"adapters/{digest}/{ORIGINAL_NAME}")) == first
+
+
 async def test_an_adapter_of_another_known_base_model_has_to_be_confirmed(api, base, registry, store, tokens):
     store.put("base/other.json", json.dumps({"id": "other", "name": "Llama-9B", "shapes": BASE.to_dict()}).encode())
     theirs = archive({**CONFIG, "base_model_name_or_path": "unsloth/llama-9b-bnb-4bit"})
