@@ -84,8 +84,10 @@ def expected_tensors(config: Mapping[str, Any], base: BaseShapes) -> dict[Tensor
 def parts_of(module: str, size: Size, base: BaseShapes, *, has_magnitude: bool) -> dict[Tensor, tuple[int, ...]]:
     """Return the tensors of one module's LoRA, with their shapes."""
     out, into = base.modules[module]
-    parts = {Tensor(module, A): (size.rank, into), Tensor(module, B): (out, size.rank)}
-    return {**parts, Tensor(module, MAGNITUDE): (out,)} if has_magnitude else parts
+    parts: dict[Tensor, tuple[int, ...]] = {Tensor(module, A): (size.rank, into), Tensor(module, B): (out, size.rank)}
+    if has_magnitude:
+        parts[Tensor(module, MAGNITUDE)] = (out,)
+    return parts
 
 
 def check_shapes(found: Mapping[Tensor, TensorSpan], expected: Mapping[Tensor, tuple[int, ...]]) -> None:

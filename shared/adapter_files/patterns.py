@@ -14,7 +14,10 @@ _PLAIN = re.compile(r"(?:[A-Za-z0-9_.]|\\\.)+")
 # It reads patterns and names; it writes for each pattern the names that match, with what the group `idx` holds.
 _CHILD = """
 import json, re, resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+try:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+except ValueError:
+    pass  # macOS knows the limit and does not set it
 patterns, names = json.load(sys.stdin)
 found = []
 for pattern in patterns:

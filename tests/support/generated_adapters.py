@@ -379,13 +379,14 @@ def logits_of(folder, model):
             warnings.simplefilter("ignore")
             peft = PeftModel.from_pretrained(copy.deepcopy(model), str(folder)).eval()
             result = set_peft_model_state_dict(peft, load_peft_weights(str(folder), device="cpu"))
-    except Exception:  # noqa: BLE001 - whatever PEFT raises, it could not load the folder
+            with torch.inference_mode():
+                logits = peft(input_ids=IDS).logits
+    except Exception:  # noqa: BLE001 - whatever PEFT raises, nobody is answered by it
         return None
     missing = [name for name in result.missing_keys if "lora_" in name]
     if result.unexpected_keys or not _are_untouched(peft, missing):
         return None
-    with torch.inference_mode():
-        return peft(input_ids=IDS).logits
+    return logits
 
 
 def _are_untouched(peft, missing):
