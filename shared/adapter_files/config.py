@@ -93,6 +93,12 @@ def _by_module(is_allowed: Rule) -> Rule:
     )
 
 
+SWITCHES = (
+    "alora_invocation_tokens", "ensure_weight_tying", "exclude_modules", "fan_in_fan_out",
+    "layer_replication", "layers_pattern", "loftq_config", "lora_bias", "megatron_config", "modules_to_save",
+    "target_parameters", "use_qalora",
+)  # fmt: skip
+"""Settings that are off while they are empty."""
 RULES: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
     {
         "peft_type": (lambda value: value == "LORA", '"LORA": no other method of PEFT is served'),
@@ -116,14 +122,7 @@ RULES: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
         "megatron_core": (lambda value: value in {None, "megatron.core"}, '"megatron.core" or null'),
         "qalora_group_size": (is_whole, "a whole number"),
         # PEFT 0.21 writes these keys as empty; any value would change more than plain LoRA layers.
-        **dict.fromkeys(
-            (
-                "alora_invocation_tokens", "ensure_weight_tying", "exclude_modules", "fan_in_fan_out",
-                "layer_replication", "layers_pattern", "loftq_config", "lora_bias", "megatron_config",
-                "modules_to_save", "target_parameters", "use_qalora",
-            ),
-            (is_empty, f"empty: {PLAIN_ALONE}"),
-        ),
+        **dict.fromkeys(SWITCHES, (is_empty, f"empty: {PLAIN_ALONE}")),
         # An empty object would switch these on.
         **dict.fromkeys(
             (

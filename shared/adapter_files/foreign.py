@@ -9,6 +9,7 @@ from shared.adapter_files.config import (
     MAX_LAYERS,
     MAX_NAMES,
     RULES,
+    SWITCHES,
     Rule,
     check_value,
     invalid,
@@ -36,6 +37,14 @@ def _is_any(_: Any) -> bool:
     return True
 
 
+def _is_falsy(value: Any) -> bool:
+    return not value
+
+
+def _is_no_text(value: Any) -> bool:
+    return not isinstance(value, str)
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -50,10 +59,13 @@ _DROPPED: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
         "runtime_config": (_is_any, "it holds for the process that wrote it"),
         "merge_weights": (_is_any, "weights are never merged here"),
         "inference_mode": (_is_any, "it holds for the process that wrote it"),
-        "fan_in_fan_out": (lambda value: value is True, "the base model's layers are no transposed ones"),
+        "fan_in_fan_out": (_is_any, "the base model's layers are no transposed ones"),
+        "ensure_weight_tying": (_is_any, "no tied layer is changed"),
+        "use_qalora": (_is_any, "layers of GPTQ alone read it"),
+        "base_model_name_or_path": (_is_no_text, "it is no text"),
         "revision": (_is_any, "the base model is that of the workers"),
         "peft_version": (_is_any, "it is no text"),
-        "megatron_core": (lambda value: isinstance(value, str), "no megatron_config uses it"),
+        "megatron_core": (_is_any, "no megatron_config uses it"),
         "qalora_group_size": (_is_any, "use_qalora is off"),
         # Their initialisations are refused under `init_lora_weights`.
         "corda_config": (_is_object, "init_lora_weights does not use it"),
@@ -65,9 +77,15 @@ _DROPPED: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
 _REPLACED: MappingProxyType[str, tuple[Rule, Any, str]] = MappingProxyType(
     {
         "task_type": (lambda value: value is None, "CAUSAL_LM", "is null: it is taken for a causal language model's"),
-        "use_dora": (lambda value: value is None, False, "is null: it is off"),
-        "use_rslora": (lambda value: value is None, False, "is null: it is off"),
+        "use_dora": (_is_falsy, False, "is empty: it is off"),
+        "use_rslora": (_is_falsy, False, "is empty: it is off"),
         "lora_dropout": (_is_ineffective_dropout, 0.0, "is about training alone: it is set to 0"),
+        "monteclora_config": (lambda value: value in (False, "", []), None, "is empty: it is off"),
+        # PEFT takes any text in target_parameters for an error, and counts what is in layers_pattern.
+        **dict.fromkeys(
+            set(SWITCHES) - {"target_parameters", "layers_pattern"},
+            (_is_falsy, None, "is empty: it is off"),
+        ),
     }
 )
 """Keys with a value that means another one."""
@@ -101,7 +119,7 @@ _LOOSE: MappingProxyType[str, tuple[Rule, str]] = MappingProxyType(
         ),
         "layers_to_transform": (_are_layers, "null, a layer number, or a list of them"),
         "layers_pattern": (
-            lambda value: value is None or value == "" or _is_expression(value) or _are_texts(value),
+            lambda value: value is None or value in ("", {}) or _is_expression(value) or _are_texts(value),
             "a text, or a list of them",
         ),
         "rank_pattern": (_by_pattern(is_rank), "an object of module names and ranks"),
@@ -212,8 +230,8 @@ def settled_init(config: dict[str, Any], ranks: Iterable[int]) -> tuple[Any, str
         return name, ""
     if name == "orthogonal" and any(rank % 2 for rank in ranks):
         raise invalid("init_lora_weights orthogonal needs even ranks: write true in its place")
-    if name is None or (isinstance(name, str) and name in {"gaussian", "eva", "orthogonal"}):
-        return name is not None, f"init_lora_weights {init} is dropped: it is about the start of training"
+    if not name or (isinstance(name, str) and name in {"gaussian", "eva", "orthogonal"}):
+        return bool(name), f"init_lora_weights {init} is dropped: it is about the start of training"
     raise invalid(
         "init_lora_weights must be true or false: load the adapter with PEFT and save it with init_lora_weights true"
     )

@@ -69,7 +69,7 @@ def test_an_adapter_that_is_plain_already_is_left_as_it_is(folder):
         ({"\x1b[31mred": "x"}, "'\\\\x1b"),
         ({"use_tomorrow": False, "tomorrow_config": {}}, "use_tomorrow, tomorrow_config: dropped"),
         ({"task_type": None}, "task_type is null"),
-        ({"use_rslora": None}, "use_rslora is null"),
+        ({"use_rslora": None}, "use_rslora is empty"),
         ({"lora_dropout": 1.0}, "lora_dropout is about training"),
         ({"inference_mode": None}, "inference_mode is dropped"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out is dropped"),
