@@ -218,33 +218,40 @@ HARMFUL: dict[str, list[Any]] = {
     "layers_pattern": ["layers", "blocks"],
     "exclude_modules": [["q_proj", "mlp.up_proj"], ".*", ["layers.0.self_attn.v_proj"]],
     "init_lora_weights": ["of tomorrow", 1, "loftq", False, "orthogonal", None, "eva"],
-    "kasa_config": [{}],
-    "monteclora_config": [{}],
-    "velora_config": [{}],
-    "arrow_config": [{}],
-    "use_bdlora": [False, {}],
-    "trainable_token_indices": [[], [1]],
-    "target_parameters": ["x", ["model.layers.0.mlp.up_proj.weight"]],
-    "lora_bias": [True],
     "use_dora": [True],
     "use_qalora": [True],
+    "use_bdlora": [False],
+    "trainable_token_indices": [[]],
+    "target_parameters": ["x"],
     "use_rslora": [True],
     "peft_type": ["lora", "IA3", None],
     "lora_dropout": [2.0, "0.1", None],
+}
+METHODS = {
+    "kasa_config": [{}],
+    "monteclora_config": [{}, {"num_samples": 2}],
+    "velora_config": [{}],
+    "arrow_config": [{}],
+    "use_bdlora": [{}],
+    "trainable_token_indices": [[1]],
+    "target_parameters": [["model.layers.0.mlp.up_proj.weight"]],
+    "lora_bias": [True],
     "layer_replication": [[[0, 2], [1, 3]]],
     "loftq_config": [{"loftq_bits": 4}],
+    "modules_to_save": [["lm_head"], ["embed_tokens"]],
+    "alora_invocation_tokens": [[1, 2]],
 }
+"""Settings of PEFT that make more of an adapter than plain LoRA."""
 ODD = [None, False, True, 0, 1, -1, 0.5, "", "x", [], ["q_proj"], {}, {"q_proj": 1}]
 """Values that any known key may be given."""
 REFUSED = {
     "bias": ["all", "lora_only"],
-    "modules_to_save": [["lm_head"], ["embed_tokens"]],
     "task_type": ["SEQ_CLS", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION"],
     "init_lora_weights": ["pissa", "olora", "pissa_niter_4"],
     "lora_alpha": [0, -8],
     "use_of_tomorrow": [True],
     "auto_map": [{"AutoModel": "evil.Model"}],
-    "alora_invocation_tokens": [[1, 2]],
+    **METHODS,
 }
 """What is never served, though PEFT loads some of it."""
 
@@ -304,7 +311,8 @@ def adapters(draw) -> Made:
         key = draw(st.sampled_from(sorted(table)))
         config[key] = draw(st.sampled_from(table[key]))
         changes.append(f"{key}={config[key]!r}")
-        is_refused |= kind == "refuse"
+        # Other values than the empty ones switch a method on, and some read an empty object as their defaults.
+        is_refused |= kind == "refuse" or (key in METHODS and bool(config[key] or config[key] == METHODS[key][0]))
     meant = tensors
     if draw(st.sampled_from([False, False, False, False, True])):
         rename = draw(st.sampled_from(RENAMED))
