@@ -10,6 +10,8 @@ from shared.adapter_files.shapes import BaseShapes, is_embedding
 from shared.errors import Invalid
 
 _ALL_LINEAR = "all-linear"
+_LONG_LIST = 20
+"""From so many targets on PEFT looks for shorter names that stand for the same modules."""
 _OUTPUTS = frozenset({"lm_head", "embed_out", "output_layer"})
 """Output layers, which `all-linear` leaves out."""
 # Modules without a linear weight that most base models have; PEFT loads no config that targets one.
@@ -42,6 +44,11 @@ class Targets:
         """The modules that get a LoRA; raises `Invalid` where there is none, or PEFT could not load such a config."""
         if wrong := next((name for name in self._others if not self._is_all and self._is_target(name)), None):
             raise _no_linear_layer(wrong)
+        if self._contradicts_itself:
+            raise Invalid(
+                "adapter_config_invalid",
+                "adapter_config.json: target_modules names modules outside layers_to_transform: leave that out",
+            )
         found = {name: self._size(name) for name in self._linear if self._is_target(name)}
         if not found:
             raise Invalid("adapter_base_mismatch", f"the base model has no linear layer {self._shown}: {_OF_ANOTHER}")
@@ -57,6 +64,13 @@ class Targets:
     def excludes_any(self) -> bool:
         """Whether `exclude_modules` takes a linear layer away."""
         return any(self._is_excluded(name) for name in self._linear)
+
+    @property
+    def _contradicts_itself(self) -> bool:
+        """Whether whole names lie outside the layers: PEFT takes them, but for long lists, which it shortens first."""
+        targets = self._config["target_modules"]
+        is_long = not isinstance(targets, str) and len(set(targets)) >= _LONG_LIST
+        return is_long and any(name in targets and not self._is_in_layers(name) for name in self._linear)
 
     @property
     def _is_all(self) -> bool:

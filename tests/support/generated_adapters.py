@@ -312,7 +312,11 @@ def adapters(draw) -> Made:
         config[key] = draw(st.sampled_from(table[key]))
         changes.append(f"{key}={config[key]!r}")
         # Other values than the empty ones switch a method on, and some read an empty object as their defaults.
-        is_refused |= kind == "refuse" or (key in METHODS and bool(config[key] or config[key] == METHODS[key][0]))
+        is_refused |= (
+            kind == "refuse"
+            or (key == "lora_alpha" and config[key] in (0, -1))
+            or (key in METHODS and bool(config[key] or config[key] == METHODS[key][0]))
+        )
     meant = tensors
     if draw(st.sampled_from([False, False, False, False, True])):
         rename = draw(st.sampled_from(RENAMED))
