@@ -9,6 +9,7 @@ from benchmarks.common import RESULTS, print_table
 
 ALL = (
     "accept",
+    "foreign_adapters",
     "formats",
     "hostile_clients",
     "hostile_lists",

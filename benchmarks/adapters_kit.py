@@ -29,17 +29,18 @@ TEXTS = [
 ]
 
 
-def make_adapters(folder: Path, count: int, rank: int = 8) -> dict[str, Path]:
+def make_adapters(folder: Path, count: int, rank: int = 8, name: str = "adapter", **options: Any) -> dict[str, Path]:
     """Adapters with small random weights on all linear layers, by name."""
     torch.manual_seed(0)
-    config = LoraConfig(r=rank, target_modules=TARGETS, task_type="CAUSAL_LM", init_lora_weights=False, lora_alpha=1)
+    settings = {"r": rank, "target_modules": TARGETS, "task_type": "CAUSAL_LM", "lora_alpha": 1, **options}
+    config = LoraConfig(init_lora_weights=False, **settings)
     peft = get_peft_model(load_model(resolve_base_model(Settings()), "float32"), config)
     for n in range(count):
         for name, weight in peft.named_parameters():
             if "lora_" in name:
                 torch.nn.init.normal_(weight.data, std=0.05)
-        peft.save_pretrained(folder / str(n))
-    return {f"adapter-{n}": folder / str(n) for n in range(count)}
+        peft.save_pretrained(folder / f"{name}-{n}")
+    return {f"{name}-{n}": folder / f"{name}-{n}" for n in range(count)}
 
 
 def copies(adapter: Path, folder: Path, count: int) -> dict[str, Path]:

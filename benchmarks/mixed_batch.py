@@ -1,6 +1,7 @@
 """32 requests over 12 adapters: the engine's mixed batch against its own base model and against PEFT's two ways.
 
 `mixed8_vs_switch_x` is a small batch, 8 requests over 4 adapters, in tokens a second of wall clock.
+`mixed12_patterns_vs_base` is the large batch over adapters whose modules differ in rank (4 to 16) and alpha.
 """
 
 import argparse
@@ -20,6 +21,10 @@ from shared.model.tokens import encode
 from shared.settings import Settings
 
 ADAPTERS = 12
+PATTERNS: dict[str, Any] = {
+    "rank_pattern": {"o_proj": 16, "k_proj": 4, "gate_proj": 4, "up_proj": 4},
+    "alpha_pattern": {"down_proj": 2},
+}
 SWITCHED = 6
 """Requests of the one-by-one way: each costs the same, so a few tell the speed of all."""
 
@@ -29,16 +34,19 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         adapters = make_adapters(Path(folder), ADAPTERS)
+        patterned = make_adapters(Path(folder), ADAPTERS, name="patterned", **PATTERNS)
         mixed = make_requests(list(adapters), args.requests, args.tokens)
+        by_module = make_requests(list(patterned), args.requests, args.tokens)
         eight = make_requests(list(adapters)[:4], 8, args.tokens)
         base = make_requests([None], args.requests, args.tokens)
         peft = Peft(adapters, args.dtype)
-        with engine(args.dtype, size=args.requests, torch_threads=args.threads) as ours:
-            for name, weights in adapters.items():
+        with engine(args.dtype, size=args.requests, slots=48, torch_threads=args.threads) as ours:
+            for name, weights in (adapters | patterned).items():
                 ours.load_adapter(name, weights)
             runs = {
                 "base": lambda: run_engine(ours, base),
                 "mixed": lambda: run_engine(ours, mixed),
+                "patterns": lambda: run_engine(ours, by_module),
                 "mixed8": lambda: run_engine(ours, eight),
                 "peft": lambda: peft.mixed(mixed),
                 "switch": lambda: peft.one_by_one(mixed[:SWITCHED]),
@@ -101,6 +109,7 @@ def report(speeds: list[dict[str, tuple[float, float]]]) -> None:
 
     rows = [
         median_row("mixed12_vs_base", ratio("base"), "x", goal=0.85),
+        median_row("mixed12_patterns_vs_base", [p["patterns"][0] / p["base"][0] for p in speeds], "x", goal=0.85),
         median_row("mixed12_vs_peft_x", ratio("peft"), "x", goal=3),
         median_row("mixed12_vs_switch_x", ratio("switch"), "x", goal=12),
         median_row("mixed8_vs_switch_x", [pair["mixed8"][1] / pair["switch"][1] for pair in speeds], "x", goal=2.5),

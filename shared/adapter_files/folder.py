@@ -1,6 +1,7 @@
 """The adapter folder: its allowed files and its digest."""
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -9,37 +10,33 @@ from shared.errors import Invalid
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
-IGNORED_NAMES = frozenset({"README.md"})  # PEFT writes this file beside the weights
+ORIGINAL_NAME = "original_config.json"
+"""The config as it was sent, where the stored one says the same in other words; no part of the digest."""
+INITIAL_NAME = "initial"
+"""Folder of the adapter before its training, where an upload brings it."""
+_BESIDE = frozenset({"README.md", ORIGINAL_NAME})  # PEFT writes the first beside the weights
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
-_CODE = frozenset({".py", ".pyc", ".so"})
+_MLX_WEIGHTS = "adapters.safetensors"
 _DIGEST_FRAME = b"signalbox adapter 1\n"
 _CHUNK = 1 << 20
-
-
-def check_file_name(name: str) -> None:
-    """Raise `Invalid` unless an adapter may hold a file of this name."""
-    if name in {CONFIG_NAME, WEIGHTS_NAME} or name in IGNORED_NAMES:
-        return
-    ending = PurePosixPath(name.lower()).suffix
-    if ending in _PICKLES:
-        remedy = (
-            f"send {WEIGHTS_NAME} in its place, which PEFT writes with safe_serialization=True"
-            if name.lower().startswith("adapter_model")
-            else f"it is no part of an adapter, leave it out and send {CONFIG_NAME} and {WEIGHTS_NAME} alone"
-        )
-        raise Invalid("adapter_pickle_refused", f"{name!r} may be a pickle, which runs code when it is read: {remedy}")
-    if ending in _CODE:
-        raise Invalid("adapter_code_refused", f"{name!r} is program code: an adapter holds a config and weights only")
-    raise Invalid("adapter_file_unknown", f"{name!r} has no place in an adapter: send {CONFIG_NAME} and {WEIGHTS_NAME}")
+_SAVE_SAFELY = (
+    f"load it with PEFT where you trust it and save it again with safe_serialization=True, which writes {WEIGHTS_NAME}"
+)
 
 
 def check_folder(folder: Path) -> None:
     """Raise `Invalid` unless the folder holds both files, as plain files, and nothing that is not allowed."""
     entries = list(folder.iterdir()) if folder.is_dir() else []
     for entry in entries:
+        if entry.name == INITIAL_NAME and entry.is_dir() and not entry.is_symlink():
+            continue
         if entry.is_symlink() or not entry.is_file():
             raise Invalid("adapter_file_unknown", f"{entry.name!r} is not a plain file: send the files themselves")
-        check_file_name(entry.name)
+        if entry.name not in {CONFIG_NAME, WEIGHTS_NAME, *_BESIDE}:
+            raise Invalid(
+                "adapter_file_unknown",
+                f"{entry.name!r} has no place in an adapter: send {CONFIG_NAME} and {WEIGHTS_NAME}",
+            )
     check_complete({entry.name for entry in entries})
 
 
@@ -48,15 +45,34 @@ def check_loadable(folder: Path) -> None:
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     for name in sorted(names):
         if PurePosixPath(name.lower()).suffix in _PICKLES:
-            check_file_name(name)
+            raise Invalid(
+                "adapter_pickle_refused",
+                f"{name!r} may be a pickle, which runs code when it is read: remove it, or {_SAVE_SAFELY}",
+            )
     check_complete(names)
 
 
-def check_complete(names: set[str]) -> None:
-    """Raise `Invalid` unless config and weights are both among `names`."""
-    missing = sorted({CONFIG_NAME, WEIGHTS_NAME} - names)
-    if missing:
-        raise Invalid("adapter_file_missing", f"the adapter lacks {' and '.join(missing)}: save it with PEFT again")
+def check_complete(names: Collection[str]) -> None:
+    """Raise `Invalid` unless config and weights are both among `names`, which are those of all files there."""
+    missing = sorted({CONFIG_NAME, WEIGHTS_NAME} - set(names))
+    if not missing:
+        return
+    if WEIGHTS_NAME in missing and (pickle := next((name for name in names if _is_pickled_adapter(name)), None)):
+        raise Invalid(
+            "adapter_pickle_refused",
+            f"{pickle!r} may be a pickle, which runs code when it is read: {_SAVE_SAFELY}",
+        )
+    if WEIGHTS_NAME in missing and _MLX_WEIGHTS in names:
+        raise Invalid(
+            "adapter_format_unknown",
+            f"{_MLX_WEIGHTS} is MLX's, which stores LoRA transposed: write it as PEFT does, or fuse the adapter "
+            "(mlx_lm.fuse) and serve a base model of its own",
+        )
+    raise Invalid("adapter_file_missing", f"the adapter lacks {' and '.join(missing)}: save it with PEFT again")
+
+
+def _is_pickled_adapter(name: str) -> bool:
+    return name.lower().startswith("adapter_model") and PurePosixPath(name.lower()).suffix in _PICKLES
 
 
 def adapter_digest(folder: Path) -> str:

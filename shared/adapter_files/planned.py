@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from shared.adapter_files.check import AdapterLimits, check_size, expected_tensors
-from shared.adapter_files.config import check_config
+from shared.adapter_files.config import check_config, check_rank
 from shared.adapter_files.shapes import BaseShapes, layer_number
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
@@ -22,7 +22,8 @@ def check_planned(settings: LoraSettings, base: BaseShapes, limits: AdapterLimit
             raise _unknown(target, base)
     config = _config(settings, base)
     try:
-        check_config(config, limits.max_rank)
+        check_config(config)
+        check_rank(config["r"], limits.max_rank)
         check_size(_BYTES_A_NUMBER * sum(map(prod, expected_tensors(config, base).values())), limits)
     except Invalid as error:
         twice = "; pissa is stored with twice its rank" if settings.method == "pissa" else ""

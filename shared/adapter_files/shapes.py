@@ -24,7 +24,7 @@ class BaseShapes:
         modules: dict[str, tuple[int, int]] = {}
         for file in sorted(base_folder.glob("*.safetensors")):
             for name, span in read_header(file, "base_model_invalid").items():
-                if name.endswith(_WEIGHT) and len(span.shape) == 2 and not _is_embedding(name):
+                if name.endswith(_WEIGHT) and len(span.shape) == 2 and not is_embedding(name.removesuffix(_WEIGHT)):
                     modules[name.removesuffix(_WEIGHT)] = (span.shape[0], span.shape[1])
         if not modules:
             raise Invalid("base_model_invalid", f"{base_folder.name!r} holds no linear layers in *.safetensors files")
@@ -51,6 +51,6 @@ def layer_number(module: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def _is_embedding(name: str) -> bool:
-    module = name.removesuffix(_WEIGHT).rpartition(".")[2]
-    return any(word in module for word in _EMBEDDINGS)
+def is_embedding(module: str) -> bool:
+    """Whether the last part of a module's name is one that embeddings have."""
+    return any(word in module.rpartition(".")[2] for word in _EMBEDDINGS)

@@ -9,9 +9,9 @@ from typing import Any
 from shared.adapter_files.config import strict_object
 from shared.errors import Invalid
 
-_LENGTH_BYTES = 8
+LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 16 << 20
-_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _CHUNK = 4 << 20
 _MAX_DIMENSIONS = 8
 _MAX_COUNT = 1 << 48
@@ -38,21 +38,21 @@ def read_header(file: Path, code: str = "adapter_weights_corrupt") -> dict[str, 
     """Return the tensors by name; raises `Invalid(code)` where the header is malformed or does not fit the file."""
     size = file.stat().st_size
     with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-        if size < _LENGTH_BYTES or length > min(size - _LENGTH_BYTES, _MAX_HEADER_BYTES):
+        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+        if size < LENGTH_BYTES or length > min(size - LENGTH_BYTES, _MAX_HEADER_BYTES):
             raise Invalid(code, f"{file.name} is cut off or no safetensors file: its header does not fit in it")
         header = strict_object(stream.read(length), code, f"the header of {file.name}")
     header.pop("__metadata__", None)
-    begin = _LENGTH_BYTES + length
+    begin = LENGTH_BYTES + length
     return {name: _span(name, entry, begin, size, code) for name, entry in header.items()}
 
 
 def check_spans(spans: dict[str, TensorSpan], size_bytes: int) -> None:
     """Raise `Invalid` unless all dtypes are known and the tensors fill the file's data without gap or overlap."""
     for name, span in spans.items():
-        if span.dtype not in _ITEM_BYTES:
+        if span.dtype not in ITEM_BYTES:
             raise Invalid("adapter_dtype_unsupported", f"{name} is {span.dtype}; save the adapter as F32, F16 or BF16")
-        if math.prod(span.shape) * _ITEM_BYTES[span.dtype] != span.end - span.start:
+        if math.prod(span.shape) * ITEM_BYTES[span.dtype] != span.end - span.start:
             raise _corrupt(f"the bytes of {name} do not fit its shape")
     ordered = sorted(spans.values(), key=lambda span: (span.start, span.end))
     if any(after.start != before.end for before, after in pairwise(ordered)):
@@ -74,7 +74,7 @@ def check_finite(file: Path, spans: dict[str, TensorSpan]) -> None:
 
 
 def _has_bad_number(data: bytes, dtype: str) -> bool:
-    step = _ITEM_BYTES[dtype]
+    step = ITEM_BYTES[dtype]
     highest = data[step - 1 :: step]
     return any(byte in highest for byte in _NOT_FINITE[dtype])
 

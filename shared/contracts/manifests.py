@@ -37,6 +37,10 @@ class AdapterManifest(_Manifest):
     instruction: str = ""
     """Used when a request has no instruction."""
     info: dict[str, Any] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What an upload's check dropped or resolved in its config and files, and warnings."""
+    base_confirmed_by: str = ""
+    """Id of the API key whose sender said that it fits this base model, though its config names another one."""
     report: dict[str, Any] = Field(default_factory=dict)
     """Measurements of its training."""
     created_at: str = Field(default_factory=utc_now)

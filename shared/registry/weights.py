@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, adapter_digest
+from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, WEIGHTS_NAME, adapter_digest
 from shared.registry.store import ObjectStore
 from shared.registry.store_errors import Corrupt, as_disk_error
 
@@ -18,8 +18,14 @@ class Weights:
         self._cache_dir = cache_dir
 
     def put(self, folder: Path) -> str:
-        """Store an adapter folder that is checked already; returns its digest."""
+        """Store an adapter folder that is checked already; returns its digest.
+
+        Of configs that say the same in other words the first one's original is kept: contents never change.
+        """
         digest = adapter_digest(folder)
+        original = f"adapters/{digest}/{ORIGINAL_NAME}"
+        if (folder / ORIGINAL_NAME).is_file() and not self._store.exists(original):
+            self._store.put_file(original, folder / ORIGINAL_NAME)
         for name in (CONFIG_NAME, WEIGHTS_NAME):  # weights last, because `has` looks for them
             self._store.put_file(f"adapters/{digest}/{name}", folder / name)
         return digest

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, AdapterLimits, BaseShapes, check_adapter
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, AdapterLimits, BaseShapes, accept_adapter
 from shared.errors import Invalid
 
 MAX_BYTES = 1 << 20
@@ -80,5 +80,9 @@ def refused(call, *args):
     return caught.value.code
 
 
+def accepted(folder, **limits):
+    return accept_adapter(folder, BASE, AdapterLimits(**limits))
+
+
 def check(folder, **limits):
-    return check_adapter(folder, BASE, AdapterLimits(**limits))
+    return accepted(folder, **limits).info

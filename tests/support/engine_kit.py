@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -20,11 +21,31 @@ from tests.support.kernels import KERNELS
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
-ADAPTERS = {
+ADAPTERS: dict[str, dict[str, Any]] = {
     "plain": {"seed": 1},
     "rank2": {"seed": 2, "r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]},
     "rslora": {"seed": 3, "r": 8, "use_rslora": True},
     "dora": {"seed": 4, "use_dora": True},
+    "by module": {
+        "seed": 6,
+        "r": 8,
+        "rank_pattern": {"q_proj": 20, "layers.1.mlp.up_proj": 2, "down_proj": 3},
+        "alpha_pattern": {"o_proj": 2, "layers.0.self_attn.v_proj": 32},
+    },
+    "by module, rslora": {
+        "seed": 7,
+        "r": 2,
+        "use_rslora": True,
+        "target_modules": ["k_proj", "gate_proj"],
+        "rank_pattern": {"gate_proj": 17},
+        "alpha_pattern": {"k_proj": 1},
+    },
+    "by module, dora": {
+        "seed": 8,
+        "use_dora": True,
+        "rank_pattern": {"mlp.gate_proj": 9},
+        "alpha_pattern": {"up_proj": 1},
+    },
     "dora2": {"seed": 5, "use_dora": True, "target_modules": ["q_proj", "down_proj"]},
 }
 

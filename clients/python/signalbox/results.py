@@ -168,6 +168,8 @@ class Adapter(Record):
     version: int
     digest: str
     base_model: str = ""
+    notes: list[str] = field(default_factory=list)
+    """What the upload's check dropped or resolved, and warnings."""
     created_at: str = ""
 
 

@@ -93,15 +93,19 @@ def upload_adapter(
     instruction: str = "",
     template: str = "chatml",
     base_model: str = "",
+    confirm_base: bool = False,
     idempotency_key: str | None = None,
 ) -> Call[Adapter]:
     """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing.
 
-    `base_model` is the pin of the model that it was trained on, needed only where workers serve several.
+    The folder may be a training's whole output, or a model's folder in a hub cache: its links are followed.
+    `base_model` is the pin of the model that it was trained on, needed only where workers serve several;
+    `confirm_base` takes an adapter whose config names another base model that is known there.
     """
-    archive = _packed(Path(folder))
+    archive = _packed(_in_cache(Path(folder)))
     form = {"label": label, "instruction": instruction, "template": template}
     form |= {"base_model": base_model} if base_model else {}
+    form |= {"confirm_base": "true"} if confirm_base else {}
     request = Request(
         "POST",
         "/v1/adapters",
@@ -129,17 +133,29 @@ def _read(file: Path) -> bytes:
         raise SignalboxError("file_unreadable", f"{file} cannot be read ({error}): gzip it again, whole") from error
 
 
+def _in_cache(folder: Path) -> Path:
+    """The current snapshot of a model's folder in a hub cache; any other folder itself."""
+    current = folder / "refs" / "main"
+    return folder / "snapshots" / current.read_text().strip() if current.is_file() else folder
+
+
+def _initial(folder: Path) -> list[Path]:
+    """Folders of the adapter before its training, which initialisations such as PiSSA are converted by."""
+    inside = sorted(config.parent for config in folder.glob(f"*init*/{_ADAPTER_FILES[0]}"))
+    return [one for one in inside if (one / _ADAPTER_FILES[1]).is_file()]
+
+
 def _packed(folder: Path) -> bytes:
-    """The adapter's two files as a tar; equal folders give equal bytes."""
+    """The adapter's files as a tar, what links lead to in their place; equal folders give equal bytes."""
     missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
     if missing:
         raise SignalboxError("adapter_file_missing", f"{folder} lacks {' and '.join(missing)}: {_remedy(folder)}")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in _ADAPTER_FILES:
-            member = tarfile.TarInfo(name)  # its owner, mode and time are constants
-            member.size = (folder / name).stat().st_size
-            with (folder / name).open("rb") as stream:
+        for file in (one / name for one in (folder, *_initial(folder)) for name in _ADAPTER_FILES):
+            member = tarfile.TarInfo(file.relative_to(folder).as_posix())  # its owner, mode and time are constants
+            member.size = file.stat().st_size
+            with file.open("rb") as stream:
                 tar.addfile(member, stream)
     return buffer.getvalue()
 

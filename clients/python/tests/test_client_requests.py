@@ -176,6 +176,24 @@ def test_rows_are_sent_from_memory_a_file_or_a_gzipped_file(tmp_path):
     assert uploads.upload_dataset(zipped).request.params == {"name": "demo.v1"}
 
 
+def test_a_models_folder_in_a_hub_cache_and_the_adapter_before_its_training_are_packed(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    (snapshot / "pissa_init").mkdir(parents=True)
+    blobs.mkdir()
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "refs" / "main").write_text("abc")
+    names = [f"{folder}{name}" for folder in ("", "pissa_init/") for name in uploads._ADAPTER_FILES]
+    for number, name in enumerate([*names, "optimizer.pt"]):
+        (blobs / str(number)).write_bytes(b"%d" % number)
+        (snapshot / name).symlink_to(blobs / str(number))
+    archive = uploads.upload_adapter(tmp_path, "a.b", confirm_base=True).request
+    with tarfile.open(fileobj=io.BytesIO(archive.files["file"][1])) as tar:
+        assert tar.getnames() == names
+        assert [tar.extractfile(name).read() for name in names] == [b"0", b"1", b"2", b"3"]
+        assert all(member.isreg() for member in tar)
+    assert archive.data["confirm_base"] == "true"
+
+
 def test_an_adapter_is_packed_alike_each_time_and_refused_where_a_file_is_missing(tmp_path):
     with pytest.raises(SignalboxError, match=r"lacks adapter_config.json and adapter_model.safetensors"):
         uploads.upload_adapter(tmp_path, "a.b")

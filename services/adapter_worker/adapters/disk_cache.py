@@ -58,6 +58,6 @@ def _used(entry: Path) -> float:
 
 def _size(entry: Path) -> int:
     try:
-        return sum(file.stat().st_size for file in entry.iterdir())
+        return sum(file.stat().st_size for file in entry.rglob("*"))
     except FileNotFoundError:
         return 0

@@ -41,7 +41,7 @@ async def upload(request: Upload, clients: ClientsDep, caller: Trainer, once: On
     async with uploads.adapter_upload(request) as sent:
 
         async def work() -> Answer:
-            manifest = await uploads.add_adapter(clients, caller.tenant_id, sent)
+            manifest = await uploads.add_adapter(clients, caller, sent)
             return Answer(201, view(manifest), {"Location": f"/v1/adapters/{manifest.ref}"})
 
         return await once({**sent.form.model_dump(), "file": sent.sha256}, work)

@@ -14,14 +14,16 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 
+from services.api.adapters.remarks import check_named_base, files_note
 from services.api.infra.base_models import base_of_upload
 from services.api.infra.clients import Clients
 from services.api.infra.stored import check_room
-from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
+from shared.adapter_files import AdapterLimits, BaseShapes, accept_adapter, adapter_digest, unpack_adapter
 from shared.contracts.labels import check_adapter_label
-from shared.contracts.manifests import AdapterManifest
+from shared.contracts.manifests import AdapterManifest, BaseModelManifest
 from shared.contracts.prompts import TEMPLATES
 from shared.errors import Invalid, NotFound, Unavailable
+from shared.security.api_keys import Key
 
 
 class AdapterForm(BaseModel):
@@ -37,6 +39,8 @@ class AdapterForm(BaseModel):
     """Pin of the base model that it was trained on; needed only where workers serve several."""
     sha256: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the archive's bytes, or the adapter's digest."""
+    confirm_base: bool = False
+    """Take it although its config names another base model that is known here."""
 
     def check(self) -> None:
         """Raise `Invalid` for a wrong field, before the archive is read."""
@@ -71,37 +75,40 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
         yield AdapterUpload(form, file.file, await asyncio.to_thread(_sha256, file.file))
 
 
-async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
+async def add_adapter(clients: Clients, caller: Key, upload: AdapterUpload) -> AdapterManifest:
     """Check an archive against the base model and store it; raises `Invalid`, `TooLarge`, `Unavailable`."""
-    base_model = upload.form.base_model or await base_of_upload(clients, tenant_id)
-    return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, base_model)
+    base_model = upload.form.base_model or await base_of_upload(clients, caller.tenant_id)
+    return await asyncio.to_thread(_add_adapter, clients, caller, upload, base_model)
 
 
-def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:
-    limits = AdapterLimits.of(clients.settings)
-    shapes = _base_shapes(clients, base_model)
+def _add_adapter(clients: Clients, caller: Key, upload: AdapterUpload, base_model: str) -> AdapterManifest:
+    form, limits = upload.form, AdapterLimits.of(clients.settings)
+    base = _base(clients, base_model)
     with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
-        folder = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)
-        info = check_adapter(folder, shapes, limits)
+        folder, passed_over = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)
+        accepted = accept_adapter(folder, BaseShapes.from_dict(base.shapes), limits)
+        about_base = check_named_base(clients.registry.base_models, accepted.trained_on, base, form.confirm_base)
         digest = adapter_digest(folder)
-        _check_digest(upload.form.sha256, upload.sha256, digest)
-        check_room(clients, tenant_id, digest, info.size_bytes)
+        _check_digest(form.sha256, upload.sha256, digest)
+        check_room(clients, caller.tenant_id, digest, accepted.info.size_bytes)
         manifest = AdapterManifest(
-            tenant_id=tenant_id,
-            label=upload.form.label,
+            tenant_id=caller.tenant_id,
+            label=form.label,
             version=0,
             digest=digest,
             base_model=base_model,
-            template=upload.form.template,
-            instruction=upload.form.instruction,
-            info=asdict(info),
+            template=form.template,
+            instruction=form.instruction,
+            info=asdict(accepted.info),
+            notes=(*accepted.notes, *files_note(passed_over), *about_base.notes),
+            base_confirmed_by=caller.id if about_base.is_another else "",
         )
         return clients.registry.adapters.add(folder, manifest)
 
 
-def _base_shapes(clients: Clients, base_model: str) -> BaseShapes:
+def _base(clients: Clients, base_model: str) -> BaseModelManifest:
     try:
-        return BaseShapes.from_dict(clients.registry.base_models.get(base_model).shapes)
+        return clients.registry.base_models.get(base_model)
     except NotFound as error:
         raise Unavailable(
             "base_model_unknown", f"the shapes of base model {base_model} are not published yet; start a worker"

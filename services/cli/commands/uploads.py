@@ -1,7 +1,7 @@
 """Commands about adapters and data sets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from services.cli.commands.common import Json, client, delete_each
 from shared.contracts.prompts import BASE_TEMPLATE
 from shared.data_files.columns import parse_columns
 from shared.data_files.refusals import RowsRefused
+
+if TYPE_CHECKING:
+    from signalbox.results import Adapter
 
 adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show, delete.")
 datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list, delete.")
@@ -22,24 +25,33 @@ def adapters_add(
     instruction: str = "",
     template: str = "chatml",
     base_model: Annotated[str, typer.Option(help="Its pin; needed only where workers serve several.")] = "",
+    i_know: Annotated[bool, typer.Option("--i-know", help="Take it though its config names another base.")] = False,
     json: Json = False,
 ) -> None:
-    """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors)."""
-    adapter = client().upload_adapter(folder, label, instruction=instruction, template=template, base_model=base_model)
-    output.record(adapter.to_dict(), as_json=json)
+    """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors), and say what was resolved in it."""
+    adapter = client().upload_adapter(
+        folder, label, instruction=instruction, template=template, base_model=base_model, confirm_base=i_know
+    )
+    _show(adapter, json)
 
 
 @adapters.command("list")
 def adapters_list(json: Json = False) -> None:
     """List every version of every adapter."""
     rows = [adapter.to_dict() for adapter in client().adapters()]
-    output.table(rows, ["label", "version", "digest", "base_model", "created_at"], as_json=json)
+    lines = rows if json else [row | {"notes": len(row.get("notes", []))} for row in rows]
+    output.table(lines, ["label", "version", "digest", "base_model", "notes", "created_at"], as_json=json)
 
 
 @adapters.command("show")
 def adapters_show(ref: str, json: Json = False) -> None:
     """Show one adapter, by label@n or digest."""
-    output.record(client().adapter(ref).to_dict(), as_json=json)
+    _show(client().adapter(ref), json)
+
+
+def _show(adapter: "Adapter", as_json: bool) -> None:
+    record = adapter.to_dict()
+    output.record(record if as_json else record | {"notes": "; ".join(adapter.notes)}, as_json=as_json)
 
 
 @adapters.command("rm")

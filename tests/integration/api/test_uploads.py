@@ -14,9 +14,10 @@ import services.api.datasets.service as datasets
 import shared.registry.datasets as registry_datasets
 from services.api.http import upload as pace
 from services.api.infra.clients import UPLOADS_AT_ONCE
-from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, WEIGHTS_NAME
 from shared.data_files.reader import RowReader
 from shared.ledger import calls
+from shared.security.api_keys import key_id
 from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
 from tests.support.api import client_of, code, serving
 from tests.support.eventually import eventually
@@ -24,9 +25,11 @@ from tests.support.eventually import eventually
 ROWS = b'{"input": "a", "label": "fin.sa"}\n{"input": "b", "label": "fin.ha"}\n'
 
 
-def archive(config=CONFIG, weights=None, name=CONFIG_NAME):
+def archive(config=CONFIG, weights=None, name=CONFIG_NAME, beside=()):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
+        for other in beside:
+            file.writestr(other, b"\x80\x04.")
         file.writestr(name, json.dumps(config))
         file.writestr(WEIGHTS_NAME, safetensors(lora_tensors()) if weights is None else weights)
     return out.getvalue()
@@ -81,6 +84,50 @@ async def test_a_hostile_or_broken_archive_is_refused_and_nothing_is_kept(api, b
     refusal = code(await upload(api["train"], data), 422)
     assert expected is None or refusal == expected
     assert registry.adapters.list_all("default") == []
+
+
+async def test_what_means_plain_lora_is_normalised_and_the_answer_says_how(api, base, registry, store):
+    sent = {**CONFIG, "auto_mapping": {"unsloth_fixed": True}, "rank_pattern": {".*q_proj": 2}}
+    body = (await upload(api["train"], archive(sent, beside=("optimizer.pt", "README.md")))).json()
+    assert body["notes"] == [
+        "auto_mapping is dropped: it names a class that is never imported here",
+        "rank_pattern is written out by module",
+        "2 other files were passed over: optimizer.pt, README.md",
+        "its config names 'base', a base model unknown here: only the shapes say that it fits",
+    ]
+    assert json.loads(store.get(f"adapters/{body['digest']}/{ORIGINAL_NAME}")) == sent
+    assert json.loads((registry.weights.fetch(body["digest"]) / CONFIG_NAME).read_text())["rank_pattern"] == {}
+    assert (await api["submit"].get(f"/v1/adapters/{body['ref']}")).json()["notes"] == body["notes"]
+
+
+async def test_of_configs_that_say_the_same_the_first_original_is_kept(api, base, store):
+    first, second = ({**CONFIG, "task": task} for task in ("a", "b"))
+    digest = (await upload(api["train"], archive(first))).json()["digest"]
+    assert (await upload(api["train"], archive(second), label="a.b")).json()["digest"] == digest
+    assert json.loads(store.get(f"adapters/{digest}/{ORIGINAL_NAME}")) == first
+
+
+async def test_an_adapter_of_another_known_base_model_has_to_be_confirmed(api, base, registry, store, tokens):
+    store.put("base/other.json", json.dumps({"id": "other", "name": "Llama-9B", "shapes": BASE.to_dict()}).encode())
+    theirs = archive({**CONFIG, "base_model_name_or_path": "unsloth/llama-9b-bnb-4bit"})
+    answer = await upload(api["train"], theirs)
+    assert code(answer, 422) == "adapter_base_mismatch"
+    assert (
+        "the base model other, not tiny: name that one in base_model, or send confirm_base" in answer.json()["detail"]
+    )
+    assert registry.adapters.list_all("default") == []
+    taken = (await upload(api["train"], theirs, confirm_base="true")).json()
+    assert taken["base_confirmed_by"] == key_id(tokens["train"])
+    assert "another base model: its sender confirmed this one" in taken["notes"][0]
+    there = (await upload(api["train"], theirs, base_model="other", label="a.b")).json()
+    assert (there["base_model"], there["notes"], there["base_confirmed_by"]) == ("other", [], "")
+
+
+@pytest.mark.parametrize("named", [None, "", "/home/me/my-llama"])
+async def test_a_base_model_that_nobody_knows_is_a_note(api, base, named):
+    body = (await upload(api["train"], archive({**CONFIG, "base_model_name_or_path": named}))).json()
+    assert "only the shapes say that it fits" in body["notes"][0]
+    assert body["base_confirmed_by"] == ""
 
 
 async def test_what_comes_with_the_archive_is_checked(api, base):

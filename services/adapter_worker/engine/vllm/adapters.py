@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import adapter_not_loaded
 from services.adapter_worker.engine.vllm.server import Tokens, VllmServer
+from services.adapter_worker.engine.vllm.uniform import uniform_folder
 from shared.errors import Invalid
 
 _CANARY_TOKENS = 4
@@ -75,7 +76,8 @@ class ServedAdapters:
                 if digest in self._resident:
                     return
             await self._make_room()
-            path = self._folder_there / folder.name if self._folder_there else folder
+            served = await asyncio.to_thread(uniform_folder, folder)
+            path = self._folder_there / folder.name / served.relative_to(folder) if self._folder_there else served
             await self._server.load(digest, str(path))
             await self._validate(digest)
             with self._lock:

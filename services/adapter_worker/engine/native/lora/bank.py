@@ -56,7 +56,7 @@ class AdapterBank:
         parts: dict[SharedInput, dict[int, Delta]] = {}
         for name, low in weights.modules.items():
             group, index = self._layers[name]
-            parts.setdefault(group, {})[index] = _delta(group, index, low, weights.scaling)
+            parts.setdefault(group, {})[index] = _delta(group, index, low)
         for group, deltas in parts.items():
             group.put(self._slot_ranges[digest], deltas)
 
@@ -75,7 +75,7 @@ class AdapterBank:
                 raise Invalid("adapter_load_failed", f"adapter {digest} changes {name}, which the model has not")
             group, index = self._layers[name]
             out, into = group.shape(index)
-            if (low.a.shape[1], low.b.shape) != (into, (out, weights.rank)):
+            if (low.a.shape[1], low.b.shape) != (into, (out, low.a.shape[0])):
                 raise Invalid("adapter_load_failed", f"adapter {digest} does not fit the model at {name}")
 
     def _take(self, count: int, pinned: Collection[str | None]) -> SlotRange:
@@ -104,10 +104,10 @@ class AdapterBank:
         self._is_taken[slot_range.first : slot_range.first + slot_range.size] = [is_taken] * slot_range.size
 
 
-def _delta(group: SharedInput, index: int, low: LowRank, scaling: float) -> Delta:
+def _delta(group: SharedInput, index: int, low: LowRank) -> Delta:
     if low.magnitude is None:
-        return Delta(low.a, low.b, scaling, None)
-    b = low.b.float() * scaling
+        return Delta(low.a, low.b, low.scaling, None)
+    b = low.b.float() * low.scaling
     gain = dora_gain(group.weight(index), low._replace(b=b)).to(b.device)
     return Delta(low.a.float(), gain.unsqueeze(1) * b, 1.0, gain)
 

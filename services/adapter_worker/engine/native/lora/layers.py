@@ -46,7 +46,7 @@ class SharedInput:
         self.a = like.new_zeros(slots, len(linears) * RANK, self._into)
         self.b = like.new_zeros(slots, RANK, self.bounds[-1])
         self._gains: dict[int, tuple[Tensor, Tensor]] = {}  # of DoRA adapters, by first slot: gain and shift [outs]
-        self._present: frozenset[int] = frozenset()  # first slots of the adapters that change one of these layers
+        self._used: frozenset[SlotRange] = frozenset()  # of the adapters that change one of these layers
         self._add: Callable[[Tensor, Tensor, AdapterSegments], None] = self._add_in_torch
         self._copy: Callable[[int, int, Delta], None] = self._copy_in_torch
         self._puts: dict[torch.dtype, Any] = {}
@@ -81,7 +81,8 @@ class SharedInput:
         if len(parts) < len(self._widths) or any(delta.a.shape[0] < slot_range.size * RANK for delta in parts.values()):
             self.a[slots].zero_()  # overwrite the adapter that had the slots before
             self.b[slots].zero_()
-        self._present |= {slot_range.first}
+        largest = max(delta.a.shape[0] for delta in parts.values())  # of these layers; others may have a larger rank
+        self._used |= {SlotRange(slot_range.first, -(-largest // RANK))}
         for index, delta in parts.items():
             self._copy(index, slot_range.first, delta)
             if delta.gain is not None:
@@ -89,7 +90,7 @@ class SharedInput:
 
     def clear(self, slot_range: SlotRange) -> None:
         """Forget an adapter; its weights stay until the next one overwrites them."""
-        self._present -= {slot_range.first}
+        self._used = frozenset(used for used in self._used if used.first != slot_range.first)
         self._gains.pop(slot_range.first, None)
 
     def _copy_in_torch(self, index: int, first: int, delta: Delta) -> None:
@@ -132,7 +133,7 @@ class SharedInput:
 
     def _forward(self, x: Tensor) -> Tensor:
         y = self._product(x)
-        segments = (self._segments.last if self._is_head else self._segments.tokens).among(self._present)
+        segments = (self._segments.last if self._is_head else self._segments.tokens).among(self._used)
         if segments.all:
             rows_in, rows_out = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
             if self._gains:

@@ -39,8 +39,8 @@ class AdapterSegments:
 
     def __init__(self, segments: Sequence[AdapterSegment]) -> None:
         self.all = segments
-        self.first_slots = frozenset(segment.slots.first for segment in segments)
-        self._subsets: dict[frozenset[int], AdapterSegments] = {}
+        self._slot_ranges = frozenset(segment.slots for segment in segments)
+        self._subsets: dict[frozenset[SlotRange], AdapterSegments] = {}
 
     @classmethod
     def of(cls, slot_ranges: Iterable[SlotRange | None]) -> "AdapterSegments":
@@ -54,14 +54,20 @@ class AdapterSegments:
             start = end
         return cls(segments)
 
-    def among(self, first_slots: frozenset[int]) -> "AdapterSegments":
-        """The segments of the adapters that begin at these slots."""
-        if self.first_slots <= first_slots:
+    def among(self, used: frozenset[SlotRange]) -> "AdapterSegments":
+        """The segments of the adapters that begin at these slots, each with the slots that are used of its own."""
+        if self._slot_ranges <= used:
             return self
-        kept = self.first_slots & first_slots
-        if kept not in self._subsets:
-            self._subsets[kept] = AdapterSegments([segment for segment in self.all if segment.slots.first in kept])
-        return self._subsets[kept]
+        if used not in self._subsets:
+            sizes = dict(used)
+            self._subsets[used] = AdapterSegments(
+                [
+                    segment._replace(slots=SlotRange(segment.slots.first, sizes[segment.slots.first]))
+                    for segment in self.all
+                    if segment.slots.first in sizes
+                ]
+            )
+        return self._subsets[used]
 
     @cached_property
     def heavy(self) -> list[AdapterSegment]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, size_of
 from shared.errors import Invalid
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -19,19 +19,23 @@ _A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector
 
 
 class LowRank(NamedTuple):
-    """The weights of one module: A [rank, in], B [out, rank], and DoRA's magnitude [out]."""
+    """The weights of one module, whose delta is `scaling * B A x`; ranks and scalings may differ between modules."""
 
-    a: Tensor
-    b: Tensor
-    magnitude: Tensor | None
+    a: Tensor  # [rank, in]
+    b: Tensor  # [out, rank]
+    magnitude: Tensor | None  # DoRA's, [out]
+    scaling: float
 
 
 class AdapterWeights(NamedTuple):
-    """All modules by their full name; the delta of each is `scaling * B A x`."""
+    """All modules by their full name."""
 
-    rank: int
-    scaling: float
     modules: dict[str, LowRank]
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of a module: what the adapter needs slots for."""
+        return max((low.a.shape[0] for low in self.modules.values()), default=0)
 
 
 def map_adapter(folder: Path) -> AdapterWeights:
@@ -40,22 +44,25 @@ def map_adapter(folder: Path) -> AdapterWeights:
     if not file.is_file():
         raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
     config = json.loads((folder / CONFIG_NAME).read_bytes())
-    rank = int(config["r"])
-    scaling = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
     tensors = _map_tensors(file)
     names = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
-    modules = {name.removeprefix(_PREFIX): _low_rank(name, tensors) for name in names}
+    sizes = {name: size_of(config, name.removeprefix(_PREFIX)) for name in names}
+    modules = {
+        name.removeprefix(_PREFIX): _low_rank(name, tensors, size.scale(is_rslora=bool(config.get("use_rslora"))))
+        for name, size in sizes.items()
+    }
     expected = sum(2 if low.magnitude is None else 3 for low in modules.values())
     has_magnitudes = all((low.magnitude is not None) == bool(config.get("use_dora")) for low in modules.values())
-    if expected != len(tensors) or not has_magnitudes or any(low.a.shape[0] != rank for low in modules.values()):
+    is_as_said = all(tensors[name + _A].shape[0] == size.rank for name, size in sizes.items())
+    if expected != len(tensors) or not has_magnitudes or not is_as_said:
         raise Invalid("adapter_incomplete", f"adapter {folder.name} lacks or adds weights: its config and file differ")
-    return AdapterWeights(rank, scaling, modules)
+    return AdapterWeights(modules)
 
 
-def _low_rank(name: str, tensors: dict[str, Tensor]) -> LowRank:
+def _low_rank(name: str, tensors: dict[str, Tensor], scaling: float) -> LowRank:
     if name + _B not in tensors:
         raise Invalid("adapter_incomplete", f"the adapter has no {name}{_B}: save the whole adapter")
-    return LowRank(tensors[name + _A], tensors[name + _B], tensors.get(name + _MAGNITUDE))
+    return LowRank(tensors[name + _A], tensors[name + _B], tensors.get(name + _MAGNITUDE), scaling)
 
 
 def _map_tensors(file: Path) -> dict[str, Tensor]:

@@ -1,0 +1,68 @@
+"""`signalbox adapters` against the real API: what an upload's check did is said."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
+
+PROGRAM = Path(sys.executable).parent / "signalbox"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An adapter as Unsloth leaves it in a hub cache: links to blobs, a tokenizer beside."""
+    cache, made = tmp_path / "blobs", tmp_path / "adapter"
+    cache.mkdir()
+    made.mkdir()
+    config = {**CONFIG, "auto_mapping": {"unsloth_fixed": True}, "base_model_name_or_path": "org/Other-9B"}
+    files = {
+        CONFIG_NAME: json.dumps(config).encode(),
+        WEIGHTS_NAME: safetensors(lora_tensors()),
+        "tokenizer.json": b"{}",
+    }
+    for name, data in files.items():
+        (cache / name).write_bytes(data)
+        (made / name).symlink_to(cache / name)
+    return made
+
+
+@pytest.fixture
+def run(api, tokens, tmp_path):
+    environment = os.environ | {
+        "SIGNALBOX_API_URL": api["url"],
+        "SIGNALBOX_API_KEY": tokens["train"],
+        "SIGNALBOX_DATA_DIR": str(tmp_path),
+    }
+
+    async def run(*words):
+        done = await asyncio.to_thread(
+            subprocess.run, [PROGRAM, *words], env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+async def test_what_was_done_to_an_adapter_is_said_when_it_is_added_and_shown(run, base, folder):
+    status, said = await run("adapters", "add", folder, "--label", "fin.sa")
+    notes = "auto_mapping is dropped: it names a class that is never imported here; its config names 'org/Other-9B'"
+    assert (status, notes in said) == (0, True)
+    assert notes in (await run("adapters", "show", "fin.sa@1"))[1]
+    assert len(json.loads((await run("adapters", "show", "fin.sa@1", "--json"))[1])["notes"]) == 2
+    lines = [line.split("\t") for line in (await run("adapters", "list"))[1].splitlines()]
+    assert dict(zip(*lines, strict=True))["notes"] == "2"
+
+
+async def test_another_known_base_model_needs_a_word(run, base, store, folder):
+    store.put("base/other.json", json.dumps({"id": "other", "name": "Other-9B", "shapes": BASE.to_dict()}).encode())
+    status, said = await run("adapters", "add", folder, "--label", "fin.sa")
+    assert (status, "adapter_base_mismatch" in said, "--i-know" in said) == (1, True, True)
+    status, said = await run("adapters", "add", folder, "--label", "fin.sa", "--i-know")
+    assert (status, "its sender confirmed this one" in said) == (0, True)
