@@ -6,7 +6,7 @@ from collections.abc import Callable
 from shared.contracts.generation import select_body
 from shared.contracts.jobs import JobKind
 from shared.contracts.manifests import Release, ReleaseSelector
-from shared.contracts.selection import Selection, selection_text
+from shared.contracts.selection import Ruling, Selection, rule, selection_text
 from shared.contracts.selection import select as choose
 from shared.errors import Invalid, SignalboxError
 from shared.names import BASE_GROUP, generate_queue
@@ -50,20 +50,32 @@ def select(
 
     with tracing.span("score"):
         selection = choose(selector, lambda: light(selector, text), score_on_base)
+        ruling = rule(release, selection)
         tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    fields = selection.as_result(selector, release=job.release, score_ms=score_ms).model_dump(mode="json")
-    if job.kind == JobKind.SELECT:
+    _settle(attempt, release, ruling, score_ms)
+    return ruling.selection
+
+
+def _settle(attempt: Attempt, release: Release, ruling: Ruling, score_ms: float) -> None:
+    """End a `select` job and a rejected one; route any other."""
+    selection, outcome = ruling
+    assert release.selector is not None
+    result = selection.as_result(release.selector, release=attempt.job.release, score_ms=score_ms, outcome=outcome)
+    fields = result.model_dump(mode="json")
+    if attempt.job.kind == JobKind.SELECT:
         attempt.succeed(fields, selection=fields)
-    elif not selection.label and release.reject_policy == "error":
-        attempt.reject(_rejection(selection), selection=fields)
+    elif outcome in ("reject", "choices"):
+        attempt.reject(_rejection(ruling), selection=fields)
     else:
         group = release.labels[selection.label].group if selection.label else BASE_GROUP
         attempt.route(generate_queue(group), label=selection.label, selection=fields)
-    return selection
 
 
-def _rejection(selection: Selection) -> SignalboxError:
-    best = selection.best
+def _rejection(ruling: Ruling) -> SignalboxError:
+    if ruling.outcome == "choices":
+        two = " and ".join(f"{c.label} ({c.probability:.2f})" for c in ruling.selection.two_best)
+        return SignalboxError("ambiguous", f"two labels fit, {two}: submit the text again and name one in `label`")
+    best = ruling.selection.best
     detail = f"no label fits: the nearest is {best.label} at {best.probability:.2f}; name a label to force one"
     return SignalboxError("rejected", detail)

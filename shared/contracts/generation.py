@@ -122,6 +122,10 @@ class SelectionResult(Record):
     like those that the release was calibrated on. Empty: the text was rejected, and no label is plausible."""
     coverage: float | None = None
     rejected: bool = False
+    ambiguous: bool = False
+    """Whether the text lies between the two most probable labels."""
+    choices: tuple[LabelProbability, ...] = ()
+    """These two, where the release lets whoever asks choose: name one of them in `label`."""
     threshold: float | None = None
     selector: str | None = None
     """Digest of the selector."""

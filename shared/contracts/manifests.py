@@ -14,6 +14,8 @@ from shared.names import BASE_GROUP, generate_queue
 SelectorText = Literal["input", "instruction+input"]
 """The parts of a request that a selector reads."""
 SelectorKind = Literal["cascade", "llm", "light"]
+Ambiguous = Literal["base", "reject", "choices"]
+"""What a text between two labels gets: the base model's answer, a rejection, or a rejection that names the two."""
 
 
 def utc_now() -> str:
@@ -187,6 +189,8 @@ class Release(_Manifest):
     labels: dict[str, ReleaseLabel]
     selector: ReleaseSelector | None = None
     reject_policy: Literal["base", "error"] = "base"
+    ambiguous: Ambiguous | None = None
+    """What a text between two labels gets; where it is null, the best label if it is probable enough, as any other."""
     representation: dict[str, str] = Field(default_factory=dict)
     """Label -> key of its representation set, also for the pseudo-label `none.none`. Rows of that set may have a label
     that was deleted."""

@@ -6,11 +6,12 @@ from typing import Literal, NamedTuple
 
 from shared.contracts.generation import LabelProbability, SelectionResult
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import ReleaseSelector, SelectorText
+from shared.contracts.manifests import Release, ReleaseSelector, SelectorText
 
 RUNNERS_UP = 3
 
 DecidedBy = Literal["light", "llm", "both"]
+Outcome = Literal["adapter", "base", "reject", "choices"]
 
 LabelScores = Sequence[float]
 """Log-probabilities of a selector's labels, in its order, before calibration."""
@@ -38,25 +39,61 @@ class Selection(NamedTuple):
     by: DecidedBy
     """The parts of the selector that scored the text."""
 
-    def as_result(self, selector: ReleaseSelector, *, release: str, score_ms: float) -> SelectionResult:
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether the text lies between two labels.
+
+        The two best have half of the probability together, and the second at least half of the best one's.
+        """
+        second = self.runners_up[0].probability if self.runners_up else 0.0
+        return 2 * second >= self.best.probability and self.best.probability + second >= 0.5
+
+    @property
+    def two_best(self) -> list[Candidate]:
+        """The labels that a text between two labels may be meant for."""
+        return [self.best, *self.runners_up[:1]]
+
+    def as_result(
+        self, selector: ReleaseSelector, *, release: str, score_ms: float, outcome: Outcome = "adapter"
+    ) -> SelectionResult:
         """Return the form that ledger and API show."""
         return SelectionResult(
             label=self.label or None,
             probability=round(self.best.probability, 6),
             confidence=self.confidence,  # not rounded: a threshold may be very close to 1
             best_label=self.best.label,
-            runners_up=tuple(
-                LabelProbability(label=c.label, probability=round(c.probability, 6)) for c in self.runners_up
-            ),
+            runners_up=_shown(self.runners_up),
             label_set=tuple(self.label_set),
             coverage=selector.coverage,
             rejected=not self.label,
             threshold=selector.threshold,
+            ambiguous=self.is_ambiguous,
+            choices=_shown(self.two_best) if outcome == "choices" else (),
             selector=selector.digest,
             by=self.by,
             release=release,
             score_ms=score_ms,
         )
+
+
+def _shown(candidates: Sequence[Candidate]) -> tuple[LabelProbability, ...]:
+    return tuple(LabelProbability(label=c.label, probability=round(c.probability, 6)) for c in candidates)
+
+
+class Ruling(NamedTuple):
+    """What a release makes of a selection; the label is empty where the text gets no adapter."""
+
+    selection: Selection
+    outcome: Outcome
+
+
+def rule(release: Release, selection: Selection) -> Ruling:
+    """Apply what a release says about rejected texts and about texts between two labels."""
+    if release.ambiguous and selection.is_ambiguous:
+        return Ruling(selection._replace(label=""), release.ambiguous)
+    if selection.label:
+        return Ruling(selection, "adapter")
+    return Ruling(selection, "base" if release.reject_policy == "base" else "reject")
 
 
 def selection_text(text_fields: SelectorText, text: str, instruction: str = "") -> str:

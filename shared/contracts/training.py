@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import Release, SelectorKind, SelectorText
+from shared.contracts.manifests import Ambiguous, Release, SelectorKind, SelectorText
 from shared.contracts.training_settings import RepresentationSettings
 from shared.contracts.training_tasks import (
     MIN_MORE_ROWS,
@@ -112,6 +112,10 @@ class SelectorTrain(_NewLabels):
     where the prompt without its text would fill over half of `max_length`."""
     text: SelectorText = "input"
     reject_policy: Literal["base", "error"] = "base"
+    ambiguous: Ambiguous | None = None
+    """What a text between two labels gets: the base model's answer, a rejection, or one that names both as `choices`.
+    By default the best label, as any other text. It lies between two labels where these have half of the probability
+    together, and the second at least half of the first one's."""
     drop: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
     """Labels of the parent that may go. The gate counts every other label of the parent that the job does not train as
     a loss."""

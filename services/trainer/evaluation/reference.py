@@ -17,7 +17,7 @@ from shared.contracts.conversation import single_turn
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector
 from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt, selector_answer, selector_prompt
-from shared.contracts.selection import Selection, select, selection_text
+from shared.contracts.selection import Selection, rule, select, selection_text
 from shared.errors import Conflict, Invalid
 from shared.model.base import load_model, load_tokenizer
 from shared.model.head import has_head, head_ids, head_rows, load_classifier
@@ -54,8 +54,8 @@ class Reference:
 
         Raises `Conflict` where the release has no selector, and `Invalid` where the prompt does not fit.
         """
-        selection = self.select(text, instruction)
-        if not selection.label and self.release.reject_policy == "error":
+        selection, outcome = rule(self.release, self.select(text, instruction))
+        if outcome in ("reject", "choices"):
             return Answer(selection, None, None)
         entry = self.release.labels[selection.label] if selection.label else None
         return Answer(selection, entry, self.generate(entry, text, instruction, max_new_tokens=max_new_tokens))

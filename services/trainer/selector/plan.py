@@ -7,7 +7,7 @@ from typing import Literal
 from services.trainer.context import SelectorContext
 from services.trainer.selector.data import SelectorData
 from services.trainer.selector.inputs import Inputs, base_of_update
-from shared.contracts.manifests import Release, ReleaseSelector, SelectorKind, SelectorText
+from shared.contracts.manifests import Ambiguous, Release, ReleaseSelector, SelectorKind, SelectorText
 from shared.contracts.training import Readout, SelectorTrain
 
 
@@ -23,6 +23,7 @@ class Plan:
     """Of a language model that is trained from nothing; an update keeps the readout of its parent."""
     text: SelectorText
     reject_policy: Literal["base", "error"]
+    ambiguous: Ambiguous | None
     parent: Release | None = None
     """The release that the candidate would replace."""
     start_from: ReleaseSelector | None = None
@@ -40,6 +41,7 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
             readout=body.readout,
             text=body.text,
             reject_policy=body.reject_policy,
+            ambiguous=body.ambiguous,
             parent=inputs.parent,
         )
     base = base_of_update(context.with_body(body), inputs.parent)
@@ -50,6 +52,7 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
         readout="auto",
         text=base.selector.text,
         reject_policy=base.release.reject_policy,
+        ambiguous=base.release.ambiguous,
         parent=base.release,
         start_from=base.selector,
     )

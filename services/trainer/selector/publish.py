@@ -40,6 +40,7 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         labels=labels,
         selector=judged.selector,
         reject_policy=plan.reject_policy,
+        ambiguous=plan.ambiguous,
         representation=_stored(context, sets.representation),
         validation=_stored(context, sets.validation),
         datasets=dict(plan.data.datasets),
