@@ -31,8 +31,8 @@ def select(
 ) -> Selection:
     """Select the label of a job and route it to that label's group; a `select` job ends with the selection.
 
-    `base_model` returns the pin of the base model that `llm` scores with. Raises `Suspended` where the text needs the
-    language model and the release was made for another one.
+    `light` scores with the light selector or with prototypes. `base_model` returns the pin of the base model of this
+    process. Raises `Suspended` where the base model has to read the text and the release was made for another one.
     """
     job = attempt.job
     selector = release.selector
@@ -44,14 +44,17 @@ def select(
     body = select_body(job)
     text = selection_text(selector.text, body.last_user_text, body.system_text)
 
-    def score_on_base() -> list[float]:
-        leave_to_its_base(attempt, release, base_model())
-        return llm(selector, text)
+    def score(part: Score, *, on_base: bool) -> list[float]:
+        if on_base:
+            leave_to_its_base(attempt, release, base_model())
+        return part(selector, text)
 
     with tracing.span("score"):
-        selection = choose(selector, lambda: light(selector, text), score_on_base)
+        reads_at_once = bool(selector.prototypes) and selector.needs_base
+        selection = choose(selector, lambda: score(light, on_base=reads_at_once), lambda: score(llm, on_base=True))
         ruling = rule(release, selection)
-        tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)
+        best = ruling.selection.best
+        tracing.note(by=ruling.selection.by, best_label=best.label, probability=best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
     _settle(attempt, release, ruling, score_ms)
     return ruling.selection

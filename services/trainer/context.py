@@ -101,14 +101,14 @@ class TrainingContext(Generic[BodyT_co]):
         if stage != "training":  # this one is published at each step
             tracing.event(stage)
 
-    def rows(self, dataset: str, label: str) -> list[Row]:
+    def rows(self, dataset: str, label: str, fewest: int = MIN_ROWS) -> list[Row]:
         """The rows of a data set for a label; raises `Invalid` where there are too few to train and validate on."""
         rows = self.rows_of(dataset, label)
-        if len(rows) < MIN_ROWS:
+        if len(rows) < fewest:
             raise Invalid(
                 "dataset_too_small",
                 f"{label}: data set {dataset} has {len(rows)} rows that carry this label or none; "
-                f"give at least {MIN_ROWS}",
+                f"give at least {fewest}",
             )
         return rows
 

@@ -130,7 +130,7 @@ class SelectionResult(Record):
     selector: str | None = None
     """Digest of the selector."""
     by: str | None = None
-    """The parts of the selector that decided: `light`, `llm` or `both`."""
+    """The parts of the selector that decided: `prototypes`, `light`, `llm` or `both`."""
     release: str | None = None
     score_ms: float | None = None
 

@@ -10,7 +10,7 @@ from shared.contracts.manifests import Release, ReleaseSelector, SelectorText
 
 RUNNERS_UP = 3
 
-DecidedBy = Literal["light", "llm", "both"]
+DecidedBy = Literal["prototypes", "light", "llm", "both"]
 Outcome = Literal["adapter", "base", "reject", "choices"]
 
 LabelScores = Sequence[float]
@@ -66,9 +66,9 @@ class Selection(NamedTuple):
             label_set=tuple(self.label_set),
             coverage=selector.coverage,
             rejected=not self.label,
-            threshold=selector.threshold,
             ambiguous=self.is_ambiguous,
             choices=_shown(self.two_best) if outcome == "choices" else (),
+            threshold=selector.threshold,
             selector=selector.digest,
             by=self.by,
             release=release,
@@ -104,7 +104,8 @@ def selection_text(text_fields: SelectorText, text: str, instruction: str = "") 
 def select(selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Callable[[], LabelScores]) -> Selection:
     """Score the text with the light selector, where its probability is low also with the language model; then decide.
 
-    A selector with one part uses only that. `light` and `llm` return the scores; each is called at most once.
+    A selector with one part uses only that. `light` returns the scores of the light selector or of prototypes, `llm`
+    those of the language model; each is called at most once.
     """
     return decide(selector, *label_probabilities(selector, light, llm))
 
@@ -113,17 +114,17 @@ def label_probabilities(
     selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Callable[[], LabelScores]
 ) -> tuple[list[float], DecidedBy]:
     """Return calibrated probabilities of the labels, and the parts that were used; see `select`."""
-    if not selector.light:
+    if not (selector.light or selector.prototypes):
         return _calibrated([(selector.llm_weight, llm())]), "llm"
     light_scores = light()
     by_light = light_probabilities(selector, light_scores)
     if not selector.llm or max(by_light) >= selector.cascade_threshold:
-        return by_light, "light"
+        return by_light, "prototypes" if selector.prototypes else "light"
     return _calibrated([(selector.light_weight, light_scores), (selector.llm_weight, llm())]), "both"
 
 
 def light_probabilities(selector: ReleaseSelector, scores: LabelScores) -> list[float]:
-    """Return calibrated probabilities of the light selector only, in the order of the labels."""
+    """Return calibrated probabilities of the light selector or of prototypes, in the order of the labels."""
     return _calibrated([(selector.light_alone_weight, scores)])
 
 

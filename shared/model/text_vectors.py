@@ -43,6 +43,8 @@ def hidden_states(
         raise Invalid(
             "hidden_layer_unknown", f"the base model has the hidden states 0 to {config.num_hidden_layers}, not {layer}"
         )
+    if 0 <= layer < config.num_hidden_layers and hasattr(model, "layers"):
+        model.layers = model.layers[: layer + 1]  # the last layer's states come normed, so one more than is read
     room = min(max_tokens, config.max_position_embeddings)
 
     def embed(texts: Sequence[str]) -> Floats:

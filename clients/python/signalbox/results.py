@@ -48,7 +48,7 @@ class Selection(Record):
     choices: list[dict[str, Any]] = field(default_factory=list)
     """These two, where the release leaves the choice to whoever asks."""
     by: str = ""
-    """Which part decided: the light selector or the language model."""
+    """Which part decided: prototypes, the light selector or the language model."""
 
 
 @dataclass(frozen=True, kw_only=True)

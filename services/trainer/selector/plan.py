@@ -6,9 +6,10 @@ from typing import Literal
 
 from services.trainer.context import SelectorContext
 from services.trainer.selector.data import SelectorData
-from services.trainer.selector.inputs import Inputs, base_of_update
+from services.trainer.selector.inputs import Inputs, base_of_update, kind_of_update
+from services.trainer.selector.text_reader import TextReader
 from shared.contracts.manifests import Ambiguous, Release, ReleaseSelector, SelectorKind, SelectorText
-from shared.contracts.training import Readout, SelectorTrain
+from shared.contracts.training import Readout, SelectorAdd, SelectorTrain
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,24 @@ class Plan:
     text: SelectorText
     reject_policy: Literal["base", "error"]
     ambiguous: Ambiguous | None
+    descriptions: Mapping[str, str]
+    """Of each label that has one: a text of the representation set that is no request."""
+    reader: TextReader
+    """What reads texts for prototypes."""
     parent: Release | None = None
     """The release that the candidate would replace."""
     start_from: ReleaseSelector | None = None
     """The selector that is fine-tuned again; None trains one from nothing."""
+
+    @property
+    def has_llm(self) -> bool:
+        """Whether a language model is trained."""
+        return self.kind in ("cascade", "llm")
+
+    @property
+    def llm_start(self) -> ReleaseSelector | None:
+        """The selector whose language model is fine-tuned again; None trains one from nothing."""
+        return self.start_from if self.start_from and self.start_from.llm else None
 
 
 def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Plan:
@@ -42,17 +57,24 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
             text=body.text,
             reject_policy=body.reject_policy,
             ambiguous=body.ambiguous,
+            descriptions=body.descriptions,
+            reader=TextReader(context),
             parent=inputs.parent,
         )
     base = base_of_update(context.with_body(body), inputs.parent)
     return Plan(
         data,
         adapters=inputs.adapters,
-        kind="light" if body.selector == "light" else base.selector.kind,
+        kind=kind_of_update(body, base),
         readout="auto",
         text=base.selector.text,
         reject_policy=base.release.reject_policy,
         ambiguous=base.release.ambiguous,
+        descriptions={
+            **{label: entry.description for label, entry in base.release.labels.items() if entry.description},
+            **(body.descriptions if isinstance(body, SelectorAdd) else {}),
+        },
+        reader=TextReader(context),
         parent=base.release,
         start_from=base.selector,
     )

@@ -44,7 +44,7 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         representation=_stored(context, sets.representation),
         validation=_stored(context, sets.validation),
         datasets=dict(plan.data.datasets),
-        report={**judged.report, **_trained_as(context, plan)},
+        report={**judged.report, **_trained_as(context, plan, judged)},
         verdict=judged.verdict,
         made_by=context.job.id,
     )
@@ -77,14 +77,13 @@ def _labels(context: SelectorContext, plan: Plan) -> dict[str, ReleaseLabel]:
     return labels
 
 
-def _trained_as(context: SelectorContext, plan: Plan) -> dict[str, Any]:
-    if plan.kind == "light":
+def _trained_as(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> dict[str, Any]:
+    if not judged.selector.llm:
         return {}
     noted = TrainedAs(settings=context.body.settings, has_head=trains_head(context, plan))
     return {"trained_as": noted.model_dump(mode="json")}
 
 
 def _stored(context: SelectorContext, sets: Rows) -> dict[str, str]:
-    return {
-        label: context.registry.datasets.put_rows(context.job.tenant_id, list(rows)) for label, rows in sets.items()
-    }
+    put = context.registry.datasets.put_rows
+    return {label: put(context.job.tenant_id, list(rows)) for label, rows in sets.items() if rows}

@@ -107,6 +107,14 @@ def test_a_release_says_what_rejected_texts_and_those_between_two_labels_get(say
     assert (ruling.outcome, ruling.selection.label) == (outcome, label)
 
 
+def test_prototypes_decide_alone_and_stand_beside_no_other_part():
+    alone = selector(llm="", prototypes="p", threshold=0.3)
+    selection = select(alone, lambda: logs(0.35, 0.4, 0.25), never)
+    assert (selection.label, selection.by, alone.kind, alone.digest) == ("fin.sa", "prototypes", "prototypes", "p")
+    with pytest.raises(ValidationError, match="a selector of their own"):
+        selector(prototypes="p")
+
+
 def test_without_a_weight_for_none_confidence_is_probability():
     assert by_llm(logs(0.2, 0.7, 0.1)).confidence == pytest.approx(0.7)
     assert by_llm(logs(0.3, 0.7), labels=("fin.ha", "fin.sa"), none_weight=1.0).confidence == pytest.approx(0.7)
