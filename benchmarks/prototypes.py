@@ -26,7 +26,7 @@ from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector
 from shared.model.base import resolve_base_model
 from shared.model.features import Floats
-from shared.model.prototypes import Reading, middle_layer
+from shared.model.prototypes import Reading, read_layer
 from shared.settings import Settings
 
 DRAWS = 5
@@ -69,7 +69,7 @@ def main() -> None:
     rows = figures(Reader("", Reading(Path, args.encoder), 0), train, test)
     if args.base:
         base = resolve_base_model(Settings())
-        rows += figures(Reader("_base", Reading(lambda: base), middle_layer(base)), train, test)
+        rows += figures(Reader("_base", Reading(lambda: base), read_layer(base)), train, test)
     print_table(rows)
     write_results("prototypes", rows)
 

@@ -17,9 +17,22 @@ SHARPNESS = 20.0
 """Nats for a cosine of 1; the release's weight corrects it."""
 READ_TOKENS = 512
 """Tokens that are read of a text; later tokens are ignored."""
-MIDDLE = 0.5
-"""Share of a base model's layers below the one that is read: the last ones turn to the next token."""
+READ_DEPTH = 0.27
+"""Share of a base model's layers that are read: later ones turn to the next token."""
 _FORMAT = "signalbox-prototypes-1"
+
+
+class Space(NamedTuple):
+    """How vectors are seen: a few dimensions of a base model are a thousand times as large as the others."""
+
+    centre: Floats
+    """`[hidden]`, subtracted from every vector."""
+    scale: Floats
+    """`[hidden]`, by which it is divided then."""
+
+    def directions(self, vectors: Floats) -> Floats:
+        """The vectors `[texts, hidden]` as they are compared, each of length 1."""
+        return normalised((vectors - self.centre) / self.scale)
 
 
 class Centroids(NamedTuple):
@@ -34,11 +47,11 @@ class Centroids(NamedTuple):
 class Prototypes:
     """Scores every label by its nearest centroid."""
 
-    def __init__(self, labels: Sequence[str], centre: Floats, centroids: Centroids, layer: int) -> None:
-        """Take `centre` `[hidden]`, which is subtracted from every vector, and the base model's layer (0 without)."""
+    def __init__(self, labels: Sequence[str], space: Space, centroids: Centroids, layer: int) -> None:
+        """Take the centroids of the labels in a space, and the layer of the base model that is read (0 without)."""
         order = np.argsort(centroids.owners, kind="stable")
         self.labels = list(labels)
-        self.centre = centre
+        self.space = space
         self.centroids = Centroids(centroids.vectors[order], centroids.owners[order])
         self.layer = layer
         self._starts = np.searchsorted(self.centroids.owners, np.arange(len(labels)))
@@ -47,15 +60,11 @@ class Prototypes:
         """Return the same prototypes with their labels in another order."""
         columns = np.array([list(labels).index(label) for label in self.labels])
         vectors, owners = self.centroids
-        return Prototypes(labels, self.centre, Centroids(vectors, columns[owners]), self.layer)
+        return Prototypes(labels, self.space, Centroids(vectors, columns[owners]), self.layer)
 
     def score(self, vectors: Floats) -> Floats:
         """Return `[texts, labels]` float32 log-probabilities for the vectors `[texts, hidden]` of texts."""
-        return self.log_probabilities(self.directions(vectors) @ self.centroids.vectors.T)
-
-    def directions(self, vectors: Floats) -> Floats:
-        """The vectors as they are compared: from the centre, at length 1."""
-        return normalised(vectors - self.centre)
+        return self.log_probabilities(self.space.directions(vectors) @ self.centroids.vectors.T)
 
     def log_probabilities(self, cosines: Floats) -> Floats:
         """Return `[texts, labels]` by the nearest centroid of each label; `cosines` are `[texts, centroids]`."""
@@ -70,7 +79,8 @@ class Prototypes:
 
         vectors, owners = self.centroids
         tensors: dict[str, NDArray[Any]] = {
-            "centre": self.centre, "centroids": vectors.astype(np.float16), "owners": owners.astype(np.int32),
+            "centre": self.space.centre, "scale": self.space.scale,
+            "centroids": vectors.astype(np.float16), "owners": owners.astype(np.int32),
         }  # fmt: skip
         # One metadata entry only: safetensors writes several in any order, and the digest would differ.
         save_file(tensors, file, metadata={_FORMAT: json.dumps({"labels": self.labels, "layer": self.layer})})
@@ -84,11 +94,12 @@ class Prototypes:
         try:
             with safe_open(file, framework="numpy") as stored:
                 known = json.loads((stored.metadata() or {})[_FORMAT])
-                centre, vectors, owners = (stored.get_tensor(name) for name in ("centre", "centroids", "owners"))
+                space = Space(stored.get_tensor("centre"), stored.get_tensor("scale"))
+                vectors, owners = stored.get_tensor("centroids"), stored.get_tensor("owners")
         except (OSError, KeyError, SafetensorError) as error:
             raise Invalid("selector_invalid", f"{file.name} holds no prototypes of this version: {error}") from error
         centroids = Centroids(vectors.astype(np.float32), owners.astype(np.int64))
-        return cls(known["labels"], centre, centroids, known["layer"])
+        return cls(known["labels"], space, centroids, known["layer"])
 
 
 class Reading(NamedTuple):
@@ -115,7 +126,10 @@ class Reading(NamedTuple):
         from shared.model.base import load_tokenizer
 
         folder = self.base_folder()
-        return hidden_states(folder, load_tokenizer(folder), layer, READ_TOKENS, dtype=self.dtype, check=self.check)
+        tokenizer = load_tokenizer(folder)
+        return hidden_states(
+            folder, tokenizer, layer, READ_TOKENS, dtype=self.dtype, check=self.check, without_first=True
+        )
 
 
 class PrototypeScorer(NamedTuple):
@@ -151,8 +165,8 @@ def check_encoder(selector: ReleaseSelector, encoder_folder: Path | None) -> Non
         )
 
 
-def middle_layer(folder: Path) -> int:
+def read_layer(folder: Path) -> int:
     """Return the layer of a base model whose states tell texts apart best."""
     config = json.loads((folder / "config.json").read_bytes())
     layers = config.get("num_hidden_layers") or config.get("text_config", {}).get("num_hidden_layers") or 2
-    return max(1, round(MIDDLE * layers))
+    return max(1, round(READ_DEPTH * layers))

@@ -30,10 +30,12 @@ def hidden_states(
     *,
     dtype: str = "float32",
     check: Check = lambda: None,
+    without_first: bool = False,
 ) -> Embed:
     """Embed texts by the hidden states of a base model; raises `Invalid` where it has no such layer.
 
-    `check` is called before each batch and may raise.
+    `check` is called before each batch and may raise. With `without_first` a text's first token does not count: models
+    park attention there, with states of their own (Xiao et al. 2024).
     """
     from shared.model.base import load_model
 
@@ -48,7 +50,8 @@ def hidden_states(
     room = min(max_tokens, config.max_position_embeddings)
 
     def embed(texts: Sequence[str]) -> Floats:
-        return mean_states(model, [encode_text(tokenizer, text)[:room] for text in texts], layer, check)
+        token_ids = [encode_text(tokenizer, text)[:room] for text in texts]
+        return mean_states(model, token_ids, layer, check, without_first=without_first)
 
     return embed
 
@@ -73,16 +76,24 @@ def sentence_vectors(folder: Path | None, max_tokens: int, check: Check = lambda
 
 
 def mean_states(
-    model: "PreTrainedModel", token_ids: Sequence[Sequence[int]], layer: int, check: Check = lambda: None
+    model: "PreTrainedModel",
+    token_ids: Sequence[Sequence[int]],
+    layer: int,
+    check: Check = lambda: None,
+    *,
+    without_first: bool = False,
 ) -> Floats:
-    """Return `[n, hidden]` float32: the mean of a layer's states over each row's own tokens; no tokens give zeros."""
+    """Return `[n, hidden]` float32: the mean of a layer's states over each row's own tokens; no tokens give zeros.
+
+    With `without_first` the first token counts only where it is the only one.
+    """
     import torch
 
     found = np.zeros((len(token_ids), model.config.get_text_config().hidden_size), dtype=np.float32)
     with torch.inference_mode():
         for rows in _batches([len(ids) for ids in token_ids]):
             check()
-            found[rows] = _batch_means(model, [token_ids[row] for row in rows], layer)
+            found[rows] = _batch_means(model, [token_ids[row] for row in rows], layer, int(without_first))
     return found
 
 
@@ -99,11 +110,12 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _batch_means(model: Any, token_ids: Sequence[Sequence[int]], layer: int) -> Floats:
+def _batch_means(model: Any, token_ids: Sequence[Sequence[int]], layer: int, start: int) -> Floats:
     ids, mask = _padded(token_ids)
     ids, mask = ids.to(model.device), mask.to(model.device)
     states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[layer].float()
     weights = mask[..., None].float()  # [rows, tokens, 1]
+    weights[:, :start] *= weights.sum(1, keepdim=True) <= start
     means: Floats = ((states * weights).sum(1) / weights.sum(1)).cpu().numpy()
     return means
 

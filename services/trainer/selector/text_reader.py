@@ -9,7 +9,7 @@ import numpy as np
 from services.trainer.context import SelectorContext
 from shared.contracts.training import SelectorDelete
 from shared.model.features import Floats
-from shared.model.prototypes import Reading, middle_layer
+from shared.model.prototypes import Reading, read_layer
 
 if TYPE_CHECKING:
     from shared.model.text_vectors import Embed
@@ -28,7 +28,7 @@ class TextReader:
     @cached_property
     def layer(self) -> int:
         """The base model's layer that is read; 0 where an encoder reads."""
-        return 0 if self._encoder_folder else middle_layer(self._reading.base_folder())
+        return 0 if self._encoder_folder else read_layer(self._reading.base_folder())
 
     @cached_property
     def encoder(self) -> str:

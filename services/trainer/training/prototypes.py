@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from services.trainer.data.kmeans import cluster
 from shared.model.features import Floats, normalised
-from shared.model.prototypes import Centroids, Prototypes
+from shared.model.prototypes import Centroids, Prototypes, Space
 
 TEXTS_A_CENTROID = 10
 """Texts of a label for each of its centroids."""
 MOST_CENTROIDS = 8
+TEXTS_FOR_A_SCALE = 20
+"""Texts whose spread counts as much as the common one in the scale of a dimension."""
 ROWS_AT_ONCE = 1024
 
 
@@ -29,8 +31,8 @@ class FittedPrototypes(NamedTuple):
 def fit_prototypes(vectors: Floats, labels: Sequence[str], layer: int, seed: int) -> FittedPrototypes:
     """Take the vectors of texts `[texts, hidden]` and their labels; every label has the same weight in the centre."""
     names, columns = np.unique(np.array(labels), return_inverse=True)
-    centre = np.stack([vectors[columns == column].mean(axis=0) for column in range(len(names))]).mean(axis=0)
-    directions = normalised(vectors - centre)
+    space = _space(vectors, columns)
+    directions = space.directions(vectors)
     members = np.zeros(len(vectors), dtype=np.int64)
     owners: list[int] = []
     for column in range(len(names)):
@@ -39,7 +41,16 @@ def fit_prototypes(vectors: Floats, labels: Sequence[str], layer: int, seed: int
         members[own] = len(owners) + found
         owners += [column] * (int(found.max()) + 1)
     centroids = Centroids(normalised(_sums(directions, members, len(owners))), np.array(owners, dtype=np.int64))
-    return FittedPrototypes(Prototypes([str(name) for name in names], centre, centroids, layer), directions, members)
+    return FittedPrototypes(Prototypes([str(name) for name in names], space, centroids, layer), directions, members)
+
+
+def _space(vectors: Floats, columns: NDArray[np.int64]) -> Space:
+    means = np.stack([vectors[columns == column].mean(axis=0) for column in range(columns.max() + 1)])
+    variance = vectors.var(axis=0)
+    common = np.median(variance) + np.finfo(np.float32).tiny
+    share = len(vectors) / (len(vectors) + TEXTS_FOR_A_SCALE)
+    scale = np.sqrt(share * variance + (1 - share) * common).astype(np.float32)
+    return Space(means.mean(axis=0), scale)
 
 
 def _clusters(directions: Floats, seed: int) -> NDArray[np.int64]:

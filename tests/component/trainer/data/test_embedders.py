@@ -127,3 +127,14 @@ def test_a_real_encoder_puts_like_texts_together():
 
 def test_no_texts_give_no_vectors(tiny_model):
     assert mean_states(tiny_model.base_model, [], -1).shape == (0, 32)
+
+
+def test_hidden_states_may_leave_out_a_texts_first_token(tiny_folder, tiny_tokenizer):
+    with_first, without = (
+        text_vectors.hidden_states(tiny_folder, tiny_tokenizer, 1, 64, without_first=option)(["xa", "a"])
+        for option in (False, True)
+    )
+    states = text_vectors.hidden_states(tiny_folder, tiny_tokenizer, 0, 64, without_first=True)(["xa", "ya"])
+    np.testing.assert_allclose(states[0], states[1], atol=1e-6)  # layer 0 knows nothing of the token before
+    assert np.abs(with_first[0] - without[0]).max() > 1e-4
+    np.testing.assert_allclose(with_first[1], without[1], atol=1e-6)

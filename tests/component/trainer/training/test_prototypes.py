@@ -45,6 +45,16 @@ def test_a_text_is_scored_as_by_prototypes_that_were_made_without_it(rows):
         np.testing.assert_allclose(found[row], expected[0], atol=1e-4)
 
 
+def test_a_dimension_that_is_large_everywhere_does_not_drown_the_others():
+    vectors, labels = clouds(4)
+    drowned = np.hstack([vectors, 1000 + 50 * np.random.default_rng(1).normal(size=(len(vectors), 1))]).astype(
+        np.float32
+    )
+    fitted = fit_prototypes(drowned, labels, 0, 0)
+    scores = left_out_scores(fitted, np.arange(len(labels)))
+    assert [LABELS[column] for column in scores.argmax(axis=1)] == labels
+
+
 def test_a_labels_only_text_says_nothing_for_it():
     vectors, labels = clouds(2)
     fitted = fit_prototypes(vectors[1:], labels[1:], 0, 0)
