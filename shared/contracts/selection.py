@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from shared.contracts.generation import LabelProbability, SelectionResult
@@ -130,29 +132,32 @@ def light_probabilities(selector: ReleaseSelector, scores: LabelScores) -> list[
 
 def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: DecidedBy) -> Selection:
     """Choose the best real label if its confidence reaches the release's threshold, else reject the text."""
-    ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
-    best, *others = real = [c for c in ranked if c.label != BACKGROUND]
+    pairs = zip(selector.labels, probabilities, strict=True)
+    ranked = sorted(pairs, key=itemgetter(1), reverse=True)  # of a thousand labels, for each row of a calibration
+    real = [pair for pair in ranked if pair[0] != BACKGROUND]
+    best, *runners_up = map(Candidate._make, real[: RUNNERS_UP + 1])
     confidence = _confidence(ranked, best, selector.none_weight)
     taken = confidence >= selector.threshold
-    label_set = [c.label for c in real if (taken and c is best) or c.probability >= selector.conformal_threshold]
-    return Selection(best.label if taken else "", best, confidence, others[:RUNNERS_UP], label_set, by)
+    label_set = [label for label, _ in takewhile(lambda pair: pair[1] >= selector.conformal_threshold, real)]
+    label_set = label_set or [best.label] * taken
+    return Selection(best.label if taken else "", best, confidence, runners_up, label_set, by)
 
 
-def _confidence(ranked: Sequence[Candidate], best: Candidate, none_weight: float) -> float:
+def _confidence(ranked: Sequence[tuple[str, float]], best: Candidate, none_weight: float) -> float:
     """The best label's probability, its odds divided by the probability of `BACKGROUND` to the power of its weight.
 
     At an equal probability of `best`, this separates a text between two labels from one between a label and none.
     """
-    none = next((c.probability for c in ranked if c.label == BACKGROUND), 1.0)
-    others = sum(c.probability for c in ranked if c is not best)
+    none = next((probability for label, probability in ranked if label == BACKGROUND), 1.0)
+    others = sum(probability for label, probability in ranked if label != best.label)
     against = others * none**none_weight
     return best.probability / (best.probability + against) if best.probability else 0.0
 
 
 def _calibrated(scores: Sequence[tuple[float, LabelScores]]) -> list[float]:
     """Return the weighted product of the parts' scores as probabilities (product of experts, Hinton 2002)."""
-    columns = zip(*(row for _, row in scores), strict=True)
-    totals = [sum(weight * score for (weight, _), score in zip(scores, column, strict=True)) for column in columns]
+    weighted = [[weight * score for score in row] for weight, row in scores]
+    totals = [sum(column) for column in zip(*weighted, strict=True)]
     top = max(totals)
     shares = [math.exp(total - top) for total in totals]
     whole = sum(shares)

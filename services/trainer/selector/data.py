@@ -106,8 +106,7 @@ def split_rows(context: NewLabelsContext, text_fields: SelectorText, *, fewest: 
     Of fewer than `MIN_ROWS` rows none is for validation. Raises `Invalid` for a data set of fewer than `fewest`.
     """
     body, train, validation = context.body, {}, {}
-    for label, dataset in sorted(body.datasets.items()):
-        rows = context.rows(dataset, label, fewest)
+    for label, rows in _rows_of_all(context, fewest).items():
         parts = split_by_text(
             rows,
             lambda row: selection_text(text_fields, row.input, row.instruction),
@@ -116,6 +115,18 @@ def split_rows(context: NewLabelsContext, text_fields: SelectorText, *, fewest: 
         )
         train[label], validation[label] = (parts.train, parts.validation) if len(rows) >= MIN_ROWS else (rows, [])
     return Split(train, validation)
+
+
+def _rows_of_all(context: NewLabelsContext, fewest: int) -> dict[str, list[Row]]:
+    """The rows of each label; data sets that many labels share are read once."""
+    labels_of: dict[str, list[str]] = {}
+    for label, dataset in context.body.datasets.items():
+        labels_of.setdefault(dataset, []).append(label)
+    found = {}
+    for dataset, labels in labels_of.items():
+        for label, rows in context.rows_of_labels(dataset, labels).items():
+            found[label] = context.enough(rows, dataset, label, fewest)
+    return dict(sorted(found.items()))
 
 
 def choose_sets(context: NewLabelsContext, split: Split, text_fields: SelectorText) -> Sets:
