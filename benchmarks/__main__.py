@@ -28,6 +28,7 @@ ALL = (
     "selector_sets",
     "selector_noise",
     "selector_peers",
+    "prototypes",
     "memory",
     "mixed_batch",
     "vllm_peer",

@@ -21,11 +21,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import Row, median_row, print_table, write_results
 from benchmarks.selector_data import Texts, as12, need_data
-from services.trainer.data.embedders import Embed, embedder
-from services.trainer.data.kmeans import Floats, cluster, normalised
+from services.trainer.data.embedders import embedder
+from services.trainer.data.kmeans import cluster
 from services.trainer.data.representation import representation_set
 from shared.contracts.training_settings import RepresentationSettings
 from shared.model.base import load_tokenizer, resolve_base_model
+from shared.model.features import Floats, normalised
+from shared.model.text_vectors import Embed
 from shared.settings import Settings
 
 ROWS, CENTROIDS = 10_000, 1000

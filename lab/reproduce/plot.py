@@ -9,7 +9,7 @@ from lab.reproduce.table_rows import ACCURACY, PARTS, Line
 
 _COLOURS = {
     "paper": "#9e9e9e", "llm": "#1f77b4", "light": "#ff7f0e", "cascade": "#2ca02c", "served": "#98df8a",
-    "answers": "#9467bd", "oracle": "#8c564b", "routed": "#17becf",
+    "prototypes": "#bcbd22", "answers": "#9467bd", "oracle": "#8c564b", "routed": "#17becf",
 }  # fmt: skip
 _INCHES_A_CONDITION = 0.8
 

@@ -13,10 +13,10 @@ from shared.contracts.training import SelectorTrain, parse_training
 
 FORMAT = 1
 """Version of the measurement: raising it makes all conditions run again."""
-Part = Literal["llm", "light", "cascade", "served", "answers", "oracle", "routed"]
-"""What a figure measures. A selector: one part (`llm`, `light`), both (`cascade`), or both with rejection (`served`).
-Answers: by one model for all tasks (`answers`), by the adapter of the row's own label (`oracle`), or by the adapter of
-the label that the selector names (`routed`)."""
+Part = Literal["prototypes", "llm", "light", "cascade", "served", "answers", "oracle", "routed"]
+"""What a figure measures. A selector: one part (`prototypes`, `llm`, `light`), both (`cascade`), or both with rejection
+(`served`). Answers: by one model for all tasks (`answers`), by the adapter of the row's own label (`oracle`), or by the
+adapter of the label that the selector names (`routed`)."""
 
 
 class Measured(BaseModel):

@@ -7,6 +7,7 @@ from lab.reproduce.grid import Case, Condition, Grid, Name, Paper, Shown
 from lab.reproduce.results_store import ConditionResult, Measured, Outcome
 
 PARTS = {
+    "prototypes": "prototypes",
     "llm": "language model",
     "light": "words alone",
     "cascade": "both",

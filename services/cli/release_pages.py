@@ -5,9 +5,9 @@ from typing import Any
 
 from services.cli import output
 
-_FACTS = ("id", "current", "parent", "base_model", "made_by", "created_at", "reject_policy")
-_OF_SELECTOR = ("kind", "threshold", "coverage", "digest")
-_OF_LABEL = ("ref", "group", "template", "instruction", "adapter")
+_FACTS = ("id", "current", "parent", "base_model", "made_by", "created_at", "reject_policy", "ambiguous")
+_OF_SELECTOR = ("kind", "threshold", "coverage", "encoder", "digest")
+_OF_LABEL = ("ref", "group", "template", "instruction", "description", "adapter")
 _OF_REPORT = ("accuracy", "domain_accuracy", "task_accuracy", "ece", "rejected", "n")
 
 

@@ -10,14 +10,16 @@ import structlog
 
 from services.selector import metrics
 from services.selector.handlers import select
-from services.selector.scoring.batcher import Batcher
+from services.selector.scoring.batcher import Batcher, ScoreMany
 from services.selector.scoring.light import LightSelectors
 from services.selector.scoring.llm import LlmScorers
+from services.selector.scoring.prototypes import PrototypeScorers
 from shared.contracts.manifests import BaseModelManifest, Release, ReleaseSelector
 from shared.errors import SignalboxError
 from shared.model.base import resolve_base_model
 from shared.model.hardware import limit_threads
 from shared.model.memory import trim_heaps
+from shared.model.prototypes import Reading
 from shared.names import SELECT_QUEUE, TaskName
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
@@ -60,16 +62,30 @@ def main() -> None:
         max_tokens=settings.max_prompt_tokens,
         on_load=metrics.LOADS.inc,
     )
-    batcher = Batcher(
-        scorers.score_many,
-        max_batch=settings.selector_batch,
-        max_wait_ms=settings.selector_wait_ms,
-        on_idle=trim_heaps,  # what the batches needed beside the weights
-    )
+    reading = Reading(base.folder, settings.encoder, settings.dtype)
+    fetch_prototypes = service.registry.weights.fetch_prototypes
+    prototypes = PrototypeScorers(fetch_prototypes, reading, on_load=lambda: limit_threads(settings))
+
+    def batched(score_many: ScoreMany) -> Batcher:
+        return Batcher(
+            score_many,
+            max_batch=settings.selector_batch,
+            max_wait_ms=settings.selector_wait_ms,
+            on_idle=trim_heaps,  # what the batches needed beside the weights
+        )
+
+    batcher, prototype_batcher = batched(scorers.score_many), batched(prototypes.score_many)
 
     def prefetch(selector: ReleaseSelector) -> None:
         lights.load(selector)
         scorers.prefetch(selector)
+        prototypes.prefetch(selector)
+
+    def light(selector: ReleaseSelector, text: str) -> list[float]:
+        return (prototype_batcher if selector.prototypes else lights).score(selector, text)
+
+    def warm_up(selector: ReleaseSelector) -> None:
+        (prototype_batcher if selector.prototypes else batcher).score(selector, "warm-up")
 
     def work(attempt: Attempt) -> None:
         attempt.check()
@@ -80,14 +96,14 @@ def main() -> None:
                 attempt,
                 release,
                 prefetch=prefetch,
-                light=lights.score,
+                light=light,
                 llm=batcher.score,
                 base_model=lambda: base.manifest.id,
                 store_patience_seconds=settings.store_patience_seconds,
             )
         metrics.count(selection)
 
-    follow_releases(service, prefetch, batcher, scorers, base)
+    follow_releases(service, prefetch, warm_up, scorers, base)
     service.on(TaskName.SELECT, work)
     service.run()
 
@@ -126,8 +142,8 @@ class ServedBase:
         return resolve_base_model(self._service.settings)
 
     def compare(self, release: Release, current: Sequence[Release]) -> None:
-        """Note which base models the current releases' language models need; a light selector needs none here."""
-        needing = [one for one in current if one.selector and one.selector.llm]
+        """Note which base models the current releases' selectors need; some need none."""
+        needing = [one for one in current if one.selector and one.selector.needs_base]
         self._service.misfit = ""
         if needing:
             note_releases(self._service, self.manifest, needing)
@@ -138,7 +154,7 @@ class ServedBase:
 def follow_releases(
     service: Service,
     prefetch: Callable[[ReleaseSelector], None],
-    batcher: Batcher,
+    warm_up: Callable[[ReleaseSelector], None],
     scorers: LlmScorers,
     base: ServedBase,
 ) -> ReleaseWatch:
@@ -151,8 +167,9 @@ def follow_releases(
             return
         warm_tenants.add(release.tenant_id)
         prefetch(selector)
-        if selector.llm and release.base_model == base.manifest.id:
-            batcher.score(selector, "warm-up")
+        is_slow_at_first = selector.llm or selector.prototypes
+        if is_slow_at_first and not (selector.needs_base and release.base_model != base.manifest.id):
+            warm_up(selector)
 
     def adopt(release: Release) -> None:
         note_release(service.info, release)
@@ -180,3 +197,5 @@ def _fetch(weights: Weights, selector: ReleaseSelector) -> None:
         weights.fetch_light(selector.light)
     if selector.llm:
         weights.fetch(selector.llm)
+    if selector.prototypes:
+        weights.fetch_prototypes(selector.prototypes)

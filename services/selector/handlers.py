@@ -6,7 +6,7 @@ from collections.abc import Callable
 from shared.contracts.generation import select_body
 from shared.contracts.jobs import JobKind
 from shared.contracts.manifests import Release, ReleaseSelector
-from shared.contracts.selection import Selection, selection_text
+from shared.contracts.selection import Ruling, Selection, rule, selection_text
 from shared.contracts.selection import select as choose
 from shared.errors import Invalid, SignalboxError
 from shared.names import BASE_GROUP, generate_queue
@@ -31,8 +31,8 @@ def select(
 ) -> Selection:
     """Select the label of a job and route it to that label's group; a `select` job ends with the selection.
 
-    `base_model` returns the pin of the base model that `llm` scores with. Raises `Suspended` where the text needs the
-    language model and the release was made for another one.
+    `light` scores with the light selector or with prototypes. `base_model` returns the pin of the base model of this
+    process. Raises `Suspended` where the base model has to read the text and the release was made for another one.
     """
     job = attempt.job
     selector = release.selector
@@ -44,26 +44,41 @@ def select(
     body = select_body(job)
     text = selection_text(selector.text, body.last_user_text, body.system_text)
 
-    def score_on_base() -> list[float]:
-        leave_to_its_base(attempt, release, base_model())
-        return llm(selector, text)
+    def score(part: Score, *, on_base: bool) -> list[float]:
+        if on_base:
+            leave_to_its_base(attempt, release, base_model())
+        return part(selector, text)
 
     with tracing.span("score"):
-        selection = choose(selector, lambda: light(selector, text), score_on_base)
-        tracing.note(by=selection.by, best_label=selection.best.label, probability=selection.best.probability)
+        reads_at_once = bool(selector.prototypes) and selector.needs_base
+        selection = choose(selector, lambda: score(light, on_base=reads_at_once), lambda: score(llm, on_base=True))
+        ruling = rule(release, selection)
+        best = ruling.selection.best
+        tracing.note(by=ruling.selection.by, best_label=best.label, probability=best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    fields = selection.as_result(selector, release=job.release, score_ms=score_ms).model_dump(mode="json")
-    if job.kind == JobKind.SELECT:
+    _settle(attempt, release, ruling, score_ms)
+    return ruling.selection
+
+
+def _settle(attempt: Attempt, release: Release, ruling: Ruling, score_ms: float) -> None:
+    """End a `select` job and a rejected one; route any other."""
+    selection, outcome = ruling
+    assert release.selector is not None
+    result = selection.as_result(release.selector, release=attempt.job.release, score_ms=score_ms, outcome=outcome)
+    fields = result.model_dump(mode="json")
+    if attempt.job.kind == JobKind.SELECT:
         attempt.succeed(fields, selection=fields)
-    elif not selection.label and release.reject_policy == "error":
-        attempt.reject(_rejection(selection), selection=fields)
+    elif outcome in ("reject", "choices"):
+        attempt.reject(_rejection(ruling), selection=fields)
     else:
         group = release.labels[selection.label].group if selection.label else BASE_GROUP
         attempt.route(generate_queue(group), label=selection.label, selection=fields)
-    return selection
 
 
-def _rejection(selection: Selection) -> SignalboxError:
-    best = selection.best
+def _rejection(ruling: Ruling) -> SignalboxError:
+    if ruling.outcome == "choices":
+        two = " and ".join(f"{c.label} ({c.probability:.2f})" for c in ruling.selection.two_best)
+        return SignalboxError("ambiguous", f"two labels fit, {two}: submit the text again and name one in `label`")
+    best = ruling.selection.best
     detail = f"no label fits: the nearest is {best.label} at {best.probability:.2f}; name a label to force one"
     return SignalboxError("rejected", detail)

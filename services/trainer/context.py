@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,12 +105,15 @@ class TrainingContext(Generic[BodyT_co]):
 
     def rows(self, dataset: str, label: str) -> list[Row]:
         """The rows of a data set for a label; raises `Invalid` where there are too few to train and validate on."""
-        rows = self.rows_of(dataset, label)
-        if len(rows) < MIN_ROWS:
+        return self.enough(self.rows_of(dataset, label), dataset, label)
+
+    def enough(self, rows: list[Row], dataset: str, label: str, fewest: int = MIN_ROWS) -> list[Row]:
+        """Return a label's rows; raises `Invalid` where there are fewer than `fewest`."""
+        if len(rows) < fewest:
             raise Invalid(
                 "dataset_too_small",
                 f"{label}: data set {dataset} has {len(rows)} rows that carry this label or none; "
-                f"give at least {MIN_ROWS}",
+                f"give at least {fewest}",
             )
         return rows
 
@@ -121,7 +124,16 @@ class TrainingContext(Generic[BodyT_co]):
 
     def rows_of(self, dataset: str, label: str) -> list[Row]:
         """The rows of a data set that carry this label or none."""
-        return [row for row in self.registry.datasets.rows(self.job.tenant_id, dataset) if row.label in ("", label)]
+        return self.rows_of_labels(dataset, [label])[label]
+
+    def rows_of_labels(self, dataset: str, labels: Iterable[str]) -> dict[str, list[Row]]:
+        """For each label, the rows of a data set that carry it or none; the data set is read once."""
+        own: dict[str, list[Row]] = {label: [] for label in labels}
+        for row in self.registry.datasets.rows(self.job.tenant_id, dataset):
+            for label in [row.label] if row.label else own:
+                if label in own:
+                    own[label].append(row)
+        return own
 
     def checkpoints(self, run: str = "") -> Checkpoints:
         """The checkpoints of one of the job's runs in the store."""

@@ -122,11 +122,15 @@ class SelectionResult(Record):
     like those that the release was calibrated on. Empty: the text was rejected, and no label is plausible."""
     coverage: float | None = None
     rejected: bool = False
+    ambiguous: bool = False
+    """Whether the text lies between the two most probable labels."""
+    choices: tuple[LabelProbability, ...] = ()
+    """These two, where the release lets whoever asks choose: name one of them in `label`."""
     threshold: float | None = None
     selector: str | None = None
     """Digest of the selector."""
     by: str | None = None
-    """The parts of the selector that decided: `light`, `llm` or `both`."""
+    """The parts of the selector that decided: `prototypes`, `light`, `llm` or `both`."""
     release: str | None = None
     score_ms: float | None = None
 

@@ -13,7 +13,9 @@ from shared.names import BASE_GROUP, generate_queue
 
 SelectorText = Literal["input", "instruction+input"]
 """The parts of a request that a selector reads."""
-SelectorKind = Literal["cascade", "llm", "light"]
+SelectorKind = Literal["cascade", "llm", "light", "prototypes"]
+Ambiguous = Literal["base", "reject", "choices"]
+"""What a text between two labels gets: the base model's answer, a rejection, or a rejection that names the two."""
 
 
 def utc_now() -> str:
@@ -112,10 +114,14 @@ class ReleaseLabel(_Manifest):
     group: str
     template: str
     instruction: str
+    description: str = ""
+    """What the label's requests ask for; one of the selector's texts."""
 
 
 class ReleaseSelector(_Manifest):
-    """The selector of a release: a light selector, a language model's LoRA, or both in a cascade; with its calibration.
+    """The selector of a release, with its calibration.
+
+    It has prototypes, or a light selector, a language model's LoRA, or these two in a cascade.
 
     Stored releases and clients know `cascade_threshold` as `sure`, and `conformal_threshold` as `floor`.
     """
@@ -126,13 +132,17 @@ class ReleaseSelector(_Manifest):
     """Digest of the light selector; empty where only the language model decides."""
     llm: str = ""
     """Digest of the LoRA; empty where only the light selector decides."""
+    prototypes: str = ""
+    """Digest of the prototypes; the other parts are empty then."""
+    encoder: str = ""
+    """Digest of the sentence encoder that reads texts for the prototypes; empty where the base model reads them."""
     labels: tuple[str, ...]
     """In scoring order; may contain the pseudo-label `none.none`."""
     light_weight: float = 1.0
     llm_weight: float = 1.0
     """The selector's logits are the weighted sum of both parts' log-probabilities; 1 / weight is a temperature."""
     light_alone_weight: float = 1.0
-    """The light selector's weight where only it decides."""
+    """The weight of the light selector, or of prototypes, where only these decide."""
     cascade_threshold: float = Field(default=2.0, ge=0, alias="sure")
     """Only the light selector decides where a probability reaches this; above 1, both parts always score."""
     none_weight: float = Field(default=0.0, ge=0)
@@ -146,15 +156,24 @@ class ReleaseSelector(_Manifest):
 
     @model_validator(mode="after")
     def _has_a_part(self) -> Self:
-        if not (self.light or self.llm):
-            raise ValueError("a selector needs a light part or a language model's")
+        if not (self.light or self.llm or self.prototypes):
+            raise ValueError("a selector needs a light part, a language model's, or prototypes")
+        if self.prototypes and (self.light or self.llm):
+            raise ValueError("prototypes are a selector of their own, without a light part or a language model's")
         return self
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def kind(self) -> SelectorKind:
         """The parts that the selector has."""
+        if self.prototypes:
+            return "prototypes"
         return "cascade" if self.light and self.llm else "light" if self.light else "llm"
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the base model reads texts for it."""
+        return bool(self.llm or (self.prototypes and not self.encoder))
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -162,7 +181,7 @@ class ReleaseSelector(_Manifest):
         """The selector's digest: that of its only part, or the digest of both parts' digests."""
         if self.light and self.llm:
             return hashlib.sha256(f"{self.light} {self.llm}".encode()).hexdigest()
-        return self.light or self.llm
+        return self.prototypes or self.light or self.llm
 
 
 class TrainedAs(_Manifest):
@@ -191,6 +210,8 @@ class Release(_Manifest):
     labels: dict[str, ReleaseLabel]
     selector: ReleaseSelector | None = None
     reject_policy: Literal["base", "error"] = "base"
+    ambiguous: Ambiguous | None = None
+    """What a text between two labels gets; where it is null, the best label if it is probable enough, as any other."""
     representation: dict[str, str] = Field(default_factory=dict)
     """Label -> key of its representation set, also for the pseudo-label `none.none`. Rows of that set may have a label
     that was deleted."""

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from shared.contracts.generation import LabelProbability, SelectionResult
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import ReleaseSelector, SelectorText
+from shared.contracts.manifests import Release, ReleaseSelector, SelectorText
 
 RUNNERS_UP = 3
 
-DecidedBy = Literal["light", "llm", "both"]
+DecidedBy = Literal["prototypes", "light", "llm", "both"]
+Outcome = Literal["adapter", "base", "reject", "choices"]
 
 LabelScores = Sequence[float]
 """Log-probabilities of a selector's labels, in its order, before calibration."""
@@ -38,25 +41,61 @@ class Selection(NamedTuple):
     by: DecidedBy
     """The parts of the selector that scored the text."""
 
-    def as_result(self, selector: ReleaseSelector, *, release: str, score_ms: float) -> SelectionResult:
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether the text lies between two labels.
+
+        The two best have half of the probability together, and the second at least half of the best one's.
+        """
+        second = self.runners_up[0].probability if self.runners_up else 0.0
+        return 2 * second >= self.best.probability and self.best.probability + second >= 0.5
+
+    @property
+    def two_best(self) -> list[Candidate]:
+        """The labels that a text between two labels may be meant for."""
+        return [self.best, *self.runners_up[:1]]
+
+    def as_result(
+        self, selector: ReleaseSelector, *, release: str, score_ms: float, outcome: Outcome = "adapter"
+    ) -> SelectionResult:
         """Return the form that ledger and API show."""
         return SelectionResult(
             label=self.label or None,
             probability=round(self.best.probability, 6),
             confidence=self.confidence,  # not rounded: a threshold may be very close to 1
             best_label=self.best.label,
-            runners_up=tuple(
-                LabelProbability(label=c.label, probability=round(c.probability, 6)) for c in self.runners_up
-            ),
+            runners_up=_shown(self.runners_up),
             label_set=tuple(self.label_set),
             coverage=selector.coverage,
             rejected=not self.label,
+            ambiguous=self.is_ambiguous,
+            choices=_shown(self.two_best) if outcome == "choices" else (),
             threshold=selector.threshold,
             selector=selector.digest,
             by=self.by,
             release=release,
             score_ms=score_ms,
         )
+
+
+def _shown(candidates: Sequence[Candidate]) -> tuple[LabelProbability, ...]:
+    return tuple(LabelProbability(label=c.label, probability=round(c.probability, 6)) for c in candidates)
+
+
+class Ruling(NamedTuple):
+    """What a release makes of a selection; the label is empty where the text gets no adapter."""
+
+    selection: Selection
+    outcome: Outcome
+
+
+def rule(release: Release, selection: Selection) -> Ruling:
+    """Apply what a release says about rejected texts and about texts between two labels."""
+    if release.ambiguous and selection.is_ambiguous:
+        return Ruling(selection._replace(label=""), release.ambiguous)
+    if selection.label:
+        return Ruling(selection, "adapter")
+    return Ruling(selection, "base" if release.reject_policy == "base" else "reject")
 
 
 def selection_text(text_fields: SelectorText, text: str, instruction: str = "") -> str:
@@ -67,7 +106,8 @@ def selection_text(text_fields: SelectorText, text: str, instruction: str = "") 
 def select(selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Callable[[], LabelScores]) -> Selection:
     """Score the text with the light selector, where its probability is low also with the language model; then decide.
 
-    A selector with one part uses only that. `light` and `llm` return the scores; each is called at most once.
+    A selector with one part uses only that. `light` returns the scores of the light selector or of prototypes, `llm`
+    those of the language model; each is called at most once.
     """
     return decide(selector, *label_probabilities(selector, light, llm))
 
@@ -76,45 +116,48 @@ def label_probabilities(
     selector: ReleaseSelector, light: Callable[[], LabelScores], llm: Callable[[], LabelScores]
 ) -> tuple[list[float], DecidedBy]:
     """Return calibrated probabilities of the labels, and the parts that were used; see `select`."""
-    if not selector.light:
+    if not (selector.light or selector.prototypes):
         return _calibrated([(selector.llm_weight, llm())]), "llm"
     light_scores = light()
     by_light = light_probabilities(selector, light_scores)
     if not selector.llm or max(by_light) >= selector.cascade_threshold:
-        return by_light, "light"
+        return by_light, "prototypes" if selector.prototypes else "light"
     return _calibrated([(selector.light_weight, light_scores), (selector.llm_weight, llm())]), "both"
 
 
 def light_probabilities(selector: ReleaseSelector, scores: LabelScores) -> list[float]:
-    """Return calibrated probabilities of the light selector only, in the order of the labels."""
+    """Return calibrated probabilities of the light selector or of prototypes, in the order of the labels."""
     return _calibrated([(selector.light_alone_weight, scores)])
 
 
 def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: DecidedBy) -> Selection:
     """Choose the best real label if its confidence reaches the release's threshold, else reject the text."""
-    ranked = sorted(map(Candidate, selector.labels, probabilities), key=lambda c: -c.probability)
-    best, *others = real = [c for c in ranked if c.label != BACKGROUND]
+    pairs = zip(selector.labels, probabilities, strict=True)
+    ranked = sorted(pairs, key=itemgetter(1), reverse=True)  # of a thousand labels, for each row of a calibration
+    real = [pair for pair in ranked if pair[0] != BACKGROUND]
+    best, *runners_up = map(Candidate._make, real[: RUNNERS_UP + 1])
     confidence = _confidence(ranked, best, selector.none_weight)
     taken = confidence >= selector.threshold
-    label_set = [c.label for c in real if (taken and c is best) or c.probability >= selector.conformal_threshold]
-    return Selection(best.label if taken else "", best, confidence, others[:RUNNERS_UP], label_set, by)
+    label_set = [label for label, _ in takewhile(lambda pair: pair[1] >= selector.conformal_threshold, real)]
+    label_set = label_set or [best.label] * taken
+    return Selection(best.label if taken else "", best, confidence, runners_up, label_set, by)
 
 
-def _confidence(ranked: Sequence[Candidate], best: Candidate, none_weight: float) -> float:
+def _confidence(ranked: Sequence[tuple[str, float]], best: Candidate, none_weight: float) -> float:
     """The best label's probability, its odds divided by the probability of `BACKGROUND` to the power of its weight.
 
     At an equal probability of `best`, this separates a text between two labels from one between a label and none.
     """
-    none = next((c.probability for c in ranked if c.label == BACKGROUND), 1.0)
-    others = sum(c.probability for c in ranked if c is not best)
+    none = next((probability for label, probability in ranked if label == BACKGROUND), 1.0)
+    others = sum(probability for label, probability in ranked if label != best.label)
     against = others * none**none_weight
     return best.probability / (best.probability + against) if best.probability else 0.0
 
 
 def _calibrated(scores: Sequence[tuple[float, LabelScores]]) -> list[float]:
     """Return the weighted product of the parts' scores as probabilities (product of experts, Hinton 2002)."""
-    columns = zip(*(row for _, row in scores), strict=True)
-    totals = [sum(weight * score for (weight, _), score in zip(scores, column, strict=True)) for column in columns]
+    weighted = [[weight * score for score in row] for weight, row in scores]
+    totals = [sum(column) for column in zip(*weighted, strict=True)]
     top = max(totals)
     shares = [math.exp(total - top) for total in totals]
     whole = sum(shares)

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import Release, SelectorKind, SelectorText
+from shared.contracts.manifests import Ambiguous, Release, SelectorKind, SelectorText
 from shared.contracts.training_settings import RepresentationSettings
 from shared.contracts.training_tasks import (
     MIN_MORE_ROWS,
@@ -24,6 +24,7 @@ AdapterRef = Annotated[str, Field(min_length=1, max_length=100)]
 GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Readout = Literal["auto", "names", "head"]
 MissingAdapters = Literal["refuse", "allow"]
+Description = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 RATIOS = (0.0, 0.1, 0.3, 0.5, 1.0)
 """The retention ratios that `auto` tries: those of the paper, and 0 and 1."""
 
@@ -67,8 +68,11 @@ class _SelectorTraining(Training):
 class _NewLabels(_SelectorTraining):
     """The new labels of a job, with their data."""
 
-    labels: dict[LabelName, DatasetRef] = Field(min_length=1, max_length=1000)
-    """Data set of each label."""
+    selector: SelectorKind | Literal["auto", "keep"]
+    labels: dict[LabelName, DatasetRef | None] = Field(min_length=1, max_length=1000)
+    """Data set of each label; null for a label that has a description alone, which only prototypes can take."""
+    descriptions: dict[LabelName, Description] = Field(default_factory=dict, max_length=1000)
+    """What a label's requests ask for, in the language of such requests; one of the texts that the selector learns."""
     background: DatasetRef | None = None
     """Data set of texts without a label, on which the selector learns to reject."""
     adapters: dict[LabelName, AdapterRef] = Field(default_factory=dict, max_length=1000)
@@ -82,19 +86,33 @@ class _NewLabels(_SelectorTraining):
 
     @property
     def datasets(self) -> dict[str, str]:
-        """Data set of each label, including background."""
-        return {**self.labels, **({BACKGROUND: self.background} if self.background else {})}
+        """Data set of each label that has one, including background."""
+        refs = {**self.labels, BACKGROUND: self.background}
+        return {label: ref for label, ref in refs.items() if ref}
+
+    @property
+    def may_take_prototypes(self) -> bool:
+        """Whether the selector may consist of prototypes, which need no rows; of `keep` the release decides."""
+        return self.selector in ("prototypes", "auto", "keep")
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
-        found = {label: find(ref, label, MIN_ROWS) for label, ref in self.datasets.items()}
-        return self.model_copy(update={"background": found.pop(BACKGROUND, None), "labels": found})
+        fewest = 1 if self.may_take_prototypes else MIN_ROWS
+        found = {label: find(ref, label, fewest) for label, ref in self.datasets.items()}
+        background = found.pop(BACKGROUND, None)
+        return self.model_copy(update={"background": background, "labels": {**self.labels, **found}})
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        unknown = (set(self.adapters) | set(self.groups)) - set(self.labels)
+        unknown = (set(self.adapters) | set(self.groups) | set(self.descriptions)) - set(self.labels)
         if unknown:
-            raise ValueError(f"labels, adapters and groups disagree about: {', '.join(unknown)}")
+            raise ValueError(f"labels, adapters, groups and descriptions disagree about: {', '.join(sorted(unknown))}")
+        bare = sorted(label for label, ref in self.labels.items() if ref is None)
+        mute = [label for label in bare if label not in self.descriptions]
+        if mute:
+            raise ValueError(f"a label without a data set needs a description: {', '.join(mute)}")
+        if bare and not self.may_take_prototypes:
+            raise ValueError(f"only prototypes can take a label without a data set: {', '.join(bare)}")
         return self
 
 
@@ -103,15 +121,21 @@ class SelectorTrain(_NewLabels):
 
     kind: Literal["selector.train"] = "selector.train"
     selector: SelectorKind | Literal["auto"] = "auto"
-    """A `cascade` scores with the light selector first and with the language model where its probability is low; the
-    other kinds have only one of the two. A light selector trains in seconds. `auto` trains one, and makes a cascade of
-    it where it is not enough and the language model's estimate is within the operator's limit, or confirmed."""
+    """A `cascade` scores with the light selector first and with the language model where its probability is low; `llm`
+    and `light` have only one of the two. A light selector trains in seconds, `prototypes` need no training and any
+    number of rows. `auto` takes prototypes where labels have too few rows for the others, or where they are better than
+    the light selector on few; else that, and makes a cascade of it where neither is enough and the language model's
+    estimate is within the operator's limit, or confirmed."""
     readout: Readout = "auto"
     """How the language model scores labels: `names` scores the names of the labels, which its prompt lists (as in the
     paper); `head` is a linear head on the last hidden state, and its prompt is only the text. `auto` chooses the head
     where the prompt without its text would fill over half of `max_length`."""
     text: SelectorText = "input"
     reject_policy: Literal["base", "error"] = "base"
+    ambiguous: Ambiguous | None = None
+    """What a text between two labels gets: the base model's answer, a rejection, or one that names both as `choices`.
+    By default the best label, as any other text. It lies between two labels where these have half of the probability
+    together, and the second at least half of the first one's."""
     drop: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
     """Labels of the parent that may go. The gate counts every other label of the parent that the job does not train as
     a loss."""
@@ -123,7 +147,7 @@ class SelectorTrain(_NewLabels):
 
     @model_validator(mode="after")
     def _can_be_packed(self) -> Self:
-        if self.settings.packing and self.readout == "head" and self.selector != "light":
+        if self.settings.packing and self.readout == "head" and self.selector not in ("light", "prototypes"):
             raise ValueError("a head reads the end of each sequence: leave out packing, or take readout names")
         return self
 
@@ -135,8 +159,9 @@ class _SelectorUpdate(_SelectorTraining):
     """The retention ratio: share of the old representation set on which the language model trains again; the light
     selector always trains on all of it. `auto` chooses the smallest of 0, 0.1, 0.3, 0.5 and 1 at which no kept label
     loses more than `max_loss`."""
-    selector: Literal["keep", "light"] = "keep"
-    """By default the release's kind; `light` drops its language model."""
+    selector: Literal["keep", "light", "prototypes", "auto"] = "keep"
+    """By default the release's kind, except that prototypes become what `auto` chooses for the rows that there are now;
+    `light` and `prototypes` drop a language model."""
 
     def trained_like(self, release: Release) -> Self:
         """Return a copy with the settings of the release's language model, where the job names none."""

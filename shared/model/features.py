@@ -16,6 +16,12 @@ Floats = NDArray[np.float32]
 _EMBEDDING_ENDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 
 
+def normalised(vectors: Floats) -> Floats:
+    """Return the vectors scaled to length 1; vectors of length 0 stay as they are."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
 class EmbeddingTable:
     """The input embedding of a model, `[vocabulary, hidden]`, float32."""
 

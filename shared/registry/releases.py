@@ -134,6 +134,8 @@ class Releases:
         missing = [what for what, digest in needed.items() if not self._weights.has(digest)]
         if selector and selector.light and not self._weights.has_light(selector.light):
             missing.append("light selector")
+        if selector and selector.prototypes and not self._weights.has_prototypes(selector.prototypes):
+            missing.append("prototypes")
         if missing:
             raise Conflict(
                 "adapter_missing", f"the store does not hold: {', '.join(missing)}; upload or train it first"

@@ -1,4 +1,4 @@
-"""Weights by digest: the LoRA folders of adapters and selectors, and the files of light selectors."""
+"""Weights by digest: the LoRA folders of adapters and selectors, and the files of light selectors and prototypes."""
 
 import hashlib
 import shutil
@@ -61,32 +61,50 @@ class Weights:
 
     def put_light(self, file: Path) -> str:
         """Store a light selector's file; returns the SHA-256 of its content."""
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        self._store.put_file(_light_key(digest), file)
-        return digest
+        return self._put_file("light", file)
 
     def has_light(self, digest: str) -> bool:
         """Whether the store holds the light selector of this digest."""
-        return self._store.exists(_light_key(digest))
+        return self._store.exists(_file_key("light", digest))
 
     def fetch_light(self, digest: str) -> Path:
         """Return a local copy of the file; a download verifies the digest; raises `Unavailable`, `NotFound`."""
-        file = self._cache_dir / "light" / f"{digest}.safetensors"
+        return self._fetch_file("light", digest)
+
+    def put_prototypes(self, file: Path) -> str:
+        """Store a file of prototypes; returns the SHA-256 of its content."""
+        return self._put_file("prototypes", file)
+
+    def has_prototypes(self, digest: str) -> bool:
+        """Whether the store holds the prototypes of this digest."""
+        return self._store.exists(_file_key("prototypes", digest))
+
+    def fetch_prototypes(self, digest: str) -> Path:
+        """Return a local copy of the file; a download verifies the digest; raises `Unavailable`, `NotFound`."""
+        return self._fetch_file("prototypes", digest)
+
+    def _put_file(self, kind: str, file: Path) -> str:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self._store.put_file(_file_key(kind, digest), file)
+        return digest
+
+    def _fetch_file(self, kind: str, digest: str) -> Path:
+        file = self._cache_dir / kind / f"{digest}.safetensors"
         if file.is_file():
             return file
         with as_disk_error():
             file.parent.mkdir(parents=True, exist_ok=True)
         with as_disk_error(), tempfile.TemporaryDirectory(dir=file.parent, prefix=".part-") as folder:
             part = Path(folder) / file.name
-            self._store.get_file(_light_key(digest), part)
+            self._store.get_file(_file_key(kind, digest), part)
             if hashlib.sha256(part.read_bytes()).hexdigest() != digest:
                 raise Corrupt("selector", f"{digest[:12]}")
             part.rename(file)
         return file
 
 
-def _light_key(digest: str) -> str:
-    return f"light/{digest}.safetensors"
+def _file_key(kind: str, digest: str) -> str:
+    return f"{kind}/{digest}.safetensors"
 
 
 def _open_like(cache_dir: Path, folder: Path) -> None:

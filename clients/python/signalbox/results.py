@@ -43,8 +43,12 @@ class Selection(Record):
     label: str | None = None
     probability: float | None = None
     runners_up: list[dict[str, Any]] = field(default_factory=list)
+    ambiguous: bool = False
+    """Whether the text lies between the two most probable labels."""
+    choices: list[dict[str, Any]] = field(default_factory=list)
+    """These two, where the release leaves the choice to whoever asks."""
     by: str = ""
-    """Which part decided: the light selector or the language model."""
+    """Which part decided: prototypes, the light selector or the language model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,10 +61,12 @@ def quote(clients: Clients, tenant_id: str, job: TrainingBody, base: BaseModelMa
 
 def _use_of_model(job: TrainingBody, release: Release | None) -> Literal["none", "trained", "if_needed"]:
     if isinstance(job, SelectorTrain):
-        return {"light": "none", "auto": "if_needed"}.get(job.selector, "trained")  # type: ignore[return-value]
+        return {"light": "none", "prototypes": "none", "auto": "if_needed"}.get(job.selector, "trained")  # type: ignore[return-value]
     if isinstance(job, SelectorUpdate):
-        is_light = job.selector == "light" or bool(release and release.selector and not release.selector.llm)
-        return "none" if is_light else "trained"
+        before = release.selector if release else None
+        if job.selector == "auto" or (job.selector == "keep" and before and before.prototypes):
+            return "if_needed"
+        return "none" if job.selector != "keep" or (before and not before.llm) else "trained"
     return "trained"
 
 
@@ -99,7 +101,9 @@ class _Sizes(NamedTuple):
         trained = rows if validation else rows.part((1 - VALIDATION_SHARE) * rows.number)
         return _Parts(trained, held_out.part(evaluate_rows))
 
-    def _new_selector(self, job: SelectorTrain) -> Work:
+    def _new_selector(self, job: SelectorTrain) -> Work | None:
+        if not job.datasets:
+            return None
         labels = [self._new_label(job, label) for label in job.datasets]
         parts = _joined(labels)
         most = max(label.trained.number for label in labels)  # every label gets as many rows as the largest

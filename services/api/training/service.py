@@ -117,7 +117,9 @@ def check_settings(job: AnyTraining, base: BaseShapes, limits: AdapterLimits) ->
     """
     if isinstance(job, AdapterTrain):
         check_planned(job.settings, base, limits)
-    elif isinstance(job, ComparisonTrain) or (isinstance(job, SelectorTrain) and job.selector != "light"):
+    elif isinstance(job, ComparisonTrain) or (
+        isinstance(job, SelectorTrain) and job.selector not in ("light", "prototypes")
+    ):
         check_trainable(job.settings, base)
 
 

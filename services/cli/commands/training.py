@@ -102,7 +102,7 @@ def train_selector(
     kind: Annotated[
         str,
         typer.Option(
-            help="auto, cascade, llm or light; default: auto, words first. An update takes light alone: words alone."
+            help="auto, prototypes, light, llm or cascade; default: auto. An update takes auto, prototypes or light."
         ),
     ] = "",
     readout: Annotated[str, typer.Option(help="The language model's answer: auto, names or head.")] = "",

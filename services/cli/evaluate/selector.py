@@ -56,8 +56,16 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     base = resolve_base_model(settings)
     texts = texts_to_read(selector, rows, text)
     gold = [r.label for r in rows]
-    scorer = SelectorScorer(registry, base, load_tokenizer(base), settings.max_prompt_tokens, settings.dtype)
-    light, light_ms = _timed(lambda: scorer.score_light(selector, texts), len(texts)) if selector.light else (None, 0.0)
+    scorer = SelectorScorer(
+        registry,
+        base,
+        load_tokenizer(base),
+        settings.max_prompt_tokens,
+        settings.dtype,
+        encoder_folder=settings.encoder,
+    )
+    has_first = selector.light or selector.prototypes
+    light, light_ms = _timed(lambda: scorer.score_light(selector, texts), len(texts)) if has_first else (None, 0.0)
     with counted_batches("rows read by the language model", len(texts), BATCH_ROWS) as next_batch:
         counting = scorer._replace(check=next_batch)
         llm, llm_ms = _timed(lambda: counting.score_llm(selector, texts), len(texts)) if selector.llm else (None, 0.0)

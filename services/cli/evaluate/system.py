@@ -13,6 +13,7 @@ from services.cli.progress import counted
 from services.trainer.evaluation.answers import Judged, TaskKind, lines, task_kinds
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
+from shared.contracts.selection import Outcome, rule
 from shared.errors import Invalid
 
 if TYPE_CHECKING:
@@ -98,19 +99,20 @@ def answer_rows(reference: "Reference", rows: Sequence[LabelledRow], max_new_tok
 
 def _answer(reference: "Reference", labelled: LabelledRow, limit: int) -> Answered:
     row, label = labelled.row, labelled.label
-    predicted = reference.select(row.input, row.instruction).label or BACKGROUND
+    selection, outcome = rule(reference.release, reference.select(row.input, row.instruction))
+    predicted = selection.label or BACKGROUND
     if label == BACKGROUND:
         return Answered(label, row.input, row.output, predicted, "", "")
     entry = reference.release.labels[label]
     oracle = reference.generate(entry, row.input, row.instruction, max_new_tokens=limit, turns=row.messages)
-    routed = oracle if predicted == label else _misrouted(reference, labelled, predicted, limit)
+    routed = oracle if predicted == label else _misrouted(reference, labelled, predicted, outcome, limit)
     return Answered(label, row.input, row.output, predicted, oracle, routed)
 
 
-def _misrouted(reference: "Reference", labelled: LabelledRow, predicted: str, limit: int) -> str:
-    """The answer of the selected adapter; for a rejected row the base model's, or none, by the reject policy."""
+def _misrouted(reference: "Reference", labelled: LabelledRow, predicted: str, outcome: Outcome, limit: int) -> str:
+    """The answer of the selected adapter; for a rejected row the base model's, or none, as the release says."""
     release, row = reference.release, labelled.row
-    if predicted == BACKGROUND and release.reject_policy == "error":
+    if outcome in ("reject", "choices"):
         return ""
     return reference.generate(
         release.labels.get(predicted), row.input, row.instruction, max_new_tokens=limit, turns=row.messages

@@ -1,11 +1,9 @@
 """k-means under the paper's three distances (paper, section 3.3, algorithm 1)."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shared.contracts.training_settings import Clustering, Distance
-
-Floats = NDArray[np.float32]
+from shared.model.features import Floats, normalised
 
 ITERATIONS = 8
 """After greedy seeding, further iterations lower the inertia by less than half a percent."""
@@ -78,9 +76,3 @@ def _lloyd(points: Floats, start: Floats, *, is_spherical: bool) -> Floats:
     )
     kmeans.train(points, init_centroids=start)
     return np.asarray(kmeans.centroids, dtype=np.float32)
-
-
-def normalised(vectors: Floats) -> Floats:
-    """Return the vectors scaled to length 1; vectors of length 0 stay as they are."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from services.trainer.data.kmeans import Floats, cluster, normalised
+from services.trainer.data.kmeans import cluster
 from shared.contracts.training_settings import Clustering, Distance, Shortfall
+from shared.model.features import Floats, normalised
 
 if TYPE_CHECKING:
     from faiss import IndexFlat

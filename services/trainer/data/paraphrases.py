@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from services.trainer.data.kmeans import Floats, normalised
+from shared.model.features import Floats, normalised
 
 CLOSE = 0.9
 """Cosine from which two texts count as the same phrasing."""

@@ -4,11 +4,11 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 
-from services.trainer.data.embedders import Check, Embed
 from services.trainer.data.examples import SelectorRow
 from services.trainer.data.nearest_rows import representative_rows
 from shared.contracts.labels import parse_label
 from shared.contracts.training_settings import RepresentationSettings
+from shared.model.text_vectors import Check, Embed
 
 
 def representation_set(

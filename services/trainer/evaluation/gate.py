@@ -24,19 +24,24 @@ def judge(
     min_accuracy: float = MIN_ACCURACY,
     max_loss: float = MAX_LOSS,
     lost: Collection[str] = (),
+    at_best: Mapping[str, float] | None = None,
+    unmeasured: Collection[str] = (),
 ) -> Verdict:
     """Compare accuracies per label, both measured on the same validation rows; `current` is None for a first release.
 
     Passes when no kept label loses more than `max_loss`, each new label reaches `min_accuracy`, and no label is `lost`:
-    had by the release before, and neither kept nor dropped by name.
+    had by the release before, and neither kept nor dropped by name. Of a new label with few rows, `at_best` is what its
+    accuracy may be in truth; a label that is `unmeasured` has no rows.
     """
-    before = current or {}
+    before, best = current or {}, {**candidate, **(at_best or {})}
     labels = sorted(set(candidate) - {BACKGROUND})
-    faults = [_fault(label, before.get(label), candidate[label], min_accuracy, max_loss) for label in labels]
+    faults = [
+        _fault(label, before.get(label), candidate[label], best[label], (min_accuracy, max_loss)) for label in labels
+    ]
     sentences = [fault for fault in faults if fault] + [_gone(label) for label in sorted(lost)]
-    if not labels:
+    if not labels and not unmeasured:
         sentences = ["The candidate has no labels."]
-    return Verdict(not sentences, sentences or [_praise(labels, before)])
+    return Verdict(not sentences, sentences or [_praise(labels, before), *_unknown(unmeasured)])
 
 
 class Loss(NamedTuple):
@@ -58,8 +63,9 @@ def largest_loss(current: Mapping[str, float] | None, candidate: Mapping[str, fl
     return max(losses, key=lambda loss: loss.accuracy, default=Loss("", 0.0))
 
 
-def _fault(label: str, before: float | None, after: float, min_accuracy: float, max_loss: float) -> str | None:
-    if before is None and after < min_accuracy - _ROUNDING:
+def _fault(label: str, before: float | None, after: float, best: float, limits: tuple[float, float]) -> str | None:
+    min_accuracy, max_loss = limits
+    if before is None and best < min_accuracy - _ROUNDING:
         return f"The new label {label} reaches {after:.3f} on validation; {min_accuracy:.3f} is needed."
     if before is not None and not Loss(label, before - after).is_within(max_loss):
         points = (before - after) * 100
@@ -69,6 +75,10 @@ def _fault(label: str, before: float | None, after: float, min_accuracy: float, 
 
 def _gone(label: str) -> str:
     return f"The label {label} of the release before is gone: train it again, add to that release, or name it in drop."
+
+
+def _unknown(unmeasured: Collection[str]) -> list[str]:
+    return [f"{len(unmeasured)} labels have no rows to be measured on."] if unmeasured else []
 
 
 def _praise(labels: list[str], before: Mapping[str, float]) -> str:

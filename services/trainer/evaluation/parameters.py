@@ -24,6 +24,10 @@ class Weights(Protocol):
         """A local file of a light selector."""
         ...
 
+    def fetch_prototypes(self, digest: str) -> Path:
+        """A local file of prototypes."""
+        ...
+
 
 class Trained(NamedTuple):
     """Number of trained weights, and their share of all weights, base model included (as PEFT prints it)."""

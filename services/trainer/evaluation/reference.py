@@ -17,13 +17,14 @@ from shared.contracts.conversation import single_turn
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector
 from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt, selector_answer, selector_prompt
-from shared.contracts.selection import Selection, select, selection_text
+from shared.contracts.selection import Selection, rule, select, selection_text
 from shared.contracts.turns import Turn, prompt_of
 from shared.errors import Conflict, Invalid
 from shared.model.base import load_model, load_tokenizer
 from shared.model.head import has_head, head_ids, head_rows, load_classifier
 from shared.model.light import LightSelector
 from shared.model.merge import with_adapter
+from shared.model.prototypes import PrototypeScorer, Reading
 from shared.model.tokens import encode, encode_text, end_id, end_token_ids
 
 if TYPE_CHECKING:
@@ -42,11 +43,20 @@ class Answer(NamedTuple):
 class Reference:
     """A release, served in this process."""
 
-    def __init__(self, release: Release, weights: Weights, base_folder: Path, *, max_prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        release: Release,
+        weights: Weights,
+        base_folder: Path,
+        *,
+        max_prompt_tokens: int,
+        encoder_folder: Path | None = None,
+    ) -> None:
         self.release = release
         self.tokenizer = load_tokenizer(base_folder)
         self.weights = weights
         self.base_folder = base_folder
+        self._encoder_folder = encoder_folder
         self._max_prompt_tokens = max_prompt_tokens
         self._switch = AdapterSwitch(load_model(base_folder, "float32"), weights)
 
@@ -55,17 +65,23 @@ class Reference:
 
         Raises `Conflict` where the release has no selector, and `Invalid` where the prompt does not fit.
         """
-        selection = self.select(text, instruction)
-        if not selection.label and self.release.reject_policy == "error":
+        selection, outcome = rule(self.release, self.select(text, instruction))
+        if outcome in ("reject", "choices"):
             return Answer(selection, None, None)
         entry = self.release.labels[selection.label] if selection.label else None
         return Answer(selection, entry, self.generate(entry, text, instruction, max_new_tokens=max_new_tokens))
 
     def select(self, text: str, instruction: str = "") -> Selection:
-        """Adapter selection: the light selector, the base model with the selector on it, or both select the label."""
+        """Adapter selection: prototypes, the light selector, the base model with the selector on it, or both select."""
         selector = self.selector
         selector_text = selection_text(selector.text, text, instruction)
-        return select(selector, lambda: self._light_scores(selector_text), lambda: self._llm_scores(selector_text))
+        first: PrototypeScorer | LightSelector = self._prototypes if selector.prototypes else self._light
+
+        def first_scores() -> list[float]:
+            scores: list[float] = first.score([selector_text])[0].tolist()
+            return scores
+
+        return select(selector, first_scores, lambda: self._llm_scores(selector_text))
 
     def generate(
         self,
@@ -100,10 +116,6 @@ class Reference:
             )
         return self.release.selector
 
-    def _light_scores(self, text: str) -> list[float]:
-        scores: list[float] = self._light.score([text])[0].tolist()
-        return scores
-
     def _llm_scores(self, text: str) -> list[float]:
         if self._classifier is not None:
             return head_scores(self._classifier, self.tokenizer, text, self._max_prompt_tokens)
@@ -114,6 +126,11 @@ class Reference:
     @cached_property
     def _light(self) -> LightSelector:
         return LightSelector.load(self.weights.fetch_light(self.selector.light)).in_order(self.selector.labels)
+
+    @cached_property
+    def _prototypes(self) -> PrototypeScorer:
+        file = self.weights.fetch_prototypes(self.selector.prototypes)
+        return PrototypeScorer.load(file, self.selector, Reading(lambda: self.base_folder, self._encoder_folder))
 
     @cached_property
     def _classifier(self) -> "PeftModel | None":

@@ -13,6 +13,7 @@ from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import ReleaseSelector, SelectorKind
 from shared.contracts.selection import DecidedBy, Selection, decide, label_probabilities, light_probabilities
 from shared.model.light import LightSelector
+from shared.model.prototypes import PrototypeScorer, Reading
 from shared.model.scoring import Scorer, load_scorer
 from shared.registry import Registry
 
@@ -28,6 +29,7 @@ class SelectorScores(NamedTuple):
     """Log-probabilities `[rows, labels]` of a selector's parts, in the order of its labels; None for one it lacks."""
 
     light: Scores | None
+    """Of the light selector, or of prototypes."""
     llm: Scores | None
 
     def rows(self, chosen: NDArray[np.bool_]) -> "SelectorScores":
@@ -50,16 +52,21 @@ class SelectorScorer(NamedTuple):
     max_tokens: int
     dtype: str = "float32"
     check: Callable[[], None] = lambda: None
+    encoder_folder: Path | None = None
 
     def score(self, selector: ReleaseSelector, texts: Sequence[str]) -> SelectorScores:
         """Score every text with every part of a selector; `check` is called before each batch and may raise."""
         return SelectorScores(
-            self.score_light(selector, texts) if selector.light else None,
+            self.score_light(selector, texts) if selector.light or selector.prototypes else None,
             self.score_llm(selector, texts) if selector.llm else None,
         )
 
     def score_light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
-        """Label scores of the light selector."""
+        """Label scores of the light selector, or of prototypes."""
+        if selector.prototypes:
+            file = self.registry.weights.fetch_prototypes(selector.prototypes)
+            reading = Reading(lambda: self.base_folder, self.encoder_folder, self.dtype, self.check)
+            return PrototypeScorer.load(file, selector, reading).score(texts)
         light = LightSelector.load(self.registry.weights.fetch_light(selector.light))
         return light.in_order(selector.labels).score(texts)
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from services.trainer.data.sentence_encoder import load_token_encoder
 from services.trainer.data.split import same_text
 from services.trainer.evaluation.answers import TaskKind, exact_matches
 from shared.errors import Invalid
 from shared.model.base import base_model_id
+from shared.model.sentence_encoder import load_token_encoder
 
 MAX_TOKENS = 512
 # Scripts without spaces between words, where each character counts as a word: Han, kana, Thai, Lao, Burmese, Khmer.

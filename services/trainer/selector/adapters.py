@@ -95,8 +95,9 @@ def _adapter_trainings(context: AnyContext) -> dict[str, str]:
 
 def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLabel:
     group = context.body.groups.get(label, parse_label(label).domain)
+    description = context.body.descriptions.get(label, "")
     if not ref:
-        return ReleaseLabel(adapter="", ref="", group=group, template="chatml", instruction="")
+        return ReleaseLabel(adapter="", ref="", group=group, template="chatml", instruction="", description=description)
     manifest = context.registry.adapters.get(context.job.tenant_id, ref)
     check_same_base(manifest, context.clients.base_model)
     return ReleaseLabel(
@@ -105,4 +106,5 @@ def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLa
         group=group,
         template=manifest.template,
         instruction=manifest.instruction,
+        description=description,
     )

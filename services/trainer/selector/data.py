@@ -13,12 +13,18 @@ from shared.contracts.manifests import Release, SelectorText
 from shared.contracts.rows import Row
 from shared.contracts.selection import selection_text
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorTrain
+from shared.contracts.training_settings import RepresentationSettings
+from shared.contracts.training_tasks import MIN_ROWS
 from shared.errors import Invalid
 
 Rows = Mapping[str, Sequence[Row]]
 """By label. A row's input is what a selector reads; background may carry the label of a deleted task."""
 ChoiceContext = TrainingContext[SelectorTrain | SelectorAdd | SelectorBalance]
 """Of a job that chooses a representation set."""
+
+
+MOST_WARNINGS = 100
+"""Of each kind: a job's result and its events hold them."""
 
 
 class Split(NamedTuple):
@@ -94,18 +100,33 @@ def stored_sets(context: AnyContext, release: Release) -> Sets:
     )
 
 
-def split_rows(context: NewLabelsContext, text_fields: SelectorText) -> Split:
-    """Training and validation rows of every data set that the job names; no text is on both sides."""
+def split_rows(context: NewLabelsContext, text_fields: SelectorText, *, fewest: int = MIN_ROWS) -> Split:
+    """Training and validation rows of every data set that the job names; no text is on both sides.
+
+    Of fewer than `MIN_ROWS` rows none is for validation. Raises `Invalid` for a data set of fewer than `fewest`.
+    """
     body, train, validation = context.body, {}, {}
-    for label, dataset in sorted(body.datasets.items()):
+    for label, rows in _rows_of_all(context, fewest).items():
         parts = split_by_text(
-            context.rows(dataset, label),
+            rows,
             lambda row: selection_text(text_fields, row.input, row.instruction),
             body.selection.validation_share,
             body.settings.seed,
         )
-        train[label], validation[label] = parts.train, parts.validation
+        train[label], validation[label] = (parts.train, parts.validation) if len(rows) >= MIN_ROWS else (rows, [])
     return Split(train, validation)
+
+
+def _rows_of_all(context: NewLabelsContext, fewest: int) -> dict[str, list[Row]]:
+    """The rows of each label; data sets that many labels share are read once."""
+    labels_of: dict[str, list[str]] = {}
+    for label, dataset in context.body.datasets.items():
+        labels_of.setdefault(dataset, []).append(label)
+    found = {}
+    for dataset, labels in labels_of.items():
+        for label, rows in context.rows_of_labels(dataset, labels).items():
+            found[label] = context.enough(rows, dataset, label, fewest)
+    return dict(sorted(found.items()))
 
 
 def choose_sets(context: NewLabelsContext, split: Split, text_fields: SelectorText) -> Sets:
@@ -115,6 +136,24 @@ def choose_sets(context: NewLabelsContext, split: Split, text_fields: SelectorTe
     if blank:
         raise Invalid("inputs_empty", f"every input of {', '.join(blank)} is empty; give texts that can be read")
     return Sets(choose_representation(context, train), selector_rows(split.validation, text_fields))
+
+
+def with_descriptions(sets: Sets, descriptions: Mapping[str, str]) -> Sets:
+    """The sets with each label's description as the first of its texts to learn from."""
+    texts = {label: [Row(input=text, label=label)] for label, text in descriptions.items()}
+    return sets._replace(representation=joined(texts, sets.representation))
+
+
+def with_held_out(sets: Sets, descriptions: Mapping[str, str], seed: int) -> Sets:
+    """The sets with validation rows for labels that had too few rows for any, and have more now."""
+    train, validation = dict(sets.representation), dict(sets.validation)
+    for label, rows in sets.representation.items():
+        own = [row for row in rows if row.input != descriptions.get(label)]
+        if not validation.get(label) and len(own) >= MIN_ROWS:
+            parts = split_by_text(own, lambda row: row.input, RepresentationSettings().validation_share, seed)
+            train[label] = [row for row in rows if row not in parts.validation]
+            validation[label] = parts.validation
+    return Sets(train, validation)
 
 
 def unseen_rows(
@@ -163,9 +202,15 @@ def report_data(
             len(sets.representation[label]),
         )
     notes = data_report(data, texts_of(known), context.body.selection.rows_per_label)
-    notes["warnings"] += _paraphrase_warnings(context, sets)
+    notes["warnings"] = [*_first(notes["warnings"]), *_first(_paraphrase_warnings(context, sets))]
     context.report("data_selected", rows=sum(map(len, sets.representation.values())), warnings=notes["warnings"])
     return notes
+
+
+def _first(warnings: list[str]) -> list[str]:
+    """As many warnings as somebody may read, and how many there are more."""
+    more = len(warnings) - MOST_WARNINGS
+    return warnings if more <= 0 else [*warnings[:MOST_WARNINGS], f"{more} more warnings of this kind are left out"]
 
 
 def _paraphrase_warnings(context: NewLabelsContext, sets: Sets) -> list[str]:

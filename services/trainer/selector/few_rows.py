@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 FEW = 20
 """Validation rows of a label under which the report has a warning."""
+MANY = 50
+"""Labels with few rows that are told one by one."""
 FEW_IN_ALL = 100
 """Validation rows of labels, in all, under which the two least sure of a hundred cannot be told."""
 
@@ -42,8 +44,16 @@ def more_rows(context: SelectorContext, training: Rows) -> "tuple[SelectorScores
 def few_rows_warnings(
     validation: Rows, labels: list[str], accuracies: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
 ) -> Iterator[str]:
-    """One sentence for each label whose accuracy rests on few rows."""
-    for label in with_few(validation, labels):
+    """One sentence for each label whose accuracy rests on few rows, or one for many such labels."""
+    few = with_few(validation, labels)
+    if len(few) > MANY:
+        none = sum(not validation.get(label) for label in few)
+        yield (
+            f"{len(few)} labels have fewer than {FEW} validation rows, and {none} of them none: their accuracies stand "
+            "for the wide ranges under `intervals`; give them more rows to know"
+        )
+        return
+    for label in few:
         rows = len(validation.get(label, ()))
         if not rows:
             yield f"{label}: no row was left to validate it on; give it more rows"

@@ -7,6 +7,7 @@ from services.trainer.context import AnyContext, SelectorContext
 from services.trainer.cost import announce
 from services.trainer.selector.data import texts_of
 from services.trainer.selector.plan import Plan
+from services.trainer.selector.prototypes import fit_prototypes
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.prompts import render, selector_prompt
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 def fit_selector(context: SelectorContext, plan: Plan, retention: float) -> ReleaseSelector:
     """Fit and store the parts that the plan's kind has; the result is not calibrated yet."""
+    if plan.kind == "prototypes":
+        return fit_prototypes(context, plan)
     return ReleaseSelector(
-        llm=_fit_llm(context, plan, retention) if plan.kind != "light" else "",
+        llm=_fit_llm(context, plan, retention) if plan.has_llm else "",
         light=_fit_light(context, plan) if plan.kind != "llm" else "",
         labels=tuple(plan.data.labels),
         text=plan.text,
@@ -60,7 +63,7 @@ def llm_work(context: SelectorContext, plan: Plan, retention: float = 1.0) -> Wo
     """Return the language model's work: it reads each text beside the names of the labels, or with a head alone."""
     texts = texts_of(plan.data.llm_rows(retention, context.body.settings.seed))
     trained = Rows.of([text for own in texts.values() for text in own])
-    if plan.start_from is None:  # see `mixed`
+    if plan.llm_start is None:  # see `mixed`
         trained = trained._replace(number=len(texts) * max(map(len, texts.values())))
     read = [text for own in texts_of(plan.data.sets.validation).values() for text in own]
     labels = [parse_label(label) for label in plan.data.labels]
@@ -71,14 +74,14 @@ def llm_work(context: SelectorContext, plan: Plan, retention: float = 1.0) -> Wo
 def _start(context: AnyContext, plan: Plan) -> "Start | None":
     from services.trainer.training.lora import Start
 
-    old = plan.start_from
+    old = plan.llm_start
     return Start(context.registry.weights.fetch(old.llm), [parse_label(label) for label in old.labels]) if old else None
 
 
 def trains_head(context: AnyContext, plan: Plan) -> bool:
     """Whether the language model gets a linear head; one that is fine-tuned again keeps its form."""
-    if plan.start_from:
-        return has_head(context.registry.weights.fetch(plan.start_from.llm))
+    if plan.llm_start:
+        return has_head(context.registry.weights.fetch(plan.llm_start.llm))
     if plan.readout != "auto":
         return plan.readout == "head"
     labels = [parse_label(label) for label in plan.data.labels]

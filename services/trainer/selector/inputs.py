@@ -1,10 +1,10 @@
 """What a selector job starts from: the release it would replace, and the adapters of its new labels."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from services.trainer.context import SelectorContext, TrainingContext
 from services.trainer.selector.adapters import known_adapters, named_adapters
-from shared.contracts.manifests import Release, ReleaseSelector
+from shared.contracts.manifests import Release, ReleaseSelector, SelectorKind
 from shared.contracts.training import SelectorAdd, SelectorTrain, SelectorUpdate
 from shared.errors import Conflict
 
@@ -69,3 +69,10 @@ def base_of_update(context: TrainingContext[SelectorUpdate], parent: Release | N
         )
     context.body.check_against(parent)
     return Base(parent, parent.selector)
+
+
+def kind_of_update(body: SelectorUpdate, base: Base) -> SelectorKind | Literal["auto"]:
+    """The kind of selector that an update makes: by default that of its release; prototypes grow with their rows."""
+    if body.selector != "keep":
+        return body.selector
+    return "auto" if base.selector.prototypes else base.selector.kind

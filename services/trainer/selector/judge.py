@@ -11,8 +11,9 @@ from services.trainer.evaluation import gate
 from services.trainer.evaluation.calibration import CalibrationTarget, Threshold
 from services.trainer.evaluation.routing import Routed, fates, intervals, measure
 from services.trainer.selector.data import Rows
-from services.trainer.selector.few_rows import few_rows_warnings, more_rows, needs_more
+from services.trainer.selector.few_rows import few_rows_warnings, more_rows, needs_more, with_few
 from services.trainer.selector.plan import Plan
+from services.trainer.selector.prototypes import description_warnings, left_out
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector, Verdict
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class CalibratedSelector(NamedTuple):
-    """A selector with its weights and thresholds, and the label scores of the validation rows that they fit."""
+    """A selector with its weights and thresholds, and the label scores of the rows that it is judged on."""
 
     selector: ReleaseSelector
     threshold: Threshold
+    rows: Rows
     scores: "SelectorScores"
 
 
@@ -39,7 +41,10 @@ class JudgedSelector(BaseModel):
 
 
 def calibrate_selector(context: SelectorContext, plan: Plan, selector: ReleaseSelector) -> CalibratedSelector:
-    """Fit the selector's weights and thresholds on the validation rows, and on more rows where these are few."""
+    """Fit the selector's weights and thresholds on the validation rows, and on more rows where these are few.
+
+    Prototypes consist of all rows: they are calibrated on each row without it.
+    """
     from services.trainer.evaluation.fit_calibration import calibrate
     from services.trainer.evaluation.selector import joined_scores
 
@@ -52,19 +57,22 @@ def calibrate_selector(context: SelectorContext, plan: Plan, selector: ReleaseSe
         min_llm_share=body.min_llm_share,
         max_llm_share=body.max_llm_share,
     )
-    scores = _scorer(context).score(selector, _texts(validation))
-    known, gold = scores, _gold(validation)
+    if selector.prototypes:
+        rows, scores = left_out(context, plan)
+    else:
+        rows, scores = validation, _scorer(context).score(selector, _texts(validation))
+    known, gold = scores, _gold(rows)
     if selector.kind == "light" and needs_more(validation):
         more, gold_of_more = more_rows(context, plan.data.sets.representation)
         known, gold = joined_scores(scores, more), gold + gold_of_more
-    return CalibratedSelector(*calibrate(selector, known, gold, target), scores)
+    return CalibratedSelector(*calibrate(selector, known, gold, target), rows, scores)
 
 
 def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedSelector) -> JudgedSelector:
-    """Measure the selector on the validation rows, and compare it with the release before."""
-    selector, threshold, scores = calibrated
-    body, validation = context.body, plan.data.sets.validation
-    routed = _routed(selector, scores, validation)
+    """Measure the selector on the rows that it is judged on, and compare it with the release before."""
+    selector, threshold, rows, scores = calibrated
+    body = context.body
+    routed = _routed(selector, scores, rows)
     metrics, bounds = measure(routed), intervals(routed)
     before = _accuracy_before(context, plan)
     had = set(plan.parent.labels) if plan.parent else set()
@@ -74,6 +82,7 @@ def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedS
         min_accuracy=body.min_accuracy,
         max_loss=body.max_loss,
         lost=had - set(plan.data.labels) - plan.kept_names - set(body.dropped),
+        **(_doubts(plan, rows, bounds["per_label"]) if selector.prototypes else {}),
     )
     report = {
         **metrics._asdict(),
@@ -81,16 +90,23 @@ def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedS
         "threshold": threshold._asdict(),
         "before": before,
         "asked": _shares_of_deciders(selector, scores),
-        "parts": _accuracy_of_parts(selector, scores, validation),
+        "parts": _accuracy_of_parts(selector, scores, rows),
         **plan.data.notes,
     }
-    few = few_rows_warnings(validation, plan.data.labels, metrics.per_label, bounds["per_label"])
-    report["warnings"] = [*report.get("warnings", ()), *few]
+    few = few_rows_warnings(rows, plan.data.labels, metrics.per_label, bounds["per_label"])
+    about = description_warnings(context, plan) if selector.prototypes else ()
+    report["warnings"] = [*report.get("warnings", ()), *few, *about]
     if plan.data.deleted:
         report["deleted"] = _fates_of_deleted(context, selector, plan.data.deleted)
     return JudgedSelector(
         selector=selector, report=report, verdict=Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences))
     )
+
+
+def _doubts(plan: Plan, rows: Rows, bounds: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """What few rows leave open: the best accuracy that a label may have, and the labels that have no rows at all."""
+    few = {label: bounds[label][1] for label in with_few(rows, plan.data.labels) if label in bounds}
+    return {"at_best": few, "unmeasured": set(plan.data.labels) - set(rows) - {BACKGROUND}}
 
 
 def _fates_of_deleted(context: SelectorContext, selector: ReleaseSelector, deleted: Rows) -> dict[str, Any]:
@@ -100,10 +116,14 @@ def _fates_of_deleted(context: SelectorContext, selector: ReleaseSelector, delet
 
 
 def _accuracy_before(context: SelectorContext, plan: Plan) -> Mapping[str, float] | None:
-    """The parent's accuracy by kept label on the same rows; None where it has none of the labels."""
+    """The parent's accuracy by kept label on the same rows; None where it has none of the labels.
+
+    An update takes the validation rows over, and with them what its parent reached on them.
+    """
     if plan.parent is None or plan.parent.selector is None:
         return None
-    if plan.start_from and "per_label" in plan.parent.report:  # an update takes the validation rows over
+    keeps_rows = plan.start_from or plan.parent.selector.prototypes  # these consist of the rows, and know them all
+    if keeps_rows and "per_label" in plan.parent.report:
         return dict(plan.parent.report["per_label"])
     kept = plan.data.kept_validation
     if not kept:
@@ -118,7 +138,12 @@ def _scorer(context: SelectorContext) -> "SelectorScorer":
 
     clients = context.clients
     return SelectorScorer(
-        clients.registry, clients.base_folder, clients.tokenizer, context.body.settings.max_length, check=context.check
+        clients.registry,
+        clients.base_folder,
+        clients.tokenizer,
+        context.body.settings.max_length,
+        check=context.check,
+        encoder_folder=clients.encoder_folder,
     )
 
 

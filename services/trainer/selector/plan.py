@@ -6,9 +6,10 @@ from typing import Literal
 
 from services.trainer.context import SelectorContext
 from services.trainer.selector.data import SelectorData
-from services.trainer.selector.inputs import Inputs, base_of_update
-from shared.contracts.manifests import Release, ReleaseSelector, SelectorKind, SelectorText
-from shared.contracts.training import Readout, SelectorTrain
+from services.trainer.selector.inputs import Inputs, base_of_update, kind_of_update
+from services.trainer.selector.text_reader import TextReader
+from shared.contracts.manifests import Ambiguous, Release, ReleaseSelector, SelectorKind, SelectorText
+from shared.contracts.training import Readout, SelectorAdd, SelectorTrain
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,27 @@ class Plan:
     """Of a language model that is trained from nothing; an update keeps the readout of its parent."""
     text: SelectorText
     reject_policy: Literal["base", "error"]
+    ambiguous: Ambiguous | None
+    descriptions: Mapping[str, str]
+    """Of each label that has one: a text of the representation set that is no request."""
+    reader: TextReader
+    """What reads texts for prototypes."""
     parent: Release | None = None
     """The release that the candidate would replace."""
     start_from: ReleaseSelector | None = None
     """The selector that is fine-tuned again; None trains one from nothing."""
     kept_names: frozenset[str] = frozenset()
     """Labels of the parent that stay for requests that name them, although the selector does not know them."""
+
+    @property
+    def has_llm(self) -> bool:
+        """Whether a language model is trained."""
+        return self.kind in ("cascade", "llm")
+
+    @property
+    def llm_start(self) -> ReleaseSelector | None:
+        """The selector whose language model is fine-tuned again; None trains one from nothing."""
+        return self.start_from if self.start_from and self.start_from.llm else None
 
 
 def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Plan:
@@ -42,6 +58,9 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
             readout=body.readout,
             text=body.text,
             reject_policy=body.reject_policy,
+            ambiguous=body.ambiguous,
+            descriptions=body.descriptions,
+            reader=TextReader(context),
             parent=inputs.parent,
             kept_names=_kept_names(context, inputs.parent),
         )
@@ -49,10 +68,16 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
     return Plan(
         data,
         adapters=inputs.adapters,
-        kind="light" if body.selector == "light" else base.selector.kind,
+        kind=kind_of_update(body, base),
         readout="auto",
         text=base.selector.text,
         reject_policy=base.release.reject_policy,
+        ambiguous=base.release.ambiguous,
+        descriptions={
+            **{label: entry.description for label, entry in base.release.labels.items() if entry.description},
+            **(body.descriptions if isinstance(body, SelectorAdd) else {}),
+        },
+        reader=TextReader(context),
         parent=base.release,
         start_from=base.selector,
         kept_names=_kept_names(context, base.release),

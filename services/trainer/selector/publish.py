@@ -41,10 +41,11 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         labels=labels,
         selector=judged.selector,
         reject_policy=plan.reject_policy,
+        ambiguous=plan.ambiguous,
         representation=_stored(context, sets.representation),
         validation=_stored(context, sets.validation),
         datasets=dict(plan.data.datasets),
-        report={**judged.report, **_trained_as(context, plan)},
+        report={**judged.report, **_trained_as(context, plan, judged)},
         verdict=judged.verdict,
         made_by=context.job.id,
     )
@@ -85,14 +86,13 @@ def _as_edited(label: str, entry: ReleaseLabel, old: ReleaseLabel | None, groups
     return old.model_copy(update={"group": groups.get(label, old.group)})
 
 
-def _trained_as(context: SelectorContext, plan: Plan) -> dict[str, Any]:
-    if plan.kind == "light":
+def _trained_as(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> dict[str, Any]:
+    if not judged.selector.llm:
         return {}
     noted = TrainedAs(settings=context.body.settings, has_head=trains_head(context, plan))
     return {"trained_as": noted.model_dump(mode="json")}
 
 
 def _stored(context: SelectorContext, sets: Rows) -> dict[str, str]:
-    return {
-        label: context.registry.datasets.put_rows(context.job.tenant_id, list(rows)) for label, rows in sets.items()
-    }
+    put = context.registry.datasets.put_rows
+    return {label: put(context.job.tenant_id, list(rows)) for label, rows in sets.items() if rows}

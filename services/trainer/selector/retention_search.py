@@ -41,9 +41,11 @@ def _ratios(context: SelectorContext, plan: Plan) -> Sequence[float]:
     body = context.body
     if isinstance(body, SelectorTrain):
         return (1.0,)
+    if plan.has_llm and plan.llm_start is None:
+        return (1.0,)  # a language model that is trained from nothing has forgotten nothing
     if body.retention != "auto":
         return (body.retention,)
-    return RATIOS[:1] if plan.kind == "light" else RATIOS  # a light selector is the same at every ratio
+    return RATIOS if plan.has_llm else RATIOS[:1]  # what has no language model is the same at every ratio
 
 
 def _trial(context: SelectorContext, retention: float, make: Callable[[float], JudgedSelector]) -> Trial:

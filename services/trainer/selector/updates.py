@@ -17,12 +17,15 @@ from services.trainer.selector.data import (
     split_rows,
     stored_sets,
     unseen_rows,
+    with_descriptions,
+    with_held_out,
 )
 from services.trainer.selector.difficulty import Difficulty, sort_by_accuracy
-from services.trainer.selector.inputs import Base, Inputs, base_of_update
+from services.trainer.selector.inputs import Base, Inputs, base_of_update, kind_of_update
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
-from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
+from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain, SelectorUpdate
+from shared.contracts.training_tasks import MIN_ROWS
 from shared.errors import Invalid
 
 
@@ -35,20 +38,36 @@ def select_data(context: SelectorContext, inputs: Inputs) -> SelectorData:
     if isinstance(body, SelectorTrain):
         return _train(context.with_body(body), inputs.parent)
     base = base_of_update(context.with_body(body), inputs.parent)
+    data = _learnable(_update(context, base))
+    return _grown(data, base, body) if base.selector.prototypes else data
+
+
+def _update(context: SelectorContext, base: Base) -> SelectorData:
+    body = context.body
     if isinstance(body, SelectorAdd):
-        return _learnable(_add(context.with_body(body), base))
+        return _add(context.with_body(body), base)
     if isinstance(body, SelectorBalance):
-        return _learnable(_balance(context.with_body(body), base))
-    return _learnable(_delete(context.with_body(body), base))
+        return _balance(context.with_body(body), base)
+    assert isinstance(body, SelectorDelete)
+    return _delete(context.with_body(body), base)
+
+
+def _grown(data: SelectorData, base: Base, body: SelectorUpdate) -> SelectorData:
+    """The data of an update of prototypes, which may become another kind: a language model starts from nothing."""
+    described = {label: entry.description for label, entry in base.release.labels.items()}
+    added = body.descriptions if isinstance(body, SelectorAdd) else {}
+    sets = with_held_out(data.sets, {**described, **added}, body.settings.seed)
+    return replace(data, sets=sets, full=sets.representation, retained={})
 
 
 def _train(context: TrainingContext[SelectorTrain], parent: Release | None) -> SelectorData:
     """All labels in full; validation rows of labels that the parent has serve to compare the two."""
     body = context.body
-    if len(body.datasets) < 2:
+    if len({*body.datasets, *body.descriptions}) < 2:
         raise Invalid("labels_too_few", "a selector needs two labels, or one label and a background data set")
-    split = split_rows(context, body.text)
-    sets = choose_sets(context, split, body.text)
+    split = split_rows(context, body.text, fewest=1 if body.may_take_prototypes else MIN_ROWS)
+    chosen = choose_sets(context, split, body.text)
+    sets = with_descriptions(chosen, body.descriptions)
     before = parent.selector if parent and parent.base_model == context.clients.base_model else None
     known = set(before.labels) - {BACKGROUND} if before else set()
     kept = {label: rows for label, rows in split.validation.items() if label in known}
@@ -58,15 +77,16 @@ def _train(context: TrainingContext[SelectorTrain], parent: Release | None) -> S
         retained={},
         datasets=body.datasets,
         kept_validation=selector_rows(kept, before.text) if before else {},
-        notes=report_data(context, split, sets, {}, body.text),
+        notes=report_data(context, split, chosen, {}, body.text),
     )
 
 
 def _add(context: TrainingContext[SelectorAdd], base: Base) -> SelectorData:
     """New labels in full, and a share of the old ones; background rows of a new label become rows of that label."""
     body, old = context.body, stored_sets(context, base.release)
-    split = split_rows(context, base.selector.text)
-    new = choose_sets(context, split, base.selector.text)
+    split = split_rows(context, base.selector.text, fewest=fewest_rows(body, base))
+    chosen = choose_sets(context, split, base.selector.text)
+    new = with_descriptions(chosen, body.descriptions)
     kept = old.without(body.labels)
     known = joined(kept.representation, kept.validation)
     return SelectorData(
@@ -75,7 +95,7 @@ def _add(context: TrainingContext[SelectorAdd], base: Base) -> SelectorData:
         retained=kept.representation,
         datasets={**base.release.datasets, **body.datasets},
         kept_validation=old.validation,
-        notes=report_data(context, split, new, known, base.selector.text),
+        notes=report_data(context, split, chosen, known, base.selector.text),
     )
 
 
@@ -110,6 +130,20 @@ def _delete(context: TrainingContext[SelectorDelete], base: Base) -> SelectorDat
         kept_validation=old.validation,
         deleted={label: rows for label, rows in old.validation.items() if label in body.labels},
     )
+
+
+def fewest_rows(body: SelectorAdd, base: Base) -> int:
+    """The fewest rows of a new label, by the kind of selector that it joins; raises `Invalid` where it has none."""
+    if kind_of_update(body, base) in ("prototypes", "auto"):
+        return 1
+    bare = sorted(set(body.labels) - set(body.datasets))
+    if bare:
+        raise Invalid(
+            "dataset_missing",
+            f"a selector of kind {base.selector.kind} needs rows, and {', '.join(bare)} has only a description; "
+            f"give at least {MIN_ROWS}, or take selector `prototypes`",
+        )
+    return MIN_ROWS
 
 
 def _learnable(data: SelectorData) -> SelectorData:

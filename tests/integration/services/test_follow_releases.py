@@ -183,7 +183,11 @@ def selecting(service):
         batcher = Batcher(scores.score_many, max_batch=1, max_wait_ms=0)
         fetch = service.registry.weights.fetch
         scorers = LlmScorers(base.folder, fetch, dtype="float32", max_tokens=64, on_load=lambda: None)
-        watches.append(selector.follow_releases(service, fetched.append, batcher, scorers, base))
+
+        def warm_up(chosen):
+            batcher.score(chosen, "warm-up")
+
+        watches.append(selector.follow_releases(service, fetched.append, warm_up, scorers, base))
         return scores.loaded, fetched
 
     yield start

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from services.trainer.data import embedders
-from services.trainer.data.embedders import embedder, mean_states
+from services.trainer.data.embedders import embedder
 from shared.contracts.training_settings import RepresentationSettings
 from shared.errors import Cancelled, Invalid
+from shared.model import text_vectors
 from shared.model.features import EmbeddingTable
+from shared.model.text_vectors import mean_states
 from shared.model.tokens import encode_text
 from tests.support.tiny_encoder import ENCODER, save_tiny_encoder
 
@@ -30,7 +31,7 @@ def test_the_embedding_layer_needs_no_model(tiny_folder, tiny_tokenizer, pooling
 
 @pytest.mark.parametrize("layer", [0, 1, -1])
 def test_hidden_states_are_the_mean_of_a_texts_own_tokens(tiny_folder, tiny_tokenizer, tiny_model, monkeypatch, layer):
-    monkeypatch.setattr(embedders, "BATCH_TOKENS", 24)  # so that there are several batches, one with padding
+    monkeypatch.setattr(text_vectors, "BATCH_TOKENS", 24)  # so that there are several batches, one with padding
 
     found = made(tiny_folder, tiny_tokenizer, embedder="hidden-state", hidden_layer=layer)(TEXTS)
 
@@ -126,3 +127,14 @@ def test_a_real_encoder_puts_like_texts_together():
 
 def test_no_texts_give_no_vectors(tiny_model):
     assert mean_states(tiny_model.base_model, [], -1).shape == (0, 32)
+
+
+def test_hidden_states_may_leave_out_a_texts_first_token(tiny_folder, tiny_tokenizer):
+    with_first, without = (
+        text_vectors.hidden_states(tiny_folder, tiny_tokenizer, 1, 64, without_first=option)(["xa", "a"])
+        for option in (False, True)
+    )
+    states = text_vectors.hidden_states(tiny_folder, tiny_tokenizer, 0, 64, without_first=True)(["xa", "ya"])
+    np.testing.assert_allclose(states[0], states[1], atol=1e-6)  # layer 0 knows nothing of the token before
+    assert np.abs(with_first[0] - without[0]).max() > 1e-4
+    np.testing.assert_allclose(with_first[1], without[1], atol=1e-6)

@@ -5,8 +5,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from shared.contracts.manifests import ReleaseSelector
-from shared.contracts.selection import select
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.selection import rule, select
 
 
 def selector(**changes):
@@ -46,7 +46,7 @@ def test_the_reject_label_takes_probability_away_and_is_never_named():
     assert "none.none" not in str(result)
 
 
-def test_a_selection_is_written_down_as_it_always_was():
+def test_a_selection_is_written_down_with_all_that_decided_it():
     result = by_llm(logs(0.2, 0.7, 0.1)).as_result(selector(), release="rel_1", score_ms=1.5)
     assert result.model_dump(mode="json") == {
         "label": "fin.sa",
@@ -57,6 +57,8 @@ def test_a_selection_is_written_down_as_it_always_was():
         "label_set": ["fin.sa", "fin.ha"],
         "coverage": 0.95,
         "rejected": False,
+        "ambiguous": False,
+        "choices": [],
         "threshold": 0.5,
         "selector": selector().digest,
         "by": "llm",
@@ -68,6 +70,49 @@ def test_a_selection_is_written_down_as_it_always_was():
 def test_the_threshold_alone_decides_even_where_the_reject_label_is_ahead():
     assert by_llm(logs(0.1, 0.4, 0.5), threshold=0.3).label == "fin.sa"
     assert by_llm(logs(0.1, 0.4, 0.5), threshold=0.45).label == ""
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "is_between"),
+    [
+        ((0.48, 0.46, 0.06), True),
+        ((0.31, 0.59, 0.1), True),
+        ((0.29, 0.61, 0.1), False),  # the second has less than half of the best one's
+        ((0.25, 0.24, 0.51), False),  # none of the labels has more than the two together
+    ],
+)
+def test_a_text_lies_between_two_labels_that_share_most_of_the_probability(probabilities, is_between):
+    assert by_llm(logs(*probabilities)).is_ambiguous is is_between
+
+
+def release(**says):
+    entry = ReleaseLabel(adapter="a", ref="r", group="fin", template="chatml", instruction="")
+    labels, verdict = dict.fromkeys(("fin.ha", "fin.sa"), entry), Verdict(passed=True, reasons=())
+    return Release(tenant_id="t", base_model="b", labels=labels, selector=selector(), verdict=verdict, **says)
+
+
+@pytest.mark.parametrize(
+    ("says", "probabilities", "outcome", "label"),
+    [
+        ({}, (0.41, 0.51, 0.08), "adapter", "fin.sa"),
+        ({"ambiguous": "base"}, (0.41, 0.51, 0.08), "base", ""),
+        ({"ambiguous": "choices"}, (0.41, 0.51, 0.08), "choices", ""),
+        ({"ambiguous": "choices"}, (0.1, 0.8, 0.1), "adapter", "fin.sa"),
+        ({"ambiguous": "choices"}, (0.1, 0.1, 0.8), "base", ""),
+        ({"ambiguous": "base", "reject_policy": "error"}, (0.1, 0.1, 0.8), "reject", ""),
+    ],
+)
+def test_a_release_says_what_rejected_texts_and_those_between_two_labels_get(says, probabilities, outcome, label):
+    ruling = rule(release(**says), by_llm(logs(*probabilities)))
+    assert (ruling.outcome, ruling.selection.label) == (outcome, label)
+
+
+def test_prototypes_decide_alone_and_stand_beside_no_other_part():
+    alone = selector(llm="", prototypes="p", threshold=0.3)
+    selection = select(alone, lambda: logs(0.35, 0.4, 0.25), never)
+    assert (selection.label, selection.by, alone.kind, alone.digest) == ("fin.sa", "prototypes", "prototypes", "p")
+    with pytest.raises(ValidationError, match="a selector of their own"):
+        selector(prototypes="p")
 
 
 def test_without_a_weight_for_none_confidence_is_probability():

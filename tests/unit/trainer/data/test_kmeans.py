@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from services.trainer.data.kmeans import cluster, normalised, seeds
+from services.trainer.data.kmeans import cluster, seeds
+from shared.model.features import normalised
 
 
 def inertia(vectors, centroids):

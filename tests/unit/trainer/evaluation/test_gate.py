@@ -52,3 +52,18 @@ def test_the_largest_loss_is_that_of_a_kept_label():
     assert loss.is_within(0.01)
     assert not loss.is_within(0.009)
     assert largest_loss(None, before) == ("", 0.0)
+
+
+def test_a_new_label_with_few_rows_fails_where_even_the_best_that_they_allow_is_under_the_mark():
+    few = {"fin.sa": 2 / 3, "fin.ha": 0.0}
+    verdict = judge(None, few, min_accuracy=0.8, at_best={"fin.sa": 0.94, "fin.ha": 0.56})
+    assert verdict.sentences == ["The new label fin.ha reaches 0.000 on validation; 0.800 is needed."]
+    kept = judge({"fin.sa": 1.0}, few, min_accuracy=0.8, at_best={"fin.sa": 0.94, "fin.ha": 0.9})
+    assert [sentence.split(" falls")[0] for sentence in kept.sentences] == ["The kept label fin.sa"]
+
+
+def test_labels_without_rows_pass_and_the_verdict_says_that_they_were_not_measured():
+    assert judge(None, {}, unmeasured={"fin.sa", "fin.ha"}) == (
+        True,
+        ["0 kept labels hold and 0 new labels reach the mark.", "2 labels have no rows to be measured on."],
+    )

@@ -1,4 +1,4 @@
-from services.trainer.selector.few_rows import FEW, FEW_IN_ALL, few_rows_warnings, needs_more, with_few
+from services.trainer.selector.few_rows import FEW, FEW_IN_ALL, MANY, few_rows_warnings, needs_more, with_few
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.rows import Row
 
@@ -22,3 +22,9 @@ def test_the_warning_says_how_little_an_accuracy_of_few_rows_means():
     assert few.startswith(
         "travel.trips: an accuracy of 1.000 on 3 validation rows stands for anything from 0.44 to 1.00"
     )
+
+
+def test_many_labels_with_few_rows_are_told_in_one_sentence():
+    labels = [f"bank.l{number}" for number in range(MANY + 1)]
+    (told,) = few_rows_warnings({labels[0]: [Row(input="a")]}, labels, {}, {})
+    assert told.startswith(f"{MANY + 1} labels have fewer than {FEW} validation rows, and {MANY} of them none")

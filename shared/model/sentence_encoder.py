@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.trainer.data.kmeans import Floats, normalised
 from shared.errors import Invalid
+from shared.model.features import Floats, normalised
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -1,0 +1,130 @@
+"""Commands that start routing from a labels file, and try it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli import output
+from services.cli.commands.common import Json, client, goes_on_without
+from services.cli.progress import follow_training
+
+if TYPE_CHECKING:
+    from signalbox import Signalbox
+
+    from services.cli.labels_file import LabelsFile
+
+app = typer.Typer(no_args_is_help=True, help="Routing from little: a labels file in, a selector out.")
+_SHOWN = 10
+"""Warnings on the screen; the release's report has all."""
+_CHOICE = ("label", "probability", "ambiguous", "choices", "runners_up", "label_set", "by", "release", "score_ms")
+
+
+@app.command("init")
+def route_init(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="YAML; docs/method.md shows one.")],
+    kind: Annotated[str, typer.Option(help="prototypes, or auto, light, llm or cascade.")] = "prototypes",
+    promote: Annotated[
+        bool | None, typer.Option("--promote/--no-promote", help="Make it current if the gate passes; default: ask.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let the current release's other labels go; they are named.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make a selector of a labels file (label, adapter, description, examples) and offer to promote it."""
+    from services.cli.labels_file import read_labels
+
+    api, labels = client(), read_labels(file)
+    body = {"selector": kind, "promote": promote or False, **_sources(api, labels, file)}
+    if replace:
+        body["drop"] = sorted(set(api.release().labels) - set(body["labels"]))
+        output.err.print(f"the current release's labels that go: {', '.join(body['drop']) or 'none'}")
+    job = api.train("selector.train", **body)
+    with goes_on_without(job.id):
+        ended = follow_training(api, job.id, quiet=json)
+    _show(ended, as_json=json)
+    if promote is None and not json:
+        _offer(api, ended["result"])
+
+
+@app.command("try")
+def route_try(text: str, instruction: str = "", json: Json = False) -> None:
+    """Show which label the current release selects for a text, and how sure it is; nothing is generated."""
+    chosen = client().select(text, instruction=instruction).to_dict()
+    output.record(chosen if json else {name: chosen.get(name) for name in _CHOICE}, as_json=json)
+
+
+def _sources(api: "Signalbox", labels: "LabelsFile", file: Path) -> dict[str, Any]:
+    """The members of the training's body that say what the labels are; uploads what lies beside the file."""
+    folders = {entry.label: file.parent / entry.adapter for entry in labels.labels if _is_folder(file, entry.adapter)}
+    refs = {entry.label: entry.adapter for entry in labels.labels if entry.adapter and entry.label not in folders}
+    _check_adapters(api, labels, refs, folders)
+    refs |= {label: api.upload_adapter(folder, label).ref for label, folder in folders.items()}
+    rows, name = labels.rows, _dataset_name(file)
+    examples = api.upload_dataset(rows, name).id if rows else None
+    background = [{"input": text} for text in labels.background]
+    return {
+        "labels": {entry.label: examples if entry.examples else None for entry in labels.labels},
+        "descriptions": {entry.label: entry.description for entry in labels.labels if entry.description},
+        "adapters": refs,
+        "groups": {entry.label: entry.group for entry in labels.labels if entry.group},
+        "ambiguous": labels.ambiguous,
+        "background": api.upload_dataset(background, f"{name}.background").id if background else None,
+    }
+
+
+def _is_folder(file: Path, adapter: str) -> bool:
+    return bool(adapter) and (file.parent / adapter).is_dir()
+
+
+def _check_adapters(api: "Signalbox", labels: "LabelsFile", refs: dict[str, str], folders: dict[str, Path]) -> None:
+    """Raise `NotFound` that names every label whose adapter is neither stored nor beside the file."""
+    from shared.errors import NotFound
+
+    stored = api.adapters()
+    known = {name for adapter in stored for name in (adapter.ref, adapter.label, adapter.digest)}
+    named = {entry.label: refs.get(entry.label, entry.label) for entry in labels.labels if entry.label not in folders}
+    missing = [f"{label} ({ref})" if ref != label else label for label, ref in named.items() if ref not in known]
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise NotFound(
+            "adapter_not_found",
+            f"no adapter of {', '.join(missing[:_SHOWN])}{more}: upload each (`signalbox adapters add FOLDER --label "
+            "LABEL`), or name its PEFT folder under `adapter`",
+        )
+
+
+def _dataset_name(file: Path) -> str:
+    import re
+
+    return "route." + (re.sub("[^a-z0-9_]+", "-", file.stem.lower()).strip("-_")[:40] or "labels")
+
+
+def _show(job: dict[str, Any], *, as_json: bool) -> None:
+    """Show what came of it; exits with status 1 where there is no release."""
+    result = job.get("result")
+    if as_json or not result:
+        output.job(job, as_json=as_json)
+    else:
+        low, high = result["accuracy_interval"]
+        facts = {"release": result["release"], "selector": result["selector"]}
+        facts |= {"accuracy": f"{result['accuracy']:.3f} (in truth {low:.2f} to {high:.2f})", "why": result["why"]}
+        output.record(facts, as_json=False)
+        for warning in result.get("warnings", [])[:_SHOWN]:
+            output.err.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    if not result:
+        raise typer.Exit(1)
+
+
+def _offer(api: "Signalbox", result: dict[str, Any]) -> None:
+    release, verdict = result["release"], result["verdict"]
+    if not verdict["passed"]:
+        reasons = " ".join(verdict["reasons"][:_SHOWN])
+        output.err.print(f"the gate does not pass: {reasons}", markup=False, soft_wrap=True)
+        output.err.print(f"`signalbox releases promote {release} --force` overrules it", soft_wrap=True)
+    elif output.out.is_terminal and typer.confirm("Make it the current release?", default=True):
+        api.promote(release)
+        output.err.print("it is current: `signalbox route try TEXT` shows a choice", soft_wrap=True)
+    else:
+        output.err.print(f"`signalbox releases promote {release}` makes it current", soft_wrap=True)
