@@ -11,6 +11,9 @@ from shared.errors import Conflict, Invalid
 from shared.registry.adapters import check_same_base
 from shared.security.api_keys import Key
 
+_MADE_ANEW = {"tenant_id", "parent", "base_model", "base_manifest", "labels", "verdict", "created_at", "made_by"}
+_OF_SELECTOR = {"selector", "ambiguous", "representation", "validation", "datasets", "report"}
+
 
 def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
     """Store the candidate that an edit makes of a release, or of nothing where there is none yet; blocking.
@@ -62,13 +65,15 @@ def _labels(
         del labels[label]
     for label, manifest in adapters.items():
         check_adapter_label(label)
-        labels[label] = ReleaseLabel(
+        own = ReleaseLabel(
             adapter=manifest.digest,
             ref=manifest.ref,
-            group=labels[label].group if label in labels else parse_label(label).domain,
+            group=parse_label(label).domain,
             template=manifest.template,
             instruction=manifest.instruction,
         )
+        named = {"adapter", "ref", "template", "instruction"}
+        labels[label] = labels[label].model_copy(update=own.model_dump(include=named)) if label in labels else own
     for field, values in edit.changes.items():
         for label, value in values.items():
             if label not in labels:
@@ -99,11 +104,8 @@ def _kept(before: Release | None, edit: ReleaseEdit) -> dict[str, object]:
     """What a candidate takes over from the release that it starts from: all, without the selector where it goes."""
     if before is None:
         return {}
-    kept: dict[str, object] = {"reject_policy": before.reject_policy}
-    if edit.selector == "none":
-        return kept
-    names = ("selector", "representation", "validation", "datasets", "report")
-    return kept | {name: getattr(before, name) for name in names}
+    gone = _MADE_ANEW | (_OF_SELECTOR if edit.selector == "none" else set())
+    return {name: getattr(before, name) for name in Release.model_fields if name not in gone}
 
 
 def _verdict(
