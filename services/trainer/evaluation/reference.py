@@ -75,13 +75,7 @@ class Reference:
         """Adapter selection: prototypes, the light selector, the base model with the selector on it, or both select."""
         selector = self.selector
         selector_text = selection_text(selector.text, text, instruction)
-        first: PrototypeScorer | LightSelector = self._prototypes if selector.prototypes else self._light
-
-        def first_scores() -> list[float]:
-            scores: list[float] = first.score([selector_text])[0].tolist()
-            return scores
-
-        return select(selector, first_scores, lambda: self._llm_scores(selector_text))
+        return select(selector, lambda: self._light_scores(selector_text), lambda: self._llm_scores(selector_text))
 
     def generate(
         self,
@@ -115,6 +109,11 @@ class Reference:
                 "selector_missing", f"release {self.release.id} has no selector: name another one, or train a selector"
             )
         return self.release.selector
+
+    def _light_scores(self, text: str) -> list[float]:
+        part: PrototypeScorer | LightSelector = self._prototypes if self.selector.prototypes else self._light
+        scores: list[float] = part.score([text])[0].tolist()
+        return scores
 
     def _llm_scores(self, text: str) -> list[float]:
         if self._classifier is not None:

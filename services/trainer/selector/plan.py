@@ -1,7 +1,7 @@
 """What a selector job makes: a selector of some kind, from its data, in place of a release."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from services.trainer.context import SelectorContext
@@ -27,7 +27,7 @@ class Plan:
     ambiguous: Ambiguous | None
     descriptions: Mapping[str, str]
     """Of each label that has one: a text of the representation set that is no request."""
-    reader: TextReader
+    reader: TextReader = field(compare=False)
     """What reads texts for prototypes."""
     parent: Release | None = None
     """The release that the candidate would replace."""
