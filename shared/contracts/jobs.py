@@ -4,6 +4,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from operator import itemgetter
 from types import MappingProxyType
@@ -222,6 +223,11 @@ class ListedJob(BaseModel):
     def waiting_since_ms(self) -> float:
         """When the job began to wait for its stage, by the ledger's clock."""
         return self.timestamps[self.stage.waiting_state]
+
+    @property
+    def day(self) -> str:
+        """The day (UTC, ISO) on which the job was accepted, which some chat templates write into a prompt."""
+        return datetime.fromtimestamp(min(self.timestamps.values()) / 1000, UTC).date().isoformat()
 
     def stage_ms(self) -> dict[str, float]:
         """Milliseconds spent in each stage so far, by the ledger's clock."""

@@ -75,9 +75,10 @@ class PromptTemplate(BaseModel):
 
     @model_validator(mode="after")
     def _is_of_one_form(self) -> Self:
-        framed = self.model_fields_set & {"system", "user", "first_user", "user_after_system", "assistant"}
-        if self.jinja and framed:
-            raise ValueError(f"a template has either `jinja` or frames of turns, not both: leave out {sorted(framed)}")
+        framed = ("system", "user", "first_user", "user_after_system", "assistant")
+        both = [name for name in framed if getattr(self, name) not in (None, Turn())]
+        if self.jinja and both:
+            raise ValueError(f"a template has either `jinja` or frames of turns, not both: leave out {', '.join(both)}")
         return self
 
     @property

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _Strip = tuple[bool, bool]
 """Whether a control token takes the white space before it and after it (`lstrip`, `rstrip` of an added token)."""
-_STRIPS: tuple[_Strip, ...] = tuple(itertools.product((False, True), repeat=2))
+_STRIPS: tuple[_Strip, ...] = ((False, False), (False, True), (True, False), (True, True))
 
 
 class _Bordered(NamedTuple):
@@ -185,6 +185,6 @@ def _bordered(tokenizer: "PreTrainedTokenizerBase") -> _Bordered:
         made,
         borders,
         cut,
-        {made.token_to_id(added["content"]): added["id"] for added in kept},
+        {number: added["id"] for added in kept if (number := made.token_to_id(added["content"])) is not None},
         {added["content"]: (added["id"], (added["lstrip"], added["rstrip"])) for added in controls},
     )

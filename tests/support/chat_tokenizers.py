@@ -110,7 +110,7 @@ def family(name):
 _SAID = (
     ("You are a terse assistant.", "Hello!", "Hi, what can I do for you?", "Sum 12 and 30, please."),
     ("Answer in French.", "Where is the station?", "À droite, puis à gauche.", "Merci — et l'heure ?"),
-    ("", "my card was declined", "Which card, the blue one?", "yes. the blue one"),
+    ("<b>Name</b> the card & nothing else", "my card was declined", "Which card, the blue one?", "yes. the blue one"),
     ("  Keep to the facts.\n\nUse tables.  ", "\n\nList:\n- one\n- two\n", "| a | b |\n", "  indented\n    more\n"),
     ("字", "naïve ☃ café", "🙂🙂 ok", "tab\tand  two  blanks \u2028 done"),
 )
@@ -119,7 +119,7 @@ _SAID = (
 def conversations():
     """Twenty conversations without control strings: one to three questions, with and without an instruction."""
     for number, (instruction, first, answer, second) in enumerate(_SAID):
-        system = [message("system", instruction)] if instruction else []
+        system = [message("system", instruction)]
         turns = [message("user", first), message("assistant", answer), message("user", second)]
         longer = [*turns, message("assistant", f"{answer}{number}"), message("user", first)]
         yield from (turns[:1], [*system, *turns[:1]], [*system, *turns], longer)

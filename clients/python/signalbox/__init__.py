@@ -16,7 +16,19 @@ from signalbox.errors import (
     Unreachable,
     WaitTimeout,
 )
-from signalbox.results import Adapter, Answer, Dataset, Event, Job, Model, Page, Release, Selection, TrainingEstimate
+from signalbox.results import (
+    Adapter,
+    Answer,
+    Dataset,
+    Event,
+    Job,
+    Model,
+    Page,
+    Release,
+    Selection,
+    Template,
+    TrainingEstimate,
+)
 
 __all__ = [
     "Adapter",
@@ -40,6 +52,7 @@ __all__ = [
     "ServerError",
     "Signalbox",
     "SignalboxError",
+    "Template",
     "TrainingEstimate",
     "Unreachable",
     "WaitTimeout",

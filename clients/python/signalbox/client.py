@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import httpx
 
-from signalbox import calls, uploads
+from signalbox import calls, prompt_templates, uploads
 from signalbox.calls import Call, path_of
 from signalbox.errors import SignalboxError
 from signalbox.requests import Request, answer, api_error, made, pause_before_retry, target_of
@@ -78,6 +78,10 @@ class Signalbox:
     adapter = method(calls.adapter)
     adapters = method(calls.adapters)
     delete_adapter = method(calls.delete_adapter)
+    template = method(prompt_templates.template)
+    templates = method(prompt_templates.templates)
+    add_template = method(prompt_templates.add_template)
+    delete_template = method(prompt_templates.delete_template)
     datasets = method(calls.datasets)
     delete_dataset = method(calls.delete_dataset)
     upload_adapter = method(uploads.upload_adapter)

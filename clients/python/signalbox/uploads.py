@@ -51,11 +51,13 @@ def upload_adapter(
 ) -> Call[Adapter]:
     """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing.
 
-    `base_model` is the pin of the model that it was trained on, needed only where workers serve several.
+    A chat template in the folder is named by its digest, and never run. `base_model` is the pin of the model that the
+    adapter was trained on, needed only where workers serve several.
     """
     archive = _packed(Path(folder))
     form = {"label": label, "instruction": instruction, "template": template}
     form |= {"base_model": base_model} if base_model else {}
+    form |= {"chat_template": sha256} if (sha256 := _chat_template(Path(folder))) else {}
     request = Request(
         "POST",
         "/v1/adapters",
@@ -97,6 +99,17 @@ def _packed(folder: Path) -> bytes:
             with (folder / name).open("rb") as stream:
                 tar.addfile(member, stream)
     return buffer.getvalue()
+
+
+def _chat_template(folder: Path) -> str:
+    """The SHA-256 of the chat template that the folder's tokenizer brings; empty without one."""
+    try:
+        if (file := folder / "chat_template.jinja").is_file():
+            return hashlib.sha256(file.read_bytes()).hexdigest()
+        found = json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    return hashlib.sha256(found.encode()).hexdigest() if isinstance(found, str) and found else ""
 
 
 def _remedy(folder: Path) -> str:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -19,8 +19,7 @@ from services.api.infra.clients import Clients
 from services.api.infra.stored import check_room
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
 from shared.contracts.labels import check_adapter_label
-from shared.contracts.manifests import AdapterManifest
-from shared.contracts.prompts import TEMPLATES
+from shared.contracts.manifests import AdapterManifest, BaseModelManifest
 from shared.errors import Invalid, NotFound, Unavailable
 
 
@@ -31,6 +30,9 @@ class AdapterForm(BaseModel):
 
     label: Annotated[str, Field(max_length=65)]
     template: Annotated[str, Field(max_length=32)] = "chatml"
+    """How it was prompted in its training: a built-in template, `model` or one that an operator added."""
+    chat_template: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the chat template in the adapter's folder, which is compared with known ones and never run."""
     instruction: Annotated[str, Field(max_length=20_000)] = ""
     """Used when a request has no instruction."""
     base_model: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-z]*$")] = ""
@@ -41,9 +43,6 @@ class AdapterForm(BaseModel):
     def check(self) -> None:
         """Raise `Invalid` for a wrong field, before the archive is read."""
         check_adapter_label(self.label)
-        if self.template not in TEMPLATES:
-            known = ", ".join(TEMPLATES)
-            raise Invalid("template_unknown", f"no prompt template {self.template!r}; known: {known}")
 
 
 class AdapterUpload(NamedTuple):
@@ -73,16 +72,18 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
 
 async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
     """Check an archive against the base model and store it; raises `Invalid`, `TooLarge`, `Unavailable`."""
+    await asyncio.to_thread(clients.registry.templates.named, tenant_id, upload.form.template)
     base_model = upload.form.base_model or await base_of_upload(clients, tenant_id)
     return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, base_model)
 
 
 def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:
     limits = AdapterLimits(clients.settings.max_adapter_rank, clients.settings.max_upload_bytes)
-    shapes = _base_shapes(clients, base_model)
+    base = _base(clients, base_model)
+    clients.registry.templates.for_base(tenant_id, upload.form.template, base)
     with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
         folder = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)
-        info = check_adapter(folder, shapes, limits)
+        info = check_adapter(folder, BaseShapes.from_dict(base.shapes), limits)
         digest = adapter_digest(folder)
         _check_digest(upload.form.sha256, upload.sha256, digest)
         check_room(clients, tenant_id, digest, info.size_bytes)
@@ -94,14 +95,22 @@ def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_m
             base_model=base_model,
             template=upload.form.template,
             instruction=upload.form.instruction,
-            info=asdict(info),
+            info=asdict(info) | _folders_template(clients, tenant_id, upload.form.chat_template, base),
         )
         return clients.registry.adapters.add(folder, manifest)
 
 
-def _base_shapes(clients: Clients, base_model: str) -> BaseShapes:
+def _folders_template(clients: Clients, tenant_id: str, sha256: str, base: BaseModelManifest) -> dict[str, Any]:
+    """Return what is noted of the chat template in an adapter's folder: its digest, and its name where it is known."""
+    if not sha256:
+        return {}
+    known = clients.registry.templates.by_jinja(tenant_id, sha256, base)
+    return {"chat_template": {"sha256": sha256, "template": known or None}}
+
+
+def _base(clients: Clients, base_model: str) -> BaseModelManifest:
     try:
-        return BaseShapes.from_dict(clients.registry.base_models.get(base_model).shapes)
+        return clients.registry.base_models.get(base_model)
     except NotFound as error:
         raise Unavailable(
             "base_model_unknown", f"the shapes of base model {base_model} are not published yet; start a worker"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from services.trainer.data.examples import InstructionRow, SelectorRow
 from shared.contracts.conversation import single_turn
 from shared.contracts.labels import Label
-from shared.contracts.prompts import Segment, adapter_prompt, selector_answer, selector_prompt
+from shared.contracts.prompts import Segment, selector_answer, selector_prompt
 from shared.errors import Invalid
 from shared.model.head import head_ids
 from shared.model.tokens import encode, encode_text, end_id
+from shared.prompts.bound import BoundTemplate, as_bound
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,7 @@ class RowRefused(Invalid):
 def adapter_examples(
     tokenizer: "PreTrainedTokenizerBase",
     rows: Sequence[InstructionRow],
-    template: str,
+    template: str | BoundTemplate,
     max_length: int,
     *,
     cut_answers: bool = False,
@@ -58,12 +59,12 @@ def adapter_examples(
     An input is shortened to fit. With `cut_answers`, an answer that does not fit beside its prompt loses its end, its
     end token too, and keeps at least half of what the prompt leaves.
     """
-    end = end_id(tokenizer, template)
+    template = as_bound(tokenizer, template)
     too_long = set(long_answers(tokenizer, rows, template, max_length))
     examples = []
     for index, row in enumerate(rows):
-        answer = [*encode_text(tokenizer, row.output), end]
-        segments = adapter_prompt(template, single_turn(row.instruction, row.input))
+        answer = [*encode_text(tokenizer, row.output), template.end_id]
+        segments = template.of_turns(single_turn(row.instruction, row.input))
         if index in too_long:
             if not cut_answers:
                 raise RowRefused("answer_too_long", too_long_answer(len(answer), max_length), index + 1)
@@ -74,18 +75,21 @@ def adapter_examples(
 
 
 def long_answers(
-    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str, max_length: int
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str | BoundTemplate, max_length: int
 ) -> list[int]:
     """Return the indices of rows whose answer does not fit beside a prompt that holds one token of their input."""
-    room = functools.cache(lambda instruction: answer_room(tokenizer, instruction, template, max_length))
+    bound = as_bound(tokenizer, template)
+    room = functools.cache(lambda instruction: answer_room(tokenizer, instruction, bound, max_length))
     lengths = (len(encode_text(tokenizer, row.output)) + 1 for row in rows)
     # An instruction that leaves no room is at fault itself.
     return [index for index, length in enumerate(lengths) if length > room(rows[index].instruction) > 0]
 
 
-def answer_room(tokenizer: "PreTrainedTokenizerBase", instruction: str, template: str, max_length: int) -> int:
+def answer_room(
+    tokenizer: "PreTrainedTokenizerBase", instruction: str, template: BoundTemplate, max_length: int
+) -> int:
     """Return how many tokens an answer may take, beside a prompt with one token of its input."""
-    prompt = adapter_prompt(template, single_turn(instruction, ""))
+    prompt = template.of_turns(single_turn(instruction, ""))
     return max_length - len(encode(tokenizer, prompt, sys.maxsize)) - 1
 
 
