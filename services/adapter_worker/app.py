@@ -16,7 +16,7 @@ from services.adapter_worker.handlers import Fetch, generate, runners_up
 from services.adapter_worker.prompts import worker_prompts
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.errors import NotFound, SignalboxError
-from shared.names import BASE_GROUP, TaskName, generate_queue
+from shared.names import BASE_GROUP, DEFAULT_TENANT, TaskName, generate_queue
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
@@ -45,6 +45,8 @@ def main() -> None:
     )
     engine, base, base_folder = build_engine(service, settings)
     prompts = worker_prompts(service.registry, base_folder, renders_jinja=settings.chat_templates)
+    if base_folder:  # a template that does not fit ends the start, instead of each request
+        prompts(DEFAULT_TENANT, settings.base_template)
     measure(engine)
     cache = DiskCache(service.registry.weights.fetch, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20)
     prefetcher = Prefetcher(cache.fetch, is_busy=lambda: engine.running_count > 0, is_full=lambda: cache.is_full)

@@ -150,7 +150,7 @@ class NewJob(BaseModel):
         """What a training job is about: its kind and its labels, for lists, which do not read bodies."""
         if self.kind is not JobKind.TRAIN:
             return None
-        label = self.body.get("label")
+        label = self.body.get("label") or str(self.body.get("adapter") or "").partition("@")[0]
         return {"kind": self.body.get("kind"), "labels": [label] if label else sorted(self.body.get("labels") or [])}
 
     @property

@@ -17,10 +17,12 @@ from starlette.datastructures import UploadFile
 from services.api.infra.base_models import base_of_upload
 from services.api.infra.clients import Clients
 from services.api.infra.stored import check_room
+from services.api.training import service as training
 from shared.adapter_files import AdapterLimits, BaseShapes, adapter_digest, check_adapter, unpack_adapter
 from shared.contracts.labels import check_adapter_label
 from shared.contracts.manifests import AdapterManifest, BaseModelManifest
 from shared.errors import Invalid, NotFound, Unavailable
+from shared.security.api_keys import Key
 
 
 class AdapterForm(BaseModel):
@@ -33,6 +35,8 @@ class AdapterForm(BaseModel):
     """How it was prompted in its training: a built-in template, `model` or one that an operator added."""
     chat_template: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the chat template in the adapter's folder, which is compared with known ones and never run."""
+    examples: Annotated[str, Field(max_length=64)] = ""
+    """Data set of right answers, by name or id: a job finds out by them which template the adapter was trained with."""
     instruction: Annotated[str, Field(max_length=20_000)] = ""
     """Used when a request has no instruction."""
     base_model: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-z]*$")] = ""
@@ -72,9 +76,22 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
 
 async def add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload) -> AdapterManifest:
     """Check an archive against the base model and store it; raises `Invalid`, `TooLarge`, `Unavailable`."""
-    await asyncio.to_thread(clients.registry.templates.named, tenant_id, upload.form.template)
+    await asyncio.to_thread(_check_names, clients, tenant_id, upload.form)
     base_model = upload.form.base_model or await base_of_upload(clients, tenant_id)
     return await asyncio.to_thread(_add_adapter, clients, tenant_id, upload, base_model)
+
+
+async def queue_check(clients: Clients, caller: Key, ref: str, examples: str) -> str:
+    """Queue the job that finds out an adapter's template by examples; returns its id."""
+    job, _ = await training.submit(clients, caller, training.AdapterCheckRequest(adapter=ref, dataset=examples), None)
+    return job.id
+
+
+def _check_names(clients: Clients, tenant_id: str, form: AdapterForm) -> None:
+    """Raise `Invalid`, `NotFound` where there is no such template or data set, before the archive is read."""
+    clients.registry.templates.named(tenant_id, form.template)
+    if form.examples:
+        clients.registry.datasets.get(tenant_id, form.examples)
 
 
 def _add_adapter(clients: Clients, tenant_id: str, upload: AdapterUpload, base_model: str) -> AdapterManifest:

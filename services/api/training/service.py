@@ -16,7 +16,7 @@ from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import BaseModelManifest
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
-from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain, TaskTraining
+from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain, TaskTraining
 from shared.errors import Invalid, NotFound
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
@@ -29,6 +29,12 @@ After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Fiel
 
 class AdapterTrainRequest(AdapterTrain):
     """`adapter.train`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class AdapterCheckRequest(AdapterCheck):
+    """`adapter.check`; `after` names training jobs that must succeed first."""
 
     after: After = Field(default_factory=list)
 
@@ -71,7 +77,7 @@ class SelectorDeleteRequest(SelectorDelete):
 
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
 SelectorTraining = SelectorTrainRequest | UpdateRequest
-AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTraining
+AnyTraining = AdapterTrainRequest | AdapterCheckRequest | ComparisonTrainRequest | SelectorTraining
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 
@@ -196,6 +202,8 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
             )
         return manifest.id
 
+    if isinstance(request, AdapterCheck):
+        request = request.model_copy(update={"adapter": clients.registry.adapters.get(tenant_id, request.adapter).ref})
     pinned = request.with_datasets(find)
     if isinstance(pinned, SelectorTraining):
         pinned = pinned.model_copy(update=gate_limits(clients.settings, pinned))

@@ -7,9 +7,15 @@ import typer
 
 from services.cli import output
 from services.cli.commands.common import Json, client, delete_each
+from services.cli.commands.template_check import check_template
 
-adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show, delete.")
+adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, check, list, show, delete.")
 datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list, delete.")
+
+Examples = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Rows with the right outputs: finds out the adapter's template."),
+]
 
 
 @adapters.command("add")
@@ -19,11 +25,27 @@ def adapters_add(
     instruction: str = "",
     template: str = "chatml",
     base_model: Annotated[str, typer.Option(help="Its pin; needed only where workers serve several.")] = "",
+    examples: Examples = None,
     json: Json = False,
 ) -> None:
     """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors)."""
     adapter = client().upload_adapter(folder, label, instruction=instruction, template=template, base_model=base_model)
     output.record(adapter.to_dict(), as_json=json)
+    if examples:
+        check_template(adapter.ref, examples, sets=True, as_json=json)
+
+
+@adapters.command("check")
+def adapters_check(
+    ref: Annotated[str, typer.Argument(help="Label, label@n or digest.")],
+    examples: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Rows with the outputs that are right; ten are enough.")
+    ],
+    keep: Annotated[bool, typer.Option("--keep", help="Only look: set no template.")] = False,
+    json: Json = False,
+) -> None:
+    """Find out which template an adapter was trained with; a clear one becomes its next version's."""
+    check_template(ref, examples, sets=not keep, as_json=json)
 
 
 @adapters.command("list")
