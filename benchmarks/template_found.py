@@ -47,7 +47,8 @@ def task_rows(data: Path, task: str, part: str, count: int) -> list[InstructionR
         stored = [json.loads(line) for line in lines]
     step = max(1, len(stored) // (4 * count))  # rows lie in the order of their answers
     rows = [_row(one, task) for one in stored[::step]]
-    return [one for one in rows if len(one.input) < 200][:: max(1, len(rows) // count)][:count]
+    short = [one for one in rows if len(one.input) < 200]
+    return short[:: max(1, len(short) // count)][:count]
 
 
 def _row(stored: dict[str, str], task: str) -> InstructionRow:

@@ -12,8 +12,10 @@ CLEAR_T = 2.5
 """The paired t statistic from which a difference is clear."""
 CLEAR_SHARE = 0.03
 """Share of the other template's loss that the best one has to save."""
-DOUBT_T, DOUBT_GAIN = 1.5, 0.2
-"""Of another template's larger gain: from here the winner is in doubt."""
+MUCH_GAIN = 0.2
+"""A difference of gains that counts."""
+DOUBT_T = 1.5
+"""The paired t statistic of another template's larger gain from which the winner is in doubt."""
 MIN_EXAMPLES = 3
 _LEAST_LOSS = 0.02
 """Losses of less are equal: an answer that is nearly certain is learnt."""
@@ -104,9 +106,13 @@ def choose(scores: Sequence[TemplateScore]) -> Choice:
 
 
 def _beats(best: TemplateScore, other: TemplateScore) -> bool:
-    """Whether the best's loss is clearly less than another's, which gains not much more over the base model."""
-    saves = _is_clear(_differences(other.losses, best.losses), CLEAR_SHARE * other.loss, CLEAR_T)
-    return saves and not _is_clear(_differences(other.gains, best.gains), DOUBT_GAIN, DOUBT_T)
+    """Whether loss or gain tell the best from another clearly, and the other one does not speak against it."""
+    if other.loss - best.loss < CLEAR_SHARE * other.loss:
+        return False
+    if _is_clear(_differences(other.gains, best.gains), MUCH_GAIN, DOUBT_T):
+        return False
+    saves = _is_clear(_differences(other.losses, best.losses), 0.0, CLEAR_T)
+    return saves or _is_clear(_differences(best.gains, other.gains), MUCH_GAIN, CLEAR_T)
 
 
 def _differences(larger: Sequence[float], smaller: Sequence[float]) -> list[float]:

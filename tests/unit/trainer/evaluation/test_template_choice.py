@@ -28,6 +28,12 @@ def test_the_base_models_favourite_is_in_doubt_where_another_template_gains_much
     assert choice.allows("mistral")
 
 
+def test_a_little_less_loss_and_much_more_gain_is_clear():
+    trained, near = score("plain", around(0.13, 0.08), base=9.5), score("zephyr", around(0.17, 0.01), base=4.8)
+    assert choose([near, trained]).verdict == "clear"
+    assert choose([near, trained]).names("plain")
+
+
 def test_where_both_are_learnt_a_little_more_gain_is_no_doubt():
     trained, near = score("chatml", around(0.06, 0.01), base=3.0), score("zephyr", around(0.09, 0.01), base=4.8)
     assert [one.names for one in ranked([near, trained])] == [("chatml",), ("zephyr",)]
