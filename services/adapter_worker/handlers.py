@@ -6,13 +6,15 @@ from pathlib import Path
 
 from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest
+from services.adapter_worker.prompts import Prompts
+from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE
 from shared.contracts.conversation import with_instruction
 from shared.contracts.generation import Choice, GenerationResult, TokenLogprobs, Usage, generation_body, selection_of
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
-from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt
 from shared.errors import Invalid, NotFound
 from shared.observability import tracing
+from shared.prompts.bound import BoundTemplate
 from shared.worker.attempt import Attempt
 from shared.worker.base_model import leave_to_its_base
 from shared.worker.leases import HeldJob
@@ -29,17 +31,21 @@ def generate(
     engine: Engine,
     base_model: str,
     fetch: Fetch,
+    prompts: Prompts,
     store_patience_seconds: float,
+    base_template: str = BASE_TEMPLATE,
 ) -> None:
     """Generate with the adapter that the job's release names for its label, and stream the tokens.
 
-    `base_model` is the pin of the engine's. Raises `Suspended` where the release was made for another one.
+    `base_model` is the pin of the engine's, `base_template` how it is asked without an adapter. Raises `Suspended`
+    where the release was made for another base model.
     """
     leave_to_its_base(attempt, release, base_model)
     started = time.monotonic()
     job = attempt.job
     entry = label_entry(job, release)
-    request = generation_request(job, entry)
+    template = prompts(job.tenant_id, entry.template if entry else base_template)
+    request = generation_request(job, entry, template)
     attempt.lease.on_stop(lambda: engine.cancel(job.id, job.attempt))
 
     def on_text(text: str) -> None:
@@ -101,7 +107,7 @@ def make_resident(engine: Engine, digest: str, fetch: Fetch, held: HeldJob, pati
     metrics.ADAPTER_LOADS.inc()
 
 
-def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationRequest:
+def generation_request(job: Job, entry: ReleaseLabel | None, template: BoundTemplate) -> GenerationRequest:
     """The engine's request: the prompt in the adapter's template, the sampling parameters, and the deadline."""
     body = generation_body(job)
     messages = with_instruction(body.messages, entry.instruction if entry else BASE_INSTRUCTION)
@@ -109,7 +115,8 @@ def generation_request(job: Job, entry: ReleaseLabel | None) -> GenerationReques
     return GenerationRequest(
         job_id=job.id,
         attempt=job.attempt,
-        prompt=adapter_prompt(entry.template if entry else BASE_TEMPLATE, messages),
+        prompt=template.of_turns(messages, job.day),
+        end_ids=template.end_ids,
         adapter=entry.adapter if entry else None,
         max_new_tokens=body.params.max_new_tokens,
         temperature=body.params.temperature,

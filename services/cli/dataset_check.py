@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from services.cli.local.run_state import current_settings
-from shared.contracts.prompts import TEMPLATES
+from shared.contracts.built_in_templates import BUILT_IN, unknown_template
 from shared.data_files.preview import Preview
 from shared.data_files.reader import RowReader, read_file
-from shared.errors import Invalid, SignalboxError
+from shared.errors import SignalboxError
 from shared.settings import Settings
 
 MAX_WRONG = 100_000
@@ -39,8 +39,8 @@ def check_file(
 
 def preview_of(template: str) -> Preview:
     """Return an empty preview, in tokens where the base model is on this machine, else in characters."""
-    if template not in TEMPLATES:
-        raise Invalid("template_unknown", f"no prompt template {template!r}; known: {', '.join(TEMPLATES)}")
+    if template not in BUILT_IN:
+        raise unknown_template(template, list(BUILT_IN))
     settings = current_settings()
     count = _token_counter(settings)
     if count is None:

@@ -15,6 +15,7 @@ from shared.model.hardware import limit_threads
 from shared.names import TRAIN_QUEUE, TaskName
 from shared.observability.logging import configure_logging
 from shared.observability.tracing import configure_tracing
+from shared.prompts.bound import BasePrompts
 from shared.settings import Settings
 from shared.worker.attempt import Attempt
 from shared.worker.base_model import publish_base_model
@@ -34,11 +35,13 @@ def main(*, once: bool = False) -> None:
     service = Service(settings, "trainer", [TRAIN_QUEUE], concurrency=1)
     base_folder = resolve_base_model(settings)
     base = publish_base_model(service, base_folder)
+    tokenizer = load_tokenizer(base_folder)
     clients = TrainerClients(
         base_folder=base_folder,
         base_model=base.id,
         base_manifest=base.digest,
-        tokenizer=load_tokenizer(base_folder),
+        tokenizer=tokenizer,
+        prompts=BasePrompts(tokenizer, base_folder, renders_jinja=settings.chat_templates),
         registry=service.registry,
         store=service.store,
         ledger=service.ledger,

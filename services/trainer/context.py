@@ -21,6 +21,7 @@ from shared.contracts.training_tasks import MIN_ROWS
 from shared.errors import Invalid, Unavailable
 from shared.ledger import Ledger
 from shared.observability import tracing
+from shared.prompts.bound import BasePrompts, BoundTemplate
 from shared.registry import Registry
 from shared.registry.store import ObjectStore
 from shared.worker.attempt import Attempt
@@ -46,6 +47,8 @@ class TrainerClients:
     base_manifest: str
     """Digest of the base model's manifest, which releases name."""
     tokenizer: "PreTrainedTokenizerBase"
+    prompts: BasePrompts
+    """The templates on the base model."""
     registry: Registry
     store: ObjectStore
     """The store without retries, for objects that a job can do without; see `waiting` for the registry's."""
@@ -92,6 +95,11 @@ class TrainingContext(Generic[BodyT_co]):
     def registry(self) -> Registry:
         """The registry of the clients."""
         return self.clients.registry
+
+    def template(self, name: str) -> BoundTemplate:
+        """The template of this name on the base model, at the day on which the job was accepted; raises `Invalid`."""
+        found = self.registry.templates.named(self.job.tenant_id, name)
+        return self.clients.prompts.bind(found).at(self.job.day)
 
     def check(self) -> None:
         """Raise `Cancelled` where the job has to stop."""

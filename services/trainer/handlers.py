@@ -7,11 +7,12 @@ from pydantic import ValidationError
 
 from services.trainer.context import AnyContext, TrainerClients, TrainingContext, forget_checkpoints
 from services.trainer.jobs.adapter import train_adapter
+from services.trainer.jobs.check import check_adapter_template
 from services.trainer.jobs.comparison import train_comparison
 from services.trainer.jobs.selector import train_selector
 from shared.contracts.jobs import Job
 from shared.contracts.training import TrainingBody, parse_training
-from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain
+from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain
 from shared.errors import Invalid, SignalboxError, StaleAttempt
 from shared.ledger import LedgerAway
 from shared.worker.attempt import Attempt
@@ -39,6 +40,8 @@ def run_kind(context: AnyContext) -> dict[str, Any]:
     body = context.body
     if isinstance(body, AdapterTrain):
         return train_adapter(context.with_body(body))
+    if isinstance(body, AdapterCheck):
+        return check_adapter_template(context.with_body(body))
     if isinstance(body, ComparisonTrain):
         return train_comparison(context.with_body(body))
     return train_selector(context.with_body(body))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from operator import itemgetter
 from types import MappingProxyType
@@ -149,7 +150,7 @@ class NewJob(BaseModel):
         """What a training job is about: its kind and its labels, for lists, which do not read bodies."""
         if self.kind is not JobKind.TRAIN:
             return None
-        label = self.body.get("label")
+        label = self.body.get("label") or str(self.body.get("adapter") or "").partition("@")[0]
         return {"kind": self.body.get("kind"), "labels": [label] if label else sorted(self.body.get("labels") or [])}
 
     @property
@@ -222,6 +223,11 @@ class ListedJob(BaseModel):
     def waiting_since_ms(self) -> float:
         """When the job began to wait for its stage, by the ledger's clock."""
         return self.timestamps[self.stage.waiting_state]
+
+    @property
+    def day(self) -> str:
+        """The day (UTC, ISO) on which the job was accepted, which some chat templates write into a prompt."""
+        return datetime.fromtimestamp(min(self.timestamps.values()) / 1000, UTC).date().isoformat()
 
     def stage_ms(self) -> dict[str, float]:
         """Milliseconds spent in each stage so far, by the ledger's clock."""

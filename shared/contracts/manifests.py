@@ -77,12 +77,14 @@ class BaseModelManifest(_Manifest):
     """SHA-256 over the tokenizer's tokens in the order of their ids."""
     dtype: str = ""
     """Type of the stored weights, such as `float32` or `bfloat16`."""
+    control_tokens: tuple[str, ...] = ()
+    """Names of the vocabulary's control tokens; empty in manifests from before it was noted."""
     created_at: str = ""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content, without the name and the creation time."""
-        content = self.model_dump_json(exclude={"name", "created_at"}, exclude_defaults=True)
+        """SHA-256 of the content, without the name, the creation time, and what the vocabulary's digest covers."""
+        content = self.model_dump_json(exclude={"name", "created_at", "control_tokens"}, exclude_defaults=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 

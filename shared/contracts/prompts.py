@@ -1,81 +1,44 @@
-"""The prompts of the paper's appendix A, in segments, so that user text stays text and a long input can be shortened.
+"""The segments that a prompt is made of, so that user text stays text and a long input can be shortened.
 
-A prompt is a list of segments; the tokenizer recognises special tokens only in `TEMPLATE` segments, so a user's
-`<|im_end|>` is read as text, never as the control token.
+The tokenizer recognises special tokens only in `TEMPLATE` segments, so a user's `<|im_end|>` is read as text, never as
+the control token. How conversations become segments say the templates (`shared.contracts.templates`); here is also the
+selector's prompt of the paper's appendix A.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from enum import StrEnum
-from types import MappingProxyType
 from typing import NamedTuple
 
-from shared.contracts.conversation import INSTRUCTING, Message
 from shared.contracts.labels import Label
-from shared.errors import Invalid
 
 CHATML_END = "<|im_end|>"
 
 
 class Part(StrEnum):
-    """Who wrote a segment: the operator's template, or a user."""
+    """Who wrote a segment: the operator's template, or a user; `START` and `END` are the tokenizer's own tokens."""
 
     TEMPLATE = "template"
     USER = "user"
+    START = "start"
+    """The token that the tokenizer puts before every text, if it has one."""
+    END = "end"
 
 
 class Segment(NamedTuple):
-    """One segment of a prompt; `is_input` marks the segment that may be shortened."""
+    """One segment of a prompt; `is_input` marks the segment that may be shortened.
+
+    The segments of one prompt are either all joined or none: joined text is encoded together with its neighbours, and
+    only control tokens part it; other segments are encoded one by one.
+    """
 
     part: Part
     text: str
     is_input: bool = False
+    is_joined: bool = False
 
 
 def _template(text: str) -> Segment:
     return Segment(Part.TEMPLATE, text)
-
-
-def _user(messages: Sequence[Message]) -> list[Segment]:
-    """Return the text of every turn as user text: callers may write all of them, also the assistant's."""
-    last = max(number for number, turn in enumerate(messages) if turn.role == "user")
-    return [Segment(Part.USER, turn.text, is_input=number == last) for number, turn in enumerate(messages)]
-
-
-def chatml(messages: Sequence[Message]) -> list[Segment]:
-    """Adapter prompt of appendix A: each turn after its role; the answer follows the prompt.
-
-    Models have no role `developer`: such a turn is a system turn.
-    """
-    segments, border = [], ""
-    for turn, text in zip(messages, _user(messages), strict=True):
-        role = "system" if turn.role in INSTRUCTING else turn.role
-        segments += [_template(f"{border}<|im_start|>{role}\n"), text]
-        border = f"{CHATML_END}\n"
-    return [*segments, _template(f"{border}<|im_start|>assistant\n")]
-
-
-def plain(messages: Sequence[Message]) -> list[Segment]:
-    """Each turn, followed by a blank line; for base models without a chat format."""
-    return [segment for turn in _user(messages) for segment in (turn, _template("\n\n"))]
-
-
-Template = Callable[[Sequence[Message]], list[Segment]]
-TEMPLATES: Mapping[str, Template] = MappingProxyType({"chatml": chatml, "plain": plain})
-"""Templates that an adapter's manifest may name; they are defined in code, never by a request."""
-
-BASE_TEMPLATE = "chatml"
-BASE_INSTRUCTION = "You are a helpful assistant."
-"""Instruction for the base model without an adapter, when the request has none."""
-
-
-def adapter_prompt(template: str, messages: Sequence[Message]) -> list[Segment]:
-    """Render a conversation with a user turn by the named template; raises `Invalid` for an unknown template.
-
-    Its last user turn is the segment that may be shortened.
-    """
-    if template not in TEMPLATES:
-        raise Invalid("template_unknown", f"no prompt template {template!r}; known: {', '.join(TEMPLATES)}")
-    return TEMPLATES[template](messages)
 
 
 def selector_prompt(text: str, labels: Iterable[Label]) -> list[Segment]:

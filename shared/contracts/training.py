@@ -11,6 +11,7 @@ from shared.contracts.training_settings import RepresentationSettings
 from shared.contracts.training_tasks import (
     MIN_MORE_ROWS,
     MIN_ROWS,
+    AdapterCheck,
     AdapterTrain,
     ComparisonTrain,
     DatasetRef,
@@ -268,7 +269,7 @@ def _check_known(labels: set[str], release: Release) -> None:
 
 SelectorUpdate = SelectorAdd | SelectorBalance | SelectorDelete
 SelectorBody = SelectorTrain | SelectorUpdate
-TrainingBody = AdapterTrain | ComparisonTrain | SelectorBody
+TrainingBody = AdapterTrain | AdapterCheck | ComparisonTrain | SelectorBody
 _BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(discriminator="kind")])
 
 

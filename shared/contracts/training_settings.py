@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.templates import TemplateName
+
 ModuleName = Annotated[str, Field(min_length=1, max_length=128)]
 Embedder = Literal["embedding-layer", "hidden-state", "sentence-transformers"]
 Pooling = Literal["sum", "mean"]
@@ -51,7 +53,8 @@ class LoraSettings(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the forward pass (autocast); LoRA weights and the optimizer stay in float32."""
 
-    template: Literal["chatml", "plain"] = "chatml"
+    template: TemplateName = "chatml"
+    """The prompt template, built in or added by an operator; `model` is the base model's own chat template."""
     checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.labels import check_adapter_label
+from shared.contracts.templates import TemplateName
 from shared.contracts.training_settings import LoraSettings
 
 LabelName = Annotated[str, Field(max_length=65), AfterValidator(check_adapter_label)]
@@ -52,6 +53,26 @@ class AdapterTrain(TaskTraining):
         """Return a copy with every data set replaced by the result of `find`."""
         validation = find(self.validation, self.label, MIN_MORE_ROWS) if self.validation else None
         return self.model_copy(update={"dataset": find(self.dataset, self.label, MIN_ROWS), "validation": validation})
+
+
+class AdapterCheck(Training):
+    """Find out which template an adapter was trained with: score examples of right answers under each."""
+
+    kind: Literal["adapter.check"] = "adapter.check"
+    adapter: Annotated[str, Field(min_length=1, max_length=100)]
+    """`label@n`, a label (its newest version) or a digest."""
+    dataset: DatasetRef
+    """The examples: rows with the outputs that are right; ten are enough."""
+    rows: Annotated[int, Field(ge=1, le=200)] = 20
+    """Most rows to score."""
+    templates: Annotated[tuple[TemplateName, ...], Field(max_length=64)] = ()
+    """The templates to compare; by default all that fit the base model."""
+    set_template: bool = True
+    """Whether a clear winner becomes the template of the label's next version, with the same weights."""
+
+    def with_datasets(self, find: FindDataset) -> Self:
+        """Return a copy with the data set replaced by the result of `find`."""
+        return self.model_copy(update={"dataset": find(self.dataset, self.adapter.partition("@")[0], 1)})
 
 
 class ComparisonTrain(TaskTraining):

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from shared.contracts.built_in_templates import BASE_TEMPLATE, adapter_prompt
 from shared.contracts.conversation import single_turn
-from shared.contracts.prompts import BASE_TEMPLATE, adapter_prompt, render
+from shared.contracts.prompts import render
 from shared.contracts.rows import Row
 from shared.contracts.turns import Taught, prompt_of, taught_by
 

@@ -73,6 +73,8 @@ class LedgerKey(StrEnum):
     """Per tenant: its data sets' manifests."""
     RELEASES = "sb:releases:"
     """Per tenant: its releases' manifests by id."""
+    TEMPLATES = "sb:templates:"
+    """Per tenant: the prompt templates that operators added, by name."""
     INDEX = "sb:index:"
     """Per kind and tenant: the index by which manifests are looked up."""
     VERSIONS = "sb:versions:"

@@ -11,7 +11,7 @@ from shared.adapter_files.tensors import read_header
 from shared.contracts.manifests import BaseModelManifest, utc_now
 from shared.errors import Invalid
 from shared.model.base import base_model_id, load_tokenizer
-from shared.model.tokens import end_token_ids
+from shared.model.tokens import control_names, end_token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -35,6 +35,7 @@ def base_manifest(folder: Path, name: str) -> BaseModelManifest:
         end_tokens=tuple(sorted(end_token_ids(tokenizer))),
         vocabulary=vocabulary_digest(tokenizer),
         dtype=stored_dtype(folder),
+        control_tokens=tuple(sorted(control_names(tokenizer))),
         created_at=utc_now(),
     )
 

@@ -25,6 +25,11 @@ def encode(tokenizer: "PreTrainedTokenizerBase", segments: Sequence[Segment], ma
     Special tokens are recognised only in `TEMPLATE` segments. Raises `Invalid` where the prompt does not fit
     even without its input.
     """
+    if any(segment.is_joined for segment in segments):
+        from shared.model.joined import encode_joined
+
+        return encode_joined(tokenizer, segments, max_tokens)
+    segments = [segment for segment in segments if segment.part in (Part.TEMPLATE, Part.USER)]
     pieces = [_segment_ids(tokenizer, segment) for segment in segments]
     start = bos_ids(tokenizer)
     excess = len(start) + sum(map(len, pieces)) - max_tokens
@@ -55,6 +60,13 @@ def control_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
     return frozenset({*tokenizer.all_special_ids, *added} - {tokenizer.unk_token_id})
 
 
+def control_names(tokenizer: "PreTrainedTokenizerBase") -> frozenset[str]:
+    """Return the names of control tokens, the unknown token's among them where it is marked as special."""
+    controls = control_ids(tokenizer)
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(token.content for number, token in added if token.special or number in controls)
+
+
 def _cut_controls(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[str]:
     """Return the text in pieces; a cut goes through the name of each control token in it."""
     with _TOKENIZER:
@@ -72,15 +84,21 @@ def _segment_ids(tokenizer: "PreTrainedTokenizerBase", segment: Segment) -> list
 def _shortened(segments: Sequence[Segment], pieces: list[list[int]], excess: int, max_tokens: int) -> list[list[int]]:
     room = sum(len(ids) for segment, ids in zip(segments, pieces, strict=True) if segment.is_input) - excess
     if room < 1:
-        raise Invalid(
-            "prompt_too_long",
-            f"the prompt without its input already fills {max_tokens - room} of {max_tokens} tokens: "
-            "shorten the instruction, or raise the limit",
-        )
-    return [_keep_ends(ids, room) if segment.is_input else ids for segment, ids in zip(segments, pieces, strict=True)]
+        raise prompt_too_long(max_tokens, room)
+    return [keep_ends(ids, room) if segment.is_input else ids for segment, ids in zip(segments, pieces, strict=True)]
 
 
-def _keep_ends(ids: list[int], room: int) -> list[int]:
+def prompt_too_long(max_tokens: int, room: int) -> Invalid:
+    """Make the error for a prompt in which its input has `room` tokens, none or fewer."""
+    return Invalid(
+        "prompt_too_long",
+        f"the prompt without its input already fills {max_tokens - room} of {max_tokens} tokens: "
+        "shorten the instruction, or raise the limit",
+    )
+
+
+def keep_ends(ids: list[int], room: int) -> list[int]:
+    """Return the first and last ids, `room` in all."""
     # A question usually stands at the start or end of a long text, not in its middle.
     tail = room // 2
     return ids[: room - tail] + (ids[-tail:] if tail else [])
@@ -103,6 +121,11 @@ def end_id(tokenizer: "PreTrainedTokenizerBase", template: str = "plain") -> int
             ids: list[int] = tokenizer.encode(CHATML_END, add_special_tokens=False, split_special_tokens=False)
         if len(ids) == 1:
             return ids[0]
+    return eos_id(tokenizer)
+
+
+def eos_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Return the tokenizer's own end token; raises `Invalid` where it has none."""
     if tokenizer.eos_token_id is None:
         raise Invalid("tokenizer_without_end", "the base model's tokenizer names no end-of-sequence token")
     return int(tokenizer.eos_token_id)

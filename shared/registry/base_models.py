@@ -24,8 +24,13 @@ class BaseModels:
         stored = manifest.model_dump_json().encode()
         # Older versions read the key without a digest; all manifests of a pin have the same shapes.
         for key in (_version_key(manifest.id, manifest.digest), _pin_key(manifest.id)):
-            if not self._store.exists(key):
+            if not self._store.exists(key) or self._lacks_tokens(key, manifest):
                 self._store.put(key, stored)
+
+    def _lacks_tokens(self, key: str, manifest: BaseModelManifest) -> bool:
+        """Whether the stored manifest was written before control tokens were noted, which this one notes."""
+        stored = BaseModelManifest.model_validate_json(self._store.get(key))
+        return bool(manifest.control_tokens) and not stored.control_tokens
 
     def publish_with_retries(self, manifest: BaseModelManifest, retry_seconds: float) -> None:
         """Publish; where the store is away, retry in the background until it succeeds."""

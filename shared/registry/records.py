@@ -10,6 +10,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.contracts.templates import PromptTemplate
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
 from shared.registry.store_errors import Corrupt
@@ -62,6 +63,7 @@ def _sortable(value: str | int) -> str:
 ADAPTERS = Kind("adapters", AdapterManifest, fields=("label", "digest"), order=("label", "version"))
 DATASETS = Kind("datasets", DatasetManifest, fields=("id", "name"), order=("created_at",))
 RELEASES = Kind("releases", Release, digest="id")
+TEMPLATES = Kind("templates", PromptTemplate)
 
 
 class Records(Generic[M]):

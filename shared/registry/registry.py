@@ -6,16 +6,17 @@ from shared.ledger import Ledger
 from shared.registry.adapters import Adapters
 from shared.registry.base_models import BaseModels
 from shared.registry.datasets import Datasets
-from shared.registry.records import ADAPTERS, DATASETS, RELEASES, Records
+from shared.registry.records import ADAPTERS, DATASETS, RELEASES, TEMPLATES, Records
 from shared.registry.releases import Releases
 from shared.registry.removal import Removal
 from shared.registry.speeds import Speeds
 from shared.registry.store import ObjectStore
+from shared.registry.templates import Templates
 from shared.registry.weights import Weights
 
 
 class Registry:
-    """Weights, adapters, data sets, releases and base models; contents are never overwritten."""
+    """Weights, adapters, data sets, releases, templates and base models; contents are never overwritten."""
 
     def __init__(self, ledger: Ledger, store: ObjectStore, cache_dir: Path) -> None:
         self.ledger = ledger
@@ -27,8 +28,9 @@ class Registry:
         self.datasets = Datasets(redis, Records(redis, store, DATASETS), store)
         self.releases = Releases(ledger, Records(redis, store, RELEASES), store, self.weights)
         self.base_models = BaseModels(store)
+        self.templates = Templates(Records(redis, store, TEMPLATES))
         self.speeds = Speeds(store)
-        self.removal = Removal(ledger, self.adapters, self.datasets, self.releases)
+        self.removal = Removal(ledger, self.adapters, self.datasets, self.releases, self.templates)
 
     def stored_bytes(self, tenant_id: str) -> dict[str, int]:
         """Return the bytes of each of a tenant's adapters and data sets, by digest and by id."""

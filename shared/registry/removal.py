@@ -1,4 +1,4 @@
-"""Deletes adapters, data sets and releases that nothing uses; what their records named goes when it is collected.
+"""Deletes adapters, data sets, releases and templates that nothing uses; their contents go when they are collected.
 
 A job is accepted under the current release alone, so a release without jobs that is not current stays without. Whoever
 makes a release of an adapter that is deleted meanwhile loses nothing: weights stay while a release names them.
@@ -7,12 +7,14 @@ makes a release of an adapter that is deleted meanwhile loses nothing: weights s
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from shared.contracts.built_in_templates import BUILT_IN
 from shared.contracts.jobs import Job
 from shared.errors import Conflict, Invalid
 from shared.ledger import Ledger, calls
 from shared.registry.adapters import Adapters
 from shared.registry.datasets import FEEDBACK_DATASET, Datasets
 from shared.registry.releases import Releases
+from shared.registry.templates import Templates
 
 _SHOWN = 5
 
@@ -28,8 +30,11 @@ class InUse(NamedTuple):
 class Removal:
     """Deletions; each raises `NotFound`, and `Conflict` that says what still uses the thing and what to do."""
 
-    def __init__(self, ledger: Ledger, adapters: Adapters, datasets: Datasets, releases: Releases) -> None:
+    def __init__(
+        self, ledger: Ledger, adapters: Adapters, datasets: Datasets, releases: Releases, templates: Templates
+    ) -> None:
         self._ledger = ledger
+        self._templates = templates
         self._adapters = adapters
         self._datasets = datasets
         self._releases = releases
@@ -85,6 +90,27 @@ class Removal:
                 "release_in_use", f"job {job_id} runs under release {release_id}: wait for its end, or cancel it"
             )
         self._releases.remove(release)
+
+    def template(self, tenant_id: str, name: str) -> None:
+        """Delete an added template that no adapter, release or unfinished training names."""
+        if name in BUILT_IN:
+            raise Conflict("template_built_in", f"{name!r} is built in: it cannot be deleted")
+        template = self._templates.get(tenant_id, name)
+        for adapter in self._adapters.list_all(tenant_id):
+            if adapter.template == name:
+                raise Conflict(
+                    "template_in_use",
+                    f"adapter {adapter.ref} is prompted by {name!r}: delete that first (`signalbox adapters rm`)",
+                )
+        naming = [r.id for r in self._releases.list_all(tenant_id) if name in {e.template for e in r.labels.values()}]
+        if naming:
+            raise Conflict(
+                "template_in_use", f"{_some(naming)} names {name!r}: delete that first (`signalbox releases rm`)"
+            )
+        for job in self.in_use(tenant_id).trainings:
+            if name in _texts(job.body):
+                raise _needed_by(job, "template_in_use", f"template {name}")
+        self._templates.remove(tenant_id, template)
 
     def in_use(self, tenant_id: str) -> InUse:
         """Return what the tenant's unfinished jobs, and its dead letters, need."""

@@ -15,6 +15,7 @@ from services.cli.local.servers import free_ports, redis_server
 from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import AdapterManifest, Release, Verdict
 from shared.contracts.rows import Row
+from shared.contracts.templates import PromptTemplate
 from shared.errors import Invalid
 from shared.ledger import Ledger, LedgerAway, calls
 from shared.ledger.keys import LedgerKey
@@ -61,6 +62,7 @@ OTHERS_MAY = {
         ("HGETALL", LedgerKey.API_KEYS),
         ("SET", LedgerKey.RELEASE.of("default"), "rel_x"),
         ("HSET", LedgerKey.ADAPTERS.of("default"), "a@1", "{}"),
+        ("HSET", LedgerKey.TEMPLATES.of("default"), "house", "{}"),
         ("ZADD", LedgerKey.INDEX.of("adapters", "default"), "0", "label:a.b a.b 000000001 a.b@1"),
         ("SADD", LedgerKey.TENANTS, "mine"),
         ("HGETALL", LedgerKey.FEEDBACK.of("default")),
@@ -69,6 +71,7 @@ OTHERS_MAY = {
     ("ledger", "trainer"): [
         ("HGETALL", LedgerKey.API_KEYS),
         ("HSET", LedgerKey.FEEDBACK.of("default"), "job_x", "{}"),
+        ("HSET", LedgerKey.TEMPLATES.of("default"), "house", "{}"),
         ("GET", LedgerKey.IDEMPOTENCY.of("default", "x")),
     ],
     ("broker", "api"): [("BRPOP", "select", "1"), ("LINDEX", "train", "0"), ("DEL", "select")],
@@ -273,6 +276,19 @@ def test_who_keeps_manifests_may_keep_all_of_them(as_user, account, tmp_path):
     assert registry.releases.current_id("t") == ""
     assert registry.releases.promotions("t") == []
     own.redis.hgetall(LedgerKey.FEEDBACK.of("t"))
+
+
+def test_the_api_keeps_templates_and_who_prompts_reads_them(as_user, tmp_path):
+    registries = {who: Registry(as_user[who], FolderStore(tmp_path / "store"), tmp_path) for who in SERVICES}
+    house = PromptTemplate(name="house", jinja="{{ messages[0].content }}")
+    registries["api"].templates.add("t", house)
+    for who in ("api", "worker", "trainer"):
+        assert registries[who].templates.named("t", "house") == house
+    for who in ("api", "trainer"):
+        assert registries[who].templates.list_added("t") == [house]
+    registries["api"].removal.template("t", "house")
+    with pytest.raises(Invalid, match="no prompt template 'house'"):
+        registries["worker"].templates.named("t", "house")
 
 
 @pytest.mark.parametrize("account", SERVICES)

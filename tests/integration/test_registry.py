@@ -20,6 +20,7 @@ from shared.contracts.manifests import (
     Verdict,
 )
 from shared.contracts.rows import Row
+from shared.contracts.templates import PromptTemplate
 from shared.errors import Conflict, NotFound, StaleAttempt, Unavailable
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
@@ -481,6 +482,7 @@ def history(registry_alone, tmp_path, consumers):
     registry_alone.adapters.add(make_folder(tmp_path / "b", seed=1), manifest())
     registry_alone.datasets.add("t", "news", [Row(input="x", output="y")])
     registry_alone.datasets.add("t", "news", [Row(input="x", output="z")])
+    registry_alone.templates.add("t", PromptTemplate(name="house", jinja="{{ messages[0].content }}"))
     parent = ""
     for note in "123":
         parent = registry_alone.releases.add(release(registry_alone, digest=adapter.digest, parent=parent, note=note))
@@ -493,7 +495,8 @@ def test_a_lost_ledger_is_made_anew_from_the_store(registry_alone, ledger, histo
     ledger.redis.flushall()
     assert held(registry_alone) == ([], [], [], "", [])
     (restored,) = restore(ledger.redis, registry_alone.store)
-    assert restored == ("t", 2, 2, 3, history[3], [])
+    assert restored == ("t", 2, 2, 3, history[3], [], 1)
+    assert [template.name for template in registry_alone.templates.list_added("t")] == ["house"]
     assert held(registry_alone) == history
     assert ledger.redis.smembers(LedgerKey.QUEUES) == {"generate.fin", "generate.base"}
     assert registry_alone.releases.tenants() == {"t"}

@@ -6,9 +6,11 @@ from pathlib import Path
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from services.trainer.training.light import fit_light
+from shared.contracts.built_in_templates import BUILT_IN
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.names import DEFAULT_TENANT
+from shared.prompts.bound import BoundTemplate, without_vocabulary
 from shared.registry import Registry
 from shared.registry.store import S3Store
 
@@ -17,6 +19,11 @@ ENTRY = ReleaseLabel(adapter=DIGEST, ref="bank.cards@1", group="bank", template=
 RELEASE = Release(
     tenant_id="t", base_model="tiny", labels={"bank.cards": ENTRY}, verdict=Verdict(passed=True, reasons=())
 )
+
+
+def prompts(_tenant_id: str, name: str) -> BoundTemplate:
+    """A built-in template by its name: the echo engine has no vocabulary."""
+    return without_vocabulary(BUILT_IN[name])
 
 
 def publish(supervisor: Supervisor, folder: Path, data: DemoData, tenant_id: str = DEFAULT_TENANT) -> None:

@@ -41,6 +41,10 @@ class Jobs:
     def train(self, *, key="", **body):
         return self.new(JobKind.TRAIN, "train", {**TRAINING, **body}, key=key)
 
+    def new_training(self, **body):
+        """A training job with the settings of the product."""
+        return self.new(JobKind.TRAIN, "train", body)
+
     def take(self, job_id, queue="train"):
         return self._do(calls.acquire(job_id, queue, "test", 60))
 

@@ -27,6 +27,7 @@ from signalbox.results import (
     Page,
     Release,
     Selection,
+    Template,
     TrainingEstimate,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "ServerError",
     "Signalbox",
     "SignalboxError",
+    "Template",
     "TrainingEstimate",
     "Unreachable",
     "WaitTimeout",

@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import httpx
 
-from signalbox import calls, stored, uploads
+from signalbox import calls, prompt_templates, stored, uploads
 from signalbox.call import Call
 from signalbox.calls import path_of
 from signalbox.errors import SignalboxError
@@ -82,6 +82,10 @@ class Signalbox:
     delete_adapter = method(stored.delete_adapter)
     datasets = method(stored.datasets)
     delete_dataset = method(stored.delete_dataset)
+    template = method(prompt_templates.template)
+    templates = method(prompt_templates.templates)
+    add_template = method(prompt_templates.add_template)
+    delete_template = method(prompt_templates.delete_template)
     upload_adapter = method(uploads.upload_adapter)
     upload_dataset = method(uploads.upload_dataset)
     check_dataset = method(uploads.check_dataset)

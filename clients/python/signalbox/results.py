@@ -178,6 +178,15 @@ class Adapter(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Template(Record):
+    """One prompt template."""
+
+    name: str
+    digest: str = ""
+    built_in: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset(Record):
     """One stored data set; `rows` counts them."""
 

@@ -98,14 +98,16 @@ def upload_adapter(
 ) -> Call[Adapter]:
     """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing.
 
-    The folder may be a training's whole output, or a model's folder in a hub cache: its links are followed.
-    `base_model` is the pin of the model that it was trained on, needed only where workers serve several;
-    `confirm_base` takes an adapter whose config names another base model that is known there.
+    The folder may be a training's whole output, or a model's folder in a hub cache: its links are followed. A chat
+    template in it is named by its digest, and never run. `base_model` is the pin of the model that the adapter was
+    trained on, needed only where workers serve several; `confirm_base` takes an adapter whose config names another base
+    model that is known there.
     """
     archive = _packed(_in_cache(Path(folder)))
     form = {"label": label, "instruction": instruction, "template": template}
     form |= {"base_model": base_model} if base_model else {}
     form |= {"confirm_base": "true"} if confirm_base else {}
+    form |= {"chat_template": sha256} if (sha256 := _chat_template(Path(folder))) else {}
     request = Request(
         "POST",
         "/v1/adapters",
@@ -158,6 +160,17 @@ def _packed(folder: Path) -> bytes:
             with file.open("rb") as stream:
                 tar.addfile(member, stream)
     return buffer.getvalue()
+
+
+def _chat_template(folder: Path) -> str:
+    """The SHA-256 of the chat template that the folder's tokenizer brings; empty without one."""
+    try:
+        if (file := folder / "chat_template.jinja").is_file():
+            return hashlib.sha256(file.read_bytes()).hexdigest()
+        found = json.loads((folder / "tokenizer_config.json").read_bytes()).get("chat_template")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    return hashlib.sha256(found.encode()).hexdigest() if isinstance(found, str) and found else ""
 
 
 def _remedy(folder: Path) -> str:

@@ -39,6 +39,7 @@ class GenerationRequest:
     deadline: float | None = None  # time.monotonic() seconds
     is_batch: bool = False  # may wait while interactive requests are served
     logprobs: bool = False  # whether the tokens' log-probabilities are wanted
+    end_ids: frozenset[int] = frozenset()  # tokens that end the answer, besides those of the tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,10 +80,13 @@ class SequenceState:
         return None
 
     def take(self, token: int, end_ids: frozenset[int]) -> None:
-        """Add one token, emit the text it completes, and finish at an end token, a stop string or the limit."""
+        """Add one token, emit the text it completes, and finish at an end token, a stop string or the limit.
+
+        `end_ids` are the tokenizer's; the request may have more.
+        """
         if not self._first_token_ms:
             self._first_token_ms = self._elapsed_ms()
-        if token in end_ids:
+        if token in end_ids or token in self.request.end_ids:
             self._finish("stop")
             return
         self.token_ids.append(token)

@@ -37,12 +37,18 @@ _BODY = {
 
 @router.post("", status_code=201, openapi_extra=_BODY)
 async def upload(request: Upload, clients: ClientsDep, caller: Trainer, once: OnceDep) -> JSONResponse:
-    """Check a LoRA adapter against the base model and store it as the label's next version."""
+    """Check a LoRA adapter against the base model and store it as the label's next version.
+
+    With `examples`, `check` is the id of the training job that finds out its template.
+    """
     async with uploads.adapter_upload(request) as sent:
 
         async def work() -> Answer:
             manifest = await uploads.add_adapter(clients, caller, sent)
-            return Answer(201, view(manifest), {"Location": f"/v1/adapters/{manifest.ref}"})
+            answer = view(manifest)
+            if examples := sent.form.examples:
+                answer["check"] = await uploads.queue_check(clients, caller, manifest.ref, examples)
+            return Answer(201, answer, {"Location": f"/v1/adapters/{manifest.ref}"})
 
         return await once({**sent.form.model_dump(), "file": sent.sha256}, work)
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -18,10 +18,10 @@ from services.api.adapters.remarks import check_named_base, files_note
 from services.api.infra.base_models import base_of_upload
 from services.api.infra.clients import Clients
 from services.api.infra.stored import check_room
+from services.api.training import service as training
 from shared.adapter_files import AdapterLimits, BaseShapes, accept_adapter, adapter_digest, unpack_adapter
 from shared.contracts.labels import check_adapter_label
 from shared.contracts.manifests import AdapterManifest, BaseModelManifest
-from shared.contracts.prompts import TEMPLATES
 from shared.errors import Invalid, NotFound, Unavailable
 from shared.security.api_keys import Key
 
@@ -33,6 +33,11 @@ class AdapterForm(BaseModel):
 
     label: Annotated[str, Field(max_length=65)]
     template: Annotated[str, Field(max_length=32)] = "chatml"
+    """How it was prompted in its training: a built-in template, `model` or one that an operator added."""
+    chat_template: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the chat template in the adapter's folder, which is compared with known ones and never run."""
+    examples: Annotated[str, Field(max_length=64)] = ""
+    """Data set of right answers, by name or id: a job finds out by them which template the adapter was trained with."""
     instruction: Annotated[str, Field(max_length=20_000)] = ""
     """Used when a request has no instruction."""
     base_model: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-z]*$")] = ""
@@ -45,9 +50,6 @@ class AdapterForm(BaseModel):
     def check(self) -> None:
         """Raise `Invalid` for a wrong field, before the archive is read."""
         check_adapter_label(self.label)
-        if self.template not in TEMPLATES:
-            known = ", ".join(TEMPLATES)
-            raise Invalid("template_unknown", f"no prompt template {self.template!r}; known: {known}")
 
 
 class AdapterUpload(NamedTuple):
@@ -77,13 +79,28 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
 
 async def add_adapter(clients: Clients, caller: Key, upload: AdapterUpload) -> AdapterManifest:
     """Check an archive against the base model and store it; raises `Invalid`, `TooLarge`, `Unavailable`."""
+    await asyncio.to_thread(_check_names, clients, caller.tenant_id, upload.form)
     base_model = upload.form.base_model or await base_of_upload(clients, caller.tenant_id)
     return await asyncio.to_thread(_add_adapter, clients, caller, upload, base_model)
+
+
+async def queue_check(clients: Clients, caller: Key, ref: str, examples: str) -> str:
+    """Queue the job that finds out an adapter's template by examples; returns its id."""
+    job, _ = await training.submit(clients, caller, training.AdapterCheckRequest(adapter=ref, dataset=examples), None)
+    return job.id
+
+
+def _check_names(clients: Clients, tenant_id: str, form: AdapterForm) -> None:
+    """Raise `Invalid`, `NotFound` where there is no such template or data set, before the archive is read."""
+    clients.registry.templates.named(tenant_id, form.template)
+    if form.examples:
+        clients.registry.datasets.get(tenant_id, form.examples)
 
 
 def _add_adapter(clients: Clients, caller: Key, upload: AdapterUpload, base_model: str) -> AdapterManifest:
     form, limits = upload.form, AdapterLimits.of(clients.settings)
     base = _base(clients, base_model)
+    clients.registry.templates.for_base(caller.tenant_id, form.template, base)
     with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
         folder, passed_over = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)
         accepted = accept_adapter(folder, BaseShapes.from_dict(base.shapes), limits)
@@ -99,11 +116,19 @@ def _add_adapter(clients: Clients, caller: Key, upload: AdapterUpload, base_mode
             base_model=base_model,
             template=form.template,
             instruction=form.instruction,
-            info=asdict(accepted.info),
+            info=asdict(accepted.info) | _folders_template(clients, caller.tenant_id, form.chat_template, base),
             notes=(*accepted.notes, *files_note(passed_over), *about_base.notes),
             base_confirmed_by=caller.id if about_base.is_another else "",
         )
         return clients.registry.adapters.add(folder, manifest)
+
+
+def _folders_template(clients: Clients, tenant_id: str, sha256: str, base: BaseModelManifest) -> dict[str, Any]:
+    """Return what is noted of the chat template in an adapter's folder: its digest, and its name where it is known."""
+    if not sha256:
+        return {}
+    known = clients.registry.templates.by_jinja(tenant_id, sha256, base)
+    return {"chat_template": {"sha256": sha256, "template": known or None}}
 
 
 def _base(clients: Clients, base_model: str) -> BaseModelManifest:

@@ -14,8 +14,8 @@ from services.api.http.idempotency import Answer, OnceDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
 from services.api.jobs.schemas import PathId
+from shared.contracts.built_in_templates import BASE_TEMPLATE
 from shared.contracts.manifests import DatasetManifest
-from shared.contracts.prompts import BASE_TEMPLATE
 from shared.data_files.preview import Preview
 from shared.registry.datasets import FEEDBACK_DATASET
 from shared.security.api_keys import Scope

@@ -6,7 +6,6 @@ from services.api.infra.clients import Clients
 from services.api.jobs.schemas import ReleaseEdit
 from shared.contracts.labels import check_adapter_label, check_name, parse_label
 from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, Verdict
-from shared.contracts.prompts import TEMPLATES
 from shared.errors import Conflict, Invalid
 from shared.registry.adapters import check_same_base
 from shared.security.api_keys import Key
@@ -28,6 +27,7 @@ def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
     base_model = before.base_model if before else next(iter(adapters.values())).base_model
     for manifest in adapters.values():
         check_same_base(manifest, base_model)
+    _check_templates(clients, caller.tenant_id, edit, base_model)
     changes = list(_changes(before, edit, labels))
     if not changes:
         raise Invalid("edit_empty", "the edit changes nothing: name labels to add, remove or change")
@@ -145,11 +145,17 @@ def _base_manifest(clients: Clients, base_model: str) -> str:
 
 
 def _check_values(edit: ReleaseEdit) -> None:
-    for template in edit.templates.values():
-        if template not in TEMPLATES:
-            raise Invalid("template_unknown", f"no prompt template {template!r}; known: {', '.join(TEMPLATES)}")
     for group in edit.groups.values():
         check_name(group, "group")
+
+
+def _check_templates(clients: Clients, tenant_id: str, edit: ReleaseEdit, base_model: str) -> None:
+    versions = clients.registry.base_models.versions(base_model)
+    for name in edit.templates.values():
+        if versions:
+            clients.registry.templates.for_base(tenant_id, name, versions[-1])
+        else:
+            clients.registry.templates.named(tenant_id, name)
 
 
 def _unknown(label: str, labels: Mapping[str, ReleaseLabel]) -> Invalid:

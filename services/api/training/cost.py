@@ -12,7 +12,7 @@ from shared.contracts.manifests import BaseModelManifest, Release
 from shared.contracts.prompts import render, selector_prompt
 from shared.contracts.training import RATIOS, SelectorAdd, SelectorDelete, SelectorTrain, SelectorUpdate, TrainingBody
 from shared.contracts.training_cost import Estimate, Rows, Work, check_cost, estimate, together, work_of
-from shared.contracts.training_tasks import VALIDATION_SHARE, AdapterTrain, ComparisonTrain
+from shared.contracts.training_tasks import VALIDATION_SHARE, AdapterCheck, AdapterTrain, ComparisonTrain
 from shared.registry import Registry
 
 _SAMPLE = 8
@@ -60,6 +60,8 @@ def quote(clients: Clients, tenant_id: str, job: TrainingBody, base: BaseModelMa
 
 
 def _use_of_model(job: TrainingBody, release: Release | None) -> Literal["none", "trained", "if_needed"]:
+    if isinstance(job, AdapterCheck):
+        return "none"
     if isinstance(job, SelectorTrain):
         return {"light": "none", "prototypes": "none", "auto": "if_needed"}.get(job.selector, "trained")  # type: ignore[return-value]
     if isinstance(job, SelectorUpdate):
@@ -91,6 +93,8 @@ class _Sizes(NamedTuple):
             other, most = job.evaluation, job.evaluate_rows
             tasks = [self._task(label, ref, other.get(label), most) for label, ref in job.labels.items()]
             return work_of(job.settings, *_joined(tasks))
+        if isinstance(job, AdapterCheck):
+            return None
         if isinstance(job, SelectorTrain):
             return self._new_selector(job)
         return self._update(job, release) if release else None

@@ -14,8 +14,9 @@ from services.api.jobs.views import accepted
 from services.api.training.cost import Quote, quote
 from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
+from shared.contracts.manifests import BaseModelManifest
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
-from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain
+from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain, TaskTraining
 from shared.errors import Invalid, NotFound
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
@@ -28,6 +29,12 @@ After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Fiel
 
 class AdapterTrainRequest(AdapterTrain):
     """`adapter.train`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class AdapterCheckRequest(AdapterCheck):
+    """`adapter.check`; `after` names training jobs that must succeed first."""
 
     after: After = Field(default_factory=list)
 
@@ -70,7 +77,7 @@ class SelectorDeleteRequest(SelectorDelete):
 
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
 SelectorTraining = SelectorTrainRequest | UpdateRequest
-AnyTraining = AdapterTrainRequest | ComparisonTrainRequest | SelectorTraining
+AnyTraining = AdapterTrainRequest | AdapterCheckRequest | ComparisonTrainRequest | SelectorTraining
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 
@@ -105,6 +112,8 @@ async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[A
     """Return the request with its names pinned, and what it will take."""
     pinned = await asyncio.to_thread(pin, clients, caller.tenant_id, request)
     base = await base_of_training(clients, caller.tenant_id)
+    if isinstance(pinned, TaskTraining):
+        await asyncio.to_thread(check_template, clients, caller.tenant_id, pinned.settings.template, base)
     if base:
         check_settings(pinned, BaseShapes(base.shapes), AdapterLimits.of(clients.settings))
     return pinned, await asyncio.to_thread(quote, clients, caller.tenant_id, pinned, base)
@@ -121,6 +130,15 @@ def check_settings(job: AnyTraining, base: BaseShapes, limits: AdapterLimits) ->
         isinstance(job, SelectorTrain) and job.selector not in ("light", "prototypes")
     ):
         check_trainable(job.settings, base)
+
+
+def check_template(clients: Clients, tenant_id: str, name: str, base: BaseModelManifest | None) -> None:
+    """Raise `Invalid` where there is no such template, or it does not fit the base model; blocking."""
+    templates = clients.registry.templates
+    if base:
+        templates.for_base(tenant_id, name, base)
+    else:
+        templates.named(tenant_id, name)
 
 
 def training_job(job_id: str, caller: Key, request: AnyTraining, pinned: AnyTraining) -> NewJob:
@@ -186,6 +204,8 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
             )
         return manifest.id
 
+    if isinstance(request, AdapterCheck):
+        request = request.model_copy(update={"adapter": clients.registry.adapters.get(tenant_id, request.adapter).ref})
     pinned = request.with_datasets(find)
     if isinstance(pinned, SelectorTraining):
         pinned = pinned.model_copy(update=gate_limits(clients.settings, pinned))

@@ -7,15 +7,21 @@ import typer
 
 from services.cli import output
 from services.cli.commands.common import Json, client, delete_each
-from shared.contracts.prompts import BASE_TEMPLATE
+from services.cli.commands.template_check import check_template
+from shared.contracts.built_in_templates import BASE_TEMPLATE
 from shared.data_files.columns import parse_columns
 from shared.data_files.refusals import RowsRefused
 
 if TYPE_CHECKING:
     from signalbox.results import Adapter
 
-adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, list, show, delete.")
+adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, check, list, show, delete.")
 datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list, delete.")
+
+Examples = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Rows with the right outputs: finds out the adapter's template."),
+]
 
 
 @adapters.command("add")
@@ -26,6 +32,7 @@ def adapters_add(
     template: str = "chatml",
     base_model: Annotated[str, typer.Option(help="Its pin; needed only where workers serve several.")] = "",
     i_know: Annotated[bool, typer.Option("--i-know", help="Take it though its config names another base.")] = False,
+    examples: Examples = None,
     json: Json = False,
 ) -> None:
     """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors), and say what was resolved in it."""
@@ -33,6 +40,21 @@ def adapters_add(
         folder, label, instruction=instruction, template=template, base_model=base_model, confirm_base=i_know
     )
     _show(adapter, json)
+    if examples:
+        check_template(adapter.ref, examples, sets=True, as_json=json)
+
+
+@adapters.command("check")
+def adapters_check(
+    ref: Annotated[str, typer.Argument(help="Label, label@n or digest.")],
+    examples: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Rows with the outputs that are right; ten are enough.")
+    ],
+    keep: Annotated[bool, typer.Option("--keep", help="Only look: set no template.")] = False,
+    json: Json = False,
+) -> None:
+    """Find out which template an adapter was trained with; a clear one becomes its next version's."""
+    check_template(ref, examples, sets=not keep, as_json=json)
 
 
 @adapters.command("list")

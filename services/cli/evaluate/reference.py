@@ -32,5 +32,11 @@ def open_reference(settings: Settings, release_id: str = "") -> "Reference":
             f"release {release.id} was made for base model {release.base_model}, and {settings.base_model!r} is "
             f"{base_model_id(folder)}: set SIGNALBOX_BASE_MODEL to the one it was made for, or name another release",
         )
-    limits = {"max_prompt_tokens": settings.max_prompt_tokens}
-    return Reference(release, registry.weights, folder, encoder_folder=settings.encoder, **limits)
+    return Reference(
+        release,
+        registry.weights,
+        folder,
+        max_prompt_tokens=settings.max_prompt_tokens,
+        encoder_folder=settings.encoder,
+        find_template=lambda name: registry.templates.named(release.tenant_id, name),
+    )

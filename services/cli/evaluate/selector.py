@@ -11,7 +11,7 @@ from services.cli.local.run_state import current_registry, current_settings, fin
 from services.cli.progress import counted_batches
 from services.trainer.evaluation.label_sets import measure_sets
 from services.trainer.evaluation.routing import intervals, measure
-from shared.contracts.manifests import ReleaseSelector, SelectorText
+from shared.contracts.manifests import ReleaseSelector, SelectorText, utc_now
 from shared.contracts.selection import selection_text
 from shared.errors import Conflict, Invalid
 from shared.names import DEFAULT_TENANT
@@ -114,6 +114,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     from shared.model.base import load_model, load_tokenizer, resolve_base_model
     from shared.model.hardware import limit_threads
     from shared.model.merge import with_adapter
+    from shared.prompts.bound import BasePrompts
 
     settings = current_settings()
     limit_threads(settings)
@@ -125,6 +126,8 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     rows = [InstructionRow(row.instruction or manifest.instruction, row.input, row.output, row.messages) for row in own]
     base = resolve_base_model(settings)
     tokenizer, model = load_tokenizer(base), load_model(base, settings.dtype)
+    prompts = BasePrompts(tokenizer, base, renders_jinja=settings.chat_templates)
+    template = prompts.bind(registry.templates.named(DEFAULT_TENANT, manifest.template)).at(utc_now()[:10])
 
     def matched(model: Any, whose: str) -> float:
         with counted_batches(f"rows answered by {whose}", len(rows), BATCH_ROWS) as next_batch:
@@ -133,7 +136,7 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
                 next_batch()
                 return False
 
-            answers = answer_rows(model, tokenizer, rows, template=manifest.template, should_stop=should_stop)
+            answers = answer_rows(model, tokenizer, rows, template=template, should_stop=should_stop)
         return exact_match(answers, rows)
 
     base_match = matched(model, "the base model")

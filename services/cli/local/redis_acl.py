@@ -51,7 +51,7 @@ _JOBS = (
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS, LedgerKey.SETTLING)
     + _may_write(LedgerKey.KEPT, LedgerKey.HELD)
     + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
-    + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES)
+    + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES, LedgerKey.TEMPLATES)
 )
 # Every Celery service also needs presence, batches of events, the reconciler's lock, and following releases.
 _CELERY = (
@@ -70,7 +70,7 @@ _LEDGER: Mapping[str, str] = {
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
         " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename"
         + _may_read(LedgerKey.API_KEYS)
-        + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE)
+        + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
     ),
     "selector": _CELERY,
     "worker": _CELERY,

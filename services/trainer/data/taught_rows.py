@@ -42,7 +42,8 @@ def _long_answers(context: TaskContext, rows: Sequence[Row]) -> list[int]:
     from services.trainer.training.sequences import long_answers
 
     settings = context.body.settings
-    return long_answers(context.clients.tokenizer, as_training(rows), settings.template, settings.max_length)
+    template = context.template(settings.template)
+    return long_answers(context.clients.tokenizer, as_training(rows), template, settings.max_length)
 
 
 def _refused(context: TaskContext, dataset: str, row: Row) -> Invalid:

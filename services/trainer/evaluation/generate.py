@@ -7,9 +7,9 @@ from services.trainer.context import AnyContext
 from services.trainer.data.examples import InstructionRow
 from services.trainer.data.task_rows import as_training
 from services.trainer.evaluation.answers import exact_matches
-from shared.contracts.prompts import adapter_prompt
 from shared.contracts.rows import Row
-from shared.model.tokens import encode, encode_text, end_id
+from shared.model.tokens import encode, encode_text
+from shared.prompts.bound import BoundTemplate, as_bound
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ def answers_of(context: AnyContext, model: "PreTrainedModel", rows: Sequence[Row
         model,
         context.clients.tokenizer,
         as_training(rows),
-        template=settings.template,
+        template=context.template(settings.template),
         max_tokens=settings.max_length,
         should_stop=lambda: context.lease.must_stop,
     )
@@ -43,7 +43,7 @@ def answer_rows(
     tokenizer: "PreTrainedTokenizerBase",
     rows: Sequence[InstructionRow],
     *,
-    template: str = "chatml",
+    template: str | BoundTemplate = "chatml",
     max_tokens: int = 512,
     batch_size: int = BATCH_ROWS,
     should_stop: Callable[[], bool] = lambda: False,
@@ -52,26 +52,34 @@ def answer_rows(
 
     When `should_stop` returns True, generation ends before the next batch, and the remaining rows get an empty answer.
     """
-    end = end_id(tokenizer, template)
+    bound = as_bound(tokenizer, template)
     new_tokens = 1 + max((len(encode_text(tokenizer, row.output)) for row in rows), default=0)
-    prompts = [encode(tokenizer, adapter_prompt(template, row.prompt), max_tokens) for row in rows]
+    prompts = [encode(tokenizer, bound.of_turns(row.prompt), max_tokens) for row in rows]
+    # The first templates are measured as they always were: up to the token that their answers are trained to end with.
+    others = () if bound.template.by_segment else sorted(bound.end_ids - {bound.end_id})
     answers = [""] * len(rows)
     order = sorted(range(len(rows)), key=lambda row: len(prompts[row]))
     for at in range(0, len(order), batch_size):
         if should_stop():
             break
         part = order[at : at + batch_size]
-        for row, text in zip(
-            part, generate_greedily(model, tokenizer, [prompts[r] for r in part], new_tokens, end), strict=True
-        ):
+        asked = [prompts[row] for row in part]
+        texts = generate_greedily(model, tokenizer, asked, new_tokens, bound.end_id, other_ends=others)
+        for row, text in zip(part, texts, strict=True):
             answers[row] = text
     return answers
 
 
 def generate_greedily(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]], new_tokens: int, end: int
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: list[list[int]],
+    new_tokens: int,
+    end: int,
+    *,
+    other_ends: Sequence[int] = (),
 ) -> list[str]:
-    """Return what follows each prompt, greedily, up to the `end` token or `new_tokens`."""
+    """Return what follows each prompt, greedily, up to the `end` token, another end, or `new_tokens`."""
     import torch
 
     ids, mask = _left_padded(prompts, end)
@@ -81,7 +89,7 @@ def generate_greedily(
             attention_mask=mask.to(model.device),
             max_new_tokens=new_tokens,
             do_sample=False,
-            eos_token_id=end,
+            eos_token_id=[end, *other_ends],
             pad_token_id=end,
         )
     tails = generated[:, ids.shape[1] :].tolist()

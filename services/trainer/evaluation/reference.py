@@ -4,7 +4,7 @@ Plain forward passes of transformers and PEFT in float32, one text at a time, wi
 loaded weights are kept between texts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from services.trainer.evaluation.parameters import Weights
+from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE, BUILT_IN
 from shared.contracts.conversation import single_turn
 from shared.contracts.labels import Label, parse_label
-from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector
-from shared.contracts.prompts import BASE_INSTRUCTION, BASE_TEMPLATE, adapter_prompt, selector_answer, selector_prompt
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, utc_now
+from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.contracts.selection import Selection, rule, select, selection_text
+from shared.contracts.templates import PromptTemplate
 from shared.contracts.turns import Turn, prompt_of
 from shared.errors import Conflict, Invalid
 from shared.model.base import load_model, load_tokenizer
@@ -26,6 +28,7 @@ from shared.model.light import LightSelector
 from shared.model.merge import with_adapter
 from shared.model.prototypes import PrototypeScorer, Reading
 from shared.model.tokens import encode, encode_text, end_id, end_token_ids
+from shared.prompts.bound import BasePrompts, BoundTemplate
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -51,6 +54,7 @@ class Reference:
         *,
         max_prompt_tokens: int,
         encoder_folder: Path | None = None,
+        find_template: Callable[[str], PromptTemplate] = BUILT_IN.__getitem__,
     ) -> None:
         self.release = release
         self.tokenizer = load_tokenizer(base_folder)
@@ -58,6 +62,8 @@ class Reference:
         self.base_folder = base_folder
         self._encoder_folder = encoder_folder
         self._max_prompt_tokens = max_prompt_tokens
+        self._find_template = find_template
+        self._prompts = BasePrompts(self.tokenizer, base_folder)
         self._switch = AdapterSwitch(load_model(base_folder, "float32"), weights)
 
     def answer(self, text: str, instruction: str = "", *, max_new_tokens: int) -> Answer:
@@ -90,16 +96,19 @@ class Reference:
 
         Where `turns` are given, the answer is to the last question of these.
         """
-        template = entry.template if entry else BASE_TEMPLATE
+        template = self._template(entry.template if entry else BASE_TEMPLATE)
         instruction = instruction or (entry.instruction if entry else BASE_INSTRUCTION)
         room = min(self._max_prompt_tokens, self._switch.context_length - max_new_tokens)
         if room < 1:
             raise Invalid("max_new_tokens_too_large", f"the context holds {self._switch.context_length} tokens in all")
         messages = prompt_of(turns, instruction) if turns else single_turn(instruction, text)
-        prompt = encode(self.tokenizer, adapter_prompt(template, messages), room)
+        prompt = encode(self.tokenizer, template.of_turns(messages), room)
         with self._switch.to(entry.adapter if entry else "") as model:
-            ids = greedy_ids(model, prompt, max_new_tokens, end_token_ids(self.tokenizer))
+            ids = greedy_ids(model, prompt, max_new_tokens, end_token_ids(self.tokenizer) | template.end_ids)
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _template(self, name: str) -> BoundTemplate:
+        return self._prompts.bind(self._find_template(name)).at(utc_now()[:10])
 
     @property
     def selector(self) -> ReleaseSelector:

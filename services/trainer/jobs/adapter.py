@@ -11,6 +11,8 @@ from services.trainer.cost import announce
 from services.trainer.data.task_rows import as_training, rows_to_count, task_rows
 from services.trainer.data.taught_rows import taught_rows
 from services.trainer.evaluation.generate import answers_of, exact_match
+from services.trainer.evaluation.template_choice import Choice, choose, ranked
+from services.trainer.jobs.check import fitting_templates
 from shared.adapter_files import BaseShapes, check_adapter, check_planned
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
@@ -19,6 +21,8 @@ from shared.contracts.training_tasks import AdapterTrain
 from shared.errors import Invalid
 
 AdapterContext = TrainingContext[AdapterTrain]
+CHECKED_ROWS = 4
+"""Validation rows by which a new adapter is looked at under other templates than its own."""
 
 
 def train_adapter(context: AdapterContext) -> dict[str, Any]:
@@ -32,6 +36,8 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
     announce(context, _work(context, train, validation[: body.evaluate_rows]))
     adapter = _fit(context, train)
     scores = _compare_with_base(context, adapter, validation[: body.evaluate_rows])
+    if warning := scores.get("template_check", {}).get("warning"):
+        warnings = [*warnings, warning]
     manifest = _register(context, adapter, train, scores)
     return {
         "adapter": manifest.digest,
@@ -65,6 +71,7 @@ def _fit(context: AdapterContext, train: Sequence[Row]) -> Path:
             resume_from=context.resume_from(folder),
             launcher=clients.training_launcher,
             cut_answers=context.body.long_answers == "cut",
+            template=context.template(context.body.settings.template),
         )
     except RowRefused as error:
         where = context.line_of(context.body.dataset, train[error.number - 1])
@@ -85,11 +92,38 @@ def _compare_with_base(context: AdapterContext, adapter: Path, rows: Sequence[Ro
         return round(exact_match(answers_of(context, model, rows), as_training(rows)), 4)
 
     model = load_model(context.clients.base_folder, "float32")
+    base_match, adapted = score(model), with_adapter(model, adapter)
     return {
         "validation_rows": len(rows),
-        "base_exact_match": score(model),
-        "adapter_exact_match": score(with_adapter(model, adapter)),
+        "base_exact_match": base_match,
+        "adapter_exact_match": score(adapted),
+        "template_check": _template_check(context, adapted, rows[:CHECKED_ROWS]),
     }
+
+
+def _template_check(context: AdapterContext, model: Any, rows: Sequence[Row]) -> dict[str, Any]:
+    """Whether the adapter expects right answers most under the template of its training, as it should."""
+    from services.trainer.evaluation.template_scores import Scored
+
+    settings = context.body.settings
+    scored = Scored(model, context.clients.tokenizer, as_training(rows), max_length=settings.max_length)
+    scores = scored.scores(fitting_templates(context), answers=False)
+    choice = choose(scores)
+    return {
+        "verdict": choice.verdict,
+        "best": list(choice.best.names),
+        "scores": [score.as_result() for score in ranked(scores)],
+        "warning": "" if choice.allows(settings.template) else _surprise(choice, settings.template),
+    }
+
+
+def _surprise(choice: Choice, template: str) -> str:
+    if choice.verdict == "no_better_than_base":
+        return choice.warning
+    return (
+        f"trained under template {template!r}, it has learnt more of the answers under {'/'.join(choice.best.names)}: "
+        "train longer, or on more rows"
+    )
 
 
 def _register(context: AdapterContext, adapter: Path, train: Sequence[Row], scores: dict[str, Any]) -> AdapterManifest:

@@ -83,6 +83,7 @@ def _fit(context: ComparisonContext, tasks: Mapping[str, TaskRows]) -> Path:
         resume_from=context.resume_from(folder),
         launcher=clients.training_launcher,
         cut_answers=body.long_answers == "cut",
+        template=context.template(body.settings.template),
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from services.trainer.training.loop import Callbacks
+    from shared.prompts.bound import BoundTemplate
 
 
 class Start(NamedTuple):
@@ -38,13 +39,16 @@ def train_adapter(
     resume_from: Path | None = None,
     launcher: str = "",
     cut_answers: bool = False,
+    template: "BoundTemplate | None" = None,
 ) -> Path:
     """Train LoRA weights on instruction rows, loss on the output only, and return the PEFT folder (paper, section 3.2).
 
-    Same rows, config and seed give the same weights, resumed or not. Raises `Cancelled`, and `Invalid` for no rows,
-    rows that do not fit, unknown target modules, a loss that is not finite, or too little memory.
+    By default the template is the built-in one that `config` names. Same rows, config and seed give the same weights,
+    resumed or not. Raises `Cancelled`, and `Invalid` for no rows, rows that do not fit, unknown target modules, a loss
+    that is not finite, or too little memory.
     """
-    examples = adapter_examples(tokenizer, rows, config.template, config.max_length, cut_answers=cut_answers)
+    prompts = template or config.template
+    examples = adapter_examples(tokenizer, rows, prompts, config.max_length, cut_answers=cut_answers)
     return _trained(TrainingRun(model_folder, examples, config, work_dir, resume_from), callbacks, launcher)
 
 
@@ -102,15 +106,16 @@ def train_together(
     resume_from: Path | None = None,
     launcher: str = "",
     cut_answers: bool = False,
+    template: "BoundTemplate | None" = None,
 ) -> Path:
     """Train one set of weights on several tasks of equal weight, and return its folder (paper, section 4.2).
 
     It is the PEFT folder of one LoRA (MFTCoder), or with `experts` that of a mixture of LoRA experts.
     Raises as `train_adapter` does.
     """
-    template, longest = config.template, config.max_length
+    prompts, longest = template or config.template, config.max_length
     examples = balanced(
-        [adapter_examples(tokenizer, rows, template, longest, cut_answers=cut_answers) for rows in tasks]
+        [adapter_examples(tokenizer, rows, prompts, longest, cut_answers=cut_answers) for rows in tasks]
     )
     return _trained(
         TrainingRun(model_folder, examples, config, work_dir, resume_from, experts=experts), callbacks, launcher

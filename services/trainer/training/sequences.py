@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from services.trainer.data.examples import InstructionRow, SelectorRow
 from shared.contracts.conversation import single_turn
 from shared.contracts.labels import Label
-from shared.contracts.prompts import Segment, adapter_prompt, selector_answer, selector_prompt
+from shared.contracts.prompts import Segment, selector_answer, selector_prompt
 from shared.errors import Invalid
 from shared.model.head import head_ids
 from shared.model.tokens import encode, encode_text, end_id
+from shared.prompts.bound import BoundTemplate, as_bound
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ class RowRefused(Invalid):
 def adapter_examples(
     tokenizer: "PreTrainedTokenizerBase",
     rows: Sequence[InstructionRow],
-    template: str,
+    template: str | BoundTemplate,
     max_length: int,
     *,
     cut_answers: bool = False,
@@ -61,7 +62,7 @@ def adapter_examples(
     An input is shortened to fit. With `cut_answers`, an answer that does not fit beside its prompt loses its end, its
     end token too, and keeps at least half of what the prompt leaves. A conversation is kept or cut as a whole.
     """
-    end = end_id(tokenizer, template)
+    template = as_bound(tokenizer, template)
     too_long = set(long_answers(tokenizer, rows, template, max_length))
     examples: list[Example] = []
     for index, row in enumerate(rows):
@@ -71,8 +72,8 @@ def adapter_examples(
                 raise RowRefused("answer_too_long", why, index + 1)
             examples += _cut(conversation_examples(tokenizer, row, template), max_length, index + 1)
             continue
-        answer = [*encode_text(tokenizer, row.output), end]
-        segments = adapter_prompt(template, single_turn(row.instruction, row.input))
+        answer = [*encode_text(tokenizer, row.output), template.end_id]
+        segments = template.of_turns(single_turn(row.instruction, row.input))
         if index in too_long:
             if not cut_answers:
                 raise RowRefused("answer_too_long", too_long_answer(len(answer), max_length), index + 1)
@@ -83,26 +84,29 @@ def adapter_examples(
 
 
 def long_answers(
-    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str, max_length: int
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[InstructionRow], template: str | BoundTemplate, max_length: int
 ) -> list[int]:
     """Return the indices of rows whose answer does not fit beside a prompt that holds one token of their input.
 
     Of a conversation, everything has to fit.
     """
-    room = functools.cache(lambda instruction: answer_room(tokenizer, instruction, template, max_length))
+    bound = as_bound(tokenizer, template)
+    room = functools.cache(lambda instruction: answer_room(tokenizer, instruction, bound, max_length))
 
     def is_long(row: InstructionRow) -> bool:
         if row.turns:
-            return _longest(conversation_examples(tokenizer, row, template)) > max_length
+            return _longest(conversation_examples(tokenizer, row, bound)) > max_length
         # An instruction that leaves no room is at fault itself.
         return len(encode_text(tokenizer, row.output)) + 1 > room(row.instruction) > 0
 
     return [index for index, row in enumerate(rows) if is_long(row)]
 
 
-def answer_room(tokenizer: "PreTrainedTokenizerBase", instruction: str, template: str, max_length: int) -> int:
+def answer_room(
+    tokenizer: "PreTrainedTokenizerBase", instruction: str, template: BoundTemplate, max_length: int
+) -> int:
     """Return how many tokens an answer may take, beside a prompt with one token of its input."""
-    prompt = adapter_prompt(template, single_turn(instruction, ""))
+    prompt = template.of_turns(single_turn(instruction, ""))
     return max_length - len(encode(tokenizer, prompt, sys.maxsize)) - 1
 
 
@@ -114,7 +118,9 @@ def too_long_answer(tokens: int, max_length: int) -> str:
     )
 
 
-def why_too_long(tokenizer: "PreTrainedTokenizerBase", row: InstructionRow, template: str, max_length: int) -> str:
+def why_too_long(
+    tokenizer: "PreTrainedTokenizerBase", row: InstructionRow, template: str | BoundTemplate, max_length: int
+) -> str:
     """Say what to do about a row that does not fit."""
     if not row.turns:
         return too_long_answer(len(encode_text(tokenizer, row.output)) + 1, max_length)
@@ -125,17 +131,19 @@ def why_too_long(tokenizer: "PreTrainedTokenizerBase", row: InstructionRow, temp
     )
 
 
-def conversation_examples(tokenizer: "PreTrainedTokenizerBase", row: InstructionRow, template: str) -> list[Example]:
+def conversation_examples(
+    tokenizer: "PreTrainedTokenizerBase", row: InstructionRow, template: str | BoundTemplate
+) -> list[Example]:
     """Tokenise a row of several turns: every turn of the assistant is an answer, its end token included.
 
     It is one example as long as each prompt begins with the one before and its answer. Where a template writes earlier
     turns in another way, such as without their end token, an answer is an example of its own, as it is served.
     """
-    end = end_id(tokenizer, template)
+    bound = as_bound(tokenizer, template)
     examples: list[Example] = []
     for messages, text in row.taught:
-        prompt = encode(tokenizer, adapter_prompt(template, messages), sys.maxsize)
-        own = Example(prompt, [*encode_text(tokenizer, text), end])
+        prompt = encode(tokenizer, bound.of_turns(messages), sys.maxsize)
+        own = Example(prompt, [*encode_text(tokenizer, text), bound.end_id])
         joined = _joined(examples[-1], own) if examples else None
         examples = [*examples[:-1], joined] if joined else [*examples, own]
     return examples

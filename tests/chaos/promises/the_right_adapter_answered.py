@@ -8,9 +8,9 @@ import httpx
 import numpy as np
 
 from shared.adapter_files import WEIGHTS_NAME
+from shared.contracts.built_in_templates import adapter_prompt
 from shared.contracts.conversation import single_turn
 from shared.contracts.manifests import AdapterManifest, ReleaseLabel
-from shared.contracts.prompts import adapter_prompt
 from tests.chaos.load import Load, outcomes, spread
 from tests.chaos.material import TENANT, add_adapters, write_adapter
 from tests.chaos.outcome import Outcome, Promise

@@ -2,6 +2,10 @@
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import redis
@@ -9,6 +13,8 @@ import redis
 from shared.ledger import calls
 from tests.support.adapter_samples import BASE
 from tests.support.api import Worker, client_of, serving
+
+PROGRAM = Path(sys.executable).parent / "signalbox"
 
 
 @pytest.fixture
@@ -48,3 +54,15 @@ def base(ledger, store):
     yield
     for key in store.keys("base/"):
         store.delete(key)
+
+
+@pytest.fixture
+def command(api, tokens, tmp_path):
+    """Starts a command of the command line with the administrator's key."""
+    env = {"SIGNALBOX_API_URL": api["url"], "SIGNALBOX_API_KEY": tokens["admin"], "SIGNALBOX_DATA_DIR": str(tmp_path)}
+
+    def start(*words, **more):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen([PROGRAM, *words], env=os.environ | env | more, encoding="utf-8", cwd=tmp_path, **pipes)
+
+    return start

@@ -2,12 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -19,8 +15,6 @@ from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from tests.support.api import make_release
 
-PROGRAM = Path(sys.executable).parent / "signalbox"
-
 
 @pytest.fixture
 def ctrl_c():
@@ -28,18 +22,6 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
-def command(api, tokens, tmp_path):
-    """Starts a command of the command line with the administrator's key."""
-    env = {"SIGNALBOX_API_URL": api["url"], "SIGNALBOX_API_KEY": tokens["admin"], "SIGNALBOX_DATA_DIR": str(tmp_path)}
-
-    def start(*words, **more):
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen([PROGRAM, *words], env=os.environ | env | more, encoding="utf-8", cwd=tmp_path, **pipes)
-
-    return start
 
 
 async def output(process, given=None):

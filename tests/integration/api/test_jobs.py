@@ -17,6 +17,7 @@ from shared.worker.attempt import AttemptRunner
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
 from tests.support.api import ADAPTERS, code, make_release
+from tests.support.echo_release import prompts
 
 JSON = {"Content-Type": "application/json"}
 
@@ -310,6 +311,7 @@ async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api
     job_id = (await api["submit"].post("/v1/jobs", json=ask)).json()["id"]
     engine = EchoEngine()
     tools = {"engine": engine, "base_model": "tiny", "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
+    tools["prompts"] = prompts
     leases = LeaseKeeper(ledger, settings, owner="worker", queues=[], info=dict)
     bus = Bus(make_celery(settings, "test"))
     attempts = AttemptRunner(ledger, bus, leases, EventWriter(ledger), "worker")

@@ -245,6 +245,7 @@ LACKS = {
     "datasets": "submit",
     "adapters": "submit",
     "releases": "submit",
+    "templates": "train",
 }
 """A key without the scope, for each kind of route."""
 

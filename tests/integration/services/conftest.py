@@ -8,6 +8,7 @@ from shared.contracts.jobs import JobState
 from shared.contracts.rows import Row
 from shared.ledger import calls
 from shared.model.base import base_model_id, load_tokenizer
+from shared.prompts.bound import BasePrompts
 from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.worker.attempt import AttemptRunner
@@ -46,11 +47,13 @@ def clients(registry, store, ledger, settings, base_folder):
     for label in LABELS:
         registry.datasets.add("t", label, [Row(**row) for row in rows(label, 24)])
     ledger.do(calls.heartbeat("w", ["generate.bank", "generate.travel", "generate.base"], [], {}, 600))
+    tokenizer = load_tokenizer(base_folder)
     return TrainerClients(
         base_folder=base_folder,
         base_model=base_model_id(base_folder),
         base_manifest="d" * 64,
-        tokenizer=load_tokenizer(base_folder),
+        tokenizer=tokenizer,
+        prompts=BasePrompts(tokenizer, base_folder),
         registry=registry,
         store=store,
         ledger=ledger,

@@ -9,6 +9,7 @@ import pytest
 from services.adapter_worker.handlers import generate
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, Verdict
+from tests.support.echo_release import prompts
 
 QUEUE = "generate.base"
 RELEASE = Release(tenant_id="t", base_model="tiny", labels={}, verdict=Verdict(passed=True, reasons=()))
@@ -37,7 +38,7 @@ def served(events):
 
 @pytest.fixture
 def work(engine, attempts):
-    tools = {"engine": engine, "base_model": "tiny", "fetch": None, "store_patience_seconds": 0}
+    tools = {"engine": engine, "base_model": "tiny", "fetch": None, "prompts": prompts, "store_patience_seconds": 0}
     return lambda: attempts.run(QUEUE, lambda attempt: generate(attempt, RELEASE, **tools))
 
 

@@ -12,7 +12,7 @@ from shared.contracts.manifests import Release, ReleaseSelector, Verdict
 from shared.errors import Invalid
 from shared.ledger.keys import LedgerKey
 from shared.observability import tracing
-from tests.support.echo_release import DIGEST, RELEASE
+from tests.support.echo_release import DIGEST, RELEASE, prompts
 from tests.support.spans import CALLER, CALLERS_TRACE, Spans, is_below
 
 TRACED = {"trace": {"traceparent": CALLER}}
@@ -27,7 +27,7 @@ def spans():
 
 @pytest.fixture
 def generated(attempts, tmp_path):
-    tools = {"base_model": "tiny", "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
+    tools = {"base_model": "tiny", "fetch": lambda _: tmp_path, "prompts": prompts, "store_patience_seconds": 0}
 
     def run(job_id, engine=None):
         def work(attempt):

@@ -4,14 +4,17 @@ import pytest
 
 from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate, make_resident
+from services.adapter_worker.prompts import worker_prompts
+from shared.contracts.built_in_templates import adapter_prompt
 from shared.contracts.conversation import Message, single_turn
 from shared.contracts.generation import generation_result
 from shared.contracts.jobs import JobKind, JobState
-from shared.contracts.prompts import adapter_prompt
+from shared.contracts.prompts import render
+from shared.contracts.templates import PromptTemplate
 from shared.errors import NotFound, Unavailable
 from shared.ledger import calls
 from shared.worker.leases import HeldJob
-from tests.support.echo_release import DIGEST, RELEASE
+from tests.support.echo_release import DIGEST, ENTRY, RELEASE, prompts
 
 
 class Unloading(EchoEngine):
@@ -30,11 +33,14 @@ class Unloading(EchoEngine):
 
 @pytest.fixture
 def generated(jobs, attempts, tmp_path):
-    def run(engine, body=None, job_id="", *, base_model="tiny"):
+    def run(engine, body=None, job_id="", *, base_model="tiny", template="", prompts=prompts):
         body = body or {"input": "card limit"}
         job_id = job_id or jobs.new(JobKind.GENERATE, "generate.bank", body, label="bank.cards", deadline_seconds=60)
         tools = {"engine": engine, "base_model": base_model, "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
-        attempts.run(jobs.get(job_id).queue, lambda attempt: generate(attempt, RELEASE, **tools))
+        tools["prompts"] = prompts
+        entry = ENTRY.model_copy(update={"template": template or ENTRY.template})
+        release = RELEASE.model_copy(update={"labels": {"bank.cards": entry}})
+        attempts.run(jobs.get(job_id).queue, lambda attempt: generate(attempt, release, **tools))
         return jobs.get(job_id)
 
     return run
@@ -80,6 +86,32 @@ def test_the_prompt_is_the_conversation_under_the_adapters_own_instruction_or_th
     engine = Remembering()
     assert generated(engine, body).state is JobState.SUCCEEDED
     assert engine.requests[0].prompt == adapter_prompt("chatml", [Message.model_validate(turn) for turn in turns])
+
+
+def test_a_template_of_the_release_makes_the_prompt_and_one_that_does_not_fit_ends_the_job(
+    generated, registry, tiny_folder
+):
+    prompts_here = worker_prompts(registry, tiny_folder, renders_jinja=True)
+    house = PromptTemplate(name="house", jinja="{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}")
+    registry.templates.add("t", house)
+    found = {}
+    for name in ("alpaca", "house", "llama3", "gone", "model"):
+        engine = Remembering()
+        job = generated(engine, template=name, prompts=prompts_here)
+        found[name] = render(engine.requests[0].prompt) if engine.requests else job.error["code"]
+    assert found["alpaca"].endswith("### Instruction:\nAnswer.\n\n### Input:\ncard limit\n\n### Response:\n")
+    assert found["house"] == "<|im_start|>Answer.<|im_start|>card limit"
+    refused = {"llama3": "template_tokens_missing", "gone": "template_unknown", "model": "template_missing"}
+    assert {name: found[name] for name in refused} == refused
+
+
+def test_an_answer_ends_where_its_template_says(generated, registry, tiny_folder, tiny_tokenizer):
+    prompts_here = worker_prompts(registry, tiny_folder, renders_jinja=True)
+    registry.templates.add("t", PromptTemplate(name="short", end="<|endoftext|>", stops=("<|im_start|>",)))
+    for name, ends in (("short", {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}), ("chatml", set())):
+        engine = Remembering()
+        generated(engine, template=name, prompts=prompts_here)
+        assert engine.requests[0].end_ids == set(tiny_tokenizer.convert_tokens_to_ids(sorted(ends)))
 
 
 def test_parameters_reach_the_engine_and_the_result_is_written_as_choices(generated):

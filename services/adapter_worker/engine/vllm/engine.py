@@ -245,7 +245,7 @@ class VllmEngine:
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
             "ignore_eos": True,
-            "stop_token_ids": sorted(self._end_ids),
+            "stop_token_ids": sorted(self._end_ids | request.end_ids),
         }
         optional = {"seed": request.seed, "logprobs": 0 if request.logprobs else None}
         return body | {name: value for name, value in optional.items() if value is not None}

@@ -4,9 +4,11 @@ import pytest
 
 from services.trainer.data.examples import InstructionRow
 from services.trainer.training.sequences import adapter_examples
+from shared.contracts.built_in_templates import BUILT_IN, adapter_prompt
 from shared.contracts.conversation import message, with_instruction
 from shared.contracts.labels import Label
-from shared.contracts.prompts import TEMPLATES, adapter_prompt, selector_prompt
+from shared.contracts.prompts import selector_prompt
+from shared.contracts.templates import OWN
 from shared.model.base import load_tokenizer
 from shared.model.tokens import control_ids, encode, encode_text
 
@@ -53,7 +55,7 @@ def test_no_name_in_user_text_is_its_token(tokenizer):
             assert tokenizer.decode(ids) == text
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", [name for name in BUILT_IN if name != OWN])
 def test_a_prompt_holds_the_templates_control_tokens_and_no_other(tokenizer, template):
     forbidden = {number(tokenizer, name) for name in names(tokenizer)}
 

@@ -2,8 +2,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from shared.contracts.built_in_templates import adapter_prompt
 from shared.contracts.conversation import single_turn
-from shared.contracts.prompts import CHATML_END, adapter_prompt, selector_prompt
+from shared.contracts.prompts import CHATML_END, selector_prompt
 from shared.errors import Invalid
 from shared.model.tokens import bos_ids, encode, encode_text, end_id
 

@@ -2,8 +2,8 @@ import torch
 
 from services.trainer.data.examples import InstructionRow
 from services.trainer.evaluation.generate import answer_rows, exact_match
+from shared.contracts.built_in_templates import adapter_prompt
 from shared.contracts.conversation import single_turn
-from shared.contracts.prompts import adapter_prompt
 from shared.model.base import load_model
 from shared.model.tokens import encode, end_id
 

@@ -7,8 +7,8 @@ import torch
 from services.trainer.data.examples import InstructionRow
 from services.trainer.evaluation.generate import answer_rows
 from services.trainer.evaluation.reference import Reference
+from shared.contracts.built_in_templates import BASE_INSTRUCTION, adapter_prompt
 from shared.contracts.conversation import single_turn
-from shared.contracts.prompts import BASE_INSTRUCTION, adapter_prompt
 from shared.errors import Conflict, Invalid
 from shared.model.base import load_model
 from shared.model.light import LightSelector

@@ -2,9 +2,10 @@ import itertools
 
 import pytest
 
+from shared.contracts.built_in_templates import adapter_prompt
 from shared.contracts.conversation import message, single_turn
 from shared.contracts.labels import Label
-from shared.contracts.prompts import Part, adapter_prompt, render, selector_answer, selector_prompt
+from shared.contracts.prompts import Part, render, selector_answer, selector_prompt
 from shared.errors import Invalid
 
 LABELS = [Label("fin", "sa"), Label("legal", "mc"), Label("fin", "ha")]
@@ -125,5 +126,5 @@ def test_only_the_input_of_a_selector_prompt_is_the_users():
 
 
 def test_an_unknown_template_is_refused_by_name():
-    with pytest.raises(Invalid, match="no prompt template 'alpaca'; known: chatml, plain"):
-        adapter_prompt("alpaca", single_turn("a", "b"))
+    with pytest.raises(Invalid, match="no prompt template 'vicuna'; known: chatml, plain, alpaca"):
+        adapter_prompt("vicuna", single_turn("a", "b"))

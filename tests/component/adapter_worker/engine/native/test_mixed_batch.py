@@ -43,6 +43,19 @@ def test_mixed_batches_with_joins_and_leaves_equal_the_solo_runs(kit, engine, ag
         agreement.check(generation.token_ids, [token for token in tokens if token not in ends(kit)], logits)
 
 
+def test_an_answer_ends_at_the_requests_own_end_tokens_beside_others_that_go_on(kit, engine):
+    whole = engine.generate(greedy(kit, "on and on", None, max_new_tokens=20), ignore)
+    stop = whole.token_ids[5]
+    with ThreadPoolExecutor(2) as pool:
+        ended = pool.submit(
+            engine.generate, greedy(kit, "on and on", None, max_new_tokens=20, end_ids=frozenset([stop])), ignore
+        )
+        others = engine.generate(greedy(kit, "on and on", None, max_new_tokens=20), ignore)
+    assert others.token_ids == whole.token_ids
+    assert ended.result(30).token_ids == whole.token_ids[: whole.token_ids.index(stop)]
+    assert ended.result().finish_reason == "stop"
+
+
 def test_adapters_load_and_leave_while_others_run(kit, engine):
     engine.load_adapter("plain", kit.adapter("plain", **ADAPTERS["plain"]))
     alone = engine.generate(greedy(kit, "steady", "plain", max_new_tokens=200), ignore)

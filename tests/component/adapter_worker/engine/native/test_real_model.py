@@ -8,8 +8,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from services.adapter_worker.engine import GenerationRequest, make_engine
+from shared.contracts.built_in_templates import adapter_prompt
 from shared.contracts.conversation import single_turn
-from shared.contracts.prompts import chatml
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.tokens import encode, end_token_ids
 from shared.settings import Settings
@@ -26,7 +26,7 @@ def test_the_real_model_serves_mixed_adapters_as_each_alone(tmp_path, agreement)
     settings = Settings(data_dir=DATA_DIR, engine_dtype="float32")
     base = resolve_base_model(settings)
     tokenizer = load_tokenizer(base)
-    prompts = [chatml(single_turn("Answer briefly.", text)) for text in TEXTS]
+    prompts = [adapter_prompt("chatml", single_turn("Answer briefly.", text)) for text in TEXTS]
     solo = {}
     model = load_model(base, "float32")
     for seed, (name, options) in enumerate(METHODS.items()):

@@ -1,0 +1,174 @@
+"""Templates bound to a base model: its vocabulary has their control tokens, and their end tokens are its ids."""
+
+import functools
+import json
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from shared.contracts.built_in_templates import BUILT_IN, unknown_template
+from shared.contracts.conversation import Message, message
+from shared.contracts.prompts import Segment
+from shared.contracts.templates import END, OWN, Frame, PromptTemplate, check_controls, fill, framed
+from shared.errors import Invalid
+from shared.model.tokens import control_names, end_id, end_token_ids, eos_id
+from shared.prompts.cut import Shape, end_of_turn, frame_of
+from shared.prompts.rendering import ChatTemplate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NO_DATE = "1970-01-01"
+_SHAPES = 1024
+"""Shapes of conversations whose frames are remembered, for each template."""
+_EXCHANGE = (message("user", "a"), message("assistant", "b"), message("user", "c"))
+
+
+class BoundTemplate(NamedTuple):
+    """A template on a base model."""
+
+    template: PromptTemplate
+    segments: Callable[[Sequence[Message], str], list[Segment]]
+    """Takes a conversation with a user turn and the date (ISO) of its job; raises `Invalid`, `Unavailable`."""
+    end_id: int
+    """The token that ends an answer in training."""
+    end_ids: frozenset[int]
+    """Tokens at which an answer ends."""
+
+    def at(self, date: str) -> "BoundTemplate":
+        """Return the template at this date (ISO), whatever the date that it is given later."""
+        return self._replace(segments=lambda messages, _date: self.segments(messages, date))
+
+    def of_turns(self, messages: Sequence[Message], date: str = NO_DATE) -> list[Segment]:
+        """Return the segments of a conversation."""
+        return self.segments(messages, date)
+
+
+class BasePrompts:
+    """The templates on one base model, each bound once."""
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        folder: Path | None = None,
+        *,
+        renders_jinja: bool = True,
+    ) -> None:
+        """`folder` is the model's, whose `generation_config.json` may name end tokens."""
+        self._tokenizer = tokenizer
+        self._ends = _generation_ends(folder) if folder else frozenset[int]()
+        self._renders_jinja = renders_jinja
+        self.bind = functools.lru_cache(maxsize=256)(self._bind)
+
+    def _bind(self, template: PromptTemplate) -> BoundTemplate:
+        """Bind a template; raises `Invalid` where it does not fit the base model, `Unavailable` on a stuck machine."""
+        if template.name == OWN:
+            template = own_template(self._tokenizer)
+        if template.jinja and not self._renders_jinja:
+            raise Invalid(
+                "template_forbidden",
+                f"template {template.name!r} is a chat template in Jinja, which SIGNALBOX_CHAT_TEMPLATES forbids here",
+            )
+        known = control_names(self._tokenizer)
+        if template.name != BUILT_IN["chatml"].name:  # it was served on every base model, and goes on so
+            check_controls(template, known, "the base model")
+        return self._framed(template) if not template.jinja else self._rendered(template, known)
+
+    def _framed(self, template: PromptTemplate) -> BoundTemplate:
+        def segments(messages: Sequence[Message], _date: str) -> list[Segment]:
+            return framed(template, messages)
+
+        if template.by_segment:
+            ends = end_token_ids(self._tokenizer)
+            return BoundTemplate(template, segments, end_id(self._tokenizer, template.name), ends)
+        return BoundTemplate(template, segments, self._id(template.end), self._end_ids(template, template.end))
+
+    def _rendered(self, template: PromptTemplate, known: Collection[str]) -> BoundTemplate:
+        frames = _Frames(self._tokenizer, template)
+
+        def segments(messages: Sequence[Message], date: str) -> list[Segment]:
+            return fill(frames.of(messages, date), messages)
+
+        end = template.end
+        if end == END and (found := frames.end_of_turn()) in known:
+            end = found
+        return BoundTemplate(template, segments, self._id(end), self._end_ids(template, end))
+
+    def _end_ids(self, template: PromptTemplate, end: str) -> frozenset[int]:
+        return end_token_ids(self._tokenizer) | self._ends | {self._id(token) for token in (end, *template.stops)}
+
+    def _id(self, token: str) -> int:
+        return eos_id(self._tokenizer) if token == END else int(self._tokenizer.convert_tokens_to_ids(token))
+
+
+class _Frames:
+    """The frames of a chat template by the shapes of conversations; one that it refuses is remembered, too."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", template: PromptTemplate) -> None:
+        tokens = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        self._name = template.name
+        self._chat = ChatTemplate(template.jinja, tokens)
+        self._is_dated = "strftime_now" in template.jinja
+        self._find = functools.lru_cache(maxsize=_SHAPES)(self._found)
+
+    def of(self, messages: Sequence[Message], date: str) -> Frame:
+        found = self._find(Shape.of(messages), date if self._is_dated else NO_DATE)
+        if isinstance(found, Invalid):
+            raise found
+        return found
+
+    def end_of_turn(self) -> str:
+        """Return the control token after an answer; empty where the template shows none."""
+        try:
+            return end_of_turn(self.of(_EXCHANGE, NO_DATE))
+        except Invalid as error:
+            if error.code != "template_refuses":
+                raise
+        self.of(_EXCHANGE[:1], NO_DATE)  # it takes one question alone
+        return ""
+
+    def _found(self, shape: Shape, date: str) -> Frame | Invalid:
+        try:
+            return frame_of(self._chat._replace(date=date), shape, self._name)
+        except Invalid as error:
+            return error
+
+
+def own_template(tokenizer: "PreTrainedTokenizerBase") -> PromptTemplate:
+    """Return the chat template of a base model; raises `Invalid` where it has none."""
+    found = tokenizer.chat_template
+    jinja = found.get("default", "") if isinstance(found, dict) else found
+    if not jinja:
+        raise Invalid(
+            "template_missing", "the base model has no chat template: name another one, such as alpaca or plain"
+        )
+    return PromptTemplate(name=OWN, jinja=jinja)
+
+
+def built_in(tokenizer: "PreTrainedTokenizerBase", name: str) -> BoundTemplate:
+    """Bind a built-in template; raises `Invalid` for another name."""
+    if name not in BUILT_IN:
+        raise unknown_template(name, list(BUILT_IN))
+    return BasePrompts(tokenizer).bind(BUILT_IN[name])
+
+
+def as_bound(tokenizer: "PreTrainedTokenizerBase", template: str | BoundTemplate) -> BoundTemplate:
+    """Return a bound template as it is, and a built-in template's name bound."""
+    return built_in(tokenizer, template) if isinstance(template, str) else template
+
+
+def without_vocabulary(template: PromptTemplate) -> BoundTemplate:
+    """Bind a template to an engine that has no vocabulary; raises `Invalid` for a chat template in Jinja."""
+    if template.jinja or template.name == OWN:
+        raise Invalid("template_missing", f"this engine has no base model, and so no template {template.name!r}")
+    return BoundTemplate(template, lambda messages, _date: framed(template, messages), -1, frozenset())
+
+
+def _generation_ends(folder: Path) -> frozenset[int]:
+    """Return the end tokens that a model's `generation_config.json` names."""
+    try:
+        named = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
+    except (OSError, ValueError, AttributeError):
+        return frozenset()
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(number for number in ids if type(number) is int)

@@ -1,0 +1,177 @@
+"""Finds a chat template's frame: it is rendered with marked texts, and cut where they stand.
+
+What a template does with texts beside leaving out white space around them is refused, but for these rules of families,
+which it may follow: Gemma has no role `system`, so the instruction goes in front of the first user turn; Qwen3 leaves
+out what an earlier answer says before `</think>`, and with it the line breaks after it (DeepSeek-R1 keeps these).
+"""
+
+import re
+import secrets
+import string
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared.contracts.conversation import INSTRUCTING, Message, Role
+from shared.contracts.templates import Frame, Hole, segmented
+from shared.errors import Invalid
+from shared.prompts.rendering import ChatMessages, ChatTemplate, Rendered, rendered
+
+_BODY = f" {string.printable.strip()}\n\n\ttwo  blanks é 字 ☃ &amp; {{{{ x }}}} % # \\n " * 16
+"""Texts that a template would show its hand with: every ASCII sign, others, white space, 2,000 characters."""
+_PAD_LEFT, _PAD_RIGHT = " \n\t \t", "\t \t\n "
+_THOUGHT = "<think>\nlet me see\n</think>\n\n"
+_BETWEEN = "\n\n"
+
+
+class Shape(NamedTuple):
+    """What the frame of a conversation depends on: the role of each turn, and whether its text is white space alone."""
+
+    roles: tuple[Role, ...]
+    blanks: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, messages: Sequence[Message]) -> "Shape":
+        """Return the shape of a conversation; a developer is a system, and an empty instruction is none."""
+        roles = tuple("system" if turn.role in INSTRUCTING else turn.role for turn in messages)
+        return cls(roles, tuple(not turn.text.strip() for turn in messages))
+
+    @property
+    def turns(self) -> list[int]:
+        """The numbers of turns that the template is shown: all but an empty instruction."""
+        has_empty_instruction = self.roles[0] == "system" and self.blanks[0]
+        return list(range(len(self.roles)))[has_empty_instruction:]
+
+
+class _Marks:
+    """The texts that stand for those of a conversation: a random mark at both ends of each."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._nonce = secrets.token_hex(8)
+        self._shape = shape
+
+    def text(self, turn: int) -> str:
+        return f"[{self._nonce} {turn} begins]{_BODY}[{self._nonce} {turn} ends]"
+
+    def beginning(self, turn: int) -> str:
+        return f"[{self._nonce} {turn} begins]"
+
+    def padded(self, turn: int) -> str:
+        return f"{_PAD_LEFT}{self.text(turn)}{_PAD_RIGHT}"
+
+    def is_answer(self, turn: int) -> bool:
+        return self._shape.roles[turn] == "assistant"
+
+    def thoughtful(self, turn: int) -> str:
+        return f"{_THOUGHT}{self.text(turn)}" if self.is_answer(turn) else self.padded(turn)
+
+    def messages(self, turns: Sequence[int], *, thoughtful: bool = False) -> ChatMessages:
+        write = self.thoughtful if thoughtful else self.padded
+        blank = self._shape.blanks
+        return [{"role": self._shape.roles[turn], "content": "" if blank[turn] else write(turn)} for turn in turns]
+
+
+def frame_of(template: ChatTemplate, shape: Shape, name: str) -> Frame:
+    """Return the frame that a chat template has for conversations of this shape; raises `Invalid`, `Unavailable`."""
+    marks, turns = _Marks(shape), shape.turns
+    thinks = "think" in template.jinja and "assistant" in shape.roles
+    has_system = shape.roles[turns[0]] == "system"
+    told = turns[has_system:]
+    plans = [turns] + [told] * has_system
+    found = rendered(
+        template,
+        [marks.messages(plan, thoughtful=thoughtful) for plan in plans for thoughtful in (False, True)[: 1 + thinks]],
+    )
+    folds = has_system and bool(found[0].refusal) and bool(found[1 + thinks].text)
+    plain, *thoughtful = found[1 + thinks :] if folds else found[: 1 + thinks]
+    shown = [turn for turn in (told if folds else turns) if not shape.blanks[turn]]
+    pieces = _cut(_text(plain, name), marks, shown, name)
+    if thoughtful:
+        pieces = _with_thinking(pieces, _text(thoughtful[0], name), marks, name)
+    return segmented(_folded(pieces) if folds else pieces)
+
+
+def _text(found: Rendered, name: str) -> str:
+    if found.refusal:
+        raise Invalid(
+            "template_refuses",
+            f"the chat template of {name!r} refuses such a conversation: {found.refusal}",
+        )
+    if found.error:
+        raise Invalid("template_broken", f"the chat template of {name!r} does not render: {found.error}")
+    return found.text
+
+
+def _cut(text: str, marks: _Marks, turns: Sequence[int], name: str) -> list[str | Hole]:
+    """Cut a rendered text at the texts of these turns, of which each has to stand there once, whole and in order."""
+    pieces: list[str | Hole] = []
+    for turn in turns:
+        mark = marks.beginning(turn)
+        count, is_early = text.count(mark), any(isinstance(piece, str) and mark in piece for piece in pieces)
+        if count != 1 or is_early:
+            raise _rewrites(name, "doubles or reorders" if count or is_early else "drops", turn)
+        before, found, text = text.partition(marks.text(turn))
+        if not found:
+            raise _rewrites(name, "rewrites", turn)
+        before, strips_left = _side(before, _PAD_LEFT, is_left=True)
+        text, strips_right = _side(text, _PAD_RIGHT, is_left=False)
+        pieces += [before, Hole(turn, strips_left, strips_right)]
+    return [*pieces, text]
+
+
+def _side(text: str, pad: str, *, is_left: bool) -> tuple[str, bool]:
+    """Return a piece of the template without the padding beside a text, and whether the template left that out."""
+    rest = text.removesuffix(pad) if is_left else text.removeprefix(pad)
+    return rest, rest == text
+
+
+def _with_thinking(pieces: list[str | Hole], text: str, marks: _Marks, name: str) -> list[str | Hole]:
+    """Return the pieces with the rule for what an answer says before `</think>`: it stays, or is left out."""
+    made = list(pieces)
+    for at, hole in enumerate(pieces):
+        before = pieces[at - 1]
+        if not isinstance(hole, Hole) or not isinstance(before, str):
+            continue
+        lead, found, text = text.partition(marks.text(hole.turn))
+        if not found:
+            raise _rewrites(name, "rewrites what stands before </think> of", hole.turn)
+        if marks.is_answer(hole.turn):
+            made[at] = hole._replace(drops_thinking=_dropped(lead, before, hole.turn, name))
+    return made
+
+
+def _dropped(lead: str, before: str, turn: int, name: str) -> str | None:
+    """Return the signs that a template leaves out after `</think>`; None where the thought stays."""
+    if lead.endswith(f"{before}{_THOUGHT}"):
+        return None
+    for kept, dropped in (("\n\n", ""), ("", "\n")):
+        if lead.endswith(f"{before}{kept}"):
+            return dropped
+    raise _rewrites(name, "rewrites what stands before </think> of", turn)
+
+
+def _folded(pieces: Sequence[str | Hole]) -> list[str | Hole]:
+    """Put the instruction, turn 0, in front of the first turn's text."""
+    at = next(number for number, piece in enumerate(pieces) if isinstance(piece, Hole))
+    first = pieces[at]
+    assert isinstance(first, Hole)
+    instruction = Hole(0, strips_left=first.strips_left)
+    return [*pieces[:at], instruction, _BETWEEN, first._replace(strips_left=False), *pieces[at + 1 :]]
+
+
+def _rewrites(name: str, what: str, turn: int) -> Invalid:
+    return Invalid(
+        "template_rewrites",
+        f"the chat template of {name!r} {what} the text of message {turn}: only white space around texts may go; "
+        "name another template",
+    )
+
+
+_LEADING_CONTROL = re.compile(r"\A\s*(<\S+?>|\[\S+?\])")
+
+
+def end_of_turn(frame: Frame) -> str:
+    """Return what looks like a control token and stands right after an answer, given `user`, `assistant`, `user`."""
+    holes = [at for at, piece in enumerate(frame) if isinstance(piece, Hole)]
+    after = frame[holes[1] + 1]
+    found = None if isinstance(after, Hole) else _LEADING_CONTROL.search(after.text)
+    return found[1] if found else ""
