@@ -18,7 +18,7 @@ from signalbox import Signalbox
 
 from services.cli.local.secrets import write_passwords
 from services.cli.local.servers import free_ports
-from tests.support.containers import CARDS, LABELS, Traffic, answered, ended, train_adapter, train_selector
+from tests.support.containers import CARDS, LABELS, LOOSE_GATE, Traffic, answered, ended, train_adapter, train_selector
 from tests.support.eventually import eventually
 from tests.support.tiny_model import save_tiny_model
 
@@ -64,7 +64,8 @@ def overlay(folder, models):
     volume = folder / "overlays" / "kube-here" / "models-volume.yaml"
     volume.write_text(volume.read_text().replace("/var/lib/signalbox-models", str(models)))
     settings = folder / "base" / "settings.env"
-    settings.write_text(settings.read_text().replace("/models/smollm2", "/models/tiny"))
+    gate = "".join(f"{name}={value}\n" for name, value in LOOSE_GATE.items())
+    settings.write_text(settings.read_text().replace("/models/smollm2", "/models/tiny") + gate)
     cli = folder / "cli.yaml"
     cli.write_text(cli.read_text().replace("signalbox/cli:dev", f"signalbox/cli:{TAG}"))
     return own

@@ -17,12 +17,13 @@ from signalbox import Signalbox, SignalboxError
 from tests.support.samples import TRAINING, upload
 
 ROOT = Path(__file__).parents[2]
+# A tiny random model learns little.
+LOOSE_GATE = {"SIGNALBOX_GATE_MIN_ACCURACY": "0", "SIGNALBOX_GATE_MAX_LOSS": "0.2"}
 QUICK = {
+    **LOOSE_GATE,
     "SIGNALBOX_HEARTBEAT_SECONDS": "1",
     "SIGNALBOX_POINTER_POLL_SECONDS": "0.5",
     "SIGNALBOX_RECONCILE_SECONDS": "1",
-    "SIGNALBOX_GATE_MIN_ACCURACY": "0",  # a tiny random model learns little
-    "SIGNALBOX_GATE_MAX_LOSS": "0.2",
 }
 SERVICES = ("api", "selector", "worker-bank", "worker-travel", "trainer")
 BUILD_SECONDS = 1800
