@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import Release, ReleaseLabel, Verdict
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.contracts.training import parse_training
 from shared.errors import Conflict, Invalid
 
@@ -15,8 +15,14 @@ DELETE = {"kind": "selector.delete", "labels": ["fin.sa"]}
 
 
 def release(*labels, **fields):
-    entries = dict.fromkeys(labels, ENTRY)
-    return Release(tenant_id="t", base_model="b", labels=entries, verdict=Verdict(passed=True, reasons=()), **fields)
+    return Release(
+        tenant_id="t",
+        base_model="b",
+        labels=dict.fromkeys(labels, ENTRY),
+        selector=ReleaseSelector(light="b" * 64, labels=labels),
+        verdict=Verdict(passed=True, reasons=()),
+        **fields,
+    )
 
 
 THREE = release("fin.sa", "fin.ha", "med.qa")
