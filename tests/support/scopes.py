@@ -50,6 +50,7 @@ RULES = {
     ("POST", "/v1/releases/{release_id}/promote"): _one_of(Scope.PROMOTE),
     ("POST", "/v1/releases/rollback"): _one_of(Scope.PROMOTE),
     ("POST", "/v1/releases/edit"): _one_of(Scope.TRAIN),
+    ("POST", "/v1/datasets/check"): _one_of(Scope.TRAIN),
     ("GET", "/v1/templates"): _ANY,
     ("POST", "/v1/templates"): _one_of(),
     ("GET", "/v1/templates/{name}"): _ANY,

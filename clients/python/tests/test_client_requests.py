@@ -25,6 +25,7 @@ from signalbox import (
     SignalboxError,
     Unreachable,
     calls,
+    stored,
     uploads,
 )
 from signalbox.requests import MAX_PAUSE_SECONDS, Request, Target, answer, api_error, pause_before_retry, target_of
@@ -126,8 +127,8 @@ def test_every_call_that_makes_something_has_a_key_of_its_own():
         calls.submit("x"),
         calls.submit("x"),
         calls.train("adapter.train"),
-        calls.promote("rel_1"),
-        calls.rollback(),
+        stored.promote("rel_1"),
+        stored.rollback(),
     ]
     made += [calls.feedback("job_1", rating=1), calls.select("x"), uploads.upload_dataset(b"{}", "d")]
     keys = [call.request.headers["Idempotency-Key"] for call in made]

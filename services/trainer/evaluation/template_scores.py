@@ -9,7 +9,7 @@ import torch
 from services.trainer.data.examples import InstructionRow
 from services.trainer.evaluation.generate import answer_rows, exact_match
 from services.trainer.evaluation.template_choice import TemplateScore
-from services.trainer.training.sequences import IGNORED, Example, adapter_examples, collate
+from services.trainer.training.sequences import IGNORED, Example, RowRefused, adapter_examples, collate
 from shared.errors import Invalid
 from shared.prompts.bound import BoundTemplate
 
@@ -69,13 +69,24 @@ class Scored:
         groups: dict[str, tuple[list[str], list[Example]]] = {}
         for name, template in templates.items():
             try:
-                examples = adapter_examples(self._tokenizer, self._rows, template, self._max_length, cut_answers=True)
+                examples = [self._last_answer(number, row, template) for number, row in enumerate(self._rows, 1)]
             except Invalid as error:
                 if error.code != "template_refuses":
                     raise
                 continue  # for a conversation of this form it has no prompt
             groups.setdefault(str(examples), ([], examples))[0].append(name)
         return [(tuple(names), examples) for names, examples in groups.values()]
+
+    def _last_answer(self, number: int, row: InstructionRow, template: BoundTemplate) -> Example:
+        """A row's last answer after all that comes before it: one example a row under every template."""
+        try:
+            example = adapter_examples(self._tokenizer, [row], template, self._max_length, cut_answers=True)[-1]
+        except RowRefused as error:
+            raise RowRefused(error.code, error.reason, number) from error
+        start = example.masked[-1][1] if example.masked else 0
+        if start >= len(example.answer):  # it was cut off
+            return example
+        return Example([*example.prompt, *example.answer[:start]], example.answer[start:])
 
     def _alone(self, *, is_base: bool) -> AbstractContextManager[None]:
         found: AbstractContextManager[None] = self._model.disable_adapter() if is_base else nullcontext()

@@ -13,8 +13,8 @@ from services.trainer.training.sequences import (
     plan_batches,
     selector_examples,
 )
+from shared.contracts.built_in_templates import adapter_prompt
 from shared.contracts.labels import Label
-from shared.contracts.prompts import adapter_prompt
 from shared.contracts.turns import Turn
 from shared.model.tokens import encode, encode_text, end_id
 
