@@ -52,4 +52,4 @@ def test_where_the_last_try_is_not_alone_poison_takes_others_along(broken):
 
 @pytest.mark.slow
 def test_without_the_check_of_the_base_model_another_one_answers(broken):
-    assert "base_mismatch_answers" in broken(20, "no_base_check")
+    assert "base_mismatch_answers" in broken(20, "no_base_check", rounds=3, jobs_per_second=12.0)

@@ -76,6 +76,7 @@ def ours(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # ten trainings, each in a process of its own
 def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system, tiny, tmp_path, capsys):
     before = jobs(system)
     assert tiny() == 1  # the trainer has no sentence encoder
