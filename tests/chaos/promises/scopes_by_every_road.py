@@ -23,6 +23,7 @@ _TENANT = "scopes"
 _KEPT, _DROPPED = "bank.cards", "bank.accounts"
 BODIES: dict[str, dict[str, Any]] = {
     "adapter.train": {"label": _KEPT, "dataset": _KEPT},
+    "adapter.check": {"adapter": _KEPT, "dataset": _KEPT},
     "comparison.train": {"labels": {_KEPT: _KEPT}},
     "selector.train": {"labels": {label: label for label in (_KEPT, "travel.trips")}},
     "selector.add": {"labels": {"travel.trips": "travel.trips"}},

@@ -50,7 +50,8 @@ def prove(world: World, size: Size) -> Outcome:
         document = mine.get("/openapi.json").json()
         requests = list(all_requests(document, ids))
         before = snapshot(mine, document, ids)
-        leaks = [leak for request in requests for leak in leaks_of(theirs, request)]
+        own: set[str] = set()
+        leaks = [leak for request in requests for leak in leaks_of(theirs, request, own)]
         changed = [path for path, seen in snapshot(mine, document, ids).items() if seen != before[path]]
     routes = {(request.method, request.template) for request in requests}
     outcome = Outcome({"requests": len(requests), "routes": len(routes), "names": len(ids)})
@@ -146,8 +147,11 @@ def snapshot(http: httpx.Client, document: dict[str, Any], ids: list[str]) -> di
 # What the second tenant tries.
 
 
-def leaks_of(http: httpx.Client, request: Request) -> list[str]:
-    """What an answer gives away; a stream that does not end counts as given."""
+def leaks_of(http: httpx.Client, request: Request, own: set[str]) -> list[str]:
+    """What an answer gives away; a stream that does not end counts as given.
+
+    Where the request makes something of that name for the second tenant, its path joins `own`.
+    """
     name = f"{request.method} {request.template}"
     try:
         answer = http.request(request.method, request.path, json=request.body, params=request.query)
@@ -156,7 +160,9 @@ def leaks_of(http: httpx.Client, request: Request) -> list[str]:
     found = []
     if _MARK in answer.text.replace(request.path, "") and not _sent_mark(request):
         found.append(f"{name} tells")
-    if request.names_a_thing and answer.is_success:
+    if answer.status_code == 201 and "location" in answer.headers:
+        own.add(answer.headers["location"])
+    if request.names_a_thing and answer.is_success and request.path not in own:
         found.append(f"{name} answers {answer.status_code}")
     return found
 

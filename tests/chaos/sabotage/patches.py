@@ -26,10 +26,10 @@ def poison():
 
     real = handlers.generation_request
 
-    def deadly(job, entry):
+    def deadly(job, *given):
         if POISON in job.body["input"]:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(job, entry)
+        return real(job, *given)
 
     handlers.generation_request = deadly
 
