@@ -83,7 +83,8 @@ def _as_edited(label: str, entry: ReleaseLabel, old: ReleaseLabel | None, groups
     """A label whose adapter stays keeps what an edit may have set: template, instruction, and a group not given now."""
     if old is None or not entry.ref or old.ref != entry.ref:
         return entry
-    return old.model_copy(update={"group": groups.get(label, old.group)})
+    said = {"group": groups.get(label, old.group), "description": entry.description or old.description}
+    return old.model_copy(update=said)
 
 
 def _trained_as(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> dict[str, Any]:
