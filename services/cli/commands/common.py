@@ -23,13 +23,13 @@ def end_of(job: dict[str, Any], *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def pairs(given: Sequence[str] | None, option: str) -> dict[str, str] | None:
-    """Return what an option of the form LABEL=VALUE was given; None where it was not."""
+def pairs(given: Sequence[str] | None, option: str, form: str = "LABEL=VALUE") -> dict[str, str] | None:
+    """Return what an option of this form was given; None where it was not."""
     found: dict[str, str] = {}
     for text in given or ():
         label, sign, value = text.partition("=")
         if not (label and sign and value):
-            raise typer.BadParameter(f"{option} takes LABEL=VALUE, not {text!r}")
+            raise typer.BadParameter(f"{option} takes {form}, not {text!r}")
         if label in found:
             raise typer.BadParameter(f"{option} names {label} twice")
         found[label] = value

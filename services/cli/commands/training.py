@@ -122,7 +122,7 @@ def train_selector(
         raise typer.BadParameter("name labels: --label domain.task=dataset")
     body: dict[str, Any] = {
         "kind": "selector." + ("add" if add else "balance" if balance else "delete" if delete else "train"),
-        "labels": delete or pairs(label, "--label") or {},
+        "labels": delete or pairs(label, "--label", "domain.task=dataset") or {},
         "promote": promote,
     }
     if replace and body["kind"] == "selector.train":
@@ -143,5 +143,5 @@ def train_comparison(
     json: Json = False,
 ) -> None:
     """Train one model on all labels at once, without a selector, and measure it, as a baseline for routing."""
-    body = {"kind": "comparison.train", "model": model, "labels": pairs(label, "--label")}
+    body = {"kind": "comparison.train", "model": model, "labels": pairs(label, "--label", "domain.task=dataset")}
     _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
