@@ -66,15 +66,7 @@ def main() -> None:
     fetch_prototypes = service.registry.weights.fetch_prototypes
     prototypes = PrototypeScorers(fetch_prototypes, reading, on_load=lambda: limit_threads(settings))
 
-    def batched(score_many: ScoreMany) -> Batcher:
-        return Batcher(
-            score_many,
-            max_batch=settings.selector_batch,
-            max_wait_ms=settings.selector_wait_ms,
-            on_idle=trim_heaps,  # what the batches needed beside the weights
-        )
-
-    batcher, prototype_batcher = batched(scorers.score_many), batched(prototypes.score_many)
+    batcher, prototype_batcher = (_batcher(settings, many) for many in (scorers.score_many, prototypes.score_many))
 
     def prefetch(selector: ReleaseSelector) -> None:
         lights.load(selector)
@@ -106,6 +98,15 @@ def main() -> None:
     follow_releases(service, prefetch, warm_up, scorers, base)
     service.on(TaskName.SELECT, work)
     service.run()
+
+
+def _batcher(settings: Settings, score_many: ScoreMany) -> Batcher:
+    return Batcher(
+        score_many,
+        max_batch=settings.selector_batch,
+        max_wait_ms=settings.selector_wait_ms,
+        on_idle=trim_heaps,  # what the batches needed beside the weights
+    )
 
 
 def _save_memory() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from services.api.infra.clients import Clients
 from services.api.jobs.schemas import ReleaseEdit
 from shared.contracts.labels import check_adapter_label, check_name, parse_label
-from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, Verdict
+from shared.contracts.manifests import AdapterManifest, BaseModelManifest, Release, ReleaseLabel, Verdict
 from shared.errors import Conflict, Invalid
 from shared.registry.adapters import check_same_base
 from shared.security.api_keys import Key
@@ -27,7 +27,8 @@ def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
     base_model = before.base_model if before else next(iter(adapters.values())).base_model
     for manifest in adapters.values():
         check_same_base(manifest, base_model)
-    _check_templates(clients, caller.tenant_id, edit, base_model)
+    base = _newest(clients, base_model)
+    _check_templates(clients, caller.tenant_id, edit, base)
     changes = list(_changes(before, edit, labels))
     if not changes:
         raise Invalid("edit_empty", "the edit changes nothing: name labels to add, remove or change")
@@ -36,7 +37,7 @@ def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
         tenant_id=caller.tenant_id,
         parent=current.id if current else "",
         base_model=base_model,
-        base_manifest=before.base_manifest if before else _base_manifest(clients, base_model),
+        base_manifest=before.base_manifest if before else base.digest if base else "",
         labels=labels,
         verdict=_verdict(current, before, edit, labels, changes),
         made_by=caller.id,
@@ -138,10 +139,10 @@ def _changes(before: Release | None, edit: ReleaseEdit, labels: Mapping[str, Rel
         yield "has no selector"
 
 
-def _base_manifest(clients: Clients, base_model: str) -> str:
-    """The digest of the newest manifest of a base model; empty where nobody has published one."""
+def _newest(clients: Clients, base_model: str) -> BaseModelManifest | None:
+    """The newest manifest of a base model; None where nobody has published one."""
     versions = clients.registry.base_models.versions(base_model)
-    return versions[-1].digest if versions else ""
+    return versions[-1] if versions else None
 
 
 def _check_values(edit: ReleaseEdit) -> None:
@@ -149,11 +150,10 @@ def _check_values(edit: ReleaseEdit) -> None:
         check_name(group, "group")
 
 
-def _check_templates(clients: Clients, tenant_id: str, edit: ReleaseEdit, base_model: str) -> None:
-    versions = clients.registry.base_models.versions(base_model)
+def _check_templates(clients: Clients, tenant_id: str, edit: ReleaseEdit, base: BaseModelManifest | None) -> None:
     for name in edit.templates.values():
-        if versions:
-            clients.registry.templates.for_base(tenant_id, name, versions[-1])
+        if base:
+            clients.registry.templates.for_base(tenant_id, name, base)
         else:
             clients.registry.templates.named(tenant_id, name)
 
