@@ -1,6 +1,7 @@
 """What the files of this repository import, read from their source."""
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -12,8 +13,13 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def imports(path, *, at_top=False):
     """Modules a file imports when it runs; with `at_top`, only those that importing the file imports too."""
+    return tuple(_imports(path, at_top))
+
+
+def _imports(path, at_top):
     nodes = list(ast.walk(ast.parse(path.read_text())))
     hidden = {id(n) for i in nodes if is_type_checking(i) for n in ast.walk(i)}
     if at_top:
@@ -29,10 +35,11 @@ def is_type_checking(node):
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+@functools.cache
 def imported_names(path):
     """`from package import module` names a module, too."""
     froms = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.module)
-    return (f"{node.module}.{alias.name}" for node in froms for alias in node.names)
+    return tuple(f"{node.module}.{alias.name}" for node in froms for alias in node.names)
 
 
 def file_of(module):

@@ -105,6 +105,7 @@ def test_conditions_become_jobs_and_a_second_run_repeats_only_what_failed(system
     assert ours(tmp_path) == found
 
 
+@pytest.mark.slow
 def test_a_run_takes_up_the_jobs_of_the_one_before_until_the_conditions_are_deleted(system, tiny, tmp_path):
     out = tmp_path / "out"
     tiny(only=["both"])

@@ -228,8 +228,8 @@ async def test_what_a_lost_worker_had_told_is_not_in_the_answer(command, admin, 
     assert "first try" not in out
 
 
-@pytest.mark.parametrize("text", ["a\u2028b\x85c\u2029d", "line\r\nline", "\x0b\x0c\x1c"])
-async def test_an_answer_may_hold_any_line_end(command, admin, release, worker, text):
+async def test_an_answer_may_hold_any_line_end(command, admin, release, worker):
+    text = "a\u2028b\x85c\u2029d line\r\nline \x0b\x0c\x1c"
     waiting = command("submit", "my card", "--label", "fin.sa", "--wait", "--json")
     job_id = await submitted(admin, waiting)
     worker.run(job_id, "generate.fin", text)

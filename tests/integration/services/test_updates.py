@@ -189,6 +189,7 @@ def test_hard_and_easy_labels_come_from_the_report_and_extra_rows_from_a_named_d
     assert set(new.labels) == set(LABELS)
 
 
+@pytest.mark.slow
 def test_every_ratio_is_tried_from_the_same_start_and_a_killed_attempt_goes_on_where_it_was(
     clients, jobs, parent, run, ledger, attempts
 ):

@@ -22,7 +22,7 @@ from tests.support.generated_adapters import (
     write,
 )
 
-SHORT, LONG = 150, 10_000
+SHORT, LONG = 60, 10_000
 MAX_FALSE_REFUSALS = 0.01
 MIN_VALID = 0.3
 

@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import shlex
 import shutil
 import subprocess
 import sys
@@ -48,15 +47,6 @@ def train(tiny_folder, tiny_tokenizer, tmp_path):
     return run
 
 
-def test_the_launcher_keeps_the_lock_that_the_trainer_inherited(train, tmp_path, left):
-    seen = []
-    with (tmp_path / FILE).open("a") as lock:
-        os.set_inheritable(lock.fileno(), True)
-        train(ONE, on_progress=lambda _: seen.append(left()[None] in holders(tmp_path)))
-    assert seen
-    assert all(seen)
-
-
 def weights(folder, file="adapter_model.safetensors"):
     return load_file(folder / file)
 
@@ -80,6 +70,7 @@ def left(monkeypatch):
     assert not look()
 
 
+@pytest.mark.slow
 def test_two_processes_take_a_batch_each_and_make_the_steps_of_batches_twice_as_large(train):
     """All rows are alike, so that how they are dealt into batches makes no difference."""
     rows = [InstructionRow("Echo.", "word", "even")] * 16
@@ -97,10 +88,15 @@ def test_two_processes_take_a_batch_each_and_make_the_steps_of_batches_twice_as_
         torch.testing.assert_close(apart[name], alone[name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_process_of_its_own_makes_the_weights_that_the_trainers_own_makes(train):
-    apart = weights(train(shlex.quote(sys.executable), name="apart"))
-    here = weights(train("", name="here"))
+def test_a_process_of_its_own_keeps_the_inherited_lock_and_makes_the_weights_of_the_trainers_own(train, tmp_path, left):
+    seen = []
+    with (tmp_path / FILE).open("a") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        apart = train(ONE, name="apart", on_progress=lambda _: seen.append(left()[None] in holders(tmp_path)))
+    apart, here = weights(apart), weights(train("", name="here"))
 
+    assert seen
+    assert all(seen)
     assert apart.keys() == here.keys()
     assert all(torch.equal(apart[name], here[name]) for name in here)
 
@@ -227,12 +223,14 @@ def test_accelerate_launches_a_selector_with_a_head_in_the_jobs_own_precision(
     assert all(torch.equal(apart[name], here[name]) for name in here)
 
 
+@pytest.mark.slow
 def test_cancelling_ends_what_accelerate_launched(train, accelerate):
     steps = []
     with pytest.raises(Cancelled):
         train(accelerate(), on_progress=steps.append, should_stop=lambda: len(steps) >= 1)
 
 
+@pytest.mark.slow
 def test_sharded_weights_are_refused(train, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(Invalid, match="FSDP") as refusal:

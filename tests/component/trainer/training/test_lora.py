@@ -245,6 +245,7 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(train):
         torch.testing.assert_close(parts[name], whole[name], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_memory_and_not_the_weights(train):
     config = CONFIG.model_copy(update={"dropout": 0.0})
 
@@ -255,7 +256,7 @@ def test_gradient_checkpointing_changes_memory_and_not_the_weights(train):
         torch.testing.assert_close(again[name], whole[name], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["lora", "dora"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("dora", marks=pytest.mark.slow)])
 def test_packed_rows_see_themselves_alone_and_give_the_weights_of_padded_ones(train, method):
     rows = [
         InstructionRow("Echo.", "word " * (1 + number % 7), "odd and long" if number % 2 else "even")

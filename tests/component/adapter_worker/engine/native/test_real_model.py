@@ -20,6 +20,7 @@ METHODS = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True
 TEXTS = ["My card was declined.", "Name the parties of the contract, the day it was signed and the court.", "Hello!"]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.timeout(600)
 def test_the_real_model_serves_mixed_adapters_as_each_alone(tmp_path, agreement):

@@ -108,6 +108,7 @@ def test_random_joins_leaves_loads_and_evictions_equal_the_solo_runs(kit, kernel
             agreement.check(generation.token_ids, tokens[:count], logits)
 
 
+@pytest.mark.slow
 def test_a_thousand_registered_adapters_share_32_slots(kit, agreement):
     engine = kit.engine(adapter_slots=32)
     weights = ["w0", "w1", "w2"]
