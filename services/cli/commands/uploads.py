@@ -27,7 +27,7 @@ Examples = Annotated[
 @adapters.command("add")
 def adapters_add(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
-    label: Annotated[str, typer.Option(help="domain.task")],
+    label: Annotated[str, typer.Option(help="domain.task, or one word.")],
     instruction: str = "",
     template: str = "chatml",
     base_model: Annotated[str, typer.Option(help="Its pin; needed only where workers serve several.")] = "",
