@@ -45,6 +45,8 @@ class AdapterManifest(_Manifest):
     """Id of the API key whose sender said that it fits this base model, though its config names another one."""
     report: dict[str, Any] = Field(default_factory=dict)
     """Measurements of its training."""
+    archive: str = ""
+    """SHA-256 of the archive that it was uploaded in: who has the same bytes need not send them again."""
     created_at: str = Field(default_factory=utc_now)
     made_by: str = ""
     """Id of the training job; empty for an upload."""

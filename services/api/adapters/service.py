@@ -118,6 +118,7 @@ def _add_adapter(clients: Clients, caller: Key, upload: AdapterUpload, base_mode
             instruction=form.instruction,
             info=asdict(accepted.info) | _folders_template(clients, caller.tenant_id, form.chat_template, base),
             notes=(*accepted.notes, *files_note(passed_over), *about_base.notes),
+            archive=upload.sha256,
             base_confirmed_by=caller.id if about_base.is_another else "",
         )
         return clients.registry.adapters.add(folder, manifest)
