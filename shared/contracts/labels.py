@@ -12,6 +12,8 @@ from shared.errors import Invalid
 # Names may contain underscores, so only the dot separates the halves. Names become object keys, so no slash.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _HALVES = re.compile(r"[./:]+")
+_MAX_CHARS = 200
+"""Of a text for which a label is proposed."""
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "oe", "œ": "oe"})
 DEFAULT_DOMAIN = "default"
 """The domain of a label of one word."""
@@ -49,9 +51,11 @@ def parse_label(text: str) -> Label:
     """Split `domain.task`, or take one word as a task of the default domain; raises `Invalid` for any other text."""
     halves = text.split(".")
     if len(halves) > 2 or not all(_NAME.fullmatch(half) for half in halves):
+        proposed = proposed_label(text) if len(text) <= _MAX_CHARS else ""
         raise Invalid(
             "label_malformed",
-            f"{text!r} is not a label: write domain.task or one word, names of 1 to 32 characters of a-z, 0-9, _ and -",
+            f"{text[:_MAX_CHARS]!r} is not a label: write domain.task or one word, names of 1 to 32 characters of a-z, "
+            f"0-9, _ and -{', such as ' if proposed else ''}{proposed}",
         )
     if len(halves) == 1 and (meaning := _meaning(text)):
         raise Invalid(

@@ -55,8 +55,8 @@ def look_at(entry: Entry, base: Base | None, limits: AdapterLimits) -> Looked:
                 return _judged(told, folder, shapes, limits)
             except known_errors() as error:
                 return told._replace(problem=error.detail)
-    except known_errors() as error:
-        return Looked(problem=error.detail)
+    except (*known_errors(), OSError) as error:
+        return Looked(problem=str(error))
 
 
 def _judged(told: Looked, folder: Path, shapes: BaseShapes | None, limits: AdapterLimits) -> Looked:

@@ -53,7 +53,7 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
     if holds_adapter(folder):
         yield Entry(_proposed(folder), folder.resolve())
         return
-    inside = sorted(one for one in folder.iterdir() if one.is_dir() and (holds_adapter(one) or _has_some(one)))
+    inside = sorted(one for one in folder.iterdir() if _is_listed(one))
     if not inside:
         raise Invalid(
             "adapters_missing", f"{folder} is no PEFT folder and holds none: name one with {CONFIG_NAME} in it"
@@ -66,9 +66,10 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
         yield Entry(_proposed(one), one.resolve())
 
 
-def _has_some(folder: Path) -> bool:
-    """Whether a training left its adapter a folder further down, which its upload says."""
-    return any(folder.glob(f"*/{CONFIG_NAME}"))
+def _is_listed(folder: Path) -> bool:
+    """Whether a folder holds an adapter, if only a folder further down, as the refusal of its upload says then."""
+    is_seen = folder.is_dir() and not folder.name.startswith(".")
+    return is_seen and (holds_adapter(folder) or any(folder.glob(f"*/{CONFIG_NAME}")))
 
 
 def _proposed(folder: Path) -> str:
@@ -125,15 +126,7 @@ def _of_line(beside: Path, row: Mapping[str | None, str | None]) -> Entry:
     label = cells.pop("label", "")
     if group := cells.get("group"):
         check_name(group, "group")
-    return Entry(_label(label) if label else _proposed(folder), folder.resolve(), **cells)
-
-
-def _label(written: str) -> str:
-    try:
-        return check_adapter_label(written)
-    except Invalid as error:
-        proposed = proposed_label(written)
-        raise Invalid(error.code, error.detail + (f" ({proposed} is proposed)" if proposed else "")) from error
+    return Entry(check_adapter_label(label) if label else _proposed(folder), folder.resolve(), **cells)
 
 
 def _check_apart(entries: Iterable[Entry]) -> None:

@@ -40,6 +40,7 @@ class Import:
 
     def one(self, entry: Entry) -> Outcome:
         """Upload an adapter that is not stored yet."""
+        from signalbox import AuthenticationError, PermissionDeniedError, Unreachable
         from signalbox.uploads import pack_adapter
 
         try:
@@ -49,8 +50,10 @@ class Import:
             if problem := self._look_at(entry).problem:
                 return Outcome(entry, "failed", reason=problem)
             sent = self._api.upload_adapter(entry.folder, entry.label, **_given(entry), confirm_base=self._confirm_base)
-        except known_errors() as error:
-            return Outcome(entry, "failed", reason=error.detail)
+        except (Unreachable, AuthenticationError, PermissionDeniedError):
+            raise  # the next one would fail alike, and a later run goes on
+        except (*known_errors(), OSError) as error:
+            return Outcome(entry, "failed", reason=str(error))
         # Versions from before archives were noted are told by the answer alone.
         is_known = sent.ref in {adapter.ref for adapter in self._known}
         return Outcome(entry, "unchanged" if is_known else "added", sent.ref, sent.notes)

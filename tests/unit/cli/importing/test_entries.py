@@ -27,7 +27,8 @@ def refusal(*sources):
 def test_a_folder_of_folders_is_one_adapter_for_each_and_what_is_none_is_left(tmp_path):
     for name in ("Support Bot v2", "bank.cards", "no-weights-yet/checkpoint-1"):
         peft(tmp_path / "all" / name)
-    (tmp_path / "all" / ".git").mkdir()
+    peft(tmp_path / "all" / ".trash")
+    (tmp_path / "all" / "logs").mkdir()
     (tmp_path / "all" / "README.md").write_text("x")
     found = {entry.label: entry.folder.name for entry in read_entries([tmp_path / "all"])}
     assert found == {"support-bot-v2": "Support Bot v2", "bank.cards": "bank.cards", "no-weights-yet": "no-weights-yet"}
@@ -93,7 +94,7 @@ def test_a_table_names_labels_and_what_belongs_to_them(tmp_path):
         (("folder\tfolder",), "each once"),
         (("folder",), "it has no line under its header"),
         (("folder\tlabel", "a\tSupport Bot"), "line 2: 'Support Bot' is not a label"),
-        (("folder\tlabel", "a\tSupport Bot"), "(support-bot is proposed)"),
+        (("folder\tlabel", "a\tSupport Bot"), "such as support-bot"),
         (("folder\tlabel", "a\tx", "a\tbase", "b\ty", "a\tz\t1"), "line 3: 'base' is not a label"),
         (("folder\tlabel", "a\tx", "a\tbase", "b\ty", "a\tz\t1"), "line 4: "),
         (("folder\tlabel", "a\tx", "a\tbase", "b\ty", "a\tz\t1"), "line 5: it has more cells than the header"),
