@@ -36,11 +36,12 @@ def read_entries(sources: Sequence[Path], template: str = "", base_model: str = 
 
     Raises `Invalid` where a source holds none, where a line is wrong, and where two adapters would have one label.
     """
-    found = [entry for source in sources for entry in (_of_folder(source) if source.is_dir() else _of_table(source))]
+    read = (entry for source in sources for entry in (_of_folder(source) if source.is_dir() else _of_table(source)))
+    found = list(dict.fromkeys(read))
     _check_apart(found)
     return [
         entry._replace(template=entry.template or template, base_model=entry.base_model or base_model)
-        for entry in dict.fromkeys(found)
+        for entry in found
     ]
 
 
@@ -131,14 +132,14 @@ def _of_line(beside: Path, row: Mapping[str | None, str | None]) -> Entry:
 
 def _check_apart(entries: Iterable[Entry]) -> None:
     """Raise `Invalid` where two adapters would have one label."""
-    folders: dict[str, dict[Path, None]] = {}
+    folders: dict[str, list[Path]] = {}
     for entry in entries:
-        folders.setdefault(entry.label, {})[entry.folder] = None
+        folders.setdefault(entry.label, []).append(entry.folder)
     alike = [f"{' and '.join(map(str, own))} ({label})" for label, own in folders.items() if len(own) > 1]
     if alike:
         raise Invalid(
             "labels_alike",
-            f"these folders have one label: {_some(alike)}; write a table with the columns label and folder",
+            f"these have one label: {_some(alike)}; name labels apart in a table with the columns label and folder",
         )
 
 

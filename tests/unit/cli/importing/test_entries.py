@@ -52,7 +52,9 @@ def test_the_same_folder_twice_is_one_and_two_of_one_label_are_named(tmp_path):
     assert len(read_entries([one, one, tmp_path / "x"])) == 1
     said = refusal(tmp_path / "x", tmp_path / "y")
     assert f"{one} and {other} (support-bot)" in said
-    assert "write a table" in said
+    assert "apart in a table" in said
+    file = table(tmp_path, "folder\ttemplate", "y/support-bot\tplain", "y/support-bot\tllama3")
+    assert f"{other} and {other} (support-bot)" in refusal(file)
 
 
 @pytest.mark.parametrize(
