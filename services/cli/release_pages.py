@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.cli import output
+from shared.contracts.labels import short_form
 
 _FACTS = ("id", "current", "parent", "base_model", "made_by", "created_at", "reject_policy", "ambiguous")
 _OF_SELECTOR = ("kind", "threshold", "coverage", "encoder", "digest")
@@ -53,7 +54,8 @@ def _facts(release: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(release: Mapping[str, Any]) -> list[dict[str, Any]]:
-    reached = (release.get("report") or {}).get("per_label") or {}
+    per_label = (release.get("report") or {}).get("per_label") or {}
+    reached = {short_form(label): accuracy for label, accuracy in per_label.items()}
     return [
         {"label": label, **entry, "accuracy": reached.get(label)}
         for label, entry in sorted((release.get("labels") or {}).items())

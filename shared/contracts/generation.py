@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_fie
 
 from shared.contracts.conversation import INSTRUCTING, Message, Record, check_order, message, with_instruction
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, ListedJob, Priority
+from shared.contracts.labels import LabelText
 from shared.errors import Invalid
 
 _R = TypeVar("_R", bound=Record)
@@ -102,22 +103,22 @@ class GenerationBody(SelectBody):
 class LabelProbability(Record):
     """A label and its calibrated probability."""
 
-    label: str
+    label: LabelText
     probability: float
 
 
 class SelectionResult(Record):
     """The result of a selection, as ledger and API show it; a field that its writer did not know is null or empty."""
 
-    label: str | None = None
+    label: LabelText | None = None
     """Null where the text was rejected."""
     probability: float | None = None
     """Calibrated probability of `best_label`."""
     confidence: float | None = None
     """Confidence in `best_label`; it is compared with `threshold`."""
-    best_label: str | None = None
+    best_label: LabelText | None = None
     runners_up: tuple[LabelProbability, ...] = ()
-    label_set: tuple[str, ...] = ()
+    label_set: tuple[LabelText, ...] = ()
     """The conformal set: it contains the chosen label always, and the right one with probability `coverage` for texts
     like those that the release was calibrated on. Empty: the text was rejected, and no label is plausible."""
     coverage: float | None = None
@@ -172,10 +173,10 @@ class GenerationResult(Record):
 
     choices: tuple[Choice, ...] = Field(min_length=1)
     usage: Usage = Usage()
-    label: str | None = None
+    label: LabelText | None = None
     adapter: str | None = None
     """Digest of the adapter; null where the base model answered."""
-    adapter_ref: str | None = None
+    adapter_ref: LabelText | None = None
     release: str | None = None
     selector: str | None = None
     """Digest of the selector; null where the caller named the label."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.labels import LabelText
 from shared.contracts.packing import unpack
 
 DEFAULT_NEW_TOKENS = 64
@@ -180,7 +181,7 @@ class ListedJob(BaseModel):
     """Number of the first attempt of this stage."""
     lost_leases: int = 0
     release: str = ""
-    label: str = ""
+    label: LabelText = ""
     key: str = ""
     """Id of the API key that submitted the job; empty in jobs from before it was noted."""
     trace: dict[str, str] = {}

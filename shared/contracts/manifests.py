@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
-from shared.contracts.labels import BACKGROUND, parse_label
+from shared.contracts.labels import BACKGROUND, STORED, LabelText, parse_label, short_form
 from shared.contracts.training_settings import LoraSettings
 from shared.names import BASE_GROUP, generate_queue
 
@@ -31,7 +31,7 @@ class AdapterManifest(_Manifest):
     """One version of a label's adapter."""
 
     tenant_id: str
-    label: str
+    label: LabelText
     version: int
     digest: str
     base_model: str
@@ -45,6 +45,8 @@ class AdapterManifest(_Manifest):
     """Id of the API key whose sender said that it fits this base model, though its config names another one."""
     report: dict[str, Any] = Field(default_factory=dict)
     """Measurements of its training."""
+    archive: str = ""
+    """SHA-256 of the archive that it was uploaded in: who has the same bytes need not send them again."""
     created_at: str = Field(default_factory=utc_now)
     made_by: str = ""
     """Id of the training job; empty for an upload."""
@@ -95,7 +97,7 @@ class DatasetManifest(_Manifest):
     id: str
     name: str
     rows: int
-    labels: dict[str, int]
+    labels: dict[LabelText, int]
     """Number of rows by label, for rows that have one."""
     size_bytes: int
     input_bytes: int = 0
@@ -112,7 +114,7 @@ class ReleaseLabel(_Manifest):
 
     adapter: str
     """Digest of the adapter; empty in a candidate whose label has none."""
-    ref: str
+    ref: LabelText
     group: str
     template: str
     instruction: str
@@ -138,7 +140,7 @@ class ReleaseSelector(_Manifest):
     """Digest of the prototypes; the other parts are empty then."""
     encoder: str = ""
     """Digest of the sentence encoder that reads texts for the prototypes; empty where the base model reads them."""
-    labels: tuple[str, ...]
+    labels: tuple[LabelText, ...]
     """In scoring order; may contain the pseudo-label `none.none`."""
     light_weight: float = 1.0
     llm_weight: float = 1.0
@@ -209,17 +211,17 @@ class Release(_Manifest):
     """The pin of the base model that adapters and selector were made for."""
     base_manifest: str = ""
     """Digest of that base model's manifest; empty in releases older than these manifests."""
-    labels: dict[str, ReleaseLabel]
+    labels: dict[LabelText, ReleaseLabel]
     selector: ReleaseSelector | None = None
     reject_policy: Literal["base", "error"] = "base"
     ambiguous: Ambiguous | None = None
     """What a text between two labels gets; where it is null, the best label if it is probable enough, as any other."""
-    representation: dict[str, str] = Field(default_factory=dict)
+    representation: dict[LabelText, str] = Field(default_factory=dict)
     """Label -> key of its representation set, also for the pseudo-label `none.none`. Rows of that set may have a label
     that was deleted."""
-    validation: dict[str, str] = Field(default_factory=dict)
+    validation: dict[LabelText, str] = Field(default_factory=dict)
     """Label -> key of its validation rows, on which neither this selector nor an ancestor was trained."""
-    datasets: dict[str, str] = Field(default_factory=dict)
+    datasets: dict[LabelText, str] = Field(default_factory=dict)
     """Label -> id of the data set of its rows."""
     report: dict[str, Any] = Field(default_factory=dict)
     verdict: Verdict
@@ -248,7 +250,7 @@ class Release(_Manifest):
     def id(self) -> str:
         """`rel_` and 16 hex digits of the SHA-256 of the content."""
         # Leave out defaults: a field that a later version adds must not change the ids of stored releases.
-        stated = self.model_dump(mode="json", exclude_defaults=True, exclude_computed_fields=True)
+        stated = self.model_dump(mode="json", exclude_defaults=True, exclude_computed_fields=True, context=STORED)
         content = json.dumps(stated, sort_keys=True)
         return f"rel_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
@@ -257,6 +259,11 @@ class Release(_Manifest):
         """How its language model was trained; None where it has none, or is older than this note."""
         noted = self.report.get("trained_as")
         return TrainedAs.model_validate(noted) if noted else None
+
+    @property
+    def accuracy_of(self) -> dict[str, float]:
+        """The accuracy of each label on the validation rows that the selector was judged on."""
+        return {short_form(label): accuracy for label, accuracy in self.report.get("per_label", {}).items()}
 
     @property
     def queues(self) -> list[str]:

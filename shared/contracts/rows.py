@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.contracts.labels import LabelText
 from shared.contracts.turns import MAX_TURNS, Turn, last_text
 from shared.errors import Invalid
 
@@ -25,7 +26,7 @@ class Row(BaseModel):
     input: str = Field(min_length=1, max_length=100_000)
     instruction: str = Field(default="", max_length=20_000)
     output: str = Field(default="", max_length=20_000)
-    label: str = Field(default="", max_length=65)
+    label: LabelText = Field(default="", max_length=65)
     messages: tuple[Turn, ...] = Field(default=(), max_length=MAX_TURNS)
     """A conversation of several turns: its system turn is the `instruction`, its last user turn the `input`, and the
     assistant's turn after that the `output`, empty where it ends with the user."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from shared.contracts.labels import check_adapter_label
+from shared.contracts.labels import LabelText, check_adapter_label
 from shared.contracts.templates import TemplateName
 from shared.contracts.training_settings import LoraSettings
 
@@ -59,7 +59,7 @@ class AdapterCheck(Training):
     """Find out which template an adapter was trained with: score examples of right answers under each."""
 
     kind: Literal["adapter.check"] = "adapter.check"
-    adapter: Annotated[str, Field(min_length=1, max_length=100)]
+    adapter: Annotated[LabelText, Field(min_length=1, max_length=100)]
     """`label@n`, a label (its newest version) or a digest."""
     dataset: DatasetRef
     """The examples: rows with the outputs that are right; ten are enough."""

@@ -36,10 +36,11 @@ class LabelNames:
     def name(self, given: str, line: int) -> str:
         """Return the label of a row; raises `Invalid` where none can be proposed, or too many are to be."""
         given = given.strip()
-        try:
-            return str(parse_label(given)) if given else ""
-        except Invalid as error:
-            known = self._renamed.get(given) or self._propose(given, line, error)
+        if (known := self._renamed.get(given)) is None:
+            try:
+                return str(parse_label(given)) if given else ""
+            except Invalid as error:
+                known = self._propose(given, line, error)
         known.rows += 1
         return known.proposed
 

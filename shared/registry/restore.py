@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.client import Pipeline
 
+from shared.contracts.labels import full_form
 from shared.contracts.manifests import AdapterManifest, Release
 from shared.ledger.keys import LedgerKey
 from shared.registry.records import ADAPTERS, DATASETS, RELEASES, TEMPLATES, Kind, M, Records
@@ -92,9 +93,10 @@ def _named(keys: list[str], folder: str) -> list[tuple[str, str]]:
 def _count_version(redis: Redis, manifest: AdapterManifest) -> None:
     """Raise the label's version counter to this version; the increment is atomic, so concurrent uploads keep theirs."""
     key = LedgerKey.VERSIONS.of(manifest.tenant_id)
-    missing = manifest.version - int(redis.hget(key, manifest.label) or 0)
+    label = full_form(manifest.label)
+    missing = manifest.version - int(redis.hget(key, label) or 0)
     if missing > 0:
-        redis.hincrby(key, manifest.label, missing)
+        redis.hincrby(key, label, missing)
 
 
 def _restore_pointer(redis: Redis, tenant_id: str, log: list[dict[str, Any]]) -> None:

@@ -145,6 +145,23 @@ def test_a_digest_under_two_labels_means_the_last_label_and_both_keep_their_vers
     assert registry.adapters.add(make_folder(tmp_path / "1"), manifest("fin.ha", template="plain")).ref == "fin.ha@2"
 
 
+def test_a_label_of_one_word_is_kept_with_its_domain_and_found_in_both_forms(registry_alone, ledger, tmp_path):
+    registry, store = registry_alone, registry_alone.store
+    first = registry.adapters.add(make_folder(tmp_path / "a"), manifest("default.support"))
+    second = registry.adapters.add(make_folder(tmp_path / "b", seed=1), manifest("support"))
+    assert (first.ref, second.ref) == ("support@1", "support@2")
+    assert ledger.redis.hkeys(LedgerKey.ADAPTERS.of("t")) == ["default.support@1", "default.support@2"]
+    assert json.loads(store.get("tenants/t/adapters/default.support@1.json"))["label"] == "default.support"
+    for ref in ("support", "default.support", "support@2", "default.support@2", second.digest):
+        assert registry.adapters.get("t", ref) == second
+    assert registry.adapters.list_all("t", "support") == [first, second]
+    registry.adapters.remove(second)
+    assert registry.adapters.get("t", "support") == first
+    ledger.redis.flushdb()
+    assert restore(ledger.redis, store)[0].adapters == 1
+    assert registry.adapters.add(make_folder(tmp_path / "b", seed=1), manifest("support")).ref == "support@2"
+
+
 def test_the_tenth_version_is_newer_than_the_ninth(registry, tmp_path):
     folder = make_folder(tmp_path / "a")
     for number in range(10):

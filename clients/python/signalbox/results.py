@@ -172,6 +172,10 @@ class Adapter(Record):
     version: int
     digest: str
     base_model: str = ""
+    template: str = ""
+    instruction: str = ""
+    archive: str = ""
+    """SHA-256 of the archive that it was uploaded in; empty where it was trained, or uploaded before this was noted."""
     notes: list[str] = field(default_factory=list)
     """What the upload's check dropped or resolved, and warnings."""
     created_at: str = ""

@@ -103,7 +103,7 @@ def upload_adapter(
     trained on, needed only where workers serve several; `confirm_base` takes an adapter whose config names another base
     model that is known there.
     """
-    archive = _packed(_in_cache(Path(folder)))
+    archive = pack_adapter(folder)
     form = {"label": label, "instruction": instruction, "template": template}
     form |= {"base_model": base_model} if base_model else {}
     form |= {"confirm_base": "true"} if confirm_base else {}
@@ -147,8 +147,9 @@ def _initial(folder: Path) -> list[Path]:
     return [one for one in inside if (one / _ADAPTER_FILES[1]).is_file()]
 
 
-def _packed(folder: Path) -> bytes:
-    """The adapter's files as a tar, what links lead to in their place; equal folders give equal bytes."""
+def pack_adapter(folder: Path | str) -> bytes:
+    """The files of an adapter's folder as a tar, what links lead to in their place; equal folders give equal bytes."""
+    folder = _in_cache(Path(folder))
     missing = [name for name in _ADAPTER_FILES if not (folder / name).is_file()]
     if missing:
         raise SignalboxError("adapter_file_missing", f"{folder} lacks {' and '.join(missing)}: {_remedy(folder)}")

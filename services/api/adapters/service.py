@@ -20,7 +20,7 @@ from services.api.infra.clients import Clients
 from services.api.infra.stored import check_room
 from services.api.training import service as training
 from shared.adapter_files import AdapterLimits, BaseShapes, accept_adapter, adapter_digest, unpack_adapter
-from shared.contracts.labels import check_adapter_label
+from shared.contracts.labels import LabelText, check_adapter_label
 from shared.contracts.manifests import AdapterManifest, BaseModelManifest
 from shared.errors import Invalid, NotFound, Unavailable
 from shared.security.api_keys import Key
@@ -31,7 +31,7 @@ class AdapterForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    label: Annotated[str, Field(max_length=65)]
+    label: Annotated[LabelText, Field(max_length=65)]
     template: Annotated[str, Field(max_length=32)] = "chatml"
     """How it was prompted in its training: a built-in template, `model` or one that an operator added."""
     chat_template: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
@@ -118,6 +118,7 @@ def _add_adapter(clients: Clients, caller: Key, upload: AdapterUpload, base_mode
             instruction=form.instruction,
             info=asdict(accepted.info) | _folders_template(clients, caller.tenant_id, form.chat_template, base),
             notes=(*accepted.notes, *files_note(passed_over), *about_base.notes),
+            archive=upload.sha256,
             base_confirmed_by=caller.id if about_base.is_another else "",
         )
         return clients.registry.adapters.add(folder, manifest)

@@ -20,6 +20,7 @@ from pydantic import (
 from shared.contracts.conversation import Role, check_order
 from shared.contracts.generation import SelectionResult
 from shared.contracts.jobs import JobKind, JobState
+from shared.contracts.labels import LabelText as AnyLabel
 from shared.contracts.labels import parse_label
 from shared.ledger.calls import JobFilter
 
@@ -44,8 +45,9 @@ def _well_formed(label: str) -> str:
 
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_not_blank)]
-LabelText = Annotated[str, StringConstraints(min_length=3, max_length=65)]
+LabelText = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=65)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+AdapterRef = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=100)]
 PathId = Annotated[str, Path(max_length=64)]
 Cursor = Annotated[
     str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of the page before")
@@ -139,7 +141,7 @@ class JobRequest(Conversation):
     """A text or conversation to answer; without `label` and `adapter` the selector chooses the adapter."""
 
     label: LabelText | None = None
-    adapter: Ref | None = None
+    adapter: AdapterRef | None = None
     """`label@n` or a digest; the adapter must be in the current release."""
     params: Params = Params()
     priority: Literal["interactive", "batch"] = "interactive"
@@ -230,7 +232,7 @@ class ReleaseEdit(Request):
     """
 
     start_from: Annotated[str, Field(max_length=64)] = ""
-    add: Annotated[dict[LabelText, Ref], Field(max_length=MAX_EDITED)] = {}
+    add: Annotated[dict[LabelText, AdapterRef], Field(max_length=MAX_EDITED)] = {}
     """Label -> adapter: `label@n`, a label (its newest version) or a digest."""
     remove: Annotated[list[LabelText], Field(max_length=MAX_EDITED)] = []
     templates: Annotated[dict[LabelText, Ref], Field(max_length=MAX_EDITED)] = {}

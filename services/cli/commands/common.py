@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli import output
+from shared.contracts.labels import short_form
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -27,7 +28,8 @@ def pairs(given: Sequence[str] | None, option: str, form: str = "LABEL=VALUE") -
     """Return what an option of this form was given; None where it was not."""
     found: dict[str, str] = {}
     for text in given or ():
-        label, sign, value = text.partition("=")
+        written, sign, value = text.partition("=")
+        label = short_form(written)
         if not (label and sign and value):
             raise typer.BadParameter(f"{option} takes {form}, not {text!r}")
         if label in found:

@@ -8,6 +8,7 @@ import typer
 from services.cli import output
 from services.cli.commands.common import Json
 from services.cli.evaluate import tables
+from shared.contracts.labels import short_form
 
 app = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
 
@@ -52,8 +53,8 @@ def evaluate_system(
         list[Path], typer.Option(exists=True, help="Rows in any form that `datasets add` takes; files or folders.")
     ],
     release: Annotated[str, typer.Option(help="Id; default: the current one.")] = "",
-    classification: Annotated[list[str], typer.Option(help="domain.task judged by exact match; repeat for more.")] = [],  # noqa: B006
-    generation: Annotated[list[str], typer.Option(help="domain.task judged by similarity; repeat for more.")] = [],  # noqa: B006
+    classification: Annotated[list[str], typer.Option(help="Labels judged by exact match.", parser=short_form)] = [],  # noqa: B006
+    generation: Annotated[list[str], typer.Option(help="Labels judged by similarity.", parser=short_form)] = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option(min=1, help="Rows of each label; default: all.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 128,
     rows: Annotated[
@@ -76,7 +77,7 @@ def evaluate_system(
 
 @app.command("adapter")
 def evaluate_adapter(
-    label: Annotated[str, typer.Option(help="domain.task of the current release, or label@n")],
+    label: Annotated[str, typer.Option(help="Label of the current release, or label@n")],
     data: Annotated[
         list[Path], typer.Option(exists=True, help="Rows in any form that `datasets add` takes; files or folders.")
     ],

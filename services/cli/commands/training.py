@@ -66,7 +66,7 @@ Confirm = Annotated[
 
 @app.command("adapter")
 def train_adapter(
-    label: Annotated[str, typer.Option(help="domain.task")],
+    label: Annotated[str, typer.Option(help="domain.task, or one word.")],
     dataset: Annotated[str, typer.Option(help="Id or name.")],
     long_answers: Annotated[
         str, typer.Option(help="Of answers that do not fit into max_length: refuse, cut or leave_out; default: refuse.")
@@ -86,16 +86,14 @@ def train_adapter(
 @app.command("selector")
 def train_selector(
     label: Annotated[
-        list[str], typer.Option(help="domain.task=data set; repeat for every label. With --balance: the hard ones.")
+        list[str], typer.Option(help="label=data set; repeat for every label. With --balance: the hard ones.")
     ] = [],  # noqa: B006
     background: Annotated[str | None, typer.Option(help="Data set of texts that belong to no label.")] = None,
     add: Annotated[bool, typer.Option("--add", help="Add to the current release instead of starting over.")] = False,
     balance: Annotated[
         bool, typer.Option("--balance", help="Fewer rows for the current release's easy labels, more for hard ones.")
     ] = False,
-    delete: Annotated[
-        list[str], typer.Option(help="Take domain.task out of the current release; repeat for more.")
-    ] = [],  # noqa: B006
+    delete: Annotated[list[str], typer.Option(help="Take a label out of the current release; repeat for more.")] = [],  # noqa: B006
     retention: Annotated[
         str, typer.Option(help="Share of old rows that --add, --balance and --delete train on again: 0 to 1, or auto.")
     ] = "",
@@ -119,10 +117,10 @@ def train_selector(
     if add + balance + bool(delete) > 1 or (delete and label):
         raise typer.BadParameter("one of --add, --balance and --delete at a time; --delete takes no --label")
     if not (label or balance or delete):
-        raise typer.BadParameter("name labels: --label domain.task=dataset")
+        raise typer.BadParameter("name labels: --label label=dataset")
     body: dict[str, Any] = {
         "kind": "selector." + ("add" if add else "balance" if balance else "delete" if delete else "train"),
-        "labels": delete or pairs(label, "--label", "domain.task=dataset") or {},
+        "labels": delete or pairs(label, "--label", "label=dataset") or {},
         "promote": promote,
     }
     if replace and body["kind"] == "selector.train":
@@ -135,7 +133,7 @@ def train_selector(
 
 @app.command("comparison")
 def train_comparison(
-    label: Annotated[list[str], typer.Option(help="domain.task=data set; repeat for every label.")],
+    label: Annotated[list[str], typer.Option(help="label=data set; repeat for every label.")],
     model: Annotated[str, typer.Option(help="multi-task-lora or moe-lora.")] = "multi-task-lora",
     settings: SettingsFile = None,
     confirm: Confirm = False,
@@ -143,5 +141,5 @@ def train_comparison(
     json: Json = False,
 ) -> None:
     """Train one model on all labels at once, without a selector, and measure it, as a baseline for routing."""
-    body = {"kind": "comparison.train", "model": model, "labels": pairs(label, "--label", "domain.task=dataset")}
+    body = {"kind": "comparison.train", "model": model, "labels": pairs(label, "--label", "label=dataset")}
     _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)

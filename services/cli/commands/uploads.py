@@ -27,7 +27,7 @@ Examples = Annotated[
 @adapters.command("add")
 def adapters_add(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
-    label: Annotated[str, typer.Option(help="domain.task")],
+    label: Annotated[str, typer.Option(help="domain.task, or one word.")],
     instruction: str = "",
     template: str = "chatml",
     base_model: Annotated[str, typer.Option(help="Its pin; needed only where workers serve several.")] = "",
@@ -42,6 +42,38 @@ def adapters_add(
     _show(adapter, json)
     if examples:
         check_template(adapter.ref, examples, sets=True, as_json=json)
+
+
+@adapters.command("import")
+def adapters_import(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER...|FILE.tsv...", exists=True, help="PEFT folders, folders of such, or tables."),
+    ],
+    template: Annotated[str, typer.Option(help="Of adapters that no table gives one.")] = "",
+    base_model: Annotated[str, typer.Option(help="Its pin; needed only where workers serve several.")] = "",
+    i_know: Annotated[bool, typer.Option("--i-know", help="Take those whose config names another base.")] = False,
+    release: Annotated[bool, typer.Option("--release", help="Make them askable at once, in one promotion.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show labels, ranks and problems; upload nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Upload many adapters; run again, it goes on with what is not stored yet.
+
+    Labels are those of a table (columns label, folder, and template, instruction, base_model, group where needed), or
+    are proposed from the names of folders.
+    """
+    from services.cli.importing import report
+    from services.cli.importing.entries import read_entries
+
+    entries = read_entries(sources, template, base_model)
+    if dry_run:
+        has_failed = report.dry_run(entries, as_json=json)
+    else:
+        has_failed = report.run(client(), entries, confirm_base=i_know, releases=release, as_json=json)
+    if has_failed:
+        raise typer.Exit(1)
 
 
 @adapters.command("check")

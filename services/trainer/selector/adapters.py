@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from services.trainer.context import AnyContext, NewLabelsContext
 from shared.contracts.jobs import JobKind, JobState
-from shared.contracts.labels import parse_label
+from shared.contracts.labels import parse_label, short_form
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.errors import NotFound
 from shared.ledger import calls
@@ -90,7 +90,9 @@ def _adapter_trainings(context: AnyContext) -> dict[str, str]:
         ).jobs
     ]
     bodies = [(job.body or {}, job.id) for job in unfinished]
-    return {str(body.get("label")): job_id for body, job_id in bodies if body.get("kind") == "adapter.train"}
+    return {
+        short_form(str(body.get("label"))): job_id for body, job_id in bodies if body.get("kind") == "adapter.train"
+    }
 
 
 def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLabel:

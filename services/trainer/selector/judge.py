@@ -123,8 +123,8 @@ def _accuracy_before(context: SelectorContext, plan: Plan) -> Mapping[str, float
     if plan.parent is None or plan.parent.selector is None:
         return None
     keeps_rows = plan.start_from or plan.parent.selector.prototypes  # these consist of the rows, and know them all
-    if keeps_rows and "per_label" in plan.parent.report:
-        return dict(plan.parent.report["per_label"])
+    if keeps_rows and plan.parent.accuracy_of:
+        return plan.parent.accuracy_of
     kept = plan.data.kept_validation
     if not kept:
         return None

@@ -158,9 +158,7 @@ def _learnable(data: SelectorData) -> SelectorData:
 
 def _difficulty(body: SelectorBalance, release: Release) -> Difficulty:
     """Easy and hard labels: those that the body names, or else by the accuracies of the release; raises `Invalid`."""
-    measured = sort_by_accuracy(
-        release.report.get("per_label", {}), hard_below=body.hard_below, easy_from=body.easy_from
-    )
+    measured = sort_by_accuracy(release.accuracy_of, hard_below=body.hard_below, easy_from=body.easy_from)
     hard = sorted(body.named_hard) or measured.hard
     if not hard:
         raise Invalid(

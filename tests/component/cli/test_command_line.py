@@ -64,7 +64,7 @@ def test_the_doctor_names_what_is_missing_and_how_to_mend_it(tmp_path):
 def test_a_selector_label_without_a_data_set_is_refused(tmp_path, label):
     done = run("train", "selector", "--label", label, data_dir=tmp_path)
     assert done.returncode == 2
-    assert "domain.task=dataset" in done.stderr
+    assert "label=dataset" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,31 @@ async def test_another_known_base_model_needs_a_word(run, base, store, folder):
     assert (status, "adapter_base_mismatch" in said, "--i-know" in said) == (1, True, True)
     status, said = await run("adapters", "add", folder, "--label", "fin.sa", "--i-know")
     assert (status, "its sender confirmed this one" in said) == (0, True)
+
+
+async def test_the_folders_of_a_labels_file_are_uploaded_as_its_labels_once(
+    api, admin, base, command, folder, tmp_path
+):
+    """`signalbox route init` with PEFT folders beside the file, up to the job that trains with them."""
+    labels = {"support": {"adapter": "adapter", "description": "asks for help"}, "fin.sa": {"examples": ["good news"]}}
+    (tmp_path / "labels.yaml").write_text(json.dumps({"labels": labels}))
+    status, said = await asyncio.to_thread(ended, command("route", "init", "labels.yaml"))
+    assert (status, "no adapter of fin.sa: upload each" in said) == (1, True)
+    assert (await admin.get("/v1/adapters")).json()["items"] == []
+    labels["fin.sa"]["adapter"] = "./adapter"
+    (tmp_path / "labels.yaml").write_text(json.dumps({"labels": labels}))
+    for _ in range(2):
+        process = command("route", "init", "labels.yaml")
+        while not (jobs := (await admin.get("/v1/training/jobs?state=queued")).json()["items"]):
+            assert process.poll() is None, process.communicate()
+        trained = (await admin.get(f"/v1/training/jobs/{jobs[0]['id']}")).json()["request"]
+        assert trained["adapters"] == {"support": "support@1", "fin.sa": "fin.sa@1"}
+        assert (trained["labels"]["support"], trained["descriptions"]) == (None, {"support": "asks for help"})
+        assert (await admin.delete(f"/v1/training/jobs/{jobs[0]['id']}")).status_code == 200
+        assert (await asyncio.to_thread(ended, process))[0] == 1
+    assert len((await admin.get("/v1/adapters")).json()["items"]) == 2
+
+
+def ended(process):
+    said = process.communicate(timeout=60)
+    return process.returncode, " ".join(said[1].split())

@@ -70,6 +70,27 @@ async def test_a_label_that_the_selector_does_not_know_is_served_by_name(api, tr
         assert (job.status_code, job.json()["state"]) == (202, state)
 
 
+async def test_a_label_of_one_word_is_meant_by_both_its_forms(api, train, admin, release, registry, ledger, tmp_path):
+    folder = tmp_path / "one_word"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "adapter_model.safetensors").write_bytes(b"one word")
+    made = AdapterManifest(tenant_id="default", label="support", version=0, digest="", base_model="tiny")
+    registry.adapters.add(folder, made)
+    made = (await train.post("/v1/releases/edit", json={"add": {"default.support": "default.support"}})).json()
+    assert made["verdict"]["reasons"] == ["Edited by hand: adds support."]
+    assert (made["labels"]["support"]["ref"], made["labels"]["support"]["group"]) == ("support@1", "default")
+    queues = [*release.queues, "generate.default"]
+    ledger.do(calls.heartbeat("worker", [*queues, *(f"{queue}@tiny" for queue in queues)], [], {}, 60))
+    assert (await admin.post(f"/v1/releases/{made['id']}/promote")).status_code == 200
+    for named in ({"label": "support"}, {"label": "default.support"}, {"adapter": "default.support@1"}):
+        job = (await api["submit"].post("/v1/jobs", json={"input": "x", **named})).json()
+        assert (job["state"], job["label"]) == ("routed", "support")
+    for form in ("support", "default.support"):
+        assert len((await api["submit"].get("/v1/jobs", params={"label": form})).json()["items"]) == 3
+    assert code(await api["submit"].post("/v1/jobs", json={"input": "x", "label": "base"}), 422) == "label_unknown"
+
+
 async def test_a_release_without_its_selector_may_lose_what_it_chose(train, release):
     kept = {"remove": ["med.qa"]}
     assert code(await train.post("/v1/releases/edit", json=kept), 409) == "label_selected"

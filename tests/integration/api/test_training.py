@@ -60,7 +60,7 @@ async def test_what_is_queued_is_what_the_trainer_reads(api, train, ledger, brok
         ({"dataset": "one"}, 422, "dataset_too_small"),
         ({"dataset": "three"}, 422, "dataset_too_small"),
         ({"validation": "one"}, 422, "dataset_too_small"),
-        ({"label": "finsa"}, 422, "label_malformed"),
+        ({"label": "fin sa"}, 422, "label_malformed"),
         ({"colour": "red"}, 422, "request_invalid"),
         ({"settings": {"rank": 0}}, 422, "request_invalid"),
         ({"settings": {"rank": 100_000}}, 422, "request_invalid"),

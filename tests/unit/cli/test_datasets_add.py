@@ -74,12 +74,12 @@ def test_labels_that_are_none_are_a_table_and_wait_for_a_yes(add):
     content = lines({"input": "a", "label": "Support Bot"}, {"input": "b", "label": "support bot"})
     status, out, err = add(content)
     assert status == 1
-    assert "Support Bot\tdefault.support-bot\t1" in out
-    assert "default.support-bot: 'Support Bot', 'support bot' become one" in err
+    assert "Support Bot\tsupport-bot\t1" in out
+    assert "support-bot: 'Support Bot', 'support bot' become one" in err
     assert "--accept-labels" in err
     status, out, _ = add(content, "--accept-labels", "--dry-run")
     assert status == 0
-    assert "support bot\tdefault.support-bot\t1" in out
+    assert "support bot\tsupport-bot\t1" in out
 
 
 def test_columns_are_named_for_tables_and_for_keys(add):

@@ -1,5 +1,9 @@
 """What is stored keeps its names, whatever the code calls them."""
 
+import hashlib
+import json
+
+from shared.contracts.labels import STORED as STORED_FORM
 from shared.contracts.manifests import BaseModelManifest, Release
 
 STORED = (
@@ -23,6 +27,18 @@ def test_a_release_names_its_base_models_manifest_and_one_that_names_none_keeps_
     named = stored.model_copy(update={"base_manifest": "d" * 64})
     assert named.id != stored.id
     assert Release.model_validate_json(named.model_dump_json()) == named
+
+
+def test_a_release_with_labels_of_one_word_is_stored_as_before_and_keeps_its_id():
+    stored = STORED.replace("fin.sa", "default.support")
+    release = Release.model_validate_json(stored)
+    assert (
+        release.id == f"rel_{hashlib.sha256(json.dumps(json.loads(stored), sort_keys=True).encode()).hexdigest()[:16]}"
+    )
+    assert list(release.labels) == list(release.selector.labels) == ["support"]
+    assert release.labels["support"].ref == "support@1"
+    assert release == Release.model_validate_json(release.model_dump_json(context=STORED_FORM))
+    assert release.id == Release.model_validate_json(release.model_dump_json()).id
 
 
 def test_a_base_model_from_before_manifests_had_versions_is_read():

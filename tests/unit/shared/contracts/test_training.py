@@ -39,7 +39,7 @@ def test_every_update_takes_every_ratio(body, retention):
     [
         *({**body, "retention": ratio} for body in (ADD, BALANCE, DELETE) for ratio in (-0.1, 1.01, "most", None)),
         {**DELETE, "labels": []},
-        {**DELETE, "labels": ["finsa"]},
+        {**DELETE, "labels": ["fin sa"]},
         {**DELETE, "labels": {"fin.sa": "d"}},
         {**DELETE, "deleted_texts": "sell"},
         {**BALANCE, "hard": ["fin.sa"], "easy": ["fin.sa"]},

@@ -226,11 +226,11 @@ def test_labels_that_are_none_are_proposed_with_their_rows_and_taken_only_where_
     data = b'{"input": "a", "label": "Bank Cards"}\n' * 3 + b'{"input": "b", "label": "bank cards"}\n'
     error = refusal(data)
     assert error.members["labels"] == [
-        {"given": "Bank Cards", "label": "default.bank-cards", "rows": 3},
-        {"given": "bank cards", "label": "default.bank-cards", "rows": 1},
+        {"given": "Bank Cards", "label": "bank-cards", "rows": 3},
+        {"given": "bank cards", "label": "bank-cards", "rows": 1},
     ]
     assert error.members["errors"] == []
-    assert {row.label for row in read_rows(data, accept_labels=True)} == {"default.bank-cards"}
+    assert {row.label for row in read_rows(data, accept_labels=True)} == {"bank-cards"}
     assert {row.label for row in read_rows(data, check_labels=False)} == {"Bank Cards", "bank cards"}
 
 
