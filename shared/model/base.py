@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 SMOLLM2 = "smollm2"
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What transformers raises for files that it can make nothing of."""
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 _DIGEST_FILE = ".signalbox-digest.json"
 _VOLATILE_CONFIG = {"transformers_version", "_name_or_path", "_model_name_or_path"}
@@ -47,7 +49,17 @@ def use_of(settings: Settings) -> Use:
 def local_folder(settings: Settings) -> Path | None:
     """Return the base model's folder where it is on this machine already, None where it would have to be brought."""
     folder = _folder_of(settings)
-    return folder if folder.is_dir() else None
+    return folder if folder.is_dir() else _in_hub_cache(settings.base_model)
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
 
 
 def _folder_of(settings: Settings) -> Path:
@@ -166,7 +178,7 @@ def load_model(
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
     model.requires_grad_(False)
     return model.eval().to(device or default_device())
@@ -189,7 +201,7 @@ def empty_model(folder: Path) -> "PreTrainedModel":
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
 
 
@@ -209,5 +221,5 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise Invalid("base_model_invalid", f"the tokenizer in {folder.name!r} does not load: {error}") from error

@@ -77,9 +77,9 @@ def check_head(folder: Path) -> None:
         )
 
 
-def check_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", use: Use) -> None:
-    """Raise `Invalid` where a base model cannot be used so with its tokenizer."""
-    refuse(tokenizer_findings(folder, _read(folder / "config.json"), tokenizer), use, folder.name)
+def check_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Raise `Invalid` where a base model cannot be used with its tokenizer."""
+    refuse(tokenizer_findings(folder, _read(folder / "config.json"), tokenizer), Use.READ, folder.name)
 
 
 def refuse(findings: Collection[Finding], use: Use, name: str) -> None:

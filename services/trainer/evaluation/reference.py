@@ -103,10 +103,9 @@ class Reference:
             raise Invalid("max_new_tokens_too_large", f"the context holds {self._switch.context_length} tokens in all")
         messages = prompt_of(turns, instruction) if turns else single_turn(instruction, text)
         prompt = encode(self.tokenizer, template.of_turns(messages), room)
+        ends = end_token_ids(self.tokenizer, self.base_folder) | template.end_ids
         with self._switch.to(entry.adapter if entry else "") as model:
-            ids = greedy_ids(
-                model, prompt, max_new_tokens, end_token_ids(self.tokenizer, self.base_folder) | template.end_ids
-            )
+            ids = greedy_ids(model, prompt, max_new_tokens, ends)
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _template(self, name: str) -> BoundTemplate:

@@ -82,3 +82,24 @@ def test_a_long_prompt_of_a_large_rank_takes_another_way_to_the_same_answer(kit,
     generation = engine.generate(greedy(kit, text, "wide", max_new_tokens=8), ignore)
     engine.close()
     agreement.check(generation.token_ids, *kit.known_solo("wide", text, 8))
+
+
+def test_longrope_is_served_up_to_the_length_before_it_stretches(tmp_path):
+    """Beyond it, transformers turns all positions in another way, also those of other rows of the batch."""
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64, **factors}
+    kit = Kit(tmp_path, partial(families.build, "phi3", rope_parameters=rope, original_max_position_embeddings=64))
+    engine = kit.engine()
+    generation = engine.generate(greedy(kit, "z" * 200, None, max_new_tokens=24), ignore)
+    engine.close()
+    assert (generation.prompt_tokens, generation.prompt_shortened) == (40, True)
+
+
+def test_an_answer_ends_at_each_end_token_that_the_model_names(kit):
+    engine = kit.engine()
+    whole = engine.generate(greedy(kit, "a", None), ignore)
+    engine.close()
+    engine = kit.engine(end_ids=frozenset({whole.token_ids[3]}))
+    cut = engine.generate(greedy(kit, "a", None), ignore)
+    engine.close()
+    assert (cut.token_ids, cut.finish_reason) == (whole.token_ids[: whole.token_ids.index(whole.token_ids[3])], "stop")
