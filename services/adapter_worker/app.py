@@ -45,8 +45,9 @@ def main() -> None:
     )
     engine, base, base_folder = build_engine(service, settings)
     prompts = worker_prompts(service.registry, base_folder, renders_jinja=settings.chat_templates)
+    base_template = settings.base_template or base.usual_template
     if base_folder:  # a template that does not fit ends the start, instead of each request
-        prompts(DEFAULT_TENANT, settings.base_template)
+        prompts(DEFAULT_TENANT, base_template)
     measure(engine)
     cache = DiskCache(service.registry.weights.fetch, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20)
     prefetcher = Prefetcher(cache.fetch, is_busy=lambda: engine.running_count > 0, is_full=lambda: cache.is_full)
@@ -63,7 +64,7 @@ def main() -> None:
             base_model=base.id,
             fetch=cache.fetch,
             prompts=prompts,
-            base_template=settings.base_template,
+            base_template=base_template,
             store_patience_seconds=settings.store_patience_seconds,
         )
 

@@ -202,10 +202,19 @@ def k8s_group_add(
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
-    """Print what is missing and how to fix it."""
-    from services.cli.local.doctor import examine
+def doctor(
+    base: Annotated[str, typer.Option("--base", help="Only look at a base model: a folder, or its name.")] = "",
+    json: Json = False,
+) -> None:
+    """Print what is missing and how to fix it, or what of a base model can be served."""
+    if base:
+        from services.cli.local.base_report import examine_base
+        from shared.settings import Settings
 
-    findings = examine()
+        findings = examine_base(Settings().model_copy(update={"base_model": base}))
+    else:
+        from services.cli.local.doctor import examine
+
+        findings = examine()
     output.findings(findings, as_json=json)
     sys.exit(0 if all(finding["ok"] for finding in findings) else 1)

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
+from shared.contracts.built_in_templates import BASE_TEMPLATE
 from shared.contracts.labels import BACKGROUND, STORED, LabelText, parse_label, short_form
 from shared.contracts.training_settings import LoraSettings
 from shared.names import BASE_GROUP, generate_queue
@@ -81,13 +82,28 @@ class BaseModelManifest(_Manifest):
     """Type of the stored weights, such as `float32` or `bfloat16`."""
     control_tokens: tuple[str, ...] = ()
     """Names of the vocabulary's control tokens; empty in manifests from before it was noted."""
+    usual_template: str = BASE_TEMPLATE
+    """The template of an adapter, a training or a request that names none."""
     created_at: str = ""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content, without the name, the creation time, and what the vocabulary's digest covers."""
-        content = self.model_dump_json(exclude={"name", "created_at", "control_tokens"}, exclude_defaults=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        """SHA-256 of the content, without the name, the creation time, and what other fields' digests cover."""
+        without = {"name", "created_at", "control_tokens", "usual_template"}
+        return hashlib.sha256(self.model_dump_json(exclude=without, exclude_defaults=True).encode()).hexdigest()
+
+    def settled(self, settings: LoraSettings) -> LoraSettings:
+        """Return settings of a training in which what they leave open is what is usual on this base model.
+
+        That is the template, and where a layer to adapt by default is not there, those of the attention.
+        """
+        open_fields: dict[str, Any] = {"template": self.usual_template}
+        names = {name.rpartition(".")[2] for name in self.shapes}
+        if not names.issuperset(settings.target_modules):
+            own = {name.rpartition(".")[2] for name in self.shapes if ".self_attn." in name}
+            open_fields |= {"target_modules": tuple(sorted(own))} if own else {}
+        left = {name: value for name, value in open_fields.items() if name not in settings.model_fields_set}
+        return settings.model_copy(update=left)
 
 
 class DatasetManifest(_Manifest):

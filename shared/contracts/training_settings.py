@@ -54,7 +54,8 @@ class LoraSettings(BaseModel):
     """Type of the forward pass (autocast); LoRA weights and the optimizer stay in float32."""
 
     template: TemplateName = "chatml"
-    """The prompt template, built in or added by an operator; `model` is the base model's own chat template."""
+    """The prompt template, built in or added by an operator; `model` is the base model's own chat template. A job that
+    names none gets the base model's usual one."""
     checkpoint_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 

@@ -5,10 +5,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import Invalid, SignalboxError, Unavailable
+from shared.model.families import Use
+from shared.model.servable import check_base, no_model_folder
 from shared.model.smollm2 import convert_smollm2
 from shared.settings import Settings
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 SMOLLM2 = "smollm2"
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What transformers raises for files that it can make nothing of."""
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 _DIGEST_FILE = ".signalbox-digest.json"
 _VOLATILE_CONFIG = {"transformers_version", "_name_or_path", "_model_name_or_path"}
@@ -25,18 +30,39 @@ _VOLATILE_CONFIG = {"transformers_version", "_name_or_path", "_model_name_or_pat
 def resolve_base_model(settings: Settings) -> Path:
     """Return the local folder of the base model, converting or downloading it the first time.
 
-    Raises `Invalid` for a folder that holds no model and `Unavailable` where it cannot be downloaded now.
+    Raises `Invalid` for a folder that holds no model, or one that the settings' engine cannot serve, and `Unavailable`
+    where it cannot be downloaded now.
     """
     folder = _folder_of(settings)
     if settings.base_model == SMOLLM2:
-        return convert_smollm2(folder)
-    return _checked(folder) if folder.is_dir() else download_from_hub(settings.base_model)
+        folder = convert_smollm2(folder)
+    elif not folder.is_dir():
+        folder = download_from_hub(settings.base_model)
+    check_base(folder, use_of(settings))
+    return folder
+
+
+def use_of(settings: Settings) -> Use:
+    """Return what the settings' engine does with a base model; without one, selectors and trainings read it alone."""
+    return Use.READ if settings.engine == "echo" else Use(settings.engine)
 
 
 def local_folder(settings: Settings) -> Path | None:
     """Return the base model's folder where it is on this machine already, None where it would have to be brought."""
     folder = _folder_of(settings)
-    return folder if folder.is_dir() else None
+    return folder if folder.is_dir() else _in_hub_cache(settings.base_model)
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    if find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
 
 
 def _folder_of(settings: Settings) -> Path:
@@ -47,10 +73,7 @@ def _folder_of(settings: Settings) -> Path:
 
 def _checked(folder: Path) -> Path:
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise Invalid(
-            "base_model_invalid",
-            f"{folder.name!r} is not a model folder: it needs config.json, tokenizer files and *.safetensors weights",
-        )
+        raise no_model_folder(folder)
     return folder
 
 
@@ -140,12 +163,14 @@ def load_model(
 ) -> "PreTrainedModel":
     """Load the causal language model of a folder in eval mode, frozen; `dtype` is `float32` or `bfloat16`.
 
-    By default `device` is the accelerator where there is one. Raises `Invalid` where the folder does not load.
+    By default `device` is the accelerator where there is one. Raises `Invalid` where the folder does not load, or no
+    training and no selector can read it.
     """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
+    check_base(folder, Use.READ)
     disable_progress_bar()  # services log JSON lines
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -156,7 +181,7 @@ def load_model(
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
     model.requires_grad_(False)
     return model.eval().to(device or default_device())
@@ -174,11 +199,12 @@ def empty_model(folder: Path) -> "PreTrainedModel":
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    check_base(folder, Use.READ)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
 
 
@@ -198,5 +224,5 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise Invalid("base_model_invalid", f"the tokenizer in {folder.name!r} does not load: {error}") from error

@@ -10,7 +10,8 @@ from shared.adapter_files import BaseShapes
 from shared.adapter_files.tensors import read_header
 from shared.contracts.manifests import BaseModelManifest, utc_now
 from shared.errors import Invalid
-from shared.model.base import base_model_id, load_tokenizer
+from shared.model.base import UNREADABLE, base_model_id, load_tokenizer
+from shared.model.servable import check_tokenizer, quantisation
 from shared.model.tokens import control_names, end_token_ids
 
 if TYPE_CHECKING:
@@ -19,25 +20,44 @@ if TYPE_CHECKING:
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-def base_manifest(folder: Path, name: str) -> BaseModelManifest:
+def base_manifest(folder: Path, name: str, *, renders_jinja: bool = True) -> BaseModelManifest:
     """Return the manifest of the model in `folder`; `name` is the operator's name for it.
 
-    A name that is a path is shortened to its last part. Raises `Invalid` for a folder that holds no model.
+    A name that is a path is shortened to its last part. Raises `Invalid` for a folder that holds no model, or a
+    tokenizer that does not fit it.
     """
+    from shared.prompts.bound import BasePrompts
+
     config, tokenizer = _config(folder), load_tokenizer(folder)
+    check_tokenizer(folder, tokenizer)
     return BaseModelManifest(
         id=base_model_id(folder),
         name=Path(name).name if Path(name).expanduser().is_dir() else name,
         architecture=next(iter(config.architectures or []), ""),
-        shapes=dict(BaseShapes.from_folder(folder).modules),
+        shapes=_shapes(folder, config),
         context_length=int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0),
         chat_template=template_digest(tokenizer),
         end_tokens=tuple(sorted(end_token_ids(tokenizer))),
         vocabulary=vocabulary_digest(tokenizer),
         dtype=stored_dtype(folder),
         control_tokens=tuple(sorted(control_names(tokenizer))),
+        usual_template=BasePrompts(tokenizer, folder, renders_jinja=renders_jinja).usual,
         created_at=utc_now(),
     )
+
+
+def _shapes(folder: Path, config: "PreTrainedConfig") -> dict[str, tuple[int, int]]:
+    """Return the linear modules by name: (out, in); quantised weights are stored in other shapes than they have."""
+    if not quantisation(config.to_dict()):
+        return dict(BaseShapes.from_folder(folder).modules)
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    del config.quantization_config
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    modules = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    return {name: (module.out_features, module.in_features) for name, module in modules.items()}
 
 
 def _config(folder: Path) -> "PreTrainedConfig":
@@ -45,7 +65,7 @@ def _config(folder: Path) -> "PreTrainedConfig":
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
 
 

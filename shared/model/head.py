@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from shared.contracts.labels import Label
 from shared.contracts.prompts import Part, Segment
 from shared.errors import Invalid
 from shared.model.base import default_device
+from shared.model.masks import additive_mask
 from shared.model.precision import float32_weights
+from shared.model.servable import check_head
 from shared.model.tokens import encode, end_id
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
+    check_head(base_folder)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the library warns that the base model's weights have no head, which is intended
     logging.disable_progress_bar()
@@ -96,6 +99,7 @@ def empty_classifier(base_folder: Path, labels: int) -> "PreTrainedModel":
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
+    check_head(base_folder)
     try:
         config = AutoConfig.from_pretrained(
             base_folder, num_labels=labels, local_files_only=True, trust_remote_code=False
@@ -159,21 +163,19 @@ class HeadScorer:
         hidden = self._model.base_model(
             input_ids=ids.to(device),
             position_ids=positions.to(device),
-            attention_mask=self._apart(prompts),
+            attention_mask=self._apart(prompts, positions),
             use_cache=False,
         ).last_hidden_state
         return self._model.score(hidden[0, ends.to(device) - 1]).float().log_softmax(-1)
 
-    def _apart(self, prompts: list[list[int]]) -> "Tensor | None":
-        """Return an additive mask `[1, 1, tokens, tokens]`: a token attends only to earlier tokens of its own text."""
+    def _apart(self, prompts: list[list[int]], positions: "Tensor") -> Any:
+        """Return the mask of `[1, tokens, tokens]`: a token attends only to earlier tokens of its own text."""
         import torch
 
         if len(prompts) == 1:
             return None
         allowed = torch.block_diag(*(torch.ones(len(prompt), len(prompt)).tril() for prompt in prompts)).bool()
-        blocked = torch.finfo(self._dtype).min
-        mask = torch.zeros(allowed.shape, dtype=self._dtype).masked_fill_(~allowed, blocked)
-        return mask[None, None].to(self._model.device)
+        return additive_mask(self._model, allowed[None], positions, positions, self._dtype)
 
 
 def _packs(prompts: Sequence[list[int]]) -> Iterator[list[list[int]]]:

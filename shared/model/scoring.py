@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from shared.errors import Invalid
 from shared.model.base import default_device
 from shared.model.hardware import computes_bfloat16
 from shared.model.head import HeadScorer, has_head
+from shared.model.masks import additive_mask
 from shared.model.merge import BaseWeights, merged_selector
 from shared.model.precision import float32_weights
 from shared.model.tokens import encode, encode_text, end_id
@@ -163,8 +164,8 @@ class LabelScorer:
         cache.batch_repeat_interleave(rows)
         return cache
 
-    def _inputs(self, prompts: list[list[int]]) -> tuple["Tensor", "Tensor", "Tensor"]:
-        """Return ids and positions `[batch, width + nodes]`, and an additive mask `[batch, 1, width + nodes, all]`.
+    def _inputs(self, prompts: list[list[int]]) -> tuple["Tensor", Any, "Tensor"]:
+        """Return ids and positions `[batch, width + nodes]`, and the mask of `[batch, width + nodes, all]`.
 
         `prompts` lack their common prefix; `all` counts the prefix, then the columns of the ids.
         """
@@ -185,14 +186,9 @@ class LabelScorer:
             positions[row, width:] = before + len(prompt) + self._depths
             seen[row, start:width, start:width] = torch.ones(len(prompt), len(prompt), dtype=torch.bool).tril()
             seen[row, width:, start:width] = True
-        return ids.to(self._model.device), self._additive(allowed), positions.to(self._model.device)
-
-    def _additive(self, allowed: "Tensor") -> "Tensor":
-        import torch
-
-        blocked = torch.finfo(self._dtype).min  # finite: a padding row that attends to nothing must not become NaN
-        mask = torch.zeros(allowed.shape, dtype=self._dtype).masked_fill_(~allowed, blocked)
-        return mask.unsqueeze(1).to(self._model.device)
+        keys = torch.cat([torch.arange(before).expand(len(prompts), -1), positions], dim=1)
+        mask = additive_mask(self._model, allowed, positions, keys, self._dtype)
+        return ids.to(self._model.device), mask, positions.to(self._model.device)
 
     def _label_scores(self, logits: "Tensor") -> "Tensor":
         """Turn `[batch, branches, vocabulary]` logits into `[batch, labels]` log-probabilities."""

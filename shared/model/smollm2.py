@@ -28,7 +28,7 @@ def convert_smollm2(target: Path) -> Path:
         with _one_at_a_time(target.with_suffix(".lock")):
             _remove_leftovers(target)
             if not target.is_dir():
-                _convert(_gguf_folder(), target)
+                _convert(gguf_folder(), target)
     return target
 
 
@@ -46,7 +46,8 @@ def _remove_leftovers(target: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _gguf_folder() -> Path:
+def gguf_folder() -> Path:
+    """Return the folder of the wheel's GGUF file; raises `Invalid` where the wheel is missing."""
     spec = find_spec(PACKAGE)  # importing it would import llama-cpp, which is not needed here
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / GGUF_FILE).is_file():

@@ -2,9 +2,11 @@
 
 import functools
 import itertools
+import json
 import re
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.contracts.prompts import CHATML_END, Part, Segment
@@ -131,7 +133,19 @@ def eos_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     return int(tokenizer.eos_token_id)
 
 
-def end_token_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """Return the ids that end an answer, whatever its template: the tokenizer's own end token and ChatML's."""
+def end_token_ids(tokenizer: "PreTrainedTokenizerBase", folder: Path | None = None) -> frozenset[int]:
+    """Return the ids that end an answer, whatever its template: the tokenizer's own end token and ChatML's.
+
+    Those that the model in `folder` names in its generation_config.json end it, too.
+    """
     ids = {tokenizer.eos_token_id, tokenizer.get_vocab().get(CHATML_END)}
-    return frozenset(token for token in ids if token is not None)
+    return frozenset(token for token in ids if token is not None) | (_named_ends(folder) if folder else frozenset())
+
+
+def _named_ends(folder: Path) -> frozenset[int]:
+    try:
+        named = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
+    except (OSError, ValueError, AttributeError):
+        return frozenset()
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(number for number in ids if type(number) is int)

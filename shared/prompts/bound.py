@@ -1,12 +1,11 @@
 """Templates bound to a base model: its vocabulary has their control tokens, and their end tokens are its ids."""
 
 import functools
-import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from shared.contracts.built_in_templates import BUILT_IN, unknown_template
+from shared.contracts.built_in_templates import BASE_TEMPLATE, BUILT_IN, unknown_template
 from shared.contracts.conversation import Message, message
 from shared.contracts.prompts import Segment
 from shared.contracts.templates import END, OWN, Frame, PromptTemplate, check_controls, fill, framed
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 NO_DATE = "1970-01-01"
 _SHAPES = 1024
 """Shapes of conversations whose frames are remembered, for each template."""
+_USUAL = (BASE_TEMPLATE, OWN, *(name for name, template in BUILT_IN.items() if template.controls))
 _EXCHANGE = (message("user", "a"), message("assistant", "b"), message("user", "c"))
 
 
@@ -56,9 +56,26 @@ class BasePrompts:
     ) -> None:
         """`folder` is the model's, whose `generation_config.json` may name end tokens."""
         self._tokenizer = tokenizer
-        self._ends = _generation_ends(folder) if folder else frozenset[int]()
+        self._ends = end_token_ids(tokenizer, folder)
         self._renders_jinja = renders_jinja
         self.bind = functools.lru_cache(maxsize=256)(self._bind)
+
+    @functools.cached_property
+    def usual(self) -> str:
+        """The name of the template for an adapter, a training or a request that names none.
+
+        It is the first that fits of `chatml`, the base model's own, and those whose control tokens the vocabulary has;
+        else `plain`.
+        """
+        return next((name for name in _USUAL if self._fits(BUILT_IN[name])), "plain")
+
+    def _fits(self, template: PromptTemplate) -> bool:
+        try:
+            check_controls(template, control_names(self._tokenizer), "the base model")
+            self.bind(template)
+        except Invalid:
+            return False
+        return True
 
     def _bind(self, template: PromptTemplate) -> BoundTemplate:
         """Bind a template; raises `Invalid` where it does not fit the base model, `Unavailable` on a stuck machine."""
@@ -79,8 +96,7 @@ class BasePrompts:
             return framed(template, messages)
 
         if template.by_segment:
-            ends = end_token_ids(self._tokenizer)
-            return BoundTemplate(template, segments, end_id(self._tokenizer, template.name), ends)
+            return BoundTemplate(template, segments, end_id(self._tokenizer, template.name), self._ends)
         return BoundTemplate(template, segments, self._id(template.end), self._end_ids(template, template.end))
 
     def _rendered(self, template: PromptTemplate, known: Collection[str]) -> BoundTemplate:
@@ -95,7 +111,7 @@ class BasePrompts:
         return BoundTemplate(template, segments, self._id(end), self._end_ids(template, end))
 
     def _end_ids(self, template: PromptTemplate, end: str) -> frozenset[int]:
-        return end_token_ids(self._tokenizer) | self._ends | {self._id(token) for token in (end, *template.stops)}
+        return self._ends | {self._id(token) for token in (end, *template.stops)}
 
     def _id(self, token: str) -> int:
         return eos_id(self._tokenizer) if token == END else int(self._tokenizer.convert_tokens_to_ids(token))
@@ -162,13 +178,3 @@ def without_vocabulary(template: PromptTemplate) -> BoundTemplate:
     if template.jinja or template.name == OWN:
         raise Invalid("template_missing", f"this engine has no base model, and so no template {template.name!r}")
     return BoundTemplate(template, lambda messages, _date: framed(template, messages), -1, frozenset())
-
-
-def _generation_ends(folder: Path) -> frozenset[int]:
-    """Return the end tokens that a model's `generation_config.json` names."""
-    try:
-        named = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
-    except (OSError, ValueError, AttributeError):
-        return frozenset()
-    ids = named if isinstance(named, list) else [named]
-    return frozenset(number for number in ids if type(number) is int)

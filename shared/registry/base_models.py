@@ -24,13 +24,14 @@ class BaseModels:
         stored = manifest.model_dump_json().encode()
         # Older versions read the key without a digest; all manifests of a pin have the same shapes.
         for key in (_version_key(manifest.id, manifest.digest), _pin_key(manifest.id)):
-            if not self._store.exists(key) or self._lacks_tokens(key, manifest):
+            if not self._store.exists(key) or self._is_older(key, manifest):
                 self._store.put(key, stored)
 
-    def _lacks_tokens(self, key: str, manifest: BaseModelManifest) -> bool:
-        """Whether the stored manifest was written before control tokens were noted, which this one notes."""
+    def _is_older(self, key: str, manifest: BaseModelManifest) -> bool:
+        """Whether the stored manifest lacks what this one notes beside its content, or notes another template."""
         stored = BaseModelManifest.model_validate_json(self._store.get(key))
-        return bool(manifest.control_tokens) and not stored.control_tokens
+        lacks_tokens = bool(manifest.control_tokens) and not stored.control_tokens
+        return lacks_tokens or manifest.usual_template != stored.usual_template
 
     def publish_with_retries(self, manifest: BaseModelManifest, retry_seconds: float) -> None:
         """Publish; where the store is away, retry in the background until it succeeds."""

@@ -18,7 +18,8 @@ def note_base_model(service: Service, folder: Path) -> BaseModelManifest:
     """Return the manifest of the base model in `folder`, and name the model in the process's presence from now on."""
     from shared.model.base_manifest import base_manifest
 
-    manifest = base_manifest(folder, service.settings.base_model)
+    settings = service.settings
+    manifest = base_manifest(folder, settings.base_model, renders_jinja=settings.chat_templates)
     service.info.update(base_model=manifest.id, base_manifest=manifest.digest)
     return manifest
 

@@ -44,6 +44,15 @@ def test_other_contents_of_the_same_pin_are_another_version(base_models):
     assert base_models.get("a") == first
 
 
+def test_what_is_usual_is_that_of_the_model_which_was_served_last(base_models):
+    before, now = manifest(), manifest(chat_template="f" * 64, usual_template="model")
+    for published in (before, now):
+        base_models.publish(published)
+    assert base_models.get("a") == now
+    base_models.publish(manifest(usual_template="plain"))  # the same content, where no chat template may be rendered
+    assert base_models.get("a", before.digest).usual_template == base_models.get("a").usual_template == "plain"
+
+
 def test_the_same_contents_under_another_name_are_the_same_version(base_models):
     base_models.publish(manifest())
     base_models.publish(manifest(name="elsewhere", created_at="2026-02-02"))

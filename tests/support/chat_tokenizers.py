@@ -87,12 +87,15 @@ def _gemma():
 
 
 FAMILIES = {
+    "llama2": lambda: sentence_piece([]),
     "llama3": _llama3,
     "llama3.1": _llama3,
     "gemma2": _gemma,
     "gemma3": _gemma,
     "mistral": lambda: sentence_piece(["[INST]", "[/INST]"]),
     "zephyr": lambda: sentence_piece([]),
+    "olmo2": lambda: byte_level(["<|endoftext|>"], bos="<|endoftext|>", eos="<|endoftext|>"),
+    "smollm3": lambda: byte_level(_QWEN, added=["<think>", "</think>"], eos="<|im_end|>"),
     "phi3": lambda: sentence_piece(_PHI, rstrip=_PHI[1:], eos="<|endoftext|>"),
     "qwen2.5": lambda: byte_level(_QWEN, eos="<|im_end|>"),
     "qwen3": lambda: byte_level(_QWEN, added=["<think>", "</think>"], eos="<|im_end|>"),

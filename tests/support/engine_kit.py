@@ -64,7 +64,7 @@ class Kit:
 
     def __init__(self, folder: Path, build=None) -> None:
         self.folder = folder
-        self._solos = {}
+        self._solos, self._alones = {}, {}
         self.tokenizer = byte_tokenizer()
         self.kernels = load_kernels(KERNELS)
         torch.manual_seed(7)
@@ -94,11 +94,11 @@ class Kit:
             get_peft_model(copy.deepcopy(self.model), lora).save_pretrained(folder)
         return folder
 
-    def pissa(self, name):
+    def pissa(self, name, **more):
         """A PiSSA adapter as PEFT converts it to LoRA of the doubled rank, after its weights have moved."""
         folder, initial = self.folder / name, self.folder / f"{name}-initial"
         if not folder.exists():
-            options = {"r": 4, "lora_alpha": 4, "target_modules": TARGETS, "task_type": "CAUSAL_LM"}
+            options = {"r": 4, "lora_alpha": 4, "target_modules": TARGETS, "task_type": "CAUSAL_LM", **more}
             config = LoraConfig(init_lora_weights="pissa", **options)
             model = get_peft_model(copy.deepcopy(self.model), config)
             model.save_pretrained(initial)
@@ -114,6 +114,12 @@ class Kit:
         model = copy.deepcopy(self.model)
         return model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).eval()
 
+    def _known_alone(self, adapter):
+        """`alone` of an adapter by its name, made once."""
+        if adapter not in self._alones:
+            self._alones[adapter] = self.alone(adapter and self.folder / adapter)
+        return self._alones[adapter]
+
     def logprobs(self, adapter, ids, tokens):
         """What the adapter alone says of an answer, token by token."""
         with torch.inference_mode():
@@ -128,6 +134,17 @@ class Kit:
             tokens, logits = self.solo(adapter and self.folder / adapter, self.prompt_ids(text), count)
             self._solos[key] = [token for token in tokens if token not in ends], logits
         return self._solos[key]
+
+    def follow(self, adapter, text, answer):
+        """What the adapter alone says next after a prompt and after each token of an answer, None where it ends.
+
+        One forward pass over both, and its logits.
+        """
+        ids = self.prompt_ids(text)
+        with torch.inference_mode():
+            logits = self._known_alone(adapter)(input_ids=torch.tensor([ids + answer])).logits[0, len(ids) - 1 :]
+        ends = {self.tokenizer.convert_tokens_to_ids(name) for name in SPECIAL[::2]}
+        return [None if token in ends else token for token in logits.argmax(-1).tolist()], logits
 
     def solo(self, adapter, ids, count):
         """Greedy tokens and their logits from the adapter alone in a fresh PeftModel."""

@@ -91,7 +91,7 @@ def upload_adapter(
     label: str,
     *,
     instruction: str = "",
-    template: str = "chatml",
+    template: str = "",
     base_model: str = "",
     confirm_base: bool = False,
     idempotency_key: str | None = None,
@@ -99,12 +99,14 @@ def upload_adapter(
     """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing.
 
     The folder may be a training's whole output, or a model's folder in a hub cache: its links are followed. A chat
-    template in it is named by its digest, and never run. `base_model` is the pin of the model that the adapter was
+    template in it is named by its digest, and never run. `template` says how it was prompted in its training, as is
+    usual on the base model by default. `base_model` is the pin of the model that the adapter was
     trained on, needed only where workers serve several; `confirm_base` takes an adapter whose config names another base
     model that is known there.
     """
     archive = pack_adapter(folder)
-    form = {"label": label, "instruction": instruction, "template": template}
+    form = {"label": label, "instruction": instruction}
+    form |= {"template": template} if template else {}
     form |= {"base_model": base_model} if base_model else {}
     form |= {"confirm_base": "true"} if confirm_base else {}
     form |= {"chat_template": sha256} if (sha256 := _chat_template(Path(folder))) else {}

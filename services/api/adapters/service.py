@@ -32,8 +32,9 @@ class AdapterForm(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: Annotated[LabelText, Field(max_length=65)]
-    template: Annotated[str, Field(max_length=32)] = "chatml"
-    """How it was prompted in its training: a built-in template, `model` or one that an operator added."""
+    template: Annotated[str, Field(max_length=32)] = ""
+    """How it was prompted in its training: a built-in template, `model` or one that an operator added; by default the
+    base model's usual one."""
     chat_template: Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the chat template in the adapter's folder, which is compared with known ones and never run."""
     examples: Annotated[str, Field(max_length=64)] = ""
@@ -92,7 +93,8 @@ async def queue_check(clients: Clients, caller: Key, ref: str, examples: str) ->
 
 def _check_names(clients: Clients, tenant_id: str, form: AdapterForm) -> None:
     """Raise `Invalid`, `NotFound` where there is no such template or data set, before the archive is read."""
-    clients.registry.templates.named(tenant_id, form.template)
+    if form.template:
+        clients.registry.templates.named(tenant_id, form.template)
     if form.examples:
         clients.registry.datasets.get(tenant_id, form.examples)
 
@@ -100,7 +102,7 @@ def _check_names(clients: Clients, tenant_id: str, form: AdapterForm) -> None:
 def _add_adapter(clients: Clients, caller: Key, upload: AdapterUpload, base_model: str) -> AdapterManifest:
     form, limits = upload.form, AdapterLimits.of(clients.settings)
     base = _base(clients, base_model)
-    clients.registry.templates.for_base(caller.tenant_id, form.template, base)
+    template = clients.registry.templates.for_base(caller.tenant_id, form.template or base.usual_template, base)
     with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
         folder, passed_over = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)
         accepted = accept_adapter(folder, BaseShapes.from_dict(base.shapes), limits)
@@ -114,7 +116,7 @@ def _add_adapter(clients: Clients, caller: Key, upload: AdapterUpload, base_mode
             version=0,
             digest=digest,
             base_model=base_model,
-            template=form.template,
+            template=template.name,
             instruction=form.instruction,
             info=asdict(accepted.info) | _folders_template(clients, caller.tenant_id, form.chat_template, base),
             notes=(*accepted.notes, *files_note(passed_over), *about_base.notes),

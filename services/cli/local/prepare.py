@@ -17,5 +17,6 @@ def prepare_base_model(settings: Settings) -> None:
         return
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        reason = last[0].removeprefix("shared.errors.Invalid: ")
         raise Unavailable("base_model_unavailable", f"the base model {settings.base_model!r} is not ready: {reason}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from services.trainer.evaluation.parameters import Weights
-from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE, BUILT_IN
+from shared.contracts.built_in_templates import BASE_INSTRUCTION, BUILT_IN
 from shared.contracts.conversation import single_turn
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, utc_now
@@ -96,15 +96,16 @@ class Reference:
 
         Where `turns` are given, the answer is to the last question of these.
         """
-        template = self._template(entry.template if entry else BASE_TEMPLATE)
+        template = self._template(entry.template if entry else self._prompts.usual)
         instruction = instruction or (entry.instruction if entry else BASE_INSTRUCTION)
         room = min(self._max_prompt_tokens, self._switch.context_length - max_new_tokens)
         if room < 1:
             raise Invalid("max_new_tokens_too_large", f"the context holds {self._switch.context_length} tokens in all")
         messages = prompt_of(turns, instruction) if turns else single_turn(instruction, text)
         prompt = encode(self.tokenizer, template.of_turns(messages), room)
+        ends = end_token_ids(self.tokenizer, self.base_folder) | template.end_ids
         with self._switch.to(entry.adapter if entry else "") as model:
-            ids = greedy_ids(model, prompt, max_new_tokens, end_token_ids(self.tokenizer) | template.end_ids)
+            ids = greedy_ids(model, prompt, max_new_tokens, ends)
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _template(self, name: str) -> BoundTemplate:

@@ -9,6 +9,7 @@ import pytest
 
 from shared.contracts.manifests import AdapterManifest, BaseModelManifest
 from shared.contracts.rows import Row
+from shared.ledger import calls
 from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
 from tests.support.api import code, make_release
 
@@ -100,6 +101,19 @@ async def test_an_upload_names_a_template_that_fits_the_base_model(api, known_ba
     for name in ("chatml", "alpaca", "model"):
         assert (await upload(api["train"], template=name)).json()["template"] == name
     assert code(await upload(api["train"], template="vicuna"), 422) == "template_unknown"
+
+
+async def test_what_names_no_template_gets_the_base_models_usual_one(api, base, registry, ledger):
+    tokens = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+    registry.base_models.publish(
+        BaseModelManifest(id="tiny", shapes=dict(BASE.modules), control_tokens=tokens, usual_template="llama3")
+    )
+    registry.datasets.add("default", "rows", [Row(input=f"a {n}", output="b") for n in range(8)])
+    assert (await upload(api["train"])).json()["template"] == "llama3"
+    assert (await upload(api["train"], template="plain", label="fin.ha")).json()["template"] == "plain"
+    body = {"kind": "adapter.train", "label": "fin.sa", "dataset": "rows", "settings": {"target_modules": ["q_proj"]}}
+    job = (await api["train"].post("/v1/training/jobs", json=body)).json()["id"]
+    assert ledger.do(calls.get(job)).body["settings"]["template"] == "llama3"
 
 
 async def test_a_base_model_without_a_chat_template_has_no_template_of_its_own(api, base, registry):

@@ -22,6 +22,8 @@ from services.adapter_worker.engine.native.waiting import FairQueue
 from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.tokenize import NO_LIMIT, Encode, prompt_ids
 from shared.errors import Invalid
+from shared.model.servable import context_length
+from shared.model.tokens import end_token_ids
 from shared.settings import Settings
 
 
@@ -41,6 +43,7 @@ class NativeEngine:
         cache_bytes: int = 64 << 20,
         kernels: Kernels | None = None,
         max_stall_x: float = 1.4,
+        end_ids: frozenset[int] = frozenset(),
     ) -> None:
         self._runner = ModelRunner(
             model,
@@ -49,10 +52,11 @@ class NativeEngine:
             cache_bytes=cache_bytes,
             kernels=kernels,
             max_stall_x=max_stall_x,
+            end_ids=end_ids | end_token_ids(tokenizer),
         )
         self._tokenizer = tokenizer
         self._encode = encode
-        self._context_length = int(getattr(model.config, "max_position_embeddings", NO_LIMIT))
+        self._context_length = context_length(model.config.to_dict()) or NO_LIMIT
         self._max_batch = max_batch
         self._max_prompt_tokens = max_prompt_tokens
         self._torch_threads = torch_threads
@@ -73,9 +77,10 @@ class NativeEngine:
         from shared.model.hardware import engine_dtype
         from shared.model.tokens import encode
 
+        tokenizer = load_tokenizer(base_folder)
         return cls(
             load_model(base_folder, engine_dtype(settings)),
-            load_tokenizer(base_folder),
+            tokenizer,
             encode,
             max_batch=settings.worker_slots,
             max_prompt_tokens=settings.max_prompt_tokens,
@@ -84,6 +89,7 @@ class NativeEngine:
             cache_bytes=settings.cache_mib << 20,
             kernels=load_kernels(settings.cache_dir / "kernels"),
             max_stall_x=settings.max_stall_x,
+            end_ids=end_token_ids(tokenizer, base_folder),
         )
 
     # Called by any thread.

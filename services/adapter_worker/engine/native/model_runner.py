@@ -20,7 +20,6 @@ from services.adapter_worker.engine.native.sampler import logprobs, sample_token
 from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.tokenize import text_decoder
 from shared.errors import Invalid, SignalboxError, Unavailable
-from shared.model.tokens import end_token_ids
 
 
 class Chunk(NamedTuple):
@@ -48,10 +47,11 @@ class ModelRunner:
         cache_bytes: int,
         kernels: Kernels | None,
         max_stall_x: float,
+        end_ids: frozenset[int],
     ) -> None:
         self._model = model.eval()
         self.decode = text_decoder(tokenizer)
-        self._end_ids = end_token_ids(tokenizer)
+        self._end_ids = end_ids
         self._rows: list[SequenceState] = []
         self._segments = BatchSegments()
         self._prefill_budget = PrefillBudget(max_stall_x)

@@ -50,12 +50,13 @@ class VllmEngine:
         max_prompt_tokens: int = 1024,
         adapter_slots: int = 32,
         adapters_dir: PurePath | None = None,
+        end_ids: frozenset[int] = frozenset(),
     ) -> None:
         self._server = server
         self._tokenizer = tokenizer
         self._encode = encode
         self._decode = text_decoder(tokenizer)
-        self._end_ids = end_token_ids(tokenizer)
+        self._end_ids = end_ids | end_token_ids(tokenizer)
         self._max_prompt_tokens = max_prompt_tokens
         self._lock = threading.Lock()  # guards the three below
         self._accepted: set[SequenceState] = set()
@@ -81,13 +82,15 @@ class VllmEngine:
         from shared.model.base import load_tokenizer
         from shared.model.tokens import encode
 
+        tokenizer = load_tokenizer(base_folder)
         engine = cls(
             VllmServer(settings.vllm_url, settings.vllm_api_key.get_secret_value()),
-            load_tokenizer(base_folder),
+            tokenizer,
             encode,
             max_prompt_tokens=settings.max_prompt_tokens,
             adapter_slots=settings.adapter_slots,
             adapters_dir=settings.vllm_adapters_dir,
+            end_ids=end_token_ids(tokenizer, base_folder),
         )
         try:
             _check_same_base(engine.base, base_folder)

@@ -100,7 +100,7 @@ def test_a_model_loads_frozen_in_eval_mode_and_in_the_asked_type(tiny_folder):
 
 
 def test_a_folder_that_does_not_load_is_refused(tmp_path):
-    with pytest.raises(Invalid, match="does not load"):
+    with pytest.raises(Invalid, match="not a model folder"):
         load_model(tmp_path, "float32")
     with pytest.raises(Invalid, match="does not load"):
         load_tokenizer(tmp_path)

@@ -58,3 +58,18 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(Invalid):
         base_manifest(tmp_path, "empty")
+
+
+def test_a_manifest_names_the_usual_template_and_is_the_same_one_whatever_it_is(folder):
+    found = base_manifest(folder, "tiny")
+    assert found.usual_template == "chatml"
+    assert found.model_copy(update={"usual_template": "model"}).digest == found.digest
+
+
+def test_quantised_weights_have_the_shapes_of_the_model_that_they_stand_for(folder):
+    plain = base_manifest(folder, "tiny").shapes
+    config = json.loads((folder / "config.json").read_text())
+    quantised = {**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (folder / "config.json").write_text(json.dumps(quantised))
+    found = base_manifest(folder, "tiny").shapes
+    assert {name: found[name] for name in plain} == plain

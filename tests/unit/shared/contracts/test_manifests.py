@@ -3,8 +3,11 @@
 import hashlib
 import json
 
+import pytest
+
 from shared.contracts.labels import STORED as STORED_FORM
 from shared.contracts.manifests import BaseModelManifest, Release
+from shared.contracts.training_settings import LoraSettings
 
 STORED = (
     '{"tenant_id":"default","base_model":"tiny","labels":{"fin.sa":{"adapter":"a","ref":"fin.sa@1","group":"fin",'
@@ -46,3 +49,27 @@ def test_a_base_model_from_before_manifests_had_versions_is_read():
     assert stored.shapes == {"layers.0.q_proj": (2, 4)}
     assert stored.digest == stored.model_copy(update={"name": "tiny", "created_at": "2026-11-01"}).digest
     assert stored.digest != stored.model_copy(update={"context_length": 1024}).digest
+
+
+def base_of(*names):
+    shapes = {f"model.layers.0.{name}": (4, 4) for name in names}
+    return BaseModelManifest(id="a82e", shapes=shapes, usual_template="model")
+
+
+LLAMA = base_of("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.up_proj")
+PHI3 = base_of("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj")
+
+
+@pytest.mark.parametrize(
+    ("base", "given", "settled"),
+    [
+        (LLAMA, {}, {"template": "model"}),
+        (LLAMA, {"template": "chatml", "rank": 4}, {"template": "chatml", "rank": 4}),
+        (PHI3, {}, {"template": "model", "target_modules": ("o_proj", "qkv_proj")}),
+        (PHI3, {"target_modules": ("q_proj",)}, {"template": "model", "target_modules": ("q_proj",)}),
+        (PHI3, {"target_modules": "all-linear"}, {"template": "model", "target_modules": "all-linear"}),
+        (base_of("fc"), {}, {"template": "model"}),
+    ],
+)
+def test_what_a_training_leaves_open_is_what_is_usual_on_the_base_model(base, given, settled):
+    assert base.settled(LoraSettings(**given)) == LoraSettings(**settled)

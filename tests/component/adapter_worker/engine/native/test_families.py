@@ -1,46 +1,19 @@
 """Every model family and every kind of adapter gives what PEFT gives alone, compiled kernels or not."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    GemmaConfig,
-    GemmaForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
+from shared.model.families import FAMILIES, Use
+from tests.support import families
 from tests.support.engine_kit import Kit, greedy, ignore
 
-SIZES = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.15, "bos_token_id": None,
-    "eos_token_id": None, "pad_token_id": None,
-}  # fmt: skip
-WINDOW = {"sliding_window": 24}  # shorter than the prompts, so that it matters
-FAMILIES = {
-    "llama": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": False}),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 32}),
-    "gemma": (GemmaConfig, GemmaForCausalLM, {"head_dim": 16}),
-    "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"head_dim": 16, **WINDOW}),
-    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {"head_dim": 16, **WINDOW}),
-    "mistral": (MistralConfig, MistralForCausalLM, {"head_dim": 16, **WINDOW}),
-}
+NATIVE = sorted(name for name, family in FAMILIES.items() if Use.ENGINE in family.uses)
 METHODS = {
     "lora": {"seed": 1},
-    "narrow": {"seed": 2, "r": 2, "target_modules": ["q_proj", "v_proj"]},
+    "narrow": {"seed": 2, "r": 2, "target_modules": slice(None, None, 3)},
     "wide": {"seed": 3, "r": 20, "lora_alpha": 10},
     "rslora": {"seed": 4, "r": 8, "lora_alpha": 4, "use_rslora": True},
     "dora": {"seed": 5, "use_dora": True},
@@ -52,19 +25,20 @@ PROMPTS = ["a", "some words to begin with, and then a few more of them", "z" * 4
 
 
 def folder_of(kit, name):
-    return kit.pissa(name) if name == "pissa" else kit.adapter(name, **METHODS[name])
+    targets = families.linear_names(kit.model)
+    if name == "pissa":
+        return kit.pissa(name, target_modules=targets)
+    options = METHODS[name]
+    some = targets[options.get("target_modules", slice(None))]
+    return kit.adapter(name, **{**options, "target_modules": some})
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name in families.MAIN else pytest.mark.slow) for name in NATIVE],
+)
 def family(request, tmp_path_factory):
-    config, model, options = FAMILIES[request.param]
-    torch.manual_seed(7)
-    build = lambda tokens: model(config(**{**SIZES, "vocab_size": tokens, **options}))  # noqa: E731
-    kit = Kit(tmp_path_factory.mktemp(request.param), build)
-    for bias in (module.bias for module in kit.model.modules() if isinstance(module, torch.nn.Linear)):
-        if bias is not None:
-            torch.nn.init.normal_(bias, std=0.1)
-    return kit
+    return Kit(tmp_path_factory.mktemp(request.param), partial(families.build, request.param))
 
 
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "torch"])
@@ -78,8 +52,13 @@ def test_mixed_adapters_answer_as_each_alone(family, kernels, agreement):
         generations = list(pool.map(lambda request: engine.generate(request, ignore), requests))
     engine.close()
     for (adapter, text), generation in zip(asked, generations, strict=True):
-        tokens, logits = family.known_solo(adapter, text, TOKENS)
-        agreement.check(generation.token_ids, tokens, logits)
+        said, logits = family.follow(adapter, text, generation.token_ids)
+        agreement.check(generation.token_ids, said[:TOKENS], logits)
+
+
+def test_what_is_served_here_is_what_is_tested_here():
+    assert set(NATIVE) == {*families.MAIN, *families.OTHERS}
+    assert set(FAMILIES) == {*NATIVE, *families.EXPERTS}
 
 
 @pytest.mark.parametrize("method", ADAPTERS)
@@ -103,3 +82,24 @@ def test_a_long_prompt_of_a_large_rank_takes_another_way_to_the_same_answer(kit,
     generation = engine.generate(greedy(kit, text, "wide", max_new_tokens=8), ignore)
     engine.close()
     agreement.check(generation.token_ids, *kit.known_solo("wide", text, 8))
+
+
+def test_longrope_is_served_up_to_the_length_before_it_stretches(tmp_path):
+    """Beyond it, transformers turns all positions in another way, also those of other rows of the batch."""
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64, **factors}
+    kit = Kit(tmp_path, partial(families.build, "phi3", rope_parameters=rope, original_max_position_embeddings=64))
+    engine = kit.engine()
+    generation = engine.generate(greedy(kit, "z" * 200, None, max_new_tokens=24), ignore)
+    engine.close()
+    assert (generation.prompt_tokens, generation.prompt_shortened) == (40, True)
+
+
+def test_an_answer_ends_at_each_end_token_that_the_model_names(kit):
+    engine = kit.engine()
+    whole = engine.generate(greedy(kit, "a", None), ignore)
+    engine.close()
+    engine = kit.engine(end_ids=frozenset({whole.token_ids[3]}))
+    cut = engine.generate(greedy(kit, "a", None), ignore)
+    engine.close()
+    assert (cut.token_ids, cut.finish_reason) == (whole.token_ids[: whole.token_ids.index(whole.token_ids[3])], "stop")
