@@ -1,6 +1,7 @@
 """Small C++ kernels, compiled once for this machine; without a compiler, torch does the same work."""
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
@@ -69,10 +70,14 @@ def _compile(compiler: str | None, file: Path) -> None:
     if compiler is None:
         raise FileNotFoundError("no C++ compiler: install g++ or clang++")
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}")
-    command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(part)]
-    subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_SECONDS)  # noqa: S603 - all ours
-    part.replace(file)  # workers that start together each compile; the last one's file is kept
+    with file.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of workers that start together one compiles, the others wait for it
+        if file.is_file():
+            return
+        part = file.with_suffix(f".{os.getpid()}")
+        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(part)]
+        subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_SECONDS)  # noqa: S603 - all ours
+        part.replace(file)
 
 
 def _fingerprint() -> str:
