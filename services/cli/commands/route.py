@@ -1,6 +1,6 @@
 """Commands that start routing from a labels file, and try it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,14 +130,21 @@ def _show(job: dict[str, Any], *, as_json: bool) -> None:
     if as_json or not result:
         output.job(job, as_json=as_json)
     else:
-        low, high = result["accuracy_interval"]
         facts = {"release": result["release"], "selector": result["selector"]}
-        facts |= {"accuracy": f"{result['accuracy']:.3f} (in truth {low:.2f} to {high:.2f})", "why": result["why"]}
+        facts |= {"accuracy": accuracy_of(result), "why": result["why"]}
         output.record(facts, as_json=False)
         for warning in result.get("warnings", [])[:_SHOWN]:
             output.err.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if not result:
         raise typer.Exit(1)
+
+
+def accuracy_of(result: Mapping[str, Any]) -> str:
+    """The accuracy and its interval; an interval of all there is means that no row was left to measure it."""
+    low, high = result["accuracy_interval"]
+    if (low, high) == (0, 1):
+        return "not known: no example was left to measure it"
+    return f"{result['accuracy']:.3f} (in truth {low:.2f} to {high:.2f})"
 
 
 def _offer(api: "Signalbox", result: dict[str, Any]) -> None:
