@@ -31,9 +31,13 @@ def refusal(error: RowsRefused, *, as_json: bool) -> None:
 
 
 def _remedy(error: RowsRefused) -> str:
-    if error.wrong:
-        return f"{error.wrong_count} records cannot be taken; mend them"
-    return "these labels are none; --accept-labels takes the proposed ones, or write domain.task in the file"
+    labels_are_none = "these labels are none; --accept-labels takes the proposed ones, or write domain.task in the file"
+    if not error.wrong:
+        return labels_are_none
+    said = [f"{error.wrong_count} {'record' if error.wrong_count == 1 else 'records'} cannot be taken; mend them"]
+    if all(wrong.reason.startswith("not JSON") for wrong in error.wrong):
+        said.append('a line is {"input": …}, or the file a table whose first line names the columns')
+    return "; ".join([*said, labels_are_none] if error.renamed else said)
 
 
 def labels(renamed: Sequence[Mapping[str, Any]]) -> None:

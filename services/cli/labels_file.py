@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from shared.contracts.labels import LabelText, check_adapter_label
 from shared.contracts.manifests import Ambiguous
@@ -70,6 +71,8 @@ def read_labels(file: Path) -> LabelsFile:
 def _parsed(file: Path) -> Any:
     try:
         return _Loader(file.read_text("utf-8-sig")).get_single_data()
+    except UnicodeDecodeError as error:
+        raise Invalid("labels_file_invalid", f"{file.name} is not UTF-8: save it as UTF-8") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         where = " ".join(str(error).split())[:300] or "it is nested too deeply"
         raise Invalid("labels_file_invalid", f"{file.name} is not YAML: {where}") from error
@@ -102,7 +105,13 @@ def _checked(file: Path, raw: Any) -> LabelsFile:
         return LabelsFile.model_validate(whole)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise Invalid("labels_file_invalid", f"{file.name}: {_place(whole, first['loc'])}: {first['msg']}") from error
+        raise Invalid("labels_file_invalid", f"{file.name}: {_place(whole, first['loc'])}: {_reason(first)}") from error
+
+
+def _reason(fault: ErrorDetails) -> str:
+    known = ", ".join(LabelEntry.model_fields if fault["loc"][0] == "labels" else LabelsFile.model_fields)
+    reasons = {"extra_forbidden": f"no such field; known are {known}", "model_type": f"write its fields: {known}"}
+    return reasons.get(fault["type"], fault["msg"])
 
 
 def _entry(label: Any, entry: Any) -> Any:

@@ -27,7 +27,7 @@ def page(release: dict[str, Any], *, as_json: bool) -> None:
         return
     output.record(_facts(release), as_json=False)
     output.out.print()
-    output.table(_labels(release), ["label", "ref", "group", "accuracy", "adapter"], as_json=False)
+    output.table(_labels(release), ["label", "ref", "group", "template", "accuracy", "adapter"], as_json=False)
 
 
 def difference(old: dict[str, Any], new: dict[str, Any], *, as_json: bool) -> None:

@@ -43,7 +43,9 @@ def releases_edit(
     set_template: Annotated[list[str] | None, typer.Option(metavar="LABEL=TEMPLATE")] = None,
     set_instruction: Annotated[list[str] | None, typer.Option(metavar="LABEL=TEXT")] = None,
     group: Annotated[list[str] | None, typer.Option(metavar="LABEL=GROUP")] = None,
-    no_selector: Annotated[bool, typer.Option(help="Leave the selector away: requests name their label.")] = False,
+    no_selector: Annotated[
+        bool, typer.Option("--no-selector", help="Leave the selector away: requests name their label.")
+    ] = False,
     start_from: Annotated[str, typer.Option("--from", help="Release id; default: the current one.")] = "",
     promote: Annotated[bool, typer.Option(help="Make it current at once.")] = False,
     json: Json = False,

@@ -1,5 +1,6 @@
 """Commands that start routing from a labels file, and try it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from services.cli.progress import follow_training
 
 if TYPE_CHECKING:
     from signalbox import Signalbox
+    from signalbox.results import Adapter
 
     from services.cli.labels_file import LabelsFile
 
@@ -59,8 +61,9 @@ def _sources(api: "Signalbox", labels: "LabelsFile", file: Path) -> dict[str, An
     """The members of the training's body that say what the labels are; uploads what lies beside the file."""
     folders = {entry.label: file.parent / entry.adapter for entry in labels.labels if _is_folder(file, entry.adapter)}
     refs = {entry.label: entry.adapter for entry in labels.labels if entry.adapter and entry.label not in folders}
-    _check_adapters(api, labels, refs, folders)
-    refs |= {label: api.upload_adapter(folder, label).ref for label, folder in folders.items()}
+    known = api.adapters()
+    _check_adapters(known, labels, refs, folders)
+    refs |= {label: _uploaded(api, known, folder, label) for label, folder in folders.items()}
     rows, name = labels.rows, _dataset_name(file)
     examples = api.upload_dataset(rows, name).id if rows else None
     background = [{"input": text} for text in labels.background]
@@ -78,11 +81,31 @@ def _is_folder(file: Path, adapter: str) -> bool:
     return bool(adapter) and (file.parent / adapter).is_dir()
 
 
-def _check_adapters(api: "Signalbox", labels: "LabelsFile", refs: dict[str, str], folders: dict[str, Path]) -> None:
+def _uploaded(api: "Signalbox", known: Sequence["Adapter"], folder: Path, label: str) -> str:
+    """Upload a folder unless it is stored; says by which template it is asked, or which one it is that is refused.
+
+    Of what is stored the newest version counts: its template may be one that `adapters check` has set.
+    """
+    from services.cli.errors import known_errors
+    from services.cli.importing.entries import Entry
+    from services.cli.importing.run import archive_of, stored_as
+
+    try:
+        stored = stored_as(known, Entry(label, folder), archive_of(folder)) or api.upload_adapter(folder, label)
+    except known_errors():
+        output.err.print(f"{label}: {folder} is not taken", markup=False, soft_wrap=True)
+        raise
+    said = "; ".join([f"asked by the template {stored.template}", *stored.notes])
+    output.err.print(f"{label}: {stored.ref}, {said}", markup=False, soft_wrap=True)
+    return stored.ref
+
+
+def _check_adapters(
+    stored: Sequence["Adapter"], labels: "LabelsFile", refs: dict[str, str], folders: dict[str, Path]
+) -> None:
     """Raise `NotFound` that names every label whose adapter is neither stored nor beside the file."""
     from shared.errors import NotFound
 
-    stored = api.adapters()
     known = {name for adapter in stored for name in (adapter.ref, adapter.label, adapter.digest)}
     named = {entry.label: refs.get(entry.label, entry.label) for entry in labels.labels if entry.label not in folders}
     missing = [f"{label} ({ref})" if ref != label else label for label, ref in named.items() if ref not in known]
@@ -107,14 +130,21 @@ def _show(job: dict[str, Any], *, as_json: bool) -> None:
     if as_json or not result:
         output.job(job, as_json=as_json)
     else:
-        low, high = result["accuracy_interval"]
         facts = {"release": result["release"], "selector": result["selector"]}
-        facts |= {"accuracy": f"{result['accuracy']:.3f} (in truth {low:.2f} to {high:.2f})", "why": result["why"]}
+        facts |= {"accuracy": accuracy_of(result), "why": result["why"]}
         output.record(facts, as_json=False)
         for warning in result.get("warnings", [])[:_SHOWN]:
             output.err.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if not result:
         raise typer.Exit(1)
+
+
+def accuracy_of(result: Mapping[str, Any]) -> str:
+    """The accuracy and its interval; an interval of all there is means that no row was left to measure it."""
+    low, high = result["accuracy_interval"]
+    if (low, high) == (0, 1):
+        return "not known: no example was left to measure it"
+    return f"{result['accuracy']:.3f} (in truth {low:.2f} to {high:.2f})"
 
 
 def _offer(api: "Signalbox", result: dict[str, Any]) -> None:

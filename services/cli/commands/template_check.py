@@ -25,12 +25,18 @@ def check_template(ref: str, examples: Path, *, sets: bool, as_json: bool) -> No
     if as_json or ended.get("state") != "succeeded":
         end_of(ended, as_json=as_json)
     else:
-        _show(ended["result"])
+        show(ended["result"], sets=sets)
 
 
-def _show(result: Mapping[str, Any]) -> None:
+def show(result: Mapping[str, Any], *, sets: bool) -> None:
+    """Print the scores and the verdict; of a template that was set, how a release takes it."""
     scores: Sequence[dict[str, Any]] = result["scores"]
     output.table(scores, _COLUMNS, as_json=False)
     for warning in result["warnings"]:
         output.err.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    output.record({name: result[name] for name in ("verdict", "best", "template", "ref")}, as_json=False)
+    facts = {"verdict": result["verdict"], "best": result["best"], "template before": result["template"]}
+    output.record(facts | {"ref": result["ref"]}, as_json=False)
+    if sets and result["verdict"] == "clear" and result["template"] not in result["best"]:
+        ref, label = result["ref"], result["ref"].partition("@")[0]
+        command = f"`signalbox releases edit --add {label}={ref} --promote` serves it"
+        output.err.print(f"{ref} has the template {result['best'][0]}: {command}", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.cli.errors import known_errors
@@ -41,11 +42,9 @@ class Import:
     def one(self, entry: Entry) -> Outcome:
         """Upload an adapter that is not stored yet."""
         from signalbox import AuthenticationError, PermissionDeniedError, Unreachable
-        from signalbox.uploads import pack_adapter
 
         try:
-            archive = hashlib.sha256(pack_adapter(entry.folder)).hexdigest()
-            if stored := stored_as(self._known, entry, archive):
+            if stored := stored_as(self._known, entry, archive_of(entry.folder)):
                 return Outcome(entry, "unchanged", stored.ref, stored.notes)
             if problem := self._look_at(entry).problem:
                 return Outcome(entry, "failed", reason=problem)
@@ -78,6 +77,13 @@ class Import:
         if not add:
             return current.id if current else ""
         return self._api.promote(self._api.edit_release(add=add, groups=groups).id).id
+
+
+def archive_of(folder: Path) -> str:
+    """Return the digest of a folder's upload; raises as `pack_adapter` does."""
+    from signalbox.uploads import pack_adapter
+
+    return hashlib.sha256(pack_adapter(folder)).hexdigest()
 
 
 def stored_as(known: Sequence["Adapter"], entry: Entry, archive: str) -> "Adapter | None":

@@ -25,7 +25,7 @@ _MEND = {
     "ledger": "bring that Redis back on its append-only file; the API goes on by itself",
     "broker": "bring that Redis back; what waits is sent again by itself",
     "store": "bring the object store back; what is in memory serves on meanwhile",
-    "release": "train a selector and promote its release (README, Use it)",
+    "release": "make one from a labels file: `signalbox route init labels.yaml` (docs/method.md shows one)",
     "consumers": "run `signalbox worker --group NAME` for those queues, or see in a worker's log why it does not start",
     "base_model": "start the workers with the base model of the release, or promote a release made for theirs",
 }

@@ -29,7 +29,8 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
     try:
         if system.notice:
             out.print(system.notice, markup=False)
-        prepare_base_model(settings)
+        with out.status("preparing the base model: the first time it is converted or downloaded, for a minute or more"):
+            prepare_base_model(settings)
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(sig, lambda *_: done.set())
         with out.status("starting"):

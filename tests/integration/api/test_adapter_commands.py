@@ -77,18 +77,26 @@ async def test_the_folders_of_a_labels_file_are_uploaded_as_its_labels_once(
     status, said = await asyncio.to_thread(ended, command("route", "init", "labels.yaml"))
     assert (status, "no adapter of fin.sa: upload each" in said) == (1, True)
     assert (await admin.get("/v1/adapters")).json()["items"] == []
+    (tmp_path / "empty").mkdir()
+    labels["fin.sa"]["adapter"] = "./empty"
+    (tmp_path / "labels.yaml").write_text(json.dumps({"labels": labels}))
+    status, said = await asyncio.to_thread(ended, command("route", "init", "labels.yaml"))
+    assert (status, "support: support@1, asked by the template chatml" in said) == (1, True)
+    assert "fin.sa: empty is not taken adapter_file_missing" in said
     labels["fin.sa"]["adapter"] = "./adapter"
     (tmp_path / "labels.yaml").write_text(json.dumps({"labels": labels}))
-    for _ in range(2):
+    for version in (1, 2):  # uploaded; then stored already, also under a template that was set since
         process = command("route", "init", "labels.yaml")
         while not (jobs := (await admin.get("/v1/training/jobs?state=queued")).json()["items"]):
             assert process.poll() is None, process.communicate()
         trained = (await admin.get(f"/v1/training/jobs/{jobs[0]['id']}")).json()["request"]
-        assert trained["adapters"] == {"support": "support@1", "fin.sa": "fin.sa@1"}
+        assert trained["adapters"] == {"support": f"support@{version}", "fin.sa": "fin.sa@1"}
         assert (trained["labels"]["support"], trained["descriptions"]) == (None, {"support": "asks for help"})
         assert (await admin.delete(f"/v1/training/jobs/{jobs[0]['id']}")).status_code == 200
         assert (await asyncio.to_thread(ended, process))[0] == 1
-    assert len((await admin.get("/v1/adapters")).json()["items"]) == 2
+        again = ("adapters", "add", "adapter", "--label", "support", "--template", "alpaca")
+        assert (await asyncio.to_thread(ended, command(*again)))[0] == 0
+    assert len((await admin.get("/v1/adapters")).json()["items"]) == 3
 
 
 def ended(process):

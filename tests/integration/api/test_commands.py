@@ -156,7 +156,7 @@ async def test_a_release_is_a_page_and_two_are_compared(command, admin, registry
     page = await columns_of(command("releases", "show", newer.id))
     assert ["parent", release.id] in page
     assert ["gate", "passed"] in page
-    assert ["fin.sa", "fin.sa@1", "fin", "-", "a" * 64] in page
+    assert ["fin.sa", "fin.sa@1", "fin", "chatml", "-", "a" * 64] in page
     assert len(page) < 25
     names, *facts = await columns_of(command("releases", "diff", release.id, newer.id))
     assert names == ["what", "old", "new"]

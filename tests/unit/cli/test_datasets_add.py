@@ -63,6 +63,20 @@ def test_twenty_wrong_lines_are_shown_and_the_others_counted(add):
     assert "and 130 more; --json lists all of them" in err
 
 
+def test_a_file_of_plain_text_is_told_what_a_line_is(add):
+    _, _, err = add(b"hello\nwhat is the weather like\n")
+    assert '2 records cannot be taken; mend them; a line is {"input": …}' in " ".join(err.split())
+    _, _, err = add(lines({"inptu": "a"}))
+    assert "1 record cannot be taken; mend them" in err
+    assert "a line is" not in err
+
+
+def test_wrong_records_beside_labels_that_are_none_are_both_told(add):
+    _, _, err = add(lines({"input": "a", "label": "Support Bot"}, {"input": ""}))
+    said = " ".join(err.split())
+    assert "1 record cannot be taken; mend them; these labels are none; --accept-labels takes" in said
+
+
 def test_machines_get_every_wrong_line(add):
     status, out, _ = add(lines({"input": "fine"}) + b"x\n" * 150, "--json")
     refused = json.loads(out)

@@ -51,7 +51,15 @@ def test_labels_may_be_a_list_or_a_mapping_of_descriptions(read):
         ("labels: [", "is not YAML"),
         ("hello", "has no labels; write `labels:`"),
         ("", "has no labels"),
-        ("labels:\n  - label: bank.cards\n    exmples: [a]\n", r"label 1 \(bank.cards\) exmples: Extra inputs"),
+        (
+            "labels:\n  - label: bank.cards\n    exmples: [a]\n",
+            r"\(bank.cards\) exmples: no such field; known are label, adapter",
+        ),
+        (
+            "labels: [{label: a.b, description: x}]\nbackgroud: [a]\n",
+            "backgroud: no such field; known are labels, background",
+        ),
+        ("[a.b, a.c]", "label 1: write its fields: label, adapter, description"),
         ("labels:\n  - label: bank.cards\n    examples: a\n", r"label 1 \(bank.cards\) examples: Input should be"),
         ("labels:\n  - label: bank.cards\n    examples: [' ']\n", r"label 1 \(bank.cards\) examples 0: String should"),
         ("- {label: Cards, description: x}\n- {label: a.b, description: x}", "label 1: 'Cards' is not a label"),
@@ -75,6 +83,12 @@ def test_a_mistake_is_told_with_its_place(read, text, says):
 def test_more_labels_than_a_selector_takes_are_refused_by_number(read):
     with pytest.raises(Invalid, match="names 10,000 labels, and one selector takes 1,000: join labels"):
         read("\n".join(f"- {{label: a.b{number}, description: x}}" for number in range(10_000)))
+
+
+def test_a_file_of_another_encoding_is_told_which_one_to_save_it_in(tmp_path):
+    (tmp_path / "labels.yaml").write_text("- {label: a.b, description: Überweisung}", "latin-1")
+    with pytest.raises(Invalid, match="is not UTF-8: save it as UTF-8"):
+        read_labels(tmp_path / "labels.yaml")
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
