@@ -108,7 +108,7 @@ def test_each_label_weighs_the_same_in_the_mixture(choose):
 
 def test_a_malformed_label_is_refused():
     with pytest.raises(Invalid, match="is not a label"):
-        mixed({"bank": ["a"]}, seed=0)
+        mixed({"a bank": ["a"]}, seed=0)
 
 
 def test_a_task_with_fewer_inputs_than_k_gives_all_it_has_once_and_weighs_the_same(choose):
