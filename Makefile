@@ -34,7 +34,7 @@ demo: install ## the whole journey on this machine: train, route, add a label un
 
 # Modules go to the processes whole, in the order of their rooms: whole systems first, one after the other.
 TEST_PROCESSES ?= 2
-PYTEST_IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+PYTEST_IN_PARALLEL := -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
 
 test: lint types ## every test that needs no GPU and no Docker: at most 12 minutes on 2 cores
 	$(BIN)/pytest -m 'not slow' $(PYTEST_IN_PARALLEL)

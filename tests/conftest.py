@@ -16,8 +16,17 @@ WHOLE_SYSTEMS = ("tests/system/", "tests/chaos/")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Modules stay together, and whole systems, which fill both cores, run one after the other, before all else."""
+    """Whole systems, which fill both cores, come before all else."""
     items.sort(key=lambda item: not item.nodeid.startswith(WHOLE_SYSTEMS))
-    for item in items:
-        is_system = item.nodeid.startswith(WHOLE_SYSTEMS)
-        item.add_marker(pytest.mark.xdist_group("whole systems" if is_system else item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Modules stay together, and whole systems run one after the other, in one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Rooms(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "whole systems" if nodeid.startswith(WHOLE_SYSTEMS) else nodeid.partition("::")[0]
+
+    return Rooms(config, log)

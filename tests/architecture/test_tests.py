@@ -1,5 +1,6 @@
 """The rooms of the tests: what they share lies in `tests/support`, and `tests/unit` needs no model library."""
 
+import re
 import subprocess
 import sys
 
@@ -68,3 +69,14 @@ def test_the_unit_tests_and_their_fixtures_are_imported_without_a_model_library(
     loaded = done.stdout.splitlines()[-1].split()
     assert set(unit) <= set(loaded)
     assert {name.split(".")[0] for name in loaded} & HEAVY == set()
+
+
+@pytest.mark.slow
+def test_a_module_stays_in_one_process():
+    makefile = (ROOT / "Makefile").read_text()
+    (options,) = re.findall(r"^PYTEST_IN_PARALLEL := -n \$\(TEST_PROCESSES\) (.+)$", makefile, re.MULTILINE)
+    asked = [sys.executable, "-m", "pytest", "-vv", "-n", "2", *options.split(), "tests/unit/ci", "tests/unit/lab"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=ROOT)
+    ran = re.findall(r"^\[(gw\d)\] .* (tests/\S+\.py)::", done.stdout, re.MULTILINE)
+    assert {process for process, _ in ran} == {"gw0", "gw1"}
+    assert len({module for _, module in ran}) == len(set(ran))
