@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio
 from limits import RateLimitItemPerSecond
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from services.api.infra.rate_limits import RateLimits
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
@@ -117,10 +119,11 @@ def test_a_service_is_refused_what_only_others_need(urls, who):
 @pytest.mark.parametrize("server", ["ledger", "broker"])
 def test_without_a_name_and_a_password_there_is_nothing(urls, server):
     port = urlsplit(urls[server, "api"]).port
-    with redis.Redis(port=port) as nobody, pytest.raises(redis.AuthenticationError):
+    once = Retry(NoBackoff(), 0)
+    with redis.Redis(port=port, retry=once) as nobody, pytest.raises(redis.AuthenticationError):
         nobody.ping()
     with (
-        redis.Redis(port=port, username="api", password="wrong") as stranger,
+        redis.Redis(port=port, username="api", password="wrong", retry=once) as stranger,
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()

@@ -24,6 +24,7 @@ def worker(up, **environment):
     return psutil.Popen([PROGRAM, "worker", "--group", "hr"], env=own | environment, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_worker_joins_as_a_worker_and_ends_with_the_system(up):
     up.start().ready()
     state = up.state.read()

@@ -64,6 +64,9 @@ class Collector:
         self._server.shutdown()
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def collector():
     made = Collector()

@@ -1,7 +1,8 @@
 """The speed of trainings here, guessed from one matrix product. Imports torch: import it lazily."""
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -28,17 +29,31 @@ def probed_speeds(shapes: Shapes) -> Iterator[Speed]:
 
 
 def _product_speed(shape: tuple[int, int], dtype: torch.dtype) -> float:
-    """Return operations a second of a layer's forward and backward product.
+    """Return operations a second of a layer's forward and backward product; the best of some tries counts.
 
-    The best of some tries counts: other processes start meanwhile.
+    On processors one thread's own time is taken, for all threads alike: threads that wait for each other while other
+    processes start would tell of a machine many times as slow.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weight = torch.ones(shape, dtype=dtype, device=device)
     inputs = torch.ones(TOKENS, shape[1], dtype=dtype, device=device)
-    return 4 * TOKENS * weight.numel() / min(_seconds(inputs, weight) for _ in range(TRIES))
+    threads, clock = (1, time.perf_counter) if device == "cuda" else (torch.get_num_threads(), time.thread_time)
+    with _threads(1):
+        seconds = min(_seconds(inputs, weight, clock) for _ in range(TRIES))
+    return threads * 4 * TOKENS * weight.numel() / seconds
 
 
-def _seconds(inputs: torch.Tensor, weight: torch.Tensor) -> float:
-    started = time.perf_counter()
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _seconds(inputs: torch.Tensor, weight: torch.Tensor, clock: Callable[[], float]) -> float:
+    started = clock()
     ((inputs @ weight.T) @ weight)[0, 0].item()  # waits for the device
-    return time.perf_counter() - started
+    return clock() - started

@@ -153,6 +153,7 @@ def test_processes_that_get_no_further_are_not_started_for_ever(train, left):
     assert refusal.value.code == "training_processes_ended"
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_trainer_that_is_killed_end_too(left, tiny_folder, tmp_path):
     program = f"""
 from pathlib import Path
