@@ -55,11 +55,14 @@ def note_speed(clients: "TrainerClients", settings: LoraSettings, pace: Pace) ->
 
 
 def probe_speed(registry: Registry, base_folder: Path, base_model: str) -> None:
-    """Store this machine's speed at products of the base model's size, unless a speed is known already."""
+    """Store this machine's speed at products of the base model's size, unless a training's speed is known already.
+
+    The newest counts: what a start found on a busy machine is a guess of that start alone.
+    """
     from services.trainer.training.probe import probed_speeds
 
     try:
-        if not registry.speeds.of(base_model):
+        if all(speed.is_probe for speed in registry.speeds.of(base_model)):
             for speed in probed_speeds(BaseShapes.from_folder(base_folder).modules):
                 registry.speeds.add(base_model, speed)
     except Unavailable as error:

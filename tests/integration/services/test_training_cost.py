@@ -135,13 +135,17 @@ def test_what_a_training_takes_is_within_the_stated_factor_of_its_estimate(clien
     assert took / FACTOR < expected < took * FACTOR
 
 
-def test_a_probe_tells_a_speed_before_the_first_training_and_none_after_it(clients, no_speed):
+def test_every_start_probes_a_speed_until_a_training_has_told_one(clients, no_speed):
     probe_speed(clients.registry, clients.base_folder, clients.base_model)
     probes = clients.registry.speeds.of(clients.base_model)
     assert {probe.pace for probe in probes} == {"float32", "bfloat16"}
     assert all(probe.is_probe and probe.flops_per_second > 0 for probe in probes)
     probe_speed(clients.registry, clients.base_folder, clients.base_model)
-    assert clients.registry.speeds.of(clients.base_model) == probes
+    assert len(clients.registry.speeds.of(clients.base_model)) == 2 * len(probes)
+    clients.registry.speeds.add(clients.base_model, SLOW)
+    known = clients.registry.speeds.of(clients.base_model)
+    probe_speed(clients.registry, clients.base_folder, clients.base_model)
+    assert clients.registry.speeds.of(clients.base_model) == known
 
 
 def test_the_newest_speeds_are_kept(clients, no_speed):
