@@ -27,16 +27,17 @@ class DemoRow(NamedTuple):
 class DemoData:
     """Files `<label>.<part>.jsonl`, parts train, validation, test; settings in `demo.json`."""
 
-    def __init__(self, folder: Path = EXAMPLES) -> None:
+    def __init__(self, folder: Path = EXAMPLES, precision: str = "float32") -> None:
+        """`precision` is that of the trainings."""
         if not (folder / "demo.json").is_file():
             raise NotFound("examples_missing", f"no demo data in {folder}: run the demo from a clone of the repository")
         self._data = folder / "data"
         plan = json.loads((folder / "demo.json").read_text())
         self.first_labels: list[str] = plan["labels"]
         self.added_label: str = plan["added_label"]
-        self._adapter: dict[str, Any] = plan["adapter.train"]
-        self._selector: dict[str, Any] = plan["selector.train"]
-        self._add: dict[str, Any] = plan["selector.add"]
+        self._adapter: dict[str, Any] = _in_precision(plan["adapter.train"], precision)
+        self._selector: dict[str, Any] = _in_precision(plan["selector.train"], precision)
+        self._add: dict[str, Any] = _in_precision(plan["selector.add"], precision)
 
     @property
     def max_loss(self) -> float:
@@ -101,6 +102,10 @@ class DemoData:
         """The inputs of one file."""
         lines = (self._data / f"{label}.{part}.jsonl").read_bytes().splitlines()
         return [json.loads(line)["input"] for line in lines if line.strip()]
+
+
+def _in_precision(job: dict[str, Any], precision: str) -> dict[str, Any]:
+    return {**job, "settings": {**job["settings"], "precision": precision}}
 
 
 def _spread(texts: list[str], count: int) -> list[str]:

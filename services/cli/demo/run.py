@@ -19,6 +19,7 @@ from services.cli.local.up import announce
 from services.cli.output import err, out
 from services.cli.progress import follow_all
 from shared.errors import SignalboxError
+from shared.model.hardware import engine_dtype
 from shared.settings import Settings
 
 WORKERS = ["bank,base", "travel"]
@@ -66,7 +67,7 @@ def run(*, fresh: bool, rate: float) -> int:
 
 def journey(system: Supervisor, rate: float) -> None:
     """Start, train what is missing, serve a stream while a label is added, then summarise and check."""
-    data = DemoData()
+    data = DemoData(precision=engine_dtype(system.settings))  # bfloat16 in software takes hours
     with out.status("starting Redis twice, S3, API, two selectors, workers and trainers each"):
         system.start()
         key = announce(system)
