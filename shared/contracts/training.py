@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
-from shared.contracts.labels import BACKGROUND, LabelText
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Ambiguous, Release, SelectorKind, SelectorText
 from shared.contracts.training_settings import RepresentationSettings
 from shared.contracts.training_tasks import (
     MIN_MORE_ROWS,
     MIN_ROWS,
     AdapterCheck,
+    AdapterRef,
     AdapterTrain,
     ComparisonTrain,
     DatasetRef,
@@ -21,7 +22,6 @@ from shared.contracts.training_tasks import (
 )
 from shared.errors import Conflict, Invalid
 
-AdapterRef = Annotated[LabelText, Field(min_length=1, max_length=100)]
 GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Readout = Literal["auto", "names", "head"]
 MissingAdapters = Literal["refuse", "allow"]

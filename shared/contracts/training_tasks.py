@@ -10,6 +10,8 @@ from shared.contracts.templates import TemplateName
 from shared.contracts.training_settings import LoraSettings
 
 LabelName = Annotated[str, Field(max_length=65), AfterValidator(check_adapter_label)]
+AdapterRef = Annotated[LabelText, Field(min_length=1, max_length=100)]
+"""`label@n`, a label (its newest version) or a digest."""
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
 FindDataset = Callable[[str, str, int], str]
 """Takes a data set's name, a label, and the fewest rows for it; returns the data set's id."""
@@ -59,8 +61,7 @@ class AdapterCheck(Training):
     """Find out which template an adapter was trained with: score examples of right answers under each."""
 
     kind: Literal["adapter.check"] = "adapter.check"
-    adapter: Annotated[LabelText, Field(min_length=1, max_length=100)]
-    """`label@n`, a label (its newest version) or a digest."""
+    adapter: AdapterRef
     dataset: DatasetRef
     """The examples: rows with the outputs that are right; ten are enough."""
     rows: Annotated[int, Field(ge=1, le=200)] = 20

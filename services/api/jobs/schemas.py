@@ -22,6 +22,7 @@ from shared.contracts.generation import SelectionResult
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import LabelText as AnyLabel
 from shared.contracts.labels import parse_label
+from shared.contracts.training_tasks import AdapterRef
 from shared.ledger.calls import JobFilter
 
 # More than any deployment's `max_input_chars`, and less than one record of the ledger should hold.
@@ -47,7 +48,6 @@ def _well_formed(label: str) -> str:
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_not_blank)]
 LabelText = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=65)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-AdapterRef = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=100)]
 PathId = Annotated[str, Path(max_length=64)]
 Cursor = Annotated[
     str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of the page before")

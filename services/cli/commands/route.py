@@ -86,12 +86,15 @@ def _uploaded(api: "Signalbox", known: Sequence["Adapter"], folder: Path, label:
 
     Of what is stored the newest version counts: its template may be one that `adapters check` has set.
     """
+    from signalbox.uploads import pack_adapter
+
     from services.cli.errors import known_errors
     from services.cli.importing.entries import Entry
-    from services.cli.importing.run import archive_of, stored_as
+    from services.cli.importing.run import stored_as
 
     try:
-        stored = stored_as(known, Entry(label, folder), archive_of(folder)) or api.upload_adapter(folder, label)
+        archive = pack_adapter(folder)
+        stored = stored_as(known, Entry(label, folder), archive) or api.upload_adapter(folder, label, archive=archive)
     except known_errors():
         output.err.print(f"{label}: {folder} is not taken", markup=False, soft_wrap=True)
         raise

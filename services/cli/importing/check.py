@@ -40,15 +40,18 @@ def base_here(settings: Settings, served: Container[str] | None = None) -> Base 
     return None if served is not None and pin not in served else Base(pin, BaseShapes.from_folder(folder))
 
 
-def look_at(entry: Entry, base: Base | None, limits: AdapterLimits) -> Looked:
-    """Check an adapter as an upload would; without its base model, all but its tensors."""
+def look_at(entry: Entry, base: Base | None, limits: AdapterLimits, archive: bytes | None = None) -> Looked:
+    """Check an adapter as an upload would; without its base model, all but its tensors.
+
+    `archive` is the folder as `pack_adapter` packs it, where that is at hand.
+    """
     from signalbox.uploads import pack_adapter
 
     shapes = base.shapes if base and entry.base_model in ("", base.pin) else None
     try:
         with tempfile.TemporaryDirectory(prefix="signalbox-import-") as scratch:
             folder = Path(scratch) / "adapter"
-            unpack_adapter(pack_adapter(entry.folder), folder, limits.max_bytes)
+            unpack_adapter(archive or pack_adapter(entry.folder), folder, limits.max_bytes)
             config = read_config(folder / CONFIG_NAME)
             told = Looked(_rank(config), str(config.get("base_model_name_or_path") or ""))
             try:

@@ -41,7 +41,7 @@ def run(api: "Signalbox", entries: Sequence[Entry], *, confirm_base: bool, relea
     settings = current_settings()
     base = base_here(settings, {model.id for model in api.models()})
     limits = AdapterLimits.of(settings)
-    going = Import(api, lambda entry: look_at(entry, base, limits), confirm_base=confirm_base)
+    going = Import(api, lambda entry, archive: look_at(entry, base, limits, archive), confirm_base=confirm_base)
     outcomes = _uploaded(going, entries)
     rows = [outcome.as_dict() for outcome in outcomes]
     released, refusal = _released(going, outcomes) if releases else ("", "")

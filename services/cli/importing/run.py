@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from services.cli.errors import known_errors
@@ -33,7 +32,9 @@ class Outcome(NamedTuple):
 class Import:
     """One import into a running system."""
 
-    def __init__(self, api: "Signalbox", look_at: Callable[[Entry], Looked], *, confirm_base: bool = False) -> None:
+    def __init__(
+        self, api: "Signalbox", look_at: Callable[[Entry, bytes], Looked], *, confirm_base: bool = False
+    ) -> None:
         self._api = api
         self._look_at = look_at
         self._confirm_base = confirm_base
@@ -42,13 +43,17 @@ class Import:
     def one(self, entry: Entry) -> Outcome:
         """Upload an adapter that is not stored yet."""
         from signalbox import AuthenticationError, PermissionDeniedError, Unreachable
+        from signalbox.uploads import pack_adapter
 
         try:
-            if stored := stored_as(self._known, entry, archive_of(entry.folder)):
+            archive = pack_adapter(entry.folder)
+            if stored := stored_as(self._known, entry, archive):
                 return Outcome(entry, "unchanged", stored.ref, stored.notes)
-            if problem := self._look_at(entry).problem:
+            if problem := self._look_at(entry, archive).problem:
                 return Outcome(entry, "failed", reason=problem)
-            sent = self._api.upload_adapter(entry.folder, entry.label, **_given(entry), confirm_base=self._confirm_base)
+            sent = self._api.upload_adapter(
+                entry.folder, entry.label, **_given(entry), confirm_base=self._confirm_base, archive=archive
+            )
         except (Unreachable, AuthenticationError, PermissionDeniedError):
             raise  # the next one would fail alike, and a later run goes on
         except (*known_errors(), OSError) as error:
@@ -79,16 +84,10 @@ class Import:
         return self._api.promote(self._api.edit_release(add=add, groups=groups).id).id
 
 
-def archive_of(folder: Path) -> str:
-    """Return the digest of a folder's upload; raises as `pack_adapter` does."""
-    from signalbox.uploads import pack_adapter
-
-    return hashlib.sha256(pack_adapter(folder)).hexdigest()
-
-
-def stored_as(known: Sequence["Adapter"], entry: Entry, archive: str) -> "Adapter | None":
-    """Return the newest version that an upload of the entry would only repeat."""
-    same = [adapter for adapter in known if (adapter.label, adapter.archive) == (entry.label, archive)]
+def stored_as(known: Sequence["Adapter"], entry: Entry, archive: bytes) -> "Adapter | None":
+    """Return the newest version that an upload of the entry, packed as `archive`, would only repeat."""
+    digest = hashlib.sha256(archive).hexdigest()
+    same = [adapter for adapter in known if (adapter.label, adapter.archive) == (entry.label, digest)]
     asked = {name: value for name, value in _given(entry).items() if value}
     fitting = [adapter for adapter in same if all(getattr(adapter, name) == value for name, value in asked.items())]
     return max(fitting, key=lambda adapter: adapter.version, default=None)

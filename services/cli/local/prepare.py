@@ -6,9 +6,16 @@ import sys
 from shared.errors import Unavailable
 from shared.settings import Settings
 
-_PROGRAM = (
-    "from shared.model.base import resolve_base_model as r; from shared.settings import Settings; print(r(Settings()))"
-)
+_PROGRAM = """
+import sys
+from shared.errors import SignalboxError
+from shared.model.base import resolve_base_model
+from shared.settings import Settings
+try:
+    print(resolve_base_model(Settings()))
+except SignalboxError as error:
+    sys.exit(str(error))
+"""
 
 
 def prepare_base_model(settings: Settings) -> None:
@@ -17,6 +24,5 @@ def prepare_base_model(settings: Settings) -> None:
         return
     done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        reason = last[0].removeprefix("shared.errors.Invalid: ")
+        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"
         raise Unavailable("base_model_unavailable", f"the base model {settings.base_model!r} is not ready: {reason}")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.demo.data import DemoData
 from services.trainer.data.split import same_text
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.training_settings import LoraSettings, RepresentationSettings
@@ -49,3 +50,10 @@ def test_two_labels_of_each_first_domain_are_there_from_the_start():
     domains = [label.split(".")[0] for label in DEMO["labels"]]
 
     assert all(domains.count(domain) == 2 for domain in domains)
+
+
+def test_every_training_of_the_demo_is_in_the_precision_of_this_machine():
+    data = DemoData(precision="bfloat16")
+    jobs = [data.adapter_job(data.added_label), data.selector_job(), data.add_job()]
+    assert {job["settings"]["precision"] for job in jobs} == {"bfloat16"}
+    assert all(job["settings"].keys() > {"epochs", "precision"} for job in jobs)

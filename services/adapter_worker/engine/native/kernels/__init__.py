@@ -1,7 +1,6 @@
 """Small C++ kernels, compiled once for this machine; without a compiler, torch does the same work."""
 
 import ctypes
-import fcntl
 import hashlib
 import os
 import platform
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+
+from shared.process import one_at_a_time
 
 _TYPES = ("float32", "bfloat16")
 LANES = 16
@@ -70,8 +71,7 @@ def _compile(compiler: str | None, file: Path) -> None:
     if compiler is None:
         raise FileNotFoundError("no C++ compiler: install g++ or clang++")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of workers that start together one compiles, the others wait for it
+    with one_at_a_time(file.with_suffix(".lock")):
         if file.is_file():
             return
         part = file.with_suffix(f".{os.getpid()}")
