@@ -8,9 +8,16 @@ import typer
 from services.cli import output
 from services.cli.commands.common import Json
 from services.cli.evaluate import tables
-from shared.contracts.labels import short_form
+from shared.contracts.labels import parse_label, short_form
 
 app = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
+
+
+Label = Annotated[str, typer.Option(metavar="LABEL", help="Of rows that carry none; default: that of the file's name.")]
+
+
+def _label(text: str) -> str:
+    return str(parse_label(text)) if text else ""
 
 
 @app.command("selector")
@@ -27,19 +34,20 @@ def evaluate_selector(
         Path | None,
         typer.Option(dir_okay=False, help="Draw the confusion matrix into this PNG; JSON and a table go beside it."),
     ] = None,
+    label: Label = "",
     json: Json = False,
 ) -> None:
     """Measure a release's selector: joint, domain and task accuracy, per label, confusion, calibration.
 
     Intervals are 95 % binomial intervals over rows. `sets` says whether these rows bear out the coverage that the
-    release states for its label sets.
+    release states for its label sets. Rows of labels that the selector does not know are counted, not measured.
     """
     from services.cli.evaluate.plots import plot_curve, write_confusion
     from services.cli.evaluate.selector import evaluate_selector as run
 
     if confusion and confusion.suffix != ".png":
         raise typer.BadParameter("--confusion names a picture: confusion.png")
-    found = run(data, text, release)
+    found = run(data, text, release, _label(label))
     if plot:
         plot_curve(found, plot)
     if confusion:
@@ -60,6 +68,7 @@ def evaluate_system(
     rows: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write each row with its answers into this file.")
     ] = None,
+    label: Label = "",
     json: Json = False,
 ) -> None:
     """Measure a release end to end: the selector only, the right adapter's answers, the routed answers.
@@ -71,7 +80,7 @@ def evaluate_system(
     from services.cli.evaluate.system import EvaluationPlan
     from services.cli.evaluate.system import evaluate_system as run
 
-    plan = EvaluationPlan(data, release, classification, generation, limit, max_new_tokens, rows)
+    plan = EvaluationPlan(data, release, classification, generation, limit, max_new_tokens, rows, _label(label))
     tables.show_system(run(plan), as_json=json)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
+from services.cli.evaluate.labelled_rows import LabelledRow, known_rows, read_labelled, unknown_labels
 from services.cli.local.run_state import current_registry, current_settings, find_release
+from services.cli.output import err
 from services.cli.progress import counted_batches
 from services.trainer.evaluation.label_sets import measure_sets
 from services.trainer.evaluation.routing import intervals, measure
@@ -30,12 +31,13 @@ def current_selector(settings: Settings, release_id: str = "") -> tuple[Registry
     return registry, selector
 
 
-def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str, Any]:
+def evaluate_selector(data: list[Path], text: str, release_id: str, label: str = "") -> dict[str, Any]:
     """Route every row; returns accuracies with intervals, confusion, rejected share, ece, and the cost of each part.
 
     `accuracy` is the joint accuracy of domain and task, `per_label` that of each label, as in the paper's tables. Rows
     of `none.none` are right if they are rejected. A cascade's `curve` has the accuracy at other thresholds. An empty
-    `text` reads rows as the service does, see `texts_to_read`.
+    `text` reads rows as the service does, see `texts_to_read`; `label` is that of rows that carry none. Rows of labels
+    that the selector does not know are counted in `unknown_labels` and not measured; raises `Invalid` for no others.
     """
     from services.trainer.evaluation.parameters import base_count, selector_parameters
     from services.trainer.evaluation.selector import (
@@ -51,8 +53,11 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
 
     settings = current_settings()
     limit_threads(settings)
-    rows = read_labelled(data)
+    given = read_labelled(data, label)
     registry, selector = current_selector(settings, release_id)
+    rows, unknown = known_rows(given, selector.labels)
+    if unknown:
+        err.print(f"warning: {unknown_labels(unknown, selector.labels)}", markup=False, soft_wrap=True)
     base = resolve_base_model(settings)
     texts = texts_to_read(selector, rows, text)
     gold = [r.label for r in rows]
@@ -75,6 +80,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str) -> dict[str,
     found: dict[str, Any] = {
         **measure(routed)._asdict(),
         "intervals": intervals(routed),
+        "unknown_labels": unknown,
         "asked": dict(Counter(s.by for s in selected)),
         "light_ms": round(light_ms, 3),
         "llm_ms": round(llm_ms, 3),

@@ -44,6 +44,8 @@ class EvaluationPlan(NamedTuple):
     max_new_tokens: int = 128
     rows_file: Path | None = None
     """Write each row with its answers to this file, as JSON lines."""
+    label: str = ""
+    """Of rows that carry none; by default that of their file's name."""
 
 
 def evaluate_system(plan: EvaluationPlan) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def evaluate_system(plan: EvaluationPlan) -> dict[str, Any]:
     from services.trainer.evaluation.text_scores import scorers_of
 
     settings = current_settings()
-    rows = read_labelled(plan.data)
+    rows = read_labelled(plan.data, plan.label)
     reference = open_reference(settings, plan.release)
     check_rows(rows, reference.release)
     kinds = task_kinds(_outputs(rows), plan.classification, plan.generation)
@@ -78,7 +80,8 @@ def check_rows(rows: Sequence[LabelledRow], release: Release) -> None:
     if unknown:
         raise Invalid(
             "label_unknown",
-            f"release {release.id} has no {', '.join(unknown)}: leave these rows out, or name a release that has them",
+            f"release {release.id} has no {', '.join(unknown)}: leave these rows out, name a release "
+            "that has them, or say with --label what rows without a label of their own are",
         )
     lacking = sorted({row.label for row in rows if row.label != BACKGROUND and not row.row.output})
     if lacking:

@@ -14,6 +14,8 @@ def show_selector(found: dict[str, Any], *, as_json: bool) -> None:
         output.json_line(found)
         return
     tables = {"per_label", "confusion", "intervals", "curve"}
+    if not found.get("unknown_labels"):
+        tables.add("unknown_labels")
     output.record({name: value for name, value in found.items() if name not in tables}, as_json=False)
     if "confusion" in found:
         _label_table(found)

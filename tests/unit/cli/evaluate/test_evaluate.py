@@ -52,13 +52,13 @@ def test_rows_are_read_as_the_release_says_unless_told_otherwise(own, asked, rea
 
 def test_the_command_leaves_the_reading_to_the_release(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(selector, "evaluate_selector", lambda data, text, release: asked.append(text) or dict(FOUND))
+    monkeypatch.setattr(selector, "evaluate_selector", lambda *given: asked.append(given[1:]) or dict(FOUND))
     command = ["evaluate", "selector", "--data", str(tmp_path), "--json"]
 
-    for more in ([], ["--text", "input"]):
+    for more in ([], ["--text", "input"], ["--label", "default.support"]):
         assert CliRunner().invoke(app, [*command, *more]).exit_code == 0
 
-    assert asked == ["", "input"]
+    assert asked == [("", "", ""), ("input", "", ""), ("", "", "support")]
 
 
 def test_an_unknown_reading_is_refused():
@@ -117,3 +117,10 @@ def test_each_label_is_a_row_with_what_it_was_taken_for(capsys):
     shown = capsys.readouterr().out
     for said in ("none.none 3", "0.700", "0.400 to 0.900"):
         assert said in shown
+
+
+def test_rows_that_are_not_measured_are_in_the_table_where_there_are_any(capsys):
+    tables.show_selector({"accuracy": 1.0, "unknown_labels": {"x.test": 3}}, as_json=False)
+    assert '{"x.test": 3}' in capsys.readouterr().out
+    tables.show_selector({"accuracy": 1.0, "unknown_labels": {}}, as_json=False)
+    assert "unknown_labels" not in capsys.readouterr().out
