@@ -1,12 +1,12 @@
 """Commands that start routing from a labels file, and try it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli import output
+from services.cli import output, training_pages
 from services.cli.commands.common import Json, client, goes_on_without
 from services.cli.progress import follow_training
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Routing from little: a labels file in, a selector out.")
 _SHOWN = 10
-"""Warnings on the screen; the release's report has all."""
+"""Labels and reasons on the screen; the release's report has all."""
 _CHOICE = ("label", "probability", "ambiguous", "choices", "runners_up", "label_set", "by", "release", "score_ms")
 
 
@@ -134,20 +134,11 @@ def _show(job: dict[str, Any], *, as_json: bool) -> None:
         output.job(job, as_json=as_json)
     else:
         facts = {"release": result["release"], "selector": result["selector"]}
-        facts |= {"accuracy": accuracy_of(result), "why": result["why"]}
+        facts |= {"accuracy": training_pages.accuracy_of(result), "why": result["why"]}
         output.record(facts, as_json=False)
-        for warning in result.get("warnings", [])[:_SHOWN]:
-            output.err.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        training_pages.warn(result)
     if not result:
         raise typer.Exit(1)
-
-
-def accuracy_of(result: Mapping[str, Any]) -> str:
-    """The accuracy and its interval; an interval of all there is means that no row was left to measure it."""
-    low, high = result["accuracy_interval"]
-    if (low, high) == (0, 1):
-        return "not known: no example was left to measure it"
-    return f"{result['accuracy']:.3f} (in truth {low:.2f} to {high:.2f})"
 
 
 def _offer(api: "Signalbox", result: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli import output
+from services.cli import output, training_pages
 from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without, pairs
 from services.cli.progress import follow_training
 from shared.contracts.training_cost import in_words
@@ -33,9 +33,16 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, confirm: bo
         with goes_on_without(job.id):
             output.err.print(f"waiting for {job.id}", soft_wrap=True)
             ended = follow_training(api, job.id, quiet=as_json)
-        end_of(ended, as_json=as_json)
+        _show(ended, as_json=as_json)
     else:
         output.job(job.to_dict(), as_json=as_json)
+
+
+def _show(ended: dict[str, Any], *, as_json: bool) -> None:
+    if as_json or not training_pages.has_page(ended):
+        end_of(ended, as_json=as_json)
+    else:
+        training_pages.page(ended)
 
 
 def _cost(found: "TrainingEstimate", *, confirmed: bool) -> str:

@@ -1,0 +1,86 @@
+"""Prints what came of a training, for people: what was made, how good it is, what to do next."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from services.cli import output
+
+SHOWN = 10
+"""Warnings, reasons and labels on the screen; the job and its release have all."""
+_OF_ADAPTER = ("ref", "train_rows", "validation_rows", "adapter_exact_match", "base_exact_match")
+
+
+def page(job: Mapping[str, Any]) -> None:
+    """Print a training of a selector or of an adapter that has succeeded, and on standard error what to do next."""
+    trains, result = job.get("trains") or {}, job["result"]
+    about = {"trained": trains.get("kind"), "labels": some(trains.get("labels") or [])}
+    output.record(about | (selector(result) if is_selector(result) else adapter(result)), as_json=False)
+    warn(result)
+    for line in next_steps(result):
+        output.err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def has_page(job: Mapping[str, Any]) -> bool:
+    """Whether a job that has ended is one of those that `page` prints."""
+    result = job.get("result") or {}
+    return job.get("state") == "succeeded" and (is_selector(result) or {"ref", "train_rows"} <= set(result))
+
+
+def is_selector(result: Mapping[str, Any]) -> bool:
+    """Whether a result is that of a selector's training, which makes a release."""
+    return "release" in result
+
+
+def selector(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts about a selector: its kind, how good it is, its release."""
+    worst = sorted(result["per_label"].items(), key=lambda one: (one[1], one[0]))
+    return {
+        "selector": result["selector"],
+        "accuracy": accuracy_of(result),
+        "worst labels": some([f"{label} {accuracy:.3f}" for label, accuracy in worst if accuracy < 1]) or None,
+        "threshold": f"{result['threshold']:.3f}",
+        "gate": "passed" if result["verdict"]["passed"] else some(result["verdict"]["reasons"], "; "),
+        "release": result["release"],
+        "promoted": f"{'yes' if result['promoted'] else 'no'}: {result['why']}",
+    }
+
+
+def adapter(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts about an adapter: its version, what it was trained on, how much better than the base model it is."""
+    return {name: result[name] for name in _OF_ADAPTER if name in result}
+
+
+def accuracy_of(result: Mapping[str, Any]) -> str:
+    """The accuracy and its interval; an interval of all there is means that no row was left to measure it."""
+    low, high = result["accuracy_interval"]
+    if (low, high) == (0, 1):
+        return "not known: no example was left to measure it"
+    return f"{result['accuracy']:.3f} (in truth {low:.2f} to {high:.2f})"
+
+
+def warn(result: Mapping[str, Any]) -> None:
+    """Print the first warnings of a training."""
+    warnings = result.get("warnings") or []
+    for warning in warnings[:SHOWN]:
+        output.err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    if len(warnings) > SHOWN:
+        output.err.print(f"and {len(warnings) - SHOWN} more warnings: --json has all of them", highlight=False)
+
+
+def next_steps(result: Mapping[str, Any]) -> Iterator[str]:
+    """The commands that help next."""
+    if not is_selector(result):
+        label, ref = result["label"], result["ref"]
+        yield f"`signalbox releases edit --add {label}={ref} --promote` serves it to requests that name {label}"
+    elif result["promoted"]:
+        yield "it is current: `signalbox route try TEXT` shows a choice"
+    elif result["verdict"]["passed"]:
+        yield f"`signalbox releases promote {result['release']}` makes it current"
+    else:
+        yield f"`signalbox releases promote {result['release']} --force` overrules the gate"
+
+
+def some(texts: list[str], between: str = ", ") -> str:
+    """Join texts, the first ones where there are many."""
+    more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
+    return between.join([*texts[:SHOWN], *more])
