@@ -30,6 +30,10 @@ class LabelEntry(BaseModel):
     description: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000)] = ""
     examples: Texts = ()
     group: str | None = None
+    template: Annotated[str, StringConstraints(max_length=32)] = ""
+    """How the adapter was prompted; by default its own, or what an edit of the current release has set."""
+    instruction: Annotated[str, StringConstraints(strip_whitespace=True, max_length=20_000)] = ""
+    """For requests that have none; by default as for `template`."""
 
 
 class LabelsFile(BaseModel):

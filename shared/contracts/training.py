@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Ambiguous, Release, SelectorKind, SelectorText
+from shared.contracts.templates import TemplateName
 from shared.contracts.training_settings import RepresentationSettings
 from shared.contracts.training_tasks import (
     MIN_MORE_ROWS,
@@ -26,6 +27,7 @@ GroupName = Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9][a-z0-9_-]{0,
 Readout = Literal["auto", "names", "head"]
 MissingAdapters = Literal["refuse", "allow"]
 Description = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+Instruction = Annotated[str, Field(min_length=1, max_length=20_000)]
 RATIOS = (0.0, 0.1, 0.3, 0.5, 1.0)
 """The retention ratios that `auto` tries: those of the paper, and 0 and 1."""
 
@@ -80,6 +82,10 @@ class _NewLabels(_SelectorTraining):
     """Adapter of a label as `label@n` or digest; by default the newest."""
     groups: dict[LabelName, GroupName] = Field(default_factory=dict, max_length=1000)
     """Group of a label; by default its domain."""
+    templates: dict[LabelName, TemplateName] = Field(default_factory=dict, max_length=1000)
+    """Prompt template of a label in the release; by default its adapter's, or the one that an edit has set."""
+    instructions: dict[LabelName, Instruction] = Field(default_factory=dict, max_length=1000)
+    """What a request of a label without an instruction is answered by; by default as for `templates`."""
     missing_adapters: MissingAdapters = "refuse"
     """With `refuse`, a label without an adapter ends the job. With `allow`, the candidate keeps the label without an
     adapter: it can be measured and updated, but not promoted."""
@@ -105,9 +111,9 @@ class _NewLabels(_SelectorTraining):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        unknown = (set(self.adapters) | set(self.groups) | set(self.descriptions)) - set(self.labels)
-        if unknown:
-            raise ValueError(f"labels, adapters, groups and descriptions disagree about: {', '.join(sorted(unknown))}")
+        named = {*self.adapters, *self.groups, *self.descriptions, *self.templates, *self.instructions}
+        if unknown := sorted(named - set(self.labels)):
+            raise ValueError(f"adapters, groups, descriptions or more name other labels: {', '.join(unknown)}")
         bare = sorted(label for label, ref in self.labels.items() if ref is None)
         mute = [label for label in bare if label not in self.descriptions]
         if mute:

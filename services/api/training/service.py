@@ -114,8 +114,8 @@ async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[A
     base = await base_of_training(clients, caller.tenant_id)
     if base and isinstance(pinned, TaskTraining | SelectorTrain):
         pinned = pinned.model_copy(update={"settings": base.settled(pinned.settings)})
-    if isinstance(pinned, TaskTraining):
-        await asyncio.to_thread(check_template, clients, caller.tenant_id, pinned.settings.template, base)
+    for name in named_templates(pinned):
+        await asyncio.to_thread(check_template, clients, caller.tenant_id, name, base)
     if base:
         check_settings(pinned, BaseShapes(base.shapes), AdapterLimits.of(clients.settings))
     return pinned, await asyncio.to_thread(quote, clients, caller.tenant_id, pinned, base)
@@ -132,6 +132,13 @@ def check_settings(job: AnyTraining, base: BaseShapes, limits: AdapterLimits) ->
         isinstance(job, SelectorTrain) and job.selector not in ("light", "prototypes")
     ):
         check_trainable(job.settings, base)
+
+
+def named_templates(job: AnyTraining) -> list[str]:
+    """Return the templates that a job names for what it makes: an adapter's, or those of a release's labels."""
+    if isinstance(job, TaskTraining):
+        return [job.settings.template]
+    return sorted(set(job.templates.values())) if isinstance(job, SelectorTrain | SelectorAdd) else []
 
 
 def check_template(clients: Clients, tenant_id: str, name: str, base: BaseModelManifest | None) -> None:

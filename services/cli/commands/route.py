@@ -1,6 +1,6 @@
 """Commands that start routing from a labels file, and try it."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from signalbox import Signalbox
     from signalbox.results import Adapter
 
-    from services.cli.labels_file import LabelsFile
+    from services.cli.importing.entries import Entry
+    from services.cli.labels_file import LabelEntry, LabelsFile
 
 app = typer.Typer(no_args_is_help=True, help="Routing from little: a labels file in, a selector out.")
 _SHOWN = 10
@@ -34,7 +35,11 @@ def route_init(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make a selector of a labels file (label, adapter, description, examples) and offer to promote it."""
+    """Make a selector of a labels file and offer to promote it.
+
+    An entry has `label` and, where needed, `adapter`, `description`, `examples`, `group`, `template`, `instruction`;
+    beside `labels` there may be `background` and `ambiguous`.
+    """
     from services.cli.labels_file import read_labels
 
     api, labels = client(), read_labels(file)
@@ -59,11 +64,11 @@ def route_try(text: str, instruction: str = "", json: Json = False) -> None:
 
 def _sources(api: "Signalbox", labels: "LabelsFile", file: Path) -> dict[str, Any]:
     """The members of the training's body that say what the labels are; uploads what lies beside the file."""
-    folders = {entry.label: file.parent / entry.adapter for entry in labels.labels if _is_folder(file, entry.adapter)}
+    folders = {entry.label: _upload_of(file, entry) for entry in labels.labels if _is_folder(file, entry.adapter)}
     refs = {entry.label: entry.adapter for entry in labels.labels if entry.adapter and entry.label not in folders}
     known = api.adapters()
     _check_adapters(known, labels, refs, folders)
-    refs |= {label: _uploaded(api, known, folder, label) for label, folder in folders.items()}
+    refs |= {label: _uploaded(api, known, upload) for label, upload in folders.items()}
     rows, name = labels.rows, _dataset_name(file)
     examples = api.upload_dataset(rows, name).id if rows else None
     background = [{"input": text} for text in labels.background]
@@ -71,40 +76,53 @@ def _sources(api: "Signalbox", labels: "LabelsFile", file: Path) -> dict[str, An
         "labels": {entry.label: examples if entry.examples else None for entry in labels.labels},
         "descriptions": {entry.label: entry.description for entry in labels.labels if entry.description},
         "adapters": refs,
-        "groups": {entry.label: entry.group for entry in labels.labels if entry.group},
+        **{f"{name}s": _named(labels, name) for name in ("group", "template", "instruction")},
         "ambiguous": labels.ambiguous,
         "background": api.upload_dataset(background, f"{name}.background").id if background else None,
     }
+
+
+def _named(labels: "LabelsFile", field: str) -> dict[str, str]:
+    """What the file says in a field, by label."""
+    return {entry.label: value for entry in labels.labels if (value := getattr(entry, field))}
 
 
 def _is_folder(file: Path, adapter: str) -> bool:
     return bool(adapter) and (file.parent / adapter).is_dir()
 
 
-def _uploaded(api: "Signalbox", known: Sequence["Adapter"], folder: Path, label: str) -> str:
+def _upload_of(file: Path, entry: "LabelEntry") -> "Entry":
+    from services.cli.importing.entries import Entry
+
+    return Entry(entry.label, file.parent / entry.adapter, template=entry.template, instruction=entry.instruction)
+
+
+def _uploaded(api: "Signalbox", known: Sequence["Adapter"], entry: "Entry") -> str:
     """Upload a folder unless it is stored; says by which template it is asked, or which one it is that is refused.
 
-    Of what is stored the newest version counts: its template may be one that `adapters check` has set.
+    Of what is stored the newest version with the named template and instruction counts: where none is named, its
+    template may be one that `adapters check` has set.
     """
     from signalbox.uploads import pack_adapter
 
     from services.cli.errors import known_errors
-    from services.cli.importing.entries import Entry
     from services.cli.importing.run import stored_as
 
     try:
-        archive = pack_adapter(folder)
-        stored = stored_as(known, Entry(label, folder), archive) or api.upload_adapter(folder, label, archive=archive)
+        archive = pack_adapter(entry.folder)
+        stored = stored_as(known, entry, archive) or api.upload_adapter(
+            entry.folder, entry.label, template=entry.template, instruction=entry.instruction, archive=archive
+        )
     except known_errors():
-        output.err.print(f"{label}: {folder} is not taken", markup=False, soft_wrap=True)
+        output.err.print(f"{entry.label}: {entry.folder} is not taken", markup=False, soft_wrap=True)
         raise
     said = "; ".join([f"asked by the template {stored.template}", *stored.notes])
-    output.err.print(f"{label}: {stored.ref}, {said}", markup=False, soft_wrap=True)
+    output.err.print(f"{entry.label}: {stored.ref}, {said}", markup=False, soft_wrap=True)
     return stored.ref
 
 
 def _check_adapters(
-    stored: Sequence["Adapter"], labels: "LabelsFile", refs: dict[str, str], folders: dict[str, Path]
+    stored: Sequence["Adapter"], labels: "LabelsFile", refs: dict[str, str], folders: Container[str]
 ) -> None:
     """Raise `NotFound` that names every label whose adapter is neither stored nor beside the file."""
     from shared.errors import NotFound

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The form that people and machines are shown."""
-        shown = {"label": self.entry.label, "state": self.state, "adapter": self.adapter or None}
+        shown = {"label": self.entry.label or None, "state": self.state, "adapter": self.adapter or None}
         return shown | {"folder": str(self.entry.folder), "notes": list(self.notes), "reason": self.reason or None}
 
 
@@ -52,7 +52,7 @@ class Import:
             if problem := self._look_at(entry, archive).problem:
                 return Outcome(entry, "failed", reason=problem)
             sent = self._api.upload_adapter(
-                entry.folder, entry.label, **_given(entry), confirm_base=self._confirm_base, archive=archive
+                entry.folder, entry.label, **given(entry), confirm_base=self._confirm_base, archive=archive
             )
         except (Unreachable, AuthenticationError, PermissionDeniedError):
             raise  # the next one would fail alike, and a later run goes on
@@ -88,15 +88,15 @@ def stored_as(known: Sequence["Adapter"], entry: Entry, archive: bytes) -> "Adap
     """Return the newest version that an upload of the entry, packed as `archive`, would only repeat."""
     digest = hashlib.sha256(archive).hexdigest()
     same = [adapter for adapter in known if (adapter.label, adapter.archive) == (entry.label, digest)]
-    asked = {name: value for name, value in _given(entry).items() if value}
+    asked = {name: value for name, value in given(entry).items() if value}
     fitting = [adapter for adapter in same if all(getattr(adapter, name) == value for name, value in asked.items())]
     return max(fitting, key=lambda adapter: adapter.version, default=None)
 
 
-def _given(entry: Entry) -> dict[str, str]:
+def given(entry: Entry) -> dict[str, str]:
     """What an entry says of its upload."""
-    given = {name: getattr(entry, name) for name in ("template", "instruction", "base_model")}
-    return {name: value for name, value in given.items() if value}
+    fields = {name: getattr(entry, name) for name in ("template", "instruction", "base_model")}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _is_new(outcome: Outcome, served: Mapping[str, Any] | None) -> bool:

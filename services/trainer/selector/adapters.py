@@ -96,17 +96,26 @@ def _adapter_trainings(context: AnyContext) -> dict[str, str]:
 
 
 def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLabel:
-    group = context.body.groups.get(label, parse_label(label).domain)
-    description = context.body.descriptions.get(label, "")
+    body = context.body
+    group = body.groups.get(label, parse_label(label).domain)
+    description = body.descriptions.get(label, "")
+    template, instruction = body.templates.get(label), body.instructions.get(label)
     if not ref:
-        return ReleaseLabel(adapter="", ref="", group=group, template="chatml", instruction="", description=description)
+        return ReleaseLabel(
+            adapter="",
+            ref="",
+            group=group,
+            template=template or "chatml",
+            instruction=instruction or "",
+            description=description,
+        )
     manifest = context.registry.adapters.get(context.job.tenant_id, ref)
     check_same_base(manifest, context.clients.base_model)
     return ReleaseLabel(
         adapter=manifest.digest,
         ref=manifest.ref,
         group=group,
-        template=manifest.template,
-        instruction=manifest.instruction,
+        template=template or manifest.template,
+        instruction=instruction or manifest.instruction,
         description=description,
     )

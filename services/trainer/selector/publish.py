@@ -1,6 +1,5 @@
 """A candidate release: put together, stored, and promoted where the job asks for it."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from services.trainer.context import SelectorContext
@@ -75,16 +74,19 @@ def _labels(context: SelectorContext, plan: Plan) -> dict[str, ReleaseLabel]:
     labels = {label: entry for label, entry in old.items() if label in stay}
     if isinstance(body, SelectorTrain | SelectorAdd):
         made = release_labels(context.with_body(body), plan.adapters)
-        labels |= {label: _as_edited(label, entry, old.get(label), body.groups) for label, entry in made.items()}
+        labels |= {label: _as_edited(label, entry, old.get(label), body) for label, entry in made.items()}
     return labels
 
 
-def _as_edited(label: str, entry: ReleaseLabel, old: ReleaseLabel | None, groups: Mapping[str, str]) -> ReleaseLabel:
-    """A label whose adapter stays keeps what an edit may have set: template, instruction, and a group not given now."""
+def _as_edited(
+    label: str, entry: ReleaseLabel, old: ReleaseLabel | None, body: SelectorTrain | SelectorAdd
+) -> ReleaseLabel:
+    """A label whose adapter stays keeps what an edit may have set and the job does not say."""
     if old is None or not entry.ref or old.ref != entry.ref:
         return entry
-    said = {"group": groups.get(label, old.group), "description": entry.description or old.description}
-    return old.model_copy(update=said)
+    said = {"group": body.groups, "template": body.templates, "instruction": body.instructions}
+    now = {field: values[label] for field, values in said.items() if label in values}
+    return old.model_copy(update={**now, "description": entry.description or old.description})
 
 
 def _trained_as(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> dict[str, Any]:

@@ -83,7 +83,7 @@ async def test_the_folders_of_a_labels_file_are_uploaded_as_its_labels_once(
     status, said = await asyncio.to_thread(ended, command("route", "init", "labels.yaml"))
     assert (status, "support: support@1, asked by the template chatml" in said) == (1, True)
     assert "fin.sa: empty is not taken adapter_file_missing" in said
-    labels["fin.sa"]["adapter"] = "./adapter"
+    labels["fin.sa"] |= {"adapter": "./adapter", "template": "alpaca", "instruction": "Judge."}
     (tmp_path / "labels.yaml").write_text(json.dumps({"labels": labels}))
     for version in (1, 2):  # uploaded; then stored already, also under a template that was set since
         process = command("route", "init", "labels.yaml")
@@ -92,6 +92,9 @@ async def test_the_folders_of_a_labels_file_are_uploaded_as_its_labels_once(
         trained = (await admin.get(f"/v1/training/jobs/{jobs[0]['id']}")).json()["request"]
         assert trained["adapters"] == {"support": f"support@{version}", "fin.sa": "fin.sa@1"}
         assert (trained["labels"]["support"], trained["descriptions"]) == (None, {"support": "asks for help"})
+        assert (trained["templates"], trained["instructions"]) == ({"fin.sa": "alpaca"}, {"fin.sa": "Judge."})
+        stored = (await admin.get("/v1/adapters/fin.sa@1")).json()
+        assert (stored["template"], stored["instruction"]) == ("alpaca", "Judge.")
         assert (await admin.delete(f"/v1/training/jobs/{jobs[0]['id']}")).status_code == 200
         assert (await asyncio.to_thread(ended, process))[0] == 1
         again = ("adapters", "add", "adapter", "--label", "support", "--template", "alpaca")

@@ -87,6 +87,9 @@ def test_a_label_for_named_requests_alone_stays_and_can_be_taught(parent, update
     assert balanced.verdict.passed, balanced.verdict.reasons
     _, taught = update(edited, kind="selector.add", labels={GONE: GONE}, **EASY_GOING)
     assert (taught.labels[GONE], taught.named_labels) == (entry, set())
+    told = {"labels": {GONE: GONE}, "templates": {GONE: "alpaca"}, "groups": {GONE: "fin"}}
+    _, named = update(edited, kind="selector.add", **told, **EASY_GOING)
+    assert named.labels[GONE] == entry.model_copy(update={"template": "alpaca", "group": "fin"})
 
 
 @pytest.mark.parametrize(

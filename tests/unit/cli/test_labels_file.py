@@ -39,6 +39,15 @@ def test_a_labels_file_says_adapters_descriptions_and_examples(read):
     assert (found.background, found.ambiguous) == (("hello",), "choices")
 
 
+def test_a_label_may_name_its_template_its_instruction_and_its_group(read):
+    found = read(
+        TWO.replace("  - label: bank.loans\n", "  - label: bank.loans\n    template: alpaca\n    group: fin\n")
+    )
+    assert [(e.template, e.instruction, e.group) for e in found.labels] == [("", "", None), ("alpaca", "", "fin")]
+    said = read("- {label: a.b, description: x, instruction: ' Be brief. '}\n- {label: a.c, description: y}")
+    assert said.labels[0].instruction == "Be brief."
+
+
 def test_labels_may_be_a_list_or_a_mapping_of_descriptions(read):
     by_list = read("- {label: a.b, description: one}\n- {label: a.c, description: two}")
     by_name = read("labels: {a.b: one, a.c: {description: two}}")
