@@ -94,7 +94,7 @@ def adapters_list(json: Json = False) -> None:
     """List every version of every adapter."""
     rows = [adapter.to_dict() for adapter in client().adapters()]
     lines = rows if json else [row | {"notes": len(row.get("notes", []))} for row in rows]
-    output.table(lines, ["label", "version", "digest", "base_model", "notes", "created_at"], as_json=json)
+    output.table(lines, ["label", "version", "template", "digest", "base_model", "notes", "created_at"], as_json=json)
 
 
 @adapters.command("show")

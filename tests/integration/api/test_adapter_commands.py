@@ -57,7 +57,8 @@ async def test_what_was_done_to_an_adapter_is_said_when_it_is_added_and_shown(ru
     assert notes in (await run("adapters", "show", "fin.sa@1"))[1]
     assert len(json.loads((await run("adapters", "show", "fin.sa@1", "--json"))[1])["notes"]) == 2
     lines = [line.split("\t") for line in (await run("adapters", "list"))[1].splitlines()]
-    assert dict(zip(*lines, strict=True))["notes"] == "2"
+    row = dict(zip(*lines, strict=True))
+    assert (row["template"], row["notes"]) == ("chatml", "2")
 
 
 async def test_another_known_base_model_needs_a_word(run, base, store, folder):
