@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.cli.errors import known_errors
-from services.cli.importing.entries import Entry
+from services.cli.importing.entries import Entry, without_label
 from shared.adapter_files import CONFIG_NAME, AdapterLimits, BaseShapes, accept_adapter, unpack_adapter
 from shared.adapter_files.config import read_config
 from shared.adapter_files.foreign import cleaned
@@ -47,6 +47,8 @@ def look_at(entry: Entry, base: Base | None, limits: AdapterLimits, archive: byt
     """
     from signalbox.uploads import pack_adapter
 
+    if not entry.label:
+        return Looked(problem=without_label(entry.folder))
     shapes = base.shapes if base and entry.base_model in ("", base.pin) else None
     try:
         with tempfile.TemporaryDirectory(prefix="signalbox-import-") as scratch:

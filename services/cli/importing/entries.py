@@ -19,6 +19,7 @@ class Entry(NamedTuple):
     """One adapter to import; what is empty is left to the system."""
 
     label: str
+    """Empty where none can be proposed for the folder: then this adapter alone is not imported."""
     folder: Path
     template: str = ""
     instruction: str = ""
@@ -74,18 +75,17 @@ def _is_listed(folder: Path) -> bool:
 
 
 def _proposed(folder: Path) -> str:
-    """The label that a folder's name proposes; that of a hub cache's folder is the model's without its owner."""
+    """The label that a folder's name proposes, or none; that of a hub cache is the model's without its owner."""
     named = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() takes a link's target for the name it was given
     if named.parent.name == "snapshots":
         named = named.parent.parent
     is_cached = named.name.startswith("models--")
-    label = proposed_label(named.name.rpartition("--")[2] if is_cached else named.name)
-    if not label:
-        raise Invalid(
-            "label_missing",
-            f"no label can be proposed for {folder}: rename it, or write a table with the columns label and folder",
-        )
-    return label
+    return proposed_label(named.name.rpartition("--")[2] if is_cached else named.name)
+
+
+def without_label(folder: Path) -> str:
+    """Say that a folder has no label, and what to do."""
+    return f"no label can be proposed for {folder}: rename it, or write a table with the columns label and folder"
 
 
 def _of_table(file: Path) -> Iterator[Entry]:
@@ -127,7 +127,10 @@ def _of_line(beside: Path, row: Mapping[str | None, str | None]) -> Entry:
     label = cells.pop("label", "")
     if group := cells.get("group"):
         check_name(group, "group")
-    return Entry(check_adapter_label(label) if label else _proposed(folder), folder.resolve(), **cells)
+    label = check_adapter_label(label) if label else _proposed(folder)
+    if not label:
+        raise Invalid("import_table_malformed", f"no label can be proposed for {folder}: write it in the column label")
+    return Entry(label, folder.resolve(), **cells)
 
 
 def _check_apart(entries: Iterable[Entry]) -> None:
@@ -135,7 +138,7 @@ def _check_apart(entries: Iterable[Entry]) -> None:
     folders: dict[str, list[Path]] = {}
     for entry in entries:
         folders.setdefault(entry.label, []).append(entry.folder)
-    alike = [f"{' and '.join(map(str, own))} ({label})" for label, own in folders.items() if len(own) > 1]
+    alike = [f"{' and '.join(map(str, own))} ({label})" for label, own in folders.items() if label and len(own) > 1]
     if alike:
         raise Invalid(
             "labels_alike",

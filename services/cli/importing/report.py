@@ -29,7 +29,7 @@ def dry_run(entries: Sequence[Entry], *, as_json: bool) -> bool:
         output.err.print(f"{settings.base_model} is not on this machine: no tensor is compared with it", soft_wrap=True)
     looked = [(entry, look_at(entry, base, limits)) for entry in counted(entries, "looked at")]
     rows = [
-        {"label": entry.label, "template": entry.template or None, **one._asdict(), "folder": str(entry.folder)}
+        {"label": entry.label or None, "template": entry.template or None, **one._asdict(), "folder": str(entry.folder)}
         for entry, one in looked
     ]
     _show(rows, ["label", "rank", "base", "template", "notes", "problem", "folder"], as_json=as_json)
@@ -65,7 +65,7 @@ def _uploaded(going: Import, entries: Sequence[Entry]) -> list[Outcome]:
             outcomes.append(found := going.one(entry))
             if not output.err.is_terminal:
                 what = found.reason or found.adapter
-                line = f"{len(outcomes)}/{len(entries)} {entry.label}: {found.state} ({what})"
+                line = f"{len(outcomes)}/{len(entries)} {entry.label or entry.folder.name}: {found.state} ({what})"
                 output.err.print(line, markup=False, highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
         output.err.print(f"\n{len(outcomes)} of {len(entries)} are through: the same command goes on", soft_wrap=True)

@@ -63,6 +63,17 @@ async def test_one_that_fails_stops_no_other_and_a_second_run_sends_only_what_is
     }
 
 
+async def test_a_folder_without_a_label_fails_alone(run, base, folder, registry):
+    add(folder / "None", safetensors(lora_tensors(), fill=7))
+    status, out, err = await run(folder, "--json")
+    found = json.loads(out)
+    assert (status, found["added"], found["failed"]) == (1, 3, 2)
+    (lost,) = [one for one in found["adapters"] if one["label"] is None]
+    assert (lost["state"], "no label can be proposed for" in lost["reason"]) == ("failed", True)
+    assert "None: failed (no label can be proposed" in err
+    assert len(registry.adapters.list_all("default")) == 3
+
+
 async def test_what_was_stored_by_another_archive_is_unchanged_and_another_template_is_a_version(run, base, folder):
     await run(folder / "billing")
     (folder / "billing" / CONFIG_NAME).write_text(json.dumps(CONFIG, indent=3))  # the same adapter in other bytes

@@ -63,7 +63,13 @@ def test_a_dry_run_asks_no_system_and_fails_where_an_adapter_has_a_problem(tmp_p
 
     status, out, err = run()
     assert (status, "support-bot\t2\tbase\t-" in out, "is not on this machine" in err) == (0, True, True)
-    adapter(tmp_path / "all" / "later", weights=None)
+    adapter(tmp_path / "all" / "later", weights=None), adapter(tmp_path / "all" / "None")
     status, out, _ = run("--json")
     assert status == 1
-    assert {row["label"]: bool(row["problem"]) for row in json.loads(out)} == {"support-bot": False, "later": True}
+    problems = {row["label"]: row["problem"] for row in json.loads(out)}
+    assert {label: bool(problem) for label, problem in problems.items()} == {
+        "support-bot": False,
+        "later": True,
+        None: True,
+    }
+    assert "no label can be proposed for" in problems[None]

@@ -47,6 +47,12 @@ def test_a_hub_caches_folder_has_its_models_label_by_each_way_to_it(tmp_path):
     assert read_entries([tmp_path / "Cards"]) == [Entry("cards", snapshot)]
 
 
+def test_folders_that_propose_no_label_stand_in_the_list_without_one_and_are_no_two_of_one_label(tmp_path):
+    for name in ("None", "b", "___"):
+        peft(tmp_path / "all" / name)
+    assert [entry.label for entry in read_entries([tmp_path / "all"])] == ["", "", "b"]
+
+
 def test_the_same_folder_twice_is_one_and_two_of_one_label_are_named(tmp_path):
     one, other = peft(tmp_path / "x" / "Support Bot"), peft(tmp_path / "y" / "support-bot")
     assert len(read_entries([one, one, tmp_path / "x"])) == 1
@@ -62,7 +68,6 @@ def test_the_same_folder_twice_is_one_and_two_of_one_label_are_named(tmp_path):
     [
         ((), "is no PEFT folder and holds none"),
         (("checkpoint-1", "checkpoint-20"), "holds checkpoints of one training: name one of them"),
-        (("None",), "no label can be proposed for"),
     ],
 )
 def test_a_folder_that_is_no_import_says_what_to_name_instead(tmp_path, inside, says):
@@ -101,12 +106,13 @@ def test_a_table_names_labels_and_what_belongs_to_them(tmp_path):
         (("folder\tlabel", "a\tx", "a\tbase", "b\ty", "a\tz\t1"), "line 4: "),
         (("folder\tlabel", "a\tx", "a\tbase", "b\ty", "a\tz\t1"), "line 5: it has more cells than the header"),
         (("folder\tlabel", "\tx"), "line 2: "),
+        (("folder\tlabel", "None\t", "a\t"), "line 2: no label can be proposed for"),
         (("folder\tgroup", "a\tBank X"), "line 2: 'Bank X' is not a group name"),
         (("folder\tlabel", "a\t\udcff"), "is no table in UTF-8"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_told_by_line(tmp_path, lines, says):
-    peft(tmp_path / "a")
+    peft(tmp_path / "a"), peft(tmp_path / "None")
     file = tmp_path / "adapters.tsv"
     file.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
     assert says in refusal(file)
