@@ -55,7 +55,7 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
     if holds_adapter(folder):
         yield Entry(_proposed(folder), folder.resolve())
         return
-    inside = sorted(one for one in folder.iterdir() if _is_listed(one))
+    inside = sorted((one for one in folder.iterdir() if _is_listed(one)), key=_in_natural_order)
     if not inside:
         raise Invalid(
             "adapters_missing", f"{folder} is no PEFT folder and holds none: name one with {CONFIG_NAME} in it"
@@ -66,6 +66,12 @@ def _of_folder(folder: Path) -> Iterator[Entry]:
         )
     for one in inside:
         yield Entry(_proposed(one), one.resolve())
+
+
+def _in_natural_order(folder: Path) -> tuple[tuple[str | int, ...], str]:
+    """A key that sorts `skill-2` before `skill-10`."""
+    parts = re.split(r"(\d+)", folder.name)  # text and digits by turns
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), folder.name
 
 
 def _is_listed(folder: Path) -> bool:

@@ -47,6 +47,13 @@ def test_a_hub_caches_folder_has_its_models_label_by_each_way_to_it(tmp_path):
     assert read_entries([tmp_path / "Cards"]) == [Entry("cards", snapshot)]
 
 
+def test_folders_are_listed_as_people_count(tmp_path):
+    for name in ("skill-10", "skill-2", "skill-02", "Skill-3", "skill", "7"):
+        peft(tmp_path / "all" / name)
+    found = [entry.folder.name for entry in read_entries([tmp_path / "all"])]
+    assert found == ["7", "Skill-3", "skill", "skill-02", "skill-2", "skill-10"]
+
+
 def test_folders_that_propose_no_label_stand_in_the_list_without_one_and_are_no_two_of_one_label(tmp_path):
     for name in ("None", "b", "___"):
         peft(tmp_path / "all" / name)
