@@ -1,16 +1,20 @@
 """Reads a file of rows on this machine: what it is, what is wrong with it, what it would train."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.cli.local.run_state import current_settings
-from shared.contracts.built_in_templates import BUILT_IN, unknown_template
+from shared.contracts.built_in_templates import BASE_TEMPLATE, BUILT_IN, unknown_template
+from shared.contracts.templates import OWN
 from shared.data_files.preview import Preview
 from shared.data_files.reader import RowReader, read_file
 from shared.errors import SignalboxError
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MAX_WRONG = 100_000
 MAX_COUNTED = 10_000
@@ -38,27 +42,43 @@ def check_file(
 
 
 def preview_of(template: str) -> Preview:
-    """Return an empty preview, in tokens where the base model is on this machine, else in characters."""
-    if template not in BUILT_IN:
+    """Return an empty preview by a template, by default the base model's usual one.
+
+    It counts tokens where the base model is on this machine, else characters, and takes `chatml` for the usual one.
+    Raises `Invalid` for an unknown template, or `model` where the base model has none of its own.
+    """
+    if template and template not in BUILT_IN:
         raise unknown_template(template, list(BUILT_IN))
     settings = current_settings()
-    count = _token_counter(settings)
-    if count is None:
-        return Preview(template, by=f"no tokenizer of {settings.base_model} is on this machine")
-    by = f"the tokenizer of {Path(settings.base_model).name}"
-    return Preview(template, length=count, unit="tokens", by=by, most=MAX_COUNTED)
+    tokenizer = _tokenizer(settings)
+    if tokenizer is None:
+        by = f"no tokenizer of {settings.base_model} is on this machine"
+        return Preview(template or BASE_TEMPLATE, by=by)
+    return _in_tokens(template, tokenizer, settings)
 
 
-def _token_counter(settings: Settings) -> Callable[[str], int] | None:
-    """What counts a text's tokens; None where no tokenizer is here. Nothing is downloaded or converted for it."""
-    from shared.model.base import load_tokenizer, local_folder
+def _in_tokens(template: str, tokenizer: "PreTrainedTokenizerBase", settings: Settings) -> Preview:
     from shared.model.tokens import encode_text
+    from shared.prompts.bound import BasePrompts
+
+    prompts = BasePrompts(tokenizer, renders_jinja=settings.chat_templates)
+    name = template or prompts.usual
+    return Preview(
+        name,
+        segments=prompts.bind(BUILT_IN[OWN]).of_turns if name == OWN else None,
+        length=lambda text: len(encode_text(tokenizer, text, allow_special=True)),
+        unit="tokens",
+        by=f"the tokenizer of {Path(settings.base_model).name}",
+        most=MAX_COUNTED,
+    )
+
+
+def _tokenizer(settings: Settings) -> "PreTrainedTokenizerBase | None":
+    """The base model's tokenizer; None where none is here. Nothing is downloaded or converted for it."""
+    from shared.model.base import load_tokenizer, local_folder
 
     folder = local_folder(settings)
-    if folder is None:
-        return None
     try:
-        tokenizer = load_tokenizer(folder)
+        return load_tokenizer(folder) if folder else None
     except (ModuleNotFoundError, SignalboxError):
         return None
-    return lambda text: len(encode_text(tokenizer, text, allow_special=True))

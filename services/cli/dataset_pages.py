@@ -56,7 +56,7 @@ def page(found: Mapping[str, Any], *, as_json: bool) -> None:
     if found["renamed_labels"]:
         labels(found["renamed_labels"])
     for number, parts in enumerate(found["sample"], start=1):
-        _say(f"\nrow {number} (> is learnt, | is read)")
+        _say(f"\nrow {number}, by the template {found['template']} (> is learnt, | is read)")
         for line in _lines(parts):
             _say(line)
     for line in histogram(found["lengths"]):

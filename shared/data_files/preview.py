@@ -1,16 +1,19 @@
 """What a file would train: its first rows as a model reads and learns them, and how long its rows are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from shared.contracts.built_in_templates import BASE_TEMPLATE, adapter_prompt
-from shared.contracts.conversation import single_turn
-from shared.contracts.prompts import render
+from shared.contracts.conversation import Message, single_turn
+from shared.contracts.prompts import Segment, render
 from shared.contracts.rows import Row
 from shared.contracts.turns import Taught, prompt_of, taught_by
 
 SHOWN_ROWS = 5
 _SHORTEST = 16
+Segments = Callable[[Sequence[Message]], list[Segment]]
+"""What makes the prompt of a conversation."""
 
 
 class Part(NamedTuple):
@@ -51,21 +54,26 @@ class Preview:
         self,
         template: str = BASE_TEMPLATE,
         *,
+        segments: Segments | None = None,
         length: Callable[[str], int] = len,
         unit: str = "characters",
         by: str = "",
         most: int | None = None,
     ) -> None:
-        """`length` counts a text in `unit`, of the first `most` rows; `by` says what counts, or why nothing else."""
+        """`segments` makes prompts by the template, where that is no built-in one with frames.
+
+        `length` counts a text in `unit`, of the first `most` rows; `by` says what counts, or why nothing else.
+        """
         self.lengths = Lengths(unit, by)
         self.shown: list[list[Part]] = []
-        self._template, self._length, self._most = template, length, most
+        self._template, self._segments = template, segments or partial(adapter_prompt, template)
+        self._length, self._most = length, most
 
     def add(self, row: Row) -> None:
         """Take in the next row."""
         if self._most is not None and self.lengths.rows >= self._most:
             return
-        parts = training_text(row, self._template)
+        parts = training_text(row, self._segments)
         self.lengths.add(self._length("".join(part.text for part in parts)))
         if len(self.shown) < SHOWN_ROWS:
             self.shown.append(parts)
@@ -73,15 +81,15 @@ class Preview:
     def as_fields(self) -> dict[str, Any]:
         """Return the form that people and machines are shown."""
         sample = [[part._asdict() for part in parts] for parts in self.shown]
-        return {"sample": sample, "lengths": self.lengths.as_fields()}
+        return {"template": self._template, "sample": sample, "lengths": self.lengths.as_fields()}
 
 
-def training_text(row: Row, template: str) -> list[Part]:
+def training_text(row: Row, segments: Segments) -> list[Part]:
     """Return the text of a row as an adapter's training reads it, without the end tokens."""
     parts: list[Part] = []
     for prompt, answer in _taught(row):
         known = "".join(part.text for part in parts)
-        text = render(adapter_prompt(template, prompt))
+        text = render(segments(prompt))
         parts.append(Part(text.removeprefix(known), learnt=False))
         parts += [Part(answer, learnt=True)] if answer else []
     return parts

@@ -214,6 +214,8 @@ class DatasetCheck(Record):
     labels: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     renamed_labels: list[Mapping[str, Any]] = field(default_factory=list)
+    template: str = ""
+    """What the rows are shown by."""
     sample: list[list[Mapping[str, Any]]] = field(default_factory=list)
     """The first rows as they will be trained, in pieces of which each is learnt or only read."""
     lengths: Mapping[str, Any] = field(default_factory=dict)

@@ -49,10 +49,13 @@ def check_dataset(
     *,
     columns: Mapping[str, str] | None = None,
     accept_labels: bool = False,
-    template: str = "chatml",
+    template: str = "",
 ) -> Call[DatasetCheck]:
-    """What an upload of these rows would be, and what they would train by a template; nothing is stored."""
-    params = {"template": template, **_reading(columns, accept_labels=accept_labels)}
+    """What an upload of these rows would be, and what they would train by a template; nothing is stored.
+
+    By default it is the base model's usual template, as far as the server has what that needs: the answer names it.
+    """
+    params = {**_reading(columns, accept_labels=accept_labels)} | ({"template": template} if template else {})
     return Call(_post_rows("/v1/datasets/check", rows, params, {}), DatasetCheck.from_dict)
 
 

@@ -261,6 +261,8 @@ def test_a_file_is_named_without_the_endings_of_its_form_and_says_how_it_is_read
         assert request.params["accept_labels"] == "true"
     assert uploads.upload_dataset(file).request.params == {"name": "faq.v2"}
     assert uploads.check_dataset(file).request.path == "/v1/datasets/check"
+    assert "template" not in uploads.check_dataset(file).request.params
+    assert uploads.check_dataset(file, template="plain").request.params["template"] == "plain"
 
 
 def test_a_file_that_is_named_as_if_it_were_packed_is_sent_as_it_is(tmp_path):

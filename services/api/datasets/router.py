@@ -13,8 +13,8 @@ from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
+from services.api.infra.base_models import framed_template
 from services.api.jobs.schemas import PathId
-from shared.contracts.built_in_templates import BASE_TEMPLATE
 from shared.contracts.manifests import DatasetManifest
 from shared.data_files.preview import Preview
 from shared.registry.datasets import FEEDBACK_DATASET
@@ -72,16 +72,17 @@ async def upload(
 async def check(
     request: Upload,
     clients: ClientsDep,
-    caller: Trainer,  # noqa: ARG001 - it checks the key's scope
+    caller: Trainer,
     columns: Columns = "",
     accept_labels: AcceptLabels = False,
-    template: Annotated[str, Query(max_length=64, description="Prompt template of the rows that are shown")] = (
-        BASE_TEMPLATE
-    ),
+    template: Annotated[
+        str, Query(max_length=64, description="Of the rows that are shown; by default the base model's usual one")
+    ] = "",
 ) -> DatasetCheck:
     """Check rows as an upload does and show what they would train; nothing is stored."""
     options = ReadingOptions(columns, accept_labels)
-    async with received(request, options, clients.settings.max_upload_bytes, Preview(template)) as rows:
+    preview = Preview(template or await framed_template(clients, caller.tenant_id))
+    async with received(request, options, clients.settings.max_upload_bytes, preview) as rows:
         return DatasetCheck.model_validate(rows.check())
 
 

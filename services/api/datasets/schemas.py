@@ -60,6 +60,9 @@ class DatasetCheck(Read):
 
     rows: int
     labels: dict[str, int]
+    template: str
+    """What the rows are shown by: the one that is named, else the base model's usual one; `chatml` where that is
+    `model`, which this service has no tokenizer for."""
     sample: list[list[Part]]
     """The first five rows as they will be trained."""
     lengths: Lengths

@@ -3,7 +3,9 @@
 import asyncio
 
 from services.api.infra.clients import Clients
+from shared.contracts.built_in_templates import BASE_TEMPLATE
 from shared.contracts.manifests import BaseModelManifest
+from shared.contracts.templates import OWN
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.ledger import calls
 from shared.names import SELECT_QUEUE
@@ -50,3 +52,9 @@ async def base_of_training(clients: Clients, tenant_id: str) -> BaseModelManifes
         return await asyncio.to_thread(clients.registry.base_models.get, pin)
     except (Invalid, NotFound, Unavailable):
         return None
+
+
+async def framed_template(clients: Clients, tenant_id: str) -> str:
+    """Return the usual template of a training's base model; where it needs a tokenizer or none is known, `chatml`."""
+    base = await base_of_training(clients, tenant_id)
+    return base.usual_template if base and base.usual_template != OWN else BASE_TEMPLATE

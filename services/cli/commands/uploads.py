@@ -8,7 +8,6 @@ import typer
 from services.cli import output
 from services.cli.commands.common import Json, client, delete_each
 from services.cli.commands.template_check import check_template
-from shared.contracts.built_in_templates import BASE_TEMPLATE
 from shared.data_files.columns import parse_columns
 from shared.data_files.refusals import RowsRefused
 
@@ -127,7 +126,9 @@ def datasets_add(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what the rows are and would train; upload nothing.")
     ] = False,
-    template: Annotated[str, typer.Option(help="Prompt template of the rows that --dry-run shows.")] = BASE_TEMPLATE,
+    template: Annotated[
+        str, typer.Option(help="Of the rows that --dry-run shows; default: what is usual on the base model.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Upload rows: JSON lines, a JSON array, CSV or TSV, also packed by gzip or zstd.

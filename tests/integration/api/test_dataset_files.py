@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from shared.contracts.manifests import BaseModelManifest
+from shared.ledger import calls
 from tests.support.api import code
 
 TURNS = [
@@ -92,7 +94,18 @@ async def test_a_check_shows_what_would_be_trained_and_stores_nothing(api, regis
 async def test_a_check_shows_rows_by_the_template_that_is_named(api):
     body = (await check(api, b'{"input": "a", "output": "b"}', template="plain")).json()
     assert [part["text"] for part in body["sample"][0]] == ["\n\na\n\n", "b"]
+    assert body["template"] == "plain"
     assert code(await check(api, b'{"input": "a"}', template="jinja"), 422) == "template_unknown"
+
+
+@pytest.mark.parametrize(("usual", "shown"), [("alpaca", "alpaca"), ("model", "chatml")])
+async def test_a_check_names_no_template_and_gets_the_base_models_usual_one(api, registry, ledger, usual, shown):
+    shapes = {"model.layers.0.self_attn.q_proj": (8, 8)}
+    registry.base_models.publish(BaseModelManifest(id="odd", shapes=shapes, usual_template=usual))
+    ledger.do(calls.heartbeat("worker", ["generate.base", "generate.base@odd"], [], {}, 60))
+    body = (await check(api, b'{"input": "a", "output": "b"}')).json()
+    assert body["template"] == shown
+    assert ("### Response:" in body["sample"][0][0]["text"]) is (shown == "alpaca")
 
 
 async def test_a_check_refuses_what_an_upload_refuses(api):

@@ -1,5 +1,8 @@
 """What is shown of rows before they are trained."""
 
+from functools import partial
+
+from shared.contracts.built_in_templates import adapter_prompt
 from shared.contracts.rows import Row
 from shared.data_files.preview import Part, Preview, training_text
 
@@ -15,14 +18,14 @@ TURNS = [
 
 
 def test_a_row_is_shown_as_its_prompt_and_its_answer():
-    assert training_text(Row(instruction="Mood?", input="Up.", output="good"), "plain") == [
+    assert training_text(Row(instruction="Mood?", input="Up.", output="good"), partial(adapter_prompt, "plain")) == [
         Part("Mood?\n\nUp.\n\n", learnt=False),
         Part("good", learnt=True),
     ]
 
 
 def test_of_a_conversation_the_turns_of_the_assistant_are_learnt_but_for_those_of_weight_0():
-    parts = training_text(Row.model_validate({"messages": TURNS}), "chatml")
+    parts = training_text(Row.model_validate({"messages": TURNS}), partial(adapter_prompt, "chatml"))
     assert [part.text for part in parts if part.learnt] == ["Yes", "Bye"]
     assert "".join(part.text for part in parts).count("<|im_start|>") == 7
     assert parts[0].text.endswith(
@@ -31,7 +34,7 @@ def test_of_a_conversation_the_turns_of_the_assistant_are_learnt_but_for_those_o
 
 
 def test_a_conversation_that_ends_with_the_user_is_shown_whole():
-    (only,) = training_text(Row.model_validate({"messages": TURNS[:4]}), "plain")
+    (only,) = training_text(Row.model_validate({"messages": TURNS[:4]}), partial(adapter_prompt, "plain"))
     assert (only.learnt, only.text.endswith("Please\n\n")) == (False, True)
 
 
