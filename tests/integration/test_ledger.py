@@ -294,6 +294,18 @@ def test_a_rare_filter_gives_short_pages_but_finds_everything(ledger):
     assert pages > 1
 
 
+def test_jobs_of_a_label_of_one_word_are_found_in_both_forms_in_the_order_of_their_time(ledger):
+    made = [make(ledger, label=label) for label in ("support", "default.support", "support")]  # the older one's form
+    make(ledger, label="bank.support")
+    for form in ("support", "default.support"):
+        only, seen, cursor = calls.JobFilter(label=form), [], ""
+        while not seen or cursor:
+            page = ledger.do(calls.list_jobs("t", limit=2, before=cursor, only=only))
+            seen += [(job.id, job.label) for job in page.jobs]
+            cursor = page.next
+        assert seen == [(job_id, "support") for job_id in made[::-1]]
+
+
 def test_an_acquire_whose_answer_was_lost_gives_the_same_attempt_again(ledger):
     job_id = make(ledger)
     call = calls.acquire(job_id, "select", "w1", 15)

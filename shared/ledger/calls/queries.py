@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.jobs import Job, JobKind, JobState, ListedJob
+from shared.contracts.labels import full_form, short_form
 from shared.ledger.calls.base import Call, Reply, gone, never
 from shared.names import base_of_queue
 
@@ -119,7 +120,9 @@ def list_jobs(
         "before": before or ("+inf" if only.until_ms is None else f"{only.until_ms:.3f}"),
         "since": "-inf" if only.since_ms is None else f"{only.since_ms:.3f}",
         **only.model_dump(mode="json", include={"rejected", "feedback", "min_probability", "max_probability"}),
-        **{name: getattr(only, name) or "" for name in ("state", "kind", "label", "key")},
+        **{name: getattr(only, name) or "" for name in ("state", "kind", "key")},
+        # Jobs of the version before hold a label of one word with its domain.
+        "labels": sorted({short_form(only.label), full_form(only.label)}) if only.label else [],
         "dead": dead,
         "include": [*(f"at_{state}" for state in JobState), *include],
     }

@@ -18,10 +18,11 @@ local function indexes(a)
   if a.dead then return { KEY.dead .. a.tenant_id } end
   if a.feedback == true then return { found .. 'feedback' } end
   if a.rejected == true then return { found .. 'rejected' } end
-  if a.label ~= '' then return { found .. 'label:' .. a.label } end
+  local keys = {}
+  for _, label in ipairs(a.labels) do keys[#keys + 1] = found .. 'label:' .. label end
+  if #keys > 0 then return keys end
   if a.line ~= '' then return { found .. 'line:' .. a.line } end
   if a.min_probability <= 0 and a.max_probability >= 1 then return { KEY.jobs .. a.tenant_id } end
-  local keys = {}
   for bound = math.min(9, math.floor(a.min_probability * 10)), math.min(9, math.floor(a.max_probability * 10)) do
     keys[#keys + 1] = found .. 'tenth:' .. bound
   end
@@ -49,15 +50,22 @@ local function load_listed(id, names)
   return with_stage(job)
 end
 
+local function is_one_of(labels, label)
+  for _, one in ipairs(labels) do
+    if one == label then return true end
+  end
+  return #labels == 0
+end
+
 local function matches(job, a)
   if (a.state ~= '' and job.state ~= a.state) or (a.kind ~= '' and job.kind ~= a.kind) then return false end
   if (a.line ~= '' and job.key_line ~= a.line) or (a.key ~= '' and job.key ~= a.key) then return false end
   if known(a.feedback) and a.feedback ~= (redis.call('HEXISTS', job_key(job.id), 'feedback') == 1) then return false end
   local by_probability = a.min_probability > 0 or a.max_probability < 1
-  if a.label == '' and not known(a.rejected) and not by_probability then return true end
+  if #a.labels == 0 and not known(a.rejected) and not by_probability then return true end
   local selection = job.selection and cjson.decode(job.selection) or {}
   local label = job.label ~= '' and job.label or selection.label
-  if (a.label ~= '' and label ~= a.label) or (known(a.rejected) and a.rejected ~= (selection.rejected == true)) then return false end
+  if not is_one_of(a.labels, label) or (known(a.rejected) and a.rejected ~= (selection.rejected == true)) then return false end
   local sure = selection.probability
   return not by_probability or known(sure) and sure >= a.min_probability and sure <= a.max_probability
 end
