@@ -25,6 +25,18 @@ def counted(items: Sequence[T], what: str) -> Iterator[T]:
 
 
 @contextlib.contextmanager
+def lasting(what: str, end: str) -> Iterator[None]:
+    """Say what takes long: on a terminal as long as it does, elsewhere by a line before it and one at its end."""
+    if out.is_terminal:
+        with out.status(what):
+            yield
+        return
+    out.print(what, soft_wrap=True)
+    yield
+    out.print(end, soft_wrap=True)
+
+
+@contextlib.contextmanager
 def counted_batches(what: str, rows: int, batch_size: int) -> Iterator[Callable[[], None]]:
     """Show a progress bar on standard error; call what is yielded before each batch of the rows."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -14,6 +14,7 @@ from signalbox import Signalbox
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.supervisor import Supervisor
 from services.cli.output import out
+from services.cli.progress import lasting
 from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.settings import Settings
@@ -29,8 +30,7 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
     try:
         if system.notice:
             out.print(system.notice, markup=False)
-        with out.status("preparing the base model: the first time it is converted or downloaded, for a minute or more"):
-            prepare_base_model(settings)
+        _prepare(settings)
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(sig, lambda *_: done.set())
         with out.status("starting"):
@@ -47,6 +47,14 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
         with out.status("stopping: what is in flight is finished first"):
             system.stop()
         out.print("stopped")
+
+
+def _prepare(settings: Settings) -> None:
+    if settings.engine == "echo":
+        return
+    what = "preparing the base model: the first time it is converted or downloaded, for a minute or more"
+    with lasting(what, "the base model is ready"):
+        prepare_base_model(settings)
 
 
 def unserved(client: Signalbox) -> str:

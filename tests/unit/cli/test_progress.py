@@ -21,3 +21,21 @@ def test_batches_are_counted_in_rows_as_each_one_begins(shown):
             next_batch()
     assert "rows read" in shown()
     assert "32/40" in shown()
+
+
+def test_what_lasts_is_a_line_before_and_a_line_after_where_no_terminal_is_and_none_after_a_failure(capsys):
+    with progress.lasting("preparing", "ready"):
+        assert capsys.readouterr().out == "preparing\n"
+    assert capsys.readouterr().out == "ready\n"
+    with pytest.raises(ValueError, match="x"), progress.lasting("preparing", "ready"):
+        raise ValueError("x")
+    assert capsys.readouterr().out == "preparing\n"
+
+
+def test_what_lasts_is_shown_on_a_terminal_as_long_as_it_does(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "out", Console(file=screen, force_terminal=True, width=80))
+    with progress.lasting("preparing", "ready"):
+        pass
+    assert "preparing" in screen.getvalue()
+    assert "ready" not in screen.getvalue()
