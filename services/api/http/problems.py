@@ -1,4 +1,7 @@
-"""Errors as RFC 9457 problem details: what went wrong, whether a retry can help, what to do next."""
+"""Errors as RFC 9457 problem details: what went wrong, whether a retry can help, what to do next.
+
+On the paths that are OpenAI's, an error has that form instead (`services/api/http/envelope.py`).
+"""
 
 import uuid
 from collections.abc import Mapping
@@ -13,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from services.api.http import envelope
 from services.api.http.security_headers import SECURITY_HEADERS
 from shared.contracts.json_objects import RepeatedKey
 from shared.errors import SignalboxError, Unavailable
@@ -100,18 +104,25 @@ def problem_headers(error: SignalboxError) -> dict[str, str]:
 
 
 class ProblemResponse(JSONResponse):
-    """A response that describes an error."""
+    """A response that describes an error, in the form of the path that was asked."""
 
     media_type = MEDIA_TYPE
 
     def __init__(self, error: SignalboxError, headers: Mapping[str, str], **more: Any) -> None:
-        super().__init__(problem(error, **more), error.status, {**headers, **problem_headers(error)})
-        self._code = error.code
+        self._headers = {**headers, **problem_headers(error)}
+        super().__init__(problem(error, **more), error.status, self._headers)
+        self._error = error
+        self._fields = more.get("errors", ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        scope[PROBLEM] = self._code
-        await super().__call__(scope, receive, send)
+        scope[PROBLEM] = self._error.code
+        if envelope.is_spoken(scope["path"], self._error.code):
+            headers = self._headers | envelope.headers_of(self._error)
+            body = envelope.envelope(self._error, self._fields)
+            await JSONResponse(body, envelope.status_of(self._error), headers)(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def respond(error: SignalboxError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:

@@ -141,6 +141,7 @@ class JobRequest(Conversation):
     """A text or conversation to answer; without `label` and `adapter` the selector chooses the adapter."""
 
     label: LabelText | None = None
+    """A label of the current release, or `base`: the base model alone."""
     adapter: AdapterRef | None = None
     """`label@n` or a digest; the adapter must be in the current release."""
     params: Params = Params()
