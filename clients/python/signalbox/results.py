@@ -222,8 +222,21 @@ class DatasetCheck(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Record):
-    """What a request may name: the base model, `auto`, a label."""
+    """What a request may name: the base model, `auto`, a label, an adapter's version, an alias."""
 
     id: str
     created: int = 0
     owned_by: str = ""
+    signalbox: Mapping[str, Any] = field(default_factory=dict)
+    """Its kind, label, version, release, template, metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias(Record):
+    """Another name for a model."""
+
+    alias: str
+    model: str = ""
+    key: str | None = None
+    """Id of the API key that set it."""
+    created_at: str = ""

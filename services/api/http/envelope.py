@@ -28,14 +28,13 @@ def status_of(error: SignalboxError) -> int:
 
 
 def envelope(error: SignalboxError, fields: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
-    """Return the body: a sentence, the kind of error, the field that it is about, and a stable code."""
+    """Return the member `error`: a sentence, the kind of error, the field that it is about, and a stable code."""
     return {
         "error": {
             "message": error.detail,
             "type": _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error"),
             "param": fields[0]["field"] if fields else getattr(error, "param", None),
             "code": _CODES.get(error.code, error.code),
-            "retryable": error.retryable,
         }
     }
 

@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem details: what went wrong, whether a retry can help, what to do next.
 
-On the paths that are OpenAI's, an error has that form instead (`services/api/http/envelope.py`).
+At the paths that are OpenAI's an error has that form, too (`services/api/http/envelope.py`).
 """
 
 import uuid
@@ -104,25 +104,28 @@ def problem_headers(error: SignalboxError) -> dict[str, str]:
 
 
 class ProblemResponse(JSONResponse):
-    """A response that describes an error, in the form of the path that was asked."""
+    """A response that describes an error; at OpenAI's paths also in OpenAI's form."""
 
     media_type = MEDIA_TYPE
 
     def __init__(self, error: SignalboxError, headers: Mapping[str, str], **more: Any) -> None:
-        self._headers = {**headers, **problem_headers(error)}
-        super().__init__(problem(error, **more), error.status, self._headers)
-        self._error = error
-        self._fields = more.get("errors", ())
+        self._error, self._more = error, more
+        super().__init__(problem(error, **more), error.status, {**headers, **problem_headers(error)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         scope[PROBLEM] = self._error.code
         if envelope.is_spoken(scope["path"], self._error.code):
-            headers = self._headers | envelope.headers_of(self._error)
-            body = envelope.envelope(self._error, self._fields)
-            await JSONResponse(body, envelope.status_of(self._error), headers)(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+            self._speak()
+        await super().__call__(scope, receive, send)
+
+    def _speak(self) -> None:
+        """Add what OpenAI's clients read."""
+        self.status_code = envelope.status_of(self._error)
+        spoken = envelope.envelope(self._error, self._more.get("errors", ()))
+        self.body = self.render(problem(self._error, **self._more) | {"status": self.status_code} | spoken)
+        self.headers["Content-Length"] = str(len(self.body))
+        self.headers.update(envelope.headers_of(self._error))
 
 
 def respond(error: SignalboxError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:

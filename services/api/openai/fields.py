@@ -26,6 +26,8 @@ def _only(neutral: Container[Any], why: str) -> Callable[[Any], None]:
     return check
 
 
+NoName = refused("names of participants reach no prompt; leave it out, or write them into the text")
+NoRefusal = refused("write what the assistant said into content")
 NoAudio = refused("audio is not generated; leave it out")
 NoTools = refused(
     "calling tools is not offered: leave tools out, or describe them in the system message", neutral=([],)

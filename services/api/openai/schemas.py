@@ -41,11 +41,11 @@ class ChatMessage(Body):
         Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
         | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
     )
-    name: fields.refused("names of participants reach no prompt; leave it out, or write them into the text") = None
+    name: fields.NoName = None
     tool_calls: fields.NoTools = None
     function_call: fields.NoTools = None
     tool_call_id: fields.NoTools = None
-    refusal: fields.refused("write what the assistant said into content") = None
+    refusal: fields.NoRefusal = None
     audio: fields.NoAudio = None
     annotations: fields.SpeedHint = None
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-
 from pydantic import ValidationError
 
 from services.api.http.idempotency import REPLAYED

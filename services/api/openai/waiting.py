@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -42,7 +42,7 @@ class Waiting:
                 end.cancel()
                 leaving.cancel()
 
-    async def chunks(self, chunks: Chunks) -> AsyncIterator[Chunk]:
+    async def chunks(self, chunks: Chunks) -> AsyncGenerator[Chunk]:
         """Yield the chunks of the answer as they come."""
         with self._cancelled_with_the_wait(), self._clients.feed.place(self._caller):
             async with self._clients.feed.reader(self._job_id) as reader:
