@@ -24,11 +24,11 @@ class Unloading(EchoEngine):
         super().__init__()
         self.times = times
 
-    def generate(self, request, on_text):
+    def generate(self, request, on_piece):
         self.times -= 1
         if self.times >= 0:
             self.unload_adapter(request.adapter)
-        return super().generate(request, on_text)
+        return super().generate(request, on_piece)
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ class Remembering(EchoEngine):
         super().__init__()
         self.requests = []
 
-    def generate(self, request, on_text):
+    def generate(self, request, on_piece):
         self.requests.append(request)
-        return super().generate(request, on_text)
+        return super().generate(request, on_piece)
 
 
 def turn(role, content):
