@@ -6,7 +6,7 @@ Bodies and results stored in an older form (`input` and `instruction`; one flat 
 # mypy does not support decorated properties, which pydantic uses for computed fields.
 
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
@@ -85,7 +85,7 @@ class GenerationParams(BaseModel):
     """Subtracted from the logit of each token that the choice has already; the prompt's do not count."""
     frequency_penalty: float = 0.0
     """The same, as often as the choice has the token."""
-    logit_bias: Mapping[str, float] = Field(default_factory=dict)
+    logit_bias: Mapping[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], float] = Field(default_factory=dict)
     """Token id -> what is added to its logit."""
 
     @model_validator(mode="before")

@@ -14,7 +14,7 @@ class TokenTexts:
     def __init__(self, tokenizer: Any) -> None:
         # A copy, because encoding in another thread may change the tokenizer's state temporarily.
         self._tokenizer = copy.deepcopy(tokenizer)
-        self._added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
+        self._added = frozenset(tokenizer.added_tokens_decoder)
         self._alphabet = _byte_level_alphabet() if _is_byte_level(tokenizer) else None
         self._known: dict[int, str] = {}
 
@@ -32,13 +32,13 @@ class TokenTexts:
         return self._known[token]
 
     def _bytes_of(self, token: int) -> bytes:
-        if token in self._added:
-            return self._added[token].encode()
         piece = self._tokenizer.convert_ids_to_tokens(token) or ""
-        if self._alphabet is not None and self._alphabet.keys() >= set(piece):
-            return bytes(self._alphabet[character] for character in piece)
-        byte = _BYTE.fullmatch(piece)
-        return bytes.fromhex(byte[1]) if byte else piece.replace(_SPACE, " ").encode()
+        if self._alphabet is None:
+            byte = _BYTE.fullmatch(piece)
+            return bytes.fromhex(byte[1]) if byte else piece.replace(_SPACE, " ").encode()
+        if token in self._added or not self._alphabet.keys() >= set(piece):
+            return piece.encode()
+        return bytes(self._alphabet[character] for character in piece)
 
 
 def _is_byte_level(tokenizer: Any) -> bool:

@@ -29,8 +29,8 @@ def prompt_ids(
 
 def check_bias(request: GenerationRequest, vocabulary: int) -> None:
     """Raise `Invalid` where the bias names a token that the model, of `vocabulary` tokens, has not."""
-    unknown = max(request.logit_bias, default=0)
-    if unknown >= vocabulary:
+    unknown = next((token for token in request.logit_bias if not 0 <= token < vocabulary), None)
+    if unknown is not None:
         raise Invalid(
             "token_unknown", f"logit_bias names token {unknown}, but the base model's tokens end at {vocabulary - 1}"
         )

@@ -264,9 +264,10 @@ def test_cancelling_an_unknown_job_says_so(engine):
     assert not engine.cancel("nobody", 1)
 
 
-def test_a_passed_deadline_ends_the_job(engine, endless):
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_passed_deadline_ends_the_job(engine, endless, n):
     with pytest.raises(DeadlineExceeded) as caught:
-        run(engine, endless(deadline=time.monotonic() + 0.01))
+        run(engine, endless(n=n, deadline=time.monotonic() + 0.01))
     assert caught.value.code == "deadline_exceeded"
 
 
@@ -297,10 +298,11 @@ def test_many_threads_get_their_own_answers(engine, ask):
     assert [pieces.text for _, pieces in together] == alone
 
 
-def test_close_fails_what_runs_and_what_comes_later(engine, ask, endless):
+@pytest.mark.parametrize("n", [1, 3])
+def test_close_fails_what_runs_and_what_comes_later(engine, ask, endless, n):
     pieces = Pieces()
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(engine.generate, endless(), pieces)
+        running = pool.submit(engine.generate, endless(n=n), pieces)
         assert pieces.first.wait(10)
         engine.close()
         with pytest.raises(Unavailable) as caught:
