@@ -1,6 +1,5 @@
-"""Converts a request's text to token ids and back, for every engine that has a tokenizer."""
+"""Converts a request's text to token ids, for every engine that has a tokenizer."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +27,10 @@ def prompt_ids(
     return ids, is_shortened
 
 
-def text_decoder(tokenizer: Any) -> Callable[[list[int]], str]:
-    """A function that decodes ids to text without control tokens."""
-    # A copy, because encoding in another thread may change the tokenizer's state temporarily.
-    decode = copy.deepcopy(tokenizer).decode
-    return lambda ids: decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def check_bias(request: GenerationRequest, vocabulary: int) -> None:
+    """Raise `Invalid` where the bias names a token that the model, of `vocabulary` tokens, has not."""
+    unknown = next((token for token in request.logit_bias if not 0 <= token < vocabulary), None)
+    if unknown is not None:
+        raise Invalid(
+            "token_unknown", f"logit_bias names token {unknown}, but the base model's tokens end at {vocabulary - 1}"
+        )

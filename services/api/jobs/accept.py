@@ -41,7 +41,7 @@ async def accept(
     earlier = await earlier_job(clients, caller, idempotency_key, caller.sees)
     if earlier and earlier.body == request.body:
         return _answer_of(earlier), True
-    await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.max_new_tokens)
+    await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.new_tokens)
 
     def build(current: CurrentRelease) -> NewJob:
         return generation_job(job_id, caller, request, current, clients.settings)
