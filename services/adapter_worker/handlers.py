@@ -9,7 +9,7 @@ from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest, Piece
 from services.adapter_worker.prompts import Prompts
 from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE
-from shared.contracts.conversation import with_instruction
+from shared.contracts.conversation import count_old_turns, with_instruction, without_old_turns
 from shared.contracts.generation import Choice, GenerationResult, Usage, generation_body, selection_of
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
@@ -117,13 +117,15 @@ def generation_request(job: Job, entry: ReleaseLabel | None, template: BoundTemp
         job_id=job.id,
         attempt=job.attempt,
         prompt=template.of_turns(messages, job.day),
+        old_turns=count_old_turns(messages),
+        shorter=lambda dropped: template.of_turns(without_old_turns(messages, dropped), job.day),
         end_ids=template.end_ids,
         adapter=entry.adapter if entry else None,
         max_new_tokens=body.params.max_new_tokens,
         temperature=body.params.temperature,
         top_p=body.params.top_p,
         top_k=body.params.top_k,
-        seed=body.params.seed,
+        seed=body.params.seed if body.params.seed is not None else job.seed,
         stop=body.params.stop,
         n=body.params.n,
         presence_penalty=body.params.presence_penalty,

@@ -241,6 +241,11 @@ class ListedJob(BaseModel):
         """The day (UTC, ISO) on which the job was accepted, which some chat templates write into a prompt."""
         return datetime.fromtimestamp(min(self.timestamps.values()) / 1000, UTC).date().isoformat()
 
+    @property
+    def seed(self) -> int:
+        """Begins the job's random stream where its request names no seed: a later try then tells the same answer."""
+        return int.from_bytes(hashlib.sha256(self.id.encode()).digest()[:6], "big")
+
     def stage_ms(self) -> dict[str, float]:
         """Milliseconds spent in each stage so far, by the ledger's clock."""
         at = self.timestamps

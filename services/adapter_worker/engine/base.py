@@ -46,6 +46,12 @@ class GenerationRequest:
     logprobs: bool = False  # whether the tokens' log-probabilities are wanted: the model's own, before all the above
     top_logprobs: int = 0  # alternatives of each token, which need `logprobs`
     end_ids: frozenset[int] = frozenset()  # tokens that end the answer, besides those of the tokenizer
+    old_turns: int = 0  # user turns that a prompt which is too long may lose, the oldest first
+    shorter: Callable[[int], list[Segment]] | None = None  # the prompt without so many of them
+
+    def without_turns(self, dropped: int) -> list[Segment]:
+        """Return the prompt without its oldest user turns and their answers."""
+        return self.shorter(dropped) if dropped and self.shorter else self.prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,12 @@ class Form(Protocol):
         """Return a whole choice."""
         ...
 
+    def begin(self, index: int) -> dict[str, Any]:
+        """Return the piece with which a choice begins."""
+        ...
+
     def piece(self, index: int, text: str, logprobs: TokenLogprobs | None, offset: int, /) -> dict[str, Any]:
-        """Return a piece that begins `offset` characters into its choice; the very first piece is empty."""
+        """Return a piece that begins `offset` characters into its choice."""
         ...
 
     def end(self, index: int, reason: str) -> dict[str, Any]:
@@ -52,10 +56,14 @@ class ChatForm:
             "logprobs": for_chat(choice.logprobs),
         }
 
+    def begin(self, index: int) -> dict[str, Any]:
+        """Return the piece that names the role."""
+        delta = {"role": "assistant", "content": "", "refusal": None}
+        return {"index": index, "delta": delta, "finish_reason": None, "logprobs": None}
+
     def piece(self, index: int, text: str, logprobs: TokenLogprobs | None, _offset: int, /) -> dict[str, Any]:
-        """Return a piece; the empty one at the beginning names the role."""
-        delta = {"content": text} if text else {"role": "assistant", "content": ""}
-        return {"index": index, "delta": delta, "finish_reason": None, "logprobs": for_chat(logprobs)}
+        """Return a piece."""
+        return {"index": index, "delta": {"content": text}, "finish_reason": None, "logprobs": for_chat(logprobs)}
 
     def end(self, index: int, reason: str) -> dict[str, Any]:
         """Return the piece that ends a choice."""
@@ -77,6 +85,10 @@ class TextForm:
             "finish_reason": choice.finish_reason,
             "logprobs": for_completion(choice.logprobs),
         }
+
+    def begin(self, index: int) -> dict[str, Any]:
+        """Return an empty piece."""
+        return self.piece(index, "", None, 0)
 
     def piece(self, index: int, text: str, logprobs: TokenLogprobs | None, offset: int, /) -> dict[str, Any]:
         """Return a piece."""

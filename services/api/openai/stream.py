@@ -56,7 +56,7 @@ class Chunks:
     async def of(self, events: AsyncIterator[Event], ended: Callable[[], Awaitable[Job]]) -> AsyncIterator[Chunk]:
         """Yield the chunks of the events, then those of the job that `ended` returns; raises what ended it badly."""
         for index in range(len(self._choices)):
-            yield self._chunk(self._form.piece(index, "", None, 0))
+            yield self._chunk(self._form.begin(index))
         async for event in events:
             if event.type == "restart":
                 for choice in self._choices:
@@ -70,10 +70,9 @@ class Chunks:
         index = data.get("index", 0)
         choice = self._choices[index]
         offset = len(choice.sent)
-        news = choice.news(data["text"])
-        if not news:
+        news, found = choice.news(data["text"]), data.get("logprobs")
+        if not news and not (found and not data["text"]):  # the tokens at an answer's end may show no text
             return None
-        found = data.get("logprobs")
         return self._piece(index, news, TokenLogprobs.model_validate(found) if found else None, offset)
 
     def _last(self, job: Job) -> list[Chunk]:
