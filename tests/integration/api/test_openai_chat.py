@@ -48,7 +48,8 @@ def working(taken, worker):
             job = taken(queue)
             for text in texts:
                 worker.tell(job, "token", text=text, attempt=job.attempt)
-            told = {"text": "".join(texts), "finish_reason": "stop", "prompt_tokens": 7, "generated_tokens": 3}
+            flat = {"text": "".join(texts), "finish_reason": "stop", "prompt_tokens": 7, "generated_tokens": 3}
+            told = {} if "choices" in result else flat
             worker.end(job, JobState.SUCCEEDED, result=told | result)
             return job
 
@@ -216,6 +217,73 @@ async def test_a_completion_streams(client, working):
         chunks = [chunk async for chunk in stream]
     assert "".join(chunk.choices[0].text for chunk in chunks) == "positive"
     assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+LOGPROBS = {
+    "token_ids": [5, 6],
+    "logprobs": [-0.1, -0.2],
+    "token_bytes": ["c3", "a96e"],
+    "top": [[{"token_id": 5, "logprob": -0.1, "bytes": "c3"}, {"token_id": 7, "logprob": -3.0, "bytes": "78"}], []],
+}
+
+
+async def test_several_choices_and_their_logprobs_come_in_openais_form(client, working):
+    choices = [
+        {"index": 0, "text": "\u00e9n", "logprobs": LOGPROBS},
+        {"index": 1, "text": "x", "finish_reason": "length"},
+    ]
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    async with working(choices=choices, usage=usage) as job:
+        answer = await client.chat.completions.create(
+            model="fin.sa", messages=QUESTION, n=2, logprobs=True, top_logprobs=2, logit_bias={"9": -5},
+            presence_penalty=0.5, frequency_penalty=-0.5,
+        )  # fmt: skip
+    params = (await job).body["params"]
+    assert params == {
+        "n": 2, "temperature": 1.0, "logprobs": True, "top_logprobs": 2, "logit_bias": {"9": -5.0},
+        "presence_penalty": 0.5, "frequency_penalty": -0.5, "stop": [],
+    }  # fmt: skip
+    assert [(one.index, one.message.content, one.finish_reason) for one in answer.choices] == [
+        (0, "\u00e9n", "stop"), (1, "x", "length"),
+    ]  # fmt: skip
+    first, second = answer.choices[0].logprobs.content
+    assert (first.token, first.bytes, first.logprob) == ("\ufffd", [0xC3], -0.1)
+    assert [(top.token, top.bytes, top.logprob) for top in first.top_logprobs] == [
+        ("\ufffd", [0xC3], -0.1), ("x", [0x78], -3.0),
+    ]  # fmt: skip
+    assert (second.bytes, second.top_logprobs) == ([0xA9, 0x6E], [])
+    assert answer.choices[1].logprobs is None
+
+
+async def test_a_stream_tells_the_choices_apart_and_each_tokens_logprobs(client, taken, worker):
+    def work():
+        job = taken()
+        worker.tell(job, "token", text="yes", index=1, attempt=job.attempt)
+        one = {"token_ids": [5], "logprobs": [-0.1], "token_bytes": ["6e6f"], "top": []}
+        worker.tell(job, "token", text="no", logprobs=one, attempt=job.attempt)
+        worker.tell(job, "token", text="", logprobs=one | {"token_bytes": [""]}, attempt=job.attempt)
+        choices = [{"index": 0, "text": "no"}, {"index": 1, "text": "yes", "finish_reason": "length"}]
+        worker.end(job, JobState.SUCCEEDED, result={"choices": choices})
+
+    task = asyncio.create_task(asyncio.to_thread(work))
+    stream = await client.chat.completions.create(model="fin.sa", messages=QUESTION, n=2, logprobs=True, stream=True)
+    texts, tokens, ends = {0: "", 1: ""}, [], {}
+    async for chunk in stream:
+        choice = chunk.choices[0]
+        texts[choice.index] += choice.delta.content or ""
+        tokens += [token.token for token in choice.logprobs.content] if choice.logprobs else []
+        ends |= {choice.index: choice.finish_reason} if choice.finish_reason else {}
+    await task
+    assert (texts, tokens, ends) == ({0: "no", 1: "yes"}, ["no", ""], {0: "stop", 1: "length"})
+
+
+async def test_a_completions_logprobs_are_parallel_lists(client, working):
+    choices = [{"index": 0, "text": "\u00e9n", "logprobs": LOGPROBS}]
+    async with working(choices=choices):
+        answer = await client.completions.create(model="fin.sa", prompt="x", logprobs=2)
+    found = answer.choices[0].logprobs
+    assert (found.tokens, found.token_logprobs, found.text_offset) == (["\ufffd", "\ufffdn"], [-0.1, -0.2], [0, 1])
+    assert found.top_logprobs[0] == {"\ufffd": -0.1, "x": -3.0}
 
 
 async def test_an_unknown_model_is_a_404_that_says_how_to_map_it(client):
