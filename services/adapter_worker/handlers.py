@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from services.adapter_worker import metrics
-from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest
+from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest, Piece
 from services.adapter_worker.prompts import Prompts
 from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE
-from shared.contracts.conversation import with_instruction
-from shared.contracts.generation import Choice, GenerationResult, TokenLogprobs, Usage, generation_body, selection_of
+from shared.contracts.conversation import count_old_turns, with_instruction, without_old_turns
+from shared.contracts.generation import Choice, GenerationResult, Usage, generation_body, selection_of
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.errors import Invalid, NotFound
@@ -48,21 +49,21 @@ def generate(
     request = generation_request(job, entry, template)
     attempt.lease.on_stop(lambda: engine.cancel(job.id, job.attempt))
 
-    def on_text(text: str) -> None:
+    def on_piece(piece: Piece) -> None:
         attempt.check()  # the job may have been stopped before the engine accepted it
-        attempt.emit("token", {"text": text})
+        attempt.emit("token", token_event(request, piece))
 
     def resident_generation() -> Generation:
         if entry:
             make_resident(engine, entry.adapter, fetch, attempt.lease, store_patience_seconds)
         attempt.check()
         with tracing.span("engine"):
-            generation = engine.generate(request, on_text)
+            generation = engine.generate(request, on_piece)
             trace(generation)
         return generation
 
     generation = unless_evicted(resident_generation)
-    result = result_of(job, release, base_model, entry, choice_of(request, generation), generation)
+    result = result_of(job, release, base_model, entry, generation)
     if attempt.succeed(result.model_dump(mode="json")):
         count(job, generation, time.monotonic() - started)
 
@@ -116,27 +117,50 @@ def generation_request(job: Job, entry: ReleaseLabel | None, template: BoundTemp
         job_id=job.id,
         attempt=job.attempt,
         prompt=template.of_turns(messages, job.day),
+        old_turns=count_old_turns(messages),
+        shorter=lambda dropped: template.of_turns(without_old_turns(messages, dropped), job.day),
         end_ids=template.end_ids,
         adapter=entry.adapter if entry else None,
         max_new_tokens=body.params.max_new_tokens,
         temperature=body.params.temperature,
         top_p=body.params.top_p,
         top_k=body.params.top_k,
-        seed=body.params.seed,
+        seed=body.params.seed if body.params.seed is not None else job.seed,
         stop=body.params.stop,
+        n=body.params.n,
+        presence_penalty=body.params.presence_penalty,
+        frequency_penalty=body.params.frequency_penalty,
+        logit_bias={int(token): value for token, value in body.params.logit_bias.items()},
         deadline=time.monotonic() + left_seconds if job.deadline_ms else None,
         is_batch=body.priority == "batch",
         logprobs=body.params.logprobs,
+        top_logprobs=body.params.top_logprobs,
     )
 
 
+def token_event(request: GenerationRequest, piece: Piece) -> dict[str, Any]:
+    """The data of a `token` event: of which choice it is only where there are several."""
+    data: dict[str, Any] = {"text": piece.text}
+    if request.n > 1:
+        data["index"] = piece.index
+    if piece.logprobs is not None:
+        data["logprobs"] = piece.logprobs.model_dump(mode="json")
+    return data
+
+
 def result_of(
-    job: Job, release: Release, base_model: str, entry: ReleaseLabel | None, choice: Choice, generation: Generation
+    job: Job, release: Release, base_model: str, entry: ReleaseLabel | None, generation: Generation
 ) -> GenerationResult:
-    """The result, with the release, adapter, selector and base model that produced it."""
+    """The result, with the release, adapter, selector and base model that produced it.
+
+    `max_new_tokens_limit` and the tenant's budget bound the number of log-probabilities.
+    """
     return GenerationResult(
-        choices=(choice,),
-        usage=Usage(prompt_tokens=generation.prompt_tokens, completion_tokens=len(generation.token_ids)),
+        choices=tuple(
+            Choice(index=n, text=choice.text, finish_reason=choice.finish_reason, logprobs=choice.logprobs)
+            for n, choice in enumerate(generation.choices)
+        ),
+        usage=Usage(prompt_tokens=generation.prompt_tokens, completion_tokens=generation.generated_tokens),
         label=job.label or None,
         adapter=entry.adapter if entry else None,
         adapter_ref=entry.ref if entry else None,
@@ -149,31 +173,22 @@ def result_of(
     )
 
 
-def choice_of(request: GenerationRequest, generation: Generation) -> Choice:
-    """The text, with its tokens if the job requests `logprobs`; `max_new_tokens_limit` bounds their number."""
-    logprobs = None
-    if request.logprobs:
-        values = tuple(round(value, 6) for value in generation.logprobs)
-        logprobs = TokenLogprobs(token_ids=tuple(generation.token_ids), logprobs=values)
-    return Choice(text=generation.text, finish_reason=generation.finish_reason, logprobs=logprobs)
-
-
 def trace(generation: Generation) -> None:
     """Record the generation in the current tracing span."""
     after_first_ms = generation.total_ms - generation.first_token_ms
     tracing.event("first token", seconds_ago=after_first_ms / 1000)
     tracing.note(
         prompt_tokens=generation.prompt_tokens,
-        generated_tokens=len(generation.token_ids),
+        generated_tokens=generation.generated_tokens,
         finish_reason=generation.finish_reason,
     )
 
 
 def count(job: Job, generation: Generation, attempt_seconds: float) -> None:
     """Add the generation to the metrics."""
-    label, tokens = job.label or "base", len(generation.token_ids)
+    label, tokens = job.label or "base", max(len(choice.token_ids) for choice in generation.choices)
     metrics.PROMPT_TOKENS.labels(label).inc(generation.prompt_tokens)
-    metrics.GENERATION_TOKENS.labels(label).inc(tokens)
+    metrics.GENERATION_TOKENS.labels(label).inc(generation.generated_tokens)
     metrics.FIRST_TOKEN_SECONDS.observe(generation.first_token_ms / 1000)
     if tokens > 1:
         after_first_ms = generation.total_ms - generation.first_token_ms

@@ -18,6 +18,7 @@ from services.api.infra.clients import Clients
 from services.api.infra.metrics import CountRequests, Metrics
 from services.api.jobs import router as jobs
 from services.api.models import router as models
+from services.api.openai import router as openai
 from services.api.releases import router as releases
 from services.api.select import router as select
 from services.api.templates import router as templates
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (jobs, select, training, releases, templates, models):
+    for router in (jobs, openai, select, training, releases, templates, models):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for router in (adapters, datasets):
         upload_bytes = settings.max_upload_bytes + _FORM_BYTES

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from services.cli import output
-from services.cli.commands import evaluation, jobs, keys, releases, route, templates, training, upkeep, uploads
+from services.cli.commands import evaluation, jobs, keys, models, releases, route, templates, training, upkeep, uploads
 from services.cli.commands.common import Json
 from services.cli.errors import known_errors, mendable_errors
 
@@ -25,6 +25,7 @@ for name, group in {
     "jobs": jobs.app,
     "adapters": uploads.adapters,
     "datasets": uploads.datasets,
+    "models": models.app,
     "templates": templates.app,
     "train": training.app,
     "route": route.app,

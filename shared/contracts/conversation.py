@@ -56,6 +56,20 @@ def with_instruction(messages: Sequence[Message], instruction: str) -> tuple[Mes
     return (message("system", instruction), *messages)
 
 
+def count_old_turns(messages: Sequence[Message]) -> int:
+    """Count the user turns before the last one."""
+    return sum(turn.role == "user" for turn in messages) - 1
+
+
+def without_old_turns(messages: Sequence[Message], dropped: int) -> tuple[Message, ...]:
+    """Return the conversation from its user turn number `dropped` on, with its instruction."""
+    if not dropped:
+        return tuple(messages)
+    instructions = tuple(messages[: messages[0].role in INSTRUCTING])
+    begins = [number for number, turn in enumerate(messages) if turn.role == "user"]
+    return (*instructions, *messages[begins[dropped] :])
+
+
 def single_turn(instruction: str, text: str) -> tuple[Message, ...]:
     """Return an instruction and one input as a conversation; a data-set row is trained in this form."""
     return with_instruction([message("user", text)], instruction)

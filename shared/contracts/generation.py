@@ -6,7 +6,7 @@ Bodies and results stored in an older form (`input` and `instruction`; one flat 
 # mypy does not support decorated properties, which pydantic uses for computed fields.
 
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
@@ -19,9 +19,8 @@ _R = TypeVar("_R", bound=Record)
 
 
 def _without_nulls(fields: Any) -> Any:
-    if not isinstance(fields, Mapping):
-        return fields
-    return {name: value for name, value in fields.items() if value is not None}
+    is_given = isinstance(fields, Mapping)
+    return {name: value for name, value in fields.items() if value is not None} if is_given else fields
 
 
 class SelectBody(Record):
@@ -75,13 +74,29 @@ class GenerationParams(BaseModel):
     top_k: int = 0
     """0 means all tokens."""
     seed: int | None = None
+    """Choice `i` is sampled from the random stream of `seed + i`."""
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+    n: int = 1
+    """How many choices; they share the computation of the prompt."""
+    top_logprobs: int = 0
+    """How many alternatives of each token `logprobs` has."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logit of each token that the choice has already; the prompt's do not count."""
+    frequency_penalty: float = 0.0
+    """The same, as often as the choice has the token."""
+    logit_bias: Mapping[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], float] = Field(default_factory=dict)
+    """Token id -> what is added to its logit."""
 
     @model_validator(mode="before")
     @classmethod
     def _null_is_left_out(cls, fields: Any) -> Any:
         return _without_nulls(fields)
+
+    @property
+    def new_tokens(self) -> int:
+        """The most tokens of all choices together."""
+        return self.n * self.max_new_tokens
 
 
 class GenerationBody(SelectBody):
@@ -137,17 +152,33 @@ class SelectionResult(Record):
 
 
 class Usage(Record):
-    """Numbers of prompt and answer tokens."""
+    """Numbers of tokens: of the prompt, which counts once, and of all choices."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
+class TopToken(Record):
+    """A token that might have stood at a place of an answer."""
+
+    token_id: int
+    logprob: float
+    bytes: str
+    """Its UTF-8 bytes as hexadecimal."""
+
+
 class TokenLogprobs(Record):
-    """The tokens of an answer and the natural logarithm of each one's probability, before temperature."""
+    """The tokens of a text and the natural logarithm of each one's probability.
+
+    The probabilities are the model's own: before temperature, penalties and bias.
+    """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    token_bytes: tuple[str, ...] = ()
+    """Each token's UTF-8 bytes as hexadecimal, which may be a part of a character; empty in results of before."""
+    top: tuple[tuple[TopToken, ...], ...] = ()
+    """For each token the most probable ones at its place, best first; empty unless `top_logprobs` are requested."""
 
 
 class Choice(Record):
@@ -158,7 +189,7 @@ class Choice(Record):
     finish_reason: str = "stop"
     """`stop` or `length`."""
     logprobs: TokenLogprobs | None = None
-    """Null unless the job requests them."""
+    """Of the tokens that `text` shows; null unless the job requests them."""
 
 
 def _is_none(value: object) -> bool:

@@ -24,8 +24,9 @@ MAX_DEPENDENTS = 1000
 Priority = Literal["interactive", "batch"]
 _JOB_BYTES = 5_000
 """What a job without any text takes in the ledger: its fields, its events' stream, its places in the indexes."""
-_TOKEN_BYTES = 64
-"""What a token of an answer takes there: in an event of its own and in the result."""
+_TOKEN_BYTES, _LOGPROB_BYTES, _TOP_BYTES = 64, 160, 160
+"""What a token of an answer takes there, in an event of its own and in the result, its log-probability, and that of an
+alternative."""
 _TRAINING_BYTES = 1 << 18
 """What a training takes there: progress of a thousand steps."""
 
@@ -138,13 +139,23 @@ class NewJob(BaseModel):
 
     @property
     def new_tokens(self) -> int:
-        """The most tokens that the job may generate: what one turn of its lane costs."""
-        return int((self.body.get("params") or {}).get("max_new_tokens") or DEFAULT_NEW_TOKENS)
+        """The most tokens that the job may generate in all its choices: what one turn of its lane costs."""
+        return int(self._params.get("n") or 1) * int(self._params.get("max_new_tokens") or DEFAULT_NEW_TOKENS)
 
     def kept_bytes(self, body: str) -> int:
         """Return how many bytes of the ledger the job may take with this body, and with the longest answer."""
-        answer = _TRAINING_BYTES if self.kind is JobKind.TRAIN else _TOKEN_BYTES * self.new_tokens
+        answer = _TRAINING_BYTES if self.kind is JobKind.TRAIN else self._token_bytes * self.new_tokens
         return _JOB_BYTES + len(body.encode()) + answer
+
+    @property
+    def _params(self) -> Mapping[str, Any]:
+        return self.body.get("params") or {}
+
+    @property
+    def _token_bytes(self) -> int:
+        if not self._params.get("logprobs"):
+            return _TOKEN_BYTES
+        return _TOKEN_BYTES + _LOGPROB_BYTES + _TOP_BYTES * int(self._params.get("top_logprobs") or 0)
 
     @property
     def trains(self) -> dict[str, Any] | None:
@@ -229,6 +240,11 @@ class ListedJob(BaseModel):
     def day(self) -> str:
         """The day (UTC, ISO) on which the job was accepted, which some chat templates write into a prompt."""
         return datetime.fromtimestamp(min(self.timestamps.values()) / 1000, UTC).date().isoformat()
+
+    @property
+    def seed(self) -> int:
+        """Begins the job's random stream where its request names no seed: a later try then tells the same answer."""
+        return int.from_bytes(hashlib.sha256(self.id.encode()).digest()[:6], "big")
 
     def stage_ms(self) -> dict[str, float]:
         """Milliseconds spent in each stage so far, by the ledger's clock."""

@@ -75,6 +75,8 @@ class LedgerKey(StrEnum):
     """Per tenant: its releases' manifests by id."""
     TEMPLATES = "sb:templates:"
     """Per tenant: the prompt templates that operators added, by name."""
+    ALIASES = "sb:aliases:"
+    """Per tenant: other names for models, by the name as a URL writes it."""
     INDEX = "sb:index:"
     """Per kind and tenant: the index by which manifests are looked up."""
     VERSIONS = "sb:versions:"

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from shared.contracts.labels import STORED
-from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.contracts.manifests import AdapterManifest, DatasetManifest, ModelAlias, Release
 from shared.contracts.templates import PromptTemplate
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
@@ -66,6 +66,7 @@ ADAPTERS = Kind("adapters", AdapterManifest, fields=("label", "digest"), order=(
 DATASETS = Kind("datasets", DatasetManifest, fields=("id", "name"), order=("created_at",))
 RELEASES = Kind("releases", Release, digest="id")
 TEMPLATES = Kind("templates", PromptTemplate)
+ALIASES = Kind("aliases", ModelAlias)
 
 
 class Records(Generic[M]):

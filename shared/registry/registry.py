@@ -4,9 +4,10 @@ from pathlib import Path
 
 from shared.ledger import Ledger
 from shared.registry.adapters import Adapters
+from shared.registry.aliases import Aliases
 from shared.registry.base_models import BaseModels
 from shared.registry.datasets import Datasets
-from shared.registry.records import ADAPTERS, DATASETS, RELEASES, TEMPLATES, Records
+from shared.registry.records import ADAPTERS, ALIASES, DATASETS, RELEASES, TEMPLATES, Records
 from shared.registry.releases import Releases
 from shared.registry.removal import Removal
 from shared.registry.speeds import Speeds
@@ -16,7 +17,7 @@ from shared.registry.weights import Weights
 
 
 class Registry:
-    """Weights, adapters, data sets, releases, templates and base models; contents are never overwritten."""
+    """Weights, adapters, data sets, releases, templates, aliases and base models; contents are never overwritten."""
 
     def __init__(self, ledger: Ledger, store: ObjectStore, cache_dir: Path) -> None:
         self.ledger = ledger
@@ -29,6 +30,7 @@ class Registry:
         self.releases = Releases(ledger, Records(redis, store, RELEASES), store, self.weights)
         self.base_models = BaseModels(store)
         self.templates = Templates(Records(redis, store, TEMPLATES))
+        self.aliases = Aliases(Records(redis, store, ALIASES))
         self.speeds = Speeds(store)
         self.removal = Removal(ledger, self.adapters, self.datasets, self.releases, self.templates)
 

@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class EventWriter:
-    """One thread per process that writes events in batches; consecutive token events of a job are joined."""
+    """One thread per process that writes events in batches; consecutive token events of a choice are joined."""
 
     def __init__(self, ledger: Ledger, *, retry_seconds: float = 60) -> None:
         self._ledger = ledger
@@ -72,12 +72,22 @@ class EventWriter:
 
 def _joined(batch: list[Event]) -> list[Event]:
     joined: list[Event] = []
-    last: dict[tuple[str, int], int] = {}
+    open_at: dict[tuple[str, int], dict[int, int]] = {}  # of each attempt: choice -> its token event that may grow
     for job_id, attempt, kind, data in batch:
-        at = last.get((job_id, attempt))
-        if kind == "token" and at is not None and joined[at][2] == "token":
-            joined[at] = (job_id, attempt, kind, data | {"text": joined[at][3]["text"] + data["text"]})
+        if kind != "token":
+            open_at.pop((job_id, attempt), None)
         else:
-            last[job_id, attempt] = len(joined)
-            joined.append((job_id, attempt, kind, data))
+            at = open_at.setdefault((job_id, attempt), {}).setdefault(data.get("index", 0), len(joined))
+            if at < len(joined):
+                joined[at] = (job_id, attempt, kind, _with_more(joined[at][3], data))
+                continue
+        joined.append((job_id, attempt, kind, data))
+    return joined
+
+
+def _with_more(data: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Data of two token events in one: texts and log-probabilities behind each other."""
+    joined = data | {"text": data["text"] + more["text"]}
+    if "logprobs" in data and "logprobs" in more:
+        joined["logprobs"] = {name: [*data["logprobs"][name], *of_more] for name, of_more in more["logprobs"].items()}
     return joined

@@ -167,7 +167,7 @@ def vllm_engine(vllm, kit, **options):
     return VllmEngine(VllmServer(vllm.url), kit.tokenizer, encode, **options)
 
 
-def ignore(_text):
+def ignore(_piece):
     """A reader who does not care."""
 
 

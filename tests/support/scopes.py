@@ -56,6 +56,12 @@ RULES = {
     ("GET", "/v1/templates/{name}"): _ANY,
     ("DELETE", "/v1/templates/{name}"): _one_of(),
     ("GET", "/v1/models"): _ANY,
+    ("GET", "/v1/models/{name:path}"): _ANY,
+    ("GET", "/v1/aliases"): _ANY,
+    ("PUT", "/v1/aliases"): _one_of(Scope.PROMOTE),
+    ("DELETE", "/v1/aliases/{name:path}"): _one_of(Scope.PROMOTE),
+    ("POST", "/v1/chat/completions"): _one_of(Scope.SUBMIT),
+    ("POST", "/v1/completions"): _one_of(Scope.SUBMIT),
 }
 
 
@@ -70,4 +76,4 @@ def keyed_routes():
 
 def sample_path(template):
     """The path with `x` in place of every name."""
-    return re.sub(r"\{\w+\}", "x", template)
+    return re.sub(r"\{[\w:]+\}", "x", template)

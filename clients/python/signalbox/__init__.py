@@ -18,6 +18,7 @@ from signalbox.errors import (
 )
 from signalbox.results import (
     Adapter,
+    Alias,
     Answer,
     Dataset,
     DatasetCheck,
@@ -33,6 +34,7 @@ from signalbox.results import (
 
 __all__ = [
     "Adapter",
+    "Alias",
     "Answer",
     "ApiError",
     "AsyncSignalbox",

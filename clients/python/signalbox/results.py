@@ -133,12 +133,18 @@ class Event(Record):
         """What it adds to the generated text."""
         return str(self.data["text"]) if self.type == "token" else ""
 
+    @property
+    def index(self) -> int:
+        """Of which choice its text is, where a job asks for several."""
+        return int(self.data.get("index", 0))
+
 
 class Answer:
-    """A job's text while it comes: that of its last try alone, because a try that was lost counts for nothing."""
+    """One choice's text while it comes: that of the job's last try alone, because a lost one counts for nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: int = 0) -> None:
         self.text = ""
+        self._index = index
         self._attempt = 0
 
     def add(self, event: Event) -> str:
@@ -146,7 +152,8 @@ class Answer:
         attempt = event.data.get("attempt", self._attempt)
         if attempt > self._attempt:
             self.text, self._attempt = "", attempt
-        self.text += event.text
+        if event.index == self._index:
+            self.text += event.text
         return self.text
 
 
@@ -224,8 +231,21 @@ class DatasetCheck(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Record):
-    """What a request may name: the base model, `auto`, a label."""
+    """What a request may name: the base model, `auto`, a label, an adapter's version, an alias."""
 
     id: str
     created: int = 0
     owned_by: str = ""
+    signalbox: Mapping[str, Any] = field(default_factory=dict)
+    """Its kind, label, version, release, template, metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias(Record):
+    """Another name for a model."""
+
+    alias: str
+    model: str = ""
+    key: str | None = None
+    """Id of the API key that set it."""
+    created_at: str = ""

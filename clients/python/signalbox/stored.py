@@ -1,10 +1,11 @@
 """Calls about what is stored: releases, models, adapters, data sets."""
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from signalbox.call import Call, given, items, posted
 from signalbox.requests import Request
-from signalbox.results import Adapter, Dataset, Model, Release
+from signalbox.results import Adapter, Alias, Dataset, Model, Release
 
 
 def releases() -> Call[list[Release]]:
@@ -60,8 +61,28 @@ def delete_release(release_id: str) -> Call[None]:
 
 
 def models() -> Call[list[Model]]:
-    """The base model, `auto`, and every label of the current release."""
+    """What a request may name: base model, `auto`, labels, adapters' versions, aliases."""
     return Call(Request("GET", "/v1/models"), lambda raw: [Model.from_dict(item) for item in raw["data"]])
+
+
+def model(name: str) -> Call[Model]:
+    """One model, by its name, its digest or an alias."""
+    return Call(Request("GET", f"/v1/models/{quote(name, safe='')}"), Model.from_dict)
+
+
+def aliases() -> Call[list[Alias]]:
+    """Other names for models."""
+    return Call(Request("GET", "/v1/aliases"), items(Alias))
+
+
+def set_alias(alias: str, model: str) -> Call[Alias]:
+    """Map a name to a model, so that code which asks for somebody else's runs unchanged."""
+    return Call(Request("PUT", "/v1/aliases", json={"alias": alias, "model": model}), Alias.from_dict)
+
+
+def delete_alias(alias: str) -> Call[None]:
+    """Remove an alias."""
+    return Call(Request("DELETE", f"/v1/aliases/{quote(alias, safe='')}"), lambda _: None)
 
 
 def adapters(label: str = "") -> Call[list[Adapter]]:

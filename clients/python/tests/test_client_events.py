@@ -148,5 +148,13 @@ def test_an_answer_grows_and_a_later_try_begins_it_anew():
     assert texts_of(first, later[1]) == ["one ", "1"]  # a stream that goes on after the restart
 
 
+def test_an_answer_is_the_text_of_one_choice_among_others():
+    events = [
+        Event(type="token", data={"text": text, "index": index}) for index, text in [(0, "a"), (1, "x"), (0, "b")]
+    ]
+    for answer, texts in ((Answer(), ["a", "a", "ab"]), (Answer(1), ["", "x", "x"])):
+        assert [answer.add(event) for event in events] == texts
+
+
 def test_an_answer_of_a_server_that_names_no_attempts_is_all_its_text():
     assert texts_of(("token", {"text": "a"}), ("token", {"text": "b"})) == ["a", "ab"]

@@ -1,10 +1,11 @@
 """The engine's interface: many threads send requests, one engine thread computes, text is streamed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from shared.contracts.generation import TokenLogprobs
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS
 from shared.contracts.prompts import Segment
 from shared.errors import NotFound, SignalboxError, Unavailable
@@ -30,30 +31,91 @@ class GenerationRequest:
     attempt: int
     prompt: list[Segment]
     adapter: str | None
-    max_new_tokens: int = DEFAULT_NEW_TOKENS
+    max_new_tokens: int = DEFAULT_NEW_TOKENS  # of each choice
+    n: int = 1  # choices
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0
     top_k: int = 0  # 0 is all
-    seed: int | None = None
+    seed: int | None = None  # of the first choice; of the next one it is one more
+    presence_penalty: float = 0.0  # for tokens that the choice has already
+    frequency_penalty: float = 0.0  # the same, for each time
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits of token ids
     stop: tuple[str, ...] = ()
     deadline: float | None = None  # time.monotonic() seconds
     is_batch: bool = False  # may wait while interactive requests are served
-    logprobs: bool = False  # whether the tokens' log-probabilities are wanted
+    logprobs: bool = False  # whether the tokens' log-probabilities are wanted: the model's own, before all the above
+    top_logprobs: int = 0  # alternatives of each token, which need `logprobs`
     end_ids: frozenset[int] = frozenset()  # tokens that end the answer, besides those of the tokenizer
+    old_turns: int = 0  # user turns that a prompt which is too long may lose, the oldest first
+    shorter: Callable[[int], list[Segment]] | None = None  # the prompt without so many of them
+
+    def without_turns(self, dropped: int) -> list[Segment]:
+        """Return the prompt without its oldest user turns and their answers."""
+        return self.shorter(dropped) if dropped and self.shorter else self.prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a choice's text as it comes, with the log-probabilities of the tokens that it shows.
+
+    Without text it has the tokens at the end of a choice that show none.
+    """
+
+    text: str
+    index: int = 0
+    logprobs: TokenLogprobs | None = None
+
+
+OnPiece = Callable[[Piece], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One finished choice; `token_ids` are all that were generated, without the end token.
+
+    `logprobs`, where they are requested, are those of the tokens that `text` shows: the pieces' together.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: Literal["stop", "length"]
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A finished generation: `token_ids` exclude the end token; times count from the call of `generate`."""
+    """A finished generation with all its choices; times count from the call of `generate`."""
 
-    text: str
-    token_ids: list[int]
+    choices: tuple[Completion, ...]
     prompt_tokens: int
-    finish_reason: Literal["stop", "length"]
     first_token_ms: float
     total_ms: float
     prompt_shortened: bool
-    logprobs: tuple[float, ...] = ()  # of `token_ids`, before temperature; empty unless requested
+
+    @property
+    def generated_tokens(self) -> int:
+        """The tokens of all choices."""
+        return sum(len(choice.token_ids) for choice in self.choices)
+
+    @property
+    def text(self) -> str:
+        """Of the first choice."""
+        return self.choices[0].text
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Of the first choice."""
+        return self.choices[0].token_ids
+
+    @property
+    def finish_reason(self) -> Literal["stop", "length"]:
+        """Of the first choice."""
+        return self.choices[0].finish_reason
+
+    @property
+    def logprobs(self) -> TokenLogprobs | None:
+        """Of the first choice."""
+        return self.choices[0].logprobs
 
 
 class Engine(Protocol):
@@ -76,11 +138,11 @@ class Engine(Protocol):
         """Digests that requests may name now."""
         ...
 
-    def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
-        """Block until the generation ends; the engine's thread calls `on_text` with each piece, so keep it cheap.
+    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
+        """Block until all choices end; the engine's thread calls `on_piece` with each piece, so keep it cheap.
 
-        Raises `NotFound("adapter_not_loaded")`, `Cancelled("cancelled")`, `DeadlineExceeded`,
-        `Unavailable("engine_stopped")`, and whatever `on_text` raised.
+        A choice that fails fails them all. Raises `NotFound("adapter_not_loaded")`, `Cancelled("cancelled")`,
+        `DeadlineExceeded`, `Unavailable("engine_stopped")`, and whatever `on_piece` raised.
         """
         ...
 

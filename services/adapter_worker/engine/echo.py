@@ -3,25 +3,30 @@
 import threading
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from services.adapter_worker.engine.answer_stream import AnswerStream, Shown, TokenScore, logprobs_of, scored
 from services.adapter_worker.engine.base import (
+    Completion,
     DeadlineExceeded,
     Generation,
     GenerationRequest,
+    OnPiece,
+    Piece,
     adapter_not_loaded,
     engine_stopped,
 )
-from services.adapter_worker.engine.detokenize import StopScanner
 from shared.errors import Cancelled, Invalid
 
 _PREFIX_CHARS = 8
 
 
 class EchoEngine:
-    """Answers `<digest prefix or base> <words of the input>`, one word a token, in each caller's own thread."""
+    """Answers `<digest prefix or base> <words of the input>`, one word a token, in each caller's own thread.
+
+    All choices are equal; neither penalties nor bias have an effect.
+    """
 
     def __init__(self, *, seconds_per_token: float = 0.0) -> None:
         self._seconds_per_token = seconds_per_token
@@ -57,9 +62,9 @@ class EchoEngine:
         with self._lock:
             self._resident -= {digest}
 
-    def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
+    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
         """Stream the words back; see `Engine.generate`."""
-        echo = _Echo(request, on_text, self._seconds_per_token)
+        echo = _Echo(request, on_piece, self._seconds_per_token)
         with self._lock:
             if self._is_closed:
                 raise engine_stopped()
@@ -92,16 +97,17 @@ class EchoEngine:
 class _Echo:
     """One generation of the echo engine."""
 
-    def __init__(self, request: GenerationRequest, on_text: Callable[[str], None], seconds_per_token: float) -> None:
+    def __init__(self, request: GenerationRequest, on_piece: OnPiece, seconds_per_token: float) -> None:
         self.request = request
-        self._on_text = on_text
+        self._on_piece = on_piece
         self._seconds_per_token = seconds_per_token
         self._started = time.monotonic()
         self._first_token_ms = 0.0
         self._interrupted = threading.Event()
         self._error: Exception | None = None
-        self._stops = StopScanner(request.stop)
+        self._stream = AnswerStream(request.stop)
         self._pieces: list[str] = []
+        self._scores: list[TokenScore] = []
         self._token_ids: list[int] = []
 
     def interrupt(self, error: Exception) -> None:
@@ -114,13 +120,18 @@ class _Echo:
         for word in words[: self.request.max_new_tokens]:
             self._wait_for_turn()
             self._first_token_ms = self._first_token_ms or self._elapsed_ms()
-            self._token_ids.append(zlib.crc32(word.encode()))
-            self._show(self._stops.push(word))
-            if self._stops.hit:
+            score = self._score(word)
+            self._token_ids.append(score.token.token_id)
+            self._show(self._stream.push(word, score))
+            if self._stream.is_stopped:
                 break
-        self._show(self._stops.flush())
-        is_cut = len(words) > self.request.max_new_tokens and not self._stops.hit
+        self._show(self._stream.end())
+        is_cut = len(words) > self.request.max_new_tokens and not self._stream.is_stopped
         return self._generation("length" if is_cut else "stop")
+
+    def _score(self, word: str) -> TokenScore:
+        token = scored(zlib.crc32(word.encode()), 0.0, word.encode().hex())  # every word has probability 1
+        return TokenScore(token, (token,) if self.request.top_logprobs else ())
 
     def _wait_for_turn(self) -> None:
         """Wait as long as one word takes; raises if the request is cancelled, stopped or late."""
@@ -132,21 +143,23 @@ class _Echo:
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlineExceeded(self.request.job_id)
 
-    def _show(self, text: str) -> None:
-        if text:
-            self._pieces.append(text)
-            self._on_text(text)
+    def _show(self, shown: Shown) -> None:
+        if not shown.text and not shown.scores:
+            return
+        self._pieces.append(shown.text)
+        self._scores += shown.scores
+        logprobs = logprobs_of(shown.scores) if self.request.logprobs else None
+        for index in range(self.request.n):
+            self._on_piece(Piece(shown.text, index, logprobs))
 
     def _generation(self, reason: Literal["stop", "length"]) -> Generation:
+        logprobs = logprobs_of(self._scores) if self.request.logprobs else None
         return Generation(
-            text="".join(self._pieces),
-            token_ids=self._token_ids,
+            choices=(Completion("".join(self._pieces), self._token_ids, reason, logprobs),) * self.request.n,
             prompt_tokens=sum(len(segment.text.split()) for segment in self.request.prompt),
-            finish_reason=reason,
             first_token_ms=self._first_token_ms,
             total_ms=self._elapsed_ms(),
             prompt_shortened=False,
-            logprobs=(0.0,) * len(self._token_ids) if self.request.logprobs else (),  # every word has probability 1
         )
 
     def _elapsed_ms(self) -> float:

@@ -1,48 +1,55 @@
-"""One request inside the engine: its prompt, the tokens so far, and its result."""
+"""One choice of a request inside the engine: its tokens so far, its text, and its result."""
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future
 
-from services.adapter_worker.engine.base import DeadlineExceeded, Generation, GenerationRequest
-from services.adapter_worker.engine.detokenize import Detokenizer, StopScanner
+from services.adapter_worker.engine.answer_stream import AnswerStream, Shown, TokenScore, logprobs_of, scored
+from services.adapter_worker.engine.base import Completion, GenerationRequest, OnPiece, Piece
+from services.adapter_worker.engine.detokenize import Detokenizer
 from services.adapter_worker.engine.native.kv_cache import Prefix
-from services.adapter_worker.engine.native.sampler import SamplingParams
-from shared.errors import Cancelled
+from services.adapter_worker.engine.native.sampler import SamplingParams, Score
+from services.adapter_worker.engine.penalties import LogitChanges
+from services.adapter_worker.engine.token_texts import TokenTexts
 
 
 class SequenceState:
-    """The state of one request from `generate` to its result; after construction only the engine thread uses it."""
+    """The state of one choice from `generate` to its result; after construction only the engine thread uses it."""
 
     def __init__(
         self,
         request: GenerationRequest,
         prompt_ids: list[int],
+        index: int,
         *,
         prefix: Prefix,
-        prompt_shortened: bool,
-        on_text: Callable[[str], None],
-        decode: Callable[[list[int]], str],
+        on_piece: OnPiece,
+        texts: TokenTexts,
         started: float,
     ) -> None:
         self.request = request
         self.prompt_ids = prompt_ids
-        self.prompt_shortened = prompt_shortened
+        self.index = index
         self.prefix = prefix
+        self.siblings: list[SequenceState] = [self]  # all choices of the request, itself included
         self.token_ids: list[int] = []
-        self.logprobs: list[float] = []
         self.pages: list[int] = []
         self.cached_count = 0  # tokens whose keys and values are in the pages
-        self.result: Future[Generation] = Future()
-        self.is_cancelled = False  # set by other threads, read between steps
-        self._on_text = on_text
+        self.result: Future[Completion] = Future()
+        self.first_token_ms = 0.0
+        self.total_ms = 0.0
+        self.changes = LogitChanges(
+            presence=request.presence_penalty, frequency=request.frequency_penalty, bias=request.logit_bias
+        )
+        self._on_piece = on_piece
+        self._texts = texts
         self._started = started
-        self._first_token_ms = 0.0
         self._pieces: list[str] = []
-        self._detokenizer = Detokenizer(decode)
-        self._stops = StopScanner(request.stop)
-        self._random = random.Random(request.seed)  # noqa: S311 - sampling, not secrets
+        self._scores: list[TokenScore] = []
+        self._detokenizer = Detokenizer(texts.decode)
+        self._stream = AnswerStream(request.stop)
+        self._random = random.Random(None if request.seed is None else request.seed + index)  # noqa: S311 - sampling, not secrets
 
     @property
     def is_done(self) -> bool:
@@ -59,6 +66,11 @@ class SequenceState:
         """Tokens that the cache must have room for."""
         return len(self.prompt_ids) + self.request.max_new_tokens
 
+    @property
+    def to_begin(self) -> Sequence["SequenceState"]:
+        """The choices that begin where this one's prompt is computed: those behind the first."""
+        return self.siblings[1:] if self.index == 0 and not self.token_ids else ()
+
     def pending(self, count: int) -> list[int]:
         """The next `count` tokens to compute."""
         begin = self.cached_count
@@ -71,55 +83,52 @@ class SequenceState:
         request = self.request
         return SamplingParams(request.temperature, request.top_p, request.top_k, self._random.random())
 
-    def interruption(self) -> Exception | None:
-        """The error that must end the sequence before its next step; None if it may go on."""
-        if self.is_cancelled:
-            return Cancelled("cancelled", f"job {self.request.job_id} was cancelled")
-        if self.request.deadline is not None and time.monotonic() >= self.request.deadline:
-            return DeadlineExceeded(self.request.job_id)
-        return None
-
-    def take(self, token: int, end_ids: frozenset[int]) -> None:
+    def take(self, token: int, end_ids: frozenset[int], score: Score | None = None) -> None:
         """Add one token, emit the text it completes, and finish at an end token, a stop string or the limit.
 
         `end_ids` are the tokenizer's; the request may have more.
         """
-        if not self._first_token_ms:
-            self._first_token_ms = self._elapsed_ms()
+        if not self.first_token_ms:
+            self.first_token_ms = self._elapsed_ms()
         if token in end_ids or token in self.request.end_ids:
             self._finish("stop")
             return
         self.token_ids.append(token)
-        self._show(self._stops.push(self._detokenizer.push(token)))
-        if self._stops.hit:
+        self.changes.note(token)
+        self._show(self._stream.push(self._detokenizer.push(token), score and self._with_bytes(token, score)))
+        if self._stream.is_stopped:
             self._finish("stop")
         elif len(self.token_ids) >= self.request.max_new_tokens:
             self._finish("length")
 
     def fail(self, error: Exception) -> None:
-        """End with an error, unless the sequence has ended already."""
-        if not self.is_done:
-            self.result.set_exception(error)
+        """End all choices of the request with an error, but for those that have ended already."""
+        for choice in self.siblings:
+            if not choice.is_done:
+                choice.result.set_exception(error)
+
+    def _with_bytes(self, token: int, score: Score) -> TokenScore:
+        bytes_of = self._texts.bytes_of
+        top = tuple(scored(other, logprob, bytes_of(other)) for other, logprob in score.top)
+        return TokenScore(scored(token, score.logprob, bytes_of(token)), top)
 
     def _finish(self, reason: str) -> None:
-        self._show(self._stops.push(self._detokenizer.flush()))
-        self._show(self._stops.flush())
-        generation = Generation(
+        self._show(self._stream.end(self._detokenizer.flush()))
+        self.total_ms = self._elapsed_ms()
+        completion = Completion(
             text="".join(self._pieces),
             token_ids=self.token_ids,
-            prompt_tokens=len(self.prompt_ids),
-            finish_reason="stop" if reason == "stop" or self._stops.hit else "length",
-            first_token_ms=self._first_token_ms,
-            total_ms=self._elapsed_ms(),
-            prompt_shortened=self.prompt_shortened,
-            logprobs=tuple(self.logprobs[: len(self.token_ids)]),
+            finish_reason="stop" if reason == "stop" or self._stream.is_stopped else "length",
+            logprobs=logprobs_of(self._scores) if self.request.logprobs else None,
         )
-        self.result.set_result(generation)
+        self.result.set_result(completion)
 
-    def _show(self, text: str) -> None:
-        if text:
-            self._pieces.append(text)
-            self._on_text(text)
+    def _show(self, shown: Shown) -> None:
+        if shown.text or shown.scores:
+            self._pieces.append(shown.text)
+            self._scores += shown.scores
+            logprobs = logprobs_of(shown.scores) if self.request.logprobs else None
+            self._on_piece(Piece(shown.text, self.index, logprobs))
 
     def _elapsed_ms(self) -> float:
         return (time.monotonic() - self._started) * 1000

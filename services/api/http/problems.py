@@ -1,4 +1,7 @@
-"""Errors as RFC 9457 problem details: what went wrong, whether a retry can help, what to do next."""
+"""Errors as RFC 9457 problem details: what went wrong, whether a retry can help, what to do next.
+
+At the paths that are OpenAI's an error has that form, too (`services/api/http/envelope.py`).
+"""
 
 import uuid
 from collections.abc import Mapping
@@ -13,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from services.api.http import envelope
 from services.api.http.security_headers import SECURITY_HEADERS
 from shared.contracts.json_objects import RepeatedKey
 from shared.errors import SignalboxError, Unavailable
@@ -100,18 +104,28 @@ def problem_headers(error: SignalboxError) -> dict[str, str]:
 
 
 class ProblemResponse(JSONResponse):
-    """A response that describes an error."""
+    """A response that describes an error; at OpenAI's paths also in OpenAI's form."""
 
     media_type = MEDIA_TYPE
 
     def __init__(self, error: SignalboxError, headers: Mapping[str, str], **more: Any) -> None:
+        self._error, self._more = error, more
         super().__init__(problem(error, **more), error.status, {**headers, **problem_headers(error)})
-        self._code = error.code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        scope[PROBLEM] = self._code
+        scope[PROBLEM] = self._error.code
+        if envelope.is_spoken(scope["path"], self._error.code):
+            self._speak()
         await super().__call__(scope, receive, send)
+
+    def _speak(self) -> None:
+        """Add what OpenAI's clients read."""
+        self.status_code = envelope.status_of(self._error)
+        spoken = envelope.envelope(self._error, self._more.get("errors", ()))
+        self.body = self.render(problem(self._error, **self._more) | {"status": self.status_code} | spoken)
+        self.headers["Content-Length"] = str(len(self.body))
+        self.headers.update(envelope.headers_of(self._error))
 
 
 def respond(error: SignalboxError, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:

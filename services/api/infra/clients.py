@@ -9,6 +9,7 @@ import structlog
 
 from services.api.infra.current_release import CurrentReleases
 from services.api.infra.event_feed import EventFeed
+from services.api.infra.leavers import Leavers
 from services.api.infra.ledger_room import LedgerRoom
 from services.api.infra.metrics import Metrics
 from services.api.infra.rate_limits import RateLimits
@@ -39,6 +40,7 @@ class Clients:
     uploads: asyncio.Semaphore
     quotas: RateLimits
     room: LedgerRoom
+    leavers: Leavers
 
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> "Clients":
@@ -59,6 +61,7 @@ class Clients:
             uploads=asyncio.Semaphore(UPLOADS_AT_ONCE),
             quotas=RateLimits(ledger.redis, settings),
             room=LedgerRoom(ledger, settings),
+            leavers=Leavers(ledger),
         )
 
     async def close(self) -> None:
@@ -66,6 +69,7 @@ class Clients:
         await self.feed.close()
         await asyncio.to_thread(self.releases.close)
         await self.outbox.close()
+        await self.leavers.close()
         await self.ledger.close()
         await self.broker.aclose()
 

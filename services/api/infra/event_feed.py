@@ -101,15 +101,19 @@ class EventFeed:
     @contextlib.contextmanager
     def place(self, caller: Key) -> Iterator[None]:
         """Take a place for a stream, of which each key, tenant and this process has so many; raises `TooMany`."""
-        owners = ("", f"tenant:{caller.tenant_id}", f"line:{caller.line}")
-        for owner, limit, whose in zip(owners, self._limits, _WHOSE, strict=True):
-            if 0 < limit <= self._places[owner]:
-                raise TooMany("too_many_event_readers", f"all {whose} are taken; try again shortly, or poll the job")
+        self.check_place(caller)
+        owners = _owners(caller)
         self._places.update(owners)
         try:
             yield
         finally:
             self._places -= Counter(owners)
+
+    def check_place(self, caller: Key) -> None:
+        """Raise `TooMany` where no place is free for this key."""
+        for owner, limit, whose in zip(_owners(caller), self._limits, _WHOSE, strict=True):
+            if 0 < limit <= self._places[owner]:
+                raise TooMany("too_many_event_readers", f"all {whose} are taken; try again shortly, or poll the job")
 
     @contextlib.asynccontextmanager
     async def reader(self, job_id: str) -> AsyncIterator[Reader]:
@@ -224,6 +228,10 @@ class EventFeed:
         for readers in self._readers.values():
             for reader in readers:
                 reader.lose()
+
+
+def _owners(caller: Key) -> tuple[str, str, str]:
+    return "", f"tenant:{caller.tenant_id}", f"line:{caller.line}"
 
 
 def _order(event_id: str) -> tuple[int, int]:

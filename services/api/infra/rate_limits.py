@@ -1,7 +1,7 @@
 """Rate limits of a key: requests per minute, and tokens of prompts and answers per minute, counted in the ledger.
 
-The length of an answer is unknown in advance, so a job is charged when it is accepted: its `max_new_tokens`, and one
-token for every four bytes of its text.
+The length of an answer is unknown in advance, so a job is charged when it is accepted: its `max_new_tokens` for each
+choice, and one token for every four bytes of its text.
 """
 
 import math

@@ -14,13 +14,15 @@ from shared.contracts.manifests import Release
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.ledger import calls
 from shared.ledger.calls import Created
-from shared.names import SELECT_QUEUE, generate_queue
+from shared.names import BASE_GROUP, SELECT_QUEUE, generate_queue
 from shared.observability import tracing
 from shared.security.api_keys import Key
 from shared.settings import Settings
 
 log = structlog.get_logger()
 TRIES = 5
+BASE = "base"
+"""In place of a label, it names the base model alone."""
 _SHOWN_LABELS = 20
 
 
@@ -39,7 +41,7 @@ async def accept(
     earlier = await earlier_job(clients, caller, idempotency_key, caller.sees)
     if earlier and earlier.body == request.body:
         return _answer_of(earlier), True
-    await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.max_new_tokens)
+    await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.new_tokens)
 
     def build(current: CurrentRelease) -> NewJob:
         return generation_job(job_id, caller, request, current, clients.settings)
@@ -105,14 +107,15 @@ def generation_job(
     """Return the job for the ledger: its queue is the selector's, or that of the named label's group."""
     release = current.release
     label = named_label(request, release)
-    if not label and release.selector is None:
+    is_selected = not label and request.label != BASE
+    if is_selected and release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; name a label, or train a selector")
     return NewJob(
         id=job_id,
         **caller.signature,
         kind=JobKind.GENERATE,
-        stage=Stage.GENERATE if label else Stage.SELECT,
-        queue=generate_queue(release.labels[label].group) if label else SELECT_QUEUE,
+        stage=Stage.SELECT if is_selected else Stage.GENERATE,
+        queue=SELECT_QUEUE if is_selected else generate_queue(release.labels[label].group if label else BASE_GROUP),
         body=request.body,
         release=current.id,
         label=label,
@@ -121,7 +124,9 @@ def generation_job(
 
 
 def named_label(request: JobRequest, release: Release) -> str:
-    """Return the label that a request names, directly or by an adapter; empty where the selector decides."""
+    """Return the label that a request names, directly or by an adapter; empty for the selector and the base model."""
+    if request.label == BASE:
+        return ""
     if request.label is not None and request.label not in release.labels:
         raise Invalid("label_unknown", f"the current release has no label {request.label!r}; it has {_known(release)}")
     if request.adapter is None:

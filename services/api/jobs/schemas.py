@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from services.api.jobs.params import Choices, LogitBias, Penalty, TopLogprobs
 from shared.contracts.conversation import Role, check_order
 from shared.contracts.generation import SelectionResult
 from shared.contracts.jobs import JobKind, JobState
@@ -87,7 +88,26 @@ class Params(Request):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     stop: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=8)] = []
     logprobs: bool = False
-    """Also return the answer's `token_ids` and the natural logarithm of each one's probability, before temperature."""
+    """Also return the tokens of each choice's text and the natural logarithm of each one's probability, which is the
+    model's own: before temperature, penalties and bias."""
+    top_logprobs: TopLogprobs | None = None
+    """How many of the most probable tokens to return for each place of the answer; needs `logprobs`."""
+    n: Choices | None = None
+    """How many choices to give, each sampled from its own random stream: `seed`, `seed + 1`, …. The prompt is computed
+    once. At temperature 0 they are equal."""
+    presence_penalty: Penalty | None = None
+    """Subtracted from the logit of each token that the choice has already; tokens of the prompt do not count."""
+    frequency_penalty: Penalty | None = None
+    """The same, as often as the choice has the token."""
+    logit_bias: LogitBias | None = None
+    """Token id of the base model -> what is added to its logit: a few change how likely it is, -100 and 100 as good as
+    forbid and force it."""
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: set logprobs to true, or leave top_logprobs out")
+        return self
 
 
 class TextPart(Request):
@@ -141,6 +161,7 @@ class JobRequest(Conversation):
     """A text or conversation to answer; without `label` and `adapter` the selector chooses the adapter."""
 
     label: LabelText | None = None
+    """A label of the current release, or `base`: the base model alone."""
     adapter: AdapterRef | None = None
     """`label@n` or a digest; the adapter must be in the current release."""
     params: Params = Params()

@@ -1,17 +1,62 @@
-"""`/v1/models`, in OpenAI's format."""
+"""`/v1/models`, in OpenAI's format, and `/v1/aliases`."""
 
-from typing import Any
+import asyncio
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
+from pydantic import StringConstraints
 
-from services.api.http.auth import Caller, ClientsDep
+from services.api.http.auth import Caller, ClientsDep, Promoter
 from services.api.http.keyed_route import KeyedRoute
-from services.api.models.service import models
+from services.api.jobs.schemas import Request
+from services.api.models import service
+from shared.contracts.manifests import ModelAlias
 
-router = APIRouter(prefix="/v1/models", tags=["models"], route_class=KeyedRoute)
+router = APIRouter(prefix="/v1", tags=["models"], route_class=KeyedRoute)
+Name = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
+PathName = Annotated[str, Path(max_length=256)]
 
 
-@router.get("")
+class AliasRequest(Request):
+    """Another name for a model: printable signs without blanks."""
+
+    alias: Name
+    model: Name
+    """`auto`, `base`, a label, `label@n` or a digest of the current release."""
+
+
+@router.get("/models")
 async def list_models(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
-    """List the base model, `auto`, and every label of the current release."""
-    return {"object": "list", "data": await models(clients, caller.tenant_id)}
+    """List exactly what may be named: base model, `auto`, labels, adapters' versions, aliases."""
+    return {"object": "list", "data": await service.models(clients, caller.tenant_id)}
+
+
+@router.get("/models/{name:path}")
+async def show(name: PathName, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
+    """Show one model, by its name, its digest or an alias."""
+    return await service.model(clients, caller.tenant_id, name)
+
+
+@router.put("/aliases")
+async def set_alias(request: AliasRequest, clients: ClientsDep, caller: Promoter) -> dict[str, Any]:
+    """Map a name to a model, so that code which asks for somebody else's runs unchanged."""
+    alias = ModelAlias(tenant_id=caller.tenant_id, name=request.alias, model=request.model, key=caller.id)
+    await service.set_alias(clients, alias)
+    return _view(alias)
+
+
+@router.get("/aliases")
+async def list_aliases(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
+    """List the aliases, those among them whose model the current release lacks, too."""
+    found = await asyncio.to_thread(clients.registry.aliases.list_all, caller.tenant_id)
+    return {"items": [_view(alias) for alias in found]}
+
+
+@router.delete("/aliases/{name:path}", status_code=204)
+async def remove_alias(name: PathName, clients: ClientsDep, caller: Promoter) -> None:
+    """Remove an alias."""
+    await asyncio.to_thread(clients.registry.aliases.remove, caller.tenant_id, name)
+
+
+def _view(alias: ModelAlias) -> dict[str, Any]:
+    return {"alias": alias.name, "model": alias.model, "key": alias.key or None, "created_at": alias.created_at}

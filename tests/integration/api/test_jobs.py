@@ -307,7 +307,8 @@ async def test_a_dropped_dead_letter_is_listed_no_more_and_expires(api, release,
 
 
 async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api, release, ledger, settings, tmp_path):
-    ask = {"input": "x y", "label": "fin.sa", "priority": "batch", "params": {"logprobs": True}}
+    params = {"logprobs": True, "top_logprobs": 1, "n": 2}
+    ask = {"input": "x y", "label": "fin.sa", "priority": "batch", "params": params}
     job_id = (await api["submit"].post("/v1/jobs", json=ask)).json()["id"]
     engine = EchoEngine()
     tools = {"engine": engine, "base_model": "tiny", "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
@@ -320,11 +321,31 @@ async def test_what_is_asked_of_the_answer_reaches_the_worker_and_comes_back(api
     assert job["request"]["priority"] == "batch"
     result = job["result"]
     assert (len(result["token_ids"]), result["logprobs"]) == (3, [0.0, 0.0, 0.0])
-    logprobs = {name: result[name] for name in ("token_ids", "logprobs")}
-    assert result["choices"] == [
-        {"index": 0, "text": result["text"], "finish_reason": result["finish_reason"], "logprobs": logprobs}
-    ]
-    assert result["usage"] == {"prompt_tokens": result["prompt_tokens"], "completion_tokens": 3}
+    first, second = result["choices"]
+    assert {name: first["logprobs"][name] for name in ("token_ids", "logprobs")}.items() <= result.items()
+    assert (first["index"], first["text"], first["finish_reason"]) == (0, result["text"], result["finish_reason"])
+    assert second == first | {"index": 1}
+    assert "".join(bytes.fromhex(token).decode() for token in first["logprobs"]["token_bytes"]) == first["text"]
+    assert [len(top) for top in first["logprobs"]["top"]] == [1, 1, 1]
+    assert result["usage"] == {"prompt_tokens": result["prompt_tokens"], "completion_tokens": 6}
+    lines = (await api["submit"].get(f"/v1/jobs/{job_id}/events")).text.splitlines()
+    told = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith('data: {"text"')]
+    for choice in (first, second):
+        pieces = [piece for piece in told if piece["index"] == choice["index"]]
+        assert "".join(piece["text"] for piece in pieces) == choice["text"]
+        for name, values in choice["logprobs"].items():
+            assert [value for piece in pieces for value in piece["logprobs"][name]] == values
+
+
+async def test_parameters_out_of_bounds_are_refused_with_the_way_out(api, release):
+    for params, way in (
+        ({"top_logprobs": 2}, "set logprobs to true"),
+        ({"logit_bias": {"yes": 1}}, "token ids of the base model"),
+        ({"n": 9}, "less than or equal to 8"),
+    ):
+        answer = await api["submit"].post("/v1/jobs", json={"input": "x", "label": "fin.sa", "params": params})
+        assert answer.status_code == 422
+        assert way in answer.text
 
 
 CONVERSATION = [

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-import re
 import time
 from datetime import timedelta
 
 import pytest
 
+from services.api.http.envelope import is_spoken
 from shared.errors import Conflict, NotFound
 from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
@@ -58,7 +58,7 @@ async def test_every_route_asks_for_a_key_and_its_scope(api, scoped, method, tem
 @pytest.mark.parametrize(("method", "template"), sorted(RULES))
 async def test_no_route_takes_a_query_parameter_that_it_does_not_know(api, method, template):
     answer = await api["admin"].request(method, sample_path(template), params={"lable": "x"})
-    assert code(answer, 422) == "parameter_unknown"
+    assert code(answer, 400 if is_spoken(template, "") else 422) == "parameter_unknown"
     assert "'lable'" in answer.json()["detail"]
 
 
@@ -246,13 +246,16 @@ LACKS = {
     "adapters": "submit",
     "releases": "submit",
     "templates": "train",
+    "aliases": "train",
+    "chat": "train",
+    "completions": "train",
 }
 """A key without the scope, for each kind of route."""
 
 
 async def test_no_route_reads_a_body_before_it_knows_the_key(api):
     operations = [
-        (method.upper(), re.sub(r"\{\w+\}", "x", path))
+        (method.upper(), sample_path(path))
         for path, methods in api["app"].openapi()["paths"].items()
         for method, operation in methods.items()
         if "requestBody" in operation

@@ -64,6 +64,8 @@ async def test_a_job_counts_its_text_and_the_answer_it_asks_for(limited, release
     assert [(await client.post("/v1/jobs", json=body)).status_code for _ in range(2)] == [202, 202]
     refused(await client.post("/v1/jobs", json=body), "too_many_tokens")
     refused(await client.post("/v1/select", json={"input": "x" * 40}), "too_many_tokens")
+    several = await client.post("/v1/jobs", json=body | {"params": {"max_new_tokens": 30, "n": 3}})  # 20 + 90
+    assert code(several, 422) == "above_token_limit"
     assert ledger.redis.zcard(LedgerKey.JOBS.of("default")) == 2
 
 

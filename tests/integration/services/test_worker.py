@@ -24,11 +24,11 @@ class Unloading(EchoEngine):
         super().__init__()
         self.times = times
 
-    def generate(self, request, on_text):
+    def generate(self, request, on_piece):
         self.times -= 1
         if self.times >= 0:
             self.unload_adapter(request.adapter)
-        return super().generate(request, on_text)
+        return super().generate(request, on_piece)
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ class Remembering(EchoEngine):
         super().__init__()
         self.requests = []
 
-    def generate(self, request, on_text):
+    def generate(self, request, on_piece):
         self.requests.append(request)
-        return super().generate(request, on_text)
+        return super().generate(request, on_piece)
 
 
 def turn(role, content):
@@ -117,15 +117,17 @@ def test_an_answer_ends_where_its_template_says(generated, registry, tiny_folder
 def test_parameters_reach_the_engine_and_the_result_is_written_as_choices(generated):
     engine = Remembering()
     params = {"max_new_tokens": 3, "temperature": 0.5, "top_p": 0.9, "top_k": 4, "seed": 7, "stop": ["!"]}
+    params |= {"n": 2, "presence_penalty": 0.5, "frequency_penalty": -0.5, "top_logprobs": 1, "logit_bias": {"7": 2.5}}
     job = generated(engine, {"input": "card limit", "priority": "batch", "params": {**params, "logprobs": True}})
     request = engine.requests[0]
-    assert {name: getattr(request, name) for name in params} == {**params, "stop": ("!",)}
+    assert {name: getattr(request, name) for name in params} == {**params, "stop": ("!",), "logit_bias": {7: 2.5}}
     assert (request.is_batch, request.logprobs) == (True, True)
     result = generation_result(job)
     assert result.model_dump(mode="json") == job.result
-    (choice,) = result.choices
+    choice, other = result.choices
     assert choice.text
-    assert len(choice.logprobs.token_ids) == len(choice.logprobs.logprobs) == result.usage.completion_tokens
+    assert (choice.index, other.index) == (0, 1)
+    assert 2 * len(choice.logprobs.token_ids) == 2 * len(choice.logprobs.logprobs) == result.usage.completion_tokens
     assert (result.label, result.adapter_ref, result.selector) == ("bank.cards", "bank.cards@1", None)
 
 

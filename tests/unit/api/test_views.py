@@ -16,7 +16,7 @@ TYPED = {
             "index": 0,
             "text": "Call us.",
             "finish_reason": "length",
-            "logprobs": {"token_ids": [1, 2, 3], "logprobs": [-0.1, 0.0, -2.5]},
+            "logprobs": {"token_ids": [1, 2, 3], "logprobs": [-0.1, 0.0, -2.5], "token_bytes": [], "top": []},
         }
     ],
     "usage": {"prompt_tokens": 31, "completion_tokens": 3},

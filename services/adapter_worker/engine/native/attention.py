@@ -78,6 +78,12 @@ class PagedCache:
         if self._keys[0].device.type == "cpu" and is_known:
             self._kernel = kernels.attend.get(name)
 
+    def copy_page(self, source: int, targets: Sequence[int]) -> None:
+        """Write one page's keys and values, of all layers, to other pages."""
+        for cache in (*self._keys, *self._values):
+            pages = cache.unflatten(0, (-1, PAGE))
+            pages[list(targets)] = pages[source].clone()
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, params: "AttentionParams") -> Tensor:
         """Write the step's k and v to the cache, and attend q [1, heads, tokens, dim]: [1, tokens, heads, dim]."""
         q, k, v = q[0].transpose(0, 1), k[0].transpose(0, 1), v[0].transpose(0, 1)

@@ -5,23 +5,27 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
 from services.adapter_worker import metrics
-from services.adapter_worker.engine.base import Generation, GenerationRequest, adapter_not_loaded, engine_stopped
+from services.adapter_worker.engine.base import (
+    Generation,
+    GenerationRequest,
+    OnPiece,
+    adapter_not_loaded,
+    engine_stopped,
+)
 from services.adapter_worker.engine.native.kernels import Kernels, load_kernels
-from services.adapter_worker.engine.native.kv_cache import Prefix, pages_for
 from services.adapter_worker.engine.native.lora.bank import BankFull
 from services.adapter_worker.engine.native.lora.weights import AdapterWeights, map_adapter
 from services.adapter_worker.engine.native.model_runner import ModelRunner, step_error
+from services.adapter_worker.engine.native.prompt_pages import check_room, shared_prefix
 from services.adapter_worker.engine.native.waiting import FairQueue
-from services.adapter_worker.engine.sequence import SequenceState
-from services.adapter_worker.engine.tokenize import NO_LIMIT, Encode, prompt_ids
-from shared.errors import Invalid
+from services.adapter_worker.engine.request_state import RequestState
+from services.adapter_worker.engine.tokenize import NO_LIMIT, Encode, check_bias, prompt_ids
 from shared.model.servable import context_length
 from shared.model.tokens import end_token_ids
 from shared.settings import Settings
@@ -56,14 +60,15 @@ class NativeEngine:
         )
         self._tokenizer = tokenizer
         self._encode = encode
+        self._vocabulary = int(model.config.get_text_config().vocab_size)
         self._context_length = context_length(model.config.to_dict()) or NO_LIMIT
         self._max_batch = max_batch
         self._max_prompt_tokens = max_prompt_tokens
         self._torch_threads = torch_threads
         self._work = threading.Condition()  # guards the six below
         self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
-        self._waiting: FairQueue[SequenceState] = FairQueue()
-        self._accepted: set[SequenceState] = set()
+        self._waiting: FairQueue[RequestState] = FairQueue()
+        self._accepted: set[RequestState] = set()
         self._resident: frozenset[str] = frozenset()
         self._leaving: set[str] = set()
         self._is_closed = False
@@ -103,7 +108,7 @@ class NativeEngine:
     def running_count(self) -> int:
         """Requests accepted and not ended, waiting ones included."""
         with self._work:
-            return sum(not sequence.is_done for sequence in self._accepted)
+            return sum(not state.is_done for state in self._accepted)
 
     @property
     def waiting_count(self) -> int:
@@ -119,26 +124,26 @@ class NativeEngine:
         """Refuse new requests at once; free the weights when the last running one ends."""
         self._on_engine_thread(lambda: self._leave(digest))
 
-    def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
+    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
         """Join the running batch and wait; see `Engine.generate`."""
-        sequence = self._prepare(request, on_text)
+        state = self._prepare(request, on_piece)
         with self._work:
             if self._is_closed:
                 raise engine_stopped()
             if request.adapter is not None and request.adapter not in self._resident:
                 raise adapter_not_loaded(request.adapter)
-            self._accepted.add(sequence)
-            self._waiting.add(sequence, request.adapter, is_batch=request.is_batch)
+            self._accepted.add(state)
+            self._waiting.add(state, request.adapter, is_batch=request.is_batch)
             self._work.notify()
-        return sequence.result.result()
+        return state.generation()
 
     def cancel(self, job_id: str, attempt: int) -> bool:
         """Stop the attempt's sequence before its next step."""
         with self._work:
-            running = [sequence for sequence in self._accepted if not sequence.is_done]
+            running = [state for state in self._accepted if not state.is_done]
             matching = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
-            for sequence in matching:
-                sequence.is_cancelled = True
+            for state in matching:
+                state.is_cancelled = True
         return bool(matching)
 
     def close(self) -> None:
@@ -148,8 +153,9 @@ class NativeEngine:
             self._work.notify()
         self._thread.join()
 
-    def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> SequenceState:
+    def _prepare(self, request: GenerationRequest, on_piece: OnPiece) -> RequestState:
         started = time.monotonic()
+        check_bias(request, self._vocabulary)
         ids, is_shortened = prompt_ids(
             self._encode,
             self._tokenizer,
@@ -157,23 +163,16 @@ class NativeEngine:
             max_prompt_tokens=self._max_prompt_tokens,
             context_length=self._context_length,
         )
-        if pages_for(len(ids) + request.max_new_tokens) > self._runner.pages.count:
-            raise Invalid("prompt_too_large", "the key/value cache is too small for this: raise SIGNALBOX_CACHE_MIB")
-        return SequenceState(
+        check_room(request, len(ids), self._runner.pages.count)
+        return RequestState(
             request,
             ids,
-            prefix=self._prefix(request, ids),
+            prefix=shared_prefix(request, ids, lambda part: self._encode(self._tokenizer, part, NO_LIMIT)),
             prompt_shortened=is_shortened,
-            on_text=on_text,
-            decode=self._runner.decode,
+            on_piece=on_piece,
+            texts=self._runner.texts,
             started=started,
         )
-
-    def _prefix(self, request: GenerationRequest, ids: list[int]) -> Prefix:
-        """The prompt before the input, which requests with the same adapter and instruction share."""
-        before = list(takewhile(lambda segment: not segment.is_input, request.prompt))
-        count = len(self._encode(self._tokenizer, before, NO_LIMIT))
-        return Prefix(request.adapter, tuple(ids[: min(count, len(ids) - 1)]))
 
     def _on_engine_thread(self, call: Callable[[], None]) -> None:
         done: Future[None] = Future()
@@ -238,7 +237,7 @@ class NativeEngine:
             weights = map_adapter(folder)
             with self._work:  # no request may be accepted for an adapter that is being evicted
                 try:
-                    bank.reserve(digest, weights, {sequence.request.adapter for sequence in self._accepted})
+                    bank.reserve(digest, weights, {state.request.adapter for state in self._accepted})
                 finally:
                     self._resident &= bank.digests
             self._fill(digest, weights)
@@ -264,13 +263,14 @@ class NativeEngine:
     def _interrupt(self) -> None:
         with self._work:
             accepted = list(self._accepted)
-        for sequence in accepted:
-            error = sequence.interruption()
+        for state in accepted:
+            error = state.interruption()
             if error is not None:
-                sequence.fail(error)
+                state.fail(error)
         self._settle()
 
     def _admit(self) -> None:
+        self._runner.seat(self._max_batch)
         running = Counter(row.request.adapter for row in self._runner.rows)
         with self._work:
             while len(self._runner.rows) < self._max_batch:
@@ -283,17 +283,17 @@ class NativeEngine:
         """Forget the requests that ended, and free unloaded adapters that no request uses any more."""
         self._runner.drop_done()
         with self._work:
-            self._accepted = {sequence for sequence in self._accepted if not sequence.is_done}
-            self._waiting.drop(lambda sequence: sequence.is_done)
-            unused = self._leaving - {sequence.request.adapter for sequence in self._accepted}
+            self._accepted = {state for state in self._accepted if not state.is_done}
+            self._waiting.drop(lambda state: state.is_done)
+            unused = self._leaving - {state.request.adapter for state in self._accepted}
             self._leaving -= unused
         for digest in unused:
             self._runner.bank.unload(digest)
 
     def _fail_all(self, error: Exception) -> None:
         with self._work:
-            for sequence in self._accepted:
-                sequence.fail(error)
+            for state in self._accepted:
+                state.fail(error)
             calls, self._calls = self._calls, deque()
         for _, done in calls:
             done.set_exception(error)

@@ -39,15 +39,25 @@ class PagePool:
         """
         shared = self._cached(prefix)
         self._reference(shared)
-        missing = pages_for(tokens) - len(shared)
-        while missing > len(self._free) and self._prefixes:
-            self._evict_prefix()
-        if missing > len(self._free):
+        fresh = self._take(pages_for(tokens) - len(shared))
+        if fresh is None:
             self.release(shared)
             return None
-        fresh = [self._free.pop() for _ in range(missing)]
-        self._reference(fresh)
         return shared + fresh, len(shared) * PAGE
+
+    def branch(self, pages: Sequence[int], prompt: int, count: int) -> list[list[int]] | None:
+        """Allocate pages for `count` more sequences that begin as the one with `pages` does; None if too few are free.
+
+        The whole pages of the prompt are shared; the page in which it ends, if any, is another for each sequence.
+        """
+        shared = pages[: prompt // PAGE]
+        own = len(pages) - len(shared)
+        fresh = self._take(own * count)
+        if fresh is None:
+            return None
+        branches = [[*shared, *fresh[n * own : (n + 1) * own]] for n in range(count)]
+        self._reference(list(shared) * count)
+        return branches
 
     def release(self, pages: Sequence[int]) -> None:
         """Drop one reference to each page."""
@@ -74,6 +84,16 @@ class PagePool:
             found.append(self._prefixes[part])
         return found
 
+    def _take(self, count: int) -> list[int] | None:
+        """Allocate pages, at the cost of cached prefixes if need be; None if too few are free."""
+        while count > len(self._free) and self._prefixes:
+            self._evict_prefix()
+        if count > len(self._free):
+            return None
+        fresh = [self._free.pop() for _ in range(count)]
+        self._reference(fresh)
+        return fresh
+
     def _evict_prefix(self) -> None:
         _, page = self._prefixes.popitem(last=False)
         self.release([page])
@@ -86,6 +106,11 @@ class PagePool:
 def pages_for(tokens: int) -> int:
     """Number of pages that hold `tokens`."""
     return -(-tokens // PAGE)
+
+
+def pages_for_choices(prompt: int, new: int, choices: int) -> int:
+    """Number of pages that hold a prompt once and `new` tokens for each choice."""
+    return pages_for(prompt + new) * choices - prompt // PAGE * (choices - 1)
 
 
 def _part(prefix: Prefix, number: int) -> Prefix:

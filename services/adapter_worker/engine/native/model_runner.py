@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from services.adapter_worker.engine.base import CANARY
 from services.adapter_worker.engine.native.attention import NAME, PagedCache, Step, TokenSpan, page_bytes
 from services.adapter_worker.engine.native.kernels import Kernels
-from services.adapter_worker.engine.native.kv_cache import PagePool, Prefix
+from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix
 from services.adapter_worker.engine.native.lora.bank import AdapterBank
 from services.adapter_worker.engine.native.lora.base_linear import BaseLinear
 from services.adapter_worker.engine.native.lora.layers import SharedInput, shared_inputs
 from services.adapter_worker.engine.native.lora.segments import AdapterSegments, BatchSegments, SlotRange
 from services.adapter_worker.engine.native.prefill_budget import PrefillBudget, Prompt
-from services.adapter_worker.engine.native.sampler import logprobs, sample_tokens
+from services.adapter_worker.engine.native.sampler import Score, changed, logprobs, sample_tokens
+from services.adapter_worker.engine.request_state import RequestState
 from services.adapter_worker.engine.sequence import SequenceState
-from services.adapter_worker.engine.tokenize import text_decoder
+from services.adapter_worker.engine.token_texts import TokenTexts
 from shared.errors import Invalid, SignalboxError, Unavailable
 
 
@@ -50,9 +51,10 @@ class ModelRunner:
         end_ids: frozenset[int],
     ) -> None:
         self._model = model.eval()
-        self.decode = text_decoder(tokenizer)
+        self.texts = TokenTexts(tokenizer)
         self._end_ids = end_ids
         self._rows: list[SequenceState] = []
+        self._reserved: list[SequenceState] = []
         self._segments = BatchSegments()
         self._prefill_budget = PrefillBudget(max_stall_x)
         self._validated: set[str] = set()
@@ -86,14 +88,33 @@ class ModelRunner:
             )
         self._validated.add(digest)
 
-    def admit(self, row: SequenceState) -> bool:
-        """Let the row join the batch if the cache has room for all its tokens; returns whether it joined."""
-        reserved = self.pages.reserve(row.token_limit, row.prefix)
+    def admit(self, request: RequestState) -> bool:
+        """Let the request's first choice join the batch if the cache has room for all tokens of all its choices.
+
+        The others begin where the first one's prompt is computed. Returns whether it joined.
+        """
+        first, *others = request.choices
+        reserved = self.pages.reserve(first.token_limit, first.prefix)
         if reserved is None:
             return False
-        row.pages, row.cached_count = reserved
-        self._rows.append(row)
+        pages, cached_count = reserved
+        branches = self.pages.branch(pages, len(request.prompt_ids), len(others))
+        if branches is None:
+            self.pages.release(pages)
+            return False
+        first.pages, first.cached_count = pages, cached_count
+        for choice, own in zip(others, branches, strict=True):
+            choice.pages = own
+        self._rows.append(first)
+        self._reserved += others
         return True
+
+    def seat(self, max_batch: int) -> None:
+        """Let choices that have begun join the batch, as many as it has seats for."""
+        if self._reserved:
+            begun = [choice for choice in self._reserved if choice.token_ids][: max(0, max_batch - len(self._rows))]
+            self._rows += begun
+            self._reserved = [choice for choice in self._reserved if choice not in begun]
 
     def step(self) -> None:
         """Decode one token for every row whose prompt is computed, and prefill a chunk of the other prompts."""
@@ -114,10 +135,11 @@ class ModelRunner:
 
     def drop_done(self) -> None:
         """Remove the rows that ended, for whatever reason, and free their pages."""
-        for row in self._rows:
+        for row in (*self._rows, *self._reserved):
             if row.is_done:
                 self.pages.release(row.pages)
         self._rows = [row for row in self._rows if not row.is_done]
+        self._reserved = [choice for choice in self._reserved if not choice.is_done]
 
     def _advance(self, work: Sequence[tuple[SequenceState, int]]) -> None:
         """Compute the given number of tokens of each row; if that raises, retry row by row: only a bad row fails."""
@@ -151,22 +173,39 @@ class ModelRunner:
     def _take_tokens(self, rows: list[SequenceState], logits: Tensor) -> None:
         if not rows:
             return
-        logits = logits.float()
-        tokens = sample_tokens(logits, [row.next_sampling_params() for row in rows])
-        wanted = [n for n, row in enumerate(rows) if row.request.logprobs and tokens[n] is not None]
-        if wanted:
-            for n, value in zip(wanted, logprobs(logits[wanted], [tokens[n] or 0 for n in wanted]), strict=True):
-                rows[n].logprobs.append(value)
-        for row, token in zip(rows, tokens, strict=True):
-            self._append_token(row, token)
+        rows, logits = self._with_begun(rows, logits.float())
+        params = [row.next_sampling_params() for row in rows]
+        tokens = sample_tokens(changed(logits, [row.changes.by_token for row in rows]), params)
+        scores = _scores(rows, tokens, logits)
+        for n, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+            self._append_token(row, token, scores.get(n))
 
-    def _append_token(self, row: SequenceState, token: int | None) -> None:
+    def _with_begun(self, rows: list[SequenceState], logits: Tensor) -> tuple[list[SequenceState], Tensor]:
+        """The rows, and the other choices of those whose prompt is now computed: these begin with the same logits."""
+        begun = [(n, choice) for n, row in enumerate(rows) for choice in row.to_begin]
+        if not begun:
+            return rows, logits
+        for row in rows:
+            if row.to_begin:
+                self._share_prompt(row)
+        return [*rows, *(choice for _, choice in begun)], logits[[*range(len(rows)), *(n for n, _ in begun)]]
+
+    def _share_prompt(self, first: SequenceState) -> None:
+        whole, rest = divmod(len(first.prompt_ids), PAGE)
+        if rest:
+            self._cache.copy_page(first.pages[whole], [choice.pages[whole] for choice in first.to_begin])
+        for choice in first.to_begin:
+            choice.cached_count = first.cached_count
+
+    def _append_token(self, row: SequenceState, token: int | None, score: Score | None) -> None:
+        if row.is_done:  # another choice of its request has failed in this step
+            return
         if token is None:
             row.fail(SignalboxError("logits_not_finite", "the model's output is not finite for this prompt"))
             return
         try:
-            row.take(token, self._end_ids)
-        except Exception as error:  # noqa: BLE001 - `on_text` belongs to the caller, and so does its error
+            row.take(token, self._end_ids, score)
+        except Exception as error:  # noqa: BLE001 - `on_piece` belongs to the caller, and so does its error
             row.fail(error)
 
     @torch.inference_mode()
@@ -239,6 +278,15 @@ def _last_tokens(chunks: Sequence[Chunk]) -> list[int]:
         if chunk.wants_logits:
             last.append(end - 1)
     return last
+
+
+def _scores(rows: Sequence[SequenceState], tokens: Sequence[int | None], logits: Tensor) -> dict[int, Score]:
+    """Number of a row -> the score of its token, for the rows that ask for log-probabilities."""
+    chosen = {n: token for n, token in enumerate(tokens) if token is not None and rows[n].request.logprobs}
+    if not chosen:
+        return {}
+    tops = [rows[n].request.top_logprobs for n in chosen]
+    return dict(zip(chosen, logprobs(logits[list(chosen)], list(chosen.values()), tops), strict=True))
 
 
 def step_error(error: Exception) -> SignalboxError:

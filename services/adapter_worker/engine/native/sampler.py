@@ -1,8 +1,9 @@
-"""Samples one token per row, each with its own temperature, top-p, top-k and random stream."""
+"""Samples one token per row, each with its own penalties, bias, temperature, top-p, top-k and random stream."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,13 @@ class SamplingParams:
         return self.top_p < 1.0 or self.top_k > 0
 
 
+class Score(NamedTuple):
+    """The log-probability of a token, and the most probable tokens at its place with theirs, best first."""
+
+    logprob: float
+    top: Sequence[tuple[int, float]] = ()
+
+
 def sample_tokens(logits: Tensor, params: Sequence[SamplingParams]) -> list[int | None]:
     """Sample a token per row of `logits` [rows, vocab]; None for a row whose logits are not finite."""
     best, tokens = logits.max(dim=-1)
@@ -44,11 +52,29 @@ def sample_tokens(logits: Tensor, params: Sequence[SamplingParams]) -> list[int 
     return [token if ok else None for token, ok in zip(tokens.tolist(), finite, strict=True)]
 
 
-def logprobs(logits: Tensor, tokens: Sequence[int]) -> list[float]:
-    """Log-probability of each row's token under its own logits [rows, vocab]."""
+def changed(logits: Tensor, changes: Sequence[Mapping[int, float]]) -> Tensor:
+    """The logits [rows, vocab] with each row's changes by token added; the same tensor if there are none."""
+    rows = [n for n, by_token in enumerate(changes) for _ in by_token]
+    if not rows:
+        return logits
+    tokens = [token for by_token in changes for token in by_token]
+    added = torch.tensor([value for by_token in changes for value in by_token.values()], dtype=logits.dtype)
+    at = torch.tensor([rows, tokens], device=logits.device)
+    return logits.index_put((at[0], at[1]), added.to(logits.device), accumulate=True)
+
+
+def logprobs(logits: Tensor, tokens: Sequence[int], tops: Sequence[int]) -> list[Score]:
+    """Log-probability of each row's token under its own logits [rows, vocab], and its `tops` most probable tokens."""
+    values = logits.log_softmax(dim=-1)
     chosen = torch.tensor(tokens, device=logits.device).unsqueeze(-1)
-    picked: list[float] = logits.log_softmax(dim=-1).gather(-1, chosen).squeeze(-1).tolist()
-    return picked
+    picked = values.gather(-1, chosen).squeeze(-1).tolist()
+    scores = [Score(value) for value in picked]
+    rows = [n for n, count in enumerate(tops) if count]
+    if rows:
+        best, ids = values[rows].topk(min(max(tops), values.shape[-1]), dim=-1)
+        for n, row_ids, row_best in zip(rows, ids.tolist(), best.tolist(), strict=True):
+            scores[n] = Score(picked[n], list(zip(row_ids, row_best, strict=True))[: tops[n]])
+    return scores
 
 
 def _sample_all(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:

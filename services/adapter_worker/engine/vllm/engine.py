@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import aclosing
-from itertools import zip_longest
+from operator import itemgetter
 from pathlib import Path, PurePath
 from typing import Any, Self, TypeVar
 
@@ -17,12 +17,15 @@ from services.adapter_worker.engine.base import (
     DeadlineExceeded,
     Generation,
     GenerationRequest,
+    OnPiece,
     adapter_not_loaded,
     engine_stopped,
 )
 from services.adapter_worker.engine.native.kv_cache import Prefix
-from services.adapter_worker.engine.sequence import SequenceState
-from services.adapter_worker.engine.tokenize import Encode, prompt_ids, text_decoder
+from services.adapter_worker.engine.native.sampler import Score
+from services.adapter_worker.engine.request_state import RequestState
+from services.adapter_worker.engine.token_texts import TokenTexts
+from services.adapter_worker.engine.tokenize import Encode, check_bias, prompt_ids
 from services.adapter_worker.engine.vllm.adapters import ServedAdapters
 from services.adapter_worker.engine.vllm.server import BaseCard, Tokens, VllmServer
 from shared.adapter_files import WEIGHTS_NAME
@@ -55,16 +58,16 @@ class VllmEngine:
         self._server = server
         self._tokenizer = tokenizer
         self._encode = encode
-        self._decode = text_decoder(tokenizer)
+        self._texts = TokenTexts(tokenizer)
         self._end_ids = end_ids | end_token_ids(tokenizer)
         self._max_prompt_tokens = max_prompt_tokens
         self._lock = threading.Lock()  # guards the three below
-        self._accepted: set[SequenceState] = set()
+        self._accepted: set[RequestState] = set()
         self._adapters = ServedAdapters(
             server, slots=adapter_slots, folder_there=adapters_dir, lock=self._lock, used=self._used_adapters
         )
         self._is_closed = False
-        self._tasks: dict[SequenceState, asyncio.Task[Any] | None] = {}
+        self._tasks: dict[RequestState, asyncio.Task[Any] | None] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
@@ -111,7 +114,7 @@ class VllmEngine:
     def running_count(self) -> int:
         """Requests accepted and not ended, including those that wait at the server."""
         with self._lock:
-            return sum(not sequence.is_done for sequence in self._accepted)
+            return sum(not state.is_done for state in self._accepted)
 
     @property
     def waiting_count(self) -> int:
@@ -130,26 +133,26 @@ class VllmEngine:
             self._adapters.forget(digest)
         self._on_loop(lambda: self._adapters.unload(digest))
 
-    def generate(self, request: GenerationRequest, on_text: Callable[[str], None]) -> Generation:
+    def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
         """Stream from the server and wait; see `Engine.generate`."""
-        sequence = self._prepare(request, on_text)
+        state = self._prepare(request, on_piece)
         with self._lock:
             if self._is_closed:
                 raise engine_stopped()
             if request.adapter is not None:
                 self._adapters.use(request.adapter)
-            self._accepted.add(sequence)
-            asyncio.run_coroutine_threadsafe(self._answer(sequence), self._loop)
-        return sequence.result.result()
+            self._accepted.add(state)
+            asyncio.run_coroutine_threadsafe(self._answer(state), self._loop)
+        return state.generation()
 
     def cancel(self, job_id: str, attempt: int) -> bool:
-        """Close the attempt's connection, so that the server drops its sequence."""
+        """Close the attempt's connection, so that the server drops its state."""
         with self._lock:
-            running = [sequence for sequence in self._accepted if not sequence.is_done]
+            running = [state for state in self._accepted if not state.is_done]
             matching = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
-            for sequence in matching:
+            for state in matching:
                 error = Cancelled("cancelled", f"job {job_id} was cancelled")
-                self._loop.call_soon_threadsafe(self._interrupt, sequence, error)
+                self._loop.call_soon_threadsafe(self._interrupt, state, error)
         return bool(matching)
 
     def close(self) -> None:
@@ -163,8 +166,9 @@ class VllmEngine:
         self._thread.join()
         self._loop.close()
 
-    def _prepare(self, request: GenerationRequest, on_text: Callable[[str], None]) -> SequenceState:
+    def _prepare(self, request: GenerationRequest, on_piece: OnPiece) -> RequestState:
         started = time.monotonic()
+        check_bias(request, len(self._tokenizer))
         ids, is_shortened = prompt_ids(
             self._encode,
             self._tokenizer,
@@ -172,18 +176,18 @@ class VllmEngine:
             max_prompt_tokens=self._max_prompt_tokens,
             context_length=self.base.context_length,
         )
-        return SequenceState(
+        return RequestState(
             request,
             ids,
             prefix=Prefix(request.adapter, ()),
             prompt_shortened=is_shortened,
-            on_text=on_text,
-            decode=self._decode,
+            on_piece=on_piece,
+            texts=self._texts,
             started=started,
         )
 
     def _used_adapters(self) -> set[str | None]:
-        return {sequence.request.adapter for sequence in self._accepted}
+        return {state.request.adapter for state in self._accepted}
 
     def _on_loop(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         with self._lock:
@@ -197,47 +201,47 @@ class VllmEngine:
 
     # Called only by the event loop.
 
-    async def _answer(self, sequence: SequenceState) -> None:
+    async def _answer(self, state: RequestState) -> None:
         """Run one request until it succeeds, fails or is cancelled."""
-        self._tasks[sequence] = asyncio.current_task()
+        self._tasks[state] = asyncio.current_task()
         try:
-            async with asyncio.timeout_at(sequence.request.deadline):
-                await self._stream(sequence)
+            async with asyncio.timeout_at(state.request.deadline):
+                await self._stream(state)
         except TimeoutError:
-            sequence.fail(DeadlineExceeded(sequence.request.job_id))
+            state.fail(DeadlineExceeded(state.request.job_id))
         except NotFound as error:
-            sequence.fail(self._lost(sequence.request.adapter) or error)
-        except Exception as error:  # noqa: BLE001 - the caller gets it; `on_text` is the caller's, and so is its error
-            sequence.fail(error)
+            state.fail(self._lost(state.request.adapter) or error)
+        except Exception as error:  # noqa: BLE001 - the caller gets it; `on_piece` is the caller's, and so is its error
+            state.fail(error)
         finally:
-            del self._tasks[sequence]
+            del self._tasks[state]
             with self._lock:
-                self._accepted.discard(sequence)
+                self._accepted.discard(state)
             self._adapters.note_freed()
 
-    async def _stream(self, sequence: SequenceState) -> None:
-        if sequence.is_done:  # cancelled before it began
+    async def _stream(self, state: RequestState) -> None:
+        if state.is_done:  # cancelled before it began
             return
-        async with aclosing(self._server.complete(self._body(sequence))) as parts:
+        async with aclosing(self._server.complete(self._body(state))) as parts:
             async for part in parts:
-                self._take(sequence, part)
-                if sequence.is_done:
+                self._take(state, part)
+                if state.is_done:
                     return
         raise Unavailable("vllm_ended_early", "the vLLM server ended the answer before its last token")
 
-    def _take(self, sequence: SequenceState, part: Tokens) -> None:
-        for token, logprob in zip_longest(part.ids, part.logprobs):
-            if logprob is not None:
-                sequence.logprobs.append(logprob)
-            sequence.take(token, self._end_ids)
-            if sequence.is_done:
+    def _take(self, state: RequestState, part: Tokens) -> None:
+        choice, count = state.choices[part.index], state.request.top_logprobs
+        for n, token in enumerate(part.ids):
+            if choice.is_done:  # the server goes on after a stop string, of which it does not know
                 return
+            top = sorted(part.tops[n].items(), key=itemgetter(1), reverse=True)[:count] if part.tops else ()
+            choice.take(token, self._end_ids, Score(part.logprobs[n], top) if part.logprobs else None)
 
-    def _body(self, sequence: SequenceState) -> dict[str, Any]:
-        request = sequence.request
+    def _body(self, state: RequestState) -> dict[str, Any]:
+        request = state.request
         body = {
             "model": request.adapter or self.base.name,
-            "prompt": sequence.prompt_ids,
+            "prompt": state.prompt_ids,
             "max_tokens": request.max_new_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
@@ -245,12 +249,18 @@ class VllmEngine:
             # The rest overrides generation defaults that the model's folder may set.
             "min_p": 0.0,
             "repetition_penalty": 1.0,
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
+            "presence_penalty": request.presence_penalty,
+            "frequency_penalty": request.frequency_penalty,
+            "n": request.n,
             "ignore_eos": True,
             "stop_token_ids": sorted(self._end_ids | request.end_ids),
         }
-        optional = {"seed": request.seed, "logprobs": 0 if request.logprobs else None}
+        optional = {
+            "seed": request.seed,
+            "logprobs": request.top_logprobs if request.logprobs else None,
+            "return_tokens_as_token_ids": True if request.top_logprobs else None,
+            "logit_bias": {str(token): value for token, value in request.logit_bias.items()} or None,
+        }
         return body | {name: value for name, value in optional.items() if value is not None}
 
     def _lost(self, adapter: str | None) -> NotFound | None:
@@ -261,15 +271,15 @@ class VllmEngine:
             self._adapters.forget(adapter)
         return adapter_not_loaded(adapter)
 
-    def _interrupt(self, sequence: SequenceState, error: SignalboxError) -> None:
-        sequence.fail(error)
-        task = self._tasks.get(sequence)
+    def _interrupt(self, state: RequestState, error: SignalboxError) -> None:
+        state.fail(error)
+        task = self._tasks.get(state)
         if task is not None:
             task.cancel()
 
     async def _shut(self) -> None:
-        for sequence in list(self._accepted):
-            self._interrupt(sequence, engine_stopped())
+        for state in list(self._accepted):
+            self._interrupt(state, engine_stopped())
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,6 +17,7 @@ _SILENCE_SECONDS = 300.0
 """A server may queue a request; one that sends nothing for this long counts as unreachable."""
 _EVENT = "data: "
 _LAST_EVENT = "[DONE]"
+_BY_ID = "token_id:"
 
 
 class BaseCard(NamedTuple):
@@ -26,11 +28,18 @@ class BaseCard(NamedTuple):
     context_length: int
 
 
-class Tokens(NamedTuple):
-    """Tokens of one event; `logprobs` is empty unless requested, and NaN where the server's are not finite."""
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens of one event, which belong to one choice.
+
+    `logprobs` is empty unless requested, and NaN where the server's are not finite; `tops` has for each token the most
+    probable ones in its place by id, and is empty without `return_tokens_as_token_ids`.
+    """
 
     ids: list[int]
     logprobs: list[float]
+    tops: Sequence[dict[int, float]] = ()
+    index: int = 0
 
 
 class VllmServer:
@@ -130,8 +139,15 @@ def _tokens(event: dict[str, Any]) -> Tokens:
     if "error" in event:  # the stream had begun, so the status was 200
         raise Unavailable("vllm_failed", f"the vLLM server gave up on the answer: {event['error'].get('message')}")
     choice = event["choices"][0]
-    known = (choice.get("logprobs") or {}).get("token_logprobs") or []
-    return Tokens(choice["token_ids"], [math.nan if value is None else value for value in known])
+    logprobs = choice.get("logprobs") or {}
+    known = [math.nan if value is None else value for value in logprobs.get("token_logprobs") or []]
+    tops = [_by_id(top or {}) for top in logprobs.get("top_logprobs") or []]
+    return Tokens(choice["token_ids"], known, tops, choice.get("index", 0))
+
+
+def _by_id(top: dict[str, float]) -> dict[int, float]:
+    named = ((name.removeprefix(_BY_ID), value) for name, value in top.items() if name.startswith(_BY_ID))
+    return {int(token): value for token, value in named}
 
 
 @contextmanager

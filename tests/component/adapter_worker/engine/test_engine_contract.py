@@ -8,6 +8,7 @@ import pytest
 
 from services.adapter_worker.engine import DeadlineExceeded, GenerationRequest, make_engine
 from services.adapter_worker.engine.echo import EchoEngine
+from shared.contracts.generation import TokenLogprobs
 from shared.errors import Cancelled, Invalid, NotFound, Unavailable
 from shared.settings import Settings
 from tests.support.engine_kit import vllm_engine
@@ -16,22 +17,30 @@ ADAPTER = "a" * 64
 
 
 class Pieces:
-    """Collects streamed text, tells when the first piece came, and does `then` at that moment."""
+    """Collects the stream, tells when the first piece came, and does `then` at that moment."""
 
     def __init__(self, then=lambda: None):
-        self.texts = []
+        self.all = []
         self.first = threading.Event()
         self._then = then
 
-    def __call__(self, text):
-        self.texts.append(text)
+    def __call__(self, piece):
+        self.all.append(piece)
         if not self.first.is_set():
             self.first.set()
             self._then()
 
     @property
     def text(self):
-        return "".join(self.texts)
+        return self.text_of(0)
+
+    def text_of(self, index):
+        return "".join(piece.text for piece in self.all if piece.index == index)
+
+    def logprobs_of(self, index):
+        parts = [piece.logprobs for piece in self.all if piece.index == index]
+        fields = ("token_ids", "logprobs", "token_bytes", "top")
+        return TokenLogprobs(**{name: [x for part in parts for x in getattr(part, name)] for name in fields})
 
 
 MAKE = {
@@ -89,9 +98,96 @@ def test_max_new_tokens_is_honoured_and_says_length(engine, ask):
 
 def test_logprobs_come_where_they_are_asked_for_one_a_token(engine, ask):
     generation, _ = run(engine, ask(logprobs=True))
-    assert len(generation.logprobs) == len(generation.token_ids) > 0
-    assert all(value <= 0 for value in generation.logprobs)
-    assert run(engine, ask())[0].logprobs == ()
+    logprobs = generation.logprobs
+    assert list(logprobs.token_ids) == generation.token_ids
+    assert len(logprobs.logprobs) == len(logprobs.token_bytes) == len(generation.token_ids) > 0
+    assert all(value <= 0 for value in logprobs.logprobs)
+    assert logprobs.top == ()
+    plain, pieces = run(engine, ask())
+    assert plain.logprobs is None
+    assert {piece.logprobs for piece in pieces.all} == {None}
+
+
+def test_alternatives_are_the_most_probable_ones_and_a_greedy_token_is_the_first(engine, ask):
+    generation, _ = run(engine, ask(logprobs=True, top_logprobs=3))
+    logprobs = generation.logprobs
+    assert len(logprobs.top) == len(generation.token_ids)
+    for token, value, text, top in zip(
+        logprobs.token_ids, logprobs.logprobs, logprobs.token_bytes, logprobs.top, strict=True
+    ):
+        assert 1 <= len(top) <= 3
+        assert [other.logprob for other in top] == sorted((other.logprob for other in top), reverse=True)
+        assert (top[0].token_id, top[0].bytes) == (token, text)
+        assert top[0].logprob == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_pieces_concatenated_are_the_text_and_the_logprobs_of_each_choice(engine, ask, n):
+    sampled = {"temperature": 1.5, "seed": 3, "max_new_tokens": 40}
+    stop = (run(engine, ask(n=n, **sampled))[0].choices[-1].text[20:22],)
+    for options in ({}, {"top_logprobs": 2}, {"stop": stop}, {"stop": ("\0\0", stop[0])}):
+        generation, pieces = run(engine, ask(n=n, logprobs=True, **sampled, **options))
+        assert {piece.index for piece in pieces.all} == set(range(n))
+        assert len(generation.choices) == n
+        for index, choice in enumerate(generation.choices):
+            assert pieces.text_of(index) == choice.text
+            assert pieces.logprobs_of(index) == choice.logprobs
+            shown = list(choice.logprobs.token_ids)
+            assert shown == choice.token_ids[: len(shown)]
+            if not options.get("stop"):
+                assert shown == choice.token_ids
+
+
+def test_bytes_of_the_tokens_are_the_text(engine, ask):
+    logprobs = run(engine, ask(logprobs=True, max_new_tokens=40))[0]
+    joined = b"".join(map(bytes.fromhex, logprobs.logprobs.token_bytes))
+    assert joined.decode(errors="replace").replace("\ufffd", "") == logprobs.text.replace("\ufffd", "")
+
+
+def test_tokens_that_a_stop_string_cuts_off_have_no_logprobs(engine, ask):
+    whole, _ = run(engine, ask(logprobs=True))
+    stop = whole.text[2:4]
+    generation, _ = run(engine, ask(logprobs=True, stop=(stop,)))
+    shown = b"".join(map(bytes.fromhex, generation.logprobs.token_bytes)).decode(errors="replace")
+    assert shown.startswith(generation.text)
+    assert len(generation.logprobs.token_ids) <= len(generation.token_ids)
+
+
+def test_choices_are_those_of_the_following_seeds(engine, ask):
+    sampled = {"temperature": 1.0, "seed": 11, "max_new_tokens": 8}
+    together, _ = run(engine, ask(n=3, **sampled))
+    alone = [run(engine, ask(**{**sampled, "seed": 11 + n}))[0] for n in range(3)]
+    assert [choice.token_ids for choice in together.choices] == [generation.token_ids for generation in alone]
+    assert together.prompt_tokens == alone[0].prompt_tokens
+    assert together.generated_tokens == sum(generation.generated_tokens for generation in alone)
+
+
+def test_greedy_choices_are_equal(engine, ask):
+    first, *others = run(engine, ask(n=3))[0].choices
+    assert others == [first, first]
+
+
+def test_cancel_ends_all_choices(engine, endless):
+    pieces = Pieces()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(engine.generate, endless(job_id="mine", n=3), pieces)
+        assert pieces.first.wait(10)
+        assert engine.cancel("mine", 1)
+        with pytest.raises(Cancelled):
+            running.result(10)
+    assert engine.running_count == 0
+    assert run(engine, endless(n=2, max_new_tokens=3))[0].generated_tokens == 6
+
+
+def test_a_choice_whose_reader_fails_fails_the_request(engine, ask):
+    def poison(piece):
+        if piece.index == 1:
+            raise RuntimeError("reader is gone")
+
+    with pytest.raises(RuntimeError, match="reader is gone"):
+        engine.generate(ask(n=3), poison)
+    assert engine.running_count == 0
+    assert run(engine, ask())[0].text
 
 
 def test_times_and_prompt_tokens_are_reported(engine, ask):
@@ -168,9 +264,10 @@ def test_cancelling_an_unknown_job_says_so(engine):
     assert not engine.cancel("nobody", 1)
 
 
-def test_a_passed_deadline_ends_the_job(engine, endless):
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_passed_deadline_ends_the_job(engine, endless, n):
     with pytest.raises(DeadlineExceeded) as caught:
-        run(engine, endless(deadline=time.monotonic() + 0.01))
+        run(engine, endless(n=n, deadline=time.monotonic() + 0.01))
     assert caught.value.code == "deadline_exceeded"
 
 
@@ -178,7 +275,7 @@ def test_a_deadline_in_the_past_makes_no_text(engine, endless):
     pieces = Pieces()
     with pytest.raises(DeadlineExceeded):
         engine.generate(endless(deadline=time.monotonic() - 1), pieces)
-    assert pieces.texts == []
+    assert pieces.all == []
 
 
 def test_one_poisoned_reader_fails_alone(engine, ask, endless):
@@ -201,10 +298,11 @@ def test_many_threads_get_their_own_answers(engine, ask):
     assert [pieces.text for _, pieces in together] == alone
 
 
-def test_close_fails_what_runs_and_what_comes_later(engine, ask, endless):
+@pytest.mark.parametrize("n", [1, 3])
+def test_close_fails_what_runs_and_what_comes_later(engine, ask, endless, n):
     pieces = Pieces()
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(engine.generate, endless(), pieces)
+        running = pool.submit(engine.generate, endless(n=n), pieces)
         assert pieces.first.wait(10)
         engine.close()
         with pytest.raises(Unavailable) as caught:

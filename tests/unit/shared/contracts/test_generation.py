@@ -17,6 +17,7 @@ from shared.contracts.generation import (
     SelectBody,
     SelectionResult,
     TokenLogprobs,
+    TopToken,
     Usage,
     generation_body,
     generation_result,
@@ -42,8 +43,9 @@ def test_a_body_of_before_is_one_system_and_one_user_message():
 def test_what_a_body_of_before_leaves_out_has_its_default(body):
     assert generation_body(job_of(body=body)) == GenerationBody(messages=(message("user", "x"),))
     assert generation_body(job_of(body=body)).params == GenerationParams(
-        version=1, max_new_tokens=64, temperature=0, top_p=1, top_k=0, seed=None, stop=(), logprobs=False
-    )
+        version=1, max_new_tokens=64, temperature=0, top_p=1, top_k=0, seed=None, stop=(), logprobs=False,
+        n=1, top_logprobs=0, presence_penalty=0, frequency_penalty=0, logit_bias={},
+    )  # fmt: skip
 
 
 def test_the_selector_reads_the_input_and_the_instruction_of_a_body_of_before():
@@ -110,7 +112,7 @@ def test_fields_that_a_newer_version_writes_are_ignored_and_those_of_params_kept
     newer = json.dumps(
         {
             "messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache": True}], "name": "me"}],
-            "params": {"version": 2, "n": 3, "penalties": {"presence": 0.5}},
+            "params": {"version": 2, "beams": 3, "penalties": {"presence": 0.5}},
             "tools": [],
         }
     )
@@ -118,7 +120,7 @@ def test_fields_that_a_newer_version_writes_are_ignored_and_those_of_params_kept
     assert body.messages == (message("user", "x"),)
     assert "tools" not in body.model_dump()
     assert body.params.version == 2
-    assert body.params.model_dump(exclude_unset=True) == {"version": 2, "n": 3, "penalties": {"presence": 0.5}}
+    assert body.params.model_dump(exclude_unset=True) == {"version": 2, "beams": 3, "penalties": {"presence": 0.5}}
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,7 @@ def test_fields_that_a_newer_version_writes_are_ignored_and_those_of_params_kept
         '{"messages":[{"role":"assistant","content":"x"}]}',
         '{"messages":[{"role":"user","content":"x"},{"role":"system","content":"y"},{"role":"user","content":"z"}]}',
         '{"input":"x","params":{"temperature":"hot"}}',
+        '{"input":"x","params":{"logit_bias":{"hot":1}}}',
     ],
 )
 def test_a_body_that_cannot_be_answered_says_which_job_and_where(body):
@@ -189,6 +192,11 @@ PARAMS = st.fixed_dictionaries(
         "seed": st.none() | WHOLE,
         "stop": st.lists(TEXTS, max_size=3),
         "logprobs": st.booleans(),
+        "n": WHOLE,
+        "top_logprobs": WHOLE,
+        "presence_penalty": NUMBERS,
+        "frequency_penalty": NUMBERS,
+        "logit_bias": st.dictionaries(st.integers(0, 999_999).map(str), NUMBERS, max_size=3),
         "later": st.dictionaries(TEXTS, WHOLE, max_size=2),
     },
 )
@@ -227,6 +235,7 @@ def test_any_body_is_the_same_after_it_was_written_down(fields):
     assert select_body(job_of(body=written)).messages == body.messages
 
 
+TOPS = st.builds(TopToken, token_id=WHOLE, logprob=NUMBERS, bytes=st.binary(max_size=4).map(bytes.hex))
 RESULTS = st.builds(
     GenerationResult,
     choices=st.lists(
@@ -240,6 +249,8 @@ RESULTS = st.builds(
                 TokenLogprobs,
                 token_ids=st.lists(WHOLE, max_size=3).map(tuple),
                 logprobs=st.lists(NUMBERS, max_size=3).map(tuple),
+                token_bytes=st.lists(st.binary(max_size=4).map(bytes.hex), max_size=3).map(tuple),
+                top=st.lists(st.lists(TOPS, max_size=2).map(tuple), max_size=3).map(tuple),
             ),
         ),
         min_size=1,

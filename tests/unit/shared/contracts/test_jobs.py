@@ -1,5 +1,10 @@
 """The job's states and ids."""
 
+import json
+
+import pytest
+
+from shared.contracts.generation import Choice, GenerationResult, TokenLogprobs, TopToken
 from shared.contracts.jobs import TRANSITIONS, Job, JobKind, JobState, NewJob, new_job_id
 
 
@@ -66,3 +71,36 @@ def test_a_job_that_waits_again_has_no_negative_stage():
         timestamps=at,
     )
     assert job.stage_ms() == {"queued": 2.0, "selecting": 5.0, "running": 12.0}
+
+
+def generation(**params):
+    return NewJob(
+        id="j", tenant_id="t", kind=JobKind.GENERATE, stage="generate", queue="generate.g", body={"params": params}
+    )
+
+
+def test_every_choice_counts_for_turns_and_room():
+    assert generation().new_tokens == 64
+    assert generation(n=3, max_new_tokens=10).new_tokens == 30
+    assert generation(n=None).new_tokens == 64
+    assert generation(n=4, max_new_tokens=8).kept_bytes("") == generation(max_new_tokens=32).kept_bytes("")
+
+
+@pytest.mark.parametrize("params", [{}, {"logprobs": True}, {"logprobs": True, "top_logprobs": 20}])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_job_has_room_for_the_events_and_the_result_of_its_longest_answer(params, n):
+    count, word = 50, " declined"
+    job = generation(n=n, max_new_tokens=count, **params)
+    token = TopToken(token_id=123_456, logprob=-12.345678, bytes=word.encode().hex())
+
+    def logprobs(tokens):
+        top = ((token,) * params["top_logprobs"],) * tokens if "top_logprobs" in params else ()
+        several = {"token_ids": (token.token_id,), "logprobs": (token.logprob,), "token_bytes": (token.bytes,)}
+        return TokenLogprobs(**{name: one * tokens for name, one in several.items()}, top=top) if params else None
+
+    choices = [Choice(index=index, text=word * count, logprobs=logprobs(count)) for index in range(n)]
+    result = GenerationResult(choices=choices).model_dump_json()
+    # As the event writer joins them, some twenty tokens at a time.
+    text = {"text": word * 20, "attempt": 1, "index": 1}
+    event = json.dumps(text | ({"logprobs": logprobs(20).model_dump(mode="json")} if params else {}))
+    assert len(result) + n * count / 20 * len(event) < job.kept_bytes("")

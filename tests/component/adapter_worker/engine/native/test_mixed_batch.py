@@ -1,6 +1,5 @@
 """Requests of many adapters in one batch give what each adapter gives alone."""
 
-import copy
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from shared.contracts.prompts import Part, Segment
 from shared.errors import Cancelled, Invalid, SignalboxError
 from shared.model.tokens import encode
 from tests.support.engine_kit import ADAPTERS, greedy, ignore
+from tests.support.watched_models import BreaksOn
 
 
 def ends(kit):
@@ -100,10 +100,10 @@ def test_an_adapter_that_leaves_serves_what_it_has_accepted(kit, engine):
     pieces = []
     with ThreadPoolExecutor() as pool:
 
-        def leave_at_once(text):
+        def leave_at_once(piece):
             if not pieces:
                 pool.submit(engine.unload_adapter, "plain")
-            pieces.append(text)
+            pieces.append(piece)
 
         last = engine.generate(greedy(kit, "last", "plain", max_new_tokens=100), leave_at_once)
     assert last.token_ids == alone.token_ids
@@ -142,7 +142,7 @@ def test_logprobs_are_those_before_temperature(kit, engine):
     request = greedy(kit, "dice", None, temperature=3.0, seed=4, logprobs=True)
     generation = engine.generate(request, ignore)
     alone = kit.logprobs(None, kit.prompt_ids("dice"), generation.token_ids)
-    assert generation.logprobs == pytest.approx(alone, abs=1e-4)
+    assert generation.logprobs.logprobs == pytest.approx(alone, abs=1e-4)
 
 
 def test_cancel_reaches_a_job_that_still_waits(kit):
@@ -195,24 +195,3 @@ def test_more_tokens_than_the_context_holds_are_refused(kit, engine):
     with pytest.raises(Invalid) as caught:
         engine.generate(greedy(kit, "y", None, max_new_tokens=512), ignore)
     assert caught.value.code == "max_new_tokens_too_large"
-
-
-class BreaksOn:
-    """The tiny model with a fault: raises where a prompt holds the character three times in a row."""
-
-    def __init__(self, kit, character, error=None):
-        self._model = copy.deepcopy(kit.model)
-        self._tokens = [kit.tokenizer.convert_tokens_to_ids(character)] * 3
-        self._error = error or RuntimeError("broken on purpose")
-
-    def __getattr__(self, name):
-        return getattr(self._model, name)
-
-    def eval(self):
-        return self
-
-    def __call__(self, input_ids, **options):
-        ids = input_ids[0].tolist()
-        if any(ids[n : n + 3] == self._tokens for n in range(len(ids))):
-            raise self._error
-        return self._model(input_ids=input_ids, **options)

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from services.adapter_worker.engine.native.sampler import SamplingParams, sample_tokens
+from services.adapter_worker.engine.native.sampler import SamplingParams, changed, logprobs, sample_tokens
 
 LOGITS = torch.tensor([0.5, 3.0, 1.0, 2.5, -1.0])
 
@@ -58,3 +58,32 @@ def test_a_row_that_is_not_finite_gets_no_token():
     broken = torch.stack([LOGITS, torch.full((5,), torch.nan)])
     assert sample_tokens(broken, [SamplingParams(0.0, 1.0, 0, 0.0)] * 2) == [1, None]
     assert sample_tokens(broken, [SamplingParams(1.0, 1.0, 0, 0.5)] * 2)[1] is None
+
+
+def test_changes_reach_their_own_row_alone_and_none_cost_nothing():
+    logits = LOGITS.expand(3, -1)
+    assert changed(logits, [{}, {}, {}]) is logits
+    given = logits.clone()
+    mine = changed(given, [{}, {1: -2.0, 3: 0.5}, {0: 100.0}])
+    assert torch.equal(given, logits)
+    assert torch.equal(mine[0], LOGITS)
+    assert torch.equal(mine[1], torch.tensor([0.5, 1.0, 1.0, 3.0, -1.0]))
+    assert sample_tokens(mine, [SamplingParams(0.0, 1.0, 0, 0.0)] * 3) == [1, 3, 0]
+
+
+def test_changes_come_before_temperature_and_truncation():
+    mine = changed(LOGITS.expand(4000, -1), [{1: -100.0}] * 4000)
+    chance = random.Random(3)
+    tokens = sample_tokens(mine, [SamplingParams(2.0, 1.0, 2, chance.random()) for _ in range(4000)])
+    shares = torch.bincount(torch.tensor(tokens), minlength=5) / 4000
+    two = (LOGITS[[2, 3]] / 2).softmax(-1)
+    assert torch.allclose(shares, torch.tensor([0, 0, two[0], two[1], 0]), atol=0.03)
+
+
+def test_alternatives_are_as_many_as_each_row_asks_for_best_first():
+    expected = LOGITS.log_softmax(-1)
+    first, second, third = logprobs(LOGITS.expand(3, -1), [4, 1, 0], [0, 2, 9])
+    assert (first.logprob, first.top) == (pytest.approx(expected[4].item()), ())
+    assert [token for token, _ in second.top] == [1, 3]
+    assert [value for _, value in second.top] == pytest.approx(expected[[1, 3]].tolist())
+    assert [token for token, _ in third.top] == [1, 3, 2, 0, 4]  # no more than the vocabulary has

@@ -78,18 +78,25 @@ class Events(httpx.AsyncByteStream):
     async def __aiter__(self):
         is_base = self.body["model"] in {"base", *self.fake.idle}
         self.fake.begun.set()
-        for n in range(self.body["max_tokens"]):
+        logprob = -1.0 if is_base else -2.0
+        for n, index in itertools.product(range(self.body["max_tokens"]), range(self.body.get("n", 1))):
             if n == self.fake.breaks_after:
                 raise httpx.RemoteProtocolError("peer closed connection")
             await asyncio.to_thread(self.fake.hold.wait, 10)
-            logprob = -1.0 if is_base else -2.0
             choice = {
+                "index": index,
                 "text": "\u2028\x85",  # line ends to many readers, but not to JSON
-                "token_ids": [70 + n],
-                "logprobs": {"token_logprobs": [logprob]} if "logprobs" in self.body else None,
+                "token_ids": [70 + n + index],
+                "logprobs": self.logprobs(70 + n + index, logprob) if "logprobs" in self.body else None,
             }
             yield f"data: {json.dumps({'choices': [choice]}, ensure_ascii=False)}\n\n".encode()
         yield b"data: [DONE]\n\n"
+
+    def logprobs(self, token, logprob):
+        """The token itself stands first, beside as many as were asked for, though some of these are more probable."""
+        best = {f"token_id:{80 + n}": -0.5 - n / 4 for n in range(self.body["logprobs"])}
+        top = {f"token_id:{token}": logprob, **best} if best else None
+        return {"token_logprobs": [logprob], "top_logprobs": [top]}
 
 
 def refusal(status, message):
@@ -135,8 +142,42 @@ def test_every_call_bears_the_key(connect, fake, kit):
 
 def test_logprobs_come_where_they_are_asked_for(connect, kit):
     engine = connect()
-    assert engine.generate(greedy(kit, "x", None, max_new_tokens=3, logprobs=True), ignore).logprobs == (-1.0,) * 3
-    assert engine.generate(greedy(kit, "x", None, max_new_tokens=3), ignore).logprobs == ()
+    generation = engine.generate(greedy(kit, "x", None, max_new_tokens=3, logprobs=True), ignore)
+    assert generation.logprobs.logprobs == (-1.0,) * 3
+    assert engine.generate(greedy(kit, "x", None, max_new_tokens=3), ignore).logprobs is None
+
+
+def test_alternatives_are_the_best_that_the_server_names_by_id(connect, fake, kit):
+    request = greedy(kit, "x", None, max_new_tokens=2, logprobs=True, top_logprobs=3)
+    top = connect().generate(request, ignore).logprobs.top
+    assert (fake.bodies[-1]["logprobs"], fake.bodies[-1]["return_tokens_as_token_ids"]) == (3, True)
+    found = [[(other.token_id, other.logprob) for other in one] for one in top]
+    assert found == [[(80, -0.5), (81, -0.75), (token, -1.0)] for token in (70, 71)]
+
+
+def test_penalties_and_bias_are_the_servers_own(connect, fake, kit):
+    options = {"presence_penalty": 0.5, "frequency_penalty": -1.0, "logit_bias": {65: 2.5}}
+    engine = connect()
+    engine.generate(greedy(kit, "x", None, max_new_tokens=1, **options), ignore)
+    asked = {name: fake.bodies[-1][name] for name in options}
+    assert asked == {**options, "logit_bias": {"65": 2.5}}
+    engine.generate(greedy(kit, "x", None, max_new_tokens=1), ignore)
+    assert "logit_bias" not in fake.bodies[-1]
+    with pytest.raises(Invalid) as caught:
+        engine.generate(greedy(kit, "x", None, logit_bias={10_000: 1.0}), ignore)
+    assert caught.value.code == "token_unknown"
+
+
+def test_choices_come_mixed_and_each_ends_by_itself(connect, fake, kit):
+    engine, pieces = connect(), []
+    plain = [choice.text for choice in engine.generate(greedy(kit, "x", None, n=3, max_new_tokens=4), ignore).choices]
+    assert fake.bodies[-1]["n"] == 3
+    request = greedy(kit, "x", None, n=3, max_new_tokens=4, stop=(plain[1][1:],))
+    generation = engine.generate(request, pieces.append)
+    assert [choice.text for choice in generation.choices] == [plain[0], plain[1][:1], ""]
+    assert [choice.finish_reason for choice in generation.choices] == ["length", "stop", "stop"]
+    for index, choice in enumerate(generation.choices):
+        assert "".join(piece.text for piece in pieces if piece.index == index) == choice.text
 
 
 def test_the_server_loads_the_folder_under_its_own_path(connect, fake, kit):
@@ -305,7 +346,8 @@ def test_a_real_server_tells_the_logprobs_that_peft_alone_has(vllm, wide_kit):
     generation = engine.generate(greedy(wide_kit, "sure?", "plain", temperature=0.7, seed=1, logprobs=True), ignore)
     engine.close()
     expected = wide_kit.logprobs(folder, wide_kit.prompt_ids("sure?"), generation.token_ids)
-    torch.testing.assert_close(torch.tensor(generation.logprobs), torch.tensor(expected), atol=1e-3, rtol=0)
+    told = torch.tensor(generation.logprobs.logprobs)
+    torch.testing.assert_close(told, torch.tensor(expected), atol=1e-3, rtol=0)
 
 
 @pytest.mark.slow

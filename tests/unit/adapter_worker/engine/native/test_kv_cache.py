@@ -1,6 +1,6 @@
 """Pages of the key/value cache: nobody gets another's, and prefixes are shared only where everything is equal."""
 
-from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix
+from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix, pages_for_choices
 
 NONE = Prefix(None, ())
 
@@ -54,3 +54,27 @@ def test_a_prefix_in_use_survives_being_forgotten():
     pages.keep(prefix("a", PAGE), taken)
     assert pages.reserve(2 * PAGE, NONE) is None
     assert pages.reserve(PAGE, NONE)[0] != taken
+
+
+def test_branches_share_the_whole_pages_of_a_prompt_and_nothing_behind_them():
+    pages = PagePool(10)
+    mine, _ = pages.reserve(4 * PAGE, NONE)
+    prompt = 2 * PAGE + 3
+    branches = pages.branch(mine, prompt, 3)
+    assert [branch[:2] for branch in branches] == [mine[:2]] * 3
+    assert len({page for branch in (mine, *branches) for page in branch[2:]}) == 4 * 2
+    assert pages_for_choices(prompt, 4 * PAGE - prompt, 4) == 10 - pages.free_count == 10
+    for held in (mine, *branches):
+        pages.release(held)
+    assert pages.free_count == 10
+
+
+def test_branches_that_find_no_room_take_none_and_cached_prefixes_make_room():
+    pages = PagePool(5)
+    cached, _ = pages.reserve(PAGE, prefix("a", PAGE))
+    pages.keep(prefix("a", PAGE), cached)
+    pages.release(cached)
+    mine, _ = pages.reserve(2 * PAGE, NONE)
+    assert pages.branch(mine, PAGE, 4) is None
+    assert pages.branch(mine, PAGE, 3) is not None
+    assert pages.free_count == 0

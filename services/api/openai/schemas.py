@@ -1,0 +1,192 @@
+"""Requests in OpenAI's format; a field that is not honoured is refused by name."""
+
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from services.api.jobs.schemas import MAX_MESSAGES, MAX_PARTS, MAX_TEXT_CHARS, Metadata, Text
+from services.api.openai import fields
+from shared.contracts.conversation import INSTRUCTING
+
+MAX_CHOICES = 8
+MAX_BIASES = 300
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+StopText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
+Biases = Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)]
+Identity = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+class Body(BaseModel):
+    """A body in OpenAI's format: types are exact, unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Part(Body):
+    """A text part of a message; other types of parts are refused."""
+
+    type: Literal["text"]
+    text: Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
+    prompt_cache_breakpoint: fields.CacheHint = None
+
+
+class ChatMessage(Body):
+    """One message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: (
+        Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
+        | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
+    )
+    name: fields.NoName = None
+    tool_calls: fields.NoTools = None
+    function_call: fields.NoTools = None
+    tool_call_id: fields.NoTools = None
+    refusal: fields.NoRefusal = None
+    audio: fields.NoAudio = None
+    annotations: fields.SpeedHint = None
+
+    @property
+    def text(self) -> str:
+        """The text of all parts, joined by line breaks."""
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+class StreamOptions(Body):
+    """What a stream tells besides the answer."""
+
+    include_usage: bool = False
+    include_obfuscation: fields.SpeedHint = None
+
+
+class Sampling(Body):
+    """What chats and completions have in common."""
+
+    model: ModelName
+    frequency_penalty: Penalty | None = None
+    logit_bias: Biases | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    metadata: Metadata | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    presence_penalty: Penalty | None = None
+    safety_identifier: Identity | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=8)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Not OpenAI's: 0 means all tokens."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    user: Identity | None = None
+
+    prompt_cache_key: fields.CacheHint = None
+    prompt_cache_options: fields.CacheHint = None
+    prompt_cache_retention: fields.CacheHint = None
+    store: fields.NoStore = None
+
+    @model_validator(mode="after")
+    def _streams_what_it_describes(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options belong to a stream: add stream, or leave them out")
+        return self
+
+    @property
+    def tier(self) -> Literal["default", "flex"]:
+        """The tier that serves the request: `flex` may wait for the others."""
+        return "flex" if self.service_tier == "flex" else "default"
+
+    @property
+    def end_user(self) -> str:
+        """Who the caller says it asks for; empty without a word of it."""
+        return self.safety_identifier or self.user or ""
+
+    def params(self, **more: Any) -> dict[str, Any]:
+        """Return how to generate, in the form of our own jobs; where nothing is said the worker's defaults hold."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop
+        # Adapters are checked by greedy decoding, so that is the default; several equal answers would be of no use.
+        temperature = 1.0 if self.temperature is None and (self.n or 1) > 1 else self.temperature
+        given = {
+            "max_new_tokens": self.max_tokens,
+            "temperature": temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "seed": self.seed,
+            "stop": stop or None,
+            "n": self.n,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "logit_bias": self.logit_bias or None,
+            **more,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class ChatRequest(Sampling):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_tokens: Annotated[
+        int | None, Field(ge=1, le=100_000, validation_alias=AliasChoices("max_completion_tokens", "max_tokens"))
+    ] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    audio: fields.NoAudio = None
+    function_call: fields.NoToolChoice = None
+    functions: fields.NoTools = None
+    modalities: fields.OnlyText = None
+    moderation: fields.NoModeration = None
+    parallel_tool_calls: fields.SpeedHint = None
+    prediction: fields.SpeedHint = None
+    reasoning_effort: fields.NoReasoning = None
+    response_format: fields.OnlyTextFormat = None
+    tool_choice: fields.NoToolChoice = None
+    tools: fields.NoTools = None
+    verbosity: fields.NoVerbosity = None
+    web_search_options: fields.NoSearch = None
+
+    @model_validator(mode="after")
+    def _asks_for_what_it_ranks(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs need logprobs: true")
+        return self
+
+    @cached_property
+    def turns(self) -> list[dict[str, str]]:
+        """The conversation: its first instructions joined to one message, empty ones left out."""
+        count = next((at for at, one in enumerate(self.messages) if one.role not in INSTRUCTING), len(self.messages))
+        said = [one.text for one in self.messages[:count] if one.text.strip()]
+        first = [{"role": "system", "content": "\n\n".join(said)}] if said else []
+        return first + [{"role": one.role, "content": one.text} for one in self.messages[count:]]
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How to generate, in the form of our own jobs."""
+        return self.params(logprobs=self.logprobs, top_logprobs=self.top_logprobs or None)
+
+
+class CompletionRequest(Sampling):
+    """The body of `POST /v1/completions`; the adapter's template frames the prompt as the text of a user's turn."""
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    best_of: fields.NoBestOf = None
+    echo: fields.NoEcho = None
+    suffix: fields.NoSuffix = None
+
+    @property
+    def turns(self) -> list[dict[str, str]]:
+        """The prompt as a conversation of one turn."""
+        text = self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+        return [{"role": "user", "content": text}]
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How to generate, in the form of our own jobs."""
+        return self.params(logprobs=self.logprobs is not None or None, top_logprobs=self.logprobs or None)

@@ -1,0 +1,74 @@
+"""Waits for a job on behalf of a client that holds its connection open."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from services.api.infra.clients import Clients
+from services.api.infra.event_feed import Event, Reader
+from services.api.openai.stream import Chunk, Chunks
+from shared.contracts.jobs import Job
+from shared.ledger import calls
+from shared.security.api_keys import Key
+
+
+class Waiting:
+    """One client that waits for one job; where it leaves, the job is cancelled, unless a retry may come for it."""
+
+    def __init__(self, clients: Clients, caller: Key, job_id: str, *, is_kept: bool) -> None:
+        self._clients = clients
+        self._tenant_id = caller.tenant_id
+        self._caller = caller
+        self._job_id = job_id
+        self._is_kept = is_kept
+
+    async def job(self) -> Job:
+        """Return the job as it is now."""
+        return await self._clients.ledger.do(calls.get(self._job_id, self._tenant_id))
+
+    async def ended(self, request: Request) -> Job:
+        """Wait for the end of the job; raises `ClientDisconnect` where the client leaves before it."""
+        with self._cancelled_with_the_wait():
+            end, leaving = asyncio.create_task(self._end()), asyncio.create_task(_left(request))
+            try:
+                await asyncio.wait((end, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if not end.done():
+                    raise ClientDisconnect
+                return await end
+            finally:
+                end.cancel()
+                leaving.cancel()
+
+    async def chunks(self, chunks: Chunks) -> AsyncGenerator[Chunk]:
+        """Yield the chunks of the answer as they come."""
+        with self._cancelled_with_the_wait(), self._clients.feed.place(self._caller):
+            async with self._clients.feed.reader(self._job_id) as reader:
+                async for chunk in chunks.of(self._events(reader), self.job):
+                    yield chunk
+
+    def _events(self, reader: Reader) -> AsyncIterator[Event]:
+        return self._clients.feed.events(reader)
+
+    async def _end(self) -> Job:
+        async with self._clients.feed.reader(self._job_id) as reader:
+            async for _ in self._events(reader):
+                pass
+        return await self.job()
+
+    @contextlib.contextmanager
+    def _cancelled_with_the_wait(self) -> Iterator[None]:
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit, ClientDisconnect):
+            if not self._is_kept:
+                self._clients.leavers.cancel(self._job_id, self._tenant_id)
+            raise
+
+
+async def _left(request: Request) -> None:
+    """Return once the client has gone; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
