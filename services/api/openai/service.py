@@ -21,6 +21,8 @@ from services.api.openai.waiting import Waiting
 from services.api.openai.wire import event_lines
 from shared.security.api_keys import Key
 
+NEW_TOKENS = 256
+"""The most tokens of an answer whose request says nothing of it: a chat's answers are longer than a job's."""
 _UNBUFFERED = {"X-Accel-Buffering": "no"}
 """Asks proxies to pass each event on as it comes."""
 
@@ -61,7 +63,7 @@ async def as_job(body: ChatRequest | CompletionRequest, clients: Clients, caller
     named = await resolve(body.model, current, caller.tenant_id, clients)
     fields = {
         "messages": body.turns,
-        "params": body.generation,
+        "params": {"max_new_tokens": min(NEW_TOKENS, clients.settings.max_new_tokens_limit), **body.generation},
         "priority": "batch" if body.tier == "flex" else "interactive",
         "metadata": body.metadata or {},
         **dict(named.fields),

@@ -142,6 +142,7 @@ async def test_base_is_the_base_model_alone(client, working):
     async with working("hello", queue="generate.base") as job:
         answer = await client.chat.completions.create(model="base", messages=QUESTION)
     assert (await job).label == ""
+    assert (await job).body["params"]["max_new_tokens"] == 256
     assert (answer.signalbox["label"], answer.signalbox["by"]) == (None, "named")
 
 
@@ -240,7 +241,7 @@ async def test_several_choices_and_their_logprobs_come_in_openais_form(client, w
         )  # fmt: skip
     params = (await job).body["params"]
     assert params == {
-        "n": 2, "temperature": 1.0, "logprobs": True, "top_logprobs": 2, "logit_bias": {"9": -5.0},
+        "max_new_tokens": 256, "n": 2, "temperature": 1.0, "logprobs": True, "top_logprobs": 2, "logit_bias": {"9": -5.0},
         "presence_penalty": 0.5, "frequency_penalty": -0.5, "stop": [],
     }  # fmt: skip
     assert [(one.index, one.message.content, one.finish_reason) for one in answer.choices] == [
