@@ -8,12 +8,11 @@ import argparse
 import gzip
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import print_table, row, write_results
 from services.trainer.data.examples import InstructionRow
-from services.trainer.evaluation.template_choice import choose
+from services.trainer.evaluation.template_choice import Losses, choose
 from services.trainer.evaluation.template_scores import Scored
 from services.trainer.training.lora import train_adapter
 from shared.contracts.built_in_templates import BUILT_IN
@@ -36,8 +35,10 @@ VICUNA = PromptTemplate(
 TRAINED = ("chatml", "plain", "alpaca", "mistral", "zephyr", "vicuna")
 TASKS = ("as12/fin.sa", "as12/fin.ha", "clinc150/", "banking77/")
 ASKED = {"clinc150/": "Name the domain of this request.", "banking77/": "Name the intent of this request."}
-ROWS, EXAMPLES = 40, 10
-SETTINGS = LoraSettings(epochs=2, learning_rate=1e-3, max_length=320, batch_size=2, checkpoint_steps=1_000_000)
+ROWS, EXAMPLES = 160, 10
+SETTINGS = LoraSettings(
+    epochs=3, learning_rate=5e-4, max_length=320, batch_size=4, precision="bfloat16", checkpoint_steps=1_000_000
+)
 
 
 def task_rows(data: Path, task: str, part: str, count: int) -> list[InstructionRow]:
@@ -66,7 +67,7 @@ class Bench:
         self.tokenizer = load_tokenizer(self.folder)
         prompts = BasePrompts(self.tokenizer, self.folder)
         self.templates: dict[str, BoundTemplate] = {}
-        self.base_losses: dict[str, dict[tuple[str, ...], Sequence[float]]] = {}
+        self.base_losses: dict[str, dict[tuple[str, ...], Losses]] = {}
         for template in (*BUILT_IN.values(), VICUNA):
             try:
                 self.templates[template.name] = prompts.bind(template)
@@ -92,9 +93,14 @@ class Bench:
             "template": template,
             "verdict": choice.verdict,
             "best": list(choice.best.names),
-            "losses": {"/".join(s.names): [round(loss, 4) for loss in s.losses] for s in scores},
-            "base": {"/".join(s.names): [round(loss, 4) for loss in s.base_losses] for s in scores},
+            "losses": {"/".join(s.names): rounded(s.losses) for s in scores},
+            "base": {"/".join(s.names): rounded(s.base_losses) for s in scores},
         }
+
+
+def rounded(losses: Losses) -> list[list[float]]:
+    """Losses for the log."""
+    return [[round(loss, 5) for loss in row] for row in losses]
 
 
 def main() -> None:

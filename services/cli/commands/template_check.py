@@ -8,7 +8,7 @@ from services.cli import output
 from services.cli.commands.common import client, end_of, goes_on_without
 from services.cli.progress import follow_training
 
-_COLUMNS = ("templates", "gain", "loss", "base_loss", "exact_match", "base_exact_match")
+_COLUMNS = ("templates", "doubt", "loss", "base_loss", "exact_match", "base_exact_match")
 
 
 def check_template(ref: str, examples: Path, *, sets: bool, as_json: bool) -> None:

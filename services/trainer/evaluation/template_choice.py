@@ -1,60 +1,65 @@
-"""Which template an adapter was trained with: the one under which it expects the right answers most.
+"""Which template an adapter was trained with: the one under which it is surest of the right answers.
 
-A base model that was tuned for chats has a favourite template, under which an adapter that learnt little still does
-best. So a winner is not clear where another template gains much more over the base model alone.
+An answer's first tokens say what the adapter knows, which it knows under any template; those of which it is nearly
+certain, mostly the last ones, say whether the prompt is the one it was trained on. So tokens are compared by the
+logarithm of their loss. A base model that was tuned for chats has a favourite template, under which an adapter that
+learnt little still does best, and the largest gain over the base model comes where that fares worst: what is compared
+is the geometric mean of the loss and of its ratio to the base model's.
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-CLEAR_T = 2.5
-"""The paired t statistic from which a difference is clear."""
-CLEAR_SHARE = 0.03
-"""Share of the other template's loss that the best one has to save."""
-MUCH_GAIN = 0.2
-"""A difference of gains that counts."""
-DOUBT_T = 1.5
-"""The paired t statistic of another template's larger gain from which the winner is in doubt."""
+CLEAR_T = 1.0
+"""The paired t statistic, over the examples, from which a difference is clear."""
+CLEAR_SHARE = 0.05
+"""Share of a token's loss that the best one has to save, or it is a trace."""
 MIN_EXAMPLES = 3
-_LEAST_LOSS = 0.02
-"""Losses of less are equal: an answer that is nearly certain is learnt."""
+_LEAST_LOSS = 5e-4
+"""Losses of less are equal: such a token is certain."""
+_BASE_SHARE = 0.5
+Losses = Sequence[Sequence[float]]
+"""The losses of an answer's tokens, its end among them, by row."""
 
 Verdict = Literal["clear", "tie", "no_better_than_base"]
 
 
 class TemplateScore(NamedTuple):
-    """An adapter under templates that give the same prompts; losses are means over an answer's tokens, by row."""
+    """An adapter under templates that give the same prompts."""
 
     names: tuple[str, ...]
-    losses: Sequence[float]
-    base_losses: Sequence[float]
+    losses: Losses
+    base_losses: Losses
     """Of the base model alone, under the same prompts."""
     exact_match: float | None = None
     base_exact_match: float | None = None
 
     @property
     def loss(self) -> float:
-        """The mean loss of the adapter."""
-        return _mean(self.losses)
+        """The mean loss of the adapter's answers."""
+        return _mean([_mean(row) for row in self.losses])
 
     @property
     def base_loss(self) -> float:
         """The mean loss of the base model alone."""
-        return _mean(self.base_losses)
+        return _mean([_mean(row) for row in self.base_losses])
 
     @property
-    def gains(self) -> list[float]:
-        """By how many powers of e the adapter's loss is below the base model's, by row."""
-        pairs = zip(self.losses, self.base_losses, strict=True)
-        return [math.log(max(base, _LEAST_LOSS) / max(loss, _LEAST_LOSS)) for loss, base in pairs]
+    def doubts(self) -> list[float]:
+        """How unsure the adapter is of each row's answer: the mean logarithm over its tokens, partly against the base.
+
+        By how much two templates differ says, as a power of e, how many times the one's losses are the other's.
+        """
+        rows = zip(self.losses, self.base_losses, strict=True)
+        return [_mean(_logs(losses)) - _BASE_SHARE * _mean(_logs(base)) for losses, base in rows]
 
     def as_result(self) -> dict[str, Any]:
         """Return the form that a job's result shows."""
         figures = {
             "loss": self.loss,
             "base_loss": self.base_loss,
-            "gain": _mean(self.gains),
+            "doubt": _mean(self.doubts),
             "exact_match": self.exact_match,
             "base_exact_match": self.base_exact_match,
         }
@@ -81,8 +86,8 @@ class Choice(NamedTuple):
 
 
 def ranked(scores: Sequence[TemplateScore]) -> list[TemplateScore]:
-    """Return the scores, the least loss first."""
-    return sorted(scores, key=lambda score: score.loss)
+    """Return the scores, the surest first."""
+    return sorted(scores, key=lambda score: _mean(score.doubts))
 
 
 def choose(scores: Sequence[TemplateScore]) -> Choice:
@@ -106,26 +111,17 @@ def choose(scores: Sequence[TemplateScore]) -> Choice:
 
 
 def _beats(best: TemplateScore, other: TemplateScore) -> bool:
-    """Whether loss or gain tell the best from another clearly, and the other one does not speak against it."""
-    if other.loss - best.loss < CLEAR_SHARE * other.loss:
-        return False
-    if _is_clear(_differences(other.gains, best.gains), MUCH_GAIN, DOUBT_T):
-        return False
-    saves = _is_clear(_differences(other.losses, best.losses), 0.0, CLEAR_T)
-    return saves or _is_clear(_differences(best.gains, other.gains), MUCH_GAIN, CLEAR_T)
-
-
-def _differences(larger: Sequence[float], smaller: Sequence[float]) -> list[float]:
-    return [a - b for a, b in zip(larger, smaller, strict=True)]
-
-
-def _is_clear(differences: Sequence[float], least: float, least_t: float) -> bool:
-    """Whether these are positive beyond chance (paired t) and beyond a trace."""
+    """Whether the best is surer than another beyond chance (paired t) and beyond a trace."""
+    differences = [more - less for more, less in zip(other.doubts, best.doubts, strict=True)]
     count, mean = len(differences), _mean(differences)
-    if count < MIN_EXAMPLES or mean < least:
+    if count < MIN_EXAMPLES or mean < CLEAR_SHARE:
         return False
     variance = sum((difference - mean) ** 2 for difference in differences) / (count - 1)
-    return mean >= least_t * math.sqrt(variance / count)
+    return mean >= CLEAR_T * math.sqrt(variance / count)
+
+
+def _logs(losses: Sequence[float]) -> list[float]:
+    return [math.log(max(loss, _LEAST_LOSS)) for loss in losses]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ import torch
 
 from services.trainer.data.examples import InstructionRow
 from services.trainer.evaluation.generate import answer_rows, exact_match
-from services.trainer.evaluation.template_choice import TemplateScore
+from services.trainer.evaluation.template_choice import Losses, TemplateScore
 from services.trainer.training.sequences import IGNORED, Example, RowRefused, adapter_examples, collate
 from shared.errors import Invalid
 from shared.prompts.bound import BoundTemplate
@@ -43,7 +43,7 @@ class Scored:
         templates: Mapping[str, BoundTemplate],
         *,
         answers: bool = True,
-        known_base: Mapping[tuple[str, ...], Sequence[float]] | None = None,
+        known_base: Mapping[tuple[str, ...], Losses] | None = None,
     ) -> list[TemplateScore]:
         """Score adapter and base model under each template by loss and, with `answers`, by exact match.
 
@@ -105,21 +105,19 @@ class Scored:
         return exact_match(answers, self._rows)
 
     @torch.inference_mode()
-    def _losses(self, examples: Sequence[Example], *, is_base: bool) -> list[float]:
-        """The mean negative log-probability of each answer's tokens, its end among them."""
-        losses: list[float] = []
+    def _losses(self, examples: Sequence[Example], *, is_base: bool) -> Losses:
+        """The negative log-probability of each answer's tokens, its end among them."""
+        losses: list[list[float]] = []
         with self._alone(is_base=is_base):
             for at in range(0, len(examples), _BATCH_ROWS):
                 losses += self._batch_losses(examples[at : at + _BATCH_ROWS])
         return losses
 
-    def _batch_losses(self, examples: Sequence[Example]) -> list[float]:
+    def _batch_losses(self, examples: Sequence[Example]) -> list[list[float]]:
         batch = {name: value for name, value in collate(examples).items() if name not in ("tasks", "weights")}
         labels = batch.pop("labels").to(self._model.device)
         inputs = {name: v.to(self._model.device) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
         logits = self._model(**inputs).logits.float()  # [batch, answer, vocabulary]
         known = labels != IGNORED
         picked = logits.log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-        means = -(picked * known).sum(-1) / known.sum(-1)
-        values: list[float] = means.tolist()
-        return values
+        return [row[is_known].neg().tolist() for row, is_known in zip(picked, known, strict=True)]

@@ -241,7 +241,8 @@ async def test_several_choices_and_their_logprobs_come_in_openais_form(client, w
         )  # fmt: skip
     params = (await job).body["params"]
     assert params == {
-        "max_new_tokens": 256, "n": 2, "temperature": 1.0, "logprobs": True, "top_logprobs": 2, "logit_bias": {"9": -5.0},
+        "max_new_tokens": 256, "n": 2, "temperature": 1.0,
+        "logprobs": True, "top_logprobs": 2, "logit_bias": {"9": -5.0},
         "presence_penalty": 0.5, "frequency_penalty": -0.5, "stop": [],
     }  # fmt: skip
     assert [(one.index, one.message.content, one.finish_reason) for one in answer.choices] == [

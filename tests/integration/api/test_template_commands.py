@@ -12,13 +12,13 @@ JINJA = "{% for m in messages %}<|turn|>{{ m.content }}<|done|>{% endfor %}"
 SCORES = [
     {
         "templates": ["llama3", "model"],
-        "gain": 2.0,
+        "doubt": 2.0,
         "loss": 0.2,
         "base_loss": 1.5,
         "exact_match": 1.0,
         "base_exact_match": 0.1,
     },
-    {"templates": ["chatml"], "gain": 0.6, "loss": 0.9, "base_loss": 1.6, "exact_match": 0.2, "base_exact_match": 0.0},
+    {"templates": ["chatml"], "doubt": 0.6, "loss": 0.9, "base_loss": 1.6, "exact_match": 0.2, "base_exact_match": 0.0},
 ]
 
 
@@ -85,7 +85,7 @@ async def test_a_check_waits_for_the_trainer_and_shows_what_it_found(command, ad
     out, err = await asyncio.to_thread(process.communicate)
     assert process.returncode == 0, err
     lines = [line.split("\t") for line in out.splitlines()]
-    assert lines[0] == ["templates", "gain", "loss", "base_loss", "exact_match", "base_exact_match"]
+    assert lines[0] == ["templates", "doubt", "loss", "base_loss", "exact_match", "base_exact_match"]
     assert lines[1] == ["llama3, model", "2.0", "0.2", "1.5", "1.0", "0.1"]
     assert ["best", "llama3, model"] in lines
     assert ["ref", "fin.sa@2"] in lines

@@ -47,7 +47,7 @@ def test_a_wrong_template_is_found_and_the_right_one_set_as_a_new_version(client
     assert (looked.result["verdict"], looked.result["best"], looked.result["ref"]) == ("clear", ["house"], wrong.ref)
     best, other = looked.result["scores"]
     assert best["loss"] < other["loss"]
-    assert set(best) == {"templates", "gain", "loss", "base_loss", "exact_match", "base_exact_match"}
+    assert set(best) == {"templates", "doubt", "loss", "base_loss", "exact_match", "base_exact_match"}
     found = registry.get("t", run(jobs.new_training(**checking)).result["ref"])
     assert (found.template, found.digest) == ("house", right.digest)
     assert run(jobs.new_training(**checking | {"adapter": found.ref})).result["ref"] == found.ref

@@ -5,7 +5,7 @@ import pytest
 from services.cli.commands.template_check import show
 
 FOUND = {
-    "scores": [{"templates": ["alpaca"], "gain": 4.4, "loss": 0.1}],
+    "scores": [{"templates": ["alpaca"], "doubt": 4.4, "loss": 0.1}],
     "warnings": [],
     "best": ["alpaca"],
     "ref": "bank.cards@2",

@@ -50,13 +50,13 @@ def test_losses_are_those_of_a_plain_forward_pass(tiny_folder, tiny_tokenizer, t
     model = with_adapter(load_model(tiny_folder, "float32", device="cpu"), adapter)
     rows = [InstructionRow("Say it.", "a longer text", "yes"), InstructionRow("", "x", "absolutely not")]
     (score,) = Scored(model, tiny_tokenizer, rows, max_length=400).scores({"alpaca": templates["alpaca"]})
-    for row, loss in zip(rows, score.losses, strict=True):
+    for row, losses in zip(rows, score.losses, strict=True):
         prompt = encode(tiny_tokenizer, templates["alpaca"].of_turns(single_turn(row.instruction, row.input)), 400)
         answer = [*encode_text(tiny_tokenizer, row.output), templates["alpaca"].end_id]
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
-        expected = torch.nn.functional.cross_entropy(logits, torch.tensor(answer)).item()
-        assert loss == pytest.approx(expected, abs=1e-4)
+        expected = torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="none").tolist()
+        assert losses == pytest.approx(expected, abs=1e-4)
     assert score.base_losses != score.losses
     assert 0 <= score.exact_match <= 1
 

@@ -6,14 +6,15 @@ from services.trainer.evaluation.template_choice import TemplateScore, choose, r
 
 
 def score(name, losses, base=2.0):
-    return TemplateScore((name,), losses, [base] * len(losses))
+    """Of answers with one token each."""
+    return TemplateScore((name,), [[loss] for loss in losses], [[base]] * len(losses))
 
 
 def around(mean, spread=0.1):
     return [mean + spread * (1 if at % 2 else -1) for at in range(10)]
 
 
-def test_a_template_that_gains_more_on_nearly_every_example_is_clear():
+def test_a_template_with_less_loss_on_nearly_every_example_is_clear():
     choice = choose([score("a", around(1.0)), score("b", around(0.4)), score("c", around(1.2))])
     assert (choice.verdict, choice.best.names, choice.warning) == ("clear", ("b",), "")
     assert choice.names("b")
@@ -21,30 +22,31 @@ def test_a_template_that_gains_more_on_nearly_every_example_is_clear():
     assert not choice.allows("a")
 
 
-def test_the_base_models_favourite_is_in_doubt_where_another_template_gains_much_more():
-    favourite, trained = score("chatml", around(1.6), base=2.9), score("mistral", around(3.0), base=9.0)
-    choice = choose([favourite, trained])
-    assert (choice.verdict, choice.best.names) == ("tie", ("chatml",))
-    assert choice.allows("mistral")
+def test_the_base_models_favourite_gives_way_to_a_template_that_gains_much_more():
+    favourite, trained = score("chatml", around(1.6), base=2.9), score("mistral", around(2.0), base=9.0)
+    assert [one.names for one in ranked([favourite, trained])] == [("mistral",), ("chatml",)]
 
 
-def test_a_little_less_loss_and_much_more_gain_is_clear():
-    trained, near = score("plain", around(0.13, 0.08), base=9.5), score("zephyr", around(0.17, 0.01), base=4.8)
-    assert choose([near, trained]).verdict == "clear"
-    assert choose([near, trained]).names("plain")
+def test_what_gains_most_gives_way_to_a_template_with_much_less_loss():
+    worst_for_the_base, trained = score("plain", around(1.6), base=10.0), score("chatml", around(0.4), base=2.5)
+    assert choose([worst_for_the_base, trained]).names("chatml")
 
 
-def test_where_both_are_learnt_a_little_more_gain_is_no_doubt():
-    trained, near = score("chatml", around(0.06, 0.01), base=3.0), score("zephyr", around(0.09, 0.01), base=4.8)
-    assert [one.names for one in ranked([near, trained])] == [("chatml",), ("zephyr",)]
-    assert choose([near, trained]).verdict == "clear"
+def test_the_tokens_that_are_nearly_certain_tell_templates_apart():
+    """Two hard rows decide no more than that: the end of an answer is surer where the prompt is the trained one."""
+    words = [0.1, 0.2, 0.1, 0.2, 2.5, 0.1, 0.2, 3.0, 0.1, 0.2]
+    trained = TemplateScore(("alpaca",), [[word, 0.0006] for word in words], [[4.0, 2.0]] * 10)
+    other = TemplateScore(("zephyr",), [[0.9 * word, 0.004] for word in words], [[4.0, 2.0]] * 10)
+    choice = choose([other, trained])
+    assert (choice.verdict, choice.best.names) == ("clear", ("alpaca",))
+    assert trained.loss > other.loss
 
 
 @pytest.mark.parametrize(
     "second",
     [
-        [loss + 0.001 for loss in around(0.4)],  # better everywhere, by a trace
-        [0.3, 1.9, 0.3, 0.3, 0.3, 1.9, 0.3, 0.4, 0.3, 0.4],  # better on the mean, by two examples
+        [loss * 0.99 for loss in around(0.4)],  # better everywhere, by a trace
+        [0.3, 1.9, 0.3, 0.3, 0.3, 0.8, 0.3, 0.4, 0.3, 0.4],  # by two examples
     ],
 )
 def test_a_difference_that_may_be_chance_or_is_a_trace_is_a_tie(second):
@@ -54,6 +56,10 @@ def test_a_difference_that_may_be_chance_or_is_a_trace_is_a_tie(second):
     assert choice.allows("b")
     assert not choice.allows("c")
     assert "apart: give more of them" in choice.warning
+
+
+def test_tokens_that_are_certain_under_both_are_equal():
+    assert choose([score("a", [1e-9] * 10), score("b", [4e-4] * 10)]).verdict == "tie"
 
 
 def test_two_examples_are_too_few():
@@ -74,5 +80,5 @@ def test_one_template_alone_is_clear():
 
 def test_the_result_rounds_and_leaves_out_what_was_not_measured():
     assert score("a", [0.5, 0.5]).as_result() == {
-        "templates": ["a"], "loss": 0.5, "base_loss": 2.0, "gain": round(math.log(4), 4),
+        "templates": ["a"], "loss": 0.5, "base_loss": 2.0, "doubt": round(math.log(0.5) - math.log(2.0) / 2, 4),
     }  # fmt: skip
