@@ -111,7 +111,7 @@ def test_the_names_of_the_labels_are_learnt_too_and_run_reference_agrees(release
     )
     assert sum(row.is_right for row in routed) >= 0.8 * len(rows)
 
-    reference = Reference(release, clients.registry, clients.base_folder, max_prompt_tokens=160)
+    reference = Reference(release, clients.registry.weights, clients.base_folder, max_prompt_tokens=160)
     assert [reference.select(text).label or BACKGROUND for _, text in rows] == [row.predicted for row in routed]
 
 
