@@ -91,7 +91,7 @@ def check_sizes(settings: Settings, body: SelectBody, max_new_tokens: int | None
             "instruction_too_long",
             f"the system message has {instruction_chars} characters, at most {MAX_INSTRUCTION_CHARS} are taken",
         )
-    chars = sum(map(len, body.texts)) - instruction_chars
+    chars = len(body.last_user_text)  # earlier turns may be lost, and the body's bytes are bounded
     if chars > settings.max_input_chars:
         raise Invalid(
             "input_too_long",
