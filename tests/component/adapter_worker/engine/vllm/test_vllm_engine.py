@@ -170,14 +170,23 @@ def test_penalties_and_bias_are_the_servers_own(connect, fake, kit):
 
 def test_choices_come_mixed_and_each_ends_by_itself(connect, fake, kit):
     engine, pieces = connect(), []
-    plain = [choice.text for choice in engine.generate(greedy(kit, "x", None, n=3, max_new_tokens=4), ignore).choices]
+    sampled = {"n": 3, "max_new_tokens": 4, "temperature": 1.0}
+    plain = [choice.text for choice in engine.generate(greedy(kit, "x", None, **sampled), ignore).choices]
     assert fake.bodies[-1]["n"] == 3
-    request = greedy(kit, "x", None, n=3, max_new_tokens=4, stop=(plain[1][1:],))
+    request = greedy(kit, "x", None, stop=(plain[1][1:],), **sampled)
     generation = engine.generate(request, pieces.append)
     assert [choice.text for choice in generation.choices] == [plain[0], plain[1][:1], ""]
     assert [choice.finish_reason for choice in generation.choices] == ["length", "stop", "stop"]
     for index, choice in enumerate(generation.choices):
         assert "".join(piece.text for piece in pieces if piece.index == index) == choice.text
+
+
+def test_greedy_choices_are_asked_for_once_because_the_server_refuses_several(connect, fake, kit):
+    pieces = []
+    generation = connect().generate(greedy(kit, "x", None, n=2, max_new_tokens=3), pieces.append)
+    assert fake.bodies[-1]["n"] == 1
+    assert generation.choices[0] == generation.choices[1]
+    assert [piece.index for piece in pieces] == [0, 1] * 3
 
 
 def test_the_server_loads_the_folder_under_its_own_path(connect, fake, kit):
