@@ -360,6 +360,21 @@ def test_a_real_server_tells_the_logprobs_that_peft_alone_has(vllm, wide_kit):
 
 
 @pytest.mark.slow
+def test_a_real_server_penalises_as_our_engine_does_and_tells_the_same_logprobs(vllm, wide_kit):
+    options = {"presence_penalty": 0.7, "frequency_penalty": 0.4, "logit_bias": {65: 2.0}, "logprobs": True}
+    request = greedy(wide_kit, "again and again", None, top_logprobs=4, **options)
+    ours, theirs = wide_kit.engine(), vllm_engine(vllm, wide_kit)
+    expected, told = (engine.generate(request, ignore) for engine in (ours, theirs))
+    ours.close()
+    theirs.close()
+    assert told.token_ids == expected.token_ids
+    for mine, other in zip(expected.logprobs.top, told.logprobs.top, strict=True):
+        assert [one.token_id for one in other] == [one.token_id for one in mine]
+        assert [one.logprob for one in other] == pytest.approx([one.logprob for one in mine], abs=1e-3)
+    assert told.logprobs.logprobs == pytest.approx(expected.logprobs.logprobs, abs=1e-3)
+
+
+@pytest.mark.slow
 def test_a_real_server_stops_at_the_end_token(vllm, wide_kit):
     engine = vllm_engine(vllm, wide_kit)
     whole = engine.generate(greedy(wide_kit, "until", None), ignore).token_ids
