@@ -41,7 +41,7 @@ class Shown(NamedTuple):
 
 
 class AnswerStream:
-    """The text of one choice up to its stop string; tokens without a score are not counted."""
+    """The text of one choice up to its stop string; either all its tokens have scores, or none."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = StopScanner(stops)
@@ -56,14 +56,14 @@ class AnswerStream:
 
     def push(self, text: str, score: TokenScore | None = None) -> Shown:
         """Add a token, and the text that it completes."""
-        if score is not None:
-            self._held.append((self._pushed, score))
+        if score is None:
+            return Shown(self._stops.push(text))
+        self._held.append((self._pushed, score))
         self._pushed += len(text)
         return self._show(self._stops.push(text))
 
     def end(self, text: str = "") -> Shown:
         """Add the last text; returns what was held back, unless a stop string cuts it off."""
-        self._pushed += len(text)
         shown = self._show(self._stops.push(text) + self._stops.flush())
         if self.is_stopped:
             return shown

@@ -38,7 +38,10 @@ class RequestState:
     @property
     def is_done(self) -> bool:
         """Whether every choice has its result or error."""
-        return all(choice.is_done for choice in self.choices)
+        for choice in self.choices:  # noqa: SIM110 - asked for each request in each step: a generator would be felt
+            if not choice.is_done:
+                return False
+        return True
 
     def interruption(self) -> Exception | None:
         """The error that must end the request before its next step; None if it may go on."""

@@ -198,7 +198,7 @@ class ModelRunner:
             choice.cached_count = first.cached_count
 
     def _append_token(self, row: SequenceState, token: int | None, score: Score | None) -> None:
-        if row.is_done:  # another choice of its request has failed in this step
+        if len(row.siblings) > 1 and row.is_done:  # another choice of its request has failed in this step
             return
         if token is None:
             row.fail(SignalboxError("logits_not_finite", "the model's output is not finite for this prompt"))

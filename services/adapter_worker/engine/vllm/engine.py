@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import aclosing
-from operator import itemgetter
 from pathlib import Path, PurePath
 from typing import Any, Self, TypeVar
 
@@ -22,11 +21,11 @@ from services.adapter_worker.engine.base import (
     engine_stopped,
 )
 from services.adapter_worker.engine.native.kv_cache import Prefix
-from services.adapter_worker.engine.native.sampler import Score
 from services.adapter_worker.engine.request_state import RequestState
 from services.adapter_worker.engine.token_texts import TokenTexts
 from services.adapter_worker.engine.tokenize import Encode, check_bias, prompt_ids
 from services.adapter_worker.engine.vllm.adapters import ServedAdapters
+from services.adapter_worker.engine.vllm.completions import completion_body, is_one_for_all, score_of
 from services.adapter_worker.engine.vllm.server import BaseCard, Tokens, VllmServer
 from shared.adapter_files import WEIGHTS_NAME
 from shared.errors import Cancelled, Invalid, NotFound, SignalboxError, Unavailable
@@ -230,38 +229,15 @@ class VllmEngine:
         raise Unavailable("vllm_ended_early", "the vLLM server ended the answer before its last token")
 
     def _take(self, state: RequestState, part: Tokens) -> None:
-        choice, count = state.choices[part.index], state.request.top_logprobs
+        choices = state.choices if is_one_for_all(state.request) else [state.choices[part.index]]
         for n, token in enumerate(part.ids):
-            if choice.is_done:  # the server goes on after a stop string, of which it does not know
-                return
-            top = sorted(part.tops[n].items(), key=itemgetter(1), reverse=True)[:count] if part.tops else ()
-            choice.take(token, self._end_ids, Score(part.logprobs[n], top) if part.logprobs else None)
+            for choice in choices:
+                if not choice.is_done:  # the server goes on after a stop string, of which it does not know
+                    choice.take(token, self._end_ids, score_of(part, n, state.request.top_logprobs))
 
     def _body(self, state: RequestState) -> dict[str, Any]:
-        request = state.request
-        body = {
-            "model": request.adapter or self.base.name,
-            "prompt": state.prompt_ids,
-            "max_tokens": request.max_new_tokens,
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "top_k": request.top_k,
-            # The rest overrides generation defaults that the model's folder may set.
-            "min_p": 0.0,
-            "repetition_penalty": 1.0,
-            "presence_penalty": request.presence_penalty,
-            "frequency_penalty": request.frequency_penalty,
-            "n": request.n,
-            "ignore_eos": True,
-            "stop_token_ids": sorted(self._end_ids | request.end_ids),
-        }
-        optional = {
-            "seed": request.seed,
-            "logprobs": request.top_logprobs if request.logprobs else None,
-            "return_tokens_as_token_ids": True if request.top_logprobs else None,
-            "logit_bias": {str(token): value for token, value in request.logit_bias.items()} or None,
-        }
-        return body | {name: value for name, value in optional.items() if value is not None}
+        model = state.request.adapter or self.base.name
+        return completion_body(state.request, model, state.prompt_ids, self._end_ids | state.request.end_ids)
 
     def _lost(self, adapter: str | None) -> NotFound | None:
         """The error for an adapter to load again: the server was restarted, or another worker unloaded it."""

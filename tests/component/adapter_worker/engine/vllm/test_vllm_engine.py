@@ -170,14 +170,23 @@ def test_penalties_and_bias_are_the_servers_own(connect, fake, kit):
 
 def test_choices_come_mixed_and_each_ends_by_itself(connect, fake, kit):
     engine, pieces = connect(), []
-    plain = [choice.text for choice in engine.generate(greedy(kit, "x", None, n=3, max_new_tokens=4), ignore).choices]
+    sampled = {"n": 3, "max_new_tokens": 4, "temperature": 1.0}
+    plain = [choice.text for choice in engine.generate(greedy(kit, "x", None, **sampled), ignore).choices]
     assert fake.bodies[-1]["n"] == 3
-    request = greedy(kit, "x", None, n=3, max_new_tokens=4, stop=(plain[1][1:],))
+    request = greedy(kit, "x", None, stop=(plain[1][1:],), **sampled)
     generation = engine.generate(request, pieces.append)
     assert [choice.text for choice in generation.choices] == [plain[0], plain[1][:1], ""]
     assert [choice.finish_reason for choice in generation.choices] == ["length", "stop", "stop"]
     for index, choice in enumerate(generation.choices):
         assert "".join(piece.text for piece in pieces if piece.index == index) == choice.text
+
+
+def test_greedy_choices_are_asked_for_once_because_the_server_refuses_several(connect, fake, kit):
+    pieces = []
+    generation = connect().generate(greedy(kit, "x", None, n=2, max_new_tokens=3), pieces.append)
+    assert fake.bodies[-1]["n"] == 1
+    assert generation.choices[0] == generation.choices[1]
+    assert [piece.index for piece in pieces] == [0, 1] * 3
 
 
 def test_the_server_loads_the_folder_under_its_own_path(connect, fake, kit):
@@ -348,6 +357,21 @@ def test_a_real_server_tells_the_logprobs_that_peft_alone_has(vllm, wide_kit):
     expected = wide_kit.logprobs(folder, wide_kit.prompt_ids("sure?"), generation.token_ids)
     told = torch.tensor(generation.logprobs.logprobs)
     torch.testing.assert_close(told, torch.tensor(expected), atol=1e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_real_server_penalises_as_our_engine_does_and_tells_the_same_logprobs(vllm, wide_kit):
+    options = {"presence_penalty": 0.7, "frequency_penalty": 0.4, "logit_bias": {65: 2.0}, "logprobs": True}
+    request = greedy(wide_kit, "again and again", None, top_logprobs=4, **options)
+    ours, theirs = wide_kit.engine(), vllm_engine(vllm, wide_kit)
+    expected, told = (engine.generate(request, ignore) for engine in (ours, theirs))
+    ours.close()
+    theirs.close()
+    assert told.token_ids == expected.token_ids
+    for mine, other in zip(expected.logprobs.top, told.logprobs.top, strict=True):
+        assert [one.token_id for one in other] == [one.token_id for one in mine]
+        assert [one.logprob for one in other] == pytest.approx([one.logprob for one in mine], abs=1e-3)
+    assert told.logprobs.logprobs == pytest.approx(expected.logprobs.logprobs, abs=1e-3)
 
 
 @pytest.mark.slow
