@@ -38,6 +38,7 @@ ALL = (
     "scale_sim",
     "template_tokens",
     "template_found",
+    "openai_chat",
 )
 
 
