@@ -26,6 +26,8 @@ _JOB_BYTES = 5_000
 """What a job without any text takes in the ledger: its fields, its events' stream, its places in the indexes."""
 _TOKEN_BYTES = 64
 """What a token of an answer takes there: in an event of its own and in the result."""
+CONVERSATION_ID = "conversation_id"
+"""The name in a request's metadata under which callers say which conversation it belongs to."""
 _TRAINING_BYTES = 1 << 18
 """What a training takes there: progress of a thousand steps."""
 
@@ -184,6 +186,8 @@ class ListedJob(BaseModel):
     label: LabelText = ""
     key: str = ""
     """Id of the API key that submitted the job; empty in jobs from before it was noted."""
+    key_line: str = ""
+    """The line of that key."""
     trace: dict[str, str] = {}
     deadline_ms: float = 0
     cancel_requested: bool = False
@@ -244,3 +248,10 @@ class Job(ListedJob):
     """A job as the ledger holds it, whole."""
 
     body: dict[str, Any]
+
+    @property
+    def conversation(self) -> str:
+        """The conversation that the job belongs to, apart from those of other keys; empty where none is named."""
+        named = (self.body.get("metadata") or {}).get(CONVERSATION_ID)
+        owned = json.dumps([self.key_line, named])
+        return hashlib.sha256(owned.encode()).hexdigest()[:32] if named else ""
