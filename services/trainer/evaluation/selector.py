@@ -61,6 +61,14 @@ class SelectorScorer(NamedTuple):
             self.score_llm(selector, texts) if selector.llm else None,
         )
 
+    def one_by_one(self, selector: ReleaseSelector) -> Callable[[str], list[float]]:
+        """Return what scores one text with the part that costs least, the light selector or the language model."""
+        if selector.light:
+            light = LightSelector.load(self.registry.weights.fetch_light(selector.light)).in_order(selector.labels)
+            return lambda text: [float(score) for score in light.score([text])[0]]
+        scorer = self._scorer(selector)
+        return lambda text: [float(score) for score in score_rows(scorer, [text], check=self.check)[0]]
+
     def score_light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """Label scores of the light selector, or of prototypes."""
         if selector.prototypes:
@@ -72,12 +80,14 @@ class SelectorScorer(NamedTuple):
 
     def score_llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """Label scores of the language model."""
+        return score_rows(self._scorer(selector), texts, check=self.check)
+
+    def _scorer(self, selector: ReleaseSelector) -> Scorer:
         labels = [parse_label(label) for label in selector.labels]
         weights = self.registry.weights.fetch(selector.llm)
-        scorer = load_scorer(
+        return load_scorer(
             self.base_folder, weights, self.tokenizer, labels, max_tokens=self.max_tokens, dtype=self.dtype
         )
-        return score_rows(scorer, texts, check=self.check)
 
 
 def score_rows(
