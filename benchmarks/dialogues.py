@@ -148,7 +148,8 @@ def trained_on(benchmark: Benchmark, head: Path | None) -> Trained:
         return [float(score) for score in score_llm([text])[0]]
 
     rows, usual = by_label(benchmark.validation), RequestReading(mode="dialogue")
-    return Trained(selector, fit_reading(selector, usual, rows, one_light, SEED + 1), Parts(one_light, one_llm))
+    parts = Parts(one_light, one_llm)
+    return Trained(selector, fit_reading(selector, usual, rows, parts, SEED + 1), parts)
 
 
 def thinned(pairs: Pairs, name: str) -> Pairs:

@@ -1,6 +1,7 @@
 """A selector on rows: the label scores of its parts, and the labels that it selects by them."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from services.trainer.evaluation.calibration import NEVER
 from services.trainer.evaluation.routing import Routed
+from shared.contracts.dialogue import Parts
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import ReleaseSelector, SelectorKind
 from shared.contracts.selection import DecidedBy, Selection, decide, label_probabilities, light_probabilities
@@ -61,13 +63,21 @@ class SelectorScorer(NamedTuple):
             self.score_llm(selector, texts) if selector.llm else None,
         )
 
-    def one_by_one(self, selector: ReleaseSelector) -> Callable[[str], list[float]]:
-        """Return what scores one text with the part that costs least, the light selector or the language model."""
-        if selector.light:
-            light = LightSelector.load(self.registry.weights.fetch_light(selector.light)).in_order(selector.labels)
-            return lambda text: [float(score) for score in light.score([text])[0]]
-        scorer = self._scorer(selector)
-        return lambda text: [float(score) for score in score_rows(scorer, [text], check=self.check)[0]]
+    def one_by_one(self, selector: ReleaseSelector) -> Parts:
+        """Return what scores one text after the other with a light selector, a language model, or both."""
+
+        @cache
+        def light() -> LightSelector:
+            return LightSelector.load(self.registry.weights.fetch_light(selector.light)).in_order(selector.labels)
+
+        @cache
+        def llm() -> Scorer:
+            return self._scorer(selector)
+
+        return Parts(
+            lambda text: light().score([text])[0].tolist(),
+            lambda text: score_rows(llm(), [text], check=self.check)[0].tolist(),
+        )
 
     def score_light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """Label scores of the light selector, or of prototypes."""

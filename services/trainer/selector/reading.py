@@ -21,5 +21,5 @@ def settle_reading(context: SelectorContext, plan: Plan, selector: ReleaseSelect
     context.check()
     context.report("fitting_dialogues")
 
-    score = selector_scorer(context).one_by_one(selector)
-    return fit_reading(selector, reading, texts_of(plan.data.sets.validation), score, context.body.settings.seed)
+    parts = selector_scorer(context).one_by_one(selector)
+    return fit_reading(selector, reading, texts_of(plan.data.sets.validation), parts, context.body.settings.seed)

@@ -40,7 +40,11 @@ def selector(light):
 
 
 def fitted(selector, light, validation):
-    return fit_reading(selector, READING, validation, lambda text: light.score([text])[0].tolist(), seed=0)
+    return fit_reading(selector, READING, validation, parts_of(light), seed=0)
+
+
+def parts_of(light):
+    return Parts(lambda text: light.score([text])[0].tolist(), lambda text: pytest.fail(f"read in vain: {text}"))
 
 
 def test_dialogues_are_what_their_kind_says():
@@ -67,7 +71,7 @@ def test_the_same_seed_makes_the_same_dialogues_and_a_lone_label_none_that_switc
 def test_a_reading_is_fitted_that_routes_dialogues_of_other_rows(selector, light):
     reading = fitted(selector, light, rows(1))
     assert (reading.mode, reading.harness_tags) == ("dialogue", ("mine",))
-    parts = Parts(lambda text: light.score([text])[0].tolist(), lambda text: pytest.fail(f"read in vain: {text}"))
+    parts = parts_of(light)
     right, alone = {}, {}
     for dialogue in make_dialogues(rows(2), ("now do that", "why so", "and then"), 60, 5):
         gold = "" if dialogue.kind == "outside" else dialogue.gold
