@@ -29,6 +29,7 @@ ALL = (
     "selector_noise",
     "selector_peers",
     "prototypes",
+    "dialogues",
     "memory",
     "mixed_batch",
     "vllm_peer",

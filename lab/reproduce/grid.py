@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from shared.contracts.manifests import SelectorText
+from shared.contracts.reading import SelectorText
 from shared.contracts.training_tasks import LabelName
 from shared.errors import Invalid
 

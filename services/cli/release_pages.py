@@ -48,6 +48,7 @@ def _facts(release: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: release.get(name) or "-" for name in _FACTS},
         "gate": _gate(release),
+        "reading": (release.get("reading") or {}).get("mode", "-"),
         **{f"selector {name}": selector[name] for name in _OF_SELECTOR if name in selector},
         **{name: report[name] for name in _OF_REPORT if name in report},
     }

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 
+from shared.contracts.dialogue import Kept, Parts, select_turn, turns_read
 from shared.contracts.generation import select_body
 from shared.contracts.jobs import JobKind
 from shared.contracts.manifests import Release, ReleaseSelector
-from shared.contracts.selection import Ruling, Selection, rule, selection_text
-from shared.contracts.selection import select as choose
+from shared.contracts.selection import Ruling, Selection, rule
 from shared.errors import Invalid, SignalboxError
 from shared.names import BASE_GROUP, generate_queue
 from shared.observability import tracing
@@ -42,16 +42,21 @@ def select(
     attempt.check()
     started = time.perf_counter()
     body = select_body(job)
-    text = selection_text(selector.text, body.last_user_text, body.system_text)
+    turns = turns_read(body.messages, body.system_text, selector, release.reading)
 
-    def score(part: Score, *, on_base: bool) -> list[float]:
+    def score(part: Score, text: str, *, on_base: bool) -> list[float]:
         if on_base:
             leave_to_its_base(attempt, release, base_model())
         return part(selector, text)
 
+    reads_at_once = bool(selector.prototypes) and selector.needs_base
+    parts = Parts(
+        lambda text: score(light, text, on_base=reads_at_once),
+        lambda text: score(llm, text, on_base=True),
+    )
     with tracing.span("score"):
-        reads_at_once = bool(selector.prototypes) and selector.needs_base
-        selection = choose(selector, lambda: score(light, on_base=reads_at_once), lambda: score(llm, on_base=True))
+        kept = attempt.kept_label() if release.reads_dialogues else None
+        selection = select_turn(selector, release.reading, turns, parts, kept)
         ruling = rule(release, selection)
         best = ruling.selection.best
         tracing.note(by=ruling.selection.by, best_label=best.label, probability=best.probability)
@@ -72,7 +77,9 @@ def _settle(attempt: Attempt, release: Release, ruling: Ruling, score_ms: float)
         attempt.reject(_rejection(ruling), selection=fields)
     else:
         group = release.labels[selection.label].group if selection.label else BASE_GROUP
-        attempt.route(generate_queue(group), label=selection.label, selection=fields)
+        chosen = Kept(selection.label, selection.best.probability) if selection.label else None
+        kept = chosen if release.reads_dialogues else None
+        attempt.route(generate_queue(group), label=selection.label, selection=fields, kept=kept)
 
 
 def _rejection(ruling: Ruling) -> SignalboxError:

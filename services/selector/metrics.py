@@ -12,7 +12,9 @@ BATCH_SIZE = Histogram(
 PROBABILITY = Histogram(
     "signalbox_selector_probability", "Probability of the best label", buckets=[x / 20 for x in range(1, 21)]
 )
-SELECTIONS = Counter("signalbox_selections", "Selections made, by who was asked: light, llm or both", ["by"])
+SELECTIONS = Counter(
+    "signalbox_selections", "Selections made, by what decided: a part of the selector, or earlier turns", ["by"]
+)
 REJECTS = Counter("signalbox_rejects", "Requests that no label was found for", ["reason"])
 LOADS = Counter("signalbox_selector_loads", "Selectors of a language model loaded into memory")
 for _by in get_args(DecidedBy):

@@ -27,6 +27,7 @@ class SelectBody(Record):
     """The body of a selection job, which finds the label of a conversation's last user turn."""
 
     messages: tuple[Message, ...]
+    metadata: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -107,7 +108,6 @@ class GenerationBody(SelectBody):
     params: GenerationParams = GenerationParams()
     priority: Priority = "interactive"
     deadline_seconds: float | None = None
-    metadata: Mapping[str, str] = Field(default_factory=dict)
 
     @property
     def is_named(self) -> bool:
@@ -146,7 +146,9 @@ class SelectionResult(Record):
     selector: str | None = None
     """Digest of the selector."""
     by: str | None = None
-    """The parts of the selector that decided: `prototypes`, `light`, `llm` or `both`."""
+    """Why this label: the parts of the selector that decided by the last turn (`prototypes`, `light`, `llm` or `both`);
+    `dialogue` where that turn says little and was read with the turns before it; `kept` where the conversation's label
+    stands against the last turn's own; `named` where the caller named the label."""
     release: str | None = None
     score_ms: float | None = None
 

@@ -27,6 +27,8 @@ _JOB_BYTES = 5_000
 _TOKEN_BYTES, _LOGPROB_BYTES, _TOP_BYTES = 64, 160, 160
 """What a token of an answer takes there, in an event of its own and in the result, its log-probability, and that of an
 alternative."""
+CONVERSATION_ID = "conversation_id"
+"""The name in a request's metadata under which callers say which conversation it belongs to."""
 _TRAINING_BYTES = 1 << 18
 """What a training takes there: progress of a thousand steps."""
 
@@ -195,6 +197,8 @@ class ListedJob(BaseModel):
     label: LabelText = ""
     key: str = ""
     """Id of the API key that submitted the job; empty in jobs from before it was noted."""
+    key_line: str = ""
+    """The line of that key."""
     trace: dict[str, str] = {}
     deadline_ms: float = 0
     cancel_requested: bool = False
@@ -260,3 +264,10 @@ class Job(ListedJob):
     """A job as the ledger holds it, whole."""
 
     body: dict[str, Any]
+
+    @property
+    def conversation(self) -> str:
+        """The conversation that the job belongs to, apart from those of other keys; empty where none is named."""
+        named = (self.body.get("metadata") or {}).get(CONVERSATION_ID)
+        owned = json.dumps([self.key_line, named])
+        return hashlib.sha256(owned.encode()).hexdigest()[:32] if named else ""

@@ -9,11 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 
 from shared.contracts.built_in_templates import BASE_TEMPLATE
 from shared.contracts.labels import BACKGROUND, STORED, LabelText, parse_label, short_form
+from shared.contracts.reading import RequestReading, SelectorText
 from shared.contracts.training_settings import LoraSettings
 from shared.names import BASE_GROUP, generate_queue
 
-SelectorText = Literal["input", "instruction+input"]
-"""The parts of a request that a selector reads."""
 SelectorKind = Literal["cascade", "llm", "light", "prototypes"]
 Ambiguous = Literal["base", "reject", "choices"]
 """What a text between two labels gets: the base model's answer, a rejection, or a rejection that names the two."""
@@ -242,6 +241,9 @@ class Release(_Manifest):
     labels: dict[LabelText, ReleaseLabel]
     selector: ReleaseSelector | None = None
     reject_policy: Literal["base", "error"] = "base"
+    reading: RequestReading | None = None
+    """What its selector reads of a conversation; null in releases from before it was said: the last user turn as it is,
+    after the instruction where the selector's `text` says so."""
     ambiguous: Ambiguous | None = None
     """What a text between two labels gets; where it is null, the best label if it is probable enough, as any other."""
     representation: dict[LabelText, str] = Field(default_factory=dict)
@@ -260,6 +262,8 @@ class Release(_Manifest):
     def _is_whole(self) -> Self:
         for label in self.labels:
             parse_label(label)
+        if self.reading and self.selector and not self.reading.fits(self.selector.text):
+            raise ValueError(f"the selector was trained to read {self.selector.text}, not as {self.reading.mode} says")
         if lacking := sorted(self.selected_labels - set(self.labels)):
             raise ValueError(f"the selector chooses {', '.join(lacking)}, which the release lacks")
         return self
@@ -268,6 +272,11 @@ class Release(_Manifest):
     def selected_labels(self) -> frozenset[str]:
         """The labels that the selector may choose; the others are for requests that name them."""
         return frozenset(self.selector.labels if self.selector else ()) - {BACKGROUND}
+
+    @property
+    def reads_dialogues(self) -> bool:
+        """Whether the label of a turn follows from the turns before it, too."""
+        return self.reading is not None and self.reading.mode == "dialogue"
 
     @property
     def named_labels(self) -> frozenset[str]:

@@ -8,11 +8,12 @@ from typing import Literal, NamedTuple
 
 from shared.contracts.generation import LabelProbability, SelectionResult
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import Release, ReleaseSelector, SelectorText
+from shared.contracts.manifests import Release, ReleaseSelector
+from shared.contracts.reading import SelectorText
 
 RUNNERS_UP = 3
 
-DecidedBy = Literal["prototypes", "light", "llm", "both"]
+DecidedBy = Literal["prototypes", "light", "llm", "both", "dialogue", "kept"]
 Outcome = Literal["adapter", "base", "reject", "choices"]
 
 LabelScores = Sequence[float]
@@ -39,7 +40,8 @@ class Selection(NamedTuple):
     """The conformal set: real labels that contain the right one with the release's coverage, the chosen one always
     among them. It is empty only where the text was rejected and no label is probable enough."""
     by: DecidedBy
-    """The parts of the selector that scored the text."""
+    """The parts of the selector that scored the text; `dialogue` and `kept` where turns before it decided
+    (`shared.contracts.dialogue`)."""
 
     @property
     def is_ambiguous(self) -> bool:

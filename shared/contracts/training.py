@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import Ambiguous, Release, SelectorKind, SelectorText
+from shared.contracts.manifests import Ambiguous, Release, SelectorKind
+from shared.contracts.reading import ReadingChoice
 from shared.contracts.templates import TemplateName
 from shared.contracts.training_settings import RepresentationSettings
 from shared.contracts.training_tasks import (
@@ -123,7 +124,7 @@ class _NewLabels(_SelectorTraining):
         return self
 
 
-class SelectorTrain(_NewLabels):
+class SelectorTrain(_NewLabels, ReadingChoice):
     """Train a selector from scratch (paper, section 3.3)."""
 
     kind: Literal["selector.train"] = "selector.train"
@@ -137,7 +138,6 @@ class SelectorTrain(_NewLabels):
     """How the language model scores labels: `names` scores the names of the labels, which its prompt lists (as in the
     paper); `head` is a linear head on the last hidden state, and its prompt is only the text. `auto` chooses the head
     where the prompt without its text would fill over half of `max_length`."""
-    text: SelectorText = "input"
     reject_policy: Literal["base", "error"] = "base"
     ambiguous: Ambiguous | None = None
     """What a text between two labels gets: the base model's answer, a rejection, or one that names both as `choices`.

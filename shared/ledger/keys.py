@@ -19,6 +19,8 @@ class LedgerKey(StrEnum):
     """Per tenant and fact (label, rejected, tenth of probability, feedback, line of keys): jobs by creation time."""
     DEAD = "sb:dead:"
     """Per tenant: its dead letters."""
+    CONVERSATION = "sb:talk:"
+    """Per tenant and conversation of a line of keys: the label last answered (`time|probability|label`); expires."""
     STATES = "sb:states"
     """Number of jobs by state, since the ledger began; by tenant and by line of keys, of those that have not ended."""
     GIVEN_UP = "sb:given_up"

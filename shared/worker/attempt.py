@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import structlog
 
+from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import Job, JobState
 from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
 from shared.ledger import Ledger, LedgerAway, as_ledger_away, calls
@@ -63,10 +64,18 @@ class Attempt:
         state = JobState.CANCELLED if error.code == "cancelled" else JobState.FAILED
         return self._finish(state, error=error.as_fields())
 
-    def route(self, queue: str, *, label: str, selection: dict[str, Any]) -> None:
-        """Move the job to the queue of its generation stage; raises `StaleAttempt`, `CancelledMeanwhile`."""
+    def kept_label(self) -> Kept | None:
+        """Return what the job's conversation was last answered with; None where it names none, or nothing is known."""
+        return self._write(calls.kept_label(self.job)) if self.job.conversation else None
+
+    def route(self, queue: str, *, label: str, selection: dict[str, Any], kept: Kept | None = None) -> None:
+        """Move the job to the queue of its generation stage; raises `StaleAttempt`, `CancelledMeanwhile`.
+
+        `kept` is noted as what the job's conversation was last answered with.
+        """
         events = self._events.take(self.job)
-        self._send(self._write(calls.route(self.job, queue=queue, label=label, selection=selection, events=events)))
+        call = calls.route(self.job, queue=queue, label=label, selection=selection, events=events, kept=kept)
+        self._send(self._write(call))
 
     def wait_for(self, job_ids: Sequence[str]) -> NoReturn:
         """Let the job wait until each of `job_ids` has ended; ends this attempt, so the job occupies no worker.

@@ -14,6 +14,7 @@ from services.api.infra.rate_limits import RateLimits
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
 from services.cli.local.secrets import new_passwords, write_secret
 from services.cli.local.servers import free_ports, redis_server
+from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import AdapterManifest, Release, Verdict
 from shared.contracts.rows import Row
@@ -231,7 +232,9 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     own.do(calls.finish(held[1], JobState.SUCCEEDED, events=[(held[1].id, 1, "token", {"text": "a"})], result={}))
     own.do(calls.finish(held[2], JobState.FAILED, error=Invalid("x", "y").as_fields()))
     if account == "selector":
-        own.do(calls.route(held[3], queue="generate.g", label="a.b", selection={}))
+        named = held[3].model_copy(update={"body": {"metadata": {"conversation_id": "c"}}})
+        own.do(calls.route(named, queue="generate.g", label="a.b", selection={}, kept=Kept("a.b", 1.0)))
+        assert own.do(calls.kept_label(named)) == Kept("a.b", 1.0)
     if account == "trainer":
         as_user[OPERATOR].redis.hset(LedgerKey.RELEASES.of("t"), "rel_1", "{}")
         own.do(calls.move_release("t", "rel_1", expected="", queues=[queue], by="x", attempt=held[3]))

@@ -48,7 +48,8 @@ class Selection(Record):
     choices: list[dict[str, Any]] = field(default_factory=list)
     """These two, where the release leaves the choice to whoever asks."""
     by: str = ""
-    """Which part decided: prototypes, the light selector or the language model."""
+    """Why this label: the part that decided (`prototypes`, `light`, `llm`, `both`), or `dialogue`, `kept` where earlier
+    turns did."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,11 @@ from pydantic import (
 from services.api.jobs.params import Choices, LogitBias, Penalty, TopLogprobs
 from shared.contracts.conversation import Role, check_order
 from shared.contracts.generation import SelectionResult
+from shared.contracts.harness import TagName
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import LabelText as AnyLabel
 from shared.contracts.labels import parse_label
+from shared.contracts.reading import ReadingMode
 from shared.contracts.training_tasks import AdapterRef
 from shared.ledger.calls import JobFilter
 
@@ -178,7 +180,12 @@ class JobRequest(Conversation):
 
 
 class SelectRequest(Conversation):
-    """A text or conversation whose label is to be found; of a conversation, the last text counts."""
+    """A text or conversation whose label is to be found; of a conversation, that of its last turn.
+
+    `conversation_id` in `metadata` names the conversation whose label may stay; a selection never changes that label.
+    """
+
+    metadata: Metadata | None = None
 
     wait_seconds: Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS)] = 10
     """How long the server waits for the result before it answers 202."""
@@ -263,6 +270,11 @@ class ReleaseEdit(Request):
     ] = {}
     selector: Literal["keep", "none"] = "keep"
     """`none` leaves the selector away: every request then names its label."""
+    reading: ReadingMode | None = None
+    """What the selector reads of a conversation; null leaves it as it is. A release that had no reading before takes
+    `dialogue` with the usual numbers; a training fits them."""
+    harness_tags: Annotated[list[TagName], Field(max_length=MAX_EDITED)] | None = None
+    """Tags between which programs write into user turns, in place of those that the release names."""
 
     @property
     def changes(self) -> dict[str, dict[str, str]]:

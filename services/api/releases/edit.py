@@ -1,17 +1,26 @@
 """Candidates made by hand: labels added, removed or changed, without training; the selector stays as it is."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from services.api.infra.clients import Clients
 from services.api.jobs.schemas import ReleaseEdit
 from shared.contracts.labels import check_adapter_label, check_name, parse_label
-from shared.contracts.manifests import AdapterManifest, BaseModelManifest, Release, ReleaseLabel, Verdict
+from shared.contracts.manifests import (
+    AdapterManifest,
+    BaseModelManifest,
+    Release,
+    ReleaseLabel,
+    ReleaseSelector,
+    Verdict,
+)
+from shared.contracts.reading import ReadingMode, RequestReading
 from shared.errors import Conflict, Invalid
 from shared.registry.adapters import check_same_base
 from shared.security.api_keys import Key
 
 _MADE_ANEW = {"tenant_id", "parent", "base_model", "base_manifest", "labels", "verdict", "created_at", "made_by"}
-_OF_SELECTOR = {"selector", "ambiguous", "representation", "validation", "datasets", "report"}
+_OF_SELECTOR = {"selector", "reading", "ambiguous", "representation", "validation", "datasets", "report"}
 
 
 def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
@@ -29,11 +38,12 @@ def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
         check_same_base(manifest, base_model)
     base = _newest(clients, base_model)
     _check_templates(clients, caller.tenant_id, edit, base)
-    changes = list(_changes(before, edit, labels))
+    kept = _kept(before, edit)
+    changes = [*_changes(before, edit, labels), *_change_of_reading(before, kept)]
     if not changes:
         raise Invalid("edit_empty", "the edit changes nothing: name labels to add, remove or change")
     release = Release(
-        **_kept(before, edit),
+        **kept,
         tenant_id=caller.tenant_id,
         parent=current.id if current else "",
         base_model=base_model,
@@ -101,12 +111,28 @@ def _check_removed(before: Release | None, edit: ReleaseEdit) -> None:
         )
 
 
-def _kept(before: Release | None, edit: ReleaseEdit) -> dict[str, object]:
+def _kept(before: Release | None, edit: ReleaseEdit) -> dict[str, Any]:
     """What a candidate takes over from the release that it starts from: all, without the selector where it goes."""
     if before is None:
         return {}
     gone = _MADE_ANEW | (_OF_SELECTOR if edit.selector == "none" else set())
-    return {name: getattr(before, name) for name in Release.model_fields if name not in gone}
+    kept = {name: getattr(before, name) for name in Release.model_fields if name not in gone}
+    return kept | ({"reading": _reading(before.selector, before, edit)} if kept.get("selector") else {})
+
+
+def _reading(selector: ReleaseSelector | None, before: Release, edit: ReleaseEdit) -> RequestReading | None:
+    """What the candidate's selector reads; raises `Invalid` where it was not trained to."""
+    if selector is None or (edit.reading is None and edit.harness_tags is None):
+        return before.reading
+    usual: ReadingMode = "instruction+input" if selector.text == "instruction+input" else "last_turn"
+    reading = before.reading or RequestReading(mode=usual)
+    tags = reading.harness_tags if edit.harness_tags is None else tuple(edit.harness_tags)
+    changed = reading.model_copy(update={"mode": edit.reading or reading.mode, "harness_tags": tags})
+    if not changed.fits(selector.text):
+        raise Invalid(
+            "reading_misfit", f"the selector was trained to read {selector.text}: it cannot read {changed.mode}"
+        )
+    return changed
 
 
 def _verdict(
@@ -137,6 +163,12 @@ def _changes(before: Release | None, edit: ReleaseEdit, labels: Mapping[str, Rel
         yield f"changes {', '.join(changed)}"
     if before and before.selector and edit.selector == "none":
         yield "has no selector"
+
+
+def _change_of_reading(before: Release | None, kept: Mapping[str, Any]) -> Iterator[str]:
+    if before and kept.get("reading") != before.reading and (reading := kept.get("reading")):
+        tags = f", without {', '.join(reading.harness_tags)}" if reading.harness_tags else ""
+        yield f"reads {reading.mode}{tags}"
 
 
 def _newest(clients: Clients, base_model: str) -> BaseModelManifest | None:

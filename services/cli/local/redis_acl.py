@@ -56,7 +56,7 @@ _JOBS = (
 # Every Celery service also needs presence, batches of events, the reconciler's lock, and following releases.
 _CELERY = (
     f"{_JOBS} +subscribe +unsubscribe &sb:hint:*"
-    + _may_write(LedgerKey.PROCESS, LedgerKey.WRITER, LedgerKey.RECONCILER)
+    + _may_write(LedgerKey.PROCESS, LedgerKey.WRITER, LedgerKey.RECONCILER, LedgerKey.CONVERSATION)
     + _may_read(LedgerKey.TENANTS)
 )
 # A record and its index are written in one transaction and read in one.

@@ -14,11 +14,12 @@ import torch
 
 from services.trainer.evaluation.parameters import Weights
 from shared.contracts.built_in_templates import BASE_INSTRUCTION, BUILT_IN
-from shared.contracts.conversation import single_turn
+from shared.contracts.conversation import message, single_turn
+from shared.contracts.dialogue import turns_read
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, utc_now
 from shared.contracts.prompts import selector_answer, selector_prompt
-from shared.contracts.selection import Selection, rule, select, selection_text
+from shared.contracts.selection import Selection, rule, select
 from shared.contracts.templates import PromptTemplate
 from shared.contracts.turns import Turn, prompt_of
 from shared.errors import Conflict, Invalid
@@ -80,7 +81,7 @@ class Reference:
     def select(self, text: str, instruction: str = "") -> Selection:
         """Adapter selection: prototypes, the light selector, the base model with the selector on it, or both select."""
         selector = self.selector
-        selector_text = selection_text(selector.text, text, instruction)
+        (selector_text,) = turns_read([message("user", text)], instruction, selector, self.release.reading)
         return select(selector, lambda: self._light_scores(selector_text), lambda: self._llm_scores(selector_text))
 
     def generate(

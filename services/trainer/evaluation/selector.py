@@ -1,6 +1,7 @@
 """A selector on rows: the label scores of its parts, and the labels that it selects by them."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from services.trainer.evaluation.calibration import NEVER
 from services.trainer.evaluation.routing import Routed
+from shared.contracts.dialogue import Parts
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import ReleaseSelector, SelectorKind
 from shared.contracts.selection import DecidedBy, Selection, decide, label_probabilities, light_probabilities
@@ -61,6 +63,22 @@ class SelectorScorer(NamedTuple):
             self.score_llm(selector, texts) if selector.llm else None,
         )
 
+    def one_by_one(self, selector: ReleaseSelector) -> Parts:
+        """Return what scores one text after the other with a light selector, a language model, or both."""
+
+        @cache
+        def light() -> LightSelector:
+            return LightSelector.load(self.registry.weights.fetch_light(selector.light)).in_order(selector.labels)
+
+        @cache
+        def llm() -> Scorer:
+            return self._scorer(selector)
+
+        return Parts(
+            lambda text: light().score([text])[0].tolist(),
+            lambda text: score_rows(llm(), [text], check=self.check)[0].tolist(),
+        )
+
     def score_light(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """Label scores of the light selector, or of prototypes."""
         if selector.prototypes:
@@ -72,12 +90,14 @@ class SelectorScorer(NamedTuple):
 
     def score_llm(self, selector: ReleaseSelector, texts: Sequence[str]) -> Scores:
         """Label scores of the language model."""
+        return score_rows(self._scorer(selector), texts, check=self.check)
+
+    def _scorer(self, selector: ReleaseSelector) -> Scorer:
         labels = [parse_label(label) for label in selector.labels]
         weights = self.registry.weights.fetch(selector.llm)
-        scorer = load_scorer(
+        return load_scorer(
             self.base_folder, weights, self.tokenizer, labels, max_tokens=self.max_tokens, dtype=self.dtype
         )
-        return score_rows(scorer, texts, check=self.check)
 
 
 def score_rows(

@@ -9,7 +9,8 @@ from services.trainer.data.report import LabelData, data_report, is_blank
 from services.trainer.data.split import same_text, split_by_text
 from services.trainer.selector.retention import retain
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import Release, SelectorText
+from shared.contracts.manifests import Release
+from shared.contracts.reading import SelectorText
 from shared.contracts.rows import Row
 from shared.contracts.selection import selection_text
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorTrain

@@ -60,7 +60,7 @@ def calibrate_selector(context: SelectorContext, plan: Plan, selector: ReleaseSe
     if selector.prototypes:
         rows, scores = left_out(context, plan)
     else:
-        rows, scores = validation, _scorer(context).score(selector, _texts(validation))
+        rows, scores = validation, selector_scorer(context).score(selector, _texts(validation))
     known, gold = scores, _gold(rows)
     if selector.kind == "light" and needs_more(validation):
         more, gold_of_more = more_rows(context, plan.data.sets.representation)
@@ -111,7 +111,7 @@ def _doubts(plan: Plan, rows: Rows, bounds: Mapping[str, tuple[float, float]]) -
 
 def _fates_of_deleted(context: SelectorContext, selector: ReleaseSelector, deleted: Rows) -> dict[str, Any]:
     """Where the texts of deleted labels go, by label."""
-    scores = _scorer(context).score(selector, _texts(deleted))
+    scores = selector_scorer(context).score(selector, _texts(deleted))
     return {label: fate._asdict() for label, fate in fates(_routed(selector, scores, deleted)).items()}
 
 
@@ -129,11 +129,12 @@ def _accuracy_before(context: SelectorContext, plan: Plan) -> Mapping[str, float
     if not kept:
         return None
     selector = plan.parent.selector
-    scores = _scorer(context).score(selector, _texts(kept))
+    scores = selector_scorer(context).score(selector, _texts(kept))
     return measure(_routed(selector, scores, kept)).per_label
 
 
-def _scorer(context: SelectorContext) -> "SelectorScorer":
+def selector_scorer(context: SelectorContext) -> "SelectorScorer":
+    """Return what scores texts with a stored selector, in this job."""
     from services.trainer.evaluation.selector import SelectorScorer
 
     clients = context.clients

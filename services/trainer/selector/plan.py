@@ -8,7 +8,8 @@ from services.trainer.context import SelectorContext
 from services.trainer.selector.data import SelectorData
 from services.trainer.selector.inputs import Inputs, base_of_update, kind_of_update
 from services.trainer.selector.text_reader import TextReader
-from shared.contracts.manifests import Ambiguous, Release, ReleaseSelector, SelectorKind, SelectorText
+from shared.contracts.manifests import Ambiguous, Release, ReleaseSelector, SelectorKind
+from shared.contracts.reading import RequestReading, SelectorText
 from shared.contracts.training import Readout, SelectorAdd, SelectorTrain
 
 
@@ -24,6 +25,8 @@ class Plan:
     """Of a language model that is trained from nothing; an update keeps the readout of its parent."""
     text: SelectorText
     reject_policy: Literal["base", "error"]
+    reading: RequestReading | None
+    """Of conversations; None in updates of releases from before it was said."""
     ambiguous: Ambiguous | None
     descriptions: Mapping[str, str]
     """Of each label that has one: a text of the representation set that is no request."""
@@ -58,6 +61,7 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
             readout=body.readout,
             text=body.text,
             reject_policy=body.reject_policy,
+            reading=body.reads,
             ambiguous=body.ambiguous,
             descriptions=body.descriptions,
             reader=TextReader(context),
@@ -72,6 +76,7 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
         readout="auto",
         text=base.selector.text,
         reject_policy=base.release.reject_policy,
+        reading=base.release.reading,
         ambiguous=base.release.ambiguous,
         descriptions={
             **{label: entry.description for label, entry in base.release.labels.items() if entry.description},

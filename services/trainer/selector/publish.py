@@ -8,6 +8,7 @@ from services.trainer.selector.data import Rows
 from services.trainer.selector.fit import trains_head
 from services.trainer.selector.judge import JudgedSelector
 from services.trainer.selector.plan import Plan
+from services.trainer.selector.reading import settle_reading
 from shared.contracts.manifests import Release, ReleaseLabel, TrainedAs
 from shared.contracts.training import SelectorAdd, SelectorTrain
 from shared.errors import Conflict
@@ -29,6 +30,7 @@ def published_before(context: SelectorContext) -> Release | None:
 def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Release:
     """Store the candidate release with its labels and sets; waits for adapters that are still in training."""
     labels = _labels(context, plan)
+    reading = settle_reading(context, plan, judged.selector)
     context.check()
     context.report("publishing")
     sets = plan.data.sets
@@ -40,6 +42,7 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         labels=labels,
         selector=judged.selector,
         reject_policy=plan.reject_policy,
+        reading=reading,
         ambiguous=plan.ambiguous,
         representation=_stored(context, sets.representation),
         validation=_stored(context, sets.validation),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobState, NewJob, Stage
 from shared.contracts.packing import pack
 from shared.contracts.shares import UNLIMITED, Shares
@@ -16,6 +17,7 @@ from shared.ledger.calls.base import (
     all_to_send,
     dump,
     gone,
+    never,
     nothing,
     stale,
     to_send,
@@ -93,10 +95,18 @@ def _overloaded(limits: Shares, by: str) -> TooMany:
     return TooMany("too_many_waiting", f"{count} jobs of {whose} have not ended, which is its share; try again later")
 
 
-def route(job: Job, *, queue: str, label: str, selection: dict[str, Any], events: Iterable[Event] = ()) -> Call[Sent]:
+def route(
+    job: Job,
+    *,
+    queue: str,
+    label: str,
+    selection: dict[str, Any],
+    events: Iterable[Event] = (),
+    kept: Kept | None = None,
+) -> Call[Sent]:
     """Move a selected job to the queue of its group; raises `StaleAttempt`, `CancelledMeanwhile`.
 
-    The job's last `events` are written just before.
+    The job's last `events` are written just before. `kept` is noted as what its conversation was last answered with.
     """
     args = {
         "id": job.id,
@@ -107,8 +117,22 @@ def route(job: Job, *, queue: str, label: str, selection: dict[str, Any], events
         "selection": dump(selection),
         "facts": facts_of(**_found(selection)),
         "events": [[kind, dump(data)] for _, _, kind, data in events],
+        "conversation": job.conversation if kept else "",  # empty: nothing is noted
+        "kept": f"{kept.probability:.6f}|{kept.label}" if kept else "",
     }
     return Call("route", args, waits(job), stale(job))
+
+
+def kept_label(job: Job) -> Call[Kept | None]:
+    """Return what the job's conversation was last answered with; None where the ledger knows nothing of it."""
+
+    def read(reply: Reply) -> Kept | None:
+        if not reply.get("kept"):  # Lua's nil is written as false
+            return None
+        _, probability, label = str(reply["kept"]).split("|", 2)
+        return Kept(label, float(probability))
+
+    return Call("kept_label", {"tenant_id": job.tenant_id, "conversation": job.conversation}, read, never)
 
 
 def finish(

@@ -208,8 +208,13 @@ function op.route(a)
   for _, event in ipairs(a.events) do emit(a.id, event[1], event[2]) end
   local fields = { stage = a.stage, queue = a.queue, label = a.label, selection = a.selection, lost_leases = 0, first_attempt = a.attempt + 1 }
   add_facts(job, fields, a.facts)
-  return wait_again(job, fields)
+  local moved = wait_again(job, fields)
+  if a.conversation ~= '' and moved.send then keep_label(job.tenant_id, a.conversation, a.kept) end
+  return moved
 end
+
+-- What `op.route` noted of a conversation.
+function op.kept_label(a) return { kept = redis.call('GET', KEY.conversation .. a.tenant_id .. ':' .. a.conversation) } end
 
 -- A repeated call of the attempt that ended the job succeeds; the reconciler sends the jobs that the first one released.
 function op.finish(a)

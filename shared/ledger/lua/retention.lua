@@ -17,6 +17,24 @@ local function keep_for(job)
   give_back_at(ms(NOW + tonumber(job.ttl) * 1000), { job.id, job.bytes or 0, NOW_MS, job.noted }, job.tenant_id)
 end
 
+local TALK = 'talk:'
+local TALK_SECONDS = 24 * 3600
+local TALK_BYTES = 400  -- the key with its value, its place in KEY.kept, and what Redis adds
+
+-- Notes the label that a conversation was last answered with. Each answer counts its bytes for a day.
+local function keep_label(tenant, conversation, kept)
+  redis.call('SET', KEY.conversation .. tenant .. ':' .. conversation, NOW_MS .. '|' .. kept, 'EX', TALK_SECONDS)
+  hold(tenant, TALK_BYTES)
+  give_back_at(ms(NOW + TALK_SECONDS * 1000), { TALK .. conversation, TALK_BYTES, NOW_MS }, tenant)
+end
+
+-- Forgets a conversation's label, unless it was answered again after that time.
+local function forget_label(tenant, conversation, at)
+  local key = KEY.conversation .. tenant .. ':' .. conversation
+  local kept = redis.call('GET', key)
+  if kept and tonumber(kept:match('^[^|]+')) <= tonumber(at) then redis.call('DEL', key) end
+end
+
 local function leave_indexes(tenant, id, noted)
   redis.call('ZREM', KEY.jobs .. tenant, id)
   for fact in (noted .. '|feedback'):gmatch('|([^|]+)') do redis.call('ZREM', index_key(tenant, fact), id) end
@@ -47,6 +65,7 @@ function op.forget(a)
     local is_due = tonumber(next_ones[i + 1]) <= NOW
     if not is_due and (freed >= a.bytes or tonumber(ended) > NOW - a.min_ms) then break end
     redis.call('ZREM', kept, next_ones[i])
+    if id:sub(1, #TALK) == TALK then forget_label(a.tenant_id, id:sub(#TALK + 1), ended) end
     local created = redis.call('HGET', job_key(id), 'at_queued')
     if not created or tonumber(created) <= tonumber(ended) then
       redis.call('DEL', job_key(id), KEY.events .. id)

@@ -106,6 +106,18 @@ async def test_an_edit_may_start_from_another_candidate(train, release, uploaded
     assert (made["labels"]["fin.ha"]["instruction"], made["verdict"]["passed"]) == ("Say.", True)
 
 
+async def test_an_edit_says_what_the_selector_reads_of_a_conversation(train, release):
+    asked = {"reading": "dialogue", "harness_tags": ["memo"]}
+    made = (await train.post("/v1/releases/edit", json=asked)).json()
+    assert (made["reading"]["mode"], made["reading"]["harness_tags"]) == ("dialogue", ["memo"])
+    assert made["verdict"]["reasons"] == ["Edited by hand: reads dialogue, without memo."]
+    fewer = {"start_from": made["id"], "harness_tags": []}
+    again = (await train.post("/v1/releases/edit", json=fewer)).json()
+    assert (again["reading"]["mode"], again["reading"]["harness_tags"]) == ("dialogue", [])
+    without = {"start_from": made["id"], "selector": "none", "reading": "dialogue"}
+    assert (await train.post("/v1/releases/edit", json=without)).json()["reading"] is None
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
@@ -143,6 +155,9 @@ async def test_an_edit_is_no_way_around_the_gate(api, train, release, registry, 
         ({"groups": {"fin.sa": "A B"}}, 422, "name_malformed"),
         ({"start_from": "rel_none", "remove": ["fin.sa"]}, 404, "release_not_found"),
         ({"labels": {}}, 422, "request_invalid"),
+        ({"reading": "instruction+input"}, 422, "reading_misfit"),
+        ({"reading": "all"}, 422, "request_invalid"),
+        ({"harness_tags": ["no tag"]}, 422, "request_invalid"),
     ],
     ids=str,
 )
