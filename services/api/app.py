@@ -2,8 +2,10 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.telemetry import TelemetryConfig
 
 from services.api.adapters import router as adapters
@@ -16,6 +18,7 @@ from services.api.http.openapi import PROBLEMS, UNREADY
 from services.api.http.security_headers import SecurityHeaders
 from services.api.infra.clients import Clients
 from services.api.infra.metrics import CountRequests, Metrics
+from services.api.infra.rate_limits import RATE_LIMITS
 from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
@@ -64,8 +67,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(system.router, max_body_size=settings.max_body_bytes, responses=UNREADY)
     app.add_middleware(ExplainTooLarge)
     app.add_middleware(CountRequests, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **_shared_with(settings.cors_origins))
     app.add_middleware(SecurityHeaders)
     return app
+
+
+def _shared_with(origins: str) -> dict[str, Any]:
+    """Let pages of these origins send requests with a key, and read what answers say of themselves."""
+    return {
+        "allow_origins": [origin.strip() for origin in origins.split(",")],
+        "allow_methods": ["GET", "POST", "PUT", "DELETE"],
+        "allow_headers": ["*"],
+        "expose_headers": ["Location", "Retry-After", "x-request-id", "x-should-retry", *RATE_LIMITS],
+    }
 
 
 def request_spans() -> TelemetryConfig:

@@ -124,18 +124,6 @@ class DatasetManifest(_Manifest):
         return self.rows - sum(count for other, count in self.labels.items() if other != label)
 
 
-class ModelAlias(_Manifest):
-    """Another name for a model, so that code which asks for somebody else's runs unchanged."""
-
-    tenant_id: str
-    name: str
-    model: str
-    """What it stands for: `auto`, `base`, a label, `label@n` or a digest."""
-    key: str = ""
-    """Id of the API key that set it."""
-    created_at: str = Field(default_factory=utc_now)
-
-
 class ReleaseLabel(_Manifest):
     """The release's settings for one label."""
 

@@ -2,7 +2,7 @@
 
 from urllib.parse import quote
 
-from shared.contracts.manifests import ModelAlias
+from shared.contracts.aliases import ModelAlias
 from shared.errors import NotFound
 from shared.registry.records import Records
 

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from redis import Redis
 from redis.client import Pipeline
 
+from shared.contracts.aliases import ModelAlias
 from shared.contracts.labels import STORED
-from shared.contracts.manifests import AdapterManifest, DatasetManifest, ModelAlias, Release
+from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
 from shared.contracts.templates import PromptTemplate
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore

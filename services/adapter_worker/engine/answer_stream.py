@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.adapter_worker.engine.detokenize import StopScanner
-from shared.contracts.generation import TokenLogprobs, TopToken
+from shared.contracts.logprobs import TokenLogprobs, TopToken
 
 _DIGITS = 6
 """Decimal places of a log-probability."""

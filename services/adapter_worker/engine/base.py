@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from shared.contracts.generation import TokenLogprobs
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS
+from shared.contracts.logprobs import TokenLogprobs
 from shared.contracts.prompts import Segment
 from shared.errors import NotFound, SignalboxError, Unavailable
 

@@ -18,6 +18,8 @@ from shared.security.api_keys import Key
 from shared.settings import Settings
 
 BYTES_PER_TOKEN = 4
+RATE_LIMITS = [f"x-ratelimit-{of}-{what}" for what in ("requests", "tokens") for of in ("limit", "remaining", "reset")]
+"""Names of the headers that say what is left to a key."""
 
 
 class RateLimits:
@@ -37,8 +39,7 @@ class RateLimits:
 
     async def count_request(self, key: Key) -> None:
         """Count one request of this key; raises `TooMany`."""
-        limit = self._requests if key.requests_per_minute is None else key.requests_per_minute
-        await self._take(key, "requests", limit, 1)
+        await self._take(key, "requests", self._limits(key)["requests"], 1)
 
     async def count_feedback(self, key: Key) -> None:
         """Count one feedback of this key; raises `TooMany`."""
@@ -46,7 +47,7 @@ class RateLimits:
 
     async def count_tokens(self, key: Key, *texts: str, new_tokens: int = 0) -> None:
         """Count the tokens that a job may use; raises `TooMany`, or `Invalid` where no minute allows as many."""
-        limit = self._tokens if key.tokens_per_minute is None else key.tokens_per_minute
+        limit = self._limits(key)["tokens"]
         if not limit:
             return
         count = estimated_tokens(*texts) + new_tokens
@@ -57,6 +58,24 @@ class RateLimits:
             )
         await self._take(key, "tokens", limit, count)
 
+    async def headers(self, key: Key) -> dict[str, str]:
+        """Return what is left to this key, as OpenAI's clients read it; without a limit there is nothing to say."""
+        headers = {}
+        for what, limit in self._limits(key).items():
+            if limit:
+                item = RateLimitItemPerMinute(limit, namespace=what)
+                stats = await self.limiter.get_window_stats(item, key.id)
+                headers[f"x-ratelimit-limit-{what}"] = str(limit)
+                headers[f"x-ratelimit-remaining-{what}"] = str(stats.remaining)
+                headers[f"x-ratelimit-reset-{what}"] = f"{_seconds_until(stats.reset_time)}s"
+        return headers
+
+    def _limits(self, key: Key) -> dict[str, int]:
+        """The key's own limits, or those of every key; 0 means none."""
+        own = {"requests": key.requests_per_minute, "tokens": key.tokens_per_minute}
+        usual = {"requests": self._requests, "tokens": self._tokens}
+        return {what: usual[what] if limit is None else limit for what, limit in own.items()}
+
     async def _take(self, key: Key, what: str, limit: int, count: int) -> None:
         if not limit:
             return
@@ -66,13 +85,16 @@ class RateLimits:
                 return
         except redis.exceptions.OutOfMemoryError:
             return  # a full ledger counts nothing, and takes no work that would have to be counted
-        until = (await self.limiter.get_window_stats(item, key.id)).reset_time
-        seconds = max(1, math.ceil(until - time.time()))
+        seconds = _seconds_until((await self.limiter.get_window_stats(item, key.id)).reset_time)
         raise TooMany(
             f"too_many_{what}",
             f"this API key may ask for {limit} {what} a minute; try again in {seconds} s",
             retry_after_seconds=seconds,
         )
+
+
+def _seconds_until(reset_time: float) -> int:
+    return max(1, math.ceil(reset_time - time.time()))
 
 
 def estimated_tokens(*texts: str) -> int:

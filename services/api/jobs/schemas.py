@@ -20,11 +20,9 @@ from pydantic import (
 from services.api.jobs.params import Choices, LogitBias, Penalty, TopLogprobs
 from shared.contracts.conversation import Role, check_order
 from shared.contracts.generation import SelectionResult
-from shared.contracts.harness import TagName
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import LabelText as AnyLabel
 from shared.contracts.labels import parse_label
-from shared.contracts.reading import ReadingMode
 from shared.contracts.training_tasks import AdapterRef
 from shared.ledger.calls import JobFilter
 
@@ -35,7 +33,6 @@ MAX_INSTRUCTION_CHARS = 20_000
 MAX_MESSAGES = 1_000
 MAX_PARTS = 100
 MAX_WAIT_SECONDS = 60
-MAX_EDITED = 10_000
 
 
 def _not_blank(text: str) -> str:
@@ -245,48 +242,6 @@ class FeedbackRequest(Request):
         if self.label is None and self.rating is None and self.output is None and self.accept is None:
             raise ValueError("give at least one of label, rating, output and accept")
         return self
-
-
-class PromoteRequest(Request):
-    """`force` overrules the gate and does not require live workers; it needs the scope `admin`."""
-
-    force: bool = False
-
-
-class ReleaseEdit(Request):
-    """What a candidate has otherwise than the release `start_from`, or than the current one; nothing is trained.
-
-    Labels that the selector does not know are served to requests that name them.
-    """
-
-    start_from: Annotated[str, Field(max_length=64)] = ""
-    add: Annotated[dict[LabelText, AdapterRef], Field(max_length=MAX_EDITED)] = {}
-    """Label -> adapter: `label@n`, a label (its newest version) or a digest."""
-    remove: Annotated[list[LabelText], Field(max_length=MAX_EDITED)] = []
-    templates: Annotated[dict[LabelText, Ref], Field(max_length=MAX_EDITED)] = {}
-    groups: Annotated[dict[LabelText, Ref], Field(max_length=MAX_EDITED)] = {}
-    instructions: Annotated[
-        dict[LabelText, Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARS)]], Field(max_length=MAX_EDITED)
-    ] = {}
-    selector: Literal["keep", "none"] = "keep"
-    """`none` leaves the selector away: every request then names its label."""
-    reading: ReadingMode | None = None
-    """What the selector reads of a conversation; null leaves it as it is. A release that had no reading before takes
-    `dialogue` with the usual numbers; a training fits them."""
-    harness_tags: Annotated[list[TagName], Field(max_length=MAX_EDITED)] | None = None
-    """Tags between which programs write into user turns, in place of those that the release names."""
-
-    @property
-    def changes(self) -> dict[str, dict[str, str]]:
-        """The new values of a label's fields, by field and label."""
-        return {"template": self.templates, "group": self.groups, "instruction": self.instructions}
-
-
-class RollbackRequest(Request):
-    """The release to return to; where `to` is empty, the current release's parent. `force` needs no live workers."""
-
-    to: Annotated[str, Field(max_length=64)] = ""
-    force: bool = False
 
 
 class Accepted(BaseModel):

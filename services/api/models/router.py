@@ -10,10 +10,10 @@ from services.api.http.auth import Caller, ClientsDep, Promoter
 from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs.schemas import Request
 from services.api.models import service
-from shared.contracts.manifests import ModelAlias
+from shared.contracts.aliases import ModelAlias
 
 router = APIRouter(prefix="/v1", tags=["models"], route_class=KeyedRoute)
-Name = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
+Name = Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")]
 PathName = Annotated[str, Path(max_length=256)]
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from services.api.openai.logprobs import for_chat, for_completion
-from shared.contracts.generation import Choice, GenerationResult, TokenLogprobs, Usage, generation_body, selection_of
+from shared.contracts.generation import Choice, GenerationResult, Usage, generation_body, selection_of
 from shared.contracts.jobs import Job
+from shared.contracts.logprobs import TokenLogprobs
 
 
 class Asked(NamedTuple):

@@ -9,12 +9,12 @@ from pydantic_core import PydanticCustomError
 
 def refused(why: str, *, neutral: Container[Any] = ()) -> Any:
     """Return the type of a field that must be left out, null or `neutral`; its error says `why`."""
-    return Annotated[None, BeforeValidator(_only(neutral, why)), WithJsonSchema({"description": why})]
+    return Annotated[None, BeforeValidator(_only(neutral, why)), WithJsonSchema({"type": "null", "description": why})]
 
 
 def without_effect(what: str) -> Any:
     """Return the type of a field that changes no answer here: any value is taken, and dropped."""
-    return Annotated[None, BeforeValidator(lambda _: None), WithJsonSchema({"description": what})]
+    return Annotated[None, BeforeValidator(lambda _: None), WithJsonSchema({"type": "null", "description": what})]
 
 
 def _only(neutral: Container[Any], why: str) -> Callable[[Any], None]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.contracts.generation import TokenLogprobs
+from shared.contracts.logprobs import TokenLogprobs
 
 
 def for_chat(found: TokenLogprobs | None) -> dict[str, Any] | None:

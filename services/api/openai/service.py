@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
+from starlette.background import BackgroundTask
 
 from services.api.http.idempotency import REPLAYED
 from services.api.infra.clients import Clients
@@ -44,6 +45,7 @@ async def answer(
     job_request = await as_job(body, clients, wish.caller)
     accepted, is_replayed = await accept(clients, wish.caller, job_request, wish.idempotency_key)
     headers = {"x-request-id": accepted.id} | ({REPLAYED: "true"} if is_replayed else {})
+    headers |= await clients.quotas.headers(wish.caller)
     if wish.is_async:
         return _later(accepted, headers)
     asked = Asked(body.model, body.tier, body.metadata)
@@ -82,7 +84,12 @@ async def _streamed(
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
     chunks = Chunks(form, asked, job, count=body.n or 1, with_usage=with_usage)
     lines = event_lines(waiting.chunks(chunks))
-    return StreamingResponse(lines, media_type="text/event-stream", headers={**headers, **_UNBUFFERED})
+    return StreamingResponse(
+        lines,
+        media_type="text/event-stream",
+        headers={**headers, **_UNBUFFERED},
+        background=BackgroundTask(waiting.over),  # also where the client left before the first chunk
+    )
 
 
 def _later(accepted: Accepted, headers: Mapping[str, str]) -> Response:

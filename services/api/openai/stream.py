@@ -7,8 +7,8 @@ from typing import Any
 from services.api.infra.event_feed import Event
 from services.api.openai.answers import Asked, Form, facts, fingerprint, head, usage
 from services.api.openai.ending import answered
-from shared.contracts.generation import TokenLogprobs
 from shared.contracts.jobs import Job
+from shared.contracts.logprobs import TokenLogprobs
 from shared.errors import Unavailable
 
 Chunk = dict[str, Any]

@@ -1,8 +1,7 @@
 """Waits for a job on behalf of a client that holds its connection open."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -24,6 +23,7 @@ class Waiting:
         self._caller = caller
         self._job_id = job_id
         self._is_kept = is_kept
+        self._is_told = False
 
     async def job(self) -> Job:
         """Return the job as it is now."""
@@ -31,23 +31,31 @@ class Waiting:
 
     async def ended(self, request: Request) -> Job:
         """Wait for the end of the job; raises `ClientDisconnect` where the client leaves before it."""
-        with self._cancelled_with_the_wait():
-            end, leaving = asyncio.create_task(self._end()), asyncio.create_task(_left(request))
-            try:
-                await asyncio.wait((end, leaving), return_when=asyncio.FIRST_COMPLETED)
-                if not end.done():
-                    raise ClientDisconnect
-                return await end
-            finally:
-                end.cancel()
-                leaving.cancel()
+        end, leaving = asyncio.create_task(self._end()), asyncio.create_task(_left(request))
+        try:
+            await asyncio.wait((end, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not end.done():
+                raise ClientDisconnect
+            job = await end
+            self._is_told = True
+        finally:
+            end.cancel()
+            leaving.cancel()
+            await self.over()
+        return job
 
     async def chunks(self, chunks: Chunks) -> AsyncGenerator[Chunk]:
-        """Yield the chunks of the answer as they come."""
-        with self._cancelled_with_the_wait(), self._clients.feed.place(self._caller):
+        """Yield the chunks of the answer as they come; whoever sends them says when that is `over`."""
+        with self._clients.feed.place(self._caller):
             async with self._clients.feed.reader(self._job_id) as reader:
                 async for chunk in chunks.of(self._events(reader), self.job):
                     yield chunk
+        self._is_told = True
+
+    async def over(self) -> None:
+        """Cancel the job where the client has left before it was told the end."""
+        if not (self._is_told or self._is_kept):
+            self._clients.leavers.cancel(self._job_id, self._tenant_id)
 
     def _events(self, reader: Reader) -> AsyncIterator[Event]:
         return self._clients.feed.events(reader)
@@ -57,15 +65,6 @@ class Waiting:
             async for _ in self._events(reader):
                 pass
         return await self.job()
-
-    @contextlib.contextmanager
-    def _cancelled_with_the_wait(self) -> Iterator[None]:
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit, ClientDisconnect):
-            if not self._is_kept:
-                self._clients.leavers.cancel(self._job_id, self._tenant_id)
-            raise
 
 
 async def _left(request: Request) -> None:

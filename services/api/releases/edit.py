@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from services.api.infra.clients import Clients
-from services.api.jobs.schemas import ReleaseEdit
+from services.api.releases.schemas import ReleaseEdit
 from shared.contracts.labels import check_adapter_label, check_name, parse_label
 from shared.contracts.manifests import (
     AdapterManifest,

@@ -9,10 +9,11 @@ from fastapi.responses import JSONResponse
 from services.api.http.auth import Caller, ClientsDep, Promoter, Trainer
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.http.keyed_route import KeyedRoute
-from services.api.jobs.schemas import PathId, PromoteRequest, ReleaseEdit, RollbackRequest
+from services.api.jobs.schemas import PathId
 from services.api.jobs.views import release_line, release_view
 from services.api.releases import service
 from services.api.releases.edit import edited_release
+from services.api.releases.schemas import PromoteRequest, ReleaseEdit, RollbackRequest
 from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/v1/releases", tags=["releases"], route_class=KeyedRoute)

@@ -235,7 +235,7 @@ async def test_releases_are_listed_promoted_rolled_back_and_edited(make, client,
     registry.releases.add(newer)
     assert {(one.id, one.current) for one in await client("releases")} == {(release.id, True), (newer.id, False)}
     assert (await client("promote", newer.id)).id == newer.id
-    assert [model.id for model in await client("models")] == ["tiny", "auto", "fin.sa"]
+    assert [model.id for model in await client("models")] == ["tiny", "base", "auto", "fin.sa", "fin.sa@1"]
     assert (await client("rollback")).id == release.id
     assert set((await client("release")).labels) == set(release.labels)
     edited = await make("train")("edit_release", remove=["fin.ha"], templates={"fin.sa": "plain"}, keep_selector=False)

@@ -91,3 +91,20 @@ async def test_every_page_keeps_to_its_policy_and_all_that_it_loads_is_here(api)
         assert loaded.headers["content-type"].startswith("text/css" if path.endswith(".css") else "text/javascript")
     assert 'url: "/openapi.json"' in loaded.text
     assert (await api["anonymous"].get("/redoc")).status_code == 404
+
+
+async def test_pages_of_named_origins_alone_may_call_the_api(settings, tokens):
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+    }
+    shared = settings.model_copy(update={"cors_origins": "https://app.example.org, https://b.example.org"})
+    async with serving(shared) as (_, url), client_of(url, tokens["submit"]) as client:
+        for origin, allowed in (("https://app.example.org", True), ("https://evil.example.org", False)):
+            preflight = await client.options("/v1/chat/completions", headers=asked | {"Origin": origin})
+            assert (preflight.status_code == 200) == allowed
+            answer = await client.get("/v1/models", headers={"Origin": origin})
+            assert (answer.headers.get("access-control-allow-origin") == origin) == allowed
+    async with serving(settings) as (_, url), client_of(url, tokens["submit"]) as client:
+        answer = await client.get("/v1/models", headers={"Origin": "https://app.example.org"})
+        assert "access-control-allow-origin" not in answer.headers

@@ -9,6 +9,7 @@ import pytest
 
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
+from shared.security import api_keys
 from tests.support.eventually import eventually
 
 QUESTION = [{"role": "user", "content": "did the stock rise?"}]
@@ -424,3 +425,17 @@ async def test_a_stream_with_a_pause_is_kept_alive_by_comments(api, taken, worke
         worker.end(job, JobState.SUCCEEDED, result={"text": "ok"})
         told = [json.loads(line[6:]) async for line in lines if line.startswith("data: {")]
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in told) == "ok"
+
+
+async def test_a_key_with_limits_is_told_what_is_left(api, ledger):
+    _, token = api_keys.create(
+        ledger.redis, frozenset({api_keys.Scope.SUBMIT}), requests_per_minute=5, tokens_per_minute=1000
+    )
+    sent = {"model": "fin.sa", "messages": QUESTION, "max_completion_tokens": 10}
+    headers = {"Prefer": "respond-async", "Authorization": f"Bearer {token}"}
+    for left in (4, 3):
+        answer = await api["anonymous"].post("/v1/chat/completions", json=sent, headers=headers)
+        assert answer.headers["x-ratelimit-limit-requests"] == "5"
+        assert answer.headers["x-ratelimit-remaining-requests"] == str(left)
+        assert answer.headers["x-ratelimit-reset-requests"].endswith("s")
+    assert answer.headers["x-ratelimit-remaining-tokens"] == str(1000 - 2 * (10 + 5))

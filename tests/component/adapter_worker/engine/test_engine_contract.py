@@ -8,7 +8,7 @@ import pytest
 
 from services.adapter_worker.engine import DeadlineExceeded, GenerationRequest, make_engine
 from services.adapter_worker.engine.echo import EchoEngine
-from shared.contracts.generation import TokenLogprobs
+from shared.contracts.logprobs import TokenLogprobs
 from shared.errors import Cancelled, Invalid, NotFound, Unavailable
 from shared.settings import Settings
 from tests.support.engine_kit import vllm_engine

@@ -80,12 +80,12 @@ def test_a_deployment_bounds_input_and_output():
         check_sizes(settings, body_of(input="x"), 6)
 
 
-def test_all_turns_of_a_conversation_are_bounded_together_and_its_system_message_as_an_instruction():
+def test_a_conversation_is_bounded_in_its_last_turn_and_in_its_instruction():
     settings = Settings(max_input_chars=10)
-    turns = [turn("user", "x" * 4), turn("assistant", "x" * 3), turn("user", "x" * 3)]
+    turns = [turn("user", "x" * 400), turn("assistant", "x" * 300), turn("user", "x" * 10)]
     check_sizes(settings, body_of(messages=[turn("system", "y" * 20_000), *turns]))
     with pytest.raises(Invalid, match="11 characters, at most 10"):
-        check_sizes(settings, body_of(messages=[turn("user", "x"), *turns]))
+        check_sizes(settings, body_of(messages=[*turns[:2], turn("user", "x" * 11)]))
     with pytest.raises(Invalid, match="20001 characters, at most 20000"):
         check_sizes(settings, body_of(messages=[turn("developer", "y" * 20_001), *turns]))
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from shared.contracts.generation import Choice, GenerationResult, TokenLogprobs, TopToken
+from shared.contracts.generation import Choice, GenerationResult
 from shared.contracts.jobs import TRANSITIONS, Job, JobKind, JobState, NewJob, new_job_id
+from shared.contracts.logprobs import TokenLogprobs, TopToken
 
 
 def test_final_states_are_exactly_those_that_nothing_leaves():
