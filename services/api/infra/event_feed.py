@@ -131,12 +131,16 @@ class EventFeed:
             if not self._readers[job_id]:
                 del self._readers[job_id]
 
-    async def events(self, reader: Reader, after: str = START) -> AsyncIterator[Event]:
-        """Yield the job's events after `after`, past and live, until the job ends; waits while Redis is away."""
+    async def events(self, reader: Reader, after: str = START, *, is_new: bool = False) -> AsyncIterator[Event]:
+        """Yield the job's events after `after`, past and live, until the job ends; waits while Redis is away.
+
+        A job that is new to its reader, which listened before the job existed, has no past.
+        """
         last = None
         while not reader.is_closed:
             try:
-                async for event in self._until_gap(reader, after):
+                has_past, is_new = not is_new, False
+                async for event in self._until_gap(reader, after, has_past=has_past):
                     yield event
                     after, last = event.id, event
             except redis.RedisError as error:
@@ -156,12 +160,13 @@ class EventFeed:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._redis.aclose()
 
-    async def _until_gap(self, reader: Reader, after: str) -> AsyncIterator[Event]:
+    async def _until_gap(self, reader: Reader, after: str, *, has_past: bool) -> AsyncIterator[Event]:
         """Yield past events, then live ones, up to a final event or a gap."""
         last = None
-        async for event in self.past(reader.job_id, after):
-            yield event
-            after, last = event.id, event
+        if has_past:
+            async for event in self.past(reader.job_id, after):
+                yield event
+                after, last = event.id, event
         if last and last.is_final:  # an earlier final event belongs to a run before a replay
             return
         while (events := await reader.take()) is not None:

@@ -27,16 +27,18 @@ _SHOWN_LABELS = 20
 
 
 async def accept(
-    clients: Clients, caller: Key, request: JobRequest, idempotency_key: str | None
+    clients: Clients, caller: Key, request: JobRequest, idempotency_key: str | None, job_id: str = ""
 ) -> tuple[Accepted, bool]:
     """Write a generation job; returns it, and whether an earlier request with this key created it.
+
+    `job_id` is the id that follows from the key, for whoever listens to the job before it exists.
 
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`;
     `Conflict` `no_release`; `TooMany`; `Unavailable`.
     """
     body = GenerationBody.model_validate(request.body)
     check_sizes(clients.settings, body, request.params.max_new_tokens)
-    job_id = new_job_id(caller.tenant_id, idempotency_key, caller.sees)
+    job_id = job_id or new_job_id(caller.tenant_id, idempotency_key, caller.sees)
     # A repeated request gets the same answer and costs no tokens, even if the release no longer has its label.
     earlier = await earlier_job(clients, caller, idempotency_key, caller.sees)
     if earlier and earlier.body == request.body:

@@ -20,6 +20,7 @@ from services.api.openai.schemas import ChatRequest, CompletionRequest
 from services.api.openai.stream import Chunks
 from services.api.openai.waiting import Waiting
 from services.api.openai.wire import event_lines
+from shared.contracts.jobs import new_job_id
 from shared.security.api_keys import Key
 
 NEW_TOKENS = 256
@@ -40,20 +41,29 @@ async def answer(
     form: Form, body: ChatRequest | CompletionRequest, request: Request, clients: Clients, wish: Wish
 ) -> Response:
     """Answer a request; raises `ModelNotFound`, what `accept` raises, and what ended the job badly."""
-    if body.stream:
-        clients.feed.check_place(wish.caller)
-    job_request = await as_job(body, clients, wish.caller)
-    accepted, is_replayed = await accept(clients, wish.caller, job_request, wish.idempotency_key)
-    headers = {"x-request-id": accepted.id} | ({REPLAYED: "true"} if is_replayed else {})
-    headers |= await clients.quotas.headers(wish.caller)
-    if wish.is_async:
-        return _later(accepted, headers)
+    job_id = new_job_id(wish.caller.tenant_id, wish.idempotency_key, wish.caller.sees)
+    waiting = Waiting(clients, wish.caller, job_id, is_kept=wish.idempotency_key is not None)
     asked = Asked(body.model, body.tier, body.metadata)
-    waiting = Waiting(clients, wish.caller, accepted.id, is_kept=wish.idempotency_key is not None)
-    if body.stream:
+    if body.stream and not wish.is_async:
+        clients.feed.check_place(wish.caller)
+        _, headers = await _accepted(body, clients, wish, job_id)
         return await _streamed(form, asked, body, waiting, headers)
-    job = await waiting.ended(request)
+    # Listen before the job exists: then it has no past that would have to be read.
+    async with clients.feed.reader(job_id) as reader:
+        accepted, headers = await _accepted(body, clients, wish, job_id)
+        if wish.is_async:
+            return _later(accepted, headers)
+        job = await waiting.ended(request, reader, is_new=REPLAYED not in headers)
     return JSONResponse(whole(form, asked, job, answered(job)), headers=headers)
+
+
+async def _accepted(
+    body: ChatRequest | CompletionRequest, clients: Clients, wish: Wish, job_id: str
+) -> tuple[Accepted, dict[str, str]]:
+    job_request = await as_job(body, clients, wish.caller)
+    accepted, is_replayed = await accept(clients, wish.caller, job_request, wish.idempotency_key, job_id)
+    headers = {"x-request-id": accepted.id} | ({REPLAYED: "true"} if is_replayed else {})
+    return accepted, headers | await clients.quotas.headers(wish.caller)
 
 
 async def as_job(body: ChatRequest | CompletionRequest, clients: Clients, caller: Key) -> JobRequest:

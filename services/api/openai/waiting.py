@@ -1,13 +1,13 @@
 """Waits for a job on behalf of a client that holds its connection open."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from services.api.infra.clients import Clients
-from services.api.infra.event_feed import Event, Reader
+from services.api.infra.event_feed import Reader
 from services.api.openai.stream import Chunk, Chunks
 from shared.contracts.jobs import Job
 from shared.ledger import calls
@@ -29,9 +29,12 @@ class Waiting:
         """Return the job as it is now."""
         return await self._clients.ledger.do(calls.get(self._job_id, self._tenant_id))
 
-    async def ended(self, request: Request) -> Job:
-        """Wait for the end of the job; raises `ClientDisconnect` where the client leaves before it."""
-        end, leaving = asyncio.create_task(self._end()), asyncio.create_task(_left(request))
+    async def ended(self, request: Request, reader: Reader, *, is_new: bool) -> Job:
+        """Wait for the end of the job; raises `ClientDisconnect` where the client leaves before it.
+
+        `is_new` says that the reader listened before the job existed.
+        """
+        end, leaving = asyncio.create_task(self._end(reader, is_new)), asyncio.create_task(_left(request))
         try:
             await asyncio.wait((end, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not end.done():
@@ -48,7 +51,7 @@ class Waiting:
         """Yield the chunks of the answer as they come; whoever sends them says when that is `over`."""
         with self._clients.feed.place(self._caller):
             async with self._clients.feed.reader(self._job_id) as reader:
-                async for chunk in chunks.of(self._events(reader), self.job):
+                async for chunk in chunks.of(self._clients.feed.events(reader), self.job):
                     yield chunk
         self._is_told = True
 
@@ -57,13 +60,9 @@ class Waiting:
         if not (self._is_told or self._is_kept):
             self._clients.leavers.cancel(self._job_id, self._tenant_id)
 
-    def _events(self, reader: Reader) -> AsyncIterator[Event]:
-        return self._clients.feed.events(reader)
-
-    async def _end(self) -> Job:
-        async with self._clients.feed.reader(self._job_id) as reader:
-            async for _ in self._events(reader):
-                pass
+    async def _end(self, reader: Reader, is_new: bool) -> Job:
+        async for _ in self._clients.feed.events(reader, is_new=is_new):
+            pass
         return await self.job()
 
 

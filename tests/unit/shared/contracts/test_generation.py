@@ -16,14 +16,13 @@ from shared.contracts.generation import (
     LabelProbability,
     SelectBody,
     SelectionResult,
-    TokenLogprobs,
-    TopToken,
     Usage,
     generation_body,
     generation_result,
     select_body,
     selection_of,
 )
+from shared.contracts.logprobs import TokenLogprobs, TopToken
 from shared.errors import Invalid
 from tests.support.old_jobs import OLD_BODY, OLD_RESULT, OLD_SELECTION, job_of
 
