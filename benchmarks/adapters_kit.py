@@ -36,8 +36,8 @@ def make_adapters(folder: Path, count: int, rank: int = 8, name: str = "adapter"
     config = LoraConfig(init_lora_weights=False, **settings)
     peft = get_peft_model(load_model(resolve_base_model(Settings()), "float32"), config)
     for n in range(count):
-        for name, weight in peft.named_parameters():
-            if "lora_" in name:
+        for parameter, weight in peft.named_parameters():
+            if "lora_" in parameter:
                 torch.nn.init.normal_(weight.data, std=0.05)
         peft.save_pretrained(folder / f"{name}-{n}")
     return {f"{name}-{n}": folder / f"{name}-{n}" for n in range(count)}
