@@ -26,12 +26,15 @@ def edit_release(
     groups: Mapping[str, str] | None = None,
     instructions: Mapping[str, str] | None = None,
     keep_selector: bool = True,
+    reading: str | None = None,
+    harness_tags: Sequence[str] | None = None,
     start_from: str = "",
     idempotency_key: str | None = None,
 ) -> Call[Release]:
     """Make a candidate by hand of the current release, or of `start_from`; nothing is trained.
 
     `add` maps labels to adapters (`label@n`, a label, a digest). Without a selector every request names its label.
+    `reading` is what the selector reads of a conversation: `last_turn`, `dialogue` or `instruction+input`.
     """
     body = given({
         "add": add,
@@ -40,6 +43,8 @@ def edit_release(
         "groups": groups,
         "instructions": instructions,
         "selector": None if keep_selector else "none",
+        "reading": reading,
+        "harness_tags": harness_tags,
         "start_from": start_from or None,
     })  # fmt: skip
     return Call(posted("/v1/releases/edit", body, idempotency_key), Release.from_dict)

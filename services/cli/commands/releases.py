@@ -46,6 +46,12 @@ def releases_edit(
     no_selector: Annotated[
         bool, typer.Option("--no-selector", help="Leave the selector away: requests name their label.")
     ] = False,
+    reading: Annotated[
+        str, typer.Option(help="What it reads of a conversation: last_turn, dialogue or instruction+input.")
+    ] = "",
+    harness_tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Programs write into user turns between such tags.")
+    ] = None,
     start_from: Annotated[str, typer.Option("--from", help="Release id; default: the current one.")] = "",
     promote: Annotated[bool, typer.Option(help="Make it current at once.")] = False,
     json: Json = False,
@@ -59,6 +65,8 @@ def releases_edit(
         instructions=pairs(set_instruction, "--set-instruction"),
         groups=pairs(group, "--group"),
         keep_selector=not no_selector,
+        reading=reading or None,
+        harness_tags=harness_tag,
         start_from=start_from,
     )
     release_pages.page((api.promote(made.id) if promote else made).to_dict(), as_json=json)
@@ -97,5 +105,5 @@ def releases_restore(json: Json = False) -> None:
     from shared.registry.store import S3Store
 
     found = restore(redis(), S3Store(current_settings()))
-    columns = ["tenant_id", "adapters", "datasets", "releases", "templates", "current", "unreadable"]
+    columns = ["tenant_id", "adapters", "datasets", "releases", "templates", "aliases", "current", "unreadable"]
     output.table([one._asdict() for one in found], columns, as_json=json)

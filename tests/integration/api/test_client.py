@@ -240,6 +240,17 @@ async def test_releases_are_listed_promoted_rolled_back_and_edited(make, client,
     assert set((await client("release")).labels) == set(release.labels)
     edited = await make("train")("edit_release", remove=["fin.ha"], templates={"fin.sa": "plain"}, keep_selector=False)
     assert (set(edited.labels), edited.labels["fin.sa"]["template"]) == ({"fin.sa", "med.qa"}, "plain")
+    read = await make("train")("edit_release", reading="dialogue", harness_tags=["memo"])
+    assert (read.raw["reading"]["mode"], read.raw["reading"]["harness_tags"]) == ("dialogue", ["memo"])
+
+
+async def test_a_model_is_given_another_name(make, client, release):
+    promoter = make("admin")
+    assert (await promoter("set_alias", "openai/gpt-4o-mini", "auto")).model == "auto"
+    assert [one.alias for one in await client("aliases")] == ["openai/gpt-4o-mini"]
+    assert (await client("model", "openai/gpt-4o-mini")).signalbox["kind"] == "alias"
+    await promoter("delete_alias", "openai/gpt-4o-mini")
+    assert await client("aliases") == []
 
 
 async def test_rows_and_adapters_are_uploaded_and_trained_on(make, base, tmp_path):

@@ -311,6 +311,7 @@ async def test_an_unknown_model_is_a_404_that_says_how_to_map_it(client):
         ("seed", 1 << 63),
         ("temperature", 2.1),
         ("service_tier", "scale"),
+        ("logit_bias", {str(token): 1 for token in range(10_000)}),
         ("no_such_field", 1),
     ],
 )
