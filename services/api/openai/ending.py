@@ -20,7 +20,7 @@ class Failed(SignalboxError):
 def answered(job: Job) -> GenerationResult:
     """Return the result of an ended job; raises the error that ended it, or the wait for it."""
     if not job.state.is_final:
-        raise Unavailable("api_stopping", f"the server stops, job {job.id} goes on: ask again", retry_after_seconds=1)
+        raise Unavailable("api_stopping", "the server is being stopped: ask again", retry_after_seconds=1)
     result = generation_result(job) if job.state is JobState.SUCCEEDED else None
     if result is None:
         raise _error_of(job)

@@ -40,7 +40,7 @@ class Waiting:
             if not end.done():
                 raise ClientDisconnect
             job = await end
-            self._is_told = True
+            self._is_told = job.state.is_final
         finally:
             end.cancel()
             leaving.cancel()

@@ -50,8 +50,9 @@ async def _write(chunks: AsyncGenerator[Chunk], lines: asyncio.Queue[bytes | Non
         await lines.put(_DONE)
     except SignalboxError as error:
         await lines.put(_line(envelope(error)))
-    except redis.RedisError as error:
-        await lines.put(_line(envelope(as_unavailable(error) or _unexpected(error))))
+    except Exception as error:  # noqa: BLE001 - the client would wait for ever
+        known = as_unavailable(error) if isinstance(error, redis.RedisError) else None
+        await lines.put(_line(envelope(known or _unexpected(error))))
     await lines.put(None)
 
 

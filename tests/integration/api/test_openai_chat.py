@@ -207,6 +207,32 @@ async def test_a_stream_whose_second_try_answers_otherwise_ends_with_an_error(cl
     assert caught.value.code == "stream_restarted"
 
 
+async def test_a_stream_that_the_server_cannot_tell_ends_with_an_error(client, taken, worker):
+    def work():
+        job = taken()
+        worker.tell(job, "token", text="x", index=5, attempt=job.attempt)  # of a choice that nobody asked for
+        worker.end(job, JobState.SUCCEEDED, result={"text": "x"})
+
+    task = asyncio.create_task(asyncio.to_thread(work))
+    stream = await client.chat.completions.create(model="fin.sa", messages=QUESTION, stream=True)
+    with pytest.raises(openai.APIError) as caught:
+        [chunk async for chunk in stream]
+    await task
+    assert caught.value.code == "internal_error"
+
+
+async def test_a_server_that_stops_says_so_and_leaves_no_job_behind(api, taken, ledger):
+    sent = {"model": "fin.sa", "messages": QUESTION}
+    asking = asyncio.create_task(api["submit"].post("/v1/chat/completions", json=sent))
+    job = await asyncio.to_thread(taken)
+    await api["app"].state.clients.feed.close()
+    answer = await asking
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "api_stopping")
+    assert answer.headers["x-should-retry"] == "true"
+    asks = calls.get(job.id, "default")
+    await asyncio.to_thread(eventually, lambda: ledger.do(asks).cancel_requested, "cancelled")
+
+
 async def test_a_completion_is_a_text(client, working):
     async with working("positive"):
         answer = await client.completions.create(model="fin.sa", prompt="did it rise?", max_tokens=4)
