@@ -166,7 +166,8 @@ def test_a_probe_of_the_real_model_is_within_the_stated_factor(real_folder, real
     from services.trainer.training.probe import probed_speeds
     from shared.contracts.training_cost import Rows, work_of
 
-    rows = [InstructionRow("Name the first word.", f"{number} " + "river " * 20, "river") for number in range(32)]
+    # Enough of them that the training takes longer than its start, which the estimate takes for 20 seconds everywhere.
+    rows = [InstructionRow("Name the first word.", f"{number} " + "river " * 20, "river") for number in range(256)]
     settings = LoraSettings(epochs=1, precision=precision)
     shapes = BaseShapes.from_folder(real_folder).modules
     counted = Rows.of([row.instruction + row.input + row.output for row in rows])
