@@ -147,19 +147,23 @@ def test_logprobs_are_those_before_temperature(kit, engine):
 
 def test_cancel_reaches_a_job_that_still_waits(kit):
     engine = kit.engine(max_batch=1)
-    joined = threading.Event()
+    joined, goes_on = threading.Event(), threading.Event()
+
+    def hold(_):
+        joined.set()
+        assert goes_on.wait(10)  # in its first step, so that it cannot end before it is cancelled
+
     with ThreadPoolExecutor() as pool:
-        first = greedy(kit, "first", None, max_new_tokens=300)
-        running = pool.submit(engine.generate, first, lambda _: joined.set())
+        running = pool.submit(engine.generate, greedy(kit, "first", None, max_new_tokens=300), hold)
         assert joined.wait(10)
         waiting = pool.submit(engine.generate, greedy(kit, "second", None), ignore)
         while not engine.cancel("second", 1):
             pass
-        with pytest.raises(Cancelled):
-            waiting.result(10)
-        engine.cancel("first", 1)
-        with pytest.raises(Cancelled):
-            running.result(10)
+        assert engine.cancel("first", 1)
+        goes_on.set()
+        for cancelled in (waiting, running):
+            with pytest.raises(Cancelled):
+                cancelled.result(10)
     engine.close()
 
 
