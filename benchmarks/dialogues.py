@@ -21,16 +21,13 @@ import torch
 from benchmarks import selector_data
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, by_label, clinc150, need_data
-from benchmarks.selectors import FALSE_REJECTS, SETTINGS, print_progress
-from services.trainer.data.representation import mixed
+from benchmarks.selectors import FALSE_REJECTS, SETTINGS, trained_head
 from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.dialogues import Dialogue, make_dialogues
 from services.trainer.evaluation.fit_calibration import calibrate
 from services.trainer.evaluation.fit_reading import fit_reading
 from services.trainer.evaluation.selector import SelectorScores, score_rows
 from services.trainer.training.light import fit_light
-from services.trainer.training.loop import Callbacks
-from services.trainer.training.lora import train_selector
 from shared.contracts.conversation import Message, message
 from shared.contracts.dialogue import Kept, Parts, select_turn, turns_read
 from shared.contracts.labels import BACKGROUND, parse_label
@@ -94,7 +91,7 @@ def main() -> None:
     rows: list[Row] = []
     for benchmark in (clinc150(), as12(500)):
         if args.only in (None, benchmark.name):
-            trained = trained_on(benchmark, None if args.words else trained_head(benchmark, args.folder))
+            trained = trained_on(benchmark, None if args.words else head_of(benchmark, args.folder))
             print(benchmark.name, trained.reading, flush=True)
             judged[benchmark.name] = judge(benchmark, trained, args.dialogues)
             rows += rows_of(f"_{benchmark.name}", judged[benchmark.name])
@@ -106,25 +103,10 @@ def main() -> None:
         write_results("dialogues", rows)
 
 
-def trained_head(benchmark: Benchmark, folder: Path) -> Path:
-    """The PEFT folder of a head over the benchmark's labels, trained unless it exists."""
+def head_of(benchmark: Benchmark, folder: Path) -> Path:
+    """The PEFT folder of the benchmark's head."""
     most, epochs = HEADS[benchmark.name]
-    settings = SETTINGS[benchmark.name].model_copy(update={"epochs": epochs})
-    texts = {label: own[:most] for label, own in benchmark.train.items()}
-    work = folder / f"{benchmark.name}-{most}-{epochs}"
-    if not (work / "adapter").is_dir():
-        base = resolve_base_model(Settings())
-        train_selector(
-            base,
-            load_tokenizer(base),
-            mixed(texts, settings.seed),
-            labels=[parse_label(label) for label in sorted(texts)],
-            config=settings,
-            work_dir=work,
-            head=True,
-            callbacks=Callbacks(on_progress=lambda progress: print_progress(benchmark.name, progress)),
-        )
-    return work / "adapter"
+    return trained_head(benchmark, most, folder, epochs=epochs)
 
 
 def trained_on(benchmark: Benchmark, head: Path | None) -> Trained:

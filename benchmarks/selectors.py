@@ -90,9 +90,10 @@ def main() -> None:
         write_results("selectors", rows)
 
 
-def trained_head(benchmark: Benchmark, most: int, folder: Path) -> Path:
-    """The PEFT folder of a head over the benchmark's labels, trained unless it exists."""
-    settings, texts = SETTINGS[benchmark.name], {label: own[:most] for label, own in benchmark.train.items()}
+def trained_head(benchmark: Benchmark, most: int, folder: Path, **changes: Any) -> Path:
+    """The PEFT folder of a head over the benchmark's labels, trained unless it exists; `changes` of its settings."""
+    settings = SETTINGS[benchmark.name].model_copy(update=changes)
+    texts = {label: own[:most] for label, own in benchmark.train.items()}
     work = folder / f"{benchmark.name}-{most}-{settings.epochs}-{settings.max_length}"
     if not (work / "adapter").is_dir():
         base = resolve_base_model(Settings())

@@ -32,7 +32,7 @@ async def models(clients: Clients, tenant_id: str) -> list[View]:
 async def model(clients: Clients, tenant_id: str, name: str) -> View:
     """Return one model by any of its names; raises `ModelNotFound`."""
     for view in await models(clients, tenant_id):
-        if name in (view["id"], view["signalbox"].get("digest"), short_form(name) == view["id"] and name):
+        if {name, short_form(name)} & {view["id"], view["signalbox"].get("digest")}:
             return view | {"id": name}
     raise model_not_found(name)
 
@@ -40,9 +40,9 @@ async def model(clients: Clients, tenant_id: str, name: str) -> View:
 async def set_alias(clients: Clients, alias: ModelAlias) -> None:
     """Add an alias, or point it to another model; raises `Invalid` where its name is taken or its model unknown."""
     current = await clients.releases.current(alias.tenant_id)
-    if known_name(alias.name, current.release):
+    if known_name(alias.name, current.release) is not None:
         raise Invalid("alias_taken", f"{alias.name!r} is a model of the current release: choose another name")
-    if not known_name(alias.model, current.release):
+    if known_name(alias.model, current.release) is None:
         raise Invalid(
             "model_unknown", f"the current release has no model {alias.model!r}: GET /v1/models lists those it has"
         )
@@ -86,7 +86,8 @@ def _facts(label: str, entry: ReleaseLabel, release: Release) -> View:
 def _of_aliases(release: Release, aliases: list[ModelAlias]) -> Iterator[View]:
     """The aliases that stand for something: no other may be named."""
     for alias in aliases:
-        if known_name(alias.model, release) and not known_name(alias.name, release):
+        is_taken = known_name(alias.name, release) is not None
+        if known_name(alias.model, release) is not None and not is_taken:
             created = int(datetime.fromisoformat(alias.created_at).timestamp())
             known = {"base_model": release.base_model, "release": release.id}
             yield _view(alias.name, created, "alias", **known, model=alias.model)

@@ -1,7 +1,6 @@
 """The names by which a client asks for a model: `auto`, `base`, a label, an adapter, an alias."""
 
 import asyncio
-from typing import Literal, NamedTuple
 
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
@@ -11,7 +10,8 @@ from shared.contracts.manifests import Release
 from shared.errors import NotFound
 
 AUTO = "auto"
-Kind = Literal["auto", "base", "label", "adapter"]
+Fields = dict[str, str]
+"""Those of our own job request that ask for a model; none leave the choice to the selector."""
 
 
 class ModelNotFound(NotFound):
@@ -20,27 +20,17 @@ class ModelNotFound(NotFound):
     param = "model"
 
 
-class Named(NamedTuple):
-    """What a name stands for: `fields` are those of our own job request that ask for it."""
-
-    kind: Kind
-    label: str = ""
-    fields: tuple[tuple[str, str], ...] = ()
-
-
-def known_name(name: str, release: Release) -> Named | None:
+def known_name(name: str, release: Release) -> Fields | None:
     """Return what a name stands for in a release without aliases; None for an unknown one."""
     if name == AUTO:
-        return Named("auto")
+        return {}
     if name in (BASE, release.base_model):
-        return Named("base", fields=(("label", BASE),))
+        return {"label": BASE}
     short = short_form(name)
     if short in release.labels:
-        return Named("label", short, (("label", short),))
-    for label, entry in release.labels.items():
-        if short == entry.ref or (name and name == entry.adapter):
-            return Named("adapter", label, (("adapter", name),))
-    return None
+        return {"label": short}
+    is_adapter = name and any(short == entry.ref or name == entry.adapter for entry in release.labels.values())
+    return {"adapter": name} if is_adapter else None
 
 
 def model_not_found(name: str, target: str = "") -> ModelNotFound:
@@ -53,14 +43,16 @@ def model_not_found(name: str, target: str = "") -> ModelNotFound:
     return ModelNotFound("model_not_found", f"{detail}`signalbox models alias {shown} auto` maps the name to one")
 
 
-async def resolve(name: str, current: CurrentRelease, tenant_id: str, clients: Clients) -> Named:
+async def resolve(name: str, current: CurrentRelease, tenant_id: str, clients: Clients) -> Fields:
     """Return what a name stands for under the current release; raises `ModelNotFound`.
 
     An alias takes no name of the release: a label of the same name comes first.
     """
-    if known := known_name(name, current.release):
+    known = known_name(name, current.release)
+    if known is not None:
         return known
     alias = await asyncio.to_thread(clients.registry.aliases.get, tenant_id, name)
-    if found := known_name(alias.model, current.release) if alias else None:
-        return found
-    raise model_not_found(name, alias.model if alias else "")
+    known = known_name(alias.model, current.release) if alias else None
+    if known is None:
+        raise model_not_found(name, alias.model if alias else "")
+    return known

@@ -56,9 +56,7 @@ def evaluate_selector(data: list[Path], text: str, release_id: str, label: str =
     limit_threads(settings)
     given = read_labelled(data, label)
     registry, selector = current_selector(settings, release_id)
-    rows, unknown = known_rows(given, selector.labels)
-    if unknown:
-        err.print(f"warning: {unknown_labels(unknown, selector.labels)}", markup=False, soft_wrap=True)
+    rows, unknown = _known_rows(given, selector)
     base = resolve_base_model(settings)
     texts = texts_to_read(selector, rows, text)
     gold = [r.label for r in rows]
@@ -94,6 +92,14 @@ def evaluate_selector(data: list[Path], text: str, release_id: str, label: str =
         points = curve(selector, scores, gold)
         found["curve"] = [{**p._asdict(), "ms": round(light_ms + p.llm_share * llm_ms, 3)} for p in points]
     return found
+
+
+def _known_rows(given: Sequence[LabelledRow], selector: ReleaseSelector) -> tuple[list[LabelledRow], dict[str, int]]:
+    """The rows of labels that the selector knows, and the numbers of the others' rows, which a warning names."""
+    rows, unknown = known_rows(given, selector.labels)
+    if unknown:
+        err.print(f"warning: {unknown_labels(unknown, selector.labels)}", markup=False, soft_wrap=True)
+    return rows, unknown
 
 
 def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: str = "") -> list[str]:

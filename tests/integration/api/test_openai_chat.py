@@ -79,6 +79,16 @@ async def refused(api, status=400, path="/v1/chat/completions", **fields):
     return error
 
 
+async def streamed_error(client, work):
+    """The code of the error that ends a stream, while a worker does this work."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    stream = await client.chat.completions.create(model="fin.sa", messages=QUESTION, stream=True)
+    with pytest.raises(openai.APIError) as caught:
+        [chunk async for chunk in stream]
+    await task
+    return caught.value.code
+
+
 async def test_a_chat_is_answered_by_the_label_that_it_names(client, working, release):
     async with working("posi", "tive", label="fin.sa", base_model="tiny") as job:
         raw = await client.chat.completions.with_raw_response.create(model="fin.sa", messages=QUESTION)
@@ -199,12 +209,7 @@ async def test_a_stream_whose_second_try_answers_otherwise_ends_with_an_error(cl
         worker.tell(job, "token", text="nega", attempt=job.attempt)
         worker.end(job, JobState.SUCCEEDED, result={"text": "negative"})
 
-    task = asyncio.create_task(asyncio.to_thread(work))
-    stream = await client.chat.completions.create(model="fin.sa", messages=QUESTION, stream=True)
-    with pytest.raises(openai.APIError) as caught:
-        [chunk async for chunk in stream]
-    await task
-    assert caught.value.code == "stream_restarted"
+    assert await streamed_error(client, work) == "stream_restarted"
 
 
 async def test_a_stream_that_the_server_cannot_tell_ends_with_an_error(client, taken, worker):
@@ -213,12 +218,7 @@ async def test_a_stream_that_the_server_cannot_tell_ends_with_an_error(client, t
         worker.tell(job, "token", text="x", index=5, attempt=job.attempt)  # of a choice that nobody asked for
         worker.end(job, JobState.SUCCEEDED, result={"text": "x"})
 
-    task = asyncio.create_task(asyncio.to_thread(work))
-    stream = await client.chat.completions.create(model="fin.sa", messages=QUESTION, stream=True)
-    with pytest.raises(openai.APIError) as caught:
-        [chunk async for chunk in stream]
-    await task
-    assert caught.value.code == "internal_error"
+    assert await streamed_error(client, work) == "internal_error"
 
 
 async def test_a_server_that_stops_says_so_and_leaves_no_job_behind(api, taken, ledger):
