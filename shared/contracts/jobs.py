@@ -102,6 +102,12 @@ def new_job_id(tenant_id: str, idempotency_key: str | None = None, line: str = "
     return f"job_{hashlib.sha256(f'{tenant_id}/{idempotency_key}'.encode()).hexdigest()[:24]}"
 
 
+def _conversation(body: Mapping[str, Any], line: str) -> str:
+    named = (body.get("metadata") or {}).get(CONVERSATION_ID)
+    owned = json.dumps([line, named])
+    return hashlib.sha256(owned.encode()).hexdigest()[:32] if named else ""
+
+
 class NewJob(BaseModel):
     """A job as the API hands it to the ledger."""
 
@@ -126,6 +132,8 @@ class NewJob(BaseModel):
     """The line of that key (see `shared.security.api_keys`); its keys own the job."""
     after: tuple[str, ...] = ()
     """Ids of training jobs that must succeed first."""
+    kept_label: str = Field(default="", exclude=True)
+    """The label that the caller names, to be noted as what the job's conversation was last answered with; or empty."""
     trace: dict[str, str] = Field(default_factory=dict, exclude=True)
     """The trace context that the job continues (see `shared.observability.tracing`); empty without tracing."""
 
@@ -138,6 +146,11 @@ class NewJob(BaseModel):
     def priority(self) -> Priority:
         """Whether somebody waits for the job: interactive jobs are taken before batch jobs."""
         return "batch" if self.body.get("priority") == "batch" else "interactive"
+
+    @property
+    def conversation(self) -> str:
+        """The conversation that the job belongs to, apart from those of other keys; empty where none is named."""
+        return _conversation(self.body, self.key_line)
 
     @property
     def new_tokens(self) -> int:
@@ -268,6 +281,4 @@ class Job(ListedJob):
     @property
     def conversation(self) -> str:
         """The conversation that the job belongs to, apart from those of other keys; empty where none is named."""
-        named = (self.body.get("metadata") or {}).get(CONVERSATION_ID)
-        owned = json.dumps([self.key_line, named])
-        return hashlib.sha256(owned.encode()).hexdigest()[:32] if named else ""
+        return _conversation(self.body, self.key_line)

@@ -15,7 +15,7 @@ CARDS = Kept("bank.cards", 0.75)
 DAY = 24 * 3600
 
 
-def make(ledger, conversation="c", tenant="t", line="", kind=JobKind.GENERATE):
+def make(ledger, conversation="c", tenant="t", line="", kind=JobKind.GENERATE, **fields):
     metadata = {"conversation_id": conversation} if conversation else {}
     job = NewJob(
         id=new_job_id(tenant),
@@ -25,6 +25,7 @@ def make(ledger, conversation="c", tenant="t", line="", kind=JobKind.GENERATE):
         queue="select",
         body={"input": "x", "metadata": metadata},
         key_line=line,
+        **fields,
     )
     ledger.do(calls.create(job, ttl_seconds=60))
     return ledger.do(calls.acquire(job.id, "select", "w", 60))
@@ -48,6 +49,15 @@ def test_the_next_job_of_the_conversation_knows_the_label(ledger):
     assert known(ledger) == CARDS
     route(ledger, make(ledger), Kept("bank.loans", 1.0))
     assert known(ledger) == Kept("bank.loans", 1.0)
+
+
+def test_a_label_that_the_caller_names_is_noted_once_the_job_exists(ledger):
+    first = make(ledger, kept_label="bank.cards")
+    assert known(ledger) == Kept("bank.cards", 1.0)
+    route(ledger, make(ledger), Kept("bank.loans", 0.9))
+    again = NewJob(**first.model_dump(include=NewJob.model_fields.keys() - {"release"}), kept_label="bank.cards")
+    assert ledger.do(calls.create(again, ttl_seconds=60)).existing
+    assert known(ledger) == Kept("bank.loans", 0.9)
 
 
 @pytest.mark.parametrize(

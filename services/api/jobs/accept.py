@@ -121,6 +121,7 @@ def generation_job(
         body=request.body,
         release=current.id,
         label=label,
+        kept_label=label if release.reads_dialogues else "",
         deadline_seconds=request.deadline_seconds or settings.default_deadline_seconds,
     )
 

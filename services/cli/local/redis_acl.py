@@ -46,7 +46,7 @@ _JOBS = (
         " +zremrangebyscore +info"
     )
     + _may_write(LedgerKey.JOB, LedgerKey.EVENTS, LedgerKey.FEED, LedgerKey.STATES, LedgerKey.JOBS, LedgerKey.DEAD)
-    + _may_write(LedgerKey.FOUND)
+    + _may_write(LedgerKey.FOUND, LedgerKey.CONVERSATION)
     + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS, LedgerKey.SETTLING)
     + _may_write(LedgerKey.KEPT, LedgerKey.HELD)
@@ -56,7 +56,7 @@ _JOBS = (
 # Every Celery service also needs presence, batches of events, the reconciler's lock, and following releases.
 _CELERY = (
     f"{_JOBS} +subscribe +unsubscribe &sb:hint:*"
-    + _may_write(LedgerKey.PROCESS, LedgerKey.WRITER, LedgerKey.RECONCILER, LedgerKey.CONVERSATION)
+    + _may_write(LedgerKey.PROCESS, LedgerKey.WRITER, LedgerKey.RECONCILER)
     + _may_read(LedgerKey.TENANTS)
 )
 # A record and its index are written in one transaction and read in one.

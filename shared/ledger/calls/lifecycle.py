@@ -37,6 +37,8 @@ def create(
 ) -> Call[Created]:
     """Create a job; if its id exists, nothing is written, and a different body is refused.
 
+    Its `kept_label` is noted as what its conversation was last answered with.
+
     Raises `Conflict` `release_moved` where `job.release` is no longer the current release, and `TooMany` where
     `max_waiting` jobs wait, where its tenant or line of keys has its share of them in jobs that have not ended, or
     where the tenant's jobs would take more bytes than its `budget`; for its `after` also `Invalid`, and `Conflict`
@@ -83,6 +85,7 @@ def create(
         "ttl": ttl_seconds,
         "max_waiting": max_waiting,
         "facts": facts_of(label=job.label, line=job.key_line),
+        **_noted(job, Kept(job.kept_label, 1.0) if job.kept_label else None),
         **budget.args,
     }
     return Call("create", args, read, refused)
@@ -117,10 +120,16 @@ def route(
         "selection": dump(selection),
         "facts": facts_of(**_found(selection)),
         "events": [[kind, dump(data)] for _, _, kind, data in events],
-        "conversation": job.conversation if kept else "",  # empty: nothing is noted
-        "kept": f"{kept.probability:.6f}|{kept.label}" if kept else "",
+        **_noted(job, kept),
     }
     return Call("route", args, waits(job), stale(job))
+
+
+def _noted(job: NewJob | Job, kept: Kept | None) -> dict[str, str]:
+    """Return what is noted of the job's conversation; without a name of it, or without a label, nothing is."""
+    if kept is None:
+        return {"conversation": "", "kept": ""}
+    return {"conversation": job.conversation, "kept": f"{kept.probability:.6f}|{kept.label}"}
 
 
 def kept_label(job: Job) -> Call[Kept | None]:

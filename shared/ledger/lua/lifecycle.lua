@@ -198,6 +198,7 @@ function op.create(a)
   count_new(counts, counted, state)
   if a.deadline > 0 then redis.call('ZADD', KEY.deadlines, deadline_ms, a.id) end
   if #blockers == 0 then wait_in_queue(a) else block(a.id, blockers, 'success') end
+  if a.conversation ~= '' then keep_label(a.tenant_id, a.conversation, a.kept) end
   emit(a.id, 'state', cjson.encode({ state = state, label = a.label }))
   return { existing = false, send = #blockers == 0 and to_send(a) or nil }
 end

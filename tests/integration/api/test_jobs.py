@@ -7,7 +7,9 @@ import pytest
 
 from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate
+from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import JobState
+from shared.contracts.reading import RequestReading
 from shared.errors import NotFound
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
@@ -46,6 +48,17 @@ async def test_a_named_label_or_adapter_goes_straight_to_its_group(api, release,
     job = ledger.do(calls.get(body["id"], "default"))
     assert (job.queue, job.state, job.label) == ("generate.fin", JobState.ROUTED, "fin.sa")
     assert await asyncio.to_thread(broker.brpop, "generate.fin", 10)
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("dialogue", Kept("fin.sa", 1.0)), ("last_turn", None)])
+async def test_a_named_label_becomes_that_of_its_conversation(api, registry, weights, ledger, mode, kept):
+    release = make_release(reading=RequestReading(mode=mode))
+    registry.releases.add(release)
+    registry.releases.promote("default", release.id, force=True)
+    body = {"input": "x", "metadata": {"conversation_id": "c"}}
+    await api["submit"].post("/v1/jobs", json=body | {"label": "fin.sa"})
+    later = (await api["submit"].post("/v1/jobs", json=body)).json()
+    assert ledger.do(calls.kept_label(ledger.do(calls.get(later["id"], "default")))) == kept
 
 
 async def test_an_unknown_label_is_refused_and_the_known_ones_are_listed(api, release):
