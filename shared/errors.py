@@ -59,6 +59,10 @@ class Unavailable(SignalboxError):
         super().__init__(code, detail, retry_after_seconds=retry_after_seconds)
 
 
+class ServiceAway(Unavailable):
+    """What a process needs for every job does not answer: no job is the cause, so each returns to its queue."""
+
+
 class TooMany(SignalboxError):
     """A limit on waiting or concurrent work is reached: the same call may succeed later."""
 

@@ -158,6 +158,8 @@ class Settings(BaseSettings):
     """Longest decode step during the prefill of a long prompt, as a multiple of its usual duration."""
     echo_seconds_per_token: Annotated[float, Field(ge=0)] = 0.0
     """Delay of the `echo` engine, for load and fault tests."""
+    echo_fault_file: Path | None = None
+    """While it is there, the `echo` engine suffers from what it says: `away`, `lost`, `memory`, `hang`."""
     vllm_url: str = "http://127.0.0.1:8001"
     """The server of the `vllm` engine, with the same base model (docs/decisions/0009 describes how to start it)."""
     vllm_api_key: SecretStr = SecretStr("")

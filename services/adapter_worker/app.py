@@ -11,6 +11,8 @@ from services.adapter_worker.adapters.disk_cache import DiskCache
 from services.adapter_worker.adapters.prefetch import Prefetcher
 from services.adapter_worker.adapters.residency import changes, wanted
 from services.adapter_worker.engine import ECHO_BASE, Engine, make_engine
+from services.adapter_worker.engine.base import EngineAway
+from services.adapter_worker.engine_watch import EngineWatch
 from services.adapter_worker.groups import named_groups, open_groups, take_up
 from services.adapter_worker.handlers import Fetch, generate, runners_up
 from services.adapter_worker.prompts import worker_prompts
@@ -51,22 +53,28 @@ def main() -> None:
     measure(engine)
     cache = DiskCache(service.registry.weights.fetch, settings.cache_dir / "adapters", settings.adapter_cache_mib << 20)
     prefetcher = Prefetcher(cache.fetch, is_busy=lambda: engine.running_count > 0, is_full=lambda: cache.is_full)
+    watch = EngineWatch(engine, service)
+    watch.start()
     follow_releases(service, engine, groups, cache.fetch, prefetcher, base)
 
     def work(attempt: Attempt) -> None:
         job = attempt.job
         release = service.release(job.tenant_id, job.release)
         prefetcher.hasten(runners_up(job, release))
-        generate(
-            attempt,
-            release,
-            engine=engine,
-            base_model=base.id,
-            fetch=cache.fetch,
-            prompts=prompts,
-            base_template=base_template,
-            store_patience_seconds=settings.store_patience_seconds,
-        )
+        try:
+            generate(
+                attempt,
+                release,
+                engine=engine,
+                base_model=base.id,
+                fetch=cache.fetch,
+                prompts=prompts,
+                base_template=base_template,
+                store_patience_seconds=settings.store_patience_seconds,
+            )
+        except EngineAway as error:
+            watch.note(error)
+            raise
 
     service.on(TaskName.GENERATE, work)
     service.run()

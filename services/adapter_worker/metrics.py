@@ -4,6 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared.observability.metrics import SECONDS
 
+ENGINE_UP = Gauge("signalbox_engine_up", "Whether the engine can answer; while it cannot, no jobs are taken")
 REQUESTS_RUNNING = Gauge("signalbox_num_requests_running", "Requests in the engine's running batch")
 REQUESTS_WAITING = Gauge("signalbox_num_requests_waiting", "Requests that the engine has and has not begun")
 BATCH_SIZE = Histogram(

@@ -17,6 +17,9 @@ STAGE_SECONDS = Histogram(
     buckets=SECONDS,
 )
 JOBS_ENDED = Counter("signalbox_jobs_ended", "Attempts that ended a job", ["state"])
+JOBS_GIVEN_BACK = Counter(
+    "signalbox_jobs_given_back", "Attempts that returned their job because what this process needs was away"
+)
 JOBS_FORGOTTEN_EARLY = Counter(
     "signalbox_jobs_forgotten_early", "Ended jobs that were forgotten before their time, for room in the ledger"
 )

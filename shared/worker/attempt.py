@@ -9,7 +9,7 @@ import structlog
 
 from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import Job, JobState
-from shared.errors import Cancelled, SignalboxError, StaleAttempt, Unavailable
+from shared.errors import Cancelled, ServiceAway, SignalboxError, StaleAttempt, Unavailable
 from shared.ledger import Ledger, LedgerAway, as_ledger_away, calls
 from shared.ledger.calls import Call, CancelledMeanwhile, MustRunAlone, NotAcquired, Sent
 from shared.ledger.calls.base import T
@@ -20,6 +20,8 @@ from shared.worker.exclusive import ExclusiveGate
 from shared.worker.leases import HeldJob, LeaseKeeper
 
 log = structlog.get_logger()
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 60.0
+"""Of a job that was given back, before its next try and at most."""
 
 
 class Suspended(Exception):
@@ -101,6 +103,12 @@ class Attempt:
         """Return the job to its queue; no lease counts as lost."""
         with contextlib.suppress(StaleAttempt, CancelledMeanwhile):
             self._send(self._write(calls.release_unfinished(self.job)))
+
+    def give_back(self) -> None:
+        """Return the job to its queue, to be taken after a pause that doubles with each try; no lease counts."""
+        pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(self.job.tries - 1, 10), _LONGEST_PAUSE_SECONDS)
+        with contextlib.suppress(StaleAttempt, CancelledMeanwhile):
+            self._write(calls.give_back(self.job, pause))
 
     def _finish(self, state: JobState, **fields: dict[str, Any]) -> bool:
         try:
@@ -186,6 +194,10 @@ class AttemptRunner:
             except LedgerAway as error:  # the job is not the cause
                 log.warning("ledger_away", error=error.detail)
                 attempt.release_unfinished()
+            except ServiceAway as error:
+                log.warning("job_given_back", code=error.code, detail=error.detail)
+                metrics.JOBS_GIVEN_BACK.inc()
+                attempt.give_back()
             except SignalboxError as error:
                 log.warning("job_failed", code=error.code, detail=error.detail)
                 attempt.fail(error)

@@ -1,6 +1,6 @@
 """HTTP probes of a Celery service: `/metrics`, `/livez` (not stuck), `/readyz` (present in the ledger, and of use)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -10,7 +10,7 @@ from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from shared.settings import Settings
-from shared.worker.leases import LeaseKeeper
+from shared.worker.leases import STUCK_SECONDS, LeaseKeeper
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -31,10 +31,13 @@ class _Quiet(WSGIRequestHandler):
         """Discard the server's access log: services log JSON lines, and probes are frequent."""
 
 
-def serve(settings: Settings, leases: LeaseKeeper, misfit: Callable[[], str]) -> None:
+def serve(
+    settings: Settings, leases: LeaseKeeper, hindrances: Callable[[], list[str]], stuck_seconds: Callable[[], float]
+) -> None:
     """Serve the probes at `metrics_host` and `metrics_port` until the process ends; port 0 serves none.
 
-    `misfit` says why the process is not ready although it is present; it returns an empty text where nothing is wrong.
+    `hindrances` says why the process is not ready although it is present; nothing where nothing is wrong.
+    `stuck_seconds` says for how long its work has made no step.
     """
     if not settings.metrics_port:
         return
@@ -42,7 +45,10 @@ def serve(settings: Settings, leases: LeaseKeeper, misfit: Callable[[], str]) ->
         settings.metrics_host,
         settings.metrics_port,
         probe_app(
-            {"/livez": lambda: liveness(leases), "/readyz": lambda: readiness(leases, settings.broker_url, misfit())}
+            {
+                "/livez": lambda: liveness(leases, stuck_seconds()),
+                "/readyz": lambda: readiness(leases, settings.broker_url, hindrances()),
+            }
         ),
         ThreadingWSGIServer,
         handler_class=_Quiet,
@@ -50,20 +56,24 @@ def serve(settings: Settings, leases: LeaseKeeper, misfit: Callable[[], str]) ->
     Thread(target=server.serve_forever, name="probes", daemon=True).start()
 
 
-def liveness(leases: LeaseKeeper) -> Answer:
+def liveness(leases: LeaseKeeper, stuck_seconds: float = 0.0) -> Answer:
     """Check that the process is not stuck; a missing ledger is no reason to restart it."""
-    return Answer(leases.is_turning, f"lease thread: {'turns' if leases.is_turning else 'got no turn for long'}\n")
+    lines = [f"lease thread: {'turns' if leases.is_turning else 'got no turn for long'}"]
+    is_stuck = stuck_seconds >= STUCK_SECONDS
+    if is_stuck:
+        lines.append(f"work: no step for {stuck_seconds:.0f} seconds")
+    return Answer(leases.is_turning and not is_stuck, "".join(f"{line}\n" for line in lines))
 
 
-def readiness(leases: LeaseKeeper, broker_url: str, misfit: str = "") -> Answer:
-    """Check that the process is present in the ledger and no misfit.
+def readiness(leases: LeaseKeeper, broker_url: str, hindrances: Sequence[str] = ()) -> Answer:
+    """Check that the process is present in the ledger, and that nothing hinders its work.
 
     A missing broker is only reported, since jobs are sent again.
     """
     is_present = leases.is_present
     ledger = "has noted this process" if is_present else "has not noted this process lately, or it is leaving"
-    lines = [f"ledger: {ledger}", f"broker: {_broker(broker_url)}", *([f"base model: {misfit}"] if misfit else [])]
-    return Answer(is_present and not misfit, "".join(f"{line}\n" for line in lines))
+    lines = [f"ledger: {ledger}", f"broker: {_broker(broker_url)}", *hindrances]
+    return Answer(is_present and not hindrances, "".join(f"{line}\n" for line in lines))
 
 
 def _broker(url: str) -> str:

@@ -29,6 +29,7 @@ from shared.worker import probes
 from shared.worker.attempt import Attempt, AttemptRunner
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
+from shared.worker.turnstile import Turnstile
 
 log = structlog.get_logger()
 _told_to_end = threading.Event()
@@ -59,6 +60,10 @@ class Service:
         self._queues = list(queues)  # of the heartbeats too
         self.misfit = ""
         """Why the process is not ready although it is present; empty where nothing is wrong."""
+        self.turnstile = Turnstile()
+        """Holds messages back while the process can do no job, and may end it."""
+        self.stuck_seconds: Callable[[], float] = lambda: 0.0
+        """For how long the process's work has made no step; above a limit it is not alive."""
         self._worker: Any = None
         self._lock = threading.Lock()  # guards the queues until the worker has them
         self._concurrency = concurrency
@@ -113,7 +118,8 @@ class Service:
         def door(request: Any, _message: object) -> None:
             if self._runs_once:
                 _take_no_more()
-            self._attempts.run(request.request.delivery_info["routing_key"], work)
+            if self.turnstile.passes():
+                self._attempts.run(request.request.delivery_info["routing_key"], work)
 
     def run_once(self, idle_seconds: float) -> None:
         """Serve one message, or end after `idle_seconds` without one; for processes that an autoscaler starts."""
@@ -127,7 +133,7 @@ class Service:
         """Serve the queues until SIGTERM; then finish the running jobs, or return them at the drain deadline."""
         collect_garbage_rarely()
         self.leases.start()
-        probes.serve(self.settings, self.leases, lambda: self.misfit)
+        probes.serve(self.settings, self.leases, self.hindrances, self.stuck_seconds)
         self._reconciler.start()
         threading.Thread(target=self._follow_cancels, name="cancel-hints", daemon=True).start()
         signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
@@ -142,6 +148,18 @@ class Service:
             self._reconciler.stop()
             self.leases.close()
         log.info("service_ended", service=self.name)
+        if self.turnstile.is_broken:
+            sys.exit(f"{self.name}: {self.turnstile.why}")
+
+    def hindrances(self) -> list[str]:
+        """Return why the process is not ready although it is present; empty where nothing is wrong."""
+        reasons = {"base model": self.misfit, "work": self.turnstile.why}
+        return [f"{name}: {why}" for name, why in reasons.items() if why]
+
+    def end_broken(self, why: str) -> None:
+        """Take no more jobs, let the running ones be given back, and end the process with an error: a new one helps."""
+        self.turnstile.end(why, is_broken=True)
+        _take_no_more()
 
     def _celery_worker(self) -> Any:
         return self.celery.Worker(
@@ -157,6 +175,7 @@ class Service:
         )
 
     def _on_shutdown(self, **_: Any) -> None:
+        self.turnstile.end()
         timer = threading.Timer(self.settings.drain_seconds, self.leases.drain)
         timer.daemon = True
         timer.start()

@@ -113,7 +113,10 @@ class World:
             Settings(**settings | dict(plan.settings)), plan.workers, selectors=1, trainers=plan.trainers
         )
         for worker in self.workers:
-            worker.env = worker.env | {"SIGNALBOX_ENGINE": "transformers" if plan.has_model else "echo"}
+            worker.env = worker.env | {
+                "SIGNALBOX_ENGINE": "transformers" if plan.has_model else "echo",
+                "SIGNALBOX_ECHO_FAULT_FILE": str(self.fault_file(worker)),
+            }
         self.proxy: Proxy | None = None
         if plan.has_proxy:
             self.proxy = Proxy(int(self.supervisor.settings.s3_url.rsplit(":", 1)[1]))
@@ -165,6 +168,10 @@ class World:
 
     def child(self, name: str) -> Any:
         return next(child for child in self.supervisor.children if child.name == name)
+
+    def fault_file(self, worker: Any) -> Path:
+        """What the worker's echo engine suffers from, while this file is there."""
+        return self.folder / f"fault-of-{worker.name}"
 
     def server(self, name: str) -> Any:
         return next(server for server in self.supervisor.servers if server.name == name)

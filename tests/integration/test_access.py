@@ -229,6 +229,7 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     own.do(calls.heartbeat(account, [queue], [(job.id, job.attempt) for job in held], {}, 60))
     own.do(calls.append([(held[0].id, 1, "progress", {"step": 1})], writer="x", batch=1))
     own.do(calls.release_unfinished(held[0]))
+    own.do(calls.give_back(own.do(calls.acquire(jobs[0], queue, account, 60)), 60))
     own.do(calls.finish(held[1], JobState.SUCCEEDED, events=[(held[1].id, 1, "token", {"text": "a"})], result={}))
     own.do(calls.finish(held[2], JobState.FAILED, error=Invalid("x", "y").as_fields()))
     if account == "selector":

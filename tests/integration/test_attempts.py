@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 
 import pytest
 import redis
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 
 from services.cli.local.servers import free_ports, redis_server
 from shared.contracts.jobs import JobKind, JobState, NewJob, new_job_id
-from shared.errors import Invalid
+from shared.errors import Invalid, ServiceAway
 from shared.ledger import Ledger, LedgerAway, calls
 from shared.ledger.keys import LedgerKey
 from shared.queue.bus import Bus
@@ -169,6 +170,42 @@ def test_a_drain_gives_the_job_back_without_counting_a_lost_lease(desk):
     job_id = desk.submit()
     job = desk.run(job_id, work)
     assert (job.state, job.lost_leases, desk.sent()) == (JobState.ROUTED, 0, [job_id])
+
+
+def test_a_job_whose_service_is_away_goes_back_and_waits_longer_each_time(desk):
+    def work(_):
+        raise ServiceAway("engine_away", "it does not answer")
+
+    job_id, pauses = desk.submit(), []
+    for _ in range(3):
+        job = desk.run(job_id, work)
+        assert (job.state, job.lost_leases, desk.sent()) == (JobState.ROUTED, 0, [])
+        due = desk.ledger.redis.zscore(LedgerKey.WAITING.of(QUEUE), job_id)
+        pauses.append(due - job.timestamps[JobState.ROUTED])
+        assert desk.run(job_id, lambda _: pytest.fail("it is not due")).attempt == job.attempt
+        desk.ledger.redis.zadd(LedgerKey.WAITING.of(QUEUE), {job_id: 1})
+    assert pauses == pytest.approx([500, 1000, 2000])
+    assert desk.run(job_id, lambda attempt: attempt.succeed({})).state == JobState.SUCCEEDED
+
+
+def test_a_cancelled_job_whose_service_is_away_ends(desk):
+    def work(attempt):
+        desk.ledger.do(calls.cancel(attempt.job.id, "t"))
+        raise ServiceAway("engine_away", "it does not answer")
+
+    assert desk.run(desk.submit(), work).state == JobState.CANCELLED
+
+
+def test_the_deadline_of_a_job_that_waits_for_its_pause_ends_it(desk):
+    def work(_):
+        raise ServiceAway("engine_away", "it does not answer")
+
+    job_id = desk.submit(deadline_seconds=0.2)
+    desk.run(job_id, work)
+    eventually(lambda: time.time() * 1000 > desk.ledger.do(calls.get(job_id)).deadline_ms, "the deadline passes")
+    desk.ledger.do(calls.expire(QUEUE))
+    assert desk.ledger.do(calls.get(job_id)).error["code"] == "deadline_exceeded"
+    assert desk.ledger.redis.zcard(LedgerKey.WAITING.of(QUEUE)) == 0
 
 
 def test_a_drain_of_a_cancelled_job_ends_it(desk):

@@ -24,13 +24,13 @@ def _transformers(settings: Settings, base_folder: Path) -> Engine:
 def _echo(settings: Settings, base_folder: Path) -> Engine:  # noqa: ARG001 - one signature for all engines
     from services.adapter_worker.engine.echo import EchoEngine
 
-    return EchoEngine(seconds_per_token=settings.echo_seconds_per_token)
+    return EchoEngine(seconds_per_token=settings.echo_seconds_per_token, fault_file=settings.echo_fault_file)
 
 
 def _vllm(settings: Settings, base_folder: Path) -> Engine:
-    from services.adapter_worker.engine.vllm.engine import VllmEngine
+    from services.adapter_worker.engine.vllm.connect import connect
 
-    return VllmEngine.from_settings(settings, base_folder)
+    return connect(settings, base_folder)
 
 
 ENGINES: dict[str, Callable[[Settings, Path], Engine]] = {"transformers": _transformers, "echo": _echo, "vllm": _vllm}

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS
 from shared.contracts.logprobs import TokenLogprobs
 from shared.contracts.prompts import Segment
-from shared.errors import NotFound, SignalboxError, Unavailable
+from shared.errors import NotFound, ServiceAway, SignalboxError
 
 CANARY = "Signalbox sets the points: one request, one track."
 """A prompt whose logits a new adapter must change; otherwise its weights are zero or of another base model."""
@@ -21,6 +21,14 @@ class DeadlineExceeded(SignalboxError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__("deadline_exceeded", f"job {job_id} passed its deadline; allow more time or fewer tokens")
+
+
+class EngineAway(ServiceAway):
+    """The engine can answer nothing now; the requests that it runs are not the cause."""
+
+
+class EngineLost(EngineAway):
+    """The engine will answer nothing any more: only a new process helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,7 @@ class Engine(Protocol):
         """Block until all choices end; the engine's thread calls `on_piece` with each piece, so keep it cheap.
 
         A choice that fails fails them all. Raises `NotFound("adapter_not_loaded")`, `Cancelled("cancelled")`,
-        `DeadlineExceeded`, `Unavailable("engine_stopped")`, and whatever `on_piece` raised.
+        `DeadlineExceeded`, `EngineAway`, and whatever `on_piece` raised.
         """
         ...
 
@@ -160,6 +168,18 @@ class Engine(Protocol):
         """Accepted requests that have not begun, as far as the engine knows."""
         ...
 
+    def check(self) -> None:
+        """Raise `EngineAway` where the engine can answer nothing now, `EngineLost` where it will not any more.
+
+        It may take some seconds. Requests whose answers will not come any more are failed with the same error.
+        """
+        ...
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long the engine has been at one step."""
+        ...
+
     def close(self) -> None:
         """Fail the running requests with `engine_stopped` and end the engine's thread."""
         ...
@@ -170,6 +190,6 @@ def adapter_not_loaded(digest: str) -> NotFound:
     return NotFound("adapter_not_loaded", f"adapter {digest} is not loaded here; load it first")
 
 
-def engine_stopped() -> Unavailable:
+def engine_stopped() -> EngineAway:
     """Make the error for requests that a closing engine leaves behind."""
-    return Unavailable("engine_stopped", "the engine was stopped; another worker can take the job")
+    return EngineAway("engine_stopped", "the engine was stopped; another worker can take the job")

@@ -10,6 +10,8 @@ from services.adapter_worker.engine.answer_stream import AnswerStream, Shown, To
 from services.adapter_worker.engine.base import (
     Completion,
     DeadlineExceeded,
+    EngineAway,
+    EngineLost,
     Generation,
     GenerationRequest,
     OnPiece,
@@ -20,15 +22,18 @@ from services.adapter_worker.engine.base import (
 from shared.errors import Cancelled, Invalid
 
 _PREFIX_CHARS = 8
+_LOOK_SECONDS = 0.05
 
 
 class EchoEngine:
     """Answers `<digest prefix or base> <words of the input>`, one word a token, in each caller's own thread.
 
-    All choices are equal; neither penalties nor bias have an effect.
+    All choices are equal; neither penalties nor bias have an effect. While `fault_file` is there, the engine suffers
+    from the fault that it names: `away`, `lost`, `memory` (each request fails as for want of memory), `hang`.
     """
 
-    def __init__(self, *, seconds_per_token: float = 0.0) -> None:
+    def __init__(self, *, seconds_per_token: float = 0.0, fault_file: Path | None = None) -> None:
+        self._faults = _Faults(fault_file)
         self._seconds_per_token = seconds_per_token
         self._lock = threading.Lock()  # guards the three below
         self._resident: frozenset[str] = frozenset()
@@ -64,7 +69,8 @@ class EchoEngine:
 
     def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
         """Stream the words back; see `Engine.generate`."""
-        echo = _Echo(request, on_piece, self._seconds_per_token)
+        self._faults.check()
+        echo = _Echo(request, on_piece, self._seconds_per_token, self._faults)
         with self._lock:
             if self._is_closed:
                 raise engine_stopped()
@@ -85,6 +91,15 @@ class EchoEngine:
             echo.interrupt(Cancelled("cancelled", f"job {job_id} was cancelled"))
         return bool(matching)
 
+    def check(self) -> None:
+        """Raise what `fault_file` asks for."""
+        self._faults.check()
+
+    @property
+    def stuck_seconds(self) -> float:
+        """Seconds for which its requests have hung."""
+        return self._faults.hung_seconds if self._running else 0.0
+
     def close(self) -> None:
         """Fail the running requests with `engine_stopped`."""
         with self._lock:
@@ -94,11 +109,57 @@ class EchoEngine:
             echo.interrupt(engine_stopped())
 
 
+class _Faults:
+    """What a file asks the engine to suffer from."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._lost: EngineLost | None = None
+        self._hangs_since: float | None = None
+
+    @property
+    def hung_seconds(self) -> float:
+        since = self._hangs_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def check(self) -> None:
+        """Raise what the file asks for; a lost engine stays lost."""
+        fault = self._fault()
+        if fault == "lost":
+            self._lost = EngineLost("echo_lost", "SIGNALBOX_ECHO_FAULT_FILE says that the engine is lost")
+        if self._lost:
+            raise self._lost
+        if fault == "away":
+            raise EngineAway("echo_away", "SIGNALBOX_ECHO_FAULT_FILE says that the engine is away")
+
+    def step(self, interrupted: threading.Event) -> None:
+        """Suffer before a word: raise, or hang until the file is gone or the generation is interrupted."""
+        self.check()
+        fault = self._fault()
+        if fault == "memory":
+            raise EngineAway("echo_out_of_memory", "SIGNALBOX_ECHO_FAULT_FILE says that memory is out")
+        while fault == "hang" and not interrupted.wait(_LOOK_SECONDS):
+            self._hangs_since = self._hangs_since or time.monotonic()
+            fault = self._fault()
+        self._hangs_since = None
+
+    def _fault(self) -> str:
+        if self._file is None:
+            return ""
+        try:
+            return self._file.read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+
 class _Echo:
     """One generation of the echo engine."""
 
-    def __init__(self, request: GenerationRequest, on_piece: OnPiece, seconds_per_token: float) -> None:
+    def __init__(
+        self, request: GenerationRequest, on_piece: OnPiece, seconds_per_token: float, faults: _Faults
+    ) -> None:
         self.request = request
+        self._faults = faults
         self._on_piece = on_piece
         self._seconds_per_token = seconds_per_token
         self._started = time.monotonic()
@@ -138,6 +199,7 @@ class _Echo:
         deadline = self.request.deadline
         left = self._seconds_per_token if deadline is None else deadline - time.monotonic()
         self._interrupted.wait(max(0.0, min(left, self._seconds_per_token)))
+        self._faults.step(self._interrupted)
         if self._error is not None:
             raise self._error
         if deadline is not None and time.monotonic() >= deadline:

@@ -188,6 +188,19 @@ def release_unfinished(job: Job, queue: str = "") -> Call[Sent]:
     return Call("release_unfinished", args, waits(job), stale(job))
 
 
+def give_back(job: Job, pause_seconds: float) -> Call[None]:
+    """Return an unfinished job to its queue, where it is taken after the pause; no lease counts as lost.
+
+    The reconciler sends the message. Raises `StaleAttempt`, `CancelledMeanwhile`.
+    """
+
+    def read(reply: Reply) -> None:
+        if reply.get("cancelled"):
+            raise CancelledMeanwhile("cancelled", f"job {job.id} was cancelled while an attempt ran")
+
+    return Call("give_back", {"id": job.id, "attempt": job.attempt, "pause_ms": pause_seconds * 1000}, read, stale(job))
+
+
 def cancel(job_id: str, tenant_id: str) -> Call[JobState]:
     """Cancel a waiting job at once, a running one within a step; returns its present state; raises `NotFound`."""
     args = {"id": job_id, "tenant_id": tenant_id}

@@ -103,13 +103,17 @@ local function end_attempt(job, fields)
   if is_late(job) then redis.call('ZADD', KEY.deadlines, job.deadline_ms, job.id) end
 end
 
--- Ends an attempt; the job waits for a worker again, or ends if it was cancelled during the attempt.
-local function wait_again(job, fields)
+-- Ends an attempt; the job waits for a worker again, at once or after a pause, or ends if it was cancelled meanwhile.
+local function wait_again(job, fields, pause_ms)
   if job.cancel_requested == '1' then
     finish(job, 'cancelled', {})
     return { cancelled = true }
   end
   end_attempt(job, fields)
+  if pause_ms then
+    redis.call('ZADD', waiting_key(job.queue), ms(NOW + pause_ms), job.id)
+    return {}
+  end
   wait_in_queue(job)
   return { send = to_send(job) }
 end
@@ -233,6 +237,13 @@ function op.release_unfinished(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
   return wait_again(job, { queue = a.queue })
+end
+
+-- The same of a worker that cannot do any job now: another one may take it after the pause (the reconciler sends for it).
+function op.give_back(a)
+  local job = owned(a.id, a.attempt)
+  if not job then return refuse('stale') end
+  return wait_again(job, {}, a.pause_ms)
 end
 
 function op.cancel(a)

@@ -148,7 +148,7 @@ def test_a_worker_whose_base_model_no_current_release_needs_is_not_ready(service
     worker()
     assert f"serves {base.id}" in service.misfit
     assert "need another: set SIGNALBOX_BASE_MODEL" in service.misfit
-    answer = readiness(service.leases, service.settings.broker_url, service.misfit)
+    answer = readiness(service.leases, service.settings.broker_url, service.hindrances())
     assert (answer.ok, service.misfit in answer.text) == (False, True)
     promote("b", labels={}, selector=None)  # of no group that this worker serves
     promote(DEFAULT_TENANT, 2, parent=own.id)

@@ -12,6 +12,8 @@ import torch
 
 from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import (
+    EngineAway,
+    EngineLost,
     Generation,
     GenerationRequest,
     OnPiece,
@@ -71,7 +73,8 @@ class NativeEngine:
         self._accepted: set[RequestState] = set()
         self._resident: frozenset[str] = frozenset()
         self._leaving: set[str] = set()
-        self._is_closed = False
+        self._ended_by: EngineAway | None = None
+        self._step_began: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -128,8 +131,7 @@ class NativeEngine:
         """Join the running batch and wait; see `Engine.generate`."""
         state = self._prepare(request, on_piece)
         with self._work:
-            if self._is_closed:
-                raise engine_stopped()
+            self._check_open()
             if request.adapter is not None and request.adapter not in self._resident:
                 raise adapter_not_loaded(request.adapter)
             self._accepted.add(state)
@@ -146,12 +148,30 @@ class NativeEngine:
                 state.is_cancelled = True
         return bool(matching)
 
+    def check(self) -> None:
+        """Raise `EngineLost` after a fault of the device from which this process does not recover."""
+        with self._work:
+            self._check_open()
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long the engine's thread has been at one step."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
+
     def close(self) -> None:
         """Fail the requests that are left and join the engine thread."""
-        with self._work:
-            self._is_closed = True
-            self._work.notify()
+        self._end(engine_stopped())
         self._thread.join()
+
+    def _end(self, error: EngineAway) -> None:
+        with self._work:
+            self._ended_by = self._ended_by or error
+            self._work.notify()
+
+    def _check_open(self) -> None:
+        if self._ended_by:
+            raise self._ended_by
 
     def _prepare(self, request: GenerationRequest, on_piece: OnPiece) -> RequestState:
         started = time.monotonic()
@@ -177,8 +197,7 @@ class NativeEngine:
     def _on_engine_thread(self, call: Callable[[], None]) -> None:
         done: Future[None] = Future()
         with self._work:
-            if self._is_closed:
-                raise engine_stopped()
+            self._check_open()
             self._calls.append((call, done))
             self._work.notify()
         done.result()
@@ -191,11 +210,14 @@ class NativeEngine:
             while self._wait_for_work():
                 try:
                     self._iterate()
+                except EngineLost as error:
+                    self._end(error)
                 except Exception as error:  # noqa: BLE001 - otherwise the requests would wait for ever
                     self._fail_all(step_error(error))
-        self._fail_all(engine_stopped())
+        self._fail_all(self._ended_by or engine_stopped())
 
     def _iterate(self) -> None:
+        self._step_began = time.monotonic()
         self._make_calls()
         self._interrupt()
         self._admit()
@@ -206,8 +228,9 @@ class NativeEngine:
 
     def _wait_for_work(self) -> bool:
         with self._work:
-            self._work.wait_for(lambda: self._is_closed or self._calls or self._accepted)
-            return not self._is_closed
+            self._step_began = None
+            self._work.wait_for(lambda: self._ended_by or self._calls or self._accepted)
+            return not self._ended_by
 
     def _make_calls(self) -> None:
         calls, self._calls = self._calls, deque()
@@ -216,6 +239,9 @@ class NativeEngine:
                 call()
             except BankFull as error:
                 self._wait_for_slots(call, done, error)
+            except torch.AcceleratorError as error:
+                done.set_exception(step_error(error))
+                raise step_error(error) from error
             except Exception as error:  # noqa: BLE001 - the caller gets it, the engine lives on
                 done.set_exception(error)
             else:

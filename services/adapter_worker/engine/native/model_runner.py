@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from services.adapter_worker.engine.base import CANARY
+from services.adapter_worker.engine.base import CANARY, EngineAway, EngineLost
 from services.adapter_worker.engine.native.attention import NAME, PagedCache, Step, TokenSpan, page_bytes
 from services.adapter_worker.engine.native.kernels import Kernels
 from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix
@@ -20,7 +20,10 @@ from services.adapter_worker.engine.native.sampler import Score, changed, logpro
 from services.adapter_worker.engine.request_state import RequestState
 from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.token_texts import TokenTexts
-from shared.errors import Invalid, SignalboxError, Unavailable
+from shared.errors import Invalid, SignalboxError
+
+MOST_OUT_OF_MEMORY = 3
+"""So many rows in a row without memory for a step of one row end the engine: a new process begins with all of it."""
 
 
 class Chunk(NamedTuple):
@@ -58,6 +61,7 @@ class ModelRunner:
         self._segments = BatchSegments()
         self._prefill_budget = PrefillBudget(max_stall_x)
         self._validated: set[str] = set()
+        self._out_of_memory = 0  # steps of one row in a row
         self._page_tables: tuple[list[list[int]], Tensor] = ([], torch.zeros(0, 0, dtype=torch.int32))
         config = model.config.get_text_config()
         self.pages = PagePool(cache_bytes // page_bytes(config, model.dtype))
@@ -142,23 +146,39 @@ class ModelRunner:
         self._reserved = [choice for choice in self._reserved if not choice.is_done]
 
     def _advance(self, work: Sequence[tuple[SequenceState, int]]) -> None:
-        """Compute the given number of tokens of each row; if that raises, retry row by row: only a bad row fails."""
+        """Compute the given number of tokens of each row; if that raises, retry row by row: only a bad row fails.
+
+        Raises `EngineLost` where no row is the cause.
+        """
         if not work:
             return
         chunks = [self._chunk(row, count) for row, count in work]
         order = sorted(range(len(work)), key=lambda n: chunks[n].slots or (-1, 0))
         try:
             logits = self._forward([chunks[n] for n in order])
-        except Exception as error:  # noqa: BLE001 - the request gets it, the engine lives on
+        except Exception as error:
+            failed = step_error(error)
+            if isinstance(failed, EngineLost):
+                raise failed from error
             if len(work) == 1:
-                work[0][0].fail(step_error(error))
+                self._fail_row(work[0][0], failed)
                 return
             for row_and_count in work:
                 self._advance([row_and_count])
             return
+        self._out_of_memory = 0
         for row, count in work:
             self._note_cached(row, count)
         self._take_tokens([work[n][0] for n in order if chunks[n].wants_logits], logits)
+
+    def _fail_row(self, row: SequenceState, error: SignalboxError) -> None:
+        row.fail(error)
+        if isinstance(error, EngineAway):
+            self._out_of_memory += 1
+            if self._model.device.type == "cuda":
+                torch.cuda.empty_cache()
+        if self._out_of_memory >= MOST_OUT_OF_MEMORY:
+            raise EngineLost("engine_out_of_memory", "the engine has no memory for one row, again and again")
 
     def _chunk(self, row: SequenceState, count: int) -> Chunk:
         adapter = row.request.adapter
@@ -290,7 +310,9 @@ def _scores(rows: Sequence[SequenceState], tokens: Sequence[int | None], logits:
 
 
 def step_error(error: Exception) -> SignalboxError:
-    """The error for the requests of a failed step."""
+    """The error for the requests of a failed step; `EngineLost` where the device computes nothing any more."""
+    if isinstance(error, torch.AcceleratorError):  # sticky: each later call would raise it again
+        return EngineLost("engine_device_failed", f"the device failed: {error}")
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return Unavailable("engine_out_of_memory", "the worker ran out of memory in this step; send the job again")
+        return EngineAway("engine_out_of_memory", "the worker ran out of memory in this step; send the job again")
     return SignalboxError("engine_step_failed", f"the model step failed: {type(error).__name__}: {error}")

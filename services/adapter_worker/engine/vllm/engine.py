@@ -7,13 +7,13 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import aclosing
 from pathlib import Path, PurePath
-from typing import Any, Self, TypeVar
-
-import structlog
+from typing import Any, TypeVar
 
 from services.adapter_worker.engine.base import (
     CANARY,
     DeadlineExceeded,
+    EngineAway,
+    EngineLost,
     Generation,
     GenerationRequest,
     OnPiece,
@@ -28,12 +28,12 @@ from services.adapter_worker.engine.vllm.adapters import ServedAdapters
 from services.adapter_worker.engine.vllm.completions import completion_body, is_one_for_all, score_of
 from services.adapter_worker.engine.vllm.server import BaseCard, Tokens, VllmServer
 from shared.adapter_files import WEIGHTS_NAME
-from shared.errors import Cancelled, Invalid, NotFound, SignalboxError, Unavailable
+from shared.errors import Cancelled, Invalid, NotFound, SignalboxError
 from shared.model.tokens import end_token_ids
-from shared.settings import Settings
 
-log = structlog.get_logger()
 T = TypeVar("T")
+_FAILED_CHECKS = 2
+"""Of a server that does not answer: its requests are given up, so that other workers may take their jobs."""
 
 
 class VllmEngine:
@@ -66,6 +66,7 @@ class VllmEngine:
             server, slots=adapter_slots, folder_there=adapters_dir, lock=self._lock, used=self._used_adapters
         )
         self._is_closed = False
+        self._failed_checks = 0
         self._tasks: dict[RequestState, asyncio.Task[Any] | None] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
@@ -77,29 +78,6 @@ class VllmEngine:
         except SignalboxError:
             self.close()
             raise
-
-    @classmethod
-    def from_settings(cls, settings: Settings, base_folder: Path) -> Self:
-        """Connect as the settings say; raises `Unavailable` without a server, `Invalid` if its base model differs."""
-        from shared.model.base import load_tokenizer
-        from shared.model.tokens import encode
-
-        tokenizer = load_tokenizer(base_folder)
-        engine = cls(
-            VllmServer(settings.vllm_url, settings.vllm_api_key.get_secret_value()),
-            tokenizer,
-            encode,
-            max_prompt_tokens=settings.max_prompt_tokens,
-            adapter_slots=settings.adapter_slots,
-            adapters_dir=settings.vllm_adapters_dir,
-            end_ids=end_token_ids(tokenizer, base_folder),
-        )
-        try:
-            _check_same_base(engine.base, base_folder)
-        except Invalid:
-            engine.close()
-            raise
-        return engine
 
     # Called by any thread.
 
@@ -153,6 +131,31 @@ class VllmEngine:
                 error = Cancelled("cancelled", f"job {job_id} was cancelled")
                 self._loop.call_soon_threadsafe(self._interrupt, state, error)
         return bool(matching)
+
+    def check(self) -> None:
+        """Ask the server whether its engine runs; see `Engine.check`. A server that answers twice not is given up."""
+        try:
+            self._on_loop(self._server.check)
+            served = self._on_loop(self._server.base)
+        except EngineAway as error:
+            self._failed_checks += 1
+            if self._failed_checks >= _FAILED_CHECKS:
+                self._give_up(error)
+            raise
+        self._failed_checks = 0
+        if served != self.base:
+            raise EngineLost("vllm_other_model", f"the vLLM server now serves {served.name} of {served.folder}")
+
+    @property
+    def stuck_seconds(self) -> float:
+        """Always 0: the steps are the server's."""
+        return 0.0
+
+    def _give_up(self, error: EngineAway) -> None:
+        with self._lock:
+            running = [state for state in self._accepted if not state.is_done]
+        for state in running:
+            self._loop.call_soon_threadsafe(self._interrupt, state, error)
 
     def close(self) -> None:
         """Fail the requests that are left, close the connections and join the thread; the server keeps its adapters."""
@@ -208,8 +211,8 @@ class VllmEngine:
                 await self._stream(state)
         except TimeoutError:
             state.fail(DeadlineExceeded(state.request.job_id))
-        except NotFound as error:
-            state.fail(self._lost(state.request.adapter) or error)
+        except NotFound:
+            state.fail(self._lost(state.request.adapter))
         except Exception as error:  # noqa: BLE001 - the caller gets it; `on_piece` is the caller's, and so is its error
             state.fail(error)
         finally:
@@ -226,7 +229,7 @@ class VllmEngine:
                 self._take(state, part)
                 if state.is_done:
                     return
-        raise Unavailable("vllm_ended_early", "the vLLM server ended the answer before its last token")
+        raise EngineAway("vllm_ended_early", "the vLLM server ended the answer before its last token")
 
     def _take(self, state: RequestState, part: Tokens) -> None:
         choices = state.choices if is_one_for_all(state.request) else [state.choices[part.index]]
@@ -239,10 +242,10 @@ class VllmEngine:
         model = state.request.adapter or self.base.name
         return completion_body(state.request, model, state.prompt_ids, self._end_ids | state.request.end_ids)
 
-    def _lost(self, adapter: str | None) -> NotFound | None:
+    def _lost(self, adapter: str | None) -> SignalboxError:
         """The error for an adapter to load again: the server was restarted, or another worker unloaded it."""
         if adapter is None:
-            return None
+            return EngineAway("vllm_model_unknown", f"the vLLM server does not serve {self.base.name} any more")
         with self._lock:
             self._adapters.forget(adapter)
         return adapter_not_loaded(adapter)
@@ -261,16 +264,3 @@ class VllmEngine:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await self._server.close()
-
-
-def _check_same_base(served: BaseCard, base_folder: Path) -> None:
-    """Raise `Invalid` if the server's model folder holds another model; a folder not seen from here is believed."""
-    from shared.model.base import base_model_id
-
-    folder = Path(served.folder)
-    if not (folder / "config.json").is_file():
-        log.warning("vllm_base_model_not_compared", serves=served.name, folder=served.folder, believed=str(base_folder))
-    elif base_model_id(folder) != base_model_id(base_folder):
-        raise Invalid(
-            "vllm_other_model", f"the vLLM server serves {served.name}, another model than SIGNALBOX_BASE_MODEL"
-        )

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from shared.errors import Invalid, NotFound, SignalboxError, Unavailable
+from services.adapter_worker.engine.base import EngineAway
+from shared.errors import Invalid, NotFound, SignalboxError
 
 _CONNECT_SECONDS = 5.0
 _IDLE_SECONDS = 2.0
 _SILENCE_SECONDS = 300.0
 """A server may queue a request; one that sends nothing for this long counts as unreachable."""
+_CHECK_SECONDS = 10.0
 _EVENT = "data: "
 _LAST_EVENT = "[DONE]"
 _BY_ID = "token_id:"
@@ -45,7 +47,7 @@ class Tokens:
 class VllmServer:
     """An OpenAI-compatible vLLM server that loads adapters at run time; lives in one event loop.
 
-    Every call raises `Unavailable` if the server does not answer or is broken.
+    Every call raises `EngineAway` if the server does not answer or is broken.
     """
 
     def __init__(self, url: str, api_key: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -98,6 +100,13 @@ class VllmServer:
                     if line.startswith(_EVENT) and line != _EVENT + _LAST_EVENT:
                         yield _tokens(json.loads(line.removeprefix(_EVENT)))
 
+    async def check(self) -> None:
+        """Raise `EngineAway` unless the server says within seconds that its engine runs."""
+        with _as_unavailable():
+            response = await self._http.get("/health", timeout=_CHECK_SECONDS)
+        if not response.is_success:
+            raise _error(response)
+
     async def close(self) -> None:
         """Close all connections, which ends the requests on them."""
         await self._http.aclose()
@@ -137,7 +146,7 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
 
 def _tokens(event: dict[str, Any]) -> Tokens:
     if "error" in event:  # the stream had begun, so the status was 200
-        raise Unavailable("vllm_failed", f"the vLLM server gave up on the answer: {event['error'].get('message')}")
+        raise EngineAway("vllm_failed", f"the vLLM server gave up on the answer: {event['error'].get('message')}")
     choice = event["choices"][0]
     logprobs = choice.get("logprobs") or {}
     known = [math.nan if value is None else value for value in logprobs.get("token_logprobs") or []]
@@ -155,7 +164,7 @@ def _as_unavailable() -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
-        raise Unavailable(
+        raise EngineAway(
             "vllm_unreachable", f"the vLLM server does not answer ({type(error).__name__}): see SIGNALBOX_VLLM_URL"
         ) from error
 
@@ -169,13 +178,13 @@ def _why_not_seen(response: httpx.Response, path: str) -> str:
 def _error(response: httpx.Response) -> SignalboxError:
     match response.status_code:
         case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
-            return Unavailable("vllm_denied", "the vLLM server refuses the key: set SIGNALBOX_VLLM_API_KEY")
+            return EngineAway("vllm_denied", "the vLLM server refuses the key: set SIGNALBOX_VLLM_API_KEY")
         case httpx.codes.NOT_FOUND:
             return NotFound("vllm_model_unknown", _message(response))
         case httpx.codes.BAD_REQUEST | httpx.codes.UNPROCESSABLE_ENTITY:
             return Invalid("vllm_refused", f"the vLLM server refuses the request: {_message(response)}")
         case status:
-            return Unavailable("vllm_failed", f"the vLLM server answered {status}: {_message(response)}")
+            return EngineAway("vllm_failed", f"the vLLM server answered {status}: {_message(response)}")
 
 
 def _message(response: httpx.Response) -> str:

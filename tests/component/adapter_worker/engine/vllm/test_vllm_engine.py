@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from services.adapter_worker.engine import GenerationRequest, make_engine
+from services.adapter_worker.engine.base import EngineAway, EngineLost
+from services.adapter_worker.engine.vllm import connect as connecting
 from services.adapter_worker.engine.vllm.engine import VllmEngine
 from services.adapter_worker.engine.vllm.server import VllmServer
 from shared.errors import Invalid, NotFound, Unavailable
@@ -303,13 +305,72 @@ def test_a_stream_that_breaks_off_is_retryable(connect, fake, kit):
     assert engine.running_count == 0
 
 
+def test_a_server_whose_engine_is_away_is_told_from_one_that_answers(connect, fake):
+    engine = connect()
+    engine.check()
+    fake.status["/health"] = 503
+    with pytest.raises(EngineAway):
+        engine.check()
+    del fake.status["/health"]
+    engine.check()
+
+
+def test_a_server_that_twice_does_not_answer_gives_its_requests_back(connect, fake, kit):
+    engine = connect()
+    fake.hold.clear()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(engine.generate, greedy(kit, "x", None), ignore)
+        assert fake.begun.wait(10)
+        fake.status["/health"] = 503
+        for _ in range(2):
+            assert not running.done()
+            with pytest.raises(EngineAway):
+                engine.check()
+        with pytest.raises(EngineAway):
+            running.result(10)
+    fake.hold.set()
+
+
+def test_a_server_with_another_model_needs_another_process(connect, fake, monkeypatch):
+    engine = connect()
+    other = {"id": "base", "root": "/models/another", "parent": None, "max_model_len": 512}
+    monkeypatch.setattr(fake, "models", lambda _: httpx.Response(200, json={"data": [other]}))
+    with pytest.raises(EngineLost) as caught:
+        engine.check()
+    assert caught.value.code == "vllm_other_model"
+
+
+def test_a_server_that_does_not_know_its_own_model_is_away(connect, fake, kit):
+    engine = connect()
+    fake.status["/v1/completions"] = 404
+    with pytest.raises(EngineAway) as caught:
+        engine.generate(greedy(kit, "x", None), ignore)
+    assert caught.value.code == "vllm_model_unknown"
+
+
 def test_a_server_that_is_away_says_so_at_once(kit):
     def away(_request):
         raise httpx.ConnectError("refused")
 
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(EngineAway) as caught:
         VllmEngine(VllmServer("http://vllm", transport=httpx.MockTransport(away)), kit.tokenizer, encode)
     assert caught.value.code == "vllm_unreachable"
+
+
+def test_a_worker_may_start_before_its_server(kit, fake, monkeypatch):
+    monkeypatch.setattr(connecting, "_FIRST_PAUSE_SECONDS", 0.01)
+    refused = iter(range(3))
+
+    def starting(request):
+        if next(refused, None) is not None:
+            raise httpx.ConnectError("refused")
+        return fake(request)
+
+    engine = connecting.once_there(
+        lambda: VllmEngine(VllmServer("http://vllm", transport=httpx.MockTransport(starting)), kit.tokenizer, encode)
+    )
+    assert engine.generate(greedy(kit, "x", None), ignore).token_ids
+    engine.close()
 
 
 @pytest.mark.slow
