@@ -17,6 +17,9 @@ from services.adapter_worker.engine.base import (
     adapter_not_loaded,
     engine_stopped,
 )
+from services.adapter_worker.engine.fitting_text import fitting_text
+from services.adapter_worker.engine.matchers import Matchers
+from shared.constraints.program import byte_tokenizer
 from shared.errors import Cancelled, Invalid
 
 _PREFIX_CHARS = 8
@@ -25,11 +28,13 @@ _PREFIX_CHARS = 8
 class EchoEngine:
     """Answers `<digest prefix or base> <words of the input>`, one word a token, in each caller's own thread.
 
-    All choices are equal; neither penalties nor bias have an effect.
+    Under a constraint it answers a short text that fits, one character a token. All choices are equal; neither
+    penalties nor bias have an effect.
     """
 
     def __init__(self, *, seconds_per_token: float = 0.0) -> None:
         self._seconds_per_token = seconds_per_token
+        self._matchers = Matchers(byte_tokenizer)
         self._lock = threading.Lock()  # guards the three below
         self._resident: frozenset[str] = frozenset()
         self._running: set[_Echo] = set()
@@ -64,7 +69,7 @@ class EchoEngine:
 
     def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
         """Stream the words back; see `Engine.generate`."""
-        echo = _Echo(request, on_piece, self._seconds_per_token)
+        echo = _Echo(request, self._words(request), on_piece, self._seconds_per_token)
         with self._lock:
             if self._is_closed:
                 raise engine_stopped()
@@ -93,12 +98,20 @@ class EchoEngine:
         for echo in left:
             echo.interrupt(engine_stopped())
 
+    def _words(self, request: GenerationRequest) -> list[str]:
+        if request.constraint is None:
+            return _words(request)
+        return list(fitting_text(self._matchers.of(request.constraint), request.max_new_tokens + 1))
+
 
 class _Echo:
     """One generation of the echo engine."""
 
-    def __init__(self, request: GenerationRequest, on_piece: OnPiece, seconds_per_token: float) -> None:
+    def __init__(
+        self, request: GenerationRequest, words: list[str], on_piece: OnPiece, seconds_per_token: float
+    ) -> None:
         self.request = request
+        self._words = words
         self._on_piece = on_piece
         self._seconds_per_token = seconds_per_token
         self._started = time.monotonic()
@@ -116,8 +129,7 @@ class _Echo:
         self._interrupted.set()
 
     def run(self) -> Generation:
-        words = _words(self.request)
-        for word in words[: self.request.max_new_tokens]:
+        for word in self._words[: self.request.max_new_tokens]:
             self._wait_for_turn()
             self._first_token_ms = self._first_token_ms or self._elapsed_ms()
             score = self._score(word)
@@ -126,7 +138,7 @@ class _Echo:
             if self._stream.is_stopped:
                 break
         self._show(self._stream.end())
-        is_cut = len(words) > self.request.max_new_tokens and not self._stream.is_stopped
+        is_cut = len(self._words) > self.request.max_new_tokens and not self._stream.is_stopped
         return self._generation("length" if is_cut else "stop")
 
     def _score(self, word: str) -> TokenScore:

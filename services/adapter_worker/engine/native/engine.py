@@ -1,10 +1,9 @@
 """Continuous batching over a transformers model: requests of different adapters run in one batch."""
 
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,11 +21,10 @@ from services.adapter_worker.engine.native.kernels import Kernels, load_kernels
 from services.adapter_worker.engine.native.lora.bank import BankFull
 from services.adapter_worker.engine.native.lora.weights import AdapterWeights, map_adapter
 from services.adapter_worker.engine.native.model_runner import ModelRunner, step_error
-from services.adapter_worker.engine.native.prompt_pages import check_room, shared_prefix
+from services.adapter_worker.engine.native.preparation import Preparation
 from services.adapter_worker.engine.native.waiting import FairQueue
 from services.adapter_worker.engine.request_state import RequestState
-from services.adapter_worker.engine.tokenize import NO_LIMIT, Encode, check_bias, prompt_ids
-from shared.model.servable import context_length
+from services.adapter_worker.engine.tokenize import Encode
 from shared.model.tokens import end_token_ids
 from shared.settings import Settings
 
@@ -49,6 +47,7 @@ class NativeEngine:
         max_stall_x: float = 1.4,
         end_ids: frozenset[int] = frozenset(),
     ) -> None:
+        end_ids |= end_token_ids(tokenizer)
         self._runner = ModelRunner(
             model,
             tokenizer,
@@ -56,14 +55,20 @@ class NativeEngine:
             cache_bytes=cache_bytes,
             kernels=kernels,
             max_stall_x=max_stall_x,
-            end_ids=end_ids | end_token_ids(tokenizer),
+            end_ids=end_ids,
         )
-        self._tokenizer = tokenizer
-        self._encode = encode
-        self._vocabulary = int(model.config.get_text_config().vocab_size)
-        self._context_length = context_length(model.config.to_dict()) or NO_LIMIT
+        self._masks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masks")
+        self._preparation = Preparation(
+            model.config,
+            tokenizer,
+            encode,
+            max_prompt_tokens=max_prompt_tokens,
+            page_count=self._runner.pages.count,
+            end_ids=end_ids,
+            texts=self._runner.texts,
+            masks=self._masks,
+        )
         self._max_batch = max_batch
-        self._max_prompt_tokens = max_prompt_tokens
         self._torch_threads = torch_threads
         self._work = threading.Condition()  # guards the six below
         self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
@@ -126,7 +131,7 @@ class NativeEngine:
 
     def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
         """Join the running batch and wait; see `Engine.generate`."""
-        state = self._prepare(request, on_piece)
+        state = self._preparation.state(request, on_piece)
         with self._work:
             if self._is_closed:
                 raise engine_stopped()
@@ -152,27 +157,7 @@ class NativeEngine:
             self._is_closed = True
             self._work.notify()
         self._thread.join()
-
-    def _prepare(self, request: GenerationRequest, on_piece: OnPiece) -> RequestState:
-        started = time.monotonic()
-        check_bias(request, self._vocabulary)
-        ids, is_shortened = prompt_ids(
-            self._encode,
-            self._tokenizer,
-            request,
-            max_prompt_tokens=self._max_prompt_tokens,
-            context_length=self._context_length,
-        )
-        check_room(request, len(ids), self._runner.pages.count)
-        return RequestState(
-            request,
-            ids,
-            prefix=shared_prefix(request, ids, lambda part: self._encode(self._tokenizer, part, NO_LIMIT)),
-            prompt_shortened=is_shortened,
-            on_piece=on_piece,
-            texts=self._runner.texts,
-            started=started,
-        )
+        self._masks.shutdown()
 
     def _on_engine_thread(self, call: Callable[[], None]) -> None:
         done: Future[None] = Future()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from services.adapter_worker.engine.base import CANARY
 from services.adapter_worker.engine.native.attention import NAME, PagedCache, Step, TokenSpan, page_bytes
+from services.adapter_worker.engine.native.choosing import choose
 from services.adapter_worker.engine.native.kernels import Kernels
 from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix
 from services.adapter_worker.engine.native.lora.bank import AdapterBank
@@ -16,7 +17,7 @@ from services.adapter_worker.engine.native.lora.base_linear import BaseLinear
 from services.adapter_worker.engine.native.lora.layers import SharedInput, shared_inputs
 from services.adapter_worker.engine.native.lora.segments import AdapterSegments, BatchSegments, SlotRange
 from services.adapter_worker.engine.native.prefill_budget import PrefillBudget, Prompt
-from services.adapter_worker.engine.native.sampler import Score, changed, logprobs, sample_tokens
+from services.adapter_worker.engine.native.sampler import Score
 from services.adapter_worker.engine.request_state import RequestState
 from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.token_texts import TokenTexts
@@ -174,11 +175,8 @@ class ModelRunner:
         if not rows:
             return
         rows, logits = self._with_begun(rows, logits.float())
-        params = [row.next_sampling_params() for row in rows]
-        tokens = sample_tokens(changed(logits, [row.changes.by_token for row in rows]), params)
-        scores = _scores(rows, tokens, logits)
-        for n, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            self._append_token(row, token, scores.get(n))
+        for row, token, score in choose(rows, logits):
+            self._append_token(row, token, score)
 
     def _with_begun(self, rows: list[SequenceState], logits: Tensor) -> tuple[list[SequenceState], Tensor]:
         """The rows, and the other choices of those whose prompt is now computed: these begin with the same logits."""
@@ -201,7 +199,8 @@ class ModelRunner:
         if len(row.siblings) > 1 and row.is_done:  # another choice of its request has failed in this step
             return
         if token is None:
-            row.fail(SignalboxError("logits_not_finite", "the model's output is not finite for this prompt"))
+            failure = row.mask.failure() if row.mask else None
+            row.fail(failure or SignalboxError("logits_not_finite", "the model's output is not finite for this prompt"))
             return
         try:
             row.take(token, self._end_ids, score)
@@ -278,15 +277,6 @@ def _last_tokens(chunks: Sequence[Chunk]) -> list[int]:
         if chunk.wants_logits:
             last.append(end - 1)
     return last
-
-
-def _scores(rows: Sequence[SequenceState], tokens: Sequence[int | None], logits: Tensor) -> dict[int, Score]:
-    """Number of a row -> the score of its token, for the rows that ask for log-probabilities."""
-    chosen = {n: token for n, token in enumerate(tokens) if token is not None and rows[n].request.logprobs}
-    if not chosen:
-        return {}
-    tops = [rows[n].request.top_logprobs for n in chosen]
-    return dict(zip(chosen, logprobs(logits[list(chosen)], list(chosen.values()), tops), strict=True))
 
 
 def step_error(error: Exception) -> SignalboxError:
