@@ -21,12 +21,18 @@ class EngineWatch:
         self._engine = engine
         self._service = service
         self._is_noted = threading.Event()
+        self._is_stopped = False
         service.stuck_seconds = lambda: engine.stuck_seconds
 
     def start(self) -> None:
         """Start the thread; it ends with the process."""
         metrics.ENGINE_UP.set(1)
         threading.Thread(target=self._run, name="engine-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._is_stopped = True
+        self._is_noted.set()
 
     def note(self, error: EngineAway) -> None:
         """Take no more jobs until the engine has been checked."""
@@ -35,7 +41,7 @@ class EngineWatch:
 
     def _run(self) -> None:
         pause_seconds = CHECK_SECONDS
-        while True:
+        while not self._is_stopped:
             if self._is_noted.wait(pause_seconds):
                 self._is_noted.clear()
                 pause_seconds = CHECK_SECONDS

@@ -9,8 +9,16 @@ from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest, Piece
 from services.adapter_worker.prompts import Prompts
 from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE
+from shared.contracts.constraints import UNCONSTRAINED, Constraint
 from shared.contracts.conversation import count_old_turns, with_instruction, without_old_turns
-from shared.contracts.generation import Choice, GenerationResult, Usage, generation_body, selection_of
+from shared.contracts.generation import (
+    Choice,
+    GenerationParams,
+    GenerationResult,
+    Usage,
+    generation_body,
+    selection_of,
+)
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.errors import Invalid, NotFound
@@ -127,6 +135,7 @@ def generation_request(job: Job, entry: ReleaseLabel | None, template: BoundTemp
         top_k=body.params.top_k,
         seed=body.params.seed if body.params.seed is not None else job.seed,
         stop=body.params.stop,
+        constraint=constraint_of(body.params, entry),
         n=body.params.n,
         presence_penalty=body.params.presence_penalty,
         frequency_penalty=body.params.frequency_penalty,
@@ -136,6 +145,13 @@ def generation_request(job: Job, entry: ReleaseLabel | None, template: BoundTemp
         logprobs=body.params.logprobs,
         top_logprobs=body.params.top_logprobs,
     )
+
+
+def constraint_of(params: GenerationParams, entry: ReleaseLabel | None) -> Constraint | None:
+    """The request's own constraint; else the one that its adapter comes with, unless the request wants none."""
+    if params.constraint == UNCONSTRAINED:
+        return None
+    return params.constraint or (entry.constraint if entry else None)
 
 
 def token_event(request: GenerationRequest, piece: Piece) -> dict[str, Any]:

@@ -6,10 +6,11 @@ Bodies and results stored in an older form (`input` and `instruction`; one flat 
 # mypy does not support decorated properties, which pydantic uses for computed fields.
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
+from shared.contracts.constraints import Constraint
 from shared.contracts.conversation import INSTRUCTING, Message, Record, check_order, message, with_instruction
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, ListedJob, Priority
 from shared.contracts.labels import LabelText
@@ -89,6 +90,8 @@ class GenerationParams(BaseModel):
     """The same, as often as the choice has the token."""
     logit_bias: Mapping[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], float] = Field(default_factory=dict)
     """Token id -> what is added to its logit."""
+    constraint: Constraint | Literal["none"] | None = None
+    """What each choice's text must be; left out, what its adapter comes with; `none` turns that off."""
 
     @model_validator(mode="before")
     @classmethod

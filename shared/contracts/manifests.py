@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from shared.contracts.built_in_templates import BASE_TEMPLATE
+from shared.contracts.constraints import Constraint
 from shared.contracts.labels import BACKGROUND, STORED, LabelText, parse_label, short_form
 from shared.contracts.reading import RequestReading, SelectorText
 from shared.contracts.training_settings import LoraSettings
@@ -38,6 +39,8 @@ class AdapterManifest(_Manifest):
     template: str = "chatml"
     instruction: str = ""
     """Used when a request has no instruction."""
+    constraint: Constraint | None = None
+    """Of the answers to requests that say nothing of a constraint."""
     info: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What an upload's check dropped or resolved in its config and files, and warnings."""
@@ -135,6 +138,7 @@ class ReleaseLabel(_Manifest):
     instruction: str
     description: str = ""
     """What the label's requests ask for; one of the selector's texts."""
+    constraint: Constraint | None = None
 
 
 class ReleaseSelector(_Manifest):

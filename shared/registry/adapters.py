@@ -5,6 +5,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from shared.contracts.constraints import Constraint
 from shared.contracts.labels import full_form
 from shared.contracts.manifests import AdapterManifest
 from shared.errors import Invalid, NotFound
@@ -57,9 +58,9 @@ class Adapters:
         return found
 
 
-def _use(manifest: AdapterManifest) -> tuple[str, str, str]:
+def _use(manifest: AdapterManifest) -> tuple[str, str, str, Constraint | None]:
     """Return the properties in which two versions with the same weights differ."""
-    return manifest.label, manifest.template, manifest.instruction
+    return manifest.label, manifest.template, manifest.instruction, manifest.constraint
 
 
 def check_same_base(manifest: AdapterManifest, base_model: str) -> None:

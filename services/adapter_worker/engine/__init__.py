@@ -16,9 +16,9 @@ ECHO_BASE = BaseModelManifest(id="echo", shapes={})
 
 
 def _transformers(settings: Settings, base_folder: Path) -> Engine:
-    from services.adapter_worker.engine.native.engine import NativeEngine
+    from services.adapter_worker.engine.native.load import load_engine
 
-    return NativeEngine.from_folder(settings, base_folder)
+    return load_engine(settings, base_folder)
 
 
 def _echo(settings: Settings, base_folder: Path) -> Engine:  # noqa: ARG001 - one signature for all engines

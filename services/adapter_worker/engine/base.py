@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from shared.contracts.constraints import Constraint
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS
 from shared.contracts.logprobs import TokenLogprobs
 from shared.contracts.prompts import Segment
@@ -49,6 +50,7 @@ class GenerationRequest:
     frequency_penalty: float = 0.0  # the same, for each time
     logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits of token ids
     stop: tuple[str, ...] = ()
+    constraint: Constraint | None = None  # what each choice's text must be, unless it is cut
     deadline: float | None = None  # time.monotonic() seconds
     is_batch: bool = False  # may wait while interactive requests are served
     logprobs: bool = False  # whether the tokens' log-probabilities are wanted: the model's own, before all the above

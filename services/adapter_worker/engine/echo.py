@@ -10,8 +10,6 @@ from services.adapter_worker.engine.answer_stream import AnswerStream, Shown, To
 from services.adapter_worker.engine.base import (
     Completion,
     DeadlineExceeded,
-    EngineAway,
-    EngineLost,
     Generation,
     GenerationRequest,
     OnPiece,
@@ -19,22 +17,26 @@ from services.adapter_worker.engine.base import (
     adapter_not_loaded,
     engine_stopped,
 )
+from services.adapter_worker.engine.echo_faults import EchoFaults
+from services.adapter_worker.engine.fitting_text import fitting_text
+from services.adapter_worker.engine.matchers import Matchers
+from shared.constraints.program import byte_tokenizer
 from shared.errors import Cancelled, Invalid
 
 _PREFIX_CHARS = 8
-_LOOK_SECONDS = 0.05
 
 
 class EchoEngine:
     """Answers `<digest prefix or base> <words of the input>`, one word a token, in each caller's own thread.
 
-    All choices are equal; neither penalties nor bias have an effect. While `fault_file` is there, the engine suffers
-    from the fault that it names: `away`, `lost`, `memory` (each request fails as for want of memory), `hang`.
+    Under a constraint it answers a short text that fits, one character a token. All choices are equal; neither
+    penalties nor bias have an effect. While `fault_file` is there, the engine suffers from what it says.
     """
 
     def __init__(self, *, seconds_per_token: float = 0.0, fault_file: Path | None = None) -> None:
-        self._faults = _Faults(fault_file)
+        self._faults = EchoFaults(fault_file)
         self._seconds_per_token = seconds_per_token
+        self._matchers = Matchers(byte_tokenizer)
         self._lock = threading.Lock()  # guards the three below
         self._resident: frozenset[str] = frozenset()
         self._running: set[_Echo] = set()
@@ -70,7 +72,7 @@ class EchoEngine:
     def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
         """Stream the words back; see `Engine.generate`."""
         self._faults.check()
-        echo = _Echo(request, on_piece, self._seconds_per_token, self._faults)
+        echo = _Echo(request, self._words(request), on_piece, self._seconds_per_token, self._faults)
         with self._lock:
             if self._is_closed:
                 raise engine_stopped()
@@ -108,57 +110,25 @@ class EchoEngine:
         for echo in left:
             echo.interrupt(engine_stopped())
 
-
-class _Faults:
-    """What a file asks the engine to suffer from."""
-
-    def __init__(self, file: Path | None) -> None:
-        self._file = file
-        self._lost: EngineLost | None = None
-        self._hangs_since: float | None = None
-
-    @property
-    def hung_seconds(self) -> float:
-        since = self._hangs_since
-        return 0.0 if since is None else time.monotonic() - since
-
-    def check(self) -> None:
-        """Raise what the file asks for; a lost engine stays lost."""
-        fault = self._fault()
-        if fault == "lost":
-            self._lost = EngineLost("echo_lost", "SIGNALBOX_ECHO_FAULT_FILE says that the engine is lost")
-        if self._lost:
-            raise self._lost
-        if fault == "away":
-            raise EngineAway("echo_away", "SIGNALBOX_ECHO_FAULT_FILE says that the engine is away")
-
-    def step(self, interrupted: threading.Event) -> None:
-        """Suffer before a word: raise, or hang until the file is gone or the generation is interrupted."""
-        self.check()
-        fault = self._fault()
-        if fault == "memory":
-            raise EngineAway("echo_out_of_memory", "SIGNALBOX_ECHO_FAULT_FILE says that memory is out")
-        while fault == "hang" and not interrupted.wait(_LOOK_SECONDS):
-            self._hangs_since = self._hangs_since or time.monotonic()
-            fault = self._fault()
-        self._hangs_since = None
-
-    def _fault(self) -> str:
-        if self._file is None:
-            return ""
-        try:
-            return self._file.read_text().strip()
-        except FileNotFoundError:
-            return ""
+    def _words(self, request: GenerationRequest) -> list[str]:
+        if request.constraint is None:
+            return _words(request)
+        return list(fitting_text(self._matchers.of(request.constraint), request.max_new_tokens + 1))
 
 
 class _Echo:
     """One generation of the echo engine."""
 
     def __init__(
-        self, request: GenerationRequest, on_piece: OnPiece, seconds_per_token: float, faults: _Faults
+        self,
+        request: GenerationRequest,
+        words: list[str],
+        on_piece: OnPiece,
+        seconds_per_token: float,
+        faults: EchoFaults,
     ) -> None:
         self.request = request
+        self._words = words
         self._faults = faults
         self._on_piece = on_piece
         self._seconds_per_token = seconds_per_token
@@ -177,8 +147,7 @@ class _Echo:
         self._interrupted.set()
 
     def run(self) -> Generation:
-        words = _words(self.request)
-        for word in words[: self.request.max_new_tokens]:
+        for word in self._words[: self.request.max_new_tokens]:
             self._wait_for_turn()
             self._first_token_ms = self._first_token_ms or self._elapsed_ms()
             score = self._score(word)
@@ -187,7 +156,7 @@ class _Echo:
             if self._stream.is_stopped:
                 break
         self._show(self._stream.end())
-        is_cut = len(words) > self.request.max_new_tokens and not self._stream.is_stopped
+        is_cut = len(self._words) > self.request.max_new_tokens and not self._stream.is_stopped
         return self._generation("length" if is_cut else "stop")
 
     def _score(self, word: str) -> TokenScore:

@@ -1,10 +1,12 @@
 """One request inside the engine: its prompt and its choices, which end together where one fails."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import wait
 
 from services.adapter_worker.engine.base import DeadlineExceeded, Generation, GenerationRequest, OnPiece
 from services.adapter_worker.engine.native.kv_cache import Prefix
+from services.adapter_worker.engine.native.token_mask import TokenMask
 from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.token_texts import TokenTexts
 from shared.errors import Cancelled
@@ -23,12 +25,22 @@ class RequestState:
         on_piece: OnPiece,
         texts: TokenTexts,
         started: float,
+        make_mask: Callable[[], TokenMask | None] = lambda: None,
     ) -> None:
         self.request = request
         self.prompt_ids = prompt_ids
         self.is_cancelled = False  # set by other threads, read between steps
         self.choices = [
-            SequenceState(request, prompt_ids, n, prefix=prefix, on_piece=on_piece, texts=texts, started=started)
+            SequenceState(
+                request,
+                prompt_ids,
+                n,
+                prefix=prefix,
+                on_piece=on_piece,
+                texts=texts,
+                started=started,
+                mask=make_mask(),
+            )
             for n in range(request.n)
         ]
         for choice in self.choices:

@@ -10,6 +10,7 @@ from services.adapter_worker.engine.base import Completion, GenerationRequest, O
 from services.adapter_worker.engine.detokenize import Detokenizer
 from services.adapter_worker.engine.native.kv_cache import Prefix
 from services.adapter_worker.engine.native.sampler import SamplingParams, Score
+from services.adapter_worker.engine.native.token_mask import TokenMask
 from services.adapter_worker.engine.penalties import LogitChanges
 from services.adapter_worker.engine.token_texts import TokenTexts
 
@@ -27,6 +28,7 @@ class SequenceState:
         on_piece: OnPiece,
         texts: TokenTexts,
         started: float,
+        mask: TokenMask | None,
     ) -> None:
         self.request = request
         self.prompt_ids = prompt_ids
@@ -42,6 +44,7 @@ class SequenceState:
         self.changes = LogitChanges(
             presence=request.presence_penalty, frequency=request.frequency_penalty, bias=request.logit_bias
         )
+        self.mask = mask  # of the next token; None without a constraint
         self._on_piece = on_piece
         self._texts = texts
         self._started = started
@@ -86,7 +89,8 @@ class SequenceState:
     def take(self, token: int, end_ids: frozenset[int], score: Score | None = None) -> None:
         """Add one token, emit the text it completes, and finish at an end token, a stop string or the limit.
 
-        `end_ids` are the tokenizer's; the request may have more.
+        A choice also finishes where its constraint allows nothing more. `end_ids` are the tokenizer's; the request may
+        have more.
         """
         if not self.first_token_ms:
             self.first_token_ms = self._elapsed_ms()
@@ -95,8 +99,10 @@ class SequenceState:
             return
         self.token_ids.append(token)
         self.changes.note(token)
+        if self.mask is not None:
+            self.mask.take(token)
         self._show(self._stream.push(self._detokenizer.push(token), score and self._with_bytes(token, score)))
-        if self._stream.is_stopped:
+        if self._stream.is_stopped or (self.mask is not None and self.mask.is_complete):
             self._finish("stop")
         elif len(self.token_ids) >= self.request.max_new_tokens:
             self._finish("length")

@@ -8,6 +8,7 @@ from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.schemas import MAX_INSTRUCTION_CHARS, Accepted, JobRequest
 from services.api.jobs.views import accepted
+from shared.contracts.constraints import Constraint
 from shared.contracts.generation import GenerationBody, SelectBody, generation_body
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import Release
@@ -33,8 +34,8 @@ async def accept(
 
     `job_id` is the id that follows from the key, for whoever listens to the job before it exists.
 
-    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`;
-    `Conflict` `no_release`; `TooMany`; `Unavailable`.
+    Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`,
+    `constraint_invalid`; `Conflict` `no_release`; `TooMany`; `Unavailable`.
     """
     body = GenerationBody.model_validate(request.body)
     check_sizes(clients.settings, body, request.params.max_new_tokens)
@@ -43,6 +44,8 @@ async def accept(
     earlier = await earlier_job(clients, caller, idempotency_key, caller.sees)
     if earlier and earlier.body == request.body:
         return _answer_of(earlier), True
+    if isinstance(request.params.constraint, Constraint):
+        await clients.constraints.check(caller.tenant_id, request.params.constraint)
     await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.new_tokens)
 
     def build(current: CurrentRelease) -> NewJob:

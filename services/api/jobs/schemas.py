@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from services.api.jobs.params import Choices, LogitBias, Penalty, TopLogprobs
+from shared.contracts.constraints import Constraint
 from shared.contracts.conversation import Role, check_order
 from shared.contracts.generation import SelectionResult
 from shared.contracts.jobs import JobKind, JobState
@@ -101,6 +102,9 @@ class Params(Request):
     logit_bias: LogitBias | None = None
     """Token id of the base model -> what is added to its logit: a few change how likely it is, -100 and 100 as good as
     forbid and force it."""
+    constraint: Constraint | Literal["none"] | None = None
+    """What each choice's text must be, unless it is cut. Without it the answer is bound by what its adapter comes with,
+    if by anything; `none` turns that off."""
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:

@@ -34,9 +34,6 @@ NoTools = refused(
 )
 NoToolChoice = refused("there are no tools to choose; leave it out", neutral=("none", "auto"))
 OnlyText = refused("only text is generated: leave it out, or write ['text']", neutral=(["text"],))
-OnlyTextFormat = refused(
-    "structured answers are not offered yet: leave it out, or write {'type': 'text'}", neutral=({"type": "text"},)
-)
 NoReasoning = refused("the model reasons as its adapter was trained to; leave it out", neutral=("none",))
 NoVerbosity = refused("answers are as long as the adapter was trained to write; leave it out", neutral=("medium",))
 NoSearch = refused("nothing is searched; leave it out")

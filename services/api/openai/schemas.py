@@ -7,6 +7,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstrain
 
 from services.api.jobs.schemas import MAX_MESSAGES, MAX_PARTS, MAX_TEXT_CHARS, Metadata, Text
 from services.api.openai import fields
+from services.api.openai.formats import Format
 from shared.contracts.conversation import INSTRUCTING
 
 MAX_CHOICES = 8
@@ -135,6 +136,7 @@ class ChatRequest(Sampling):
     ] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: Format | None = None
 
     audio: fields.NoAudio = None
     function_call: fields.NoToolChoice = None
@@ -144,7 +146,6 @@ class ChatRequest(Sampling):
     parallel_tool_calls: fields.SpeedHint = None
     prediction: fields.SpeedHint = None
     reasoning_effort: fields.NoReasoning = None
-    response_format: fields.OnlyTextFormat = None
     tool_choice: fields.NoToolChoice = None
     tools: fields.NoTools = None
     verbosity: fields.NoVerbosity = None
@@ -167,7 +168,8 @@ class ChatRequest(Sampling):
     @property
     def generation(self) -> dict[str, Any]:
         """How to generate, in the form of our own jobs."""
-        return self.params(logprobs=self.logprobs, top_logprobs=self.top_logprobs or None)
+        constraint = self.response_format and self.response_format.constraint
+        return self.params(logprobs=self.logprobs, top_logprobs=self.top_logprobs or None, constraint=constraint)
 
 
 class CompletionRequest(Sampling):

@@ -82,9 +82,10 @@ def _labels(
             group=parse_label(label).domain,
             template=manifest.template,
             instruction=manifest.instruction,
+            constraint=manifest.constraint,
         )
-        named = {"adapter", "ref", "template", "instruction"}
-        labels[label] = labels[label].model_copy(update=own.model_dump(include=named)) if label in labels else own
+        kept = {name: getattr(labels[label], name) for name in ("group", "description")} if label in labels else {}
+        labels[label] = own.model_copy(update=kept)
     for field, values in edit.changes.items():
         for label, value in values.items():
             if label not in labels:

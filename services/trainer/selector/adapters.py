@@ -118,4 +118,5 @@ def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLa
         template=template or manifest.template,
         instruction=instruction or manifest.instruction,
         description=description,
+        constraint=manifest.constraint,
     )

@@ -42,7 +42,7 @@ def watch(engine, service, monkeypatch):
     watch = EngineWatch(engine, service)
     watch.start()
     yield watch
-    service.end_broken("the test is over")
+    watch.stop()
 
 
 def ready(service):
@@ -70,6 +70,7 @@ def test_a_job_that_meets_an_engine_that_is_away_has_it_checked_at_once(engine, 
     watch.start()
     watch.note(EngineAway("echo_away", "it was away"))
     assert service.turnstile.passes()  # once the check has found the engine well
+    watch.stop()
 
 
 def test_an_engine_that_is_lost_ends_the_process(watch, service, fault):

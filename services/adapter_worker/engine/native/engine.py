@@ -4,15 +4,14 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import (
-    EngineAway,
     EngineLost,
     Generation,
     GenerationRequest,
@@ -20,17 +19,17 @@ from services.adapter_worker.engine.base import (
     adapter_not_loaded,
     engine_stopped,
 )
-from services.adapter_worker.engine.native.kernels import Kernels, load_kernels
+from services.adapter_worker.engine.native.kernels import Kernels
 from services.adapter_worker.engine.native.lora.bank import BankFull
 from services.adapter_worker.engine.native.lora.weights import AdapterWeights, map_adapter
-from services.adapter_worker.engine.native.model_runner import ModelRunner, step_error
-from services.adapter_worker.engine.native.prompt_pages import check_room, shared_prefix
+from services.adapter_worker.engine.native.model_runner import ModelRunner
+from services.adapter_worker.engine.native.preparation import Preparation
+from services.adapter_worker.engine.native.step_faults import step_error
 from services.adapter_worker.engine.native.waiting import FairQueue
 from services.adapter_worker.engine.request_state import RequestState
-from services.adapter_worker.engine.tokenize import NO_LIMIT, Encode, check_bias, prompt_ids
-from shared.model.servable import context_length
+from services.adapter_worker.engine.tokenize import Encode
+from shared.errors import SignalboxError
 from shared.model.tokens import end_token_ids
-from shared.settings import Settings
 
 
 class NativeEngine:
@@ -51,6 +50,7 @@ class NativeEngine:
         max_stall_x: float = 1.4,
         end_ids: frozenset[int] = frozenset(),
     ) -> None:
+        end_ids |= end_token_ids(tokenizer)
         self._runner = ModelRunner(
             model,
             tokenizer,
@@ -58,14 +58,20 @@ class NativeEngine:
             cache_bytes=cache_bytes,
             kernels=kernels,
             max_stall_x=max_stall_x,
-            end_ids=end_ids | end_token_ids(tokenizer),
+            end_ids=end_ids,
         )
-        self._tokenizer = tokenizer
-        self._encode = encode
-        self._vocabulary = int(model.config.get_text_config().vocab_size)
-        self._context_length = context_length(model.config.to_dict()) or NO_LIMIT
+        self._masks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masks")
+        self._preparation = Preparation(
+            model.config,
+            tokenizer,
+            encode,
+            max_prompt_tokens=max_prompt_tokens,
+            page_count=self._runner.pages.count,
+            end_ids=end_ids,
+            texts=self._runner.texts,
+            masks=self._masks,
+        )
         self._max_batch = max_batch
-        self._max_prompt_tokens = max_prompt_tokens
         self._torch_threads = torch_threads
         self._work = threading.Condition()  # guards the six below
         self._calls: deque[tuple[Callable[[], None], Future[None]]] = deque()
@@ -73,32 +79,10 @@ class NativeEngine:
         self._accepted: set[RequestState] = set()
         self._resident: frozenset[str] = frozenset()
         self._leaving: set[str] = set()
-        self._ended_by: EngineAway | None = None
+        self._ended_by: SignalboxError | None = None
         self._step_began: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
-
-    @classmethod
-    def from_folder(cls, settings: Settings, base_folder: Path) -> Self:
-        """Load the base model in `base_folder` as the settings say, on the accelerator if there is one."""
-        from shared.model.base import load_model, load_tokenizer
-        from shared.model.hardware import engine_dtype
-        from shared.model.tokens import encode
-
-        tokenizer = load_tokenizer(base_folder)
-        return cls(
-            load_model(base_folder, engine_dtype(settings)),
-            tokenizer,
-            encode,
-            max_batch=settings.worker_slots,
-            max_prompt_tokens=settings.max_prompt_tokens,
-            torch_threads=settings.torch_threads,
-            adapter_slots=settings.adapter_slots,
-            cache_bytes=settings.cache_mib << 20,
-            kernels=load_kernels(settings.cache_dir / "kernels"),
-            max_stall_x=settings.max_stall_x,
-            end_ids=end_token_ids(tokenizer, base_folder),
-        )
 
     # Called by any thread.
 
@@ -129,7 +113,7 @@ class NativeEngine:
 
     def generate(self, request: GenerationRequest, on_piece: OnPiece) -> Generation:
         """Join the running batch and wait; see `Engine.generate`."""
-        state = self._prepare(request, on_piece)
+        state = self._preparation.state(request, on_piece)
         with self._work:
             self._check_open()
             if request.adapter is not None and request.adapter not in self._resident:
@@ -163,8 +147,9 @@ class NativeEngine:
         """Fail the requests that are left and join the engine thread."""
         self._end(engine_stopped())
         self._thread.join()
+        self._masks.shutdown()
 
-    def _end(self, error: EngineAway) -> None:
+    def _end(self, error: SignalboxError) -> None:
         with self._work:
             self._ended_by = self._ended_by or error
             self._work.notify()
@@ -172,27 +157,6 @@ class NativeEngine:
     def _check_open(self) -> None:
         if self._ended_by:
             raise self._ended_by
-
-    def _prepare(self, request: GenerationRequest, on_piece: OnPiece) -> RequestState:
-        started = time.monotonic()
-        check_bias(request, self._vocabulary)
-        ids, is_shortened = prompt_ids(
-            self._encode,
-            self._tokenizer,
-            request,
-            max_prompt_tokens=self._max_prompt_tokens,
-            context_length=self._context_length,
-        )
-        check_room(request, len(ids), self._runner.pages.count)
-        return RequestState(
-            request,
-            ids,
-            prefix=shared_prefix(request, ids, lambda part: self._encode(self._tokenizer, part, NO_LIMIT)),
-            prompt_shortened=is_shortened,
-            on_piece=on_piece,
-            texts=self._runner.texts,
-            started=started,
-        )
 
     def _on_engine_thread(self, call: Callable[[], None]) -> None:
         done: Future[None] = Future()
@@ -240,8 +204,9 @@ class NativeEngine:
             except BankFull as error:
                 self._wait_for_slots(call, done, error)
             except torch.AcceleratorError as error:
-                done.set_exception(step_error(error))
-                raise step_error(error) from error
+                lost = step_error(error)
+                done.set_exception(lost)
+                self._end(lost)
             except Exception as error:  # noqa: BLE001 - the caller gets it, the engine lives on
                 done.set_exception(error)
             else:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from services.adapter_worker.engine.base import CANARY, EngineAway, EngineLost
+from services.adapter_worker.engine.base import CANARY
 from services.adapter_worker.engine.native.attention import NAME, PagedCache, Step, TokenSpan, page_bytes
+from services.adapter_worker.engine.native.choosing import choose
 from services.adapter_worker.engine.native.kernels import Kernels
 from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix
 from services.adapter_worker.engine.native.lora.bank import AdapterBank
@@ -16,14 +17,12 @@ from services.adapter_worker.engine.native.lora.base_linear import BaseLinear
 from services.adapter_worker.engine.native.lora.layers import SharedInput, shared_inputs
 from services.adapter_worker.engine.native.lora.segments import AdapterSegments, BatchSegments, SlotRange
 from services.adapter_worker.engine.native.prefill_budget import PrefillBudget, Prompt
-from services.adapter_worker.engine.native.sampler import Score, changed, logprobs, sample_tokens
+from services.adapter_worker.engine.native.sampler import Score
+from services.adapter_worker.engine.native.step_faults import StepFaults
 from services.adapter_worker.engine.request_state import RequestState
 from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.token_texts import TokenTexts
 from shared.errors import Invalid, SignalboxError
-
-MOST_OUT_OF_MEMORY = 3
-"""So many rows in a row without memory for a step of one row end the engine: a new process begins with all of it."""
 
 
 class Chunk(NamedTuple):
@@ -61,7 +60,7 @@ class ModelRunner:
         self._segments = BatchSegments()
         self._prefill_budget = PrefillBudget(max_stall_x)
         self._validated: set[str] = set()
-        self._out_of_memory = 0  # steps of one row in a row
+        self._faults = StepFaults(model.device)
         self._page_tables: tuple[list[list[int]], Tensor] = ([], torch.zeros(0, 0, dtype=torch.int32))
         config = model.config.get_text_config()
         self.pages = PagePool(cache_bytes // page_bytes(config, model.dtype))
@@ -156,29 +155,18 @@ class ModelRunner:
         order = sorted(range(len(work)), key=lambda n: chunks[n].slots or (-1, 0))
         try:
             logits = self._forward([chunks[n] for n in order])
-        except Exception as error:
-            failed = step_error(error)
-            if isinstance(failed, EngineLost):
-                raise failed from error
+        except Exception as error:  # noqa: BLE001 - the request gets it, the engine lives on
+            failed = self._faults.of(error, rows=len(work))
             if len(work) == 1:
-                self._fail_row(work[0][0], failed)
+                work[0][0].fail(failed)
                 return
             for row_and_count in work:
                 self._advance([row_and_count])
             return
-        self._out_of_memory = 0
+        self._faults.forget()
         for row, count in work:
             self._note_cached(row, count)
         self._take_tokens([work[n][0] for n in order if chunks[n].wants_logits], logits)
-
-    def _fail_row(self, row: SequenceState, error: SignalboxError) -> None:
-        row.fail(error)
-        if isinstance(error, EngineAway):
-            self._out_of_memory += 1
-            if self._model.device.type == "cuda":
-                torch.cuda.empty_cache()
-        if self._out_of_memory >= MOST_OUT_OF_MEMORY:
-            raise EngineLost("engine_out_of_memory", "the engine has no memory for one row, again and again")
 
     def _chunk(self, row: SequenceState, count: int) -> Chunk:
         adapter = row.request.adapter
@@ -194,11 +182,8 @@ class ModelRunner:
         if not rows:
             return
         rows, logits = self._with_begun(rows, logits.float())
-        params = [row.next_sampling_params() for row in rows]
-        tokens = sample_tokens(changed(logits, [row.changes.by_token for row in rows]), params)
-        scores = _scores(rows, tokens, logits)
-        for n, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            self._append_token(row, token, scores.get(n))
+        for row, token, score in choose(rows, logits):
+            self._append_token(row, token, score)
 
     def _with_begun(self, rows: list[SequenceState], logits: Tensor) -> tuple[list[SequenceState], Tensor]:
         """The rows, and the other choices of those whose prompt is now computed: these begin with the same logits."""
@@ -221,7 +206,8 @@ class ModelRunner:
         if len(row.siblings) > 1 and row.is_done:  # another choice of its request has failed in this step
             return
         if token is None:
-            row.fail(SignalboxError("logits_not_finite", "the model's output is not finite for this prompt"))
+            failure = row.mask.failure() if row.mask else None
+            row.fail(failure or SignalboxError("logits_not_finite", "the model's output is not finite for this prompt"))
             return
         try:
             row.take(token, self._end_ids, score)
@@ -298,21 +284,3 @@ def _last_tokens(chunks: Sequence[Chunk]) -> list[int]:
         if chunk.wants_logits:
             last.append(end - 1)
     return last
-
-
-def _scores(rows: Sequence[SequenceState], tokens: Sequence[int | None], logits: Tensor) -> dict[int, Score]:
-    """Number of a row -> the score of its token, for the rows that ask for log-probabilities."""
-    chosen = {n: token for n, token in enumerate(tokens) if token is not None and rows[n].request.logprobs}
-    if not chosen:
-        return {}
-    tops = [rows[n].request.top_logprobs for n in chosen]
-    return dict(zip(chosen, logprobs(logits[list(chosen)], list(chosen.values()), tops), strict=True))
-
-
-def step_error(error: Exception) -> SignalboxError:
-    """The error for the requests of a failed step; `EngineLost` where the device computes nothing any more."""
-    if isinstance(error, torch.AcceleratorError):  # sticky: each later call would raise it again
-        return EngineLost("engine_device_failed", f"the device failed: {error}")
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return EngineAway("engine_out_of_memory", "the worker ran out of memory in this step; send the job again")
-    return SignalboxError("engine_step_failed", f"the model step failed: {type(error).__name__}: {error}")

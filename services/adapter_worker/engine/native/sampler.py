@@ -99,7 +99,10 @@ def _sample_truncated(logits: Tensor, params: Sequence[SamplingParams]) -> Tenso
 
 def _inverse_cdf(mass: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     """Index at which each row's random number falls in its cumulative probabilities [rows, vocab] -> [rows, 1]."""
-    target = _column(mass, [p.uniform for p in params]) * mass[:, -1:]
+    total = mass[:, -1:]
+    # Below the whole: a number that is rounded to 1 would choose the last token, whatever its probability.
+    most = torch.nextafter(total, torch.zeros_like(total))
+    target = torch.minimum(_column(mass, [p.uniform for p in params]) * total, most)
     return (mass <= target).sum(dim=-1, keepdim=True).clamp(max=mass.shape[-1] - 1)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from services.adapter_worker.engine.base import GenerationRequest
 from services.adapter_worker.engine.native.sampler import Score
 from services.adapter_worker.engine.vllm.server import Tokens
+from shared.contracts.constraints import Constraint
 
 
 def is_one_for_all(request: GenerationRequest) -> bool:
@@ -39,8 +40,15 @@ def completion_body(
         "logprobs": request.top_logprobs if request.logprobs else None,
         "return_tokens_as_token_ids": True if request.top_logprobs else None,
         "logit_bias": {str(token): value for token, value in request.logit_bias.items()} or None,
+        "structured_outputs": _structured(request.constraint) if request.constraint else None,
     }
     return body | {name: value for name, value in optional.items() if value is not None}
+
+
+def _structured(constraint: Constraint) -> dict[str, Any]:
+    """A constraint as the server takes it; of which kind its grammars are, its own settings say."""
+    names = {"json_schema": "json", "choices": "choice"}
+    return {names.get(constraint.kind, constraint.kind): constraint.given[constraint.kind]}
 
 
 def score_of(part: Tokens, n: int, count: int) -> Score | None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from services.adapter_worker.engine.base import EngineAway, EngineLost
-from services.adapter_worker.engine.native.model_runner import MOST_OUT_OF_MEMORY
-from tests.component.adapter_worker.engine.native.test_mixed_batch import BreaksOn
+from services.adapter_worker.engine.native.step_faults import MOST_OUT_OF_MEMORY
 from tests.support.engine_kit import greedy, ignore
 from tests.support.eventually import eventually
+from tests.support.watched_models import BreaksOn
 
 
 def test_a_fault_of_the_device_ends_the_engine_and_blames_no_request(kit):

@@ -84,7 +84,7 @@ class Events(httpx.AsyncByteStream):
         for n, index in itertools.product(range(self.body["max_tokens"]), range(self.body.get("n", 1))):
             if n == self.fake.breaks_after:
                 raise httpx.RemoteProtocolError("peer closed connection")
-            await asyncio.to_thread(self.fake.hold.wait, 10)
+            await asyncio.to_thread(self.fake.hold.wait, 60)
             choice = {
                 "index": index,
                 "text": "\u2028\x85",  # line ends to many readers, but not to JSON
