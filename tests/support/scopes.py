@@ -60,6 +60,11 @@ RULES = {
     ("GET", "/v1/aliases"): _ANY,
     ("PUT", "/v1/aliases"): _one_of(Scope.PROMOTE),
     ("DELETE", "/v1/aliases/{name:path}"): _one_of(Scope.PROMOTE),
+    ("GET", "/v1/files"): _one_of(Scope.SUBMIT, Scope.READ, Scope.TRAIN),
+    ("POST", "/v1/files"): _one_of(Scope.SUBMIT, Scope.TRAIN),
+    ("GET", "/v1/files/{file_id}"): _one_of(Scope.SUBMIT, Scope.READ, Scope.TRAIN),
+    ("GET", "/v1/files/{file_id}/content"): _one_of(Scope.SUBMIT, Scope.READ, Scope.TRAIN),
+    ("DELETE", "/v1/files/{file_id}"): _one_of(Scope.SUBMIT, Scope.TRAIN),
     ("POST", "/v1/chat/completions"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/completions"): _one_of(Scope.SUBMIT),
 }

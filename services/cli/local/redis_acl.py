@@ -71,7 +71,7 @@ _LEDGER: Mapping[str, str] = {
         " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename"
         + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
-        + _may_write(LedgerKey.ALIASES)
+        + _may_write(LedgerKey.ALIASES, LedgerKey.FILES)
     ),
     "selector": _CELERY,
     "worker": _CELERY,

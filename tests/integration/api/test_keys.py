@@ -249,6 +249,7 @@ LACKS = {
     "aliases": "train",
     "chat": "train",
     "completions": "train",
+    "files": "review",
 }
 """A key without the scope, for each kind of route."""
 
