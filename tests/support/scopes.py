@@ -65,6 +65,10 @@ RULES = {
     ("GET", "/v1/files/{file_id}"): _one_of(Scope.SUBMIT, Scope.READ, Scope.TRAIN),
     ("GET", "/v1/files/{file_id}/content"): _one_of(Scope.SUBMIT, Scope.READ, Scope.TRAIN),
     ("DELETE", "/v1/files/{file_id}"): _one_of(Scope.SUBMIT, Scope.TRAIN),
+    ("GET", "/v1/batches"): _one_of(Scope.SUBMIT, Scope.READ),
+    ("POST", "/v1/batches"): _one_of(Scope.SUBMIT),
+    ("GET", "/v1/batches/{batch_id}"): _one_of(Scope.SUBMIT, Scope.READ),
+    ("POST", "/v1/batches/{batch_id}/cancel"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/chat/completions"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/completions"): _one_of(Scope.SUBMIT),
 }

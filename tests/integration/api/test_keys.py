@@ -250,6 +250,7 @@ LACKS = {
     "chat": "train",
     "completions": "train",
     "files": "review",
+    "batches": "train",
 }
 """A key without the scope, for each kind of route."""
 
