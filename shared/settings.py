@@ -10,15 +10,15 @@ from functools import cached_property
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contracts.shares import Shares
 from shared.errors import Invalid, SignalboxError
-from shared.redis_url import check_redis_url
+from shared.redis_url import with_tls_options
 
 _REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
@@ -108,8 +108,12 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
     max_stored_mib: Annotated[int, Field(ge=0)] = 0
     """Adapters and data sets that a tenant may keep; further uploads are refused (413). 0 means no limit."""
+    max_files_mib: Annotated[int, Field(ge=0)] = 10_240
+    """Files (`/v1/files`) that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
+    batch_lines_ahead: Annotated[int, Field(ge=1)] = 1000
+    """Lines of batches (`/v1/batches`) that one `api-worker` has in the ledger at a time, all its batches together."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
@@ -223,13 +227,7 @@ class Settings(BaseSettings):
     @classmethod
     def _with_certificates(cls, url: str, info: ValidationInfo) -> str:
         """Add the TLS options to the URL, so that every library that connects by it checks the server."""
-        if not check_redis_url(url).startswith("rediss://"):
-            return url
-        if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
-            known = dict(parse_qsl(urlsplit(url).query))
-            if known.get("ssl_cert_reqs") != "required" or known.get("ssl_check_hostname") != "true":
-                raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
-        return _with_query(url, _tls_options(info.data))
+        return with_tls_options(url, info.data)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -281,22 +279,3 @@ def settings_error(error: ValueError) -> SignalboxError:
 
 def _networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in listed.split(",") if part.strip())
-
-
-def _tls_options(files: dict[str, Any]) -> dict[str, str]:
-    """Return the query options by which redis-py and kombu check the server and present a client certificate."""
-    named = {
-        "ssl_ca_certs": files.get("redis_ca_file"),
-        "ssl_certfile": files.get("redis_cert_file"),
-        "ssl_keyfile": files.get("redis_key_file"),
-    }
-    return {
-        "ssl_cert_reqs": "required",
-        "ssl_check_hostname": "true",
-        **{name: str(file) for name, file in named.items() if file},
-    }
-
-
-def _with_query(url: str, options: dict[str, str]) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | options)))

@@ -63,6 +63,13 @@ class LedgerKey(StrEnum):
     RECONCILER = "sb:reconciler"
     """Lock that lets one process reconcile; holds that process's name."""
 
+    BATCH = "sb:batch:"
+    """Per batch: its record, and the number of its last lease."""
+    BATCHES = "sb:batches:"
+    """Per tenant: its batches by creation time."""
+    OPEN_BATCHES = "sb:open_batches"
+    """Batches that have not ended, by the time at which their lease ends."""
+
     TENANTS = "sb:tenants"
     """Tenants that have or had a current release."""
     RELEASE = "sb:release:"
@@ -79,6 +86,8 @@ class LedgerKey(StrEnum):
     """Per tenant: the prompt templates that operators added, by name."""
     ALIASES = "sb:aliases:"
     """Per tenant: other names for models, by the name as a URL writes it."""
+    FILES = "sb:files:"
+    """Per tenant: the records of its files by id."""
     INDEX = "sb:index:"
     """Per kind and tenant: the index by which manifests are looked up."""
     VERSIONS = "sb:versions:"

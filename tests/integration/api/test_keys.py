@@ -249,6 +249,8 @@ LACKS = {
     "aliases": "train",
     "chat": "train",
     "completions": "train",
+    "files": "review",
+    "batches": "train",
 }
 """A key without the scope, for each kind of route."""
 
