@@ -1,7 +1,9 @@
 """What a Redis URL may be; no refusal shows any part of it, because it may hold a password."""
 
 import re
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 _FORM = "write redis://USER:PASSWORD@HOST:PORT/0, or rediss:// for TLS"
 _ENCODE = f"it cannot be read: {_FORM}, and percent-encode what USER and PASSWORD hold of # / ? @ : [ ] % (# is %23)"
@@ -24,6 +26,28 @@ def check_redis_url(url: str) -> str:
     if not _is_taken(url):
         raise ValueError(_OPTIONS)
     return url
+
+
+def with_tls_options(url: str, files: Mapping[str, Any]) -> str:
+    """Return the URL with the query options by which redis-py and kombu check the server and present a certificate.
+
+    Raises `ValueError` as `check_redis_url` does, and where the URL turns the server's check off.
+    """
+    if not check_redis_url(url).startswith("rediss://"):
+        return url
+    parts = urlsplit(url)
+    known = dict(parse_qsl(parts.query))
+    if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
+        if known.get("ssl_cert_reqs") != "required" or known.get("ssl_check_hostname") != "true":
+            raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
+    named = {
+        "ssl_ca_certs": files.get("redis_ca_file"),
+        "ssl_certfile": files.get("redis_cert_file"),
+        "ssl_keyfile": files.get("redis_key_file"),
+    }
+    known |= {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+    known |= {name: str(file) for name, file in named.items() if file}
+    return urlunsplit(parts._replace(query=urlencode(known)))
 
 
 def _is_whole(url: str) -> bool:

@@ -11,14 +11,15 @@ from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contracts.shares import Shares
 from shared.errors import Invalid, SignalboxError
-from shared.redis_url import check_redis_url
+from shared.redis_url import with_tls_options
+from shared.security.sealed import check_keys
 
 _REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
@@ -115,6 +116,13 @@ class Settings(BaseSettings):
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
     """The same for the tokens of prompts and answers together."""
     max_feedback_per_job: Annotated[int, Field(ge=1, le=1000)] = 20
+    webhook_key: SecretStr = SecretStr("")
+    """Keys that seal the signing secrets of webhooks, separated by commas, the newest first; without one there are none.
+    `signalbox secrets` and `signalbox up` make one."""
+    webhook_inner_hosts: str = ""
+    """Host names, addresses or networks inside, separated by commas, that webhooks may call, also without TLS."""
+    webhook_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """How long the receiver of a webhook may take to answer."""
     feedback_per_minute: Annotated[int, Field(ge=0)] = 60
     """Limit of an API key without the scope `review`; 0 means no limit."""
     feedback_agreement: Annotated[int, Field(ge=0)] = 0
@@ -221,13 +229,13 @@ class Settings(BaseSettings):
     @classmethod
     def _with_certificates(cls, url: str, info: ValidationInfo) -> str:
         """Add the TLS options to the URL, so that every library that connects by it checks the server."""
-        if not check_redis_url(url).startswith("rediss://"):
-            return url
-        if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
-            known = dict(parse_qsl(urlsplit(url).query))
-            if known.get("ssl_cert_reqs") != "required" or known.get("ssl_check_hostname") != "true":
-                raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
-        return _with_query(url, _tls_options(info.data))
+        return with_tls_options(url, info.data)
+
+    @field_validator("webhook_key")
+    @classmethod
+    def _are_keys(cls, listed: SecretStr) -> SecretStr:
+        check_keys(listed.get_secret_value())
+        return listed
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -279,22 +287,3 @@ def settings_error(error: ValueError) -> SignalboxError:
 
 def _networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in listed.split(",") if part.strip())
-
-
-def _tls_options(files: dict[str, Any]) -> dict[str, str]:
-    """Return the query options by which redis-py and kombu check the server and present a client certificate."""
-    named = {
-        "ssl_ca_certs": files.get("redis_ca_file"),
-        "ssl_certfile": files.get("redis_cert_file"),
-        "ssl_keyfile": files.get("redis_key_file"),
-    }
-    return {
-        "ssl_cert_reqs": "required",
-        "ssl_check_hostname": "true",
-        **{name: str(file) for name, file in named.items() if file},
-    }
-
-
-def _with_query(url: str, options: dict[str, str]) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | options)))

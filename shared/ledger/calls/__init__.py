@@ -29,12 +29,25 @@ from shared.ledger.calls.queries import (
 )
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
+from shared.ledger.calls.webhooks import (
+    Claimed,
+    add_webhook,
+    change_webhook,
+    claim_deliveries,
+    deliveries,
+    no_webhook,
+    remove_webhook,
+    replay_delivery,
+    settle_delivery,
+    webhooks,
+)
 
 __all__ = [
     "BUDGET_USED",
     "NO_BUDGET",
     "Call",
     "CancelledMeanwhile",
+    "Claimed",
     "Created",
     "Event",
     "Forgotten",
@@ -51,10 +64,14 @@ __all__ = [
     "Unfinished",
     "acquire",
     "acquire_next",
+    "add_webhook",
     "adopt_ended",
     "append",
     "cancel",
+    "change_webhook",
+    "claim_deliveries",
     "create",
+    "deliveries",
     "drop",
     "expire",
     "feedback",
@@ -69,11 +86,16 @@ __all__ = [
     "leave_queues",
     "list_jobs",
     "move_release",
+    "no_webhook",
     "release_unfinished",
     "remove_release",
+    "remove_webhook",
     "replay",
+    "replay_delivery",
     "route",
     "settle",
+    "settle_delivery",
     "unfinished",
     "wait_for",
+    "webhooks",
 ]
