@@ -37,16 +37,15 @@ def with_tls_options(url: str, files: Mapping[str, Any]) -> str:
         return url
     parts = urlsplit(url)
     known = dict(parse_qsl(parts.query))
-    if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
-        if known.get("ssl_cert_reqs") != "required" or known.get("ssl_check_hostname") != "true":
-            raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
+    checked = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+    if any(name in url and known.get(name) != value for name, value in checked.items()):
+        raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
     named = {
         "ssl_ca_certs": files.get("redis_ca_file"),
         "ssl_certfile": files.get("redis_cert_file"),
         "ssl_keyfile": files.get("redis_key_file"),
     }
-    known |= {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
-    known |= {name: str(file) for name, file in named.items() if file}
+    known |= checked | {name: str(file) for name, file in named.items() if file}
     return urlunsplit(parts._replace(query=urlencode(known)))
 
 

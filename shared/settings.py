@@ -116,17 +116,16 @@ class Settings(BaseSettings):
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
     """The same for the tokens of prompts and answers together."""
     max_feedback_per_job: Annotated[int, Field(ge=1, le=1000)] = 20
-    webhook_key: SecretStr = SecretStr("")
-    """Keys that seal the signing secrets of webhooks, separated by commas, the newest first; without one there are none.
-    `signalbox secrets` and `signalbox up` make one."""
-    webhook_inner_hosts: str = ""
-    """Host names, addresses or networks inside, separated by commas, that webhooks may call, also without TLS."""
-    webhook_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
-    """How long the receiver of a webhook may take to answer."""
     feedback_per_minute: Annotated[int, Field(ge=0)] = 60
     """Limit of an API key without the scope `review`; 0 means no limit."""
     feedback_agreement: Annotated[int, Field(ge=0)] = 0
     """Number of API keys whose equal feedback joins the training data without a review; 0 means that none does."""
+    webhook_key: SecretStr = SecretStr("")
+    """Keys that seal the signing secrets of webhooks, the newest first, separated by commas; none: no webhooks."""
+    webhook_inner_hosts: str = ""
+    """Host names, addresses or networks inside, separated by commas, that webhooks may call, also without TLS."""
+    webhook_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """How long the receiver of a webhook may take to answer."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
     max_connections: Annotated[int, Field(ge=1)] = 4096
     """Most connections to one API process; where all are taken, the one that waits longest for a request is closed."""

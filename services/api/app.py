@@ -64,9 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for prefix in webhooks.PREFIXES:
-        app.include_router(
-            webhooks.router, prefix=prefix, max_body_size=settings.max_body_bytes, responses=PROBLEMS
-        )
+        app.include_router(webhooks.router, prefix=prefix, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for router in (adapters, datasets):
         upload_bytes = settings.max_upload_bytes + _FORM_BYTES
         app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)

@@ -17,7 +17,7 @@ EVENTS = (
     "batch.expired",
     "endpoint.disabled",
 )
-"""Those with a name of OpenAI's are OpenAI's. `job.dead` is a job that failed after several workers went silent over it."""
+"""OpenAI's name where it has one. `job.dead`: it failed after several workers went silent over it."""
 ALL = "*"
 FAMILIES = tuple(f"{family}.*" for family in dict.fromkeys(name.split(".")[0] for name in EVENTS))
 """All events of which the first word is this one."""
@@ -26,7 +26,7 @@ WANTED = frozenset({ALL, *FAMILIES, *EVENTS})
 TEST_EVENT = "endpoint.test"
 
 PAUSES_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""Pauses before each further try: 75.6 hours together (the schedule that the Standard Webhooks specification proposes)."""
+"""Pauses before each further try, 75.6 hours together, as the Standard Webhooks specification proposes."""
 MAX_AGE_SECONDS = sum(PAUSES_SECONDS)
 """How long a delivery may wait, and how long an endpoint may only fail until it is disabled."""
 OLD_SECRET_SECONDS = 86_400

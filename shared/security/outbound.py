@@ -101,9 +101,7 @@ def check_url(url: str, inner: InnerHosts = NOBODY) -> None:
         raise Denied("url_refused", "http:// is not encrypted: write https://, or let an operator list the host inside")
 
 
-async def addresses_of(
-    host: str, port: int, inner: InnerHosts = NOBODY, *, find: Resolve = resolve
-) -> list[str]:
+async def addresses_of(host: str, port: int, inner: InnerHosts = NOBODY, *, find: Resolve = resolve) -> list[str]:
     """Return the addresses of a host that may be called; raises `Denied`, and `Unavailable` where it has none."""
     found = list(await asyncio.get_running_loop().run_in_executor(_RESOLVERS, find, host, port))
     if not inner.has(host) and not (found and all(is_public(one) or inner.has(one) for one in found)):

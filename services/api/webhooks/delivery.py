@@ -15,6 +15,7 @@ from typing import NamedTuple
 import redis
 import structlog
 
+from services.api.webhooks.sealing import seal_anew
 from services.api.webhooks.signing import body_of, headers_of
 from shared.contracts.webhooks import pause_seconds
 from shared.errors import SignalboxError
@@ -44,6 +45,7 @@ class Tried(NamedTuple):
 
 async def deliver(ledger: AsyncLedger, settings: Settings, stop: asyncio.Event) -> None:
     """Make what is due until `stop` is set, then finish what is under way."""
+    await seal_anew(ledger, settings)
     courier = _Courier(ledger, settings)
     stopping = asyncio.create_task(stop.wait())
     while not stop.is_set():

@@ -34,9 +34,7 @@ async def create(wanted: CreateWebhook, clients: ClientsDep, caller: Admin) -> V
 
 
 @router.get("")
-async def list_endpoints(
-    clients: ClientsDep, caller: Admin, limit: EndpointLimit = 100, after: After = ""
-) -> View:
+async def list_endpoints(clients: ClientsDep, caller: Admin, limit: EndpointLimit = 100, after: After = "") -> View:
     """List endpoints, oldest first."""
     found = [service.view(one) for one in await clients.ledger.do(calls.webhooks(caller.tenant_id))]
     if after:
@@ -81,9 +79,9 @@ async def rotate_secret(
 
 
 @router.post("/{endpoint_id}/test")
-async def test(endpoint_id: PathId, clients: ClientsDep, caller: Admin, body: TestWebhook | None = None) -> View:
+async def send_test(endpoint_id: PathId, clients: ClientsDep, caller: Admin, body: TestWebhook | None = None) -> View:
     """Send an example at once, and tell what the receiver answered."""
-    return await service.test(clients, caller.tenant_id, endpoint_id, (body or TestWebhook()).event_type)
+    return await service.send_test(clients, caller.tenant_id, endpoint_id, (body or TestWebhook()).event_type)
 
 
 @router.get("/{endpoint_id}/deliveries")

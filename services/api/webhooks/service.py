@@ -58,16 +58,16 @@ async def update(clients: Clients, tenant_id: str, endpoint_id: str, wanted: Upd
 
 
 async def rotate(clients: Clients, tenant_id: str, endpoint_id: str, *, keep_old: bool) -> View:
-    """Give an endpoint a new secret, beside which the old one signs for a day if it is kept; raises `NotFound`."""
+    """Give an endpoint a new secret, beside which the old one signs for a day if it is kept; raises `NotFound`, `Conflict`."""
     old = await endpoint(clients, tenant_id, endpoint_id)
     secret = new_secret()
     until = time.time() + OLD_SECRET_SECONDS if keep_old else 0
     fields = _with_secret(clients.settings, secret) | {"old_secret": old["secret"], "old_secret_until": str(until)}
-    await clients.ledger.do(calls.change_webhook(tenant_id, endpoint_id, fields))
+    await clients.ledger.do(calls.change_webhook(tenant_id, endpoint_id, fields, secret=old["secret"]))
     return view(await endpoint(clients, tenant_id, endpoint_id)) | {"signing_secret": secret}
 
 
-async def test(clients: Clients, tenant_id: str, endpoint_id: str, event: str) -> View:
+async def send_test(clients: Clients, tenant_id: str, endpoint_id: str, event: str) -> View:
     """Send an example of an event at once; raises `NotFound`, and `Unavailable` where nobody answers."""
     found = await endpoint(clients, tenant_id, endpoint_id)
     event_id = f"evt_{secrets.token_hex(12)}"

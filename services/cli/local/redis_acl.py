@@ -70,7 +70,8 @@ _POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PR
 _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
-        " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename +hkeys +zunionstore"
+        " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename"
+        " +hkeys +zunionstore"
         + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
         + _may_write(LedgerKey.ALIASES, LedgerKey.WEBHOOKS)

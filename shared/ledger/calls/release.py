@@ -25,7 +25,8 @@ def move_release(
 ) -> Call[None]:
     """Move the pointer from `expected` to `release` if each of `queues` has a live consumer that serves `base_model`.
 
-    With `is_back` webhooks call it a rollback. The log notes `by` whom, a key or a job, and that job's API `key`. With `force`, queues need no consumer.
+    The log notes `by` whom, a key or a job, and that job's API `key`; webhooks call it a rollback where it `is_back`.
+    With `force`, queues need no consumer.
     Raises `Conflict`, `NotFound`, and `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call
     of the same caller is no conflict.
     """

@@ -30,10 +30,19 @@ def add_webhook(tenant_id: str, endpoint_id: str, fields: Mapping[str, str]) -> 
     return Call("add_webhook", args, nothing, refused)
 
 
-def change_webhook(tenant_id: str, endpoint_id: str, fields: Mapping[str, str]) -> Call[None]:
-    """Change fields of an endpoint; `enabled` is `1` or `0`; raises `NotFound`."""
-    args = {"tenant_id": tenant_id, "id": endpoint_id, "fields": dict(fields)}
-    return Call("change_webhook", args, nothing, _gone(endpoint_id))
+def change_webhook(tenant_id: str, endpoint_id: str, fields: Mapping[str, str], *, secret: str = "") -> Call[None]:
+    """Change fields of an endpoint; `enabled` is `1` or `0`; raises `NotFound`.
+
+    Raises `Conflict` where the sealed secret is no longer `secret`; an empty one is not compared.
+    """
+
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "moved":
+            return Conflict("secret_rotated", f"the secret of {endpoint_id} was rotated meanwhile; try again")
+        return no_webhook(endpoint_id)
+
+    args = {"tenant_id": tenant_id, "id": endpoint_id, "fields": dict(fields), "secret": secret}
+    return Call("change_webhook", args, nothing, refused)
 
 
 def remove_webhook(tenant_id: str, endpoint_id: str) -> Call[None]:
@@ -53,9 +62,7 @@ def webhooks(tenant_id: str, endpoint_id: str = "") -> Call[list[Fields]]:
 def deliveries(tenant_id: str, endpoint_id: str, *, before: str, limit: int) -> Call[tuple[list[Fields], str]]:
     """Return a page of an endpoint's deliveries, newest first, and the next page's `before`; raises `NotFound`."""
     args = {"tenant_id": tenant_id, "id": endpoint_id, "before": before or "+inf", "limit": limit}
-    return Call(
-        "deliveries", args, lambda reply: (list(reply["deliveries"] or []), reply["next"]), _gone(endpoint_id)
-    )
+    return Call("deliveries", args, lambda reply: (list(reply["deliveries"] or []), reply["next"]), _gone(endpoint_id))
 
 
 def replay_delivery(tenant_id: str, endpoint_id: str, delivery_id: str) -> Call[Fields]:

@@ -91,13 +91,16 @@ function op.add_webhook(a)
   redis.call('HSET', KEY.webhook .. a.id, 'id', a.id, 'tenant_id', a.tenant_id, 'enabled', '1', 'dropped', 0, 'created', NOW_MS, 'updated', NOW_MS)
   for name, value in pairs(a.fields) do redis.call('HSET', KEY.webhook .. a.id, name, value) end
   redis.call('HSET', KEY.webhooks .. a.tenant_id, a.id, a.fields.events)
+  hold(a.tenant_id, 0)  -- lists the tenant
   return {}
 end
 
--- Changes fields of an endpoint. One that is enabled tries all that waits at once.
+-- Changes fields of an endpoint, if its secret is the one that the caller knows. One that is enabled tries all that waits at
+-- once.
 function op.change_webhook(a)
   if not has(a) then return refuse('gone') end
   local key = KEY.webhook .. a.id
+  if a.secret ~= '' and redis.call('HGET', key, 'secret') ~= a.secret then return refuse('moved') end
   local was_enabled = redis.call('HGET', key, 'enabled')
   redis.call('HSET', key, 'updated', NOW_MS)
   for name, value in pairs(a.fields) do redis.call('HSET', key, name, value) end

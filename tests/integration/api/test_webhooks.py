@@ -57,7 +57,9 @@ async def hook(api, receiver):
     """Adds an endpoint of the receiver."""
 
     async def add(*events, url=receiver.url, by="admin"):
-        answer = await api[by].post("/v1/webhooks", json={"url": url, "event_types": list(events) or ["*"], "name": "n"})
+        answer = await api[by].post(
+            "/v1/webhooks", json={"url": url, "event_types": list(events) or ["*"], "name": "n"}
+        )
         assert answer.status_code == 201, answer.text
         return answer.json()
 
