@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
     max_stored_mib: Annotated[int, Field(ge=0)] = 0
     """Adapters and data sets that a tenant may keep; further uploads are refused (413). 0 means no limit."""
+    max_files_mib: Annotated[int, Field(ge=0)] = 10_240
+    """Files (`/v1/files`) that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
     requests_per_minute: Annotated[int, Field(ge=0)] = 0

@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from services.api.adapters import router as adapters
 from services.api.datasets import router as datasets
+from services.api.files import router as files
 from services.api.health import router as system
 from services.api.http import docs_page, problems
 from services.api.http.auth import Authenticator
@@ -63,9 +64,15 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (jobs, openai, select, training, releases, templates, models):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
-    for prefix in webhooks.PREFIXES:
-        app.include_router(webhooks.router, prefix=prefix, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
-    for router in (adapters, datasets):
+    for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):
+        app.include_router(
+            webhooks.router,
+            prefix=prefix,
+            include_in_schema=prefix == webhooks.PREFIX,
+            max_body_size=settings.max_body_bytes,
+            responses=PROBLEMS,
+        )
+    for router in (adapters, datasets, files):
         upload_bytes = settings.max_upload_bytes + _FORM_BYTES
         app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)
     app.include_router(system.router, max_body_size=settings.max_body_bytes, responses=UNREADY)

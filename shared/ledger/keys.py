@@ -79,6 +79,8 @@ class LedgerKey(StrEnum):
     """Per tenant: the prompt templates that operators added, by name."""
     ALIASES = "sb:aliases:"
     """Per tenant: other names for models, by the name as a URL writes it."""
+    FILES = "sb:files:"
+    """Per tenant: the records of its files by id."""
     INDEX = "sb:index:"
     """Per kind and tenant: the index by which manifests are looked up."""
     VERSIONS = "sb:versions:"

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from shared.contracts.aliases import ModelAlias
+from shared.contracts.files import StoredFile
 from shared.contracts.labels import STORED
 from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
 from shared.contracts.templates import PromptTemplate
@@ -68,6 +69,7 @@ DATASETS = Kind("datasets", DatasetManifest, fields=("id", "name"), order=("crea
 RELEASES = Kind("releases", Release, digest="id")
 TEMPLATES = Kind("templates", PromptTemplate)
 ALIASES = Kind("aliases", ModelAlias)
+FILES = Kind("files", StoredFile)
 
 
 class Records(Generic[M]):

@@ -97,7 +97,7 @@ class Signalbox:
     update_webhook = method(hooks.update_webhook)
     delete_webhook = method(hooks.delete_webhook)
     rotate_webhook_secret = method(hooks.rotate_webhook_secret)
-    test_webhook = method(hooks.test_webhook)
+    try_webhook = method(hooks.try_webhook)
     webhook_deliveries = method(hooks.webhook_deliveries)
     replay_delivery = method(hooks.replay_delivery)
     upload_adapter = method(uploads.upload_adapter)

@@ -51,7 +51,7 @@ def rotate_webhook_secret(endpoint_id: str, *, keep_old: bool = True) -> Call[We
     return Call(Request("POST", f"{_PATH}/{endpoint_id}/rotate_secret", json=body), Webhook.from_dict)
 
 
-def test_webhook(endpoint_id: str, *, event: str | None = None) -> Call[dict[str, Any]]:
+def try_webhook(endpoint_id: str, *, event: str | None = None) -> Call[dict[str, Any]]:
     """Send an example at once; `status_code` is what the receiver answered."""
     return Call(Request("POST", f"{_PATH}/{endpoint_id}/test", json=given({"event_type": event})), dict)
 

@@ -1,6 +1,5 @@
 """`/v1/webhooks`, in OpenAI's form: its clients know it as `/v1/webhook_endpoints`."""
 
-from itertools import dropwhile
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -8,9 +7,9 @@ from fastapi import APIRouter, Path
 from services.api.http.auth import Admin, ClientsDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs.schemas import Cursor, Limit, PathId
+from services.api.openai.pages import After, page
 from services.api.webhooks import service
 from services.api.webhooks.schemas import (
-    After,
     CreateWebhook,
     EndpointLimit,
     RotateSecret,
@@ -22,7 +21,8 @@ from shared.ledger import calls
 
 router = APIRouter(tags=["webhooks"], route_class=KeyedRoute)
 event_types = APIRouter(prefix="/v1", tags=["webhooks"], route_class=KeyedRoute)
-PREFIXES = ("/v1/webhooks", "/v1/webhook_endpoints")
+PREFIX = "/v1/webhooks"
+OPENAIS_PREFIX = "/v1/webhook_endpoints"
 DeliveryId = Annotated[str, Path(max_length=64)]
 View = dict[str, Any]
 
@@ -36,18 +36,8 @@ async def create(wanted: CreateWebhook, clients: ClientsDep, caller: Admin) -> V
 @router.get("")
 async def list_endpoints(clients: ClientsDep, caller: Admin, limit: EndpointLimit = 100, after: After = "") -> View:
     """List endpoints, oldest first."""
-    found = [service.view(one) for one in await clients.ledger.do(calls.webhooks(caller.tenant_id))]
-    if after:
-        found = list(dropwhile(lambda one: one["id"] != after, found))[1:]
-    page = found[:limit]
-    ids = [one["id"] for one in page] or [None]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": ids[0],
-        "last_id": ids[-1],
-        "has_more": len(found) > limit,
-    }
+    found = await clients.ledger.do(calls.webhooks(caller.tenant_id))
+    return page([service.view(one) for one in found], after, limit)
 
 
 @router.get("/{endpoint_id}")
@@ -89,8 +79,8 @@ async def deliveries(
     endpoint_id: PathId, clients: ClientsDep, caller: Admin, before: Cursor = "", limit: Limit = 50
 ) -> View:
     """List an endpoint's deliveries, newest first, until they are forgotten."""
-    page = calls.deliveries(caller.tenant_id, endpoint_id, before=f"({before}" if before else "", limit=limit)
-    found, following = await clients.ledger.do(page)
+    wanted = calls.deliveries(caller.tenant_id, endpoint_id, before=f"({before}" if before else "", limit=limit)
+    found, following = await clients.ledger.do(wanted)
     return {"items": [service.delivery_view(one) for one in found], "next": following.removeprefix("(") or None}
 
 

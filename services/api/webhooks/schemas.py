@@ -26,7 +26,6 @@ Events = Annotated[list[Annotated[EventName, AfterValidator(_is_wanted)]], Field
 Name = Annotated[str, StringConstraints(max_length=128)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 EndpointLimit = Annotated[int, Query(ge=1, le=100)]
-After = Annotated[str, Query(max_length=64, description="The last `id` of the page before")]
 
 
 class CreateWebhook(Request):

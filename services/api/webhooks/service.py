@@ -58,7 +58,7 @@ async def update(clients: Clients, tenant_id: str, endpoint_id: str, wanted: Upd
 
 
 async def rotate(clients: Clients, tenant_id: str, endpoint_id: str, *, keep_old: bool) -> View:
-    """Give an endpoint a new secret, beside which the old one signs for a day if it is kept; raises `NotFound`, `Conflict`."""
+    """Give an endpoint a new secret; a kept old one signs beside it for a day; raises `NotFound`, `Conflict`."""
     old = await endpoint(clients, tenant_id, endpoint_id)
     secret = new_secret()
     until = time.time() + OLD_SECRET_SECONDS if keep_old else 0

@@ -105,5 +105,15 @@ def releases_restore(json: Json = False) -> None:
     from shared.registry.store import S3Store
 
     found = restore(redis(), S3Store(current_settings()))
-    columns = ["tenant_id", "adapters", "datasets", "releases", "templates", "aliases", "current", "unreadable"]
+    columns = [
+        "tenant_id",
+        "adapters",
+        "datasets",
+        "releases",
+        "templates",
+        "aliases",
+        "files",
+        "current",
+        "unreadable",
+    ]
     output.table([one._asdict() for one in found], columns, as_json=json)

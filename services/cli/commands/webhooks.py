@@ -43,7 +43,7 @@ def webhooks_test(
     json: Json = False,
 ) -> None:
     """Send an example at once, and say what the receiver answered."""
-    output.record(client().test_webhook(endpoint, event=event), as_json=json)
+    output.record(client().try_webhook(endpoint, event=event), as_json=json)
 
 
 @app.command("rotate")

@@ -74,7 +74,7 @@ _LEDGER: Mapping[str, str] = {
         " +hkeys +zunionstore"
         + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
-        + _may_write(LedgerKey.ALIASES, LedgerKey.WEBHOOKS)
+        + _may_write(LedgerKey.ALIASES, LedgerKey.FILES, LedgerKey.WEBHOOKS)
     ),
     "selector": _CELERY,
     "worker": _CELERY,

@@ -249,6 +249,8 @@ LACKS = {
     "aliases": "train",
     "chat": "train",
     "completions": "train",
+    "webhooks": "train",
+    "files": "review",
 }
 """A key without the scope, for each kind of route."""
 
