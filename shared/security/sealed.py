@@ -4,7 +4,6 @@ The first key seals, each of them opens: so a key is replaced by putting a new o
 """
 
 import base64
-import binascii
 import os
 
 from shared.errors import Conflict, Unavailable
@@ -27,7 +26,7 @@ def check_keys(listed: str) -> None:
     for key in keys_of(listed):
         try:
             size = len(base64.b64decode(key, altchars=b"-_", validate=True))
-        except binascii.Error:
+        except ValueError:  # also what is no ASCII
             size = 0
         if size != _KEY_BYTES:
             raise ValueError("a key is 32 random bytes in URL-safe base64, as `signalbox secrets` writes it")

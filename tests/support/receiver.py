@@ -14,8 +14,9 @@ def status(code, *headers):
 
 @dataclass
 class Sent:
-    """One request: its headers in lower case, and its body."""
+    """One request: its path, its headers in lower case, and its body."""
 
+    path: str
     headers: dict
     body: bytes
 
@@ -37,9 +38,10 @@ class Receiver:
     async def serve(self, reader, writer):
         self.connections += 1
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+            first, *head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head)}
-            self.sent.append(Sent(headers, await reader.readexactly(int(headers["content-length"]))))
+            path = first.split(" ")[1].partition("?")[0]
+            self.sent.append(Sent(path, headers, await reader.readexactly(int(headers["content-length"]))))
             self._more.set()
             answer = self.answer(self.sent[-1])
             if callable(answer):

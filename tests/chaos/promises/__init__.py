@@ -22,6 +22,7 @@ from tests.chaos.promises import (
     the_base_is_the_releases,
     the_right_adapter_answered,
     training_never_starts_over,
+    webhooks_arrive,
     webhooks_stay_outside,
 )
 
@@ -47,5 +48,6 @@ _MODULES = (
     slow_connections_starve_nobody,
     the_base_is_the_releases,
     scopes_by_every_road,
+    webhooks_arrive,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

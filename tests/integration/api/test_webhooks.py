@@ -7,6 +7,7 @@ import json
 import openai
 import pytest
 from openai.types.webhooks import FineTuningJobSucceededWebhookEvent
+from signalbox import AsyncSignalbox
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.api.webhooks import delivery
@@ -329,31 +330,31 @@ async def test_a_silent_receiver_holds_up_nobody_else(settings, ledger, api, rec
             released.set()
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (None, "the endpoint did not answer within 0.3 s"),
-        (status(307, "Location: http://127.0.0.1:1/"), "the endpoint answered 307; redirects are not followed"),
-        (b"SSH-2.0-OpenSSH_9\r\n\r\n", "the endpoint does not answer"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, "the endpoint does not answer"),
-        (b"", "the endpoint does not answer"),
-    ],
-)
-async def test_a_receiver_that_answers_nothing_of_use_is_told_so(settings, ledger, api, receiver, hook, answer, error):
-    hasty = settings.model_copy(update={"webhook_seconds": 0.3})
-    made = await hook("*")
-    receiver.answer = lambda _: answer
+UNUSABLE = {
+    "the endpoint did not answer within 0.5 s": None,
+    "the endpoint answered 307; redirects are not followed": status(307, "Location: http://127.0.0.1:1/"),
+    "the endpoint does not answer: illegal": b"SSH-2.0-OpenSSH_9\r\n\r\n",
+    "the endpoint does not answer: Receive buffer": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000,
+    "the endpoint does not answer: Server disconnected": b"",
+}
+
+
+async def test_answers_of_no_use_are_told_and_tried_again(settings, ledger, api, receiver, hook):
+    answers = {f"/{number}": answer for number, answer in enumerate(UNUSABLE.values())}
+    hooks = [await hook("*", url=receiver.url.replace("/hook", path)) for path in answers]
+    receiver.answer = lambda sent: answers[sent.path]
     end(ledger, "job_1")
-    async with delivering(hasty):
+    async with delivering(settings.model_copy(update={"webhook_seconds": 0.5})):
 
         async def look():
-            (told,) = await deliveries(api, made)
-            return told if told["attempts"] else None
+            told = [(await deliveries(api, made))[0] for made in hooks]
+            return told if all(one["attempts"] for one in told) else None
 
-        told = await eventually_async(look, "a try")
-    assert told["error"].startswith(error)
-    assert (told["state"], told["attempts"]) == ("waiting", 1)
-    assert abs(told["next_try_at"] - told["tried_at"] - PAUSES_SECONDS[0]) <= 2
+        told = await eventually_async(look, "a try each")
+    for one, error in zip(told, UNUSABLE, strict=True):
+        assert one["error"].startswith(error)
+        assert (one["state"], one["attempts"]) == ("waiting", 1)
+        assert abs(one["next_try_at"] - one["tried_at"] - PAUSES_SECONDS[0]) <= 2
 
 
 async def test_of_an_endless_answer_nothing_is_read(settings, ledger, api, receiver, hook):
@@ -374,25 +375,28 @@ async def test_of_an_endless_answer_nothing_is_read(settings, ledger, api, recei
     assert sent_bytes < 50 << 20
 
 
-@pytest.mark.parametrize(
-    ("url", "why"),
-    [
-        ("https://127.0.0.2/", "address_refused"),
-        ("https://169.254.169.254/latest/meta-data", "address_refused"),
-        ("https://[::1]/", "address_refused"),
-        ("https://localhost/", "address_refused"),
-        ("https://2130706433/", "address_refused"),
-        ("https://metadata.google.internal/", "address_unknown"),
-        ("http://example.com/", "url_refused"),
-        ("https://user@example.com/", "url_refused"),
-        ("ftp://example.com/", "url_refused"),
-        ("nothing", "url_refused"),
-    ],
-)
-async def test_an_url_that_is_not_called_is_refused_at_once(api, url, why):
-    answer = await api["admin"].post("/v1/webhooks", json={"url": url, "event_types": ["*"]})
-    assert code(answer, 400) == why
-    assert answer.json()["error"]["code"] == why
+REFUSED = {
+    "https://127.0.0.2/": "address_refused",
+    "https://169.254.169.254/latest/meta-data": "address_refused",
+    "https://[::1]/": "address_refused",
+    "https://localhost/": "address_refused",
+    "https://2130706433/": "address_refused",
+    "https://metadata.google.internal/": "address_unknown",
+    "http://example.com/": "url_refused",
+    "https://user@example.com/": "url_refused",
+    "ftp://example.com/": "url_refused",
+    "nothing": "url_refused",
+}
+
+
+async def test_an_url_that_is_not_called_is_refused_at_once(api, hook):
+    made = await hook("*")
+    for url, why in REFUSED.items():
+        for path in ("/v1/webhooks", f"/v1/webhooks/{made['id']}"):
+            answer = await api["admin"].post(path, json={"url": url, "event_types": ["*"]})
+            assert code(answer, 400) == why, url
+            assert answer.json()["error"]["code"] == why
+    assert (await api["admin"].get(f"/v1/webhooks/{made['id']}")).json()["url"] == made["url"]
 
 
 async def test_a_name_that_points_inside_later_is_not_called(settings, ledger, api, receiver, hook):
@@ -459,3 +463,82 @@ async def test_nothing_is_left_of_a_deleted_endpoint(ledger, api, hook):
     assert before - int(ledger.redis.hget(LedgerKey.HELD, "default")) == 3000
     assert not [key for key in ledger.redis.keys("sb:*") if made["id"] in key]
     assert ledger.redis.zcard(LedgerKey.DUE) == 0
+
+
+async def test_a_loop_that_dies_loses_nothing(settings, ledger, api, receiver, hook):
+    made = await hook("*")
+    receiver.answer = lambda _: None
+    end(ledger, "job_1")
+    own = AsyncLedger(settings.redis_url)
+    task = asyncio.create_task(deliver(own, settings.model_copy(update={"webhook_seconds": 30.0}), asyncio.Event()))
+    await receiver.count(1)
+    task.cancel()
+    for under_way in [one for one in asyncio.all_tasks() if "_Courier._make" in repr(one)]:
+        under_way.cancel()
+    await own.close()
+    receiver.answer = lambda _: OK
+    waiting = LedgerKey.UNDELIVERED.of(made["id"])
+    ((event, claimed_until),) = ledger.redis.zrange(waiting, 0, -1, withscores=True)
+    assert claimed_until > ledger.redis.time()[0] * 1000 + 30_000
+    ledger.redis.zadd(waiting, {event: 0})  # its claim is over
+    ledger.redis.zadd(LedgerKey.DUE, {made["id"]: 0})
+    async with delivering(settings):
+        (told,) = await until_state(api, made, "delivered")
+    assert [sent.headers["webhook-id"] for sent in receiver.sent] == [told["id"]] * 2
+
+
+async def test_a_new_key_before_the_old_one_seals_all_secrets_anew(settings, ledger, api, receiver, hook):
+    made, new = await hook("*"), new_key()
+    rotating = settings.model_copy(update={"webhook_key": type(settings.webhook_key)(f"{new},{KEY}")})
+    end(ledger, "job_1")
+    async with delivering(rotating):
+        (sent,) = await receiver.count(1)
+        await until_state(api, made, "delivered")
+    Webhook(made["signing_secret"]).verify(sent.body, sent.headers)
+    assert Sealed(new).open(ledger.redis.hget(LedgerKey.WEBHOOK.of(made["id"]), "secret")) == made["signing_secret"]
+
+
+async def test_a_secret_that_no_key_opens_is_said_so(settings, ledger, api, receiver, hook):
+    made = await hook("*")
+    other = settings.model_copy(update={"webhook_key": type(settings.webhook_key)(new_key())})
+    end(ledger, "job_1")
+    async with delivering(other):
+
+        async def look():
+            return (await deliveries(api, made))[0]["error"]
+
+        assert "SIGNALBOX_WEBHOOK_KEY" in await eventually_async(look, "a try")
+    assert receiver.connections == 0
+
+
+async def test_our_client_has_all_of_it(settings, ledger, api, receiver, tokens):
+    async with AsyncSignalbox(api["url"], tokens["admin"]) as client:
+        made = await client.create_webhook(receiver.url, ["job.*"], name="n")
+        assert made.signing_secret.startswith("whsec_")
+        assert [one.id for one in await client.webhooks()] == [made.id]
+        assert (await client.try_webhook(made.id))["status_code"] == 204
+        end(ledger, "job_1")
+        async with delivering(settings):
+            await receiver.count(2)
+            await until_state(api, {"id": made.id}, "delivered")
+        (told,) = await client.webhook_deliveries(made.id)
+        assert (await client.replay_delivery(made.id, told.id)).state == "waiting"
+        assert not (await client.update_webhook(made.id, enabled=False)).enabled
+        assert (await client.webhook(made.id)).waiting == 1
+        assert (await client.rotate_webhook_secret(made.id)).signing_secret != made.signing_secret
+        await client.delete_webhook(made.id)
+        assert await client.webhooks() == []
+
+
+async def test_commands(ledger, receiver, command):
+    async def run(*words):
+        process = command("webhooks", *words)
+        out, err = await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0, err
+        return out
+
+    made = json.loads(await run("create", receiver.url, "--event", "job.*", "--json"))
+    end(ledger, "job_1")
+    assert "job.succeeded" in await run("deliveries", made["id"])
+    assert json.loads(await run("disable", made["id"], "--json"))["enabled"] is False
+    assert await run("delete", made["id"]) == f"deleted {made['id']}\n"
