@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.contracts.shares import Shares
 from shared.errors import Invalid, SignalboxError
 from shared.redis_url import with_tls_options
+from shared.security.sealed import check_keys
 
 _REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
@@ -123,6 +124,12 @@ class Settings(BaseSettings):
     """Limit of an API key without the scope `review`; 0 means no limit."""
     feedback_agreement: Annotated[int, Field(ge=0)] = 0
     """Number of API keys whose equal feedback joins the training data without a review; 0 means that none does."""
+    webhook_key: SecretStr = SecretStr("")
+    """Keys that seal the signing secrets of webhooks, the newest first, separated by commas; none: no webhooks."""
+    webhook_inner_hosts: str = ""
+    """Host names, addresses or networks inside, separated by commas, that webhooks may call, also without TLS."""
+    webhook_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
+    """How long the receiver of a webhook may take to answer."""
     max_event_readers: Annotated[int, Field(ge=1)] = 1000
     max_connections: Annotated[int, Field(ge=1)] = 4096
     """Most connections to one API process; where all are taken, the one that waits longest for a request is closed."""
@@ -228,6 +235,12 @@ class Settings(BaseSettings):
     def _with_certificates(cls, url: str, info: ValidationInfo) -> str:
         """Add the TLS options to the URL, so that every library that connects by it checks the server."""
         return with_tls_options(url, info.data)
+
+    @field_validator("webhook_key")
+    @classmethod
+    def _are_keys(cls, listed: SecretStr) -> SecretStr:
+        check_keys(listed.get_secret_value())
+        return listed
 
     @field_validator("trusted_proxies")
     @classmethod

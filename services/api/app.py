@@ -28,6 +28,7 @@ from services.api.releases import router as releases
 from services.api.select import router as select
 from services.api.templates import router as templates
 from services.api.training import router as training
+from services.api.webhooks import router as webhooks
 from shared.observability import tracing
 from shared.settings import Settings
 
@@ -63,6 +64,15 @@ def create_app(settings: Settings) -> FastAPI:
     docs_page.install(app)
     for router in (jobs, openai, batches, select, training, releases, templates, models):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
+    app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
+    for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):
+        app.include_router(
+            webhooks.router,
+            prefix=prefix,
+            include_in_schema=prefix == webhooks.PREFIX,
+            max_body_size=settings.max_body_bytes,
+            responses=PROBLEMS,
+        )
     for router in (adapters, datasets, files):
         upload_bytes = settings.max_upload_bytes + _FORM_BYTES
         app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)

@@ -10,7 +10,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from services.cli import output
-from services.cli.commands import evaluation, jobs, keys, models, releases, route, templates, training, upkeep, uploads
+from services.cli.commands import (
+    evaluation,
+    jobs,
+    keys,
+    models,
+    releases,
+    route,
+    templates,
+    training,
+    upkeep,
+    uploads,
+    webhooks,
+)
 from services.cli.commands.common import Json
 from services.cli.errors import known_errors, mendable_errors
 
@@ -31,6 +43,7 @@ for name, group in {
     "route": route.app,
     "evaluate": evaluation.app,
     "releases": releases.app,
+    "webhooks": webhooks.app,
     "keys": keys.app,
     "k8s": k8s,
 }.items():

@@ -22,7 +22,7 @@ from shared.redis_servers import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
 _LONG = 1 << 16
-_LONG_REPLIES = {"list"}
+_LONG_REPLIES = {"list", "deliveries", "claim_deliveries"}
 
 
 class LedgerAway(Unavailable):

@@ -14,6 +14,7 @@ _PARTS = (
     "prelude",
     "lanes",
     "retention",
+    "webhooks",
     "lifecycle",
     "dependents",
     "leases",

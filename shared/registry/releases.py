@@ -98,14 +98,23 @@ class Releases:
         release = self.get(tenant_id, target)
         if not self.was_current(release):
             raise Conflict("never_current", f"release {target} never was current, so the gate never saw it; promote it")
-        self._move(release, expected=current, force=force, by=by)
+        self._move(release, expected=current, force=force, is_back=True, by=by)
         return release
 
     def was_current(self, release: Release) -> bool:
         """Whether this release is or was the current one."""
         return any(move["release"] == release.id for move in self.promotions(release.tenant_id))
 
-    def _move(self, release: Release, *, expected: str, force: bool, by: str, attempt: Job | None = None) -> None:
+    def _move(
+        self,
+        release: Release,
+        *,
+        expected: str,
+        force: bool,
+        by: str,
+        is_back: bool = False,
+        attempt: Job | None = None,
+    ) -> None:
         self._check_whole(release)
         check_servable(release)
         key = attempt.key if attempt else by
@@ -117,6 +126,7 @@ class Releases:
                 queues=release.queues,
                 base_model=release.base_model,
                 force=force,
+                is_back=is_back,
                 by=by,
                 key=key,
                 attempt=attempt,

@@ -192,6 +192,26 @@ def create(ledger, queue="select", **fields):
     return job_id
 
 
+def test_every_service_notes_the_end_of_a_job_for_webhooks_and_the_api_delivers(as_user):
+    api = as_user["api"]
+    fields = {"url": "https://example.com", "events": " * ", "name": "", "secret": "x", "secret_hint": ""}
+    api.do(calls.add_webhook("t", "we_1", fields))
+    for account in SERVICES:
+        job_id = create(api, "train")
+        job = as_user[account].do(calls.acquire(job_id, "train", account, 5))
+        as_user[account].do(calls.finish(job, JobState.FAILED, error={}))
+    claimed = api.do(calls.claim_deliveries({}, limit=99, at_once=99, endpoints=9, lease_seconds=5))
+    assert len(claimed) == 2 * len(SERVICES)
+    told = {"status": 200, "error": "", "pause_seconds": None, "gone": False, "keep_seconds": 60}
+    assert not api.do(calls.settle_delivery(claimed[0], made=True, **told))
+    assert api.do(calls.settle_delivery(claimed[1], made=False, **told | {"gone": True}))
+    api.do(calls.change_webhook("t", "we_1", {"enabled": "1"}))
+    assert api.do(calls.replay_delivery("t", "we_1", claimed[0].delivery["id"]))["state"] == "waiting"
+    assert len(api.do(calls.deliveries("t", "we_1", before="", limit=5))[0]) == 5
+    api.do(calls.remove_webhook("t", "we_1"))
+    assert api.do(calls.webhooks("t")) == []
+
+
 def test_the_api_may_make_every_call_of_the_ledger_that_it_makes(as_user):
     api, worker = as_user["api"], as_user["worker"]
     first = create(api, "train")

@@ -71,7 +71,20 @@ RULES = {
     ("POST", "/v1/batches/{batch_id}/cancel"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/chat/completions"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/completions"): _one_of(Scope.SUBMIT),
+    ("GET", "/v1/webhook_event_types"): _one_of(),
 }
+for _prefix in ("/v1/webhooks", "/v1/webhook_endpoints"):
+    RULES |= {
+        ("POST", _prefix): _one_of(),
+        ("GET", _prefix): _one_of(),
+        ("GET", f"{_prefix}/{{endpoint_id}}"): _one_of(),
+        ("POST", f"{_prefix}/{{endpoint_id}}"): _one_of(),
+        ("DELETE", f"{_prefix}/{{endpoint_id}}"): _one_of(),
+        ("POST", f"{_prefix}/{{endpoint_id}}/rotate_secret"): _one_of(),
+        ("POST", f"{_prefix}/{{endpoint_id}}/test"): _one_of(),
+        ("GET", f"{_prefix}/{{endpoint_id}}/deliveries"): _one_of(),
+        ("POST", f"{_prefix}/{{endpoint_id}}/deliveries/{{delivery_id}}/replay"): _one_of(),
+    }
 
 
 def keyed_routes():

@@ -22,6 +22,7 @@ from signalbox.results import (
     Answer,
     Dataset,
     DatasetCheck,
+    Delivery,
     Event,
     Job,
     Model,
@@ -30,6 +31,7 @@ from signalbox.results import (
     Selection,
     Template,
     TrainingEstimate,
+    Webhook,
 )
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "ConflictError",
     "Dataset",
     "DatasetCheck",
+    "Delivery",
     "Event",
     "InvalidRequestError",
     "Job",
@@ -60,4 +63,5 @@ __all__ = [
     "TrainingEstimate",
     "Unreachable",
     "WaitTimeout",
+    "Webhook",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import httpx
 
 from signalbox import calls, prompt_templates, stored, uploads
+from signalbox import webhooks as hooks
 from signalbox.call import Call
 from signalbox.calls import path_of
 from signalbox.client import documented
@@ -78,6 +79,15 @@ class AsyncSignalbox:
     templates = method(prompt_templates.templates)
     add_template = method(prompt_templates.add_template)
     delete_template = method(prompt_templates.delete_template)
+    webhooks = method(hooks.webhooks)
+    webhook = method(hooks.webhook)
+    create_webhook = method(hooks.create_webhook)
+    update_webhook = method(hooks.update_webhook)
+    delete_webhook = method(hooks.delete_webhook)
+    rotate_webhook_secret = method(hooks.rotate_webhook_secret)
+    try_webhook = method(hooks.try_webhook)
+    webhook_deliveries = method(hooks.webhook_deliveries)
+    replay_delivery = method(hooks.replay_delivery)
     upload_adapter = method(uploads.upload_adapter)
     upload_dataset = method(uploads.upload_dataset)
     check_dataset = method(uploads.check_dataset)

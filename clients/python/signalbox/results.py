@@ -250,3 +250,38 @@ class Alias(Record):
     key: str | None = None
     """Id of the API key that set it."""
     created_at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhook(Record):
+    """An endpoint that is told of events."""
+
+    id: str
+    url: str = ""
+    name: str = ""
+    event_types: list[str] = field(default_factory=list)
+    signing_secret: str = field(default="", repr=False)
+    """Only where it was made a moment ago."""
+    enabled: bool = True
+    disabled_reason: str | None = None
+    failing_since: int | None = None
+    """When the row of failures began that still goes on, in seconds since 1970."""
+    waiting: int = 0
+    """Deliveries that are not made yet."""
+    dropped: int = 0
+    """Deliveries that were given up because too many waited, or too long while it was disabled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery(Record):
+    """An event for an endpoint."""
+
+    id: str
+    event_type: str = ""
+    state: str = ""
+    """`waiting`, `delivered`, `failed`; `noted` for what is only listed."""
+    attempts: int = 0
+    status_code: int | None = None
+    error: str | None = None
+    next_try_at: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)

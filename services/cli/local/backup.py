@@ -24,7 +24,7 @@ from shared.settings import Settings
 
 SUMS = "SHA256SUMS"
 STORE = "store"
-KEY = "key"
+KEYS = ("key", "webhook_key")
 
 
 class BackedUp(NamedTuple):
@@ -50,8 +50,9 @@ def backup(settings: Settings, file: Path) -> BackedUp:
             copy_ledger(settings.data_dir, Path(scratch) / "ledger")
             for copied in sorted((Path(scratch) / "ledger").iterdir()):
                 archive.add(copied, f"{LEDGER_FILES}/{copied.name}")
-        if (settings.data_dir / KEY).is_file():
-            archive.add(settings.data_dir / KEY, KEY)
+        for key in KEYS:
+            if (settings.data_dir / key).is_file():
+                archive.add(settings.data_dir / key, key)
         corrupt = _add_objects(archive, store, file.absolute().parent)
         return BackedUp(str(file), archive.count(STORE), archive.size_bytes, corrupt)
 

@@ -42,7 +42,7 @@ _JOBS = (
     + (
         " +hget +hmget +hexists +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
         " +sadd +srem +smembers +scard +srandmember"
-        " +zadd +zscore +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore"
+        " +zadd +zscore +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrevrange +zrangebyscore +zrevrangebyscore"
         " +zremrangebyscore +info"
     )
     + _may_write(LedgerKey.JOB, LedgerKey.EVENTS, LedgerKey.FEED, LedgerKey.STATES, LedgerKey.JOBS, LedgerKey.DEAD)
@@ -51,7 +51,9 @@ _JOBS = (
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS, LedgerKey.SETTLING)
     + _may_write(LedgerKey.KEPT, LedgerKey.HELD)
     + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
-    + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES, LedgerKey.TEMPLATES)
+    + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES, LedgerKey.TEMPLATES, LedgerKey.WEBHOOKS)
+    # The end of a job is noted for its tenant's webhooks.
+    + _may_write(LedgerKey.WEBHOOK, LedgerKey.DUE, LedgerKey.UNDELIVERED, LedgerKey.DELIVERIES, LedgerKey.DELIVERY)
 )
 # Every Celery service also needs presence, batches of events, the reconciler's lock, and following releases.
 _CELERY = (
@@ -68,10 +70,11 @@ _POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PR
 _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
-        " +subscribe +unsubscribe +publish &sb:hint:* +hsetnx +xread +xrange +xrevrange +pttl +incrby +rename"
+        " +subscribe +unsubscribe +publish &sb:hint:* +hkeys +hsetnx +xread +xrange +xrevrange +pttl +incrby +rename"
+        " +zunionstore"
         + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
-        + _may_write(LedgerKey.ALIASES, LedgerKey.FILES)
+        + _may_write(LedgerKey.ALIASES, LedgerKey.FILES, LedgerKey.WEBHOOKS)
         + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES)
     ),
     "selector": _CELERY,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from services.cli.local.backup import KEY, STORE, SUMS, BackedUp
+from services.cli.local.backup import KEYS, STORE, SUMS, BackedUp
 from services.cli.local.data_version import FILE, check_format
 from services.cli.local.embedded import check_embedded, running_store
 from services.cli.local.folder_lock import is_locked, lock_folder
@@ -16,7 +16,7 @@ from shared.registry.contents import is_whole
 from shared.settings import Settings
 
 _STAGING = "restoring"
-_PARTS = ("s3", "ledger", KEY)
+_PARTS = ("s3", "ledger", *KEYS)
 
 
 def restore(settings: Settings, file: Path) -> BackedUp:
@@ -52,8 +52,9 @@ def _restore(settings: Settings, file: Path, staging: Path, lock: IO[str]) -> Ba
         for key in keys:
             store.put_file(key, unpacked / STORE / key)
     (unpacked / "ledger").rename(staging / "ledger")
-    if (unpacked / KEY).exists():
-        (unpacked / KEY).rename(staging / KEY)
+    for key in KEYS:
+        if (unpacked / key).exists():
+            (unpacked / key).rename(staging / key)
     for name in _PARTS:
         if (staging / name).exists():
             (staging / name).rename(settings.data_dir / name)

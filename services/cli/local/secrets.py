@@ -6,6 +6,7 @@ from pathlib import Path
 from services.cli.local.redis_acl import ACCOUNTS, acl_file, url_of
 from services.cli.local.seaweed import identities, security_files
 from shared.errors import Conflict
+from shared.security.sealed import new_key
 
 ACCESS_KEY = "signalbox"
 
@@ -17,10 +18,10 @@ def write_passwords(folder: Path, *, ledger: str, broker: str) -> list[str]:
     and SeaweedFS read, `api`, `selector`, `worker`, `trainer` and `operator` the settings of one process each
     (`SIGNALBOX_SECRETS_DIR`). If all files exist, nothing is written. Raises `Conflict` if only some exist: new
     passwords in half of them would lock everyone out. What SeaweedFS's own parts show each other is a set by itself,
-    which a deployment of an older version gets at its next start.
+    and so is the key of webhooks: a deployment of an older version gets them at its next start.
     """
     between_parts = {f"s3/{name}": text for name, text in security_files().items()}
-    sets = (_files({"ledger": ledger, "broker": broker}), between_parts)
+    sets = (_files({"ledger": ledger, "broker": broker}), between_parts, {"api/signalbox_webhook_key": new_key()})
     missing = [_missing(folder, files) for files in sets]  # all sets are looked at before any is written
     for names, files in zip(missing, sets, strict=True):
         for name in names:
@@ -46,6 +47,13 @@ def write_secret(file: Path, text: str) -> None:
     unfinished.touch(mode=0o600)
     unfinished.write_text(text)
     unfinished.replace(file)
+
+
+def kept_key(file: Path) -> str:
+    """The key of a file, which is written once."""
+    if not file.is_file():
+        write_secret(file, new_key())
+    return file.read_text()
 
 
 def new_passwords() -> dict[str, str]:

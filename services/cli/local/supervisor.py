@@ -22,7 +22,7 @@ from services.cli.local.ports import listens, why_not
 from services.cli.local.processes import Backoff, Child, peak_mib_of
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, acl_file, url_of
 from services.cli.local.run_state import RunState
-from services.cli.local.secrets import new_passwords
+from services.cli.local.secrets import kept_key, new_passwords
 from services.cli.local.servers import Server, free_ports, redis_server, s3_server
 from shared.errors import Conflict, Unavailable
 from shared.ledger import Ledger
@@ -151,6 +151,8 @@ class Supervisor:
             own["redis_url"] = self._plan_redis("ledger", "redis_url", data, fsync="always", mib=settings.ledger_mib)
         if "broker_url" not in given:
             own["broker_url"] = self._plan_redis("broker", "broker_url", data, fsync="everysec")
+        if "webhook_key" not in given:
+            own["webhook_key"] = kept_key(data / "webhook_key")
         return Settings(**own | {"api_port": self._api_port(settings)})
 
     def _api_port(self, settings: Settings) -> int:
@@ -184,7 +186,8 @@ class Supervisor:
     def _env(self, account: str) -> dict[str, str]:
         """The environment of a process that connects as this account."""
         own = {f"SIGNALBOX_{setting.upper()}": url for setting, url in self._urls[account].items()}
-        return os.environ | _as_env(self.settings) | own
+        others = {} if account == "api" else {"SIGNALBOX_WEBHOOK_KEY": ""}
+        return os.environ | _as_env(self.settings) | own | others
 
     def _joining(self, account: str) -> dict[str, str]:
         """The settings with which another process of this account joins, from wherever it is started."""

@@ -18,13 +18,15 @@ def move_release(
     queues: Sequence[str],
     base_model: str = "",
     force: bool = False,
+    is_back: bool = False,
     by: str,
     key: str = "",
     attempt: Job | None = None,
 ) -> Call[None]:
     """Move the pointer from `expected` to `release` if each of `queues` has a live consumer that serves `base_model`.
 
-    The log notes `by` whom, a key or a job, and that job's API `key`. With `force`, queues need no consumer.
+    The log notes `by` whom, a key or a job, and that job's API `key`; webhooks call it a rollback where it `is_back`.
+    With `force`, queues need no consumer.
     Raises `Conflict`, `NotFound`, and `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call
     of the same caller is no conflict.
     """
@@ -54,6 +56,7 @@ def move_release(
         "queues": list(queues),
         "base_model": base_model,
         "force": force,
+        "is_back": is_back,
         "by": by,
         "key": key,
         "job": attempt.id if attempt else "",

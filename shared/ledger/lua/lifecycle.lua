@@ -74,6 +74,7 @@ local function end_job(job, state, fields)
   else
     keep_for(job)
   end
+  notify_end(job, fields.dead)
   local has_dependents = redis.call('EXISTS', KEY.after .. job.id) == 1
   if has_dependents then redis.call('ZADD', KEY.settling, NOW_MS, state .. '|' .. job.id) end
   return has_dependents

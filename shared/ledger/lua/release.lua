@@ -44,6 +44,7 @@ function op.move_release(a)
   redis.call('SADD', KEY.tenants, a.tenant_id)
   redis.call('RPUSH', log, cjson.encode({ release = a.release, from = current, at_ms = NOW_MS, by = a.by, key = a.key }))
   redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)
+  notify(a.tenant_id, a.release, { a.is_back and 'release.rolled_back' or 'release.promoted' }, { id = a.release, from = current ~= '' and current or nil })
   return {}
 end
 

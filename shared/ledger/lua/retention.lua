@@ -35,6 +35,16 @@ local function forget_label(tenant, conversation, at)
   if kept and tonumber(kept:match('^[^|]+')) <= tonumber(at) then redis.call('DEL', key) end
 end
 
+local HOOK = 'hook:'
+
+-- Forgets a webhook's delivery (`endpoint:id`), unless it is made again since that time.
+local function forget_delivery(name, at)
+  if redis.call('HGET', KEY.delivery .. name, 'ended') ~= at then return end
+  local endpoint, id = name:match('^([^:]*):(.*)$')
+  redis.call('DEL', KEY.delivery .. name)
+  redis.call('ZREM', KEY.deliveries .. endpoint, id)
+end
+
 local function leave_indexes(tenant, id, noted)
   redis.call('ZREM', KEY.jobs .. tenant, id)
   for fact in (noted .. '|feedback'):gmatch('|([^|]+)') do redis.call('ZREM', index_key(tenant, fact), id) end
@@ -66,6 +76,7 @@ function op.forget(a)
     if not is_due and (freed >= a.bytes or tonumber(ended) > NOW - a.min_ms) then break end
     redis.call('ZREM', kept, next_ones[i])
     if id:sub(1, #TALK) == TALK then forget_label(a.tenant_id, id:sub(#TALK + 1), ended) end
+    if id:sub(1, #HOOK) == HOOK then forget_delivery(id:sub(#HOOK + 1), ended) end
     local created = redis.call('HGET', job_key(id), 'at_queued')
     if not created or tonumber(created) <= tonumber(ended) then
       redis.call('DEL', job_key(id), KEY.events .. id)

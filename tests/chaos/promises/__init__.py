@@ -23,6 +23,7 @@ from tests.chaos.promises import (
     the_base_is_the_releases,
     the_right_adapter_answered,
     training_never_starts_over,
+    webhooks_arrive,
     webhooks_stay_outside,
 )
 
@@ -49,5 +50,6 @@ _MODULES = (
     the_base_is_the_releases,
     scopes_by_every_road,
     engine_deaths_lose_nothing,
+    webhooks_arrive,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

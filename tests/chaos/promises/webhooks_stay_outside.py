@@ -1,13 +1,18 @@
-"""15: whatever URL a user names, nothing beside us is connected to; the guard itself, before there are webhooks."""
+"""15: whatever URL a webhook has, or its name turns into later, nothing beside us is connected to."""
 
+import asyncio
 import socket
 import threading
 from typing import Any
 
 import httpcore
 
-from shared.errors import Denied, SignalboxError
+from services.api.webhooks.delivery import deliver
+from shared.contracts.jobs import NewJob
+from shared.errors import Denied
+from shared.ledger import AsyncLedger, calls
 from shared.security.outbound import post
+from shared.security.sealed import Sealed
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.sizes import Size
 from tests.chaos.world import Plan, World
@@ -46,6 +51,10 @@ _NAMES = {
     "mapped.test": ["::ffff:127.0.0.1"],
     "empty.test": [],
 }
+_REFUSALS = (
+    "not an address of the public internet", "has no address", "is not encrypted", "are called", "this is no URL",
+)  # fmt: skip
+"""What the guard says; where nothing was there, but a connection was tried, it is something else."""
 _MALFORMED = [
     "file:///etc/passwd", "gopher://127.0.0.1:{port}/", "ftp://127.0.0.1:{port}/", "//127.0.0.1:{port}/", "",
     "http://user@127.0.0.1:{port}/", "http://example.com@127.0.0.1:{port}/", "http://127.0.0.1:{port}\\@example.com/",
@@ -59,22 +68,22 @@ def plan(size: Size) -> Plan:
     return Plan(lease_seconds=size.lease_seconds)
 
 
-class Internet(httpcore.NetworkBackend):
+class Internet(httpcore.AsyncNetworkBackend):
     """A network in which the public address is a server that redirects inside; of the rest only loopback is real."""
 
     def __init__(self, location: str) -> None:
         self.connected: list[str] = []
         self._location = location
 
-    def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.NetworkStream:
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         """Note where a connection would go; nothing leaves this machine."""
         self.connected.append(host)
         if host.startswith("127.") or host == "::1":
-            return httpcore.SyncBackend().connect_tcp(host, port)
+            return await httpcore.AnyIOBackend().connect_tcp(host, port)
         if host != _PUBLIC:
             raise httpcore.ConnectError(f"nothing at {host}:{port}")
         answer = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {self._location}\r\nContent-Length: 0\r\n\r\n"
-        return httpcore.MockStream([answer.encode()])
+        return httpcore.AsyncMockStream([answer.encode()])
 
 
 class Listener:
@@ -101,40 +110,88 @@ class Listener:
 
 
 def prove(world: World, size: Size) -> Outcome:
-    """Every URL with the real resolver and network; then names that lie, redirect, or change their minds."""
+    """Every URL as a new endpoint, and as what an endpoint's name has turned into; then names that lie or redirect."""
     listener = Listener()
-    ports = [listener.port, world.settings.api_port, *(int(p) for p in _server_ports(world))]
-    urls = [f"http://{host}:{ports[n % len(ports)]}/" for hosts in _INSIDE.values() for n, host in enumerate(hosts)]
-    urls += [f"https://{host}/" for host in ("localhost", "127.0.0.1", "[::1]", "169.254.169.254")]
-    urls += [url.replace("{port}", str(listener.port)) for url in _MALFORMED]
+    urls = _urls(world, listener.port)
+    refused = sum(_is_refused(world, url) for url in urls)
+    delivered = asyncio.run(_deliver_to(world, urls))
     network = Internet(f"http://127.0.0.1:{listener.port}/")
-    refused = sum(_is_refused(url, network=network) for url in urls)
-    for name, addresses in _NAMES.items():
-        url = f"http://{name}:{listener.port}/"
-        refused += _is_refused(url, find=lambda _, __, addresses=addresses: addresses, network=network)
+    lies = sum(asyncio.run(_is_denied(name, addresses, listener.port, network)) for name, addresses in _NAMES.items())
     before = len(network.connected)
-    redirect = post("http://redirect.test/", b"{}", {}, find=lambda *_: [_PUBLIC], network=network)
-    minds = iter([[_PUBLIC], ["127.0.0.1"], ["127.0.0.1"]])
-    rebinding = post(f"http://rebinding.test:{listener.port}/", b"{}", {}, find=lambda *_: next(minds), network=network)
+    redirect = asyncio.run(_post("https://redirect.test/", [[_PUBLIC]], network))
+    rebinding = asyncio.run(_post("https://rebinding.test/", [[_PUBLIC], ["127.0.0.1"], ["127.0.0.1"]], network))
     listener.close()
-    tried = len(urls) + len(_NAMES) + 2
+    tried = 2 * len(urls) + len(_NAMES) + 2
     outcome = Outcome({"urls": tried, "kinds": len(_INSIDE) + 3})
     inside = listener.count + before + sum(host != _PUBLIC for host in network.connected)
     outcome.at_least("urls_tried", tried, size.urls)
     outcome.at_most("connections_inside", inside, 0)
-    outcome.at_least("urls_refused", refused, tried - 2)
+    outcome.at_least("urls_refused", refused + delivered + lies, tried - 2)
     outcome.at_least("redirects_and_rebindings_not_followed", [redirect, rebinding].count(307), 2)
     return outcome
 
 
-def _is_refused(url: str, **options: Any) -> bool:
+def _urls(world: World, port: int) -> list[str]:
+    ports = [port, world.settings.api_port, *(int(p) for p in _server_ports(world))]
+    hosts = [host for kind in _INSIDE.values() for host in kind]
+    urls = [
+        f"{scheme}://{host}:{ports[n % len(ports)]}/" for n, host in enumerate(hosts) for scheme in ("https", "http")
+    ]
+    return urls + [url.replace("{port}", str(port)).replace("http://", "https://") for url in _MALFORMED]
+
+
+def _is_refused(world: World, url: str) -> bool:
+    from signalbox import ApiError
+
     try:
-        post(url, b"{}", {}, **options)
+        world.client.create_webhook(url)
+    except ApiError as error:
+        return 400 <= error.status < 500
+    return False
+
+
+async def _deliver_to(world: World, urls: list[str]) -> int:
+    """Put an endpoint of each URL into the ledger, with an event; returns how many deliveries the guard refused."""
+    ledger, stop = AsyncLedger(world.settings.redis_url), asyncio.Event()
+    secret = Sealed(world.settings.webhook_key.get_secret_value()).seal("whsec_" + "a" * 40)
+    for number, url in enumerate(urls):
+        tenant = f"hooks{number}"
+        fields = {"url": url, "events": " * ", "name": "", "secret": secret, "secret_hint": ""}
+        await ledger.do(calls.add_webhook(tenant, f"we_{number}", fields))
+        ended = {"id": f"job_hooks{number}", "tenant_id": tenant, "kind": "generate", "stage": "select"}
+        await ledger.do(calls.create(NewJob(**ended, queue="select", body={}), 60))
+        await ledger.do(calls.cancel(ended["id"], tenant))
+    task = asyncio.create_task(deliver(ledger, world.settings, stop))
+    errors = [await _error_of(ledger, number) for number in range(len(urls))]
+    stop.set()
+    await task
+    for number in range(len(urls)):
+        await ledger.do(calls.remove_webhook(f"hooks{number}", f"we_{number}"))
+    await ledger.close()
+    return sum(any(words in error for words in _REFUSALS) for error in errors)
+
+
+async def _error_of(ledger: AsyncLedger, number: int) -> str:
+    async with asyncio.timeout(60):
+        while True:
+            ((told, *_), _) = await ledger.do(calls.deliveries(f"hooks{number}", f"we_{number}", before="", limit=1))
+            if told.get("error"):
+                return str(told["error"])
+            await asyncio.sleep(0.05)
+
+
+async def _is_denied(name: str, addresses: list[str], port: int, network: Internet) -> bool:
+    try:
+        await _post(f"https://{name}:{port}/", [addresses], network)
     except Denied:
         return True
-    except SignalboxError as error:  # otherwise nothing was there, but a connection was tried
-        return error.code == "address_unknown"
     return False
+
+
+async def _post(url: str, answers: list[list[str]], network: Internet) -> int:
+    """Call a URL whose name has these addresses, one list after the other."""
+    minds = iter(answers)
+    return await post(url, b"{}", {}, seconds=10, find=lambda *_: next(minds), network=network)
 
 
 def _server_ports(world: World) -> list[str]:

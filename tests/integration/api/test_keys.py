@@ -249,6 +249,7 @@ LACKS = {
     "aliases": "train",
     "chat": "train",
     "completions": "train",
+    "webhooks": "train",
     "files": "review",
     "batches": "train",
 }

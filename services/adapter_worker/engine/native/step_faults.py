@@ -6,7 +6,7 @@ from services.adapter_worker.engine.base import EngineAway, EngineLost
 from shared.errors import SignalboxError
 
 MOST_OUT_OF_MEMORY = 3
-"""So many steps of one row without memory, and none with it between them, end the engine: a new process has all of it."""
+"""So many steps of one row without memory, and none with it between them, end the engine: a new process has all."""
 
 
 class StepFaults:
