@@ -1,7 +1,9 @@
 """What a Redis URL may be; no refusal shows any part of it, because it may hold a password."""
 
 import re
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 _FORM = "write redis://USER:PASSWORD@HOST:PORT/0, or rediss:// for TLS"
 _ENCODE = f"it cannot be read: {_FORM}, and percent-encode what USER and PASSWORD hold of # / ? @ : [ ] % (# is %23)"
@@ -44,3 +46,23 @@ def _is_taken(url: str) -> bool:
     except (ValueError, TypeError, RedisError):
         return False
     return True
+
+
+def tls_options(files: Mapping[str, Any]) -> dict[str, str]:
+    """Return the query options by which redis-py and kombu check the server and present a client certificate."""
+    named = {
+        "ssl_ca_certs": files.get("redis_ca_file"),
+        "ssl_certfile": files.get("redis_cert_file"),
+        "ssl_keyfile": files.get("redis_key_file"),
+    }
+    return {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": "true",
+        **{name: str(file) for name, file in named.items() if file},
+    }
+
+
+def with_query(url: str, options: dict[str, str]) -> str:
+    """Return the URL with these query options, which replace those of the same name."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | options)))

@@ -11,14 +11,14 @@ from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contracts.shares import Shares
 from shared.errors import Invalid, SignalboxError
-from shared.redis_url import check_redis_url
+from shared.redis_url import check_redis_url, tls_options, with_query
 
 _REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     """Share of the rest that the jobs of one tenant may take; its further jobs are refused (429)."""
     ledger_mib: Annotated[int, Field(ge=0)] = 1024
     """Memory of the ledger that `signalbox up` starts; 0 means no limit."""
+    usage_days: Annotated[int, Field(ge=1, le=4000)] = 400
+    """How long `GET /v1/usage` has a day."""
     reconcile_seconds: Annotated[float, Field(gt=0)] = 5.0
     lost_after_seconds: Annotated[float, Field(gt=0)] = 10.0
     default_deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -227,7 +229,7 @@ class Settings(BaseSettings):
             known = dict(parse_qsl(urlsplit(url).query))
             if known.get("ssl_cert_reqs") != "required" or known.get("ssl_check_hostname") != "true":
                 raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
-        return _with_query(url, _tls_options(info.data))
+        return with_query(url, tls_options(info.data))
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -250,6 +252,11 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of `trusted_proxies`."""
         return _networks(self.trusted_proxies)
+
+    @property
+    def ledger_options(self) -> dict[str, Any]:
+        """What the ledger's clients take of the settings."""
+        return {"max_lost_leases": self.max_lost_leases, "usage_days": self.usage_days}
 
     @cached_property
     def waiting_shares(self) -> Shares:
@@ -279,22 +286,3 @@ def settings_error(error: ValueError) -> SignalboxError:
 
 def _networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip(), strict=False) for part in listed.split(",") if part.strip())
-
-
-def _tls_options(files: dict[str, Any]) -> dict[str, str]:
-    """Return the query options by which redis-py and kombu check the server and present a client certificate."""
-    named = {
-        "ssl_ca_certs": files.get("redis_ca_file"),
-        "ssl_certfile": files.get("redis_cert_file"),
-        "ssl_keyfile": files.get("redis_key_file"),
-    }
-    return {
-        "ssl_cert_reqs": "required",
-        "ssl_check_hostname": "true",
-        **{name: str(file) for name, file in named.items() if file},
-    }
-
-
-def _with_query(url: str, options: dict[str, str]) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | options)))

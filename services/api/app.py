@@ -26,6 +26,7 @@ from services.api.releases import router as releases
 from services.api.select import router as select
 from services.api.templates import router as templates
 from services.api.training import router as training
+from services.api.usage import router as usage
 from shared.observability import tracing
 from shared.settings import Settings
 
@@ -59,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (jobs, openai, select, training, releases, templates, models):
+    for router in (jobs, openai, select, training, releases, templates, models, usage):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for router in (adapters, datasets):
         upload_bytes = settings.max_upload_bytes + _FORM_BYTES

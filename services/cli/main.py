@@ -10,7 +10,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from services.cli import output
-from services.cli.commands import evaluation, jobs, keys, models, releases, route, templates, training, upkeep, uploads
+from services.cli.commands import (
+    evaluation,
+    jobs,
+    keys,
+    models,
+    releases,
+    route,
+    templates,
+    training,
+    upkeep,
+    uploads,
+    usage,
+)
 from services.cli.commands.common import Json
 from services.cli.errors import known_errors, mendable_errors
 
@@ -182,7 +194,7 @@ def bucket(
     make_bucket(Settings(), patience)
 
 
-for command in (jobs.submit, upkeep.gc, upkeep.backup, upkeep.restore):
+for command in (jobs.submit, usage.usage, upkeep.gc, upkeep.backup, upkeep.restore):
     app.command()(command)
 for _plugin in entry_points(group=COMMANDS):
     _plugin.load()(app)

@@ -23,6 +23,8 @@ class LedgerKey(StrEnum):
     """Per tenant and conversation of a line of keys: the label last answered (`time|probability|label`); expires."""
     STATES = "sb:states"
     """Number of jobs by state, since the ledger began; by tenant and by line of keys, of those that have not ended."""
+    USAGE = "sb:usage:"
+    """Per tenant and day (UTC, days since 1970): what each line of keys used of each label; expires."""
     GIVEN_UP = "sb:given_up"
     """Number of jobs that the ledger itself ended, by error code."""
     DEADLINES = "sb:deadlines"

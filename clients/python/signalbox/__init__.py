@@ -30,6 +30,7 @@ from signalbox.results import (
     Selection,
     Template,
     TrainingEstimate,
+    Usage,
 )
 
 __all__ = [
@@ -59,5 +60,6 @@ __all__ = [
     "Template",
     "TrainingEstimate",
     "Unreachable",
+    "Usage",
     "WaitTimeout",
 ]

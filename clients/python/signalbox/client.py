@@ -81,6 +81,7 @@ class Signalbox:
     aliases = method(stored.aliases)
     set_alias = method(stored.set_alias)
     delete_alias = method(stored.delete_alias)
+    usage = method(stored.usage)
     adapter = method(stored.adapter)
     adapters = method(stored.adapters)
     delete_adapter = method(stored.delete_adapter)

@@ -250,3 +250,11 @@ class Alias(Record):
     key: str | None = None
     """Id of the API key that set it."""
     created_at: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage(Record):
+    """Numbers of answered, failed and rejected requests and of tokens: a row for each group, and their sum."""
+
+    items: list[Mapping[str, Any]]
+    total: Mapping[str, int] = field(default_factory=dict)

@@ -45,9 +45,9 @@ class Clients:
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> "Clients":
         """Create every client; none connects before its first use, so the process starts without Redis."""
-        blocking = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        blocking = Ledger(settings.redis_url, **settings.ledger_options)
         registry = Registry(blocking, S3Store(settings), settings.cache_dir)
-        ledger = AsyncLedger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        ledger = AsyncLedger(settings.redis_url, **settings.ledger_options)
         broker = redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2)
         return cls(
             settings=settings,

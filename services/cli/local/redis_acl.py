@@ -40,7 +40,7 @@ _JOBS = (
     + " "
     + _SCRIPTS
     + (
-        " +hget +hmget +hexists +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
+        " +hget +hmget +hexists +hgetall +hlen +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
         " +sadd +srem +smembers +scard +srandmember"
         " +zadd +zscore +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore"
         " +zremrangebyscore +info"
@@ -49,7 +49,7 @@ _JOBS = (
     + _may_write(LedgerKey.FOUND)
     + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS, LedgerKey.SETTLING)
-    + _may_write(LedgerKey.KEPT, LedgerKey.HELD)
+    + _may_write(LedgerKey.KEPT, LedgerKey.HELD, LedgerKey.USAGE)
     + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES, LedgerKey.TEMPLATES)
 )
@@ -60,7 +60,7 @@ _CELERY = (
     + _may_read(LedgerKey.TENANTS)
 )
 # A record and its index are written in one transaction and read in one.
-_MANIFESTS = "+hvals +hlen +zrevrangebylex +multi +exec" + _may_write(
+_MANIFESTS = "+hvals +zrevrangebylex +multi +exec" + _may_write(
     LedgerKey.ADAPTERS, LedgerKey.DATASETS, LedgerKey.RELEASES, LedgerKey.VERSIONS, LedgerKey.INDEX
 )
 _POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PROMOTIONS, LedgerKey.TENANTS)

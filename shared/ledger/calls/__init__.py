@@ -29,12 +29,14 @@ from shared.ledger.calls.queries import (
 )
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
+from shared.ledger.calls.usage import Counts, Used, usage
 
 __all__ = [
     "BUDGET_USED",
     "NO_BUDGET",
     "Call",
     "CancelledMeanwhile",
+    "Counts",
     "Created",
     "Event",
     "Forgotten",
@@ -49,6 +51,7 @@ __all__ = [
     "Settled",
     "TenantBudget",
     "Unfinished",
+    "Used",
     "acquire",
     "acquire_next",
     "adopt_ended",
@@ -75,5 +78,6 @@ __all__ = [
     "route",
     "settle",
     "unfinished",
+    "usage",
     "wait_for",
 ]

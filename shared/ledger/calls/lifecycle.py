@@ -153,6 +153,8 @@ def finish(
         "events": [[kind, dump(data)] for _, _, kind, data in events],
         "fields": {name: pack(dump(value)) if name == "result" else dump(value) for name, value in fields.items()},
         "facts": facts_of(**_found(fields.get("selection", {}))),
+        "used": _used(fields.get("result", {})),
+        "label": fields.get("selection", {}).get("label") or "",
     }
     return Call("finish", args, lambda reply: all_to_send(reply["released"]), stale(job))
 
@@ -168,6 +170,13 @@ def facts_of(
 
 def _found(selection: Mapping[str, Any]) -> dict[str, Any]:
     return {name: selection[name] for name in ("label", "rejected", "probability") if name in selection}
+
+
+def _used(result: Mapping[str, Any]) -> list[int]:
+    """The tokens of a result's prompt and answers; workers of the version before write them flat."""
+    usage = result.get("usage") or {}
+    prompt = usage.get("prompt_tokens", result.get("prompt_tokens", 0))
+    return [prompt, usage.get("completion_tokens", result.get("generated_tokens", 0))]
 
 
 def release_unfinished(job: Job, queue: str = "") -> Call[Sent]:
