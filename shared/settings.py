@@ -112,6 +112,8 @@ class Settings(BaseSettings):
     """Adapters and data sets that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
+    user_key: SecretStr = SecretStr("")
+    """Key of the hashes that stand for callers' users; where it is empty, the ledger makes one and keeps it."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0

@@ -27,6 +27,7 @@ from services.api.select import router as select
 from services.api.templates import router as templates
 from services.api.training import router as training
 from services.api.usage import router as usage
+from services.api.users import router as users
 from shared.observability import tracing
 from shared.settings import Settings
 
@@ -60,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (jobs, openai, select, training, releases, templates, models, usage):
+    for router in (jobs, openai, select, training, releases, templates, models, usage, users):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for router in (adapters, datasets):
         upload_bytes = settings.max_upload_bytes + _FORM_BYTES

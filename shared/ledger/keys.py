@@ -16,7 +16,7 @@ class LedgerKey(StrEnum):
     JOBS = "sb:jobs:"
     """Per tenant: its jobs by creation time."""
     FOUND = "sb:facts:"
-    """Per tenant and fact (label, rejected, tenth of probability, feedback, line of keys): jobs by creation time."""
+    """Per tenant and fact (label, rejected, tenth of probability, feedback, line of keys, user): its jobs by age."""
     DEAD = "sb:dead:"
     """Per tenant: its dead letters."""
     CONVERSATION = "sb:talk:"
@@ -87,6 +87,11 @@ class LedgerKey(StrEnum):
     """Per tenant: the last version number of each label, with its domain."""
     FEEDBACK = "sb:feedback:"
     """Per tenant: for each job with feedback, the data-set row made from it."""
+
+    FEEDBACK_USERS = "sb:feedback_users:"
+    """Per tenant: whose job the row is from (`user's hash|line of keys`), by job, where the job named a user."""
+    USER_KEY = "sb:user_key"
+    """Key of the hashes of users, where the settings have none."""
 
     API_KEYS = "sb:keys"
     """Records of API keys by id."""

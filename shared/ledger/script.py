@@ -10,7 +10,19 @@ from pathlib import Path
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS, MAX_BEFORE, MAX_DEPENDENTS, TRANSITIONS, Stage
 from shared.ledger.keys import with_key_names
 
-_PARTS = ("prelude", "lanes", "retention", "usage", "lifecycle", "dependents", "leases", "events", "queries", "release")
+_PARTS = (
+    "prelude",
+    "lanes",
+    "retention",
+    "usage",
+    "lifecycle",
+    "dependents",
+    "leases",
+    "events",
+    "users",
+    "queries",
+    "release",
+)
 SETTLED_AT_ONCE = 100
 """Jobs that one call goes through, at most, among those that waited for an ended one: 10 to 30 ms."""
 USAGE_DAYS = 400

@@ -61,6 +61,7 @@ RULES = {
     ("PUT", "/v1/aliases"): _one_of(Scope.PROMOTE),
     ("DELETE", "/v1/aliases/{name:path}"): _one_of(Scope.PROMOTE),
     ("GET", "/v1/usage"): _one_of(Scope.SUBMIT, Scope.READ),
+    ("POST", "/v1/users/forget"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/chat/completions"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/completions"): _one_of(Scope.SUBMIT),
 }

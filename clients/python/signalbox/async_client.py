@@ -58,6 +58,7 @@ class AsyncSignalbox:
     replay = method(calls.replay)
     feedback = method(calls.feedback)
     delete_feedback = method(calls.delete_feedback)
+    forget_user = method(calls.forget_user)
     releases = method(stored.releases)
     release = method(stored.release)
     edit_release = method(stored.edit_release)

@@ -70,6 +70,7 @@ class Signalbox:
     replay = method(calls.replay)
     feedback = method(calls.feedback)
     delete_feedback = method(calls.delete_feedback)
+    forget_user = method(calls.forget_user)
     releases = method(stored.releases)
     release = method(stored.release)
     edit_release = method(stored.edit_release)

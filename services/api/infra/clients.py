@@ -13,6 +13,7 @@ from services.api.infra.leavers import Leavers
 from services.api.infra.ledger_room import LedgerRoom
 from services.api.infra.metrics import Metrics
 from services.api.infra.rate_limits import RateLimits
+from services.api.infra.user_ids import UserIds
 from shared.ledger import AsyncLedger, Ledger
 from shared.ledger.calls import Sent
 from shared.queue.outbox import Outbox
@@ -41,6 +42,7 @@ class Clients:
     quotas: RateLimits
     room: LedgerRoom
     leavers: Leavers
+    user_ids: UserIds
 
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> "Clients":
@@ -62,6 +64,7 @@ class Clients:
             quotas=RateLimits(ledger.redis, settings),
             room=LedgerRoom(ledger, settings),
             leavers=Leavers(ledger),
+            user_ids=UserIds(ledger, settings),
         )
 
     async def close(self) -> None:

@@ -36,6 +36,7 @@ async def accept(
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`;
     `Conflict` `no_release`; `TooMany`; `Unavailable`.
     """
+    request = await clients.user_ids.without_id(caller.tenant_id, request)
     body = GenerationBody.model_validate(request.body)
     check_sizes(clients.settings, body, request.params.max_new_tokens)
     job_id = job_id or new_job_id(caller.tenant_id, idempotency_key, caller.sees)

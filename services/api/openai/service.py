@@ -78,6 +78,7 @@ async def as_job(body: ChatRequest | CompletionRequest, clients: Clients, caller
         "params": {"max_new_tokens": min(NEW_TOKENS, clients.settings.max_new_tokens_limit), **body.generation},
         "priority": "batch" if body.tier == "flex" else "interactive",
         "metadata": body.metadata or {},
+        "user": body.end_user,
         **named,
     }
     try:

@@ -30,6 +30,7 @@ from shared.ledger.calls.queries import (
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
 from shared.ledger.calls.usage import Counts, Used, usage
+from shared.ledger.calls.users import ForgottenPart, forget_user
 
 __all__ = [
     "BUDGET_USED",
@@ -40,6 +41,7 @@ __all__ = [
     "Created",
     "Event",
     "Forgotten",
+    "ForgottenPart",
     "Gauge",
     "Gauges",
     "JobFilter",
@@ -64,6 +66,7 @@ __all__ = [
     "finish",
     "forget",
     "forget_feedback",
+    "forget_user",
     "gauges",
     "get",
     "heartbeat",

@@ -82,7 +82,7 @@ def create(
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
         "max_waiting": max_waiting,
-        "facts": facts_of(label=job.label, line=job.key_line),
+        "facts": facts_of(label=job.label, line=job.key_line, user=job.body.get("user")),
         **budget.args,
     }
     return Call("create", args, read, refused)
@@ -160,11 +160,16 @@ def finish(
 
 
 def facts_of(
-    *, label: str | None = "", line: str = "", rejected: bool = False, probability: float | None = None
+    *,
+    label: str | None = "",
+    line: str = "",
+    user: str | None = None,
+    rejected: bool = False,
+    probability: float | None = None,
 ) -> list[str]:
     """Return the facts by which a job can be listed: each names an index (`LedgerKey.FOUND`)."""
     tenth = None if probability is None else min(9, int(probability * 10))
-    given = {"label:": label, "line:": line, "tenth:": tenth}
+    given = {"label:": label, "line:": line, "user:": user, "tenth:": tenth}
     return [f"{name}{value}" for name, value in given.items() if value not in ("", None)] + ["rejected"] * rejected
 
 

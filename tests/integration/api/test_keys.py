@@ -249,6 +249,7 @@ LACKS = {
     "aliases": "train",
     "chat": "train",
     "completions": "train",
+    "users": "train",
 }
 """A key without the scope, for each kind of route."""
 
