@@ -19,6 +19,7 @@ from services.api.http.security_headers import SecurityHeaders
 from services.api.infra.clients import Clients
 from services.api.infra.metrics import CountRequests, Metrics
 from services.api.infra.rate_limits import RATE_LIMITS
+from services.api.infra.retiring import WARNINGS
 from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
@@ -81,7 +82,7 @@ def _shared_with(origins: str) -> dict[str, Any]:
         "allow_origins": [origin.strip() for origin in origins.split(",")],
         "allow_methods": ["GET", "POST", "PUT", "DELETE"],
         "allow_headers": ["*"],
-        "expose_headers": ["Location", "Retry-After", "x-request-id", "x-should-retry", *RATE_LIMITS],
+        "expose_headers": ["Location", "Retry-After", "x-request-id", "x-should-retry", *RATE_LIMITS, *WARNINGS],
     }
 
 

@@ -81,6 +81,8 @@ class LedgerKey(StrEnum):
     """Per tenant: the prompt templates that operators added, by name."""
     ALIASES = "sb:aliases:"
     """Per tenant: other names for models, by the name as a URL writes it."""
+    RETIREMENTS = "sb:retirements:"
+    """Per tenant: the dates from which on adapters may not be named, by `label@n`."""
     INDEX = "sb:index:"
     """Per kind and tenant: the index by which manifests are looked up."""
     VERSIONS = "sb:versions:"

@@ -12,6 +12,7 @@ from redis.client import Pipeline
 from shared.contracts.aliases import ModelAlias
 from shared.contracts.labels import STORED
 from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.contracts.retirements import Retirement
 from shared.contracts.templates import PromptTemplate
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
@@ -68,6 +69,7 @@ DATASETS = Kind("datasets", DatasetManifest, fields=("id", "name"), order=("crea
 RELEASES = Kind("releases", Release, digest="id")
 TEMPLATES = Kind("templates", PromptTemplate)
 ALIASES = Kind("aliases", ModelAlias)
+RETIREMENTS = Kind("retirements", Retirement)
 
 
 class Records(Generic[M]):

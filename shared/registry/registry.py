@@ -7,9 +7,10 @@ from shared.registry.adapters import Adapters
 from shared.registry.aliases import Aliases
 from shared.registry.base_models import BaseModels
 from shared.registry.datasets import Datasets
-from shared.registry.records import ADAPTERS, ALIASES, DATASETS, RELEASES, TEMPLATES, Records
+from shared.registry.records import ADAPTERS, ALIASES, DATASETS, RELEASES, RETIREMENTS, TEMPLATES, Records
 from shared.registry.releases import Releases
 from shared.registry.removal import Removal
+from shared.registry.retirements import Retirements
 from shared.registry.speeds import Speeds
 from shared.registry.store import ObjectStore
 from shared.registry.templates import Templates
@@ -31,6 +32,7 @@ class Registry:
         self.base_models = BaseModels(store)
         self.templates = Templates(Records(redis, store, TEMPLATES))
         self.aliases = Aliases(Records(redis, store, ALIASES))
+        self.retirements = Retirements(Records(redis, store, RETIREMENTS))
         self.speeds = Speeds(store)
         self.removal = Removal(ledger, self.adapters, self.datasets, self.releases, self.templates)
 

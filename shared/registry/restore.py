@@ -10,7 +10,7 @@ from redis.client import Pipeline
 from shared.contracts.labels import full_form
 from shared.contracts.manifests import AdapterManifest, Release
 from shared.ledger.keys import LedgerKey
-from shared.registry.records import ADAPTERS, ALIASES, DATASETS, RELEASES, TEMPLATES, Kind, M, Records
+from shared.registry.records import ADAPTERS, ALIASES, DATASETS, RELEASES, RETIREMENTS, TEMPLATES, Kind, M, Records
 from shared.registry.store import ObjectStore
 from shared.registry.store_errors import Corrupt
 
@@ -28,6 +28,7 @@ class Restored(NamedTuple):
     """Keys of objects that are no valid manifests, or not those that their names say."""
     templates: int = 0
     aliases: int = 0
+    retirements: int = 0
 
 
 def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
@@ -49,13 +50,14 @@ def _restore_tenant(redis: Redis, store: ObjectStore, tenant_id: str, keys: list
     releases = _restore_kind(redis, store, RELEASES, tenant_id, keys, unreadable)
     templates = _restore_kind(redis, store, TEMPLATES, tenant_id, keys, unreadable)
     aliases = _restore_kind(redis, store, ALIASES, tenant_id, keys, unreadable)
+    retirements = _restore_kind(redis, store, RETIREMENTS, tenant_id, keys, unreadable)
     log = _restore_log(store, tenant_id, keys, unreadable)
     if log:
         _restore_pointer(redis, tenant_id, log)
     current = str(redis.get(LedgerKey.RELEASE.of(tenant_id)) or "")
     if current:
         redis.sadd(LedgerKey.TENANTS, tenant_id)
-    return Restored(tenant_id, adapters, datasets, releases, current, unreadable, templates, aliases)
+    return Restored(tenant_id, adapters, datasets, releases, current, unreadable, templates, aliases, retirements)
 
 
 def _restore_kind(

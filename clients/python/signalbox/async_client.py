@@ -73,6 +73,7 @@ class AsyncSignalbox:
     usage = method(stored.usage)
     adapter = method(stored.adapter)
     adapters = method(stored.adapters)
+    retire_adapter = method(stored.retire_adapter)
     delete_adapter = method(stored.delete_adapter)
     datasets = method(stored.datasets)
     delete_dataset = method(stored.delete_dataset)

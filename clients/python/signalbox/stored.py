@@ -100,6 +100,11 @@ def adapter(ref: str) -> Call[Adapter]:
     return Call(Request("GET", f"/v1/adapters/{ref}"), Adapter.from_dict)
 
 
+def retire_adapter(ref: str, at: str | None, *, idempotency_key: str | None = None) -> Call[Adapter]:
+    """Refuse requests that name an adapter from a date on (ISO 8601 with an offset); None takes it back."""
+    return Call(posted(f"/v1/adapters/{ref}/retire", {"at": at}, idempotency_key), Adapter.from_dict)
+
+
 def delete_adapter(ref: str) -> Call[None]:
     """Delete one version, `label@n`, that no release and no unfinished training names."""
     return Call(Request("DELETE", f"/v1/adapters/{ref}"), lambda _: None)

@@ -13,6 +13,7 @@ from services.api.infra.leavers import Leavers
 from services.api.infra.ledger_room import LedgerRoom
 from services.api.infra.metrics import Metrics
 from services.api.infra.rate_limits import RateLimits
+from services.api.infra.retiring import Retiring
 from services.api.infra.user_ids import UserIds
 from shared.ledger import AsyncLedger, Ledger
 from shared.ledger.calls import Sent
@@ -34,6 +35,7 @@ class Clients:
     ledger: AsyncLedger
     registry: Registry
     releases: CurrentReleases
+    retiring: Retiring
     broker: redis.asyncio.Redis
     outbox: Outbox
     feed: EventFeed
@@ -49,13 +51,17 @@ class Clients:
         """Create every client; none connects before its first use, so the process starts without Redis."""
         blocking = Ledger(settings.redis_url, **settings.ledger_options)
         registry = Registry(blocking, S3Store(settings), settings.cache_dir)
+        retiring = Retiring(registry.retirements)
         ledger = AsyncLedger(settings.redis_url, **settings.ledger_options)
         broker = redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2)
         return cls(
             settings=settings,
             ledger=ledger,
             registry=registry,
-            releases=CurrentReleases(registry.releases, blocking.redis, poll_seconds=settings.pointer_poll_seconds),
+            releases=CurrentReleases(
+                registry.releases, blocking.redis, retiring=retiring, poll_seconds=settings.pointer_poll_seconds
+            ),
+            retiring=retiring,
             broker=broker,
             outbox=Outbox(broker, _note_unsent),
             feed=EventFeed(settings.redis_url, settings.reader_shares),

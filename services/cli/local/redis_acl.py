@@ -71,7 +71,7 @@ _LEDGER: Mapping[str, str] = {
         " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename +hscan"
         + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
-        + _may_write(LedgerKey.ALIASES, LedgerKey.FEEDBACK_USERS, LedgerKey.USER_KEY)
+        + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_USERS, LedgerKey.USER_KEY)
     ),
     "selector": _CELERY,
     "worker": _CELERY,
