@@ -10,8 +10,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.contracts.shares import Shares
 from shared.errors import Invalid, SignalboxError
 from shared.redis_url import with_tls_options
+from shared.s3_url import check_s3_url
 from shared.security.sealed import check_keys
 
 _REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     """Share of the rest that the jobs of one tenant may take; its further jobs are refused (429)."""
     ledger_mib: Annotated[int, Field(ge=0)] = 1024
     """Memory of the ledger that `signalbox up` starts; 0 means no limit."""
+    usage_days: Annotated[int, Field(ge=1, le=4000)] = 400
+    """How long `GET /v1/usage` has a day."""
     reconcile_seconds: Annotated[float, Field(gt=0)] = 5.0
     lost_after_seconds: Annotated[float, Field(gt=0)] = 10.0
     default_deadline_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -115,6 +117,8 @@ class Settings(BaseSettings):
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
     batch_lines_ahead: Annotated[int, Field(ge=1)] = 1000
     """Lines of batches (`/v1/batches`) that one `api-worker` has in the ledger at a time, all its batches together."""
+    user_key: SecretStr = SecretStr("")
+    """Key of the hashes that stand for callers' users; where it is empty, the ledger makes one and keeps it."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
@@ -208,19 +212,7 @@ class Settings(BaseSettings):
     @field_validator("s3_url")
     @classmethod
     def _is_an_address(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its message may hold a piece of a password
-            is_address = False
-        if not is_address:
-            raise ValueError("it is no address such as https://s3.example.com or http://127.0.0.1:9000; correct it")
-        if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError(
-                "it may name scheme, host and port alone: SIGNALBOX_S3_BUCKET names the bucket, which is used whole, "
-                "SIGNALBOX_S3_ACCESS_KEY and _SECRET_KEY are the key pair"
-            )
-        return url.removesuffix("/")
+        return check_s3_url(url)
 
     @field_validator("s3_region")
     @classmethod
@@ -263,6 +255,11 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of `trusted_proxies`."""
         return _networks(self.trusted_proxies)
+
+    @property
+    def ledger_options(self) -> dict[str, Any]:
+        """What the ledger's clients take of the settings."""
+        return {"max_lost_leases": self.max_lost_leases, "usage_days": self.usage_days}
 
     @cached_property
     def waiting_shares(self) -> Shares:

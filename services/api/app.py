@@ -21,6 +21,7 @@ from services.api.http.security_headers import SecurityHeaders
 from services.api.infra.clients import Clients
 from services.api.infra.metrics import CountRequests, Metrics
 from services.api.infra.rate_limits import RATE_LIMITS
+from services.api.infra.retiring import WARNINGS
 from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
@@ -28,6 +29,8 @@ from services.api.releases import router as releases
 from services.api.select import router as select
 from services.api.templates import router as templates
 from services.api.training import router as training
+from services.api.usage import router as usage
+from services.api.users import router as users
 from services.api.webhooks import router as webhooks
 from shared.observability import tracing
 from shared.settings import Settings
@@ -62,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (jobs, openai, batches, select, training, releases, templates, models):
+    for router in (jobs, openai, batches, select, training, releases, templates, models, usage, users):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):
@@ -91,7 +94,7 @@ def _shared_with(origins: str) -> dict[str, Any]:
         "allow_origins": [origin.strip() for origin in origins.split(",")],
         "allow_methods": ["GET", "POST", "PUT", "DELETE"],
         "allow_headers": ["*"],
-        "expose_headers": ["Location", "Retry-After", "x-request-id", "x-should-retry", *RATE_LIMITS],
+        "expose_headers": ["Location", "Retry-After", "x-request-id", "x-should-retry", *RATE_LIMITS, *WARNINGS],
     }
 
 

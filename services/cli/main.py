@@ -21,6 +21,7 @@ from services.cli.commands import (
     training,
     upkeep,
     uploads,
+    usage,
     webhooks,
 )
 from services.cli.commands.common import Json
@@ -195,7 +196,7 @@ def bucket(
     make_bucket(Settings(), patience)
 
 
-for command in (jobs.submit, upkeep.gc, upkeep.backup, upkeep.restore):
+for command in (jobs.submit, usage.usage, upkeep.gc, upkeep.backup, upkeep.restore):
     app.command()(command)
 for _plugin in entry_points(group=COMMANDS):
     _plugin.load()(app)

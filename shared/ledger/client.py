@@ -17,7 +17,7 @@ from redis.retry import Retry
 from shared.errors import Unavailable
 from shared.ledger.calls import Call
 from shared.ledger.connections import AsyncConnection, Connection
-from shared.ledger.script import script_of
+from shared.ledger.script import USAGE_DAYS, script_of
 from shared.redis_servers import NO_DATABASE, is_no_database
 
 T = TypeVar("T")
@@ -65,7 +65,9 @@ def _decode(call: Call[T], raw: Any) -> T:
 class Ledger:
     """The blocking client, safe to share between threads."""
 
-    def __init__(self, url: str, *, max_lost_leases: int = 3, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self, url: str, *, max_lost_leases: int = 3, usage_days: int = USAGE_DAYS, timeout_seconds: float = 5.0
+    ) -> None:
         self.redis = redis.Redis.from_url(
             url,
             decode_responses=True,
@@ -73,7 +75,7 @@ class Ledger:
             socket_connect_timeout=timeout_seconds,
             retry=Retry(ExponentialBackoff(cap=0.2), 1),
         )
-        self._scripts = cache(lambda op: self.redis.register_script(script_of(op, max_lost_leases)))
+        self._scripts = cache(lambda op: self.redis.register_script(script_of(op, max_lost_leases, usage_days)))
         self._connection = Connection(self.redis.connection_pool)
 
     def do(self, call: Call[T]) -> T:
@@ -109,7 +111,9 @@ class Ledger:
 class AsyncLedger:
     """The asyncio client, for the API."""
 
-    def __init__(self, url: str, *, max_lost_leases: int = 3, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self, url: str, *, max_lost_leases: int = 3, usage_days: int = USAGE_DAYS, timeout_seconds: float = 5.0
+    ) -> None:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             max_connections=64,
@@ -122,7 +126,7 @@ class AsyncLedger:
             retry=AsyncRetry(ExponentialBackoff(cap=0.2), 1),
         )
         self.redis = redis.asyncio.Redis(connection_pool=pool)
-        self._scripts = cache(lambda op: self.redis.register_script(script_of(op, max_lost_leases)))
+        self._scripts = cache(lambda op: self.redis.register_script(script_of(op, max_lost_leases, usage_days)))
         self._connection = AsyncConnection(pool, timeout_seconds)
 
     async def do(self, call: Call[T]) -> T:

@@ -15,16 +15,20 @@ _PARTS = (
     "lanes",
     "retention",
     "webhooks",
+    "usage",
     "lifecycle",
     "dependents",
     "leases",
     "events",
+    "users",
     "queries",
     "release",
     "batches",
 )
 SETTLED_AT_ONCE = 100
 """Jobs that one call goes through, at most, among those that waited for an ended one: 10 to 30 ms."""
+USAGE_DAYS = 400
+"""How long a day's usage is kept, where no setting says otherwise."""
 _FOLDER = Path(__file__).parent / "lua"
 LUA = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 """All definitions; each begins at the start of a line with `local` or `function`."""
@@ -40,16 +44,16 @@ _RUN = "return cjson.encode(operation(cjson.decode(ARGV[1])))\n"
 
 
 @lru_cache
-def script_of(op: str, max_lost_leases: int) -> str:
+def script_of(op: str, max_lost_leases: int, usage_days: int = USAGE_DAYS) -> str:
     """Return the script that runs one operation: its argument and its reply are JSON."""
-    text = _tables(max_lost_leases) + LUA.replace(f"function op.{op}(", "local function operation(")
+    text = _tables(max_lost_leases, usage_days) + LUA.replace(f"function op.{op}(", "local function operation(")
     definitions = [(_name(part), part) for part in _START.split(_COMMENT.sub("", text)) if part.strip()]
     needed = _needed(definitions)
     flags = "" if op in _ADD_WORK else _ALWAYS
     return flags + "".join(part for name, part in definitions if name in needed) + _RUN
 
 
-def _tables(max_lost_leases: int) -> str:
+def _tables(max_lost_leases: int, usage_days: int) -> str:
     """What Python defines, so that each has one definition; transitions as one string, which costs a call no tables."""
     legal = " ".join(f"{old}>{new}" for old, targets in TRANSITIONS.items() for new in sorted(targets))
     stages = (f"{s} = {{ waits = '{s.waiting_state}', runs = '{s.running_state}' }}" for s in Stage)
@@ -58,6 +62,7 @@ def _tables(max_lost_leases: int) -> str:
         f"local STAGE = {{ {', '.join(stages)} }}\n"
         f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
+        f"local USAGE_DAYS = {usage_days}\n"
         f"local MAX_BEFORE = {MAX_BEFORE}\n"
         f"local MAX_DEPENDENTS = {MAX_DEPENDENTS}\n"
         f"local SETTLED_AT_ONCE = {SETTLED_AT_ONCE}\n"

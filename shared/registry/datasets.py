@@ -96,7 +96,7 @@ class Datasets:
 
     def forget_feedback(self, tenant_id: str) -> None:
         """Forget the rows that were made from feedback, and the data sets that were made of them."""
-        self._redis.delete(LedgerKey.FEEDBACK.of(tenant_id))
+        self._redis.delete(LedgerKey.FEEDBACK.of(tenant_id), LedgerKey.FEEDBACK_USERS.of(tenant_id))
         for manifest in self._records.matching(tenant_id, "name", FEEDBACK_DATASET):
             self._records.remove(tenant_id, _entry(manifest), manifest)
 

@@ -13,6 +13,7 @@ from shared.contracts.aliases import ModelAlias
 from shared.contracts.files import StoredFile
 from shared.contracts.labels import STORED
 from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.contracts.retirements import Retirement
 from shared.contracts.templates import PromptTemplate
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
@@ -70,6 +71,7 @@ RELEASES = Kind("releases", Release, digest="id")
 TEMPLATES = Kind("templates", PromptTemplate)
 ALIASES = Kind("aliases", ModelAlias)
 FILES = Kind("files", StoredFile)
+RETIREMENTS = Kind("retirements", Retirement)
 
 
 class Records(Generic[M]):

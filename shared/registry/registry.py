@@ -8,9 +8,10 @@ from shared.registry.aliases import Aliases
 from shared.registry.base_models import BaseModels
 from shared.registry.datasets import Datasets
 from shared.registry.files import Files
-from shared.registry.records import ADAPTERS, ALIASES, DATASETS, FILES, RELEASES, TEMPLATES, Records
+from shared.registry.records import ADAPTERS, ALIASES, DATASETS, FILES, RELEASES, RETIREMENTS, TEMPLATES, Records
 from shared.registry.releases import Releases
 from shared.registry.removal import Removal
+from shared.registry.retirements import Retirements
 from shared.registry.speeds import Speeds
 from shared.registry.store import ObjectStore
 from shared.registry.templates import Templates
@@ -33,6 +34,7 @@ class Registry:
         self.templates = Templates(Records(redis, store, TEMPLATES))
         self.aliases = Aliases(Records(redis, store, ALIASES))
         self.files = Files(Records(redis, store, FILES), store)
+        self.retirements = Retirements(Records(redis, store, RETIREMENTS))
         self.speeds = Speeds(store)
         self.removal = Removal(ledger, self.adapters, self.datasets, self.releases, self.templates)
 

@@ -68,7 +68,7 @@ class Service:
         self._lock = threading.Lock()  # guards the queues until the worker has them
         self._concurrency = concurrency
         self.info: dict[str, Any] = {"service": name, "pid": os.getpid()}
-        self.ledger = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        self.ledger = Ledger(settings.redis_url, **settings.ledger_options)
         self.celery: Celery = make_celery(settings, name)
         self.bus = Bus(self.celery)
         self.store = S3Store(settings)

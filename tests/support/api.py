@@ -85,6 +85,9 @@ class Worker:
     def take(self, job_id, queue, lease_seconds=15.0):
         return self._do(calls.acquire(job_id, queue, "worker", lease_seconds))
 
+    def next_of(self, queue, lease_seconds=15.0):
+        return self._do(calls.acquire_next(queue, "worker", lease_seconds))
+
     def tell(self, job, kind, **data):
         assert self._do(calls.append([(job.id, job.attempt, kind, data)])) == ["held"]
 

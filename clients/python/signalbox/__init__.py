@@ -31,6 +31,7 @@ from signalbox.results import (
     Selection,
     Template,
     TrainingEstimate,
+    Usage,
     Webhook,
 )
 
@@ -62,6 +63,7 @@ __all__ = [
     "Template",
     "TrainingEstimate",
     "Unreachable",
+    "Usage",
     "WaitTimeout",
     "Webhook",
 ]

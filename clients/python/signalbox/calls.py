@@ -56,11 +56,13 @@ def submit(
     priority: str | None = None,
     deadline_seconds: float | None = None,
     metadata: Mapping[str, str] | None = None,
+    user: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Job]:
     """Submit one text; the job is stored when this returns.
 
     Without `label` and `adapter` the selector decides. `params` are those of the generation (temperature, seed, …).
+    Of `user`, the id of your own user, a hash is kept (see `forget_user`).
     The same `idempotency_key` and text make one job; without one, each call makes its own job, however often it is
     retried.
     """
@@ -74,6 +76,7 @@ def submit(
         "priority": priority,
         "deadline_seconds": deadline_seconds,
         "metadata": metadata,
+        "user": user,
     }
     return Call(posted("/v1/jobs", given(body), idempotency_key), Job.from_dict)
 
@@ -126,6 +129,7 @@ def jobs(
     max_probability: float | None = None,
     feedback: bool | None = None,
     key: str | None = None,
+    user: str | None = None,
     since: str | None = None,
     until: str | None = None,
     limit: int = 50,
@@ -145,6 +149,7 @@ def jobs(
         "max_probability": max_probability,
         "feedback": feedback,
         "key": key,
+        "user": user,
         "since": since,
         "until": until,
         "limit": limit,
@@ -191,6 +196,11 @@ def feedback(
 def delete_feedback(job: Job | str) -> Call[None]:
     """Forget all feedback on a job, and what of it joined the training data."""
     return Call(Request("DELETE", f"/v1/jobs/{_id(job)}/feedback"), lambda _: None)
+
+
+def forget_user(user: str, *, dry_run: bool = False) -> Call[dict[str, Any]]:
+    """Forget the jobs and the feedback of one of your users, or count them; the hash is what `jobs(user=…)` takes."""
+    return Call(posted("/v1/users/forget", {"user": user, "dry_run": dry_run}, None), dict)
 
 
 def readiness() -> Call[dict[str, Any]]:

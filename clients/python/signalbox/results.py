@@ -186,6 +186,8 @@ class Adapter(Record):
     """SHA-256 of the archive that it was uploaded in; empty where it was trained, or uploaded before this was noted."""
     notes: list[str] = field(default_factory=list)
     """What the upload's check dropped or resolved, and warnings."""
+    shutdown_date: str | None = None
+    """From when on requests may not name it."""
     created_at: str = ""
 
 
@@ -285,3 +287,10 @@ class Delivery(Record):
     error: str | None = None
     next_try_at: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Usage(Record):
+    """Numbers of answered, failed and rejected requests and of tokens: a row for each group, and their sum."""
+
+    items: list[Mapping[str, Any]]
+    total: Mapping[str, int] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from signalbox.call import Call, given, items, posted
 from signalbox.requests import Request
-from signalbox.results import Adapter, Alias, Dataset, Model, Release
+from signalbox.results import Adapter, Alias, Dataset, Model, Release, Usage
 
 
 def releases() -> Call[list[Release]]:
@@ -100,6 +100,11 @@ def adapter(ref: str) -> Call[Adapter]:
     return Call(Request("GET", f"/v1/adapters/{ref}"), Adapter.from_dict)
 
 
+def retire_adapter(ref: str, at: str | None, *, idempotency_key: str | None = None) -> Call[Adapter]:
+    """Refuse requests that name an adapter from a date on (ISO 8601 with an offset); None takes it back."""
+    return Call(posted(f"/v1/adapters/{ref}/retire", {"at": at}, idempotency_key), Adapter.from_dict)
+
+
 def delete_adapter(ref: str) -> Call[None]:
     """Delete one version, `label@n`, that no release and no unfinished training names."""
     return Call(Request("DELETE", f"/v1/adapters/{ref}"), lambda _: None)
@@ -113,3 +118,12 @@ def datasets() -> Call[list[Dataset]]:
 def delete_dataset(ref: str) -> Call[None]:
     """Delete a data set, by id or name, that no unfinished training needs; `feedback`: with all that was given."""
     return Call(Request("DELETE", f"/v1/datasets/{ref}"), lambda _: None)
+
+
+def usage(*, since: str | None = None, until: str | None = None, group_by: Sequence[str] | None = None) -> Call[Usage]:
+    """What jobs used, by default of the last 30 days, a row a day; days are ISO 8601, such as 2026-01-31.
+
+    `group_by` names what rows are told apart by: `day`, `key`, `label`.
+    """
+    params = {"from": since, "to": until, "group_by": group_by}
+    return Call(Request("GET", "/v1/usage", params=params), Usage.from_dict)

@@ -5,16 +5,26 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
+from services.api.adapters import retiring
 from services.api.adapters import service as uploads
-from services.api.http.auth import Caller, ClientsDep, Trainer
+from services.api.http.auth import Caller, ClientsDep, Promoter, Trainer
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
-from services.api.jobs.schemas import PathRef
+from services.api.jobs.schemas import PathRef, Request, Time
 from shared.contracts.manifests import AdapterManifest
+from shared.contracts.retirements import Retirement
 
 router = APIRouter(prefix="/v1/adapters", tags=["adapters"], route_class=KeyedRoute)
+
+
+class RetireRequest(Request):
+    """From when on an adapter may not be named."""
+
+    at: Annotated[Time, Field(strict=False)] | None
+    """Such as 2026-12-31T00:00:00Z; null takes a retirement back."""
 
 
 _FILE = {"type": "string", "format": "binary", "description": "zip, tar or tar.gz of one PEFT folder"}
@@ -59,13 +69,25 @@ async def list_adapters(
 ) -> dict[str, Any]:
     """List all adapters, ordered by label and version."""
     found = await asyncio.to_thread(clients.registry.adapters.list_all, caller.tenant_id, label)
-    return {"items": [view(manifest) for manifest in found]}
+    dated = {one.ref: one for one in await asyncio.to_thread(clients.registry.retirements.list_all, caller.tenant_id)}
+    return {"items": [view(manifest, dated.get(manifest.ref)) for manifest in found]}
 
 
 @router.get("/{ref}")
 async def show(ref: PathRef, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """Show one adapter, named by `label@n`, by label (its newest version) or by digest."""
-    return view(await asyncio.to_thread(clients.registry.adapters.get, caller.tenant_id, ref))
+    manifest = await asyncio.to_thread(clients.registry.adapters.get, caller.tenant_id, ref)
+    return view(manifest, await retiring.date_of(clients, manifest))
+
+
+@router.post("/{ref}/retire")
+async def retire(ref: PathRef, body: RetireRequest, clients: ClientsDep, caller: Promoter) -> dict[str, Any]:
+    """Refuse requests that name an adapter from a date on, and warn those that it answers until then.
+
+    Requests to `auto` are answered by what the current release has.
+    """
+    manifest = await asyncio.to_thread(clients.registry.adapters.get, caller.tenant_id, ref)
+    return view(manifest, await retiring.retire(clients, caller, manifest, body.at))
 
 
 @router.delete("/{ref}", status_code=204)
@@ -74,6 +96,7 @@ async def remove(ref: PathRef, clients: ClientsDep, caller: Trainer) -> None:
     await asyncio.to_thread(clients.registry.removal.adapter, caller.tenant_id, ref)
 
 
-def view(manifest: AdapterManifest) -> dict[str, Any]:
-    """Return the manifest with its reference."""
-    return {"ref": manifest.ref, **manifest.model_dump(mode="json")}
+def view(manifest: AdapterManifest, retirement: Retirement | None = None) -> dict[str, Any]:
+    """Return the manifest with its reference, and the date from which on it may not be named."""
+    shutdown_date = retirement.at.isoformat() if retirement else None
+    return {"ref": manifest.ref, "shutdown_date": shutdown_date, **manifest.model_dump(mode="json")}

@@ -13,6 +13,8 @@ from services.api.infra.leavers import Leavers
 from services.api.infra.ledger_room import LedgerRoom
 from services.api.infra.metrics import Metrics
 from services.api.infra.rate_limits import RateLimits
+from services.api.infra.retiring import Retiring
+from services.api.infra.user_ids import UserIds
 from shared.constraints.checker import ConstraintChecker
 from shared.ledger import AsyncLedger, Ledger
 from shared.ledger.calls import Sent
@@ -34,6 +36,7 @@ class Clients:
     ledger: AsyncLedger
     registry: Registry
     releases: CurrentReleases
+    retiring: Retiring
     broker: redis.asyncio.Redis
     outbox: Outbox
     feed: EventFeed
@@ -43,19 +46,24 @@ class Clients:
     room: LedgerRoom
     leavers: Leavers
     constraints: ConstraintChecker
+    user_ids: UserIds
 
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> "Clients":
         """Create every client; none connects before its first use, so the process starts without Redis."""
-        blocking = Ledger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        blocking = Ledger(settings.redis_url, **settings.ledger_options)
         registry = Registry(blocking, S3Store(settings), settings.cache_dir)
-        ledger = AsyncLedger(settings.redis_url, max_lost_leases=settings.max_lost_leases)
+        retiring = Retiring(registry.retirements)
+        ledger = AsyncLedger(settings.redis_url, **settings.ledger_options)
         broker = redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2)
         return cls(
             settings=settings,
             ledger=ledger,
             registry=registry,
-            releases=CurrentReleases(registry.releases, blocking.redis, poll_seconds=settings.pointer_poll_seconds),
+            releases=CurrentReleases(
+                registry.releases, blocking.redis, retiring=retiring, poll_seconds=settings.pointer_poll_seconds
+            ),
+            retiring=retiring,
             broker=broker,
             outbox=Outbox(broker, _note_unsent),
             feed=EventFeed(settings.redis_url, settings.reader_shares),
@@ -65,6 +73,7 @@ class Clients:
             room=LedgerRoom(ledger, settings),
             leavers=Leavers(ledger),
             constraints=ConstraintChecker(),
+            user_ids=UserIds(ledger, settings),
         )
 
     async def close(self) -> None:

@@ -35,8 +35,9 @@ async def accept(
     `job_id` is the id that follows from the key, for whoever listens to the job before it exists.
 
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`,
-    `constraint_invalid`; `Conflict` `no_release`; `TooMany`; `Unavailable`.
+    `constraint_invalid`; `ModelRetired`; `Conflict` `no_release`; `TooMany`; `Unavailable`.
     """
+    request = await clients.user_ids.without_id(caller.tenant_id, request)
     body = GenerationBody.model_validate(request.body)
     check_sizes(clients.settings, body, request.params.max_new_tokens)
     job_id = job_id or new_job_id(caller.tenant_id, idempotency_key, caller.sees)
@@ -49,7 +50,9 @@ async def accept(
     await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.new_tokens)
 
     def build(current: CurrentRelease) -> NewJob:
-        return generation_job(job_id, caller, request, current, clients.settings)
+        job = generation_job(job_id, caller, request, current, clients.settings)
+        clients.retiring.check(caller.tenant_id, current.release, job.label)
+        return job
 
     job, created = await create_under_release(clients, caller.tenant_id, build)
     if created.existing:

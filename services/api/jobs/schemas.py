@@ -50,6 +50,8 @@ Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidat
 LabelText = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=65)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 PathId = Annotated[str, Path(max_length=64)]
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+UserHash = Annotated[str, StringConstraints(max_length=36, pattern="^usr_[0-9a-f]{32}$")]
 Cursor = Annotated[
     str, Query(max_length=26, pattern=r"^([0-9]{1,16}(\.[0-9]{1,9})?)?$", description="`next` of the page before")
 ]
@@ -141,6 +143,8 @@ class Conversation(Request):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
     """Replaces `input` and `instruction`: an optional system or developer message, then turns; the last turn is the
     user's."""
+    user: UserId | None = None
+    """Id of the caller's own user; a keyed hash of it is kept, by which `POST /v1/users/forget` finds the job."""
 
     @model_validator(mode="after")
     def _is_given_once(self) -> Self:
@@ -210,6 +214,8 @@ class JobQuery(BaseModel):
     """Whether somebody gave feedback."""
     key: Annotated[str, Field(max_length=64)] | None = None
     """Id of the API key that submitted the job."""
+    user: UserHash | None = None
+    """Hash of the user that the job named, as the job's `request` and `POST /v1/users/forget` show it."""
     since: Time | None = None
     """Only jobs created at this time or later, such as 2026-01-31T08:00:00Z."""
     until: Time | None = None

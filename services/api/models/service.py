@@ -26,7 +26,20 @@ async def models(clients: Clients, tenant_id: str) -> list[View]:
     if release is None:
         return [_view(pin, 0, "base", base_model=pin) for pin in await served_bases(clients)]
     aliases = await asyncio.to_thread(clients.registry.aliases.list_all, tenant_id)
-    return [*_of_release(release), *_of_aliases(release, aliases)]
+    views = [*_of_release(release), *_of_aliases(release, aliases)]
+    return [view for view in views if not _is_retired(clients, tenant_id, release, view)]
+
+
+def _is_retired(clients: Clients, tenant_id: str, release: Release, view: View) -> bool:
+    """Whether a model may not be named any more; notes the date of one that soon may not."""
+    facts = view["signalbox"]
+    named = short_form(facts.get("model") or view["id"])
+    entries = release.labels.items()
+    ref = next((entry.ref for label, entry in entries if named in (label, entry.ref, entry.adapter)), None)
+    retirement = clients.retiring.of(tenant_id, ref)
+    if retirement and not retirement.is_over:
+        view["shutdown_date"] = retirement.at.isoformat()
+    return retirement is not None and retirement.is_over
 
 
 async def model(clients: Clients, tenant_id: str, name: str) -> View:
@@ -100,5 +113,6 @@ def _view(name: str, created: int, kind: str, **facts: Any) -> View:
         "object": "model",
         "created": created,
         "owned_by": "signalbox",
+        "shutdown_date": None,
         "signalbox": {"kind": kind, **known},
     }

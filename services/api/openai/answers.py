@@ -1,6 +1,6 @@
 """Answers in OpenAI's format, whole and in chunks, with what this service knows besides in `signalbox`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from services.api.openai.logprobs import for_chat, for_completion
@@ -10,10 +10,11 @@ from shared.contracts.logprobs import TokenLogprobs
 
 
 class Asked(NamedTuple):
-    """What an answer repeats of its request."""
+    """What an answer repeats of its request, and how it learns an adapter's last day."""
 
     model: str
     tier: str
+    shutdown_date: Callable[[str | None], str | None]
     metadata: Mapping[str, str] | None = None
 
 
@@ -109,7 +110,7 @@ def whole(form: Form, asked: Asked, job: Job, result: GenerationResult) -> dict[
         "usage": usage(result.usage),
         "system_fingerprint": fingerprint(job.release, result.base_model),
         "metadata": dict(asked.metadata or {}),
-        "signalbox": facts(job, result),
+        "signalbox": facts(asked, job, result),
     }
 
 
@@ -139,7 +140,7 @@ def fingerprint(release: str, base_model: str | None) -> str:
     return f"{release}-{base_model}" if base_model else release
 
 
-def facts(job: Job, result: GenerationResult) -> dict[str, Any]:
+def facts(asked: Asked, job: Job, result: GenerationResult) -> dict[str, Any]:
     """Return what answered, and why: label, probabilities, release, adapter, times."""
     selection = selection_of(job)
     is_named = generation_body(job).is_named
@@ -154,6 +155,7 @@ def facts(job: Job, result: GenerationResult) -> dict[str, Any]:
         "adapter": result.adapter,
         "adapter_ref": result.adapter_ref,
         "base_model": result.base_model,
+        "shutdown_date": asked.shutdown_date(result.adapter_ref),
         "prompt_shortened": result.prompt_shortened,
         "stage_ms": job.stage_ms(),
     }

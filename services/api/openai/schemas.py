@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from services.api.jobs.schemas import MAX_MESSAGES, MAX_PARTS, MAX_TEXT_CHARS, Metadata, Text
+from services.api.jobs.schemas import MAX_MESSAGES, MAX_PARTS, MAX_TEXT_CHARS, Metadata, Text, UserId
 from services.api.openai import fields
 from services.api.openai.formats import Format
 from shared.contracts.conversation import INSTRUCTING
@@ -17,7 +17,6 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
 Biases = Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)]
-Identity = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
 class Body(BaseModel):
@@ -73,7 +72,7 @@ class Sampling(Body):
     metadata: Metadata | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     presence_penalty: Penalty | None = None
-    safety_identifier: Identity | None = None
+    safety_identifier: UserId | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     service_tier: Literal["auto", "default", "flex", "priority"] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=8)] | None = None
@@ -83,7 +82,7 @@ class Sampling(Body):
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Not OpenAI's: 0 means all tokens."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    user: Identity | None = None
+    user: UserId | None = None
 
     prompt_cache_key: fields.CacheHint = None
     prompt_cache_options: fields.CacheHint = None
@@ -102,9 +101,9 @@ class Sampling(Body):
         return "flex" if self.service_tier == "flex" else "default"
 
     @property
-    def end_user(self) -> str:
-        """Who the caller says it asks for; empty without a word of it."""
-        return self.safety_identifier or self.user or ""
+    def end_user(self) -> str | None:
+        """Who the caller says it asks for."""
+        return self.safety_identifier or self.user
 
     def params(self, **more: Any) -> dict[str, Any]:
         """Return how to generate, in the form of our own jobs; where nothing is said the worker's defaults hold."""

@@ -1,6 +1,7 @@
 """Answers a request in OpenAI's format by a job like any other: accepted, awaited, told whole or as a stream."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from fastapi import Request, Response
@@ -44,7 +45,7 @@ async def answer(
     """Answer a request; raises `ModelNotFound`, what `accept` raises, and what ended the job badly."""
     job_id = new_job_id(wish.caller.tenant_id, wish.idempotency_key, wish.caller.sees)
     waiting = Waiting(clients, wish.caller, job_id, is_kept=wish.idempotency_key is not None)
-    asked = Asked(body.model, body.tier, body.metadata)
+    asked = Asked(body.model, body.tier, partial(clients.retiring.shutdown_date, wish.caller.tenant_id), body.metadata)
     if body.stream and not wish.is_async:
         clients.feed.check_place(wish.caller)
         _, headers = await _accepted(body, clients, wish, job_id)
@@ -55,7 +56,9 @@ async def answer(
         if wish.is_async:
             return _later(accepted, headers)
         job = await waiting.ended(request, reader, is_new=REPLAYED not in headers)
-    return JSONResponse(whole(form, asked, job, answered(job)), headers=headers)
+    result = answered(job)
+    headers |= clients.retiring.warnings(wish.caller.tenant_id, result.adapter_ref)
+    return JSONResponse(whole(form, asked, job, result), headers=headers)
 
 
 async def _accepted(
@@ -64,7 +67,15 @@ async def _accepted(
     job_request = await as_job(body, clients, wish.caller)
     accepted, is_replayed = await accept(clients, wish.caller, job_request, wish.idempotency_key, job_id)
     headers = {"x-request-id": accepted.id} | ({REPLAYED: "true"} if is_replayed else {})
-    return accepted, headers | await clients.quotas.headers(wish.caller)
+    ref = await _named_ref(clients, wish.caller, accepted.label)
+    warnings = clients.retiring.warnings(wish.caller.tenant_id, ref)
+    return accepted, headers | warnings | await clients.quotas.headers(wish.caller)
+
+
+async def _named_ref(clients: Clients, caller: Key, label: str | None) -> str | None:
+    """The adapter of a label that a request names."""
+    entry = (await clients.releases.current(caller.tenant_id)).release.labels.get(label or "")
+    return entry.ref if entry else None
 
 
 async def as_job(body: ChatRequest | CompletionRequest, clients: Clients, caller: Key) -> JobRequest:
@@ -90,6 +101,7 @@ def job_request(
         "params": {"max_new_tokens": min(NEW_TOKENS, settings.max_new_tokens_limit), **body.generation},
         "priority": priority,
         "metadata": body.metadata or {},
+        "user": body.end_user,
         **named,
     }
     try:

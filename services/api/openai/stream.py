@@ -48,6 +48,7 @@ class Chunks:
 
     def __init__(self, form: Form, asked: Asked, job: Job, *, count: int, with_usage: bool) -> None:
         self._form = form
+        self._asked = asked
         self._choices = [_Choice() for _ in range(count)]
         self._with_usage = with_usage
         self._head = head(form, asked, job.id, job.timestamps, form.chunk_object)
@@ -85,7 +86,7 @@ class Chunks:
             if rest := known.news(choice.text):
                 chunks.append(self._piece(choice.index, rest, None, offset))
             chunks.append(self._chunk(self._form.end(choice.index, choice.finish_reason)))
-        chunks[-1]["signalbox"] = facts(job, result)
+        chunks[-1]["signalbox"] = facts(self._asked, job, result)
         if self._with_usage:
             chunks.append(self._head | {"choices": [], "usage": usage(result.usage)})
         return chunks

@@ -20,6 +20,7 @@ async def select(
     clients: Clients, caller: Key, request: SelectRequest, idempotency_key: str | None
 ) -> tuple[Selection | Accepted, bool]:
     """Return the selection, or the job after `wait_seconds`; and whether an earlier request used this key."""
+    request = await clients.user_ids.without_id(caller.tenant_id, request)
     body = SelectBody.model_validate(request.body)
     check_sizes(clients.settings, body)
     if not await earlier_job(clients, caller, idempotency_key, caller.sees):

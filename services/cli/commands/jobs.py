@@ -45,6 +45,7 @@ def jobs_list(
     max_probability: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     feedback: Annotated[bool | None, typer.Option(help="Whether somebody gave feedback.")] = None,
     key: Annotated[str | None, typer.Option(help="Id of the API key that submitted it.")] = None,
+    user: Annotated[str | None, typer.Option(help="Hash of the user it names, from `jobs forget --dry-run`.")] = None,
     since: Annotated[str | None, typer.Option(help="Created then or later: 2026-01-31T08:00:00Z.")] = None,
     until: Annotated[str | None, typer.Option(help="Created then or before.")] = None,
     before: Annotated[str | None, typer.Option(help="The page before named this as the next one.")] = None,
@@ -64,6 +65,7 @@ def jobs_list(
         max_probability=max_probability,
         feedback=feedback,
         key=key,
+        user=user,
         since=since,
         until=until,
         before=before,
@@ -117,6 +119,16 @@ def jobs_feedback(
         return
     api.feedback(job_id, label=label, rating=rating, output=text, new=new or None, accept=accept)
     output.record(dict(api.job(job_id).feedback or {}), as_json=False)
+
+
+@app.command("forget")
+def jobs_forget(
+    user: Annotated[str, typer.Option(help="The id of your own user, as requests name it.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and print the hash; forget nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Forget a user: ended jobs and feedback go, others are cancelled first."""
+    output.record(client().forget_user(user, dry_run=dry_run), as_json=json)
 
 
 @app.command("dead")

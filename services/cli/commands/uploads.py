@@ -107,6 +107,19 @@ def _show(adapter: "Adapter", as_json: bool) -> None:
     output.record(record if as_json else record | {"notes": "; ".join(adapter.notes)}, as_json=as_json)
 
 
+@adapters.command("retire")
+def adapters_retire(
+    ref: Annotated[str, typer.Argument(metavar="LABEL@N")],
+    at: Annotated[str | None, typer.Option(help="From when on: 2026-12-31T00:00:00Z.")] = None,
+    take_back: Annotated[bool, typer.Option("--take-back", help="It may be named again.")] = False,
+    json: Json = False,
+) -> None:
+    """Refuse requests that name an adapter from a date on; until then its answers warn."""
+    if (at is None) == (not take_back):
+        raise typer.BadParameter("give --at DATE, or --take-back")
+    _show(client().retire_adapter(ref, at), json)
+
+
 @adapters.command("rm")
 def adapters_rm(refs: Annotated[list[str], typer.Argument(metavar="LABEL@N...")]) -> None:
     """Delete versions that no release and no unfinished training names."""

@@ -40,7 +40,7 @@ _JOBS = (
     + " "
     + _SCRIPTS
     + (
-        " +hget +hmget +hexists +hgetall +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
+        " +hget +hmget +hexists +hgetall +hlen +hset +hdel +hincrby +exists +expire +del +get +set +xadd"
         " +sadd +srem +smembers +scard +srandmember"
         " +zadd +zscore +zrem +zincrby +zpopmin +zcard +zcount +zrange +zrevrange +zrangebyscore +zrevrangebyscore"
         " +zremrangebyscore +info"
@@ -49,7 +49,7 @@ _JOBS = (
     + _may_write(LedgerKey.FOUND, LedgerKey.CONVERSATION)
     + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS, LedgerKey.SETTLING)
-    + _may_write(LedgerKey.KEPT, LedgerKey.HELD)
+    + _may_write(LedgerKey.KEPT, LedgerKey.HELD, LedgerKey.USAGE)
     + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES, LedgerKey.TEMPLATES, LedgerKey.WEBHOOKS)
     # The end of a job is noted for its tenant's webhooks.
@@ -62,7 +62,7 @@ _CELERY = (
     + _may_read(LedgerKey.TENANTS)
 )
 # A record and its index are written in one transaction and read in one.
-_MANIFESTS = "+hvals +hlen +zrevrangebylex +multi +exec" + _may_write(
+_MANIFESTS = "+hvals +zrevrangebylex +multi +exec" + _may_write(
     LedgerKey.ADAPTERS, LedgerKey.DATASETS, LedgerKey.RELEASES, LedgerKey.VERSIONS, LedgerKey.INDEX
 )
 _POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PROMOTIONS, LedgerKey.TENANTS)
@@ -70,11 +70,12 @@ _POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PR
 _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
-        " +subscribe +unsubscribe +publish &sb:hint:* +hkeys +hsetnx +xread +xrange +xrevrange +pttl +incrby +rename"
-        " +zunionstore"
+        " +subscribe +unsubscribe +publish &sb:hint:* +hkeys +hscan +hsetnx +xread +xrange +xrevrange +pttl +incrby"
+        " +rename +zunionstore"
         + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
-        + _may_write(LedgerKey.ALIASES, LedgerKey.FILES, LedgerKey.WEBHOOKS)
+        + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_USERS, LedgerKey.USER_KEY)
+        + _may_write(LedgerKey.FILES, LedgerKey.WEBHOOKS)
         + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES)
     ),
     "selector": _CELERY,

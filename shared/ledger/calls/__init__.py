@@ -44,6 +44,8 @@ from shared.ledger.calls.queries import (
 )
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
+from shared.ledger.calls.usage import Counts, Used, usage
+from shared.ledger.calls.users import ForgottenPart, forget_user
 from shared.ledger.calls.webhooks import (
     Claimed,
     add_webhook,
@@ -63,9 +65,11 @@ __all__ = [
     "Call",
     "CancelledMeanwhile",
     "Claimed",
+    "Counts",
     "Created",
     "Event",
     "Forgotten",
+    "ForgottenPart",
     "Gauge",
     "Gauges",
     "JobFilter",
@@ -81,6 +85,7 @@ __all__ = [
     "Taken",
     "TenantBudget",
     "Unfinished",
+    "Used",
     "acquire",
     "acquire_next",
     "add_webhook",
@@ -100,6 +105,7 @@ __all__ = [
     "forget",
     "forget_feedback",
     "forget_jobs",
+    "forget_user",
     "gauges",
     "get",
     "get_batch",
@@ -123,6 +129,7 @@ __all__ = [
     "settle_delivery",
     "take_batch",
     "unfinished",
+    "usage",
     "wait_for",
     "webhooks",
     "write_batch",

@@ -84,7 +84,7 @@ def create(
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
         "max_waiting": max_waiting,
-        "facts": facts_of(label=job.label, line=job.key_line),
+        "facts": facts_of(label=job.label, line=job.key_line, user=job.body.get("user")),
         **_noted(job, Kept(job.kept_label, 1.0) if job.kept_label else None),
         **budget.args,
     }
@@ -162,21 +162,35 @@ def finish(
         "events": [[kind, dump(data)] for _, _, kind, data in events],
         "fields": {name: pack(dump(value)) if name == "result" else dump(value) for name, value in fields.items()},
         "facts": facts_of(**_found(fields.get("selection", {}))),
+        "used": _used(fields.get("result", {})),
+        "label": fields.get("selection", {}).get("label") or "",
     }
     return Call("finish", args, lambda reply: all_to_send(reply["released"]), stale(job))
 
 
 def facts_of(
-    *, label: str | None = "", line: str = "", rejected: bool = False, probability: float | None = None
+    *,
+    label: str | None = "",
+    line: str = "",
+    user: str | None = None,
+    rejected: bool = False,
+    probability: float | None = None,
 ) -> list[str]:
     """Return the facts by which a job can be listed: each names an index (`LedgerKey.FOUND`)."""
     tenth = None if probability is None else min(9, int(probability * 10))
-    given = {"label:": label, "line:": line, "tenth:": tenth}
+    given = {"label:": label, "line:": line, "user:": user, "tenth:": tenth}
     return [f"{name}{value}" for name, value in given.items() if value not in ("", None)] + ["rejected"] * rejected
 
 
 def _found(selection: Mapping[str, Any]) -> dict[str, Any]:
     return {name: selection[name] for name in ("label", "rejected", "probability") if name in selection}
+
+
+def _used(result: Mapping[str, Any]) -> list[int]:
+    """The tokens of a result's prompt and answers; workers of the version before write them flat."""
+    usage = result.get("usage") or {}
+    prompt = usage.get("prompt_tokens", result.get("prompt_tokens", 0))
+    return [prompt, usage.get("completion_tokens", result.get("generated_tokens", 0))]
 
 
 def release_unfinished(job: Job, queue: str = "") -> Call[Sent]:

@@ -29,6 +29,8 @@ class JobFilter(BaseModel):
     """Whether somebody gave feedback."""
     key: str | None = None
     """Id of the API key that submitted the job."""
+    user: str | None = None
+    """Hash of the user that the job named."""
     since_ms: float | None = None
     until_ms: float | None = None
 
@@ -120,7 +122,7 @@ def list_jobs(
         "before": before or ("+inf" if only.until_ms is None else f"{only.until_ms:.3f}"),
         "since": "-inf" if only.since_ms is None else f"{only.since_ms:.3f}",
         **only.model_dump(mode="json", include={"rejected", "feedback", "min_probability", "max_probability"}),
-        **{name: getattr(only, name) or "" for name in ("state", "kind", "key")},
+        **{name: getattr(only, name) or "" for name in ("state", "kind", "key", "user")},
         # Jobs of the version before hold a label of one word with its domain.
         "labels": sorted({short_form(only.label), full_form(only.label)}) if only.label else [],
         "dead": dead,

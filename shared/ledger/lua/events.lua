@@ -36,12 +36,16 @@ function op.feedback(a)
   if job.noted then redis.call('ZADD', index_key(a.tenant_id, 'feedback'), job.noted:match('^[^|]+'), a.id) end
   redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.before + 1)
   if a.row ~= '' then redis.call('HSET', KEY.feedback .. a.tenant_id, a.id, a.row) else redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id) end
+  -- The row outlives the job, so what tells whose it is does, too.
+  local user = ('|' .. (job.noted or '')):match('|user:([^|]+)')
+  if a.row ~= '' and user then redis.call('HSET', KEY.feedback_users .. a.tenant_id, a.id, user .. '|' .. (job.key_line or '')) end
   return {}
 end
 
 -- Forgets the feedback on a job, and the data-set row made from it, which outlives the job.
 function op.forget_feedback(a)
   local found = redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id)
+  redis.call('HDEL', KEY.feedback_users .. a.tenant_id, a.id)
   if read(a.id, 'tenant_id')[1] == a.tenant_id then
     found = found + redis.call('HDEL', job_key(a.id), 'feedback', 'feedback_count')
     redis.call('ZREM', KEY.found .. a.tenant_id .. ':feedback', a.id)

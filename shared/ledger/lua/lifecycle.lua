@@ -69,6 +69,7 @@ local function end_job(job, state, fields)
   leave_queue(job)
   if tonumber(job.deadline_ms) > 0 then redis.call('ZREM', KEY.deadlines, job.id) end
   move(job, state, fields)
+  count_usage(job, state)
   if fields.dead then
     redis.call('ZADD', KEY.dead .. job.tenant_id, NOW_MS, job.id)  -- kept until it is replayed or dropped
   else
@@ -229,6 +230,8 @@ function op.finish(a)
   if not is_owner(job, a.attempt) then return refuse('stale') end
   a.fields.ended_by = a.attempt
   add_facts(job, a.fields, a.facts)
+  job.used = a.used
+  if (job.label or '') == '' then job.label = a.label end
   for _, event in ipairs(a.events) do emit(a.id, event[1], event[2]) end
   return { released = finish(job, a.state, a.fields) }
 end

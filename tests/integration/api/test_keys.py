@@ -252,6 +252,7 @@ LACKS = {
     "webhooks": "train",
     "files": "review",
     "batches": "train",
+    "users": "train",
 }
 """A key without the scope, for each kind of route."""
 
