@@ -125,7 +125,7 @@ class LineReader:
             number=number,
             custom_id=envelope.custom_id,
             job_id=job_id_of(self._batch_id, number),
-            asked=Asked(body.model, "flex", body.metadata),
+            asked=Asked(body.model, "flex", self._shutdown_date, body.metadata),
             texts=texts,
             new_tokens=new_tokens,
             build=lambda under: self._job(number, request, under),
@@ -144,7 +144,10 @@ class LineReader:
             return job.model_copy(update={"body": job.body | {"priority": "batch"}})
 
         build(await self._clients.releases.current(self._caller.tenant_id))
-        return Line(number, envelope.custom_id, job_id, Asked("", "flex"), body.texts, 0, build)
+        return Line(number, envelope.custom_id, job_id, Asked("", "flex", self._shutdown_date), body.texts, 0, build)
+
+    def _shutdown_date(self, ref: str | None) -> str | None:
+        return self._clients.retiring.shutdown_date(self._caller.tenant_id, ref)
 
     def _sizes(self, request: JobRequest) -> tuple[tuple[str, ...], int]:
         body = GenerationBody.model_validate(request.body)
