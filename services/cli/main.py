@@ -10,7 +10,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from services.cli import output
-from services.cli.commands import evaluation, jobs, keys, models, releases, route, templates, training, upkeep, uploads
+from services.cli.commands import (
+    batches,
+    evaluation,
+    jobs,
+    keys,
+    models,
+    releases,
+    route,
+    templates,
+    training,
+    upkeep,
+    uploads,
+)
 from services.cli.commands.common import Json
 from services.cli.errors import known_errors, mendable_errors
 
@@ -23,6 +35,7 @@ k8s_group = typer.Typer(no_args_is_help=True)
 k8s.add_typer(k8s_group, name="group", help="Groups of adapters.")
 for name, group in {
     "jobs": jobs.app,
+    "batch": batches.app,
     "adapters": uploads.adapters,
     "datasets": uploads.datasets,
     "models": models.app,
