@@ -141,6 +141,18 @@ LONG: dict[int, Counts] = {
         "patience_seconds": 600,
         "lease_seconds": 5.0,
     },
+    23: {
+        "lines": 2000,
+        "words": 20,
+        "workers": 3,
+        "worker_kills": 7,
+        "api_kills": 4,
+        "batch_worker_kills": 9,
+        "max_lost_leases": 100,
+        "seconds": 60,
+        "patience_seconds": 300,
+        "lease_seconds": 5.0,
+    },
 }
 
 _SMALL: dict[int, Counts] = {
@@ -177,6 +189,14 @@ _SMALL: dict[int, Counts] = {
     22: {"workers": 3, "deaths": 1, "patience_seconds": 60},
     24: {"jobs": 40, "worker_kills": 1, "api_kills": 1, "redis_kills": 1, "deliverer_kills": 5, "faults": 8}
     | {"deliverers": 2, "seconds": 8, "patience_seconds": 90},
+    23: {
+        "lines": 300,
+        "worker_kills": 1,
+        "api_kills": 1,
+        "batch_worker_kills": 2,
+        "seconds": 5,
+        "patience_seconds": 90,
+    },
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 

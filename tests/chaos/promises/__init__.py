@@ -3,6 +3,7 @@
 from tests.chaos.outcome import Promise
 from tests.chaos.promises import (
     accepted_is_never_lost,
+    batches_are_answered_once,
     duplicates_make_one_job,
     engine_deaths_lose_nothing,
     hostile_adapters_are_refused,
@@ -51,5 +52,6 @@ _MODULES = (
     scopes_by_every_road,
     engine_deaths_lose_nothing,
     webhooks_arrive,
+    batches_are_answered_once,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}
