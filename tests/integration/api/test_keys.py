@@ -250,6 +250,7 @@ LACKS = {
     "chat": "train",
     "completions": "train",
     "webhooks": "train",
+    "fine_tuning": "submit",
     "files": "review",
 }
 """A key without the scope, for each kind of route."""
