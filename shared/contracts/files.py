@@ -13,6 +13,7 @@ class Purpose(StrEnum):
     BATCH = "batch"
     BATCH_OUTPUT = "batch_output"
     FINE_TUNE = "fine-tune"
+    FINE_TUNE_RESULTS = "fine-tune-results"
     USER_DATA = "user_data"
 
 

@@ -178,7 +178,8 @@ class NewJob(BaseModel):
         if self.kind is not JobKind.TRAIN:
             return None
         label = self.body.get("label") or str(self.body.get("adapter") or "").partition("@")[0]
-        return {"kind": self.body.get("kind"), "labels": [label] if label else sorted(self.body.get("labels") or [])}
+        about = {"kind": self.body.get("kind"), "labels": [label] if label else sorted(self.body.get("labels") or [])}
+        return about | ({"fine_tuning": True} if self.body.get("fine_tuning") else {})
 
     @property
     def fingerprint(self) -> str:

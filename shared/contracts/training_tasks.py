@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from shared.contracts.fine_tuning import FineTuning
 from shared.contracts.labels import LabelText, check_adapter_label
 from shared.contracts.templates import TemplateName
 from shared.contracts.training_settings import LoraSettings
@@ -50,6 +51,8 @@ class AdapterTrain(TaskTraining):
     instruction: Annotated[str, Field(max_length=20_000)] = ""
     """Used for requests without an instruction; where it is empty, the most common instruction of the rows."""
     evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
+    fine_tuning: FineTuning | None = None
+    """The request in OpenAI's format that the job was made of; it also gets a file of its steps' losses."""
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""

@@ -75,6 +75,12 @@ RULES = {
     ("POST", "/v1/chat/completions"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/completions"): _one_of(Scope.SUBMIT),
     ("GET", "/v1/webhook_event_types"): _one_of(),
+    ("POST", "/v1/fine_tuning/jobs"): _one_of(Scope.TRAIN),
+    ("GET", "/v1/fine_tuning/jobs"): _one_of(Scope.TRAIN, Scope.READ),
+    ("GET", "/v1/fine_tuning/jobs/{job_id}"): _one_of(Scope.TRAIN, Scope.READ),
+    ("POST", "/v1/fine_tuning/jobs/{job_id}/cancel"): _one_of(Scope.TRAIN),
+    ("GET", "/v1/fine_tuning/jobs/{job_id}/events"): _one_of(Scope.TRAIN, Scope.READ),
+    ("GET", "/v1/fine_tuning/jobs/{job_id}/checkpoints"): _one_of(Scope.TRAIN, Scope.READ),
 }
 for _prefix in ("/v1/webhooks", "/v1/webhook_endpoints"):
     RULES |= {

@@ -32,6 +32,7 @@ _SCOPES: Mapping[Purpose, tuple[Scope, ...]] = {
     Purpose.BATCH: (Scope.SUBMIT,),
     Purpose.BATCH_OUTPUT: (Scope.SUBMIT,),
     Purpose.FINE_TUNE: (Scope.TRAIN,),
+    Purpose.FINE_TUNE_RESULTS: (Scope.TRAIN,),
     Purpose.USER_DATA: (Scope.SUBMIT, Scope.TRAIN),
 }
 """What a key needs to add or delete a file of this purpose: one of these."""

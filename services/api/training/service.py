@@ -82,9 +82,11 @@ TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 
 async def submit(
-    clients: Clients, caller: Key, request: AnyTraining, idempotency_key: str | None
+    clients: Clients, caller: Key, request: AnyTraining, idempotency_key: str | None, *, job_id: str = ""
 ) -> tuple[Accepted, bool]:
     """Queue a training job; returns it, and whether an earlier request with this key created it.
+
+    `job_id` is its id where the caller chose one.
 
     Raises `NotFound` `dataset_not_found`, `release_not_found`; `Invalid` `dataset_too_small`, `label_unknown`,
     `labels_too_few`, `gate_loosened`, `training_costly`, those of `check_settings` and of `after`; `Conflict`
@@ -92,7 +94,7 @@ async def submit(
     """
     if isinstance(request, SelectorTraining):
         check_promotion(clients.settings, caller, request)
-    job_id = new_job_id(caller.tenant_id, idempotency_key)
+    job_id = job_id or new_job_id(caller.tenant_id, idempotency_key)
     is_known = await earlier_job(clients, caller, idempotency_key)
     pinned = request if is_known else await checked(clients, caller, request)
     job = training_job(job_id, caller, request, pinned)

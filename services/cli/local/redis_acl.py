@@ -80,7 +80,10 @@ _LEDGER: Mapping[str, str] = {
     ),
     "selector": _CELERY,
     "worker": _CELERY,
-    "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} +publish" + _may_read(LedgerKey.FEEDBACK),
+    # A training's result files are made of its own events.
+    "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} +publish +xrange"
+    + _may_read(LedgerKey.FEEDBACK)
+    + _may_write(LedgerKey.FILES),
     OPERATOR: "~* &* +@all",
     PROBE: _HELLO,
 }

@@ -13,6 +13,7 @@ from services.trainer.data.taught_rows import taught_rows
 from services.trainer.evaluation.generate import answers_of, exact_match
 from services.trainer.evaluation.template_choice import Choice, choose, ranked
 from services.trainer.jobs.check import fitting_templates
+from services.trainer.step_log import StepLog
 from shared.adapter_files import BaseShapes, check_adapter, check_planned
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
@@ -34,7 +35,8 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
     if warnings:
         context.report("data_checked", warnings=warnings)
     announce(context, _work(context, train, validation[: body.evaluate_rows]))
-    adapter = _fit(context, train)
+    steps = StepLog(context)
+    adapter = _fit(context, train, steps)
     scores = _compare_with_base(context, adapter, validation[: body.evaluate_rows])
     if warning := scores.get("template_check", {}).get("warning"):
         warnings = [*warnings, warning]
@@ -45,6 +47,7 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
         "label": body.label,
         "train_rows": len(train),
         **scores,
+        **steps.as_result(),
         "warnings": warnings,
     }
 
@@ -55,11 +58,12 @@ def _work(context: AdapterContext, train: Sequence[Row], read: Sequence[Row]) ->
     return work_of(context.body.settings, trained, judged._replace(number=2 * judged.number))
 
 
-def _fit(context: AdapterContext, train: Sequence[Row]) -> Path:
+def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog) -> Path:
     from services.trainer.training import lora
     from services.trainer.training.sequences import RowRefused
 
     clients, folder = context.clients, context.folder()
+    callbacks = context.callbacks()
     try:
         return lora.train_adapter(
             clients.base_folder,
@@ -67,7 +71,7 @@ def _fit(context: AdapterContext, train: Sequence[Row]) -> Path:
             as_training(train),
             config=context.body.settings,
             work_dir=folder,
-            callbacks=context.callbacks(),
+            callbacks=callbacks._replace(on_progress=steps.beside(callbacks.on_progress)),
             resume_from=context.resume_from(folder),
             launcher=clients.training_launcher,
             cut_answers=context.body.long_answers == "cut",

@@ -67,10 +67,14 @@ local function notify(tenant, subject, events, data)
   end
 end
 
--- Notes the end of a job; that of a training by OpenAI's name, too.
+local function is_fine_tuning(job)
+  return job.stage == 'train' and (read(job.id, 'trains')[1] or ''):find('"fine_tuning":true', 1, true)
+end
+
+-- Notes the end of a job; that of a fine-tuning job by OpenAI's name, too.
 local function notify_end(job, is_dead)
   local events = { 'job.' .. (is_dead and 'dead' or job.state) }
-  if job.stage == 'train' then events[2] = 'fine_tuning.job.' .. job.state end
+  if is_fine_tuning(job) then events[2] = 'fine_tuning.job.' .. job.state end
   notify(job.tenant_id, job.id, events, { id = job.id, state = job.state, label = job.label ~= '' and job.label or nil })
 end
 

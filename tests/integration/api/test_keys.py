@@ -250,6 +250,7 @@ LACKS = {
     "chat": "train",
     "completions": "train",
     "webhooks": "train",
+    "fine_tuning": "submit",
     "files": "review",
     "batches": "train",
     "users": "train",

@@ -70,7 +70,9 @@ async def hook(api, receiver):
 def submit(ledger, job_id, tenant="default", stage=Stage.GENERATE, **more):
     queue = {"train": "train", "select": "select"}.get(stage, "generate.fin")
     kind = "train" if stage is Stage.TRAIN else "generate"
-    job = NewJob(id=job_id, tenant_id=tenant, kind=kind, stage=stage, queue=queue, body={"x": 1}, **more)
+    body = {"kind": "adapter.train", "fine_tuning": {"model": "base"}} if stage is Stage.TRAIN else {}
+    body = {"kind": "adapter.train", "fine_tuning": {"model": "base"}} if stage is Stage.TRAIN else {}
+    job = NewJob(id=job_id, tenant_id=tenant, kind=kind, stage=stage, queue=queue, body=body, **more)
     ledger.do(calls.create(job, 60))
     return queue
 
