@@ -1,9 +1,10 @@
 """Answers in OpenAI's format, whole and in chunks, with what this service knows besides in `signalbox`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from services.api.openai.logprobs import for_chat, for_completion
+from services.api.openai.why import why
 from shared.contracts.generation import Choice, GenerationResult, Usage, generation_body, selection_of
 from shared.contracts.jobs import Job
 from shared.contracts.logprobs import TokenLogprobs
@@ -114,6 +115,23 @@ def whole(form: Form, asked: Asked, job: Job, result: GenerationResult) -> dict[
     }
 
 
+def whole_of_several(
+    form: Form, asked: Asked, answers: Sequence[tuple[Job, GenerationResult]], count: int
+) -> dict[str, Any]:
+    """Return the answer to several prompts, each with `count` choices; `signalbox` has what is known of each."""
+    first, tokens = whole(form, asked, *answers[0]), [usage(result.usage) for _, result in answers]
+    numbered = [
+        form.choice(choice) | {"index": number * count + choice.index}
+        for number, (_, result) in enumerate(answers)
+        for choice in result.choices
+    ]
+    return first | {
+        "choices": numbered,
+        "usage": {name: sum(one[name] for one in tokens) for name in tokens[0]},
+        "signalbox": {"prompts": [facts(asked, job, result) for job, result in answers]},
+    }
+
+
 def head(form: Form, asked: Asked, job_id: str, timestamps: Mapping[str, float], kind: str) -> dict[str, Any]:
     """Return what every answer and every chunk begins with."""
     return {
@@ -147,7 +165,9 @@ def facts(asked: Asked, job: Job, result: GenerationResult) -> dict[str, Any]:
     return {
         "job": job.id,
         "label": result.label,
+        "why": "named by the request" if is_named else why(selection) if selection else None,
         "probability": selection.probability if selection else None,
+        "threshold": selection.threshold if selection else None,
         "runners_up": [one.model_dump(mode="json") for one in selection.runners_up] if selection else [],
         "by": "named" if is_named else selection.by if selection else None,
         "rejected": selection.rejected if selection else False,

@@ -11,6 +11,7 @@ from services.api.openai.formats import Format
 from shared.contracts.conversation import INSTRUCTING
 
 MAX_CHOICES = 8
+MAX_PROMPTS = 8
 MAX_BIASES = 300
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -174,18 +175,34 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """The body of `POST /v1/completions`; the adapter's template frames the prompt as the text of a user's turn."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
+    """A list is answered prompt by prompt, each by the adapter that fits it."""
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     best_of: fields.NoBestOf = None
     echo: fields.NoEcho = None
     suffix: fields.NoSuffix = None
 
+    @model_validator(mode="after")
+    def _tells_several_whole(self) -> Self:
+        if self.stream and len(self.prompts) > 1:
+            raise ValueError("several prompts are not streamed: send one prompt, or leave stream out")
+        return self
+
+    @property
+    def prompts(self) -> list[str]:
+        """The texts, each of which is answered."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def parts(self) -> list[Self]:
+        """The request for each prompt by itself."""
+        return [self.model_copy(update={"prompt": text}) for text in self.prompts]
+
     @property
     def turns(self) -> list[dict[str, str]]:
-        """The prompt as a conversation of one turn."""
-        text = self.prompt if isinstance(self.prompt, str) else self.prompt[0]
-        return [{"role": "user", "content": text}]
+        """The only prompt as a conversation of one turn."""
+        return [{"role": "user", "content": self.prompts[0]}]
 
     @property
     def generation(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Answers a request in OpenAI's format by a job like any other: accepted, awaited, told whole or as a stream."""
 
+import contextlib
 from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from services.api.http.idempotency import REPLAYED
 from services.api.infra.clients import Clients
 from services.api.jobs.accept import accept
 from services.api.jobs.schemas import Accepted, JobRequest
-from services.api.openai.answers import Asked, Form, whole
+from services.api.openai.answers import Asked, Form, whole, whole_of_several
 from services.api.openai.ending import answered
 from services.api.openai.names import Fields, resolve
 from services.api.openai.schemas import ChatRequest, CompletionRequest
@@ -22,6 +23,7 @@ from services.api.openai.stream import Chunks
 from services.api.openai.waiting import Waiting
 from services.api.openai.wire import event_lines
 from shared.contracts.jobs import Priority, new_job_id
+from shared.errors import Invalid
 from shared.security.api_keys import Key
 from shared.settings import Settings
 
@@ -38,14 +40,25 @@ class Wish(NamedTuple):
     idempotency_key: str | None
     is_async: bool
 
+    def of_prompt(self, number: int) -> "Wish":
+        """Return the wish for one of several prompts; no caller's key has a blank."""
+        return self._replace(idempotency_key=self.idempotency_key and f"{self.idempotency_key} {number}")
+
+    def waiting(self, clients: Clients) -> Waiting:
+        """Return the wait for the job that this wish makes."""
+        job_id = new_job_id(self.caller.tenant_id, self.idempotency_key, self.caller.sees)
+        return Waiting(clients, self.caller, job_id, is_kept=self.idempotency_key is not None)
+
 
 async def answer(
     form: Form, body: ChatRequest | CompletionRequest, request: Request, clients: Clients, wish: Wish
 ) -> Response:
     """Answer a request; raises `ModelNotFound`, what `accept` raises, and what ended the job badly."""
-    job_id = new_job_id(wish.caller.tenant_id, wish.idempotency_key, wish.caller.sees)
-    waiting = Waiting(clients, wish.caller, job_id, is_kept=wish.idempotency_key is not None)
     asked = Asked(body.model, body.tier, partial(clients.retiring.shutdown_date, wish.caller.tenant_id), body.metadata)
+    if isinstance(body, CompletionRequest) and len(body.prompts) > 1:
+        return await _answer_several(form, asked, body, request, clients, wish)
+    waiting = wish.waiting(clients)
+    job_id = waiting.job_id
     if body.stream and not wish.is_async:
         clients.feed.check_place(wish.caller)
         _, headers = await _accepted(body, clients, wish, job_id)
@@ -59,6 +72,28 @@ async def answer(
     result = answered(job)
     headers |= clients.retiring.warnings(wish.caller.tenant_id, result.adapter_ref)
     return JSONResponse(whole(form, asked, job, result), headers=headers)
+
+
+async def _answer_several(
+    form: Form, asked: Asked, body: CompletionRequest, request: Request, clients: Clients, wish: Wish
+) -> Response:
+    """Answer each prompt by a job of its own; where one cannot be had, the others are cancelled."""
+    if wish.is_async:
+        raise Invalid("several_prompts", "Prefer: respond-async answers with one job: send one prompt, or leave it out")
+    async with contextlib.AsyncExitStack() as stack:
+        begun, headers = [], dict[str, str]()
+        for number, part in enumerate(body.parts):
+            its_wish = wish.of_prompt(number)
+            waiting = its_wish.waiting(clients)
+            reader = await stack.enter_async_context(clients.feed.reader(waiting.job_id))
+            _, headers = await _accepted(part, clients, its_wish, waiting.job_id)
+            stack.push_async_callback(waiting.over)
+            begun.append((waiting, reader, REPLAYED not in headers))
+        jobs = [await waiting.ended(request, reader, is_new=is_new) for waiting, reader, is_new in begun]
+    answers = [(job, answered(job)) for job in jobs]
+    return JSONResponse(
+        whole_of_several(form, asked, answers, body.n or 1), headers=headers | {"x-request-id": jobs[0].id}
+    )
 
 
 async def _accepted(

@@ -21,13 +21,13 @@ class Waiting:
         self._clients = clients
         self._tenant_id = caller.tenant_id
         self._caller = caller
-        self._job_id = job_id
+        self.job_id = job_id
         self._is_kept = is_kept
         self._is_told = False
 
     async def job(self) -> Job:
         """Return the job as it is now."""
-        return await self._clients.ledger.do(calls.get(self._job_id, self._tenant_id))
+        return await self._clients.ledger.do(calls.get(self.job_id, self._tenant_id))
 
     async def ended(self, request: Request, reader: Reader, *, is_new: bool) -> Job:
         """Wait for the end of the job; raises `ClientDisconnect` where the client leaves before it.
@@ -50,7 +50,7 @@ class Waiting:
     async def chunks(self, chunks: Chunks) -> AsyncGenerator[Chunk]:
         """Yield the chunks of the answer as they come; whoever sends them says when that is `over`."""
         with self._clients.feed.place(self._caller):
-            async with self._clients.feed.reader(self._job_id) as reader:
+            async with self._clients.feed.reader(self.job_id) as reader:
                 async for chunk in chunks.of(self._clients.feed.events(reader), self.job):
                     yield chunk
         self._is_told = True
@@ -58,7 +58,7 @@ class Waiting:
     async def over(self) -> None:
         """Cancel the job where the client has left before it was told the end."""
         if not (self._is_told or self._is_kept):
-            self._clients.leavers.cancel(self._job_id, self._tenant_id)
+            self._clients.leavers.cancel(self.job_id, self._tenant_id)
 
     async def _end(self, reader: Reader, is_new: bool) -> Job:
         async for _ in self._clients.feed.events(reader, is_new=is_new):

@@ -147,6 +147,7 @@ async def test_auto_is_the_selectors_choice(client, taken, worker, ledger):
     assert answer.choices[0].message.content == "up"
     assert answer.signalbox["label"] == "fin.ha"
     assert (answer.signalbox["probability"], answer.signalbox["by"]) == (0.9, "light")
+    assert answer.signalbox["why"] == "fin.ha with 0.90: light decided"
 
 
 async def test_base_is_the_base_model_alone(client, working):
@@ -313,6 +314,69 @@ async def test_a_completions_logprobs_are_parallel_lists(client, working):
     found = answer.choices[0].logprobs
     assert (found.tokens, found.token_logprobs, found.text_offset) == (["\ufffd", "\ufffdn"], [-0.1, -0.2], [0, 1])
     assert found.top_logprobs[0] == {"\ufffd": -0.1, "x": -3.0}
+
+
+@pytest.fixture
+def answering(taken, worker):
+    """Answers so many jobs by their own texts, with two choices each where these are asked for."""
+
+    def work(count):
+        for _ in range(count):
+            job = taken()
+            text = job.body["messages"][-1]["content"]
+            choices = [{"index": n, "text": f"{text}{n}"} for n in range(job.body["params"].get("n") or 1)]
+            usage = {"prompt_tokens": 2, "completion_tokens": 3}
+            worker.end(job, JobState.SUCCEEDED, result={"choices": choices, "usage": usage, "label": "fin.sa"})
+
+    return lambda count: asyncio.create_task(asyncio.to_thread(work, count))
+
+
+async def test_several_prompts_are_answered_in_their_order(client, answering):
+    task = answering(3)
+    answer = await client.completions.create(model="fin.sa", prompt=["a", "b", "c"], n=2)
+    await task
+    assert [(one.index, one.text) for one in answer.choices] == list(enumerate(["a0", "a1", "b0", "b1", "c0", "c1"]))
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (6, 15)
+    jobs = [facts["job"] for facts in answer.signalbox["prompts"]]
+    assert len(set(jobs)) == 3
+    assert answer.id == f"cmpl-{jobs[0].removeprefix('job_')}"
+
+
+async def test_several_prompts_under_one_idempotency_key_are_answered_once(client, answering):
+    task = answering(2)
+    asked = {"model": "fin.sa", "prompt": ["a", "b"], "extra_headers": {"Idempotency-Key": "once"}}
+    first = await client.completions.create(**asked)
+    await task
+    second = await client.completions.create(**asked)
+    assert (second.id, second.choices) == (first.id, first.choices)
+
+
+async def test_where_one_of_several_prompts_is_refused_the_others_are_cancelled(api, settings, ledger):
+    sent = {"model": "fin.sa", "prompt": ["a", "x" * (settings.max_input_chars + 1)]}
+    answer = await api["submit"].post("/v1/completions", json=sent)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "input_too_long")
+    (job,) = (await api["submit"].get("/v1/jobs")).json()["items"]
+    asks = calls.get(job["id"], "default")
+    await asyncio.to_thread(eventually, lambda: ledger.do(asks).state == JobState.CANCELLED, "cancelled")
+
+
+async def test_a_client_that_leaves_cancels_the_jobs_of_all_its_prompts(api, taken, ledger):
+    asking = asyncio.create_task(api["submit"].post("/v1/completions", json={"model": "fin.sa", "prompt": ["a", "b"]}))
+    jobs = [await asyncio.to_thread(taken) for _ in range(2)]
+    asking.cancel()
+    for job in jobs:
+        asks = calls.get(job.id, "default")
+        await asyncio.to_thread(eventually, lambda asks=asks: ledger.do(asks).cancel_requested, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("more", "headers"), [({"stream": True}, {}), ({}, {"Prefer": "respond-async"}), ({"prompt": ["x"] * 9}, {})]
+)
+async def test_several_prompts_are_told_whole_and_are_eight_at_most(api, more, headers):
+    sent = {"model": "fin.sa", "prompt": ["a", "b"], **more}
+    answer = await api["submit"].post("/v1/completions", json=sent, headers=headers)
+    assert answer.status_code == 400
+    assert "prompt" in answer.json()["error"]["message"] or answer.json()["error"]["param"] == "prompt"
 
 
 async def test_an_unknown_model_is_a_404_that_says_how_to_map_it(client):
