@@ -133,9 +133,8 @@ LONG: dict[int, Counts] = {
         "worker_kills": 60,
         "api_kills": 20,
         "redis_kills": 10,
-        "deliverer_kills": 150,
-        "deliverers": 3,
-        "faults": 240,
+        "deliverer_kills": 60,
+        "faults": 150,
         "max_lost_leases": 100,
         "seconds": 900,
         "patience_seconds": 600,
@@ -187,8 +186,8 @@ _SMALL: dict[int, Counts] = {
     20: {"workers": 2, "rounds": 1, "jobs_per_second": 3.0, "patience_seconds": 90},
     21: {"largest_set": 1},
     22: {"workers": 3, "deaths": 1, "patience_seconds": 60},
-    24: {"jobs": 40, "worker_kills": 1, "api_kills": 1, "redis_kills": 1, "deliverer_kills": 5, "faults": 8}
-    | {"deliverers": 2, "seconds": 8, "patience_seconds": 90},
+    24: {"jobs": 40, "worker_kills": 1, "api_kills": 1, "redis_kills": 1, "deliverer_kills": 2, "faults": 5}
+    | {"seconds": 8, "patience_seconds": 90},
     23: {
         "lines": 300,
         "worker_kills": 1,

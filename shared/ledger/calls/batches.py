@@ -116,7 +116,7 @@ def write_batch(batch_id: str, fence: int, record: Batch | None, lease_seconds: 
         "id": batch_id,
         "fence": fence,
         "record": record.model_dump_json() if record else "",
-        "ended": bool(record and record.state.is_final),
+        "ended": record.state if record and record.state.is_final else "",
         "lease_ms": lease_seconds * 1000,
     }
     return Call("batch_write", args, _cancelling, refused)
