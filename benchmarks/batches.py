@@ -52,21 +52,21 @@ def one(supervisor: Supervisor, client: Signalbox, count: int) -> tuple[float, f
     cpu, began = cpu_seconds(supervisor), time.perf_counter()
     batch = client.create_batch(file.id)
     accepted = until(client, batch.id, {"in_progress", "finalizing", "completed"}) - began
-    ended = until(client, batch.id, {"completed"}) - began
+    ended = until(client, batch.id, {"completed"}, 0.5) - began
     counts = client.batch(batch.id).request_counts
     if counts != {"total": count, "completed": count, "failed": 0}:
         raise RuntimeError(f"the batch ended with {counts}")
     return accepted, cpu_seconds(supervisor) - cpu, ended
 
 
-def until(client: Signalbox, batch_id: str, states: set[str]) -> float:
+def until(client: Signalbox, batch_id: str, states: set[str], seconds: float = 0.1) -> float:
     while True:
         status = client.batch(batch_id).status
         if status in states:
             return time.perf_counter()
         if status == "failed":
             raise RuntimeError(f"the batch failed: {client.batch(batch_id).errors}")
-        time.sleep(0.1)  # between two polls
+        time.sleep(seconds)  # between two polls
 
 
 def jsonl(count: int) -> bytes:

@@ -140,8 +140,7 @@ class LineReader:
         job_id = job_id_of(self._batch_id, number)
 
         def build(under: CurrentRelease) -> NewJob:
-            job = selection_job(job_id, self._caller, request, under)
-            return job.model_copy(update={"body": job.body | {"priority": "batch"}})
+            return _untold(selection_job(job_id, self._caller, request, under))
 
         build(await self._clients.releases.current(self._caller.tenant_id))
         return Line(number, envelope.custom_id, job_id, Asked("", "flex", self._shutdown_date), body.texts, 0, build)
@@ -156,7 +155,7 @@ class LineReader:
 
     def _job(self, number: int, request: JobRequest, under: CurrentRelease) -> NewJob:
         job_id = job_id_of(self._batch_id, number)
-        return generation_job(job_id, self._caller, request, under, self._clients.settings)
+        return _untold(generation_job(job_id, self._caller, request, under, self._clients.settings))
 
     async def _name(self, model: str, current: CurrentRelease) -> Fields:
         known = self._names.get((current.id, model))
@@ -165,6 +164,11 @@ class LineReader:
                 model, current, self._caller.tenant_id, self._clients
             )
         return known
+
+
+def _untold(job: NewJob) -> NewJob:
+    """The job as one that may wait, and whose pieces nobody reads: writing them would cost as much as making it."""
+    return job.model_copy(update={"body": {**job.body, "priority": "batch", "tells_tokens": False}})
 
 
 _CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}

@@ -13,7 +13,7 @@ from shared.errors import SignalboxError
 from shared.ledger import calls
 
 log = structlog.get_logger()
-_MOST_AT_WORK = 32
+_MOST_AT_WORK = 100
 """Batches that one process has under a lease; others wait, or another process takes them."""
 _LOOK_SECONDS = 0.5
 

@@ -26,7 +26,7 @@ function op.batch_create(a)
   if open >= a.most_open then return refuse('too_many_batches') end
   redis.call('HSET', batch_key(a.id), 'record', a.record, 'tenant_id', a.tenant_id, 'line', a.line, 'fingerprint', a.fingerprint, 'fence', 0)
   redis.call('ZADD', KEY.batches .. a.tenant_id, NOW_MS, a.id)
-  redis.call('ZADD', KEY.open_batches, 0, a.id)
+  redis.call('ZADD', KEY.open_batches, NOW_MS, a.id)  -- the oldest is taken first
   return { existing = false }
 end
 
