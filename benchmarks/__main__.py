@@ -34,6 +34,7 @@ ALL = (
     "mixed_batch",
     "vllm_peer",
     "adapter_bank",
+    "constrained",
     "prefill_stall",
     "worker_start",
     "scale_sim",

@@ -16,6 +16,7 @@ AdapterRef = Annotated[LabelText, Field(min_length=1, max_length=100)]
 DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
 FindDataset = Callable[[str, str, int], str]
 """Takes a data set's name, a label, and the fewest rows for it; returns the data set's id."""
+Constrain = Literal["none", "auto", "answers"]
 MIN_ROWS, MIN_MORE_ROWS = 4, 2
 """Rows that a label is trained and validated on; rows that are only measured on, or that join those of a release."""
 VALIDATION_SHARE = 0.2
@@ -53,6 +54,10 @@ class AdapterTrain(TaskTraining):
     evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
     fine_tuning: FineTuning | None = None
     """The request in OpenAI's format that the job was made of; it also gets a file of its steps' losses."""
+    constrain: Constrain = "none"
+    """Whether the adapter's answers are bound to those of its training rows, for requests that say nothing of a
+    constraint: `answers` binds them, to 200 different ones at most; `auto` does where each stands in five rows or more
+    on average."""
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""

@@ -182,6 +182,8 @@ class Adapter(Record):
     base_model: str = ""
     template: str = ""
     instruction: str = ""
+    constraint: dict[str, Any] | None = None
+    """What its answers must be where a request says nothing of that, such as `{"choices": [...]}`."""
     archive: str = ""
     """SHA-256 of the archive that it was uploaded in; empty where it was trained, or uploaded before this was noted."""
     notes: list[str] = field(default_factory=list)

@@ -78,6 +78,9 @@ def train_adapter(
     long_answers: Annotated[
         str, typer.Option(help="Of answers that do not fit into max_length: refuse, cut or leave_out; default: refuse.")
     ] = "",
+    constrain: Annotated[
+        str, typer.Option(help="Bind its answers to those of its rows: none, auto or answers; default: none.")
+    ] = "",
     settings: SettingsFile = None,
     confirm: Confirm = False,
     wait: Wait = False,
@@ -85,8 +88,8 @@ def train_adapter(
 ) -> None:
     """Train one label's adapter on a data set."""
     body = {"kind": "adapter.train", "label": label, "dataset": dataset}
-    if long_answers:
-        body["long_answers"] = long_answers
+    options = {"long_answers": long_answers, "constrain": constrain}
+    body |= {name: value for name, value in options.items() if value}
     _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
 
 

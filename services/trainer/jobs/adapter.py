@@ -8,6 +8,7 @@ from typing import Any
 
 from services.trainer.context import TrainingContext
 from services.trainer.cost import announce
+from services.trainer.data.answer_choices import answer_constraint
 from services.trainer.data.task_rows import as_training, rows_to_count, task_rows
 from services.trainer.data.taught_rows import taught_rows
 from services.trainer.evaluation.generate import answers_of, exact_match
@@ -15,6 +16,7 @@ from services.trainer.evaluation.template_choice import Choice, choose, ranked
 from services.trainer.jobs.check import fitting_templates
 from services.trainer.step_log import StepLog
 from shared.adapter_files import BaseShapes, check_adapter, check_planned
+from shared.contracts.constraints import Constraint
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
 from shared.contracts.training_cost import Work, work_of
@@ -34,18 +36,20 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
     train, warnings = taught_rows(context, body.label, body.dataset, train)
     if warnings:
         context.report("data_checked", warnings=warnings)
+    constraint = answer_constraint(body.constrain, [row.output for row in train])
     announce(context, _work(context, train, validation[: body.evaluate_rows]))
     steps = StepLog(context)
     adapter = _fit(context, train, steps)
     scores = _compare_with_base(context, adapter, validation[: body.evaluate_rows])
     if warning := scores.get("template_check", {}).get("warning"):
         warnings = [*warnings, warning]
-    manifest = _register(context, adapter, train, scores)
+    manifest = _register(context, adapter, train, scores, constraint)
     return {
         "adapter": manifest.digest,
         "ref": manifest.ref,
         "label": body.label,
         "train_rows": len(train),
+        "constraint": constraint.given if constraint else None,
         **scores,
         **steps.as_result(),
         "warnings": warnings,
@@ -130,7 +134,13 @@ def _surprise(choice: Choice, template: str) -> str:
     )
 
 
-def _register(context: AdapterContext, adapter: Path, train: Sequence[Row], scores: dict[str, Any]) -> AdapterManifest:
+def _register(
+    context: AdapterContext,
+    adapter: Path,
+    train: Sequence[Row],
+    scores: dict[str, Any],
+    constraint: Constraint | None,
+) -> AdapterManifest:
     body, clients = context.body, context.clients
     info = check_adapter(adapter, BaseShapes.from_folder(clients.base_folder), clients.adapter_limits)
     manifest = AdapterManifest(
@@ -141,6 +151,7 @@ def _register(context: AdapterContext, adapter: Path, train: Sequence[Row], scor
         base_model=clients.base_model,
         template=body.settings.template,
         instruction=body.instruction or _commonest_instruction(train),
+        constraint=constraint,
         info=asdict(info),
         report=scores,
         made_by=context.job.id,

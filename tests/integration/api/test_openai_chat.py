@@ -127,7 +127,15 @@ async def test_what_a_request_says_of_sampling_reaches_the_job(client, working):
     assert job.body == {
         "messages": [{"role": "system", "content": "Be brief.\n\nBe kind."}, *QUESTION],
         "adapter": "fin.sa@1",
-        "params": {"max_new_tokens": 5, "temperature": 0.5, "top_p": 0.9, "seed": 3, "stop": ["\n"], "logprobs": False},
+        "params": {
+            "max_new_tokens": 5,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "seed": 3,
+            "stop": ["\n"],
+            "logprobs": False,
+            "constraint": "none",
+        },
         "priority": "batch",
         "metadata": {"team": "a"},
     }
@@ -391,7 +399,6 @@ async def test_an_unknown_model_is_a_404_that_says_how_to_map_it(client):
     ("field", "value"),
     [
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("response_format", {"type": "json_object"}),
         ("audio", {"voice": "a", "format": "mp3"}),
         ("modalities", ["text", "audio"]),
         ("reasoning_effort", "high"),

@@ -1,5 +1,7 @@
 """What every engine keeps, whichever it is."""
 
+import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +10,7 @@ import pytest
 
 from services.adapter_worker.engine import DeadlineExceeded, GenerationRequest, make_engine
 from services.adapter_worker.engine.echo import EchoEngine
+from shared.contracts.constraints import Constraint
 from shared.contracts.logprobs import TokenLogprobs
 from shared.errors import Cancelled, Invalid, NotFound, Unavailable
 from shared.settings import Settings
@@ -317,3 +320,19 @@ def test_engines_are_made_by_name_and_unknown_names_are_refused(tmp_path):
     with pytest.raises(Invalid) as caught:
         make_engine("magic", Settings(), tmp_path)
     assert caught.value.code == "engine_unknown"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "pattern"),
+    [
+        ({"choices": ["yes", "no"]}, "yes|no"),
+        ({"regex": "[a-c]{4}x"}, "[a-c]{4}x"),
+        ({"json_schema": {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 2}}, None),
+    ],
+)
+def test_an_answer_fits_its_constraint(engine, ask, constraint, pattern):
+    generation, pieces = run(engine, ask(max_new_tokens=60, constraint=Constraint(**constraint), n=2))
+    assert pieces.text_of(1) == generation.choices[1].text
+    for choice in generation.choices:
+        assert choice.finish_reason == "stop"
+        assert re.fullmatch(pattern, choice.text) if pattern else len(json.loads(choice.text)) == 2
