@@ -1,6 +1,7 @@
 """Client of Signalbox: `Signalbox` for plain programs, `AsyncSignalbox` for asyncio."""
 
 from signalbox.async_client import AsyncSignalbox
+from signalbox.chat_results import Chat, ChatChunk
 from signalbox.client import Signalbox
 from signalbox.errors import (
     ApiError,
@@ -16,6 +17,7 @@ from signalbox.errors import (
     Unreachable,
     WaitTimeout,
 )
+from signalbox.evaluation import Evaluation
 from signalbox.results import (
     Adapter,
     Alias,
@@ -40,9 +42,12 @@ __all__ = [
     "ApiError",
     "AsyncSignalbox",
     "AuthenticationError",
+    "Chat",
+    "ChatChunk",
     "ConflictError",
     "Dataset",
     "DatasetCheck",
+    "Evaluation",
     "Event",
     "InvalidRequestError",
     "Job",
