@@ -2,6 +2,7 @@
 
 from signalbox.async_client import AsyncSignalbox
 from signalbox.batches import Batch, File
+from signalbox.chat_results import Chat, ChatChunk
 from signalbox.client import Signalbox
 from signalbox.errors import (
     ApiError,
@@ -17,6 +18,7 @@ from signalbox.errors import (
     Unreachable,
     WaitTimeout,
 )
+from signalbox.evaluation import Evaluation
 from signalbox.results import (
     Adapter,
     Alias,
@@ -44,10 +46,13 @@ __all__ = [
     "AsyncSignalbox",
     "AuthenticationError",
     "Batch",
+    "Chat",
+    "ChatChunk",
     "ConflictError",
     "Dataset",
     "DatasetCheck",
     "Delivery",
+    "Evaluation",
     "Event",
     "File",
     "InvalidRequestError",

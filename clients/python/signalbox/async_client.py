@@ -2,22 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
 from signalbox import batches as _batches
-from signalbox import calls, prompt_templates, stored, uploads
+from signalbox import calls, chat, prompt_templates, stored, uploads
 from signalbox import webhooks as hooks
 from signalbox.call import Call
 from signalbox.calls import path_of
+from signalbox.chat import Messages
+from signalbox.chat_results import ChatChunk
 from signalbox.client import documented
 from signalbox.errors import SignalboxError
+from signalbox.evaluation import Evaluation, evaluation_of
 from signalbox.requests import Request, answer, api_error, made, pause_before_retry, target_of
 from signalbox.results import Event, Job, Selection
-from signalbox.sse import EventStream
+from signalbox.sse import EventStream, Stream
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,6 +54,7 @@ class AsyncSignalbox:
         self._owns_http = http_client is None
 
     submit = method(calls.submit)
+    chat = method(chat.chat)
     train = method(calls.train)
     estimate = method(calls.estimate)
     job = method(calls.job)
@@ -106,7 +110,7 @@ class AsyncSignalbox:
     post = method(calls.post)
     delete = method(calls.delete)
 
-    async def select(self, input: str, *, instruction: str = "", wait_seconds: float = 10.0) -> Selection:  # noqa: A002
+    async def select(self, input: Messages, *, instruction: str = "", wait_seconds: float = 10.0) -> Selection:  # noqa: A002
         """Name the label of a text without generating; raises `JobFailed`."""
         found = await self._send(calls.select(input, instruction=instruction, wait_seconds=wait_seconds))
         return found if isinstance(found, Selection) else calls.selection_of(await self.wait(found))
@@ -115,10 +119,20 @@ class AsyncSignalbox:
         """The job once it has ended, whatever became of it; raises `WaitTimeout`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            async for _ in self._events(EventStream(f"{path_of(job)}/events", deadline=deadline)):
+            async for _ in self._told(EventStream(f"{path_of(job)}/events", deadline=deadline)):
                 pass
             if (ended := await self.job(job)).is_final:
                 return ended
+
+    def chat_stream(
+        self, messages: Messages, *, model: str = "auto", idempotency_key: str | None = None, **params: Any
+    ) -> AsyncIterator[ChatChunk]:
+        """The pieces of an answer as they come, each text once; the arguments are those of `chat`."""
+        return self._told(chat.chat_stream(messages, model, params, idempotency_key))
+
+    async def evaluate(self, rows: Sequence[Mapping[str, str]]) -> Evaluation:
+        """Name the label of each row's `input`, and compare it with its `label` (`none.none`: to be rejected)."""
+        return evaluation_of(rows, [await self.select(row["input"]) for row in rows])
 
     def stream(self, job: Job | str, *, after: str = "") -> AsyncIterator[Event]:
         """The job's events, past and live, until it has ended; lost connections are opened again.
@@ -129,9 +143,9 @@ class AsyncSignalbox:
 
     def events(self, path: str, *, after: str = "") -> AsyncIterator[Event]:
         """The events of a path that has no method of its own yet."""
-        return self._events(EventStream(path, after))
+        return self._told(EventStream(path, after))
 
-    async def _events(self, stream: EventStream) -> AsyncIterator[Event]:
+    async def _told(self, stream: Stream[T]) -> AsyncIterator[T]:
         while not stream.is_over:
             try:
                 async with self._http.stream(**self._target.arguments(stream.open())) as response:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from signalbox.call import Call, given, posted
+from signalbox.chat import Messages
 from signalbox.errors import JobFailed
 from signalbox.requests import Request
 from signalbox.results import Job, Page, Selection, TrainingEstimate
@@ -46,7 +47,7 @@ def _as_it_is(raw: Any) -> Any:
 
 
 def submit(
-    input: str,
+    input: Messages,
     *,
     instruction: str = "",
     label: str | None = None,
@@ -59,7 +60,7 @@ def submit(
     user: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Job]:
-    """Submit one text; the job is stored when this returns.
+    """Submit one text or conversation (`role` and `content` of each turn); the job is stored when this returns.
 
     Without `label` and `adapter` the selector decides. `params` are those of the generation (temperature, seed, …).
     Of `user`, the id of your own user, a hash is kept (see `forget_user`).
@@ -68,8 +69,7 @@ def submit(
     """
     limit = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
     body = {
-        "input": input,
-        "instruction": instruction or None,
+        **_conversation(input, instruction),
         "label": label,
         "adapter": adapter,
         "params": {**limit, **(params or {})} or None,
@@ -81,12 +81,18 @@ def submit(
     return Call(posted("/v1/jobs", given(body), idempotency_key), Job.from_dict)
 
 
+def _conversation(given: Messages, instruction: str) -> dict[str, Any]:
+    """A text with its instruction, or a conversation, which has its own."""
+    text = {"input": given} if isinstance(given, str) else {"messages": list(given)}
+    return {**text, "instruction": instruction or None}
+
+
 def select(
-    input: str, *, instruction: str = "", wait_seconds: float = 10.0, idempotency_key: str | None = None
+    input: Messages, *, instruction: str = "", wait_seconds: float = 10.0, idempotency_key: str | None = None
 ) -> Call[Selection | Job]:
     """The request behind `select`: a selection, or its job where it takes longer than `wait_seconds`."""
-    body = {"input": input, "instruction": instruction, "wait_seconds": wait_seconds}
-    return Call(posted("/v1/select", body, idempotency_key), _selection_or_job)
+    body = {**_conversation(input, instruction), "wait_seconds": wait_seconds}
+    return Call(posted("/v1/select", given(body), idempotency_key), _selection_or_job)
 
 
 def _selection_or_job(raw: Mapping[str, Any]) -> Selection | Job:

@@ -3,12 +3,15 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
 
 from signalbox.errors import SignalboxError, WaitTimeout
 from signalbox.requests import Request
 from signalbox.results import Event
 
+T = TypeVar("T")
 GIVE_UP_SECONDS = 60.0
 RESUME_SECONDS = 0.2
 _READ_SECONDS = 60.0
@@ -25,14 +28,19 @@ class EventParser:
 
     def feed(self, text: str) -> Iterator[Event]:
         """The events that are whole with this piece of text."""
+        for fields in self.fields(text):
+            data = json.loads(fields["data"])
+            yield Event(type=fields.get("event", "message"), data=data, id=fields.get("id", ""))
+
+    def fields(self, text: str) -> Iterator[Mapping[str, str]]:
+        """The fields of these events, each of which has `data`."""
         for line in self._lines(text):
             if line:
                 self._add(line)
                 continue
             fields, self._fields = self._fields, {}
             if "data" in fields:
-                data = json.loads(fields["data"])
-                yield Event(type=fields.get("event", "message"), data=data, id=fields.get("id", ""))
+                yield fields
 
     def _lines(self, text: str) -> list[str]:
         whole = self._rest + text
@@ -50,7 +58,37 @@ class EventParser:
             self._fields[name] = value
 
 
-class EventStream:
+class Stream(ABC, Generic[T]):
+    """Where a stream stands: how to open it again, and when it is over. Times are seconds of `clock`."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.is_over = False
+        self.pause_seconds = RESUME_SECONDS
+        """Before the next connection."""
+        self._clock = clock
+        self._failing_since: float | None = None
+
+    @abstractmethod
+    def open(self) -> Request:
+        """The request of the next connection."""
+
+    @abstractmethod
+    def feed(self, text: str) -> Iterator[T]:
+        """What a piece of text tells."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The server ended the connection in order."""
+
+    def fail(self, error: SignalboxError) -> None:
+        """The connection was lost or refused; raises the error where another one would not help."""
+        self._failing_since = self._failing_since or self._clock()
+        if not error.retryable or self._clock() - self._failing_since > GIVE_UP_SECONDS:
+            raise error
+        self.pause_seconds = max(RESUME_SECONDS, error.retry_after_seconds or 0.0)
+
+
+class EventStream(Stream[Event]):
     """Where a job's stream stands: how to open it again, and when it is over.
 
     It is over when the server has closed it in order after a final event. A `deadline` is in seconds of `clock`.
@@ -63,15 +101,11 @@ class EventStream:
         deadline: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.is_over = False
-        self.pause_seconds = RESUME_SECONDS
-        """Before the next connection."""
+        super().__init__(clock)
         self._path = path
         self._last_id = after
         self._deadline = deadline
-        self._clock = clock
         self._parser = EventParser()
-        self._failing_since: float | None = None
         self._has_ended = False
         self._is_empty = self._was_empty = False
 
@@ -105,10 +139,7 @@ class EventStream:
     def fail(self, error: SignalboxError) -> None:
         """The connection was lost or refused; raises the error where another one would not help."""
         self._check_deadline()
-        self._failing_since = self._failing_since or self._clock()
-        if not error.retryable or self._clock() - self._failing_since > GIVE_UP_SECONDS:
-            raise error
-        self.pause_seconds = max(RESUME_SECONDS, error.retry_after_seconds or 0.0)
+        super().fail(error)
 
     def _check_deadline(self) -> None:
         if self._deadline is not None and self._clock() >= self._deadline:

@@ -46,8 +46,11 @@ class Awaited:
         method = getattr(self.client, name)
         return await (method(*args, **kwargs) if self._is_async else asyncio.to_thread(method, *args, **kwargs))
 
-    async def stream(self, job, **kwargs):
-        events = self.client.stream(job, **kwargs)
+    def stream(self, job, **kwargs):
+        return self.told("stream", job, **kwargs)
+
+    async def told(self, name, *args, **kwargs):
+        events = getattr(self.client, name)(*args, **kwargs)
         while True:
             step = anext(events, None) if self._is_async else asyncio.to_thread(next, events, None)
             if (event := await step) is None:
@@ -140,6 +143,52 @@ async def test_a_job_is_submitted_followed_and_read(client, worker):
     job = await client("wait", job.id)
     assert (job.state, job.text, job.metadata) == ("succeeded", "a\u2028b\x85c", {"a": "b"})
     assert [event async for event in client.stream(job, after=events[-1].id)] == []
+
+
+async def test_a_chat_is_answered_whole(client, broker, worker):
+    asking = asyncio.create_task(client("chat", "x", model="fin.sa", max_completion_tokens=5))
+    job = await next_job(broker, worker, QUEUE)
+    worker.end(job, JobState.SUCCEEDED, result={"text": "up", "label": "fin.sa"})
+    answer = await asking
+    assert (answer.text, answer.label, answer.signalbox["job"]) == ("up", "fin.sa", job.id)
+
+
+async def test_a_chat_that_is_cut_is_joined_again_and_tells_each_text_once(make, proxy, release, broker, worker):
+    client = make(url=proxy.url)
+    conversation = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "x"}]
+    chunks = client.told("chat_stream", conversation, model="fin.sa")
+    texts, first = [], asyncio.create_task(anext(chunks))
+    job = await next_job(broker, worker, QUEUE)
+    worker.tell(job, "token", text="one ")
+    await first
+    async for chunk in chunks:
+        texts += [chunk.text] if chunk.text else []
+        if chunk.text == "one ":
+            proxy.cut()
+            worker.tell(job, "token", text="two")
+            worker.end(job, JobState.SUCCEEDED, result={"text": "one two", "label": "fin.sa"})
+    assert ("".join(texts), chunk.signalbox["label"]) == ("one two", "fin.sa")
+    assert proxy.connections > 1
+
+
+async def test_rows_are_named_and_compared_with_their_labels(client, broker, worker):
+    rows = [{"input": "a", "label": "fin.sa"}, {"input": "b", "label": "fin.ha"}]
+    asking = asyncio.create_task(client("evaluate", rows))
+    for _ in rows:
+        job = await next_job(broker, worker, "select")
+        worker.end(job, JobState.SUCCEEDED, selection=SELECTED, result=SELECTED)
+    found = await asking
+    assert (found.accuracy, found.per_label) == (0.5, {"fin.sa": (1, 1), "fin.ha": (1, 0)})
+
+
+async def test_what_was_used_is_told_and_a_user_is_forgotten(client, worker):
+    job = await client("submit", [{"role": "user", "content": "x"}], label="fin.sa", user="ann")
+    worker.run(job.id, QUEUE)
+    used = await client("usage", group_by=["label"])
+    assert (used.items[0]["label"], used.total["requests"]) == ("fin.sa", 1)
+    counted = await client("forget_user", "ann", dry_run=True)
+    assert [one.id for one in await client("jobs", user=counted["user"])] == [job.id]
+    assert (await client("forget_user", "ann"))["forgotten"] == 1
 
 
 async def test_a_cut_stream_goes_on_after_its_last_event(make, proxy, release, worker):
