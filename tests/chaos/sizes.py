@@ -166,11 +166,11 @@ _SMALL: dict[int, Counts] = {
     20: {"workers": 2, "rounds": 1, "jobs_per_second": 3.0, "patience_seconds": 90},
     21: {"largest_set": 1},
     23: {
-        "lines": 300,
+        "lines": 200,
         "worker_kills": 1,
         "api_kills": 1,
         "batch_worker_kills": 2,
-        "seconds": 5,
+        "seconds": 3,
         "patience_seconds": 90,
     },
 }

@@ -12,6 +12,7 @@ from services.api.batches.input import InputFile
 from shared.contracts.batches import PART_LINES, folder_of, job_id_of
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from tests.support.api import client_of, code, serving
 from tests.support.batches import CHATS, answering, batch_worker, chat_line, jsonl
 from tests.support.eventually import eventually
@@ -80,9 +81,10 @@ async def test_every_line_is_answered_in_the_output_file(client, working, settin
     output = await client.files.retrieve(batch.output_file_id)
     assert (output.purpose, output.filename) == ("batch_output", f"{made.id}_output.jsonl")
     assert store.keys(folder_of("default", made.id)) == []  # what was in between is gone
-    assert ledger.redis.zcard("sb:jobs:default") == 0  # and the jobs are forgotten
-    assert ledger.redis.hget("sb:held", "default") == "0"
-    assert ledger.redis.keys("sb:facts:*") + ledger.redis.keys("sb:kept:*") + ledger.redis.keys("sb:events:*") == []
+    assert ledger.redis.zcard(LedgerKey.JOBS.of("default")) == 0  # and the jobs are forgotten
+    assert ledger.redis.hget(LedgerKey.HELD, "default") == "0"
+    for key in (LedgerKey.FOUND, LedgerKey.KEPT, LedgerKey.EVENTS, LedgerKey.JOB):
+        assert ledger.redis.keys(key.pattern) == []
 
 
 async def test_jobs_of_a_batch_wait_behind_interactive_ones(client, working, ledger):
@@ -172,7 +174,7 @@ async def test_every_bad_line_is_reported_and_nothing_runs(client, working, ledg
     assert set(found) == set(range(3, 3 + len(BAD)))
     for number, (_, expected, param) in enumerate(BAD, 3):
         assert (expected, param) in found[number], (number, found[number])
-    assert ledger.redis.zcard("sb:jobs:default") == 0
+    assert ledger.redis.zcard(LedgerKey.JOBS.of("default")) == 0
     assert (batch.request_counts.total, batch.output_file_id, batch.error_file_id) == (0, None, None)
 
 
@@ -218,7 +220,7 @@ async def test_a_cancelled_batch_delivers_what_is_done(client, working, settings
     made = await submit(client, [chat_line(number) for number in range(300)])
     await until(client, made.id, {"in_progress"})
     job_id = job_id_of(made.id, 1)
-    await asyncio.to_thread(eventually, lambda: ledger.redis.exists(f"sb:job:{job_id}"), "a job")
+    await asyncio.to_thread(eventually, lambda: ledger.redis.exists(LedgerKey.JOB.of(job_id)), "a job")
     running = worker.take(job_id, "generate.fin")
     result = {"text": "late", "finish_reason": "stop", "prompt_tokens": 7, "generated_tokens": 3}
     assert (await client.batches.cancel(made.id)).status == "cancelling"
@@ -235,7 +237,7 @@ async def test_a_cancelled_batch_delivers_what_is_done(client, working, settings
     assert {one["response"] for one in errors} == {None}
     again = await client.batches.cancel(made.id)
     assert again.status == "cancelled"
-    assert ledger.redis.zcard("sb:jobs:default") == 0
+    assert ledger.redis.zcard(LedgerKey.JOBS.of("default")) == 0
 
 
 async def test_a_batch_cancelled_while_it_starts_ends_cancelled(client, api):
