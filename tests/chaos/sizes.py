@@ -189,11 +189,11 @@ _SMALL: dict[int, Counts] = {
     24: {"jobs": 40, "worker_kills": 1, "api_kills": 1, "redis_kills": 1, "deliverer_kills": 2, "faults": 5}
     | {"seconds": 8, "patience_seconds": 90},
     23: {
-        "lines": 300,
+        "lines": 200,
         "worker_kills": 1,
         "api_kills": 1,
         "batch_worker_kills": 2,
-        "seconds": 5,
+        "seconds": 3,
         "patience_seconds": 90,
     },
 }
