@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     """Files (`/v1/files`) that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
+    batch_lines_ahead: Annotated[int, Field(ge=1)] = 1000
+    """Lines of batches (`/v1/batches`) that one `api-worker` has in the ledger at a time, all its batches together."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0

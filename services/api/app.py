@@ -9,6 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.telemetry import TelemetryConfig
 
 from services.api.adapters import router as adapters
+from services.api.batches import router as batches
 from services.api.datasets import router as datasets
 from services.api.files import router as files
 from services.api.fine_tuning import router as fine_tuning
@@ -62,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (jobs, openai, select, training, fine_tuning, releases, templates, models):
+    for router in (jobs, openai, batches, select, training, fine_tuning, releases, templates, models):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):

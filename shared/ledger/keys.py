@@ -63,6 +63,13 @@ class LedgerKey(StrEnum):
     RECONCILER = "sb:reconciler"
     """Lock that lets one process reconcile; holds that process's name."""
 
+    BATCH = "sb:batch:"
+    """Per batch: its record, and the number of its last lease."""
+    BATCHES = "sb:batches:"
+    """Per tenant: its batches by creation time."""
+    OPEN_BATCHES = "sb:open_batches"
+    """Batches that have not ended, by the time at which their lease ends."""
+
     TENANTS = "sb:tenants"
     """Tenants that have or had a current release."""
     RELEASE = "sb:release:"

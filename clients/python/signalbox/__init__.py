@@ -1,6 +1,7 @@
 """Client of Signalbox: `Signalbox` for plain programs, `AsyncSignalbox` for asyncio."""
 
 from signalbox.async_client import AsyncSignalbox
+from signalbox.batches import Batch, File
 from signalbox.client import Signalbox
 from signalbox.errors import (
     ApiError,
@@ -41,11 +42,13 @@ __all__ = [
     "ApiError",
     "AsyncSignalbox",
     "AuthenticationError",
+    "Batch",
     "ConflictError",
     "Dataset",
     "DatasetCheck",
     "Delivery",
     "Event",
+    "File",
     "InvalidRequestError",
     "Job",
     "JobFailed",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import redis
 import structlog
 
+from services.api.infra.clients import Clients
 from services.api.webhooks.sealing import seal_anew
 from services.api.webhooks.signing import body_of, headers_of
 from shared.contracts.webhooks import pause_seconds
@@ -41,6 +42,11 @@ class Tried(NamedTuple):
 
     status: int
     error: str
+
+
+async def deliver_webhooks(clients: Clients, stop: asyncio.Event) -> None:
+    """Make what is due until `stop` is set."""
+    await deliver(clients.ledger, clients.settings, stop)
 
 
 async def deliver(ledger: AsyncLedger, settings: Settings, stop: asyncio.Event) -> None:

@@ -70,11 +70,12 @@ _POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PR
 _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
-        " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename"
+        " +subscribe +unsubscribe +publish &sb:hint:* +hsetnx +xread +xrange +xrevrange +pttl +incrby +rename"
         " +hkeys +zunionstore"
         + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
         + _may_write(LedgerKey.ALIASES, LedgerKey.FILES, LedgerKey.WEBHOOKS)
+        + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES)
     ),
     "selector": _CELERY,
     "worker": _CELERY,

@@ -8,7 +8,6 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-from tests.chaos.deliverers import Deliverers
 from tests.chaos.faults import Faults, kill_a_worker, kill_the_api
 from tests.chaos.load import Load
 from tests.chaos.outcome import Outcome, Promise
@@ -89,29 +88,28 @@ def prove(world: World, size: Size) -> Outcome:
     listener = Listener()
     receiver = Receiver(f"http://127.0.0.1:{listener.port}/")
     receiver.secret = world.client.create_webhook(receiver.url, ["job.*"]).signing_secret
-    with Deliverers(world, size.deliverers) as deliverers:
-        acts = {
-            "worker_kills": lambda: kill_a_worker(world),
-            "api_kills": lambda: kill_the_api(world),
-            "ledger_kills": lambda: world.kill_server("ledger"),
-            "deliverer_kills": deliverers.kill_one,
-        }
-        counts = {
-            "worker_kills": size.worker_kills,
-            "api_kills": size.api_kills,
-            "ledger_kills": size.redis_kills,
-            "deliverer_kills": size.deliverer_kills,
-        }
-        with (
-            Load(world, body, count=size.jobs, per_second=size.jobs / size.seconds) as load,
-            Faults(acts, counts, 0.8 * size.seconds, world.random) as faults,
-        ):
-            load.join(size.seconds + size.patience_seconds / 2)
-            faults.join(size.patience_seconds / 2)
-        world.wait_ended(load.ids, size.patience_seconds)
-        ended = [job_id for job_id, state in world.states(load.ids).items() if state in FINAL]
-        began = time.monotonic()
-        until(lambda: not set(ended) - set(receiver.taken), size.patience_seconds)
+    acts = {
+        "worker_kills": lambda: kill_a_worker(world),
+        "api_kills": lambda: kill_the_api(world),
+        "ledger_kills": lambda: world.kill_server("ledger"),
+        "deliverer_kills": lambda: world.kill(world.child("api-worker")),
+    }
+    counts = {
+        "worker_kills": size.worker_kills,
+        "api_kills": size.api_kills,
+        "ledger_kills": size.redis_kills,
+        "deliverer_kills": size.deliverer_kills,
+    }
+    with (
+        Load(world, body, count=size.jobs, per_second=size.jobs / size.seconds) as load,
+        Faults(acts, counts, 0.8 * size.seconds, world.random) as faults,
+    ):
+        load.join(size.seconds + size.patience_seconds / 2)
+        faults.join(size.patience_seconds / 2)
+    world.wait_ended(load.ids, size.patience_seconds)
+    ended = [job_id for job_id, state in world.states(load.ids).items() if state in FINAL]
+    began = time.monotonic()
+    until(lambda: not set(ended) - set(receiver.taken), size.patience_seconds)
     receiver.close()
     listener.close()
     return _told(size, receiver, listener, ended, dict(faults.injected), time.monotonic() - began)

@@ -252,6 +252,7 @@ LACKS = {
     "webhooks": "train",
     "fine_tuning": "submit",
     "files": "review",
+    "batches": "train",
 }
 """A key without the scope, for each kind of route."""
 
