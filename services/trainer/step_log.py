@@ -42,7 +42,8 @@ class StepLog:
         return result | ({"result_files": [self._stored(told)]} if self._context.body.fine_tuning else {})
 
     def _told_before(self) -> dict[int, tuple[float, float, int]]:
-        events = self._context.clients.ledger.redis.xrange(LedgerKey.EVENTS.of(self._context.job.id))
+        redis: Any = self._context.clients.ledger.redis
+        events = redis.xrange(LedgerKey.EVENTS.of(self._context.job.id))
         told = [json.loads(fields["data"]) for _, fields in events if fields["type"] == "progress"]
         steps = [one for one in told if one["stage"] == "training"]
         return {one["step"]: (one["loss"], one["learning_rate"], one["tokens"]) for one in steps}

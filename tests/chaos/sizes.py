@@ -128,18 +128,6 @@ LONG: dict[int, Counts] = {
         "patience_seconds": 300,
         "lease_seconds": 5.0,
     },
-    24: {
-        "jobs": 3000,
-        "worker_kills": 60,
-        "api_kills": 20,
-        "redis_kills": 10,
-        "deliverer_kills": 60,
-        "faults": 150,
-        "max_lost_leases": 100,
-        "seconds": 900,
-        "patience_seconds": 600,
-        "lease_seconds": 5.0,
-    },
     23: {
         "lines": 2000,
         "words": 20,
@@ -150,6 +138,18 @@ LONG: dict[int, Counts] = {
         "max_lost_leases": 100,
         "seconds": 60,
         "patience_seconds": 300,
+        "lease_seconds": 5.0,
+    },
+    24: {
+        "jobs": 3000,
+        "worker_kills": 60,
+        "api_kills": 20,
+        "redis_kills": 10,
+        "deliverer_kills": 60,
+        "faults": 150,
+        "max_lost_leases": 100,
+        "seconds": 900,
+        "patience_seconds": 600,
         "lease_seconds": 5.0,
     },
 }
@@ -186,8 +186,6 @@ _SMALL: dict[int, Counts] = {
     20: {"workers": 2, "rounds": 1, "jobs_per_second": 3.0, "patience_seconds": 90},
     21: {"largest_set": 1},
     22: {"workers": 3, "deaths": 1, "patience_seconds": 60},
-    24: {"jobs": 40, "worker_kills": 1, "api_kills": 1, "redis_kills": 1, "deliverer_kills": 2, "faults": 5}
-    | {"seconds": 8, "patience_seconds": 90},
     23: {
         "lines": 200,
         "worker_kills": 1,
@@ -196,6 +194,8 @@ _SMALL: dict[int, Counts] = {
         "seconds": 3,
         "patience_seconds": 90,
     },
+    24: {"jobs": 40, "worker_kills": 1, "api_kills": 1, "redis_kills": 1, "deliverer_kills": 3, "faults": 6}
+    | {"seconds": 8, "patience_seconds": 90},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 

@@ -52,7 +52,8 @@ async def events(
 ) -> View:
     """List what happened to a job, newest first: its states, its stages, the loss of each step."""
     await service.find(clients, caller, job_id)
-    stored = await clients.ledger.redis.xrevrange(LedgerKey.EVENTS.of(job_id))
+    redis: Any = clients.ledger.redis
+    stored = await redis.xrevrange(LedgerKey.EVENTS.of(job_id))
     return page([event_view(event_id, fields) for event_id, fields in stored], after, limit)
 
 

@@ -23,6 +23,7 @@ async def selector_training(
     It is checked, so that a job whose second part would be refused is not begun. Raises `FieldRefused`, and what
     training jobs raise.
     """
+    request: SelectorAddRequest | SelectorTrainRequest
     common: dict[str, Any] = {"promote": caller.may(Scope.PROMOTE), "confirm_cost": confirm_cost}
     release = await _release(clients, caller.tenant_id)
     if release is not None and release.selector is not None:

@@ -5,12 +5,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from services.api.jobs.schemas import Metadata, Request
-from services.api.openai.fields import refused
+from services.api.openai import fields
 from shared.contracts.fine_tuning import FileId, Hyperparameters
 
-NoIntegrations = refused("no other service is told of steps: leave it out, and read events", neutral=([],))
-NoDpo = refused("preferences are not trained on; take the method supervised")
-NoReinforcement = refused("there are no graders to train against; take the method supervised")
 ModelName = Annotated[str, Field(min_length=1, max_length=128)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Suffix = Annotated[str, Field(min_length=1, max_length=65)]
@@ -33,8 +30,8 @@ class Method(Request):
 
     type: Annotated[str, Field(max_length=32), AfterValidator(_is_supervised)] = "supervised"
     supervised: Supervised | None = None
-    dpo: NoDpo = None
-    reinforcement: NoReinforcement = None
+    dpo: fields.NoDpo = None
+    reinforcement: fields.NoReinforcement = None
 
 
 class CreateFineTuning(Request):
@@ -52,7 +49,7 @@ class CreateFineTuning(Request):
     """The label, such as `bank.cards`; `metadata.label` goes before it."""
     metadata: Metadata | None = None
     """Beside what you note: `label`, `route` (`auto` brings the label into the selector), `confirm_cost` (`true`)."""
-    integrations: NoIntegrations = None
+    integrations: fields.NoIntegrations = None
 
     @property
     def asked(self) -> Hyperparameters:

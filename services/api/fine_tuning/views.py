@@ -62,8 +62,8 @@ def job_view(job: ListedJob) -> View:
     }
 
 
-_MEASURED = ("adapter_exact_match", "base_exact_match", "validation_rows", "warnings")
-"""What a result says of rows that were not trained on: answers that are right, not a loss."""
+_MEASURED = ("validation_rows", "validation_loss", "adapter_exact_match", "base_exact_match", "warnings")
+"""What a result says of rows that were not trained on."""
 
 
 def event_view(event_id: str, fields: Mapping[str, str]) -> View:
@@ -95,19 +95,24 @@ def checkpoint_view(job: ListedJob) -> list[View]:
             "fine_tuned_model_checkpoint": result["ref"],
             "fine_tuning_job_id": job.id,
             "step_number": result.get("steps", 0),
-            "metrics": {"step": result.get("steps", 0), "train_loss": result.get("train_loss")},
+            "metrics": {
+                "step": result.get("steps", 0),
+                "train_loss": result.get("train_loss"),
+                "full_valid_loss": result.get("validation_loss"),
+            },
         }
     ]
 
 
 def _message(kind: str, data: Mapping[str, Any]) -> str:
     if kind == "state":
-        return _SAID.get(data["state"], data["state"])
+        return _SAID.get(data["state"], str(data["state"]))
     if kind == "restart":
         return "Its trainer was lost; another one goes on"
     if data.get("stage") == "training":
         return f"Step {data['step']}/{data['steps']}: training loss={data['loss']:.4f}"
-    return _STAGES.get(data.get("stage", ""), data.get("stage", kind))
+    stage = str(data.get("stage", kind))
+    return _STAGES.get(stage, stage)
 
 
 def _metrics(data: Mapping[str, Any]) -> View:

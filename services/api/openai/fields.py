@@ -44,5 +44,8 @@ NoStore = refused(
 NoSuffix = refused("text is not filled in before a suffix; leave it out", neutral=("",))
 NoEcho = refused("the prompt is not repeated in the answer; leave it out", neutral=(False,))
 NoBestOf = refused("answers are not ranked; leave it out, or take n", neutral=(1,))
+NoIntegrations = refused("no other service is told of steps: leave it out, and read events", neutral=([],))
+NoDpo = refused("preferences are not trained on; take the method supervised")
+NoReinforcement = refused("there are no graders to train against; take the method supervised")
 CacheHint = without_effect("Prompts are cached by their beginning, whatever this says")
 SpeedHint = without_effect("It changes no answer")

@@ -44,8 +44,8 @@ class Tried(NamedTuple):
     error: str
 
 
-async def run_deliveries(clients: Clients, stop: asyncio.Event) -> None:
-    """Do so with the clients of a process."""
+async def deliver_webhooks(clients: Clients, stop: asyncio.Event) -> None:
+    """Make what is due until `stop` is set."""
     await deliver(clients.ledger, clients.settings, stop)
 
 

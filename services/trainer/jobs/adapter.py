@@ -106,7 +106,18 @@ def _compare_with_base(context: AdapterContext, adapter: Path, rows: Sequence[Ro
         "base_exact_match": base_match,
         "adapter_exact_match": score(adapted),
         "template_check": _template_check(context, adapted, rows[:CHECKED_ROWS]),
+        **(_validation_loss(context, adapted, rows) if context.body.fine_tuning else {}),
     }
+
+
+def _validation_loss(context: AdapterContext, model: Any, rows: Sequence[Row]) -> dict[str, float]:
+    """The mean loss of the rows' answers, where OpenAI's format has a place for it."""
+    from services.trainer.evaluation.template_scores import Scored
+
+    settings = context.body.settings
+    scored = Scored(model, context.clients.tokenizer, as_training(rows), max_length=settings.max_length)
+    (score,) = scored.scores({settings.template: context.template(settings.template)}, answers=False)
+    return {"validation_loss": round(score.loss, 4)}
 
 
 def _template_check(context: AdapterContext, model: Any, rows: Sequence[Row]) -> dict[str, Any]:

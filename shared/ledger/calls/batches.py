@@ -116,7 +116,8 @@ def write_batch(batch_id: str, fence: int, record: Batch | None, lease_seconds: 
         "id": batch_id,
         "fence": fence,
         "record": record.model_dump_json() if record else "",
-        "ended": record.state if record and record.state.is_final else "",
+        "ended": bool(record and record.state.is_final),
+        "event": f"batch.{record.state}" if record else "",
         "lease_ms": lease_seconds * 1000,
     }
     return Call("batch_write", args, _cancelling, refused)

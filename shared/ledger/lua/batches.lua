@@ -73,16 +73,16 @@ function op.batch_take(a)
   return { taken = taken }
 end
 
--- Writes the record (where it is not empty) and renews the lease; a batch that `ended` in some state is open no more.
+-- Writes the record (where it is not empty) and renews the lease; a batch that `ended` is open no more.
 function op.batch_write(a)
   if tonumber(redis.call('HGET', batch_key(a.id), 'fence') or -1) ~= a.fence then return refuse('stale') end
-  if a.ended == '' and not redis.call('ZSCORE', KEY.open_batches, a.id) then return refuse('stale') end
+  if not a.ended and not redis.call('ZSCORE', KEY.open_batches, a.id) then return refuse('stale') end
   if a.record ~= '' then redis.call('HSET', batch_key(a.id), 'record', a.record) end
-  if a.ended ~= '' then
-    redis.call('EXPIRE', batch_key(a.id), BATCH_SECONDS)
+  if a.ended then
     if redis.call('ZREM', KEY.open_batches, a.id) == 1 then
-      notify(redis.call('HGET', batch_key(a.id), 'tenant_id'), a.id, { 'batch.' .. a.ended }, { id = a.id })
+      notify(redis.call('HGET', batch_key(a.id), 'tenant_id'), a.id, { a.event }, { id = a.id })
     end
+    redis.call('EXPIRE', batch_key(a.id), BATCH_SECONDS)
   else
     redis.call('ZADD', KEY.open_batches, ms(NOW + a.lease_ms), a.id)
   end

@@ -85,6 +85,7 @@ async def test_a_file_becomes_a_model_and_tells_on_the_way(client, run, registry
     assert done.trained_tokens > 100
     assert registry.adapters.get("t", f"{LABELS[0]}@1").made_by == made.id
     assert done.signalbox["validation_rows"] == 6
+    assert 0 < done.signalbox["validation_loss"] < 20
 
     (results,) = done.result_files
     kept = await client.files.retrieve(results)
@@ -104,6 +105,7 @@ async def test_a_file_becomes_a_model_and_tells_on_the_way(client, run, registry
     (checkpoint,) = [one async for one in client.fine_tuning.jobs.checkpoints.list(made.id)]
     type(checkpoint).model_validate(checkpoint.model_dump())
     assert (checkpoint.fine_tuned_model_checkpoint, checkpoint.step_number) == (f"{LABELS[0]}@1", 3)
+    assert checkpoint.metrics.full_valid_loss == done.signalbox["validation_loss"]
 
 
 async def test_jobs_are_listed_by_pages_and_cancelled(client, connect):
