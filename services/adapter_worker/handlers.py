@@ -9,7 +9,7 @@ from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest, Piece
 from services.adapter_worker.prompts import Prompts
 from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE
-from shared.contracts.constraints import UNCONSTRAINED, Constraint
+from shared.contracts.constraints import Constraint
 from shared.contracts.conversation import count_old_turns, with_instruction, without_old_turns
 from shared.contracts.generation import (
     Choice,
@@ -151,7 +151,7 @@ def generation_request(job: Job, entry: ReleaseLabel | None, template: BoundTemp
 
 def constraint_of(params: GenerationParams, entry: ReleaseLabel | None) -> Constraint | None:
     """The request's own constraint; else the one that its adapter comes with, unless the request wants none."""
-    if params.constraint == UNCONSTRAINED:
+    if isinstance(params.constraint, str):
         return None
     return params.constraint or (entry.constraint if entry else None)
 
