@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from services.api.http.problems import fields_of
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
-from services.api.jobs.accept import check_sizes, generation_job
+from services.api.jobs.accept import check_constraint, check_sizes, generation_job
 from services.api.jobs.schemas import JobRequest, SelectRequest
 from services.api.openai.answers import Asked, ChatForm, Form, TextForm
 from services.api.openai.names import Fields, resolve
@@ -121,6 +121,7 @@ class LineReader:
         current = await self._clients.releases.current(self._caller.tenant_id)
         request = job_request(body, await self._name(body.model, current), self._clients.settings, priority="batch")
         texts, new_tokens = self._sizes(request)
+        await check_constraint(self._clients, self._caller, request)
         line = Line(
             number=number,
             custom_id=envelope.custom_id,

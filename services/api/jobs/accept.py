@@ -45,8 +45,7 @@ async def accept(
     earlier = await earlier_job(clients, caller, idempotency_key, caller.sees)
     if earlier and earlier.body == request.body:
         return _answer_of(earlier), True
-    if isinstance(request.params.constraint, Constraint):
-        await clients.constraints.check(caller.tenant_id, request.params.constraint)
+    await check_constraint(clients, caller, request)
     await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.new_tokens)
 
     def build(current: CurrentRelease) -> NewJob:
@@ -59,6 +58,12 @@ async def accept(
         return _answer_of(await clients.ledger.do(calls.get(job_id, caller.tenant_id))), True
     log.debug("job_accepted", job_id=job_id, release=job.release, queue=job.queue)
     return accepted(job.id, job.kind, job.state, label=job.label, release=job.release), False
+
+
+async def check_constraint(clients: Clients, caller: Key, request: JobRequest) -> None:
+    """Raise `Invalid` `constraint_invalid` where the request's constraint does not compile."""
+    if isinstance(request.params.constraint, Constraint):
+        await clients.constraints.check(caller.tenant_id, request.params.constraint)
 
 
 async def create_under_release(
