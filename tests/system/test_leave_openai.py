@@ -33,6 +33,8 @@ def moving(released, tmp_path, monkeypatch):
         released.client.post("/v1/releases/rollback", {"to": before})
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_page_is_run_from_top_to_bottom(moving):
     assert len(BLOCKS) == 5
     names = {}

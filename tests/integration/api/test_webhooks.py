@@ -12,6 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.api.webhooks import delivery
 from services.api.webhooks.delivery import deliver
+from shared.contracts.batches import Batch, BatchState
 from shared.contracts.jobs import JobState, NewJob, Stage
 from shared.contracts.webhooks import EVENTS, MAX_ENDPOINTS, PAUSES_SECONDS
 from shared.ledger import AsyncLedger, calls
@@ -166,6 +167,21 @@ async def test_every_road_to_an_end_is_told(ledger, api, hook, worker):
         ("job.cancelled", "job_first"),
         ("job.failed", "job_after"),
     }
+
+
+async def test_the_end_of_a_batch_is_told_once_by_openais_name(ledger, api, hook):
+    made = await hook("batch.*")
+    asked = {"key": "", "key_line": "", "endpoint": "/v1/completions", "input_file_id": "file-x", "sha256": "0" * 64}
+    batch = Batch(
+        id="batch_1", tenant_id="default", **asked, output_kept_seconds=0, times={"created": 0}, expires_at=9e9
+    )
+    ledger.do(calls.create_batch(batch))
+    fence = ledger.do(calls.take_batch(60)).fence
+    for state in (BatchState.IN_PROGRESS, BatchState.EXPIRED, BatchState.EXPIRED):
+        ledger.do(calls.write_batch(batch.id, fence, batch.entered(state, 1), 60))
+    assert [(one["event_type"], one["data"]) for one in await deliveries(api, made)] == [
+        ("batch.expired", {"id": "batch_1"})
+    ]
 
 
 async def test_moves_of_the_release_are_told(api, hook, release, registry):
