@@ -11,10 +11,12 @@ BIN := $(VENV)/bin
 DATA_FOLDER := $(or $(SIGNALBOX_DATA_DIR),.data)
 # vLLM pins another transformers: it gets an environment of its own.
 VLLM_VENV := .venv-vllm
+# Version 2 of the `openai` package, which many programs still pin, beside the one that we test with.
+OPENAI2_VENV := .venv-openai2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-slow test-paper test-vllm test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
+.PHONY: help install demo test test-fast test-slow test-paper test-vllm test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +56,14 @@ $(VLLM_VENV)/.installed:
 	@touch $@
 
 vllm: $(VLLM_VENV)/.installed ## make the environment of the vLLM server that tests and benchmarks start
+
+$(OPENAI2_VENV)/.installed:
+	$(PYTHON) -m venv $(OPENAI2_VENV)
+	$(OPENAI2_VENV)/bin/pip install -q --disable-pip-version-check openai==2.54.0 pytest==9.2.0
+	@touch $@
+
+test-openai2: install $(OPENAI2_VENV)/.installed ## the calls of OpenAI's clients, by version 2 of their package
+	$(BIN)/pytest -m slow tests/system/test_openai2.py -rs
 
 test-compose: install ## the system in containers: needs Docker
 	$(BIN)/pytest -m slow tests/compose -rs
@@ -128,7 +138,7 @@ logs: ## follow the logs of the running system
 	tail -F .data/logs/*.log
 
 clean: ## remove the environments; the data folder stays
-	rm -rf $(VENV) $(VLLM_VENV) $(AUDIT_VENV)
+	rm -rf $(VENV) $(VLLM_VENV) $(OPENAI2_VENV) $(AUDIT_VENV)
 
 clean-data: ## delete the data folder: adapters, data sets, releases, jobs, keys; asks first
 	@test -d $(DATA_FOLDER) || { echo "there is no $(DATA_FOLDER)"; exit 0; }; \

@@ -108,6 +108,18 @@ def test_no_module_of_the_product_imports_the_laboratory():
     assert breaches(lambda path, name: not module_name(path).startswith("lab") and name.split(".")[0] == "lab") == []
 
 
+def test_the_command_line_speaks_to_the_api_by_the_client_alone():
+    """But for the supervisor's own probe, and the demo's calls by OpenAI's client."""
+    own = {"services.cli.local.supervisor": "httpx", "services.cli.demo.openai_calls": "openai"}
+
+    def rule(path, name):
+        module, top = module_name(path), name.split(".")[0]
+        speaks = top in {"httpx", "requests", "openai", "aiohttp"} or name.startswith(("urllib.request", "http.client"))
+        return module.startswith("services.cli") and speaks and own.get(module) != top
+
+    assert breaches(rule) == []
+
+
 def test_the_client_imports_nothing_of_the_product_and_only_its_users_import_the_client():
     def rule(path, name):
         module, imported = module_name(path), name.split(".")[0]

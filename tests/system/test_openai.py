@@ -1,38 +1,76 @@
-"""An OpenAI client on a whole system: the same answers as by our own API, streamed while they are made."""
+"""An OpenAI client on a whole system: the same answers as by our own API, streamed while they are made.
 
+These tests import `openai`, `httpx` and pytest alone. They speak to the system that SIGNALBOX_API_URL
+and SIGNALBOX_API_KEY name, by which `make test-openai2` runs them under the package's version 2, or start one.
+"""
+
+import asyncio
+import os
 import re
+from typing import NamedTuple
 
+import httpx
 import openai
 import pytest
-
-from shared.security import api_keys
-from shared.security.api_keys import Scope
 
 QUESTION = "the card was swallowed"
 
 
+class Server(NamedTuple):
+    """Where the system is, and an administrator's key."""
+
+    url: str
+    key: str
+
+
 @pytest.fixture
-def client(released):
-    url = f"{released.supervisor.api_url}/v1"
-    _, key = api_keys.create(released.redis, frozenset({Scope.SUBMIT, Scope.READ}))
-    with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
+def server(request):
+    if url := os.environ.get("SIGNALBOX_API_URL"):
+        return Server(url, os.environ["SIGNALBOX_API_KEY"])
+    from shared.security import api_keys
+
+    system = request.getfixturevalue("released")
+    _, key = api_keys.create(system.redis, frozenset({api_keys.Scope.ADMIN}))
+    return Server(system.supervisor.api_url, key)
+
+
+@pytest.fixture
+def client(server):
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0) as client:
         yield client
 
 
+@pytest.fixture
+def ours(server):
+    """A client of our own API, which needs nothing of this project."""
+    headers = {"Authorization": f"Bearer {server.key}"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+        yield client
+
+
+def asked(text=QUESTION, **more):
+    return {"model": "auto", "messages": [{"role": "user", "content": text}], "max_completion_tokens": 8} | more
+
+
 def chat(client, text=QUESTION, **more):
-    messages = [{"role": "user", "content": text}]
-    return client.chat.completions.create(messages=messages, max_completion_tokens=8, **({"model": "auto"} | more))
+    return client.chat.completions.create(**asked(text, **more))
 
 
-def test_a_chat_is_the_same_job_as_by_our_own_api(released, client):
+# Chats.
+
+
+def test_a_chat_is_the_same_job_as_by_our_own_api(client, ours):
     answer = chat(client)
-    job = released.client.wait(released.client.submit(QUESTION, max_new_tokens=8))
-    assert answer.choices[0].message.content == job.result["text"]
-    assert answer.signalbox["label"] == job.label
-    assert answer.signalbox["probability"] == pytest.approx(job.selection.probability, abs=1e-4)
-    assert answer.usage.prompt_tokens == job.result["prompt_tokens"]
-    mine = released.client.job(answer.signalbox["job"])
-    assert (mine.state, mine.id) == ("succeeded", answer.signalbox["job"])
+    accepted = ours.post("/v1/jobs", json={"input": QUESTION, "params": {"max_new_tokens": 8}}).json()
+    ours.get(accepted["events_url"])  # it ends with the job
+    job = ours.get(accepted["url"]).json()
+    assert answer.choices[0].message.content == job["result"]["text"]
+    assert answer.signalbox["label"] == job["label"]
+    assert answer.signalbox["probability"] == pytest.approx(job["selection"]["probability"], abs=1e-4)
+    assert answer.signalbox["why"].startswith(job["label"])
+    assert answer.usage.prompt_tokens == job["result"]["prompt_tokens"]
+    mine = ours.get(f"/v1/jobs/{answer.signalbox['job']}").json()
+    assert (mine["state"], mine["id"]) == ("succeeded", answer.signalbox["job"])
 
 
 @pytest.mark.parametrize("model", ["bank.cards", "bank.cards@1", "base"])
@@ -42,6 +80,21 @@ def test_a_stream_tells_what_the_whole_answer_says(client, model):
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.message.content
     assert chunks[-1].choices[0].finish_reason == whole.finish_reason
     assert chunks[-1].signalbox["by"] == "named"
+
+
+def test_the_asynchronous_client_streams_the_same(server, client):
+    async def told():
+        url = f"{server.url}/v1"
+        async with openai.AsyncOpenAI(base_url=url, api_key=server.key, max_retries=0) as asynchronous:
+            stream = await asynchronous.chat.completions.create(**asked(model="bank.cards", stream=True))
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    assert asyncio.run(told()) == chat(client, model="bank.cards").choices[0].message.content
+
+
+def test_the_raw_answer_names_its_job(client):
+    raw = client.chat.completions.with_raw_response.create(**asked(model="bank.cards"))
+    assert raw.headers["x-request-id"] == raw.parse().signalbox["job"]
 
 
 def test_several_choices_are_drawn_apart_and_again_the_same(client):
@@ -69,16 +122,47 @@ def test_a_stream_of_choices_tells_each_whole(client):
     assert tokens == {choice.index: len(choice.logprobs.content) for choice in whole.choices}
 
 
-def test_an_alias_runs_code_that_asks_for_somebody_elses_model(released, client):
-    released.client.set_alias("gpt-4o-mini", "auto")
-    answer = chat(client, model="gpt-4o-mini")
-    assert (answer.model, answer.signalbox["label"]) == ("gpt-4o-mini", chat(client).signalbox["label"])
-    released.client.delete_alias("gpt-4o-mini")
-
-
 def test_a_long_conversation_loses_its_oldest_turns(client):
     turns = [{"role": role, "content": "the card " * 40} for _ in range(20) for role in ("user", "assistant")]
     messages = [{"role": "system", "content": "Be kind."}, *turns, {"role": "user", "content": QUESTION}]
     answer = client.chat.completions.create(model="bank.cards", messages=messages, max_completion_tokens=4)
     assert answer.signalbox["prompt_shortened"]
     assert answer.choices[0].finish_reason in ("stop", "length")
+
+
+# Completions.
+
+
+def test_a_completion_is_answered_whole_streamed_and_for_several_prompts(client):
+    asked = {"model": "bank.cards", "max_tokens": 6}
+    one = client.completions.create(prompt=QUESTION, **asked)
+    chunks = list(client.completions.create(prompt=QUESTION, **asked, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == one.choices[0].text
+    both = client.completions.create(prompt=[QUESTION, "a new card"], **asked)
+    assert [choice.index for choice in both.choices] == [0, 1]
+    assert both.choices[0].text == one.choices[0].text
+
+
+# Models and their names.
+
+
+def test_the_models_are_listed_and_each_is_found(client):
+    names = [model.id for model in client.models.list()]
+    assert {"auto", "base", "bank.cards", "bank.cards@1"} <= set(names)
+    assert client.models.retrieve("bank.cards").signalbox["label"] == "bank.cards"
+
+
+def test_an_alias_runs_code_that_asks_for_somebody_elses_model(client, ours):
+    ours.put("/v1/aliases", json={"alias": "gpt-4o-mini", "model": "auto"}).raise_for_status()
+    answer = chat(client, model="gpt-4o-mini")
+    assert (answer.model, answer.signalbox["label"]) == ("gpt-4o-mini", chat(client).signalbox["label"])
+    ours.delete("/v1/aliases/gpt-4o-mini").raise_for_status()
+
+
+def test_a_refusal_is_an_error_of_the_package(client):
+    with pytest.raises(openai.NotFoundError) as unknown:
+        chat(client, model="gpt-none")
+    assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.BadRequestError) as refused:
+        chat(client, modalities=["audio"])
+    assert refused.value.param == "modalities"

@@ -1,5 +1,6 @@
 """`signalbox demo`: trains, serves and updates a real system in one terminal, and checks what it promises."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 from signalbox import Release, Signalbox
 
 from services.cli.demo.data import DemoData
+from services.cli.demo.openai_calls import ask_as_openai
 from services.cli.demo.report import summary
 from services.cli.demo.stream import Stream
 from services.cli.errors import known_errors
@@ -25,6 +27,7 @@ from shared.settings import Settings
 WORKERS = ["bank,base", "travel"]
 MIN_REQUESTS = 24
 MIN_AFTER_PROMOTION = 3
+OPENAI_CALLS = 4
 
 
 class DemoFailed(SignalboxError):
@@ -78,6 +81,7 @@ def journey(system: Supervisor, rate: float) -> None:
     train_missing(client, data)
     start_from_first_release(client, data)
     stream = serve_while_adding(client, data, rate)
+    ask_as_openai(system.api_url, key, itertools.islice(data.stream(), OPENAI_CALLS))
     out.rule("held-out rows, routed one by one")
     held_out = stream.route_held_out(data.held_out())
     verdict = summary(system, client, stream, held_out, data)
