@@ -26,7 +26,7 @@ class Hyperparameters(BaseModel):
 class FineTuning(BaseModel):
     """A request for a fine-tuning job."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Annotated[str, Field(max_length=128)]
     training_file: FileId

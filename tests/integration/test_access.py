@@ -197,7 +197,7 @@ def test_every_service_notes_the_end_of_a_job_for_webhooks_and_the_api_delivers(
     fields = {"url": "https://example.com", "events": " * ", "name": "", "secret": "x", "secret_hint": ""}
     api.do(calls.add_webhook("t", "we_1", fields))
     for account in SERVICES:
-        job_id = create(api, "train")
+        job_id = create(api, "train", body={"kind": "adapter.train", "fine_tuning": {"model": "base"}})
         job = as_user[account].do(calls.acquire(job_id, "train", account, 5))
         as_user[account].do(calls.finish(job, JobState.FAILED, error={}))
     claimed = api.do(calls.claim_deliveries({}, limit=99, at_once=99, endpoints=9, lease_seconds=5))
