@@ -71,6 +71,12 @@ class StreamAsked(Invalid):
     param = "stream"
 
 
+class SeveralPrompts(Invalid):
+    """A line has several prompts, which would be several jobs."""
+
+    param = "prompt"
+
+
 class LineReader:
     """Reads the lines of one batch, each by the code that reads the same request at its endpoint."""
 
@@ -118,15 +124,18 @@ class LineReader:
         body = _BODIES[self._endpoint].model_validate(envelope.body)
         if body.stream:
             raise StreamAsked("stream_in_batch", "a batch has no streams: leave stream out")
+        if isinstance(body, CompletionRequest) and len(body.prompts) > 1:
+            raise SeveralPrompts("several_prompts", "a line has one prompt: write a line for each")
         current = await self._clients.releases.current(self._caller.tenant_id)
         request = job_request(body, await self._name(body.model, current), self._clients.settings, priority="batch")
+        request = await self._clients.user_ids.without_id(self._caller.tenant_id, request)
         texts, new_tokens = self._sizes(request)
         await check_constraint(self._clients, self._caller, request)
         line = Line(
             number=number,
             custom_id=envelope.custom_id,
             job_id=job_id_of(self._batch_id, number),
-            asked=Asked(body.model, "flex", self._shutdown_date, body.metadata),
+            asked=Asked(body.model, "flex", body.metadata, self._shutdown_date),
             texts=texts,
             new_tokens=new_tokens,
             build=lambda under: self._job(number, request, under),
@@ -136,6 +145,7 @@ class LineReader:
 
     async def _selection(self, number: int, envelope: Envelope) -> Line:
         request = SelectRequest.model_validate(envelope.body)
+        request = await self._clients.user_ids.without_id(self._caller.tenant_id, request)
         body = SelectBody.model_validate(request.body)
         check_sizes(self._clients.settings, body)
         job_id = job_id_of(self._batch_id, number)
@@ -144,10 +154,7 @@ class LineReader:
             return _untold(selection_job(job_id, self._caller, request, under))
 
         build(await self._clients.releases.current(self._caller.tenant_id))
-        return Line(number, envelope.custom_id, job_id, Asked("", "flex", self._shutdown_date), body.texts, 0, build)
-
-    def _shutdown_date(self, ref: str | None) -> str | None:
-        return self._clients.retiring.shutdown_date(self._caller.tenant_id, ref)
+        return Line(number, envelope.custom_id, job_id, Asked("", "flex"), body.texts, 0, build)
 
     def _sizes(self, request: JobRequest) -> tuple[tuple[str, ...], int]:
         body = GenerationBody.model_validate(request.body)
@@ -156,7 +163,12 @@ class LineReader:
 
     def _job(self, number: int, request: JobRequest, under: CurrentRelease) -> NewJob:
         job_id = job_id_of(self._batch_id, number)
-        return _untold(generation_job(job_id, self._caller, request, under, self._clients.settings))
+        job = generation_job(job_id, self._caller, request, under, self._clients.settings)
+        self._clients.retiring.check(self._caller.tenant_id, under.release, job.label)
+        return _untold(job)
+
+    def _shutdown_date(self, ref: str | None) -> str | None:
+        return self._clients.retiring.shutdown_date(self._caller.tenant_id, ref)
 
     async def _name(self, model: str, current: CurrentRelease) -> Fields:
         known = self._names.get((current.id, model))

@@ -54,7 +54,7 @@ async def answer(
     form: Form, body: ChatRequest | CompletionRequest, request: Request, clients: Clients, wish: Wish
 ) -> Response:
     """Answer a request; raises `ModelNotFound`, what `accept` raises, and what ended the job badly."""
-    asked = Asked(body.model, body.tier, partial(clients.retiring.shutdown_date, wish.caller.tenant_id), body.metadata)
+    asked = Asked(body.model, body.tier, body.metadata, partial(clients.retiring.shutdown_date, wish.caller.tenant_id))
     if isinstance(body, CompletionRequest) and len(body.prompts) > 1:
         return await _answer_several(form, asked, body, request, clients, wish)
     waiting = wish.waiting(clients)

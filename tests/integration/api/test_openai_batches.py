@@ -98,6 +98,22 @@ async def test_jobs_of_a_batch_wait_behind_interactive_ones(client, working, led
     assert 86_000 < (ledger.do(calls.get(job.id)).deadline_ms / 1000 - time.time()) <= 86_400
 
 
+async def test_a_lines_user_is_kept_as_a_hash_by_which_it_is_forgotten(api, client, working, ledger):
+    made = await submit(client, [chat_line(1, user="ann@example.org")])
+    await until(client, made.id, {"in_progress"})
+    asks = calls.list_jobs("default", include=["body"])
+    (job,) = await asyncio.to_thread(eventually, lambda: ledger.do(asks).jobs, "a job")
+    counted = await api["admin"].post("/v1/users/forget", json={"user": "ann@example.org", "dry_run": True})
+    assert (job.body["user"], counted.json()["cancelled"]) == (counted.json()["user"], 1)
+
+
+async def test_a_line_has_one_prompt(client, working):
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/completions"}
+    sent = [line | {"body": {"model": "fin.sa", "prompt": ["a", "b"]}}]
+    batch = await until(client, (await submit(client, sent, "/v1/completions")).id)
+    assert [(error.code, error.param) for error in batch.errors.data] == [("several_prompts", "body.prompt")]
+
+
 async def test_texts_and_selections_are_answered_too(client, working, settings):
     texts = [
         {"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": {"model": "fin.sa", "prompt": "hi"}}
