@@ -40,6 +40,7 @@ ALL = (
     "template_tokens",
     "template_found",
     "openai_chat",
+    "batches",
 )
 
 

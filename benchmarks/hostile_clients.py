@@ -63,7 +63,7 @@ def running_api(folder: Path) -> Iterator[tuple[Supervisor, psutil.Process]]:
     try:
         supervisor.start()
         eventually(lambda: is_up(supervisor.api_url), "the API answers")
-        (child,) = supervisor.children
+        child = supervisor.children[0]
         assert child.process is not None
         yield supervisor, psutil.Process(child.process.pid)
     finally:

@@ -28,6 +28,27 @@ def check_redis_url(url: str) -> str:
     return url
 
 
+def with_tls_options(url: str, files: Mapping[str, Any]) -> str:
+    """Return the URL with the query options by which redis-py and kombu check the server and present a certificate.
+
+    Raises `ValueError` as `check_redis_url` does, and where the URL turns the server's check off.
+    """
+    if not check_redis_url(url).startswith("rediss://"):
+        return url
+    parts = urlsplit(url)
+    known = dict(parse_qsl(parts.query))
+    checked = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+    if any(name in url and known.get(name) != value for name, value in checked.items()):
+        raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
+    named = {
+        "ssl_ca_certs": files.get("redis_ca_file"),
+        "ssl_certfile": files.get("redis_cert_file"),
+        "ssl_keyfile": files.get("redis_key_file"),
+    }
+    known |= checked | {name: str(file) for name, file in named.items() if file}
+    return urlunsplit(parts._replace(query=urlencode(known)))
+
+
 def _is_whole(url: str) -> bool:
     """Whether host, port and database are where they belong: an unencoded sign of the password ends the part before."""
     try:

@@ -11,14 +11,14 @@ from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.contracts.shares import Shares
 from shared.errors import Invalid, SignalboxError
-from shared.redis_url import check_redis_url, tls_options, with_query
+from shared.redis_url import with_tls_options
 
 _REGION = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
@@ -110,10 +110,14 @@ class Settings(BaseSettings):
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
     max_stored_mib: Annotated[int, Field(ge=0)] = 0
     """Adapters and data sets that a tenant may keep; further uploads are refused (413). 0 means no limit."""
+    max_files_mib: Annotated[int, Field(ge=0)] = 10_240
+    """Files (`/v1/files`) that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768
     max_new_tokens_limit: Annotated[int, Field(ge=1)] = 1024
     user_key: SecretStr = SecretStr("")
     """Key of the hashes that stand for callers' users; where it is empty, the ledger makes one and keeps it."""
+    batch_lines_ahead: Annotated[int, Field(ge=1)] = 1000
+    """Lines of batches (`/v1/batches`) that one `api-worker` has in the ledger at a time, all its batches together."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
     """Limit of an API key that has none of its own; 0 means no limit."""
     tokens_per_minute: Annotated[int, Field(ge=0)] = 0
@@ -225,13 +229,7 @@ class Settings(BaseSettings):
     @classmethod
     def _with_certificates(cls, url: str, info: ValidationInfo) -> str:
         """Add the TLS options to the URL, so that every library that connects by it checks the server."""
-        if not check_redis_url(url).startswith("rediss://"):
-            return url
-        if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
-            known = dict(parse_qsl(urlsplit(url).query))
-            if known.get("ssl_cert_reqs") != "required" or known.get("ssl_check_hostname") != "true":
-                raise ValueError("a rediss:// URL may not turn its server's check off; set SIGNALBOX_REDIS_CA_FILE")
-        return with_query(url, tls_options(info.data))
+        return with_tls_options(url, info.data)
 
     @field_validator("trusted_proxies")
     @classmethod

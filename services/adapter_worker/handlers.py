@@ -47,11 +47,13 @@ def generate(
     entry = label_entry(job, release)
     template = prompts(job.tenant_id, entry.template if entry else base_template)
     request = generation_request(job, entry, template)
+    tells_tokens = generation_body(job).tells_tokens
     attempt.lease.on_stop(lambda: engine.cancel(job.id, job.attempt))
 
     def on_piece(piece: Piece) -> None:
         attempt.check()  # the job may have been stopped before the engine accepted it
-        attempt.emit("token", token_event(request, piece))
+        if tells_tokens:
+            attempt.emit("token", token_event(request, piece))
 
     def resident_generation() -> Generation:
         if entry:

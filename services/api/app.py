@@ -9,7 +9,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.telemetry import TelemetryConfig
 
 from services.api.adapters import router as adapters
+from services.api.batches import router as batches
 from services.api.datasets import router as datasets
+from services.api.files import router as files
 from services.api.health import router as system
 from services.api.http import docs_page, problems
 from services.api.http.auth import Authenticator
@@ -62,9 +64,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (jobs, openai, select, training, releases, templates, models, usage, users):
+    for router in (jobs, openai, batches, select, training, releases, templates, models, usage, users):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
-    for router in (adapters, datasets):
+    for router in (adapters, datasets, files):
         upload_bytes = settings.max_upload_bytes + _FORM_BYTES
         app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)
     app.include_router(system.router, max_body_size=settings.max_body_bytes, responses=UNREADY)

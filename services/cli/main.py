@@ -11,6 +11,7 @@ import typer
 
 from services.cli import output
 from services.cli.commands import (
+    batches,
     evaluation,
     jobs,
     keys,
@@ -35,6 +36,7 @@ k8s_group = typer.Typer(no_args_is_help=True)
 k8s.add_typer(k8s_group, name="group", help="Groups of adapters.")
 for name, group in {
     "jobs": jobs.app,
+    "batch": batches.app,
     "adapters": uploads.adapters,
     "datasets": uploads.datasets,
     "models": models.app,

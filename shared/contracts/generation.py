@@ -109,6 +109,8 @@ class GenerationBody(SelectBody):
     params: GenerationParams = GenerationParams()
     priority: Priority = "interactive"
     deadline_seconds: float | None = None
+    tells_tokens: bool = True
+    """Whether the worker writes an event for each piece of the answer; nobody reads those of a batch's lines."""
 
     @property
     def is_named(self) -> bool:

@@ -65,6 +65,13 @@ class LedgerKey(StrEnum):
     RECONCILER = "sb:reconciler"
     """Lock that lets one process reconcile; holds that process's name."""
 
+    BATCH = "sb:batch:"
+    """Per batch: its record, and the number of its last lease."""
+    BATCHES = "sb:batches:"
+    """Per tenant: its batches by creation time."""
+    OPEN_BATCHES = "sb:open_batches"
+    """Batches that have not ended, by the time at which their lease ends."""
+
     TENANTS = "sb:tenants"
     """Tenants that have or had a current release."""
     RELEASE = "sb:release:"
@@ -83,6 +90,8 @@ class LedgerKey(StrEnum):
     """Per tenant: other names for models, by the name as a URL writes it."""
     RETIREMENTS = "sb:retirements:"
     """Per tenant: the dates from which on adapters may not be named, by `label@n`."""
+    FILES = "sb:files:"
+    """Per tenant: the records of its files by id."""
     INDEX = "sb:index:"
     """Per kind and tenant: the index by which manifests are looked up."""
     VERSIONS = "sb:versions:"

@@ -22,6 +22,7 @@ _PARTS = (
     "users",
     "queries",
     "release",
+    "batches",
 )
 SETTLED_AT_ONCE = 100
 """Jobs that one call goes through, at most, among those that waited for an ended one: 10 to 30 ms."""
@@ -31,7 +32,7 @@ _FOLDER = Path(__file__).parent / "lua"
 LUA = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 """All definitions; each begins at the start of a line with `local` or `function`."""
 
-_ADD_WORK = {"create", "feedback"}
+_ADD_WORK = {"create", "feedback", "batch_create"}
 """Operations that a full server refuses; those that bring accepted work to its end may exceed its limit of memory."""
 _ALWAYS = "#!lua flags=allow-oom\n"
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)

@@ -17,6 +17,7 @@ _KEY = re.compile(
     r"|(?:light|prototypes)/(?P<file>[0-9a-f]{64})\.safetensors"
     r"|tenants/[^/]+/(?:datasets|sets)/(?P<rows>ds_[0-9a-f]{24})\.jsonl"
     r"|tenants/[^/]+/releases/(?P<release>rel_[0-9a-f]{16})\.json"
+    r"|tenants/[^/]+/files/[^/]+/(?P<upload>[0-9a-f]{64})"
     r"|base/[^/]+/(?P<base>[0-9a-f]{64})\.json"
 )
 NAMES = re.compile(r"(?<![0-9a-z])(?:[0-9a-f]{64}|ds_[0-9a-f]{24})(?![0-9a-z])")
@@ -26,7 +27,7 @@ NAMES = re.compile(r"(?<![0-9a-z])(?:[0-9a-f]{64}|ds_[0-9a-f]{24})(?![0-9a-z])")
 def name_in(key: str) -> str:
     """Return the digest or id by which others name the content of this key; empty for a key without one."""
     found = _KEY.fullmatch(key)
-    return (found["adapter"] or found["file"] or found["rows"] or "") if found else ""
+    return (found["adapter"] or found["file"] or found["rows"] or found["upload"] or "") if found else ""
 
 
 def group_of(key: str) -> str:
@@ -52,4 +53,4 @@ def is_whole(root: Path, key: str) -> bool:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     except (OSError, SignalboxError, ValidationError):
         return False
-    return (id_of_digest(sha256) if found["rows"] else sha256) == (found["rows"] or found["file"])
+    return (id_of_digest(sha256) if found["rows"] else sha256) == (found["rows"] or found["file"] or found["upload"])

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from shared.contracts.aliases import ModelAlias
+from shared.contracts.files import StoredFile
 from shared.contracts.labels import STORED
 from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
 from shared.contracts.retirements import Retirement
@@ -70,6 +71,7 @@ RELEASES = Kind("releases", Release, digest="id")
 TEMPLATES = Kind("templates", PromptTemplate)
 ALIASES = Kind("aliases", ModelAlias)
 RETIREMENTS = Kind("retirements", Retirement)
+FILES = Kind("files", StoredFile)
 
 
 class Records(Generic[M]):

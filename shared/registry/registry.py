@@ -7,7 +7,17 @@ from shared.registry.adapters import Adapters
 from shared.registry.aliases import Aliases
 from shared.registry.base_models import BaseModels
 from shared.registry.datasets import Datasets
-from shared.registry.records import ADAPTERS, ALIASES, DATASETS, RELEASES, RETIREMENTS, TEMPLATES, Records
+from shared.registry.files import Files
+from shared.registry.records import (
+    ADAPTERS,
+    ALIASES,
+    DATASETS,
+    FILES,
+    RELEASES,
+    RETIREMENTS,
+    TEMPLATES,
+    Records,
+)
 from shared.registry.releases import Releases
 from shared.registry.removal import Removal
 from shared.registry.retirements import Retirements
@@ -18,7 +28,7 @@ from shared.registry.weights import Weights
 
 
 class Registry:
-    """Weights, adapters, data sets, releases, templates, aliases and base models; contents are never overwritten."""
+    """Weights, adapters, data sets, releases, templates, aliases, files, base models; contents never change."""
 
     def __init__(self, ledger: Ledger, store: ObjectStore, cache_dir: Path) -> None:
         self.ledger = ledger
@@ -33,6 +43,7 @@ class Registry:
         self.templates = Templates(Records(redis, store, TEMPLATES))
         self.aliases = Aliases(Records(redis, store, ALIASES))
         self.retirements = Retirements(Records(redis, store, RETIREMENTS))
+        self.files = Files(Records(redis, store, FILES), store)
         self.speeds = Speeds(store)
         self.removal = Removal(ledger, self.adapters, self.datasets, self.releases, self.templates)
 

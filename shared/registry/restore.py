@@ -10,7 +10,18 @@ from redis.client import Pipeline
 from shared.contracts.labels import full_form
 from shared.contracts.manifests import AdapterManifest, Release
 from shared.ledger.keys import LedgerKey
-from shared.registry.records import ADAPTERS, ALIASES, DATASETS, RELEASES, RETIREMENTS, TEMPLATES, Kind, M, Records
+from shared.registry.records import (
+    ADAPTERS,
+    ALIASES,
+    DATASETS,
+    FILES,
+    RELEASES,
+    RETIREMENTS,
+    TEMPLATES,
+    Kind,
+    M,
+    Records,
+)
 from shared.registry.store import ObjectStore
 from shared.registry.store_errors import Corrupt
 
@@ -29,6 +40,7 @@ class Restored(NamedTuple):
     templates: int = 0
     aliases: int = 0
     retirements: int = 0
+    files: int = 0
 
 
 def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
@@ -51,13 +63,15 @@ def _restore_tenant(redis: Redis, store: ObjectStore, tenant_id: str, keys: list
     templates = _restore_kind(redis, store, TEMPLATES, tenant_id, keys, unreadable)
     aliases = _restore_kind(redis, store, ALIASES, tenant_id, keys, unreadable)
     retirements = _restore_kind(redis, store, RETIREMENTS, tenant_id, keys, unreadable)
+    files = _restore_kind(redis, store, FILES, tenant_id, keys, unreadable)
     log = _restore_log(store, tenant_id, keys, unreadable)
     if log:
         _restore_pointer(redis, tenant_id, log)
     current = str(redis.get(LedgerKey.RELEASE.of(tenant_id)) or "")
     if current:
         redis.sadd(LedgerKey.TENANTS, tenant_id)
-    return Restored(tenant_id, adapters, datasets, releases, current, unreadable, templates, aliases, retirements)
+    counts = {"templates": templates, "aliases": aliases, "retirements": retirements, "files": files}
+    return Restored(tenant_id, adapters, datasets, releases, current, unreadable, **counts)
 
 
 def _restore_kind(

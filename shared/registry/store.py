@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.error import MinioException, S3Error
 from minio.lifecycleconfig import Rule
 
@@ -44,6 +45,12 @@ class ObjectStore(Protocol):
 
     def get_file(self, key: str, path: Path) -> None:
         """Write an object to `path` atomically, through a temporary file beside it."""
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """Yield an object piece by piece; the first one raises what is wrong."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Store an object under another key, too, without reading it here."""
 
     def exists(self, key: str) -> bool:
         """Whether the object exists."""
@@ -101,6 +108,14 @@ class FolderStore:
         """See `ObjectStore`."""
         with _replacing(path) as part:
             part.write_bytes(self.get(key))
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """See `ObjectStore`."""
+        yield self.get(key)
+
+    def copy(self, source: str, target: str) -> None:
+        """See `ObjectStore`."""
+        self.put(target, self.get(source))
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""
@@ -221,15 +236,24 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore`."""
-        with as_store_error(key), self._reading(key) as response:
-            return bytes(response.read())
+        return b"".join(self.pieces(key))
 
     def get_file(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
         # Not the client's `fget_object`, which needs one more round trip for the object's size.
-        with as_store_error(key), _replacing(path) as part, self._reading(key) as response, part.open("wb") as file:
-            for piece in response.stream(_PIECE_BYTES):
-                file.write(piece)
+        with as_store_error(key), _replacing(path) as part, part.open("wb") as file:
+            file.writelines(self.pieces(key))
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """See `ObjectStore`."""
+        with as_store_error(key), self._reading(key) as response:
+            yield from response.stream(_PIECE_BYTES)
+
+    def copy(self, source: str, target: str) -> None:
+        """See `ObjectStore`."""
+        with as_store_error(source):
+            original = CopySource(bucket_name=self._bucket, object_name=source)
+            self._ask(lambda client: client.copy_object(self._bucket, target, original))
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""

@@ -1,6 +1,6 @@
 """HTTP probes of a Celery service: `/metrics`, `/livez` (not stuck), `/readyz` (present in the ledger, and of use)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -36,14 +36,18 @@ def serve(settings: Settings, leases: LeaseKeeper, misfit: Callable[[], str]) ->
 
     `misfit` says why the process is not ready although it is present; it returns an empty text where nothing is wrong.
     """
+    probes = {"/livez": lambda: liveness(leases), "/readyz": lambda: readiness(leases, settings.broker_url, misfit())}
+    serve_probes(settings, probes)
+
+
+def serve_probes(settings: Settings, probes: Mapping[str, Callable[[], Answer]]) -> None:
+    """Serve metrics and probes at `metrics_host` and `metrics_port` until the process ends; port 0 serves none."""
     if not settings.metrics_port:
         return
     server = make_server(
         settings.metrics_host,
         settings.metrics_port,
-        probe_app(
-            {"/livez": lambda: liveness(leases), "/readyz": lambda: readiness(leases, settings.broker_url, misfit())}
-        ),
+        probe_app(probes),
         ThreadingWSGIServer,
         handler_class=_Quiet,
     )
@@ -77,7 +81,7 @@ def _broker(url: str) -> str:
     return "answers"
 
 
-def probe_app(probes: dict[str, Callable[[], Answer]]) -> "WSGIApplication":
+def probe_app(probes: Mapping[str, Callable[[], Answer]]) -> "WSGIApplication":
     """Return an application that serves the metrics and a path for each probe: 200 if it passes, else 503."""
     metrics: WSGIApplication = make_wsgi_app()
 

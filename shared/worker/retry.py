@@ -1,7 +1,7 @@
 """Retries calls to the object store for a limited time, while the job's lease is live."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,6 +53,14 @@ class RetryingStore:
     def get_file(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
         self._wait(lambda: self._store.get_file(key, path))
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """See `ObjectStore`; read whole, so that it can be read again."""
+        yield self.get(key)
+
+    def copy(self, source: str, target: str) -> None:
+        """See `ObjectStore`."""
+        self._wait(lambda: self._store.copy(source, target))
 
     def exists(self, key: str) -> bool:
         """See `ObjectStore`."""

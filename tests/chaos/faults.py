@@ -62,7 +62,7 @@ class Faults:
 
 def kill_a_worker(world: World) -> bool:
     """SIGKILL to an adapter worker or selector that serves."""
-    return _kill_one(world, [child for child in world.supervisor.children if child.name != "api"])
+    return _kill_one(world, [child for child in world.supervisor.children if not child.name.startswith("api")])
 
 
 def kill_a_busy_worker(world: World) -> tuple[Any, list[str]] | None:

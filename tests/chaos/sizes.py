@@ -120,6 +120,18 @@ LONG: dict[int, Counts] = {
     19: {"half_requests": 2000, "seconds": 300, "goal_ms": 100.0, "patience_seconds": 60, "lease_seconds": 5.0},
     20: {"workers": 3, "rounds": 15, "jobs_per_second": 4.0, "patience_seconds": 300, "lease_seconds": 5.0},
     21: {"largest_set": 6, "lease_seconds": 5.0},
+    23: {
+        "lines": 2000,
+        "words": 20,
+        "workers": 3,
+        "worker_kills": 7,
+        "api_kills": 4,
+        "batch_worker_kills": 9,
+        "max_lost_leases": 100,
+        "seconds": 60,
+        "patience_seconds": 300,
+        "lease_seconds": 5.0,
+    },
 }
 
 _SMALL: dict[int, Counts] = {
@@ -153,6 +165,14 @@ _SMALL: dict[int, Counts] = {
     19: {"half_requests": 200, "seconds": 5, "goal_ms": 500.0},
     20: {"workers": 2, "rounds": 1, "jobs_per_second": 3.0, "patience_seconds": 90},
     21: {"largest_set": 1},
+    23: {
+        "lines": 200,
+        "worker_kills": 1,
+        "api_kills": 1,
+        "batch_worker_kills": 2,
+        "seconds": 3,
+        "patience_seconds": 90,
+    },
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 

@@ -276,7 +276,7 @@ class World:
 
     def flush_broker(self) -> bool:
         """Empty the broker while messages wait in it, for which its consumers stand still; answers whether any did."""
-        consumers = [child for child in self.supervisor.children if child.name != "api"]
+        consumers = [child for child in self.supervisor.children if not child.name.startswith("api")]
         for child in consumers:
             child.end(signal.SIGSTOP)
         try:

@@ -10,7 +10,7 @@ import yaml
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-OWN = {"api", "selector", "worker-bank", "worker-travel", "trainer"}
+OWN = {"api", "api-worker", "selector", "worker-bank", "worker-travel", "trainer"}
 IMAGES = {"api", "selector", "worker", "trainer", "cli", "models"}
 BESIDE_SETTINGS = {"SIGNALBOX_SECRETS_DIR", "SIGNALBOX_API_URL", "SIGNALBOX_API_KEY"}
 
@@ -103,7 +103,7 @@ def test_everything_is_started_after_what_it_needs_is_healthy(services):
         after = {other: how["condition"] for other, how in services[name]["depends_on"].items()}
         assert after["ledger"] == after["broker"] == "service_healthy"
         assert after["bucket"] == "service_completed_successfully"
-        assert name == "api" or after["models"] == "service_completed_successfully"
+        assert name in ("api", "api-worker") or after["models"] == "service_completed_successfully"
 
 
 def test_services_are_given_longer_to_end_than_they_take_to_drain(services):
@@ -136,7 +136,7 @@ def test_prometheus_asks_every_service(services):
 
 def test_the_gpu_file_reaches_every_service_with_torch():
     changed = read("docker-compose.gpu.yml")["services"]
-    assert set(changed) == OWN - {"api"} | {"models", "evaluate"}
+    assert set(changed) == OWN - {"api", "api-worker"} | {"models", "evaluate"}
     assert all(service["build"]["args"]["TORCH_SOURCE"] == "" for service in changed.values())
 
 

@@ -29,6 +29,7 @@ def tokens(ledger):
     make = {
         "submit": ({api_keys.Scope.SUBMIT, api_keys.Scope.READ, api_keys.Scope.REVIEW}, "default"),
         "train": ({api_keys.Scope.TRAIN}, "default"),
+        "review": ({api_keys.Scope.REVIEW}, "default"),
         "admin": ({api_keys.Scope.ADMIN}, "default"),
         "other": ({api_keys.Scope.ADMIN}, "other"),
     }

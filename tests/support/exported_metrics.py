@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 import services.adapter_worker.metrics
+import services.api.batches.metrics
 import services.selector.metrics
 import services.trainer.metrics
 import shared.observability.metrics
@@ -22,6 +23,7 @@ CELERY = {
     "worker": [shared.observability.metrics, services.adapter_worker.metrics],
     "selector": [shared.observability.metrics, services.selector.metrics],
     "trainer": [shared.observability.metrics, services.trainer.metrics],
+    "api-worker": [services.api.batches.metrics],
 }
 OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate", "severity"}}
 _SAMPLES = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}

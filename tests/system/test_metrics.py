@@ -14,13 +14,15 @@ from tests.support.samples import TRAINING, WORDS
 
 ROUTES_AND_STATUSES = 60
 OWN = "signalbox_"
+SERVICES = {"api-worker": "api-worker"}
+"""Processes whose kind is not the first word of their name."""
 
 
 def targets(system):
     """URL of the metrics of every process, by kind of service and its name."""
     for child in system.supervisor.children:
         url = f"http://127.0.0.1:{child.metrics_port}" if child.metrics_port else system.supervisor.api_url
-        yield child.name.split("-")[0], child.name, f"{url}/metrics"
+        yield SERVICES.get(child.name, child.name.split("-")[0]), child.name, f"{url}/metrics"
 
 
 def scrape(url):

@@ -1,6 +1,7 @@
 """Client of Signalbox: `Signalbox` for plain programs, `AsyncSignalbox` for asyncio."""
 
 from signalbox.async_client import AsyncSignalbox
+from signalbox.batches import Batch, File
 from signalbox.chat_results import Chat, ChatChunk
 from signalbox.client import Signalbox
 from signalbox.errors import (
@@ -42,6 +43,7 @@ __all__ = [
     "ApiError",
     "AsyncSignalbox",
     "AuthenticationError",
+    "Batch",
     "Chat",
     "ChatChunk",
     "ConflictError",
@@ -49,6 +51,7 @@ __all__ = [
     "DatasetCheck",
     "Evaluation",
     "Event",
+    "File",
     "InvalidRequestError",
     "Job",
     "JobFailed",

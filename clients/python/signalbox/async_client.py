@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
+from signalbox import batches as _batches
 from signalbox import calls, chat, prompt_templates, stored, uploads
 from signalbox.call import Call
 from signalbox.calls import path_of
@@ -88,6 +89,12 @@ class AsyncSignalbox:
     upload_adapter = method(uploads.upload_adapter)
     upload_dataset = method(uploads.upload_dataset)
     check_dataset = method(uploads.check_dataset)
+    upload_file = method(_batches.upload_file)
+    file_content = method(_batches.file_content)
+    create_batch = method(_batches.create_batch)
+    batch = method(_batches.batch)
+    batches = method(_batches.batches)
+    cancel_batch = method(_batches.cancel_batch)
     readiness = method(calls.readiness)
     get = method(calls.get)
     post = method(calls.post)

@@ -39,6 +39,8 @@ class Request:
     files: Mapping[str, tuple[str, bytes]] | None = None
     timeout_seconds: float | None = None
     """For each read and write; None: the client's own."""
+    is_binary: bool = False
+    """Whether the answer is the bytes of a file."""
     accepted_status: int | None = None
     """An error status that is an answer like any other here."""
 
@@ -111,11 +113,13 @@ def made(client: type[T]) -> T:
 
 
 def answer(request: Request, response: httpx.Response) -> Any:
-    """The JSON of an answer that was read, None where it is empty; raises `ApiError`."""
+    """The JSON of an answer that was read, or its bytes, None where it is empty; raises `ApiError`."""
     if response.is_error and response.status_code != request.accepted_status:
         raise api_error(response)
     if not response.content:
         return None
+    if request.is_binary:
+        return response.content
     try:
         return response.json()
     except ValueError as error:

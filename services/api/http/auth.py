@@ -107,6 +107,8 @@ Submitter = Annotated[Key, Depends(Needs(Scope.SUBMIT))]
 Author = Annotated[Key, Depends(NeedsRoom(Scope.SUBMIT))]
 JobReader = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.READ))]
 """Reads the jobs that `Key.sees` names."""
+FileAuthor = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.TRAIN))]
+FileReader = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.READ, Scope.TRAIN))]
 Judge = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.REVIEW))]
 Reviewer = Annotated[Key, Depends(Needs(Scope.REVIEW))]
 Trainer = Annotated[Key, Depends(Needs(Scope.TRAIN))]

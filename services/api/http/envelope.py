@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.errors import SignalboxError
 
-_PATHS = ("/v1/chat/", "/v1/completions", "/v1/models")
+_PATHS = ("/v1/chat/", "/v1/completions", "/v1/models", "/v1/files", "/v1/batches")
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",

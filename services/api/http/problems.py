@@ -4,7 +4,7 @@ At the paths that are OpenAI's an error has that form, too (`services/api/http/e
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
@@ -162,7 +162,7 @@ def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     if found and found[0]["type"] == "json_invalid":
         why = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
         return respond(Malformed("json_malformed", f"the body is not JSON: {why}; mend it and send it again"))
-    fields = [_field(error) for error in found[:MAX_FIELDS_SHOWN]]
+    fields = fields_of(found)
     detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
     code = "kind_unsupported" if found and found[0]["type"].startswith("union_tag") else "request_invalid"
     return respond(_invalid(code, detail), errors=fields)
@@ -172,6 +172,11 @@ def _invalid(code: str, detail: str) -> SignalboxError:
     error = SignalboxError(code, detail)
     error.status = 422
     return error
+
+
+def fields_of(found: Sequence[Any]) -> list[dict[str, str]]:
+    """Return the first wrong fields of a request, each with what is wrong with it."""
+    return [_field(error) for error in found[:MAX_FIELDS_SHOWN]]
 
 
 def _field(error: Mapping[str, Any]) -> dict[str, str]:

@@ -15,8 +15,8 @@ class Asked(NamedTuple):
 
     model: str
     tier: str
-    shutdown_date: Callable[[str | None], str | None]
     metadata: Mapping[str, str] | None = None
+    shutdown_date: Callable[[str | None], str | None] = lambda _: None
 
 
 class Form(Protocol):

@@ -17,14 +17,15 @@ from services.api.jobs.accept import accept
 from services.api.jobs.schemas import Accepted, JobRequest
 from services.api.openai.answers import Asked, Form, whole, whole_of_several
 from services.api.openai.ending import answered
-from services.api.openai.names import resolve
+from services.api.openai.names import Fields, resolve
 from services.api.openai.schemas import ChatRequest, CompletionRequest
 from services.api.openai.stream import Chunks
 from services.api.openai.waiting import Waiting
 from services.api.openai.wire import event_lines
-from shared.contracts.jobs import new_job_id
+from shared.contracts.jobs import Priority, new_job_id
 from shared.errors import Invalid
 from shared.security.api_keys import Key
+from shared.settings import Settings
 
 NEW_TOKENS = 256
 """The most tokens of an answer whose request says nothing of it: a chat's answers are longer than a job's."""
@@ -53,7 +54,7 @@ async def answer(
     form: Form, body: ChatRequest | CompletionRequest, request: Request, clients: Clients, wish: Wish
 ) -> Response:
     """Answer a request; raises `ModelNotFound`, what `accept` raises, and what ended the job badly."""
-    asked = Asked(body.model, body.tier, partial(clients.retiring.shutdown_date, wish.caller.tenant_id), body.metadata)
+    asked = Asked(body.model, body.tier, body.metadata, partial(clients.retiring.shutdown_date, wish.caller.tenant_id))
     if isinstance(body, CompletionRequest) and len(body.prompts) > 1:
         return await _answer_several(form, asked, body, request, clients, wish)
     waiting = wish.waiting(clients)
@@ -119,10 +120,21 @@ async def as_job(body: ChatRequest | CompletionRequest, clients: Clients, caller
     """
     current = await clients.releases.current(caller.tenant_id)
     named = await resolve(body.model, current, caller.tenant_id, clients)
+    priority: Priority = "batch" if body.tier == "flex" else "interactive"
+    return job_request(body, named, clients.settings, priority=priority)
+
+
+def job_request(
+    body: ChatRequest | CompletionRequest, named: Fields, settings: Settings, *, priority: Priority
+) -> JobRequest:
+    """Return our own request that asks for the same of what the model's name stands for.
+
+    Raises `RequestValidationError` for what no job may say.
+    """
     fields = {
         "messages": body.turns,
-        "params": {"max_new_tokens": min(NEW_TOKENS, clients.settings.max_new_tokens_limit), **body.generation},
-        "priority": "batch" if body.tier == "flex" else "interactive",
+        "params": {"max_new_tokens": min(NEW_TOKENS, settings.max_new_tokens_limit), **body.generation},
+        "priority": priority,
         "metadata": body.metadata or {},
         "user": body.end_user,
         **named,

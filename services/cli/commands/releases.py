@@ -105,6 +105,6 @@ def releases_restore(json: Json = False) -> None:
     from shared.registry.store import S3Store
 
     found = restore(redis(), S3Store(current_settings()))
-    counted = ["adapters", "datasets", "releases", "templates", "aliases", "retirements"]
+    counted = ["adapters", "datasets", "releases", "templates", "aliases", "retirements", "files"]
     columns = ["tenant_id", *counted, "current", "unreadable"]
     output.table([one._asdict() for one in found], columns, as_json=json)

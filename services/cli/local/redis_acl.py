@@ -68,10 +68,12 @@ _POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PR
 _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
-        " +subscribe +unsubscribe +publish &sb:hint:* +xread +xrange +xrevrange +pttl +incrby +rename +hscan"
+        " +subscribe +unsubscribe +publish &sb:hint:* +hsetnx +xread +xrange +xrevrange +pttl +incrby +rename +hscan"
         + _may_read(LedgerKey.API_KEYS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
-        + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_USERS, LedgerKey.USER_KEY)
+        + _may_write(LedgerKey.ALIASES, LedgerKey.FILES, LedgerKey.RETIREMENTS)
+        + _may_write(LedgerKey.FEEDBACK_USERS, LedgerKey.USER_KEY)
+        + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES)
     ),
     "selector": _CELERY,
     "worker": _CELERY,

@@ -199,6 +199,7 @@ class Supervisor:
 
         children = [
             make("api", "api", "api"),
+            make("api-worker", "api.worker", "api"),
             *(make(f"selector-{n}", "selector", "selector") for n in range(1, self._selectors + 1)),
             *(
                 make(f"worker-{n}", "adapter_worker", "worker", SIGNALBOX_GROUPS=groups)

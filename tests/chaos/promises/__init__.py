@@ -3,6 +3,7 @@
 from tests.chaos.outcome import Promise
 from tests.chaos.promises import (
     accepted_is_never_lost,
+    batches_are_answered_once,
     duplicates_make_one_job,
     hostile_adapters_are_refused,
     killed_runs_again_soon,
@@ -47,5 +48,6 @@ _MODULES = (
     slow_connections_starve_nobody,
     the_base_is_the_releases,
     scopes_by_every_road,
+    batches_are_answered_once,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

@@ -88,7 +88,11 @@ def own_things(world: World, key: str, number: int) -> list[str]:
     _kill(world, dead_id)
     train = {"kind": "adapter.train", "label": label, "dataset": dataset.id}
     training_id = client.post("/v1/training/jobs", train)["id"]
-    return [job_id, dead_id, training_id, dataset.id, dataset.name, manifest.ref, label, manifest.digest, release.id]
+    file_id = client.upload_file(_MARK.encode(), f"{_MARK}.jsonl").id
+    batch_id = client.create_batch(file_id, metadata={"m": _MARK}).id
+    assert until(lambda: client.batch(batch_id).is_final, _PATIENCE_SECONDS)  # its line is no request
+    things = [dataset.id, dataset.name, manifest.ref, label, manifest.digest, release.id, file_id, batch_id]
+    return [job_id, dead_id, training_id, *things]
 
 
 def _adapter(world: World, number: int) -> AdapterManifest:

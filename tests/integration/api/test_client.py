@@ -29,6 +29,8 @@ from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from tests.support.adapter_samples import CONFIG, lora_tensors, safetensors
 from tests.support.api import make_release
+from tests.support.batches import answering, batch_worker, chat_line, jsonl
+from tests.support.eventually import eventually
 
 CLIENT = Path(__file__).parents[3] / "clients" / "python"
 QUEUE = "generate.fin"
@@ -300,6 +302,21 @@ async def test_a_model_is_given_another_name(make, client, release):
     assert (await client("model", "openai/gpt-4o-mini")).signalbox["kind"] == "alias"
     await promoter("delete_alias", "openai/gpt-4o-mini")
     assert await client("aliases") == []
+
+
+async def test_a_file_of_requests_is_answered_in_a_file(api, client, release, settings, ledger):
+    file = await client("upload_file", jsonl([chat_line(1)]), "rows.jsonl")
+    batch = await client("create_batch", file.id, metadata={"for": "test"})
+    async with batch_worker(api["app"].state.clients):
+        with answering(settings):
+            await asyncio.to_thread(
+                eventually, lambda: not ledger.redis.exists(LedgerKey.OPEN_BATCHES), "the batch ends"
+            )
+    shown = await client("batch", batch.id)
+    assert (shown.is_final, shown.request_counts["completed"]) == (True, 1)
+    assert b"re: did the stock rise?" in await client("file_content", shown.output_file_id)
+    assert [one.id for one in await client("batches")] == [batch.id]
+    assert (await client("cancel_batch", batch.id)).status == "completed"
 
 
 async def test_rows_and_adapters_are_uploaded_and_trained_on(make, base, tmp_path):

@@ -250,6 +250,8 @@ LACKS = {
     "chat": "train",
     "completions": "train",
     "users": "train",
+    "files": "review",
+    "batches": "train",
 }
 """A key without the scope, for each kind of route."""
 
