@@ -67,7 +67,7 @@ def test_a_chat_is_the_same_job_as_by_our_own_api(client, ours):
     assert answer.choices[0].message.content == job["result"]["text"]
     assert answer.signalbox["label"] == job["label"]
     assert answer.signalbox["probability"] == pytest.approx(job["selection"]["probability"], abs=1e-4)
-    assert answer.signalbox["why"].startswith(job["label"])
+    assert answer.signalbox["why"].startswith(job["label"] or "no label is sure enough")
     assert answer.usage.prompt_tokens == job["result"]["prompt_tokens"]
     mine = ours.get(f"/v1/jobs/{answer.signalbox['job']}").json()
     assert (mine["state"], mine["id"]) == ("succeeded", answer.signalbox["job"])
