@@ -294,5 +294,5 @@ class Delivery(Record):
 class Usage(Record):
     """Numbers of answered, failed and rejected requests and of tokens: a row for each group, and their sum."""
 
-    items: list[Mapping[str, Any]]
+    items: list[Mapping[str, Any]] = field(default_factory=list)
     total: Mapping[str, int] = field(default_factory=dict)

@@ -145,7 +145,13 @@ def snapshot(http: httpx.Client, document: dict[str, Any], ids: list[str]) -> di
         for request in all_requests(document, ids)
         if request.method == "get" and request.template not in _OPEN and not request.path.endswith("/events")
     ]
-    return {path: json.dumps(http.get(path).json(), sort_keys=True) for path in paths}
+    return {path: _text_of(http.get(path)) for path in paths}
+
+
+def _text_of(answer: httpx.Response) -> str:
+    """What an answer says, whatever the order of its members; of a file its content."""
+    is_json = answer.headers["content-type"].startswith("application/json")
+    return json.dumps(answer.json(), sort_keys=True) if is_json else answer.text
 
 
 # What the second tenant tries.
