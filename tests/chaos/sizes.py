@@ -195,7 +195,7 @@ _SMALL: dict[int, Counts] = {
         "patience_seconds": 90,
     },
     24: {"jobs": 40, "worker_kills": 1, "api_kills": 1, "redis_kills": 1, "deliverer_kills": 3, "faults": 6}
-    | {"seconds": 8, "patience_seconds": 90},
+    | {"seconds": 8, "patience_seconds": 180},
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 
