@@ -512,7 +512,7 @@ def test_a_lost_ledger_is_made_anew_from_the_store(registry_alone, ledger, histo
     ledger.redis.flushall()
     assert held(registry_alone) == ([], [], [], "", [])
     (restored,) = restore(ledger.redis, registry_alone.store)
-    assert restored == ("t", 2, 2, 3, history[3], [], 1, 0, 0)
+    assert restored == ("t", 2, 2, 3, history[3], [], 1, 0, 0, 0)
     assert [template.name for template in registry_alone.templates.list_added("t")] == ["house"]
     assert held(registry_alone) == history
     assert ledger.redis.smembers(LedgerKey.QUEUES) == {"generate.fin", "generate.base"}
