@@ -1,5 +1,6 @@
 """The changes by name, each made in the processes that it concerns."""
 
+import json
 import os
 import signal
 import sys
@@ -27,7 +28,7 @@ def poison():
     real = handlers.generation_request
 
     def deadly(job, *given):
-        if POISON in job.body["input"]:
+        if POISON in json.dumps(job.body):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(job, *given)
 

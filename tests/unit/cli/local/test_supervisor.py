@@ -113,7 +113,15 @@ def test_an_address_that_is_not_this_machines_is_refused(tmp_path):
 def test_processes_are_what_was_asked_for_and_each_has_a_metrics_port_of_its_own(tmp_path):
     system = Supervisor(Settings(data_dir=tmp_path), ["bank,base", "travel"], selectors=2)
     system.stop()
-    assert [c.name for c in system.children] == ["api", "selector-1", "selector-2", "worker-1", "worker-2", "trainer-1"]
+    assert [c.name for c in system.children] == [
+        "api",
+        "api-worker",
+        "selector-1",
+        "selector-2",
+        "worker-1",
+        "worker-2",
+        "trainer-1",
+    ]
     ports = [c.metrics_port for c in system.children[1:]]
     assert len(set(ports)) == len(ports)
 
