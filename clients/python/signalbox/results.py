@@ -291,8 +291,9 @@ class Delivery(Record):
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Usage(Record):
     """Numbers of answered, failed and rejected requests and of tokens: a row for each group, and their sum."""
 
-    items: list[Mapping[str, Any]] = field(default_factory=list)
+    items: list[Mapping[str, Any]]
     total: Mapping[str, int] = field(default_factory=dict)
