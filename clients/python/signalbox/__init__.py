@@ -34,9 +34,9 @@ from signalbox.results import (
     Selection,
     Template,
     TrainingEstimate,
-    Usage,
     Webhook,
 )
+from signalbox.usage import Usage
 
 __all__ = [
     "Adapter",

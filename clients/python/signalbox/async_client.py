@@ -10,6 +10,7 @@ import httpx
 
 from signalbox import batches as _batches
 from signalbox import calls, chat, prompt_templates, stored, uploads
+from signalbox import usage as _usage
 from signalbox import webhooks as hooks
 from signalbox.call import Call
 from signalbox.calls import path_of
@@ -76,7 +77,7 @@ class AsyncSignalbox:
     aliases = method(stored.aliases)
     set_alias = method(stored.set_alias)
     delete_alias = method(stored.delete_alias)
-    usage = method(stored.usage)
+    usage = method(_usage.usage)
     adapter = method(stored.adapter)
     adapters = method(stored.adapters)
     retire_adapter = method(stored.retire_adapter)

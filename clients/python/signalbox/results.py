@@ -289,11 +289,3 @@ class Delivery(Record):
     error: str | None = None
     next_try_at: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage(Record):
-    """Numbers of answered, failed and rejected requests and of tokens: a row for each group, and their sum."""
-
-    items: list[Mapping[str, Any]]
-    total: Mapping[str, int] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from signalbox.call import Call, given, items, posted
 from signalbox.requests import Request
-from signalbox.results import Adapter, Alias, Dataset, Model, Release, Usage
+from signalbox.results import Adapter, Alias, Dataset, Model, Release
 
 
 def releases() -> Call[list[Release]]:
@@ -118,12 +118,3 @@ def datasets() -> Call[list[Dataset]]:
 def delete_dataset(ref: str) -> Call[None]:
     """Delete a data set, by id or name, that no unfinished training needs; `feedback`: with all that was given."""
     return Call(Request("DELETE", f"/v1/datasets/{ref}"), lambda _: None)
-
-
-def usage(*, since: str | None = None, until: str | None = None, group_by: Sequence[str] | None = None) -> Call[Usage]:
-    """What jobs used, by default of the last 30 days, a row a day; days are ISO 8601, such as 2026-01-31.
-
-    `group_by` names what rows are told apart by: `day`, `key`, `label`.
-    """
-    params = {"from": since, "to": until, "group_by": group_by}
-    return Call(Request("GET", "/v1/usage", params=params), Usage.from_dict)

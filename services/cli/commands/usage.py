@@ -19,7 +19,7 @@ def usage(
 ) -> None:
     """Print requests and tokens by day, key or label."""
     found = client().usage(since=since, until=until, group_by=by)
-    rows = [dict(row) for row in found.items]
+    rows = [row.to_dict() for row in found.items]
     columns = [*(by or ["day"]), *found.total]
     if as_csv:
         writer = csv.DictWriter(sys.stdout, columns)
