@@ -9,6 +9,7 @@ import pytest
 
 from shared.security import api_keys
 from shared.security.api_keys import Scope
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "localhost:8000"
@@ -44,9 +45,21 @@ def test_each_command_of_the_first_page_is_answered_as_it_says(released, key):
     assert answer["signalbox"]["release"] == job["release"]
 
 
-def test_the_lines_of_openais_page_run(released, key, capsys):
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/openai.md").read_text(), re.DOTALL)
-    at = released.supervisor.api_url.removeprefix("http://")
-    exec(compile(program.replace(ADDRESS, at), "docs/openai.md", "exec"), {"KEY": key})
+def test_the_lines_of_openais_page_run(released, key, capsys, tmp_path, monkeypatch):
+    chat, batch = re.findall(r"```python\n(.*?)```", (ROOT / "docs/openai.md").read_text(), re.DOTALL)
+    at, names = released.supervisor.api_url.removeprefix("http://"), {"KEY": key}
+    exec(compile(chat.replace(ADDRESS, at), "docs/openai.md", "exec"), names)
     said = capsys.readouterr().out.strip().rpartition(" ")[2]
     assert said in ("None", "bank.cards", "bank.accounts")
+    monkeypatch.chdir(tmp_path)
+    body = {"model": "bank.cards", "messages": [{"role": "user", "content": "card declined"}], "max_tokens": 4}
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    Path("rows.jsonl").write_text(json.dumps(line))
+    exec(compile(batch, "docs/openai.md", "exec"), names)
+    ended = eventually(lambda: completed(names), "the batch is answered", seconds=60)
+    assert json.loads(names["client"].files.content(ended.output_file_id).text)["custom_id"] == "1"
+
+
+def completed(names):
+    batch = names["client"].batches.retrieve(names["batch"].id)
+    return batch if batch.status == "completed" else None
