@@ -187,7 +187,7 @@ async def test_what_was_used_is_told_and_a_user_is_forgotten(client, worker):
     job = await client("submit", [{"role": "user", "content": "x"}], label="fin.sa", user="ann")
     worker.run(job.id, QUEUE)
     used = await client("usage", group_by=["label"])
-    assert (used.items[0]["label"], used.total["requests"]) == ("fin.sa", 1)
+    assert (used.items[0].raw["label"], used.total["requests"]) == ("fin.sa", 1)
     counted = await client("forget_user", "ann", dry_run=True)
     assert [one.id for one in await client("jobs", user=counted["user"])] == [job.id]
     assert (await client("forget_user", "ann"))["forgotten"] == 1
