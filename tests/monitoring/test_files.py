@@ -99,7 +99,7 @@ def test_each_service_exports_what_it_measures_itself_and_no_other_does():
     common = own["worker"] & own["selector"]
     assert common == own["worker"] & own["trainer"]
     families = {name.rsplit("_", 1)[0].removeprefix("signalbox_") for name in common}
-    assert families == {"stage_seconds", "jobs_ended", "jobs_forgotten_early"}
+    assert families == {"stage_seconds", "jobs_ended", "jobs_forgotten_early", "jobs_given_back"}
     assert not own["api"] & set().union(own["worker"], own["selector"], own["trainer"])
 
 
