@@ -16,6 +16,7 @@ async def run(command, *words):
     return process.returncode, out, err
 
 
+@pytest.mark.slow  # half a minute of programs that are started
 async def test_a_table_is_submitted_followed_and_downloaded(api, command, release, settings, tmp_path):
     (tmp_path / "faq.csv").write_text("nr,question\n1,did it rise?\n2,did it fall?\n")
     async with batch_worker(api["app"].state.clients):
