@@ -136,6 +136,11 @@ async def test_openais_client_manages_endpoints_and_unwraps_its_own_events(setti
             await client.webhooks.retrieve(made.id)
 
 
+async def has_expired(ledger, job_id):
+    ledger.do(calls.expire("generate.fin"))
+    return ledger.do(calls.get(job_id)).state.is_final
+
+
 async def test_every_road_to_an_end_is_told(ledger, api, hook, worker):
     made = await hook("*")
     end(ledger, "job_ok")
@@ -151,7 +156,7 @@ async def test_every_road_to_an_end_is_told(ledger, api, hook, worker):
     submit(ledger, "job_dead")
     worker.lose("job_dead", "generate.fin", 3)
     submit(ledger, "job_late", deadline_seconds=0.001)
-    ledger.do(calls.expire("generate.fin"))
+    await eventually_async(lambda: has_expired(ledger, "job_late"), "its deadline passes")
     submit(ledger, "job_first")
     submit(ledger, "job_after", after=("job_first",))
     ledger.do(calls.cancel("job_first", "default"))
