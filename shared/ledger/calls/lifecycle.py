@@ -212,7 +212,8 @@ def give_back(job: Job, pause_seconds: float) -> Call[None]:
         if reply.get("cancelled"):
             raise CancelledMeanwhile("cancelled", f"job {job.id} was cancelled while an attempt ran")
 
-    return Call("give_back", {"id": job.id, "attempt": job.attempt, "pause_ms": pause_seconds * 1000}, read, stale(job))
+    args = {"id": job.id, "attempt": job.attempt, "queue": job.queue, "pause_ms": pause_seconds * 1000}
+    return Call("release_unfinished", args, read, stale(job))
 
 
 def cancel(job_id: str, tenant_id: str) -> Call[JobState]:

@@ -236,18 +236,12 @@ function op.finish(a)
   return { released = finish(job, a.state, a.fields) }
 end
 
--- A worker that has to stop, or may not do a job, returns it; these leases are not lost, so they are not counted.
+-- A worker that has to stop, or may not do a job, returns it; these leases are not lost, so they are not counted. One that can
+-- do no job now asks for a pause, after which another one may take it (the reconciler sends for it).
 function op.release_unfinished(a)
   local job = owned(a.id, a.attempt)
   if not job then return refuse('stale') end
-  return wait_again(job, { queue = a.queue })
-end
-
--- The same of a worker that cannot do any job now: another one may take it after the pause (the reconciler sends for it).
-function op.give_back(a)
-  local job = owned(a.id, a.attempt)
-  if not job then return refuse('stale') end
-  return wait_again(job, {}, a.pause_ms)
+  return wait_again(job, { queue = a.queue }, a.pause_ms)
 end
 
 function op.cancel(a)
