@@ -17,6 +17,8 @@ from shared.contracts.labels import LabelText
 from shared.contracts.logprobs import TokenLogprobs
 from shared.errors import Invalid
 
+TELLS_TOKENS = "tells_tokens"
+"""The member of a generation's body that its accepter sets, not its caller."""
 _R = TypeVar("_R", bound=Record)
 
 
@@ -113,7 +115,7 @@ class GenerationBody(SelectBody):
     priority: Priority = "interactive"
     deadline_seconds: float | None = None
     tells_tokens: bool = True
-    """Whether the worker writes an event for each piece of the answer; nobody reads those of a batch's lines."""
+    """Whether the worker writes an event for each piece of the answer: nobody reads those of answers sent whole."""
 
     @property
     def is_named(self) -> bool:

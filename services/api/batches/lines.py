@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from services.api.http.problems import fields_of
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
-from services.api.jobs.accept import check_constraint, check_sizes, generation_job
+from services.api.jobs.accept import check_constraint, check_sizes, generation_job, untold
 from services.api.jobs.schemas import JobRequest, SelectRequest
 from services.api.openai.answers import Asked, ChatForm, Form, TextForm
 from services.api.openai.names import Fields, resolve
@@ -151,7 +151,7 @@ class LineReader:
         job_id = job_id_of(self._batch_id, number)
 
         def build(under: CurrentRelease) -> NewJob:
-            return _untold(selection_job(job_id, self._caller, request, under))
+            return _batched(selection_job(job_id, self._caller, request, under))
 
         build(await self._clients.releases.current(self._caller.tenant_id))
         return Line(number, envelope.custom_id, job_id, Asked("", "flex"), body.texts, 0, build)
@@ -165,7 +165,7 @@ class LineReader:
         job_id = job_id_of(self._batch_id, number)
         job = generation_job(job_id, self._caller, request, under, self._clients.settings)
         self._clients.retiring.check(self._caller.tenant_id, under.release, job.label)
-        return _untold(job)
+        return _batched(job)
 
     def _shutdown_date(self, ref: str | None) -> str | None:
         return self._clients.retiring.shutdown_date(self._caller.tenant_id, ref)
@@ -179,9 +179,9 @@ class LineReader:
         return known
 
 
-def _untold(job: NewJob) -> NewJob:
-    """The job as one that may wait, and whose pieces nobody reads: writing them would cost as much as making it."""
-    return job.model_copy(update={"body": {**job.body, "priority": "batch", "tells_tokens": False}})
+def _batched(job: NewJob) -> NewJob:
+    """The job as one that may wait, and whose pieces nobody reads."""
+    return untold(job.model_copy(update={"body": {**job.body, "priority": "batch"}}))
 
 
 _CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}

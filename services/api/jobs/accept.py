@@ -9,7 +9,7 @@ from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.schemas import MAX_INSTRUCTION_CHARS, Accepted, JobRequest
 from services.api.jobs.views import accepted
 from shared.contracts.constraints import Constraint
-from shared.contracts.generation import GenerationBody, SelectBody, generation_body
+from shared.contracts.generation import TELLS_TOKENS, GenerationBody, SelectBody, generation_body
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import Release
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
@@ -28,11 +28,18 @@ _SHOWN_LABELS = 20
 
 
 async def accept(
-    clients: Clients, caller: Key, request: JobRequest, idempotency_key: str | None, job_id: str = ""
+    clients: Clients,
+    caller: Key,
+    request: JobRequest,
+    idempotency_key: str | None,
+    job_id: str = "",
+    *,
+    tells_tokens: bool = True,
 ) -> tuple[Accepted, bool]:
     """Write a generation job; returns it, and whether an earlier request with this key created it.
 
-    `job_id` is the id that follows from the key, for whoever listens to the job before it exists.
+    `job_id` is the id that follows from the key, for whoever listens to the job before it exists. Without
+    `tells_tokens` the job's events are those of its states alone.
 
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`,
     `constraint_invalid`; `ModelRetired`; `Conflict` `no_release`; `TooMany`; `Unavailable`.
@@ -43,7 +50,7 @@ async def accept(
     job_id = job_id or new_job_id(caller.tenant_id, idempotency_key, caller.sees)
     # A repeated request gets the same answer and costs no tokens, even if the release no longer has its label.
     earlier = await earlier_job(clients, caller, idempotency_key, caller.sees)
-    if earlier and earlier.body == request.body:
+    if earlier and {**earlier.body, TELLS_TOKENS: True} == {**request.body, TELLS_TOKENS: True}:
         return _answer_of(earlier), True
     await check_constraint(clients, caller, request)
     await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.new_tokens)
@@ -51,7 +58,7 @@ async def accept(
     def build(current: CurrentRelease) -> NewJob:
         job = generation_job(job_id, caller, request, current, clients.settings)
         clients.retiring.check(caller.tenant_id, current.release, job.label)
-        return job
+        return job if tells_tokens else untold(job)
 
     job, created = await create_under_release(clients, caller.tenant_id, build)
     if created.existing:
@@ -135,6 +142,11 @@ def generation_job(
         kept_label=label if release.reads_dialogues else "",
         deadline_seconds=request.deadline_seconds or settings.default_deadline_seconds,
     )
+
+
+def untold(job: NewJob) -> NewJob:
+    """Return the job as one whose pieces nobody reads: writing them would cost as much as making it."""
+    return job.model_copy(update={"body": {**job.body, TELLS_TOKENS: False}, "request": job.request or job.body})
 
 
 def named_label(request: JobRequest, release: Release) -> str:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from services.api.jobs import answers
 from services.api.jobs.answers import JobView
 from services.api.jobs.schemas import Accepted
-from shared.contracts.generation import GenerationResult, SelectionResult, generation_result, selection_of
+from shared.contracts.generation import TELLS_TOKENS, GenerationResult, SelectionResult, generation_result, selection_of
 from shared.contracts.jobs import Job, JobKind, JobState, ListedJob
 from shared.contracts.manifests import Release
 from shared.ledger.calls import Page
@@ -51,8 +51,12 @@ def listed_view(job: ListedJob, include: Sequence[str]) -> dict[str, Any]:
     return answers.ListedJob(**_summary(job), **large).model_dump(mode="json", by_alias=True, exclude=left_out)
 
 
+_NOT_ASKED = {"metadata", TELLS_TOKENS}
+"""Members of a body that are no part of what was asked."""
+
+
 def _request(body: dict[str, Any]) -> dict[str, Any]:
-    request = {name: value for name, value in body.items() if name != "metadata"}
+    request = {name: value for name, value in body.items() if name not in _NOT_ASKED}
     return {"request": request, "metadata": body.get("metadata") or {}}
 
 

@@ -100,7 +100,9 @@ async def _accepted(
     body: ChatRequest | CompletionRequest, clients: Clients, wish: Wish, job_id: str
 ) -> tuple[Accepted, dict[str, str]]:
     job_request = await as_job(body, clients, wish.caller)
-    accepted, is_replayed = await accept(clients, wish.caller, job_request, wish.idempotency_key, job_id)
+    accepted, is_replayed = await accept(
+        clients, wish.caller, job_request, wish.idempotency_key, job_id, tells_tokens=body.stream or wish.is_async
+    )
     headers = {"x-request-id": accepted.id} | ({REPLAYED: "true"} if is_replayed else {})
     ref = await _named_ref(clients, wish.caller, accepted.label)
     warnings = clients.retiring.warnings(wish.caller.tenant_id, ref)

@@ -84,7 +84,7 @@ class Chunks:
             offset = len(known.sent)
             known.restart()
             if rest := known.news(choice.text):
-                chunks.append(self._piece(choice.index, rest, None, offset))
+                chunks.append(self._piece(choice.index, rest, None if offset else choice.logprobs, offset))
             chunks.append(self._chunk(self._form.end(choice.index, choice.finish_reason)))
         chunks[-1]["signalbox"] = facts(self._asked, job, result)
         if self._with_usage:

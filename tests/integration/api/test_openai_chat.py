@@ -63,7 +63,7 @@ def working(taken, worker):
 
 def body(job):
     """The job's request as a caller of our own API would have written it."""
-    return {name: value for name, value in job.body.items() if name not in ("priority", "metadata")}
+    return {name: value for name, value in job.body.items() if name not in ("priority", "metadata", "tells_tokens")}
 
 
 async def refused(api, status=400, path="/v1/chat/completions", **fields):
@@ -138,6 +138,7 @@ async def test_what_a_request_says_of_sampling_reaches_the_job(client, working):
         },
         "priority": "batch",
         "metadata": {"team": "a"},
+        "tells_tokens": False,
     }
 
 
@@ -474,6 +475,23 @@ async def test_a_client_that_leaves_and_returns_by_its_key_gets_the_same_answer(
     assert answer.json()["choices"][0]["message"]["content"] == "positive"
     assert answer.headers["idempotent-replayed"] == "true"
     assert answer.headers["x-request-id"] == job.id
+
+
+async def test_an_answer_that_is_sent_whole_has_no_token_events_and_a_retry_may_stream_it(api, taken, worker):
+    sent = {"model": "fin.sa", "messages": QUESTION, "logprobs": True}
+    headers = {"Idempotency-Key": "once"}
+    asking = asyncio.create_task(api["submit"].post("/v1/chat/completions", json=sent, headers=headers))
+    job = await asyncio.to_thread(taken)
+    assert job.body["tells_tokens"] is False
+    assert "tells_tokens" not in (await api["submit"].get(f"/v1/jobs/{job.id}")).json()["request"]
+    logprobs = {"token_ids": [5], "logprobs": [-0.1], "token_bytes": ["6e6f"], "top": []}
+    worker.end(job, JobState.SUCCEEDED, result={"choices": [{"index": 0, "text": "no", "logprobs": logprobs}]})
+    whole = (await asking).json()["choices"][0]
+    streamed = await api["submit"].post("/v1/chat/completions", json=sent | {"stream": True}, headers=headers)
+    assert streamed.headers["x-request-id"] == job.id
+    chunks = [json.loads(line[6:])["choices"][0] for line in streamed.text.splitlines() if line.startswith("data: {")]
+    assert [chunk["delta"].get("content") for chunk in chunks] == ["", whole["message"]["content"], None]
+    assert chunks[1]["logprobs"] == whole["logprobs"]
 
 
 async def test_respond_async_answers_with_the_job(api, ledger):

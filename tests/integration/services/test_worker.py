@@ -13,6 +13,7 @@ from shared.contracts.prompts import render
 from shared.contracts.templates import PromptTemplate
 from shared.errors import NotFound, Unavailable
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from shared.worker.leases import HeldJob
 from tests.support.echo_release import DIGEST, ENTRY, RELEASE, prompts
 
@@ -50,6 +51,15 @@ def test_an_adapter_unloaded_just_before_its_job_is_loaded_again(generated):
     job = generated(Unloading(times=1))
     assert job.state is JobState.SUCCEEDED, job.error
     assert job.result["adapter"] == DIGEST
+
+
+@pytest.mark.parametrize("tells_tokens", [True, False])
+def test_a_job_whose_pieces_nobody_reads_tells_its_states_alone(generated, events, ledger, tells_tokens):
+    job = generated(EchoEngine(), {"input": "card limit", "tells_tokens": tells_tokens})
+    assert generation_result(job).choices[0].text
+    events.flush()
+    told = ledger.redis.xrange(LedgerKey.EVENTS.of(job.id))
+    assert ("token" in [event["type"] for _, event in told]) == tells_tokens
 
 
 class Remembering(EchoEngine):
