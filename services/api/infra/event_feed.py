@@ -48,8 +48,10 @@ class Event(NamedTuple):
 class Reader:
     """The live events of one job for one listener; holds at most `QUEUE_LENGTH` of them."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, *, ends_only: bool = False) -> None:
+        """With `ends_only` the listener wants to know of the job's end alone, and is woken by nothing else."""
         self.job_id = job_id
+        self._ends_only = ends_only
         self.is_closed = False
         self._events: list[Event] = []
         self._has_gap = False
@@ -57,6 +59,8 @@ class Reader:
 
     def offer(self, event: Event) -> None:
         """Queue an event; where the queue is full, drop all its events and note the gap."""
+        if self._ends_only and not event.is_final:
+            return
         if len(self._events) >= QUEUE_LENGTH:
             self.lose()
         elif not self._has_gap:
@@ -116,9 +120,9 @@ class EventFeed:
                 raise TooMany("too_many_event_readers", f"all {whose} are taken; try again shortly, or poll the job")
 
     @contextlib.asynccontextmanager
-    async def reader(self, job_id: str) -> AsyncIterator[Reader]:
-        """Listen to a job's new events."""
-        reader = Reader(job_id)
+    async def reader(self, job_id: str, *, ends_only: bool = False) -> AsyncIterator[Reader]:
+        """Listen to a job's new events, or to its end alone."""
+        reader = Reader(job_id, ends_only=ends_only)
         self.reader_count += 1
         self._readers[job_id].add(reader)
         try:

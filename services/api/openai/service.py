@@ -64,7 +64,7 @@ async def answer(
         _, headers = await _accepted(body, clients, wish, job_id)
         return await _streamed(form, asked, body, waiting, headers)
     # Listen before the job exists: then it has no past that would have to be read.
-    async with clients.feed.reader(job_id) as reader:
+    async with clients.feed.reader(job_id, ends_only=True) as reader:
         accepted, headers = await _accepted(body, clients, wish, job_id)
         if wish.is_async:
             return _later(accepted, headers)
@@ -85,7 +85,7 @@ async def _answer_several(
         for number, part in enumerate(body.parts):
             its_wish = wish.of_prompt(number)
             waiting = its_wish.waiting(clients)
-            reader = await stack.enter_async_context(clients.feed.reader(waiting.job_id))
+            reader = await stack.enter_async_context(clients.feed.reader(waiting.job_id, ends_only=True))
             _, headers = await _accepted(part, clients, its_wish, waiting.job_id)
             stack.push_async_callback(waiting.over)
             begun.append((waiting, reader, REPLAYED not in headers))

@@ -31,11 +31,11 @@ async def select(
         return selection_job(job_id, caller, request, current)
 
     # Listen before the job exists, so that its end cannot be missed.
-    async with clients.feed.reader(job_id) as reader:
+    async with clients.feed.reader(job_id, ends_only=True) as reader:
         _, created = await create_under_release(clients, caller.tenant_id, build)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(request.wait_seconds):
-                async for _ in clients.feed.events(reader):
+                async for _ in clients.feed.events(reader, is_new=not created.existing):
                     pass
     job = await clients.ledger.do(calls.get(job_id, caller.tenant_id))
     return answer(job), created.existing

@@ -36,3 +36,15 @@ def test_only_a_final_state_ends_a_stream():
     assert Event("1-0", "state", '{"state": "succeeded"}').is_final
     assert not Event("1-0", "state", '{"state": "running"}').is_final
     assert not Event("1-0", "token", '{"text": "succeeded"}').is_final
+
+
+async def test_who_waits_for_the_end_alone_is_woken_by_nothing_else():
+    reader = Reader("j", ends_only=True)
+    waiting = asyncio.create_task(reader.take())
+    end = Event("3-0", "state", '{"state": "succeeded"}')
+    for event in (TOKEN, Event("2-0", "state", '{"state": "running"}')):
+        reader.offer(event)
+    await asyncio.sleep(0)  # one turn of the loop: it waits now
+    assert not waiting.done()
+    reader.offer(end)
+    assert await waiting == [end]
