@@ -11,7 +11,7 @@ from tests.chaos.promises import PROMISES
 OWN, MODEL = {12, 16, 18, 19, 20}, {6, 11}
 """Rows with a system of their own, and those on the model, who share another one than the rest."""
 ORDER = sorted(PROMISES, key=lambda number: (number in OWN, number in MODEL, number))
-QUICK = {1, 9, 10, 13, 15, 21, 23}
+QUICK = {1, 10, 15, 21, 23}
 """Rows of `make test`."""
 ROWS = [pytest.param(number, marks=() if number in QUICK else pytest.mark.slow) for number in ORDER]
 

@@ -348,7 +348,12 @@ def test_a_job_says_how_much_a_kept_label_may_lose(clients, jobs, run, first):
 
 @pytest.mark.parametrize(
     ("asked", "max_length", "has"),
-    [("names", 300, False), ("head", 300, True), ("auto", 300, True), ("auto", 600, False)],
+    [
+        ("names", 300, False),
+        ("auto", 300, True),
+        pytest.param("head", 300, True, marks=pytest.mark.slow),
+        pytest.param("auto", 600, False, marks=pytest.mark.slow),
+    ],
 )
 def test_the_language_model_answers_as_the_job_asks_and_a_grown_selector_as_before(
     clients, jobs, run, adapters, asked, max_length, has

@@ -57,6 +57,7 @@ def digests(folder):
     return [hashlib.sha256(as_bytes(folder, TEXTS, 5, **settings)).hexdigest() for settings in SETTINGS]
 
 
+@pytest.mark.slow
 def test_another_process_with_another_number_of_threads_gives_the_same_bytes(tiny_folder):
     program = (
         "import sys; from pathlib import Path; from tests.component.trainer.data.test_representation import digests;"

@@ -79,6 +79,7 @@ def test_whoever_deletes_what_only_later_runs_need_gets_new_jobs(tmp_path):
     assert Outcomes(tmp_path).job_key("t") != key
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TASKS.is_dir(), reason=f"the paper's tasks are not in {TASKS}")
 def test_what_this_repository_reports_is_still_found_by_its_name():
     rows = TaskRows(TASKS)

@@ -19,7 +19,7 @@ def test_the_index_names_every_file_once():
     assert len(named) >= 40
 
 
-@pytest.mark.parametrize("mib", [5, 50])
+@pytest.mark.parametrize("mib", [5, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_table_is_read_in_the_memory_of_a_piece(mib):
     count, peak, _ = read_stream(csv_stream(mib * MIB))
     assert count > mib * MIB / 5000
