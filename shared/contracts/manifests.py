@@ -86,12 +86,16 @@ class BaseModelManifest(_Manifest):
     """Names of the vocabulary's control tokens; empty in manifests from before it was noted."""
     usual_template: str = BASE_TEMPLATE
     """The template of an adapter, a training or a request that names none."""
+    weight_bytes: int = 0
+    """Bytes of its weights where they serve: two for a floating-point number, others as stored; 0 where not noted."""
+    vocabulary_size: int = 0
+    """Rows of its embedding; 0 where not noted."""
     created_at: str = ""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the content, without the name, the creation time, and what other fields' digests cover."""
-        without = {"name", "created_at", "control_tokens", "usual_template"}
+        without = {"name", "created_at", "control_tokens", "usual_template", "weight_bytes", "vocabulary_size"}
         return hashlib.sha256(self.model_dump_json(exclude=without, exclude_defaults=True).encode()).hexdigest()
 
     def settled(self, settings: LoraSettings) -> LoraSettings:

@@ -22,6 +22,7 @@ from signalbox.evaluation import Evaluation
 from signalbox.results import (
     Adapter,
     Alias,
+    BaseModel,
     Answer,
     Dataset,
     DatasetCheck,
@@ -41,6 +42,7 @@ from signalbox.usage import Usage
 __all__ = [
     "Adapter",
     "Alias",
+    "BaseModel",
     "Answer",
     "ApiError",
     "AsyncSignalbox",

@@ -246,6 +246,19 @@ class Model(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaseModel(Record):
+    """A base model: its pin, its name, what its weights take in bytes, its linear layers (out, in)."""
+
+    id: str
+    name: str = ""
+    architecture: str = ""
+    context_length: int = 0
+    weight_bytes: int = 0
+    vocabulary_size: int = 0
+    shapes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alias(Record):
     """Another name for a model."""
 
