@@ -110,7 +110,9 @@ CMD ["python", "-m", "services.selector"]
 # The base model with the adapters of its groups.
 FROM model-runtime AS worker
 # A worker compiles three small kernels for its own processor at its first start; without a compiler torch is slower.
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \
+    # Where adapters lie whose vLLM server is another user of this group.
+    && install -d -o 10001 -g 10001 -m 0750 /cache
 RUN --mount=type=cache,target=/pip-cache \
     --mount=type=bind,from=worker-code,source=/wheel,target=/wheel \
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \

@@ -93,6 +93,8 @@ def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseMode
     folder = resolve_base_model(settings)
     base = publish_base_model(service, folder)
     service.serve_base(base.id)
+    if settings.engine == "vllm":  # it refuses other adapters, so promotions are checked by this
+        service.info["lora"] = {"max_rank": settings.vllm_max_lora_rank, "dora": False}
     return make_engine(settings.engine, settings, folder), base, folder
 
 

@@ -61,10 +61,7 @@ class AdapterManifest(_Manifest):
 
 
 class BaseModelManifest(_Manifest):
-    """The properties of a base model; manifests with the same pin and other contents are versions of it.
-
-    Manifests stored by older versions hold only `id` and `shapes`.
-    """
+    """The properties of a base model; manifests with one pin are its versions, the oldest with `id` and `shapes` alone."""
 
     id: str
     """The pin: a digest over configuration, weights and tokenizer file."""
@@ -87,9 +84,8 @@ class BaseModelManifest(_Manifest):
     usual_template: str = BASE_TEMPLATE
     """The template of an adapter, a training or a request that names none."""
     weight_bytes: int = 0
-    """Bytes of its weights where they serve: two for a floating-point number, others as stored; 0 where not noted."""
+    """Of its weights where they serve: two for a floating-point number, others as stored. 0 where it is not noted."""
     vocabulary_size: int = 0
-    """Rows of its embedding; 0 where not noted."""
     created_at: str = ""
 
     @property

@@ -7,7 +7,7 @@ from services.cli.gpu.memory import GIB
 from services.cli.gpu.plan import Plan, Server
 
 _COLUMNS = ["server", "groups", "cards", "adapters", "slots", "rank", "cache", "requests"]
-_WIDEST = 24
+_NAME, _GROUPS = 12, 16  # characters, so that a line has at most 80
 
 
 def plan_page(plan: Plan, release: str, *, as_json: bool) -> None:
@@ -43,16 +43,16 @@ def as_record(plan: Plan, release: str) -> dict[str, Any]:
 
 
 def _head(plan: Plan, release: str) -> str:
-    weights = f"{plan.base.name}: {plan.base.weights / GIB:.1f} GiB in bfloat16"
-    cards = f"{plan.cards.count} cards of {plan.cards.memory / GIB:g} GiB"
-    return f"{release or 'no release yet'}, {weights}, {cards}; figures are computed, not measured"
+    cards = f"{plan.cards.count} x {plan.cards.memory / GIB:g} GiB"
+    served = f"{plan.base.name} ({plan.base.weights / GIB:.1f} GiB)"
+    return f"{release or 'no release yet'} of {served} on {cards}\ncomputed from shapes and ranks, measured on no card"
 
 
 def _row(server: Server) -> dict[str, Any]:
     groups = ",".join(server.groups)
     return {
-        "server": server.name if len(server.name) <= _WIDEST // 2 else f"{server.name[: _WIDEST // 2 - 1]}…",
-        "groups": groups if len(groups) <= _WIDEST else f"{groups[: _WIDEST - 1]}…",
+        "server": _short(server.name, _NAME),
+        "groups": _short(groups, _GROUPS),
         "cards": str(server.cards[0]) if len(server.cards) == 1 else f"{server.cards[0]}-{server.cards[-1]}",
         "adapters": server.adapters,
         "slots": server.fit.slots,
@@ -60,6 +60,10 @@ def _row(server: Server) -> dict[str, Any]:
         "cache": f"{server.fit.cache_bytes / GIB:.1f}G",
         "requests": server.requests,
     }
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _server(server: Server) -> dict[str, Any]:
