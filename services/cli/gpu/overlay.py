@@ -12,7 +12,7 @@ kind: Kustomization
 namespace: signalbox
 resources:
   - ../../base
-{groups}components: [../../components/release]
+{groups}components: [../../components/prometheus, ../../components/release]
 patches:
 {patches}"""
 _OF_GROUP = """\
