@@ -102,6 +102,7 @@ def measure(engine: Engine) -> None:
     """Let the metrics read the engine's state at every scrape."""
     metrics.REQUESTS_RUNNING.set_function(lambda: max(0, engine.running_count - engine.waiting_count))
     metrics.REQUESTS_WAITING.set_function(lambda: engine.waiting_count)
+    metrics.CACHE_USED.set_function(lambda: engine.cache.used_ratio)
     metrics.ADAPTERS_RESIDENT.set_function(lambda: len(engine.resident))
 
 
