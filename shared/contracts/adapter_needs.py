@@ -16,7 +16,7 @@ class AdapterNeed(NamedTuple):
 
 
 def needs_of(entries: Iterable[ReleaseLabel], infos: Mapping[str, Mapping[str, Any]]) -> dict[str, AdapterNeed]:
-    """Return what each queue of these labels needs, by its adapters' `infos` (by digest); an unknown adapter needs nothing."""
+    """Return what each queue of these labels needs, by its adapters' `infos` (by digest); unknown ones need nothing."""
     found: dict[str, AdapterNeed] = {}
     for entry in entries:
         info = infos.get(entry.adapter, {})

@@ -61,7 +61,7 @@ class AdapterManifest(_Manifest):
 
 
 class BaseModelManifest(_Manifest):
-    """The properties of a base model; manifests with one pin are its versions, the oldest with `id` and `shapes` alone."""
+    """The properties of a base model; manifests with one pin are its versions, the oldest with id and shapes alone."""
 
     id: str
     """The pin: a digest over configuration, weights and tokenizer file."""

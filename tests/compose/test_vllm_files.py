@@ -84,8 +84,10 @@ def test_a_worker_and_its_server_are_told_the_same(written, servers):
         assert environment["SIGNALBOX_ADAPTER_SLOTS"] == told["--max-cpu-loras"]
         assert environment["SIGNALBOX_WORKER_SLOTS"] == told["--max-num-seqs"]
         assert int(told["--max-cpu-loras"]) >= int(told["--max-loras"])
-        assert told["--model"] == "/models/smollm2" == re.sub(
-            r"\$\{\w+:-(\w+)\}", r"\1", environment["SIGNALBOX_BASE_MODEL"]
+        assert (
+            told["--model"]
+            == "/models/smollm2"
+            == re.sub(r"\$\{\w+:-(\w+)\}", r"\1", environment["SIGNALBOX_BASE_MODEL"])
         )
         assert int(told.get("--tensor-parallel-size", 1)) == len(devices(server)["device_ids"])
         assert "--enable-lora" in told

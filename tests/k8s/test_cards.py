@@ -163,7 +163,7 @@ def test_what_computes_on_cards_has_a_large_shared_memory(planned):
     for name, template in [(name, template) for _, name, template in planned[1].pods()]:
         for container in template["spec"]["containers"]:
             if CARD in container["resources"]["limits"]:
-                (shm,) = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm"]  # noqa: S108
+                (shm,) = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm"]
                 (volume,) = [one for one in template["spec"]["volumes"] if one["name"] == shm]
                 assert volume["emptyDir"]["medium"] == "Memory", name
 

@@ -22,8 +22,8 @@ from signalbox.evaluation import Evaluation
 from signalbox.results import (
     Adapter,
     Alias,
-    BaseModel,
     Answer,
+    BaseModel,
     Dataset,
     DatasetCheck,
     Delivery,
@@ -42,11 +42,11 @@ from signalbox.usage import Usage
 __all__ = [
     "Adapter",
     "Alias",
-    "BaseModel",
     "Answer",
     "ApiError",
     "AsyncSignalbox",
     "AuthenticationError",
+    "BaseModel",
     "Batch",
     "Chat",
     "ChatChunk",

@@ -11,8 +11,8 @@ _HEAD = """\
 # Written by `signalbox gpu plan{command}`: a vLLM server for each worker, cards by their numbers. See docs/gpu.md.
 #   docker compose -f docker-compose.yml -f docker-compose.vllm.yml up --build --wait
 
-# It sees the base model and its worker's cache of adapters, both read-only, and nothing else of the system: another user
-# than the worker's, of its group. Nobody but that worker reaches it, because it loads any folder that it can read.
+# A server sees the base model and its worker's cache of adapters, both read-only, as another user of the worker's group.
+# Nobody but that worker reaches it, because it loads any folder that it can read.
 x-server: &server
   image: ${{VLLM_IMAGE:-{image}}}
   entrypoint: [python3, -m, vllm.entrypoints.openai.api_server]
@@ -69,7 +69,8 @@ _SERVER = """
       - models:/models:ro
       # `nocopy`: the folder of that name in the worker's image says whose the volume is.
       - {{type: volume, source: adapters-{name}, target: /cache, read_only: true, volume: {{nocopy: true}}}}
-    deploy: {{resources: {{reservations: {{devices: [{{driver: nvidia, device_ids: {cards}, capabilities: [gpu]}}]}}}}}}
+    deploy:
+      resources: {{reservations: {{devices: [{{driver: nvidia, device_ids: {cards}, capabilities: [gpu]}}]}}}}
 """
 _WORKER = """
   worker-{name}:
@@ -89,7 +90,8 @@ _ON_A_CARD = """
   {name}:
     build: *cuda
     shm_size: 2gb
-    deploy: {{resources: {{reservations: {{devices: [{{driver: nvidia, device_ids: ["{card}"], capabilities: [gpu]}}]}}}}}}
+    deploy:
+      resources: {{reservations: {{devices: [{{driver: nvidia, device_ids: ["{card}"], capabilities: [gpu]}}]}}}}
 """
 _LEFT_OUT = """
   {name}:
@@ -98,7 +100,7 @@ _LEFT_OUT = """
 IMAGE = "vllm/vllm-openai:v0.32.0"
 
 
-class _Plain(yaml.SafeDumper):
+class _Plain(yaml.SafeDumper):  # type: ignore[misc] # the package has no types here
     """Writes what occurs twice twice: no anchors between services."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the base class' signature
@@ -106,7 +108,7 @@ class _Plain(yaml.SafeDumper):
 
 
 def compose_file(plan: Plan, system: str) -> str:
-    """Return the file for a plan, over the text of docker-compose.yml, whose workers it takes over, copies or leaves out."""
+    """Return the file of a plan; of the workers in docker-compose.yml (`system`) it changes, copies or drops each."""
     known = {name: one for name, one in yaml.safe_load(system)["services"].items() if name.startswith("worker-")}
     names = [f"worker-{server.name}" for server in plan.servers]
     parts = [_HEAD.format(command=_command(plan), image=IMAGE), _CUDA if any_card(plan) else "", "\nservices:"]

@@ -59,7 +59,8 @@ def _served(client: "Signalbox", adapters: "list[Adapter]") -> str:
             "base_model_ambiguous", f"there are the base models {', '.join(sorted(known))}: promote a release first"
         )
     raise Invalid(
-        "base_model_unknown", "no worker has served a base model yet: start the system once, with one worker, and plan then"
+        "base_model_unknown",
+        "no worker has served a base model yet: start the system once, with one worker, and plan then",
     )
 
 

@@ -136,7 +136,7 @@ def _width(shapes: Shapes) -> int:
 
 
 def _rank_bytes(shapes: Shapes, rows: int) -> int:
-    """What A and B of every layer take for each rank: a server makes room in all of them, embedding and head included."""
+    """What A and B of every layer take for each rank: a server makes room in all, embedding and head included."""
     layers = sum(out + into for name, (out, into) in shapes.items() if name != "lm_head")
     return _NUMBER * (layers + 2 * (rows + _width(shapes)))
 

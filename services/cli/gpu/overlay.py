@@ -48,7 +48,9 @@ _MEMORY = """\
 _CARD = """\
       - {op: add, path: /spec/template/spec/containers/0/resources/limits/nvidia.com~1gpu, value: "1"}
       - {op: add, path: /spec/template/spec/nodeSelector, value: {nvidia.com/gpu.present: "true"}}
-      - {op: add, path: /spec/template/spec/tolerations, value: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]}
+      - op: add
+        path: /spec/template/spec/tolerations
+        value: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]
       - {op: add, path: /spec/template/spec/volumes/-, value: {name: shm, emptyDir: {medium: Memory, sizeLimit: 2Gi}}}
       - {op: add, path: /spec/template/spec/containers/0/volumeMounts/-, value: {name: shm, mountPath: /dev/shm}}
 """

@@ -115,7 +115,9 @@ def _of_adapters(needs: Sequence[Need]) -> list[str]:
     if large := [f"{need.ref} ({need.rank})" for need in needs if rank_for(need.rank) is None]:
         found.append(f"vLLM takes adapters up to rank 512, not {_some(large)}: train them at a smaller rank")
     if dora := [need.ref for need in needs if "dora" in need.method]:
-        found.append(f"vLLM serves no DoRA: {_some(dora)}; train them as LoRA, or leave their labels out of the release")
+        found.append(
+            f"vLLM serves no DoRA: {_some(dora)}; train them as LoRA, or leave their labels out of the release"
+        )
     return found
 
 
@@ -166,7 +168,8 @@ def _beside_a_server(base: BaseSize, cards: Cards, rank: int, sizes: Mapping[str
 def _servers(
     base: BaseSize, needs: Sequence[Need], cards: Cards, count: int, helpers: Mapping[str, int | None]
 ) -> tuple[list[Server], list[str]]:
-    servers, unfit = [], []
+    servers: list[Server] = []
+    unfit = []
     sizes = {"selector": selector_bytes(base), "trainer": trainer_bytes(base)}
     by_group = _by_group(needs)
     for number, groups in enumerate(_spread(by_group, count // cards.each)):
@@ -178,8 +181,10 @@ def _servers(
         found = fit(base, room, adapters=len(served), rank=rank, cards=cards.each, longest=cards.longest)
         name = _name(groups[0], [server.name for server in servers])
         if found is None:
-            unfit.append(f"no adapter of rank {rank} fits beside {base.name} for {_some(groups)}: larger cards, more of "
-                         "them for each server (--tensor-parallel), or a smaller rank")  # fmt: skip
+            unfit.append(
+                f"no adapter of rank {rank} fits beside {base.name} for {_some(groups)}: take larger cards, more of them "
+                "for each server (--tensor-parallel), or a smaller rank"
+            )
         else:
             servers.append(Server(name, groups, own, len(served), _share(room, cards.memory), found))
     return servers, unfit
@@ -194,7 +199,7 @@ def _by_group(needs: Sequence[Need]) -> dict[str, list[Need]]:
 
 
 def _spread(by_group: Mapping[str, Sequence[Need]], count: int) -> list[tuple[str, ...]]:
-    """The groups of each server: the next largest group goes where fewest adapters are, a server too many to a group."""
+    """The groups of each server: the next largest goes where fewest adapters are, a server too many to a group."""
     servers: list[list[str]] = [[] for _ in range(max(1, count))]
     for group in by_group:
         emptiest = min(servers, key=lambda groups: (sum(len(by_group[one]) for one in groups), len(groups)))

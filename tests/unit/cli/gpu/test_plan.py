@@ -76,7 +76,9 @@ def test_a_server_takes_the_largest_rank_of_its_own_groups():
     assert {server.name: server.fit.rank for server in plan.servers} == {"bank": 8, "travel": 64, "base": 8}
 
 
-@pytest.mark.parametrize(("count", "gib", "each", "longest"), [(0, 80, 1, 1), (4, 0, 1, 1), (4, 80, 0, 1), (4, 80, 1, 0)])
+@pytest.mark.parametrize(
+    ("count", "gib", "each", "longest"), [(0, 80, 1, 1), (4, 0, 1, 1), (4, 80, 0, 1), (4, 80, 1, 0)]
+)
 def test_cards_that_cannot_be_are_refused(count, gib, each, longest):
     with pytest.raises(Invalid, match="at least 1"):
         make_plan(base(), needs(), cards(count, gib, each=each, longest=longest))
