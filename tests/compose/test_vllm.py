@@ -1,4 +1,4 @@
-"""The system with a vLLM server beside each worker, in containers; vLLM's build for processors stands in its image's place."""
+"""The system with a vLLM server beside each worker, in containers, with vLLM's build for processors."""
 
 import json
 import sys

@@ -247,15 +247,11 @@ class Model(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class BaseModel(Record):
-    """A base model: its pin, its name, what its weights take in bytes, its linear layers (out, in)."""
+    """A base model: its pin, its name, and what its weights take; `raw` has its linear layers as `shapes` (out, in)."""
 
     id: str
     name: str = ""
-    architecture: str = ""
-    context_length: int = 0
     weight_bytes: int = 0
-    vocabulary_size: int = 0
-    shapes: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ _HEAD = """\
 # Written by `signalbox gpu plan{command}`: a vLLM server for each worker, cards by their numbers. See docs/gpu.md.
 #   docker compose -f docker-compose.yml -f docker-compose.vllm.yml up --build --wait
 
-# A server sees the base model and its worker's cache of adapters, both read-only, as another user of the worker's group.
-# Nobody but that worker reaches it, because it loads any folder that it can read.
+# A server sees the base model and its worker's adapters, both read-only, as another user of the worker's group. Nobody
+# but that worker reaches it, because it loads any folder that it can read.
 x-server: &server
   image: ${{VLLM_IMAGE:-{image}}}
   entrypoint: [python3, -m, vllm.entrypoints.openai.api_server]
