@@ -161,7 +161,7 @@ def test_every_group_has_a_worker_and_those_of_no_plan_stay_away(written, server
     assert "base" in named
     for name in yaml.safe_load(SYSTEM)["services"]:
         if name.startswith("worker-") and name.removeprefix("worker-") not in servers:
-            assert written["services"][name] == {"profiles": ["not-in-the-plan"]}
+            assert written["services"][name] == {"scale": 0}
 
 
 def test_the_file_for_our_own_engine_pins_each_process_to_a_card():

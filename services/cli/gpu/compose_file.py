@@ -95,7 +95,7 @@ _ON_A_CARD = """
 """
 _LEFT_OUT = """
   {name}:
-    profiles: [not-in-the-plan]
+    scale: 0  # its groups are served elsewhere
 """
 IMAGE = "vllm/vllm-openai:v0.32.0"
 
