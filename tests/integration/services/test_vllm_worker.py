@@ -94,7 +94,7 @@ def test_a_worker_tells_the_ledger_what_its_server_takes_and_a_larger_adapter_is
     small = worker(vllm_max_lora_rank=16)
     told = json.loads(ledger.redis.get(LedgerKey.PROCESS.of(small.owner)))
     assert told["lora"] == {"max_rank": 16, "dora": False}
-    with pytest.raises(Conflict, match="started with --max-lora-rank 16, and bank.cards@1 is rank 24") as caught:
+    with pytest.raises(Conflict, match=r"started with --max-lora-rank 16, and bank\.cards@1 is rank 24") as caught:
         registry.releases.promote("v", candidate)
     assert caught.value.code == "adapter_above_server"
     small.leases.close()
