@@ -172,14 +172,14 @@ def _servers(
     unfit = []
     sizes = {"selector": selector_bytes(base), "trainer": trainer_bytes(base)}
     by_group = _by_group(needs)
-    for number, groups in enumerate(_spread(by_group, count // cards.each)):
+    spread = _spread(by_group, count // cards.each)
+    for number, (name, groups) in enumerate(zip(_names(spread), spread, strict=True)):
         own = tuple(range(number * cards.each, (number + 1) * cards.each))
         taken = sum(sizes[name] for name, card in helpers.items() if card in own)
         room = int(cards.memory * UTILIZATION) - taken
         served = [need for group in groups for need in by_group[group]]
         rank = max((rank_for(need.rank) or _LEAST_RANK for need in served), default=_LEAST_RANK)
         found = fit(base, room, adapters=len(served), rank=rank, cards=cards.each, longest=cards.longest)
-        name = _name(groups[0], [server.name for server in servers])
         if found is None:
             unfit.append(
                 f"no adapter of rank {rank} fits beside {base.name} for {_some(groups)}: take larger cards, more of "
@@ -213,11 +213,17 @@ def _spread(by_group: Mapping[str, Sequence[Need]], count: int) -> list[tuple[st
     return [tuple(groups) for groups in servers]
 
 
-def _name(group: str, taken: Sequence[str]) -> str:
-    """A name for containers and pods, which know no underscore."""
-    plain = group.replace("_", "-")
-    names = [plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3))]
-    return next(name for name in names if name not in taken)
+def _names(servers: Sequence[Sequence[str]]) -> list[str]:
+    """A name of each server for containers and pods, which know no underscore: its largest group's, and a number."""
+    known: Counter[str] = Counter()
+    names: dict[str, None] = {}
+    for groups in servers:
+        name = plain = groups[0].replace("_", "-")
+        while name in names:
+            known[plain] += 1
+            name = f"{plain}-{known[plain] + 1}"
+        names[name] = None
+    return list(names)
 
 
 def _remarks(servers: Sequence[Server], cards: Cards, left: int, needs: Sequence[Need]) -> list[str]:

@@ -336,3 +336,13 @@ def test_an_answer_fits_its_constraint(engine, ask, constraint, pattern):
     for choice in generation.choices:
         assert choice.finish_reason == "stop"
         assert re.fullmatch(pattern, choice.text) if pattern else len(json.loads(choice.text)) == 2
+
+
+def test_the_cache_is_told_as_a_share_and_as_tokens_looked_up_and_found(engine, ask):
+    for _ in range(2):
+        engine.generate(ask("one two three four five six " * 8), Pieces())
+    engine.check()
+    cache = engine.cache
+    assert 0 <= cache.used_ratio <= 1
+    assert 0 <= cache.found <= cache.looked_up
+    assert cache.found > 0 or isinstance(engine, EchoEngine)  # the second prompt is the first one

@@ -147,3 +147,8 @@ def test_every_group_has_a_server_and_no_card_has_two(count, shared):
     if not shared:
         held = [card for card in plan.helpers.values() if card is not None]
         assert len({*used, *held}) == len(used) + len(held)
+
+
+def test_a_hall_of_cards_is_planned_at_once_and_every_server_has_a_name_of_its_own():
+    plan = make_plan(base(), needs(1000, groups=tuple(f"g{n}" for n in range(50))), cards(4000))
+    assert len({server.name for server in plan.servers}) == len(plan.servers) == 3999
