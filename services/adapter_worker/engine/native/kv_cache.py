@@ -52,9 +52,12 @@ class PagePool:
         if fresh is None:
             self.release(shared)
             return None
-        self._looked_up += len(prefix.ids)
-        self._found += len(shared) * PAGE
         return shared + fresh, len(shared) * PAGE
+
+    def count_prompt(self, tokens: int, computed: int) -> None:
+        """Note a prompt of so many tokens, and how many of them were computed already."""
+        self._looked_up += tokens
+        self._found += computed
 
     def branch(self, pages: Sequence[int], prompt: int, count: int) -> list[list[int]] | None:
         """Allocate pages for `count` more sequences that begin as the one with `pages` does; None if too few are free.

@@ -80,15 +80,11 @@ def test_branches_that_find_no_room_take_none_and_cached_prefixes_make_room():
     assert pages.free_count == 0
 
 
-def test_what_prompts_look_up_and_find_is_counted_in_tokens_and_what_is_refused_is_not():
+def test_prompts_and_what_of_them_was_computed_already_are_counted_in_tokens():
     pages = PagePool(4)
-    first, _ = pages.reserve(2 * PAGE, prefix("a", PAGE + 3))
-    pages.keep(prefix("a", PAGE + 3), first)
-    assert pages.figures[1:] == (PAGE + 3, 0)
-    pages.reserve(2 * PAGE, prefix("a", PAGE + 3))
-    assert pages.figures[1:] == (2 * (PAGE + 3), PAGE)
-    assert pages.reserve(9 * PAGE, prefix("a", PAGE + 3)) is None
-    assert pages.figures[1:] == (2 * (PAGE + 3), PAGE)
+    pages.count_prompt(40, 0)
+    pages.count_prompt(40, 2 * PAGE)
+    assert pages.figures[1:] == (80, 2 * PAGE)
 
 
 def test_the_share_in_use_is_what_sequences_hold_whatever_the_cache_keeps():
