@@ -20,9 +20,12 @@ FORTY = make_plan(base(), needs(40), cards(8, are_shared=False))
 SPREAD = make_plan(base(), needs(12, groups=("tech_support",)), cards(8, 24, each=4, are_shared=False))
 
 
-@pytest.fixture(params=[TWO_GROUPS, FORTY, SPREAD], ids=["two groups", "forty adapters", "four cards a server"])
-def planned(request, tmp_path):
+@pytest.fixture(
+    scope="module", params=[TWO_GROUPS, FORTY, SPREAD], ids=["two groups", "forty adapters", "four cards a server"]
+)
+def planned(request, tmp_path_factory):
     """A plan, and what kubectl renders of the files that it writes."""
+    tmp_path = tmp_path_factory.mktemp("planned")
     shutil.copytree(ROOT / "monitoring", tmp_path / "monitoring")
     k8s = shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
     write_plan(request.param, "k8s", k8s / "overlays" / "vllm")
