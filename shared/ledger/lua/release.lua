@@ -26,7 +26,8 @@ local function takes_less(queue, base_model, need)
     local told = redis.pcall('GET', KEY.process .. owner)
     local known = type(told) == 'string' and cjson.decode(told) or {}
     local lora = (known.base_model == nil or known.base_model == base_model) and known.lora
-    if lora and ((lora.max_rank > 0 and need.rank > lora.max_rank) or (need.dora and not lora.dora)) then return lora end
+    local most = lora and lora.max_rank or 0
+    if lora and ((most > 0 and need.rank > most) or (need.dora and not lora.dora)) then return lora end
   end
 end
 
@@ -49,7 +50,7 @@ function op.move_release(a)
       return refuse('other_base', { queue = queue, served = bases })
     end
     local lora = a.needs[queue] and takes_less(by, a.base_model, a.needs[queue])
-    if lora then return refuse('adapter_above', { queue = queue, max_rank = lora.max_rank }) end
+    if lora then return refuse('adapter_above', { queue = queue, max_rank = lora.max_rank or 0 }) end
   end
   -- The metrics list these queues from now on, so that one without a consumer is seen before a job waits in it.
   for _, queue in ipairs(a.queues) do redis.call('SADD', KEY.queues, queue) end
