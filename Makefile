@@ -97,8 +97,8 @@ sbom: install $(AUDIT_VENV)/.installed ## what is installed, with licences, as C
 test-paper: install ## the paper's method on the real model and the paper's tasks, as queued jobs: a quarter of an hour
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow tests/integration/services/test_paper.py tests/component/trainer -rs
 
-test-vllm: install vllm ## the vllm engine against a real server
-	$(BIN)/pytest -m slow tests/component/adapter_worker -k vllm
+test-vllm: install vllm ## the vllm engine, and what a plan counts, against a real server
+	$(BIN)/pytest -m slow tests/component/adapter_worker tests/component/cli/test_vllm_slots.py -k vllm
 
 bench: install ## measure every figure, print them as one table, write JSON to benchmarks/results
 	$(BIN)/python -m benchmarks

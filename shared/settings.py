@@ -179,6 +179,8 @@ class Settings(BaseSettings):
     """The server of the `vllm` engine, with the same base model (docs/decisions/0009 describes how to start it)."""
     vllm_api_key: SecretStr = SecretStr("")
     """The `--api-key` of that server; empty where it has none."""
+    vllm_max_lora_rank: Annotated[int, Field(ge=0)] = 0
+    """Its `--max-lora-rank`: no release with a larger adapter is promoted to its groups; 0 leaves that unsaid."""
     vllm_adapters_dir: Path | None = None
     """Path on that server of the folder `adapters` of the cache, where it differs."""
     groups: str = "base"

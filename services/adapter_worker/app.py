@@ -93,6 +93,8 @@ def build_engine(service: Service, settings: Settings) -> tuple[Engine, BaseMode
     folder = resolve_base_model(settings)
     base = publish_base_model(service, folder)
     service.serve_base(base.id)
+    if settings.engine == "vllm":  # it refuses other adapters, so promotions are checked by this
+        service.info["lora"] = {"max_rank": settings.vllm_max_lora_rank, "dora": False}
     return make_engine(settings.engine, settings, folder), base, folder
 
 
@@ -100,6 +102,7 @@ def measure(engine: Engine) -> None:
     """Let the metrics read the engine's state at every scrape."""
     metrics.REQUESTS_RUNNING.set_function(lambda: max(0, engine.running_count - engine.waiting_count))
     metrics.REQUESTS_WAITING.set_function(lambda: engine.waiting_count)
+    metrics.CACHE_USED.set_function(lambda: engine.cache.used_ratio)
     metrics.ADAPTERS_RESIDENT.set_function(lambda: len(engine.resident))
 
 

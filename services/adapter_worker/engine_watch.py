@@ -6,7 +6,7 @@ import structlog
 
 from services.adapter_worker import metrics
 from services.adapter_worker.engine import Engine
-from services.adapter_worker.engine.base import EngineAway, EngineLost
+from services.adapter_worker.engine.base import CacheFigures, EngineAway, EngineLost
 from shared.worker.service import Service
 
 log = structlog.get_logger()
@@ -22,6 +22,7 @@ class EngineWatch:
         self._service = service
         self._is_noted = threading.Event()
         self._is_stopped = False
+        self._counted = CacheFigures()
         service.stuck_seconds = lambda: engine.stuck_seconds
 
     def start(self) -> None:
@@ -60,6 +61,14 @@ class EngineWatch:
             else:
                 pause_seconds = CHECK_SECONDS
                 self._let_pass()
+                self._count(self._engine.cache)
+
+    def _count(self, now: CacheFigures) -> None:
+        """Count what the cache was asked for since the last look; an engine that counts anew was started anew."""
+        before = self._counted if now.looked_up >= self._counted.looked_up else CacheFigures()
+        metrics.PREFIX_QUERIES.inc(now.looked_up - before.looked_up)
+        metrics.PREFIX_HITS.inc(max(0, now.found - before.found))
+        self._counted = now
 
     def _hold_back(self, error: EngineAway) -> None:
         if not self._service.turnstile.why:

@@ -23,6 +23,9 @@ REQUEST_SECONDS = Histogram(
 )
 PROMPT_TOKENS = Counter("signalbox_prompt_tokens", "Prompt tokens read", ["label"])
 GENERATION_TOKENS = Counter("signalbox_generation_tokens", "Tokens generated", ["label"])
+CACHE_USED = Gauge("signalbox_kv_cache_usage_ratio", "Share of the cache of keys and values that requests hold")
+PREFIX_QUERIES = Counter("signalbox_prefix_cache_queries", "Tokens of prompts looked up in the cache")
+PREFIX_HITS = Counter("signalbox_prefix_cache_hits", "Tokens of prompts found in the cache, and not computed again")
 ADAPTERS_RESIDENT = Gauge("signalbox_adapters_resident", "Adapters in memory")
 ADAPTER_LOADS = Counter("signalbox_adapter_loads", "Adapters loaded into memory")
 ADAPTER_EVICTIONS = Counter(

@@ -13,6 +13,7 @@ from services.cli import output
 from services.cli.commands import (
     batches,
     evaluation,
+    gpu,
     jobs,
     keys,
     models,
@@ -49,6 +50,7 @@ for name, group in {
     "webhooks": webhooks.app,
     "keys": keys.app,
     "k8s": k8s,
+    "gpu": gpu.app,
 }.items():
     app.add_typer(group, name=name)
 

@@ -61,10 +61,7 @@ class AdapterManifest(_Manifest):
 
 
 class BaseModelManifest(_Manifest):
-    """The properties of a base model; manifests with the same pin and other contents are versions of it.
-
-    Manifests stored by older versions hold only `id` and `shapes`.
-    """
+    """The properties of a base model; manifests with one pin are its versions, the oldest with id and shapes alone."""
 
     id: str
     """The pin: a digest over configuration, weights and tokenizer file."""
@@ -86,12 +83,15 @@ class BaseModelManifest(_Manifest):
     """Names of the vocabulary's control tokens; empty in manifests from before it was noted."""
     usual_template: str = BASE_TEMPLATE
     """The template of an adapter, a training or a request that names none."""
+    weight_bytes: int = 0
+    """Of its weights where they serve: two for a floating-point number, others as stored. 0 where it is not noted."""
+    vocabulary_size: int = 0
     created_at: str = ""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the content, without the name, the creation time, and what other fields' digests cover."""
-        without = {"name", "created_at", "control_tokens", "usual_template"}
+        without = {"name", "created_at", "control_tokens", "usual_template", "weight_bytes", "vocabulary_size"}
         return hashlib.sha256(self.model_dump_json(exclude=without, exclude_defaults=True).encode()).hexdigest()
 
     def settled(self, settings: LoraSettings) -> LoraSettings:

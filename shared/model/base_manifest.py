@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ def base_manifest(folder: Path, name: str, *, renders_jinja: bool = True) -> Bas
         dtype=stored_dtype(folder),
         control_tokens=tuple(sorted(control_names(tokenizer))),
         usual_template=BasePrompts(tokenizer, folder, renders_jinja=renders_jinja).usual,
+        weight_bytes=weight_bytes(folder),
+        vocabulary_size=int(getattr(config.get_text_config(), "vocab_size", None) or 0),
         created_at=utc_now(),
     )
 
@@ -84,6 +87,13 @@ def vocabulary_digest(tokenizer: "PreTrainedTokenizerBase") -> str:
     for token, number in sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0])):
         digest.update(f"{json.dumps([number, token])}\n".encode())
     return digest.hexdigest()
+
+
+def weight_bytes(folder: Path) -> int:
+    """Return the bytes of the weights where they serve: floating-point numbers of four bytes become bfloat16."""
+    headers = (read_header(file, "base_model_invalid") for file in sorted(folder.glob("*.safetensors")))
+    spans = (span for header in headers for span in header.values())
+    return sum(2 * prod(span.shape) if span.dtype in _DTYPES else span.end - span.start for span in spans)
 
 
 def stored_dtype(folder: Path) -> str:

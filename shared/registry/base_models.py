@@ -30,8 +30,9 @@ class BaseModels:
     def _is_older(self, key: str, manifest: BaseModelManifest) -> bool:
         """Whether the stored manifest lacks what this one notes beside its content, or notes another template."""
         stored = BaseModelManifest.model_validate_json(self._store.get(key))
-        lacks_tokens = bool(manifest.control_tokens) and not stored.control_tokens
-        return lacks_tokens or manifest.usual_template != stored.usual_template
+        noted = ("control_tokens", "weight_bytes", "vocabulary_size")
+        lacks = any(getattr(manifest, name) and not getattr(stored, name) for name in noted)
+        return lacks or manifest.usual_template != stored.usual_template
 
     def publish_with_retries(self, manifest: BaseModelManifest, retry_seconds: float) -> None:
         """Publish; where the store is away, retry in the background until it succeeds."""

@@ -29,7 +29,7 @@ class Registry:
         self.weights = Weights(store, cache_dir)
         self.adapters = Adapters(redis, Records(redis, store, ADAPTERS), self.weights)
         self.datasets = Datasets(redis, Records(redis, store, DATASETS), store)
-        self.releases = Releases(ledger, Records(redis, store, RELEASES), store, self.weights)
+        self.releases = Releases(ledger, Records(redis, store, RELEASES), store, self.weights, self.adapters)
         self.base_models = BaseModels(store)
         self.templates = Templates(Records(redis, store, TEMPLATES))
         self.aliases = Aliases(Records(redis, store, ALIASES))

@@ -5,11 +5,13 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from shared.contracts.adapter_needs import needs_of
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release
 from shared.errors import Conflict, NotFound
 from shared.ledger import Ledger, calls
 from shared.ledger.keys import LedgerKey
+from shared.registry.adapters import Adapters
 from shared.registry.records import Records
 from shared.registry.store import ObjectStore
 from shared.registry.weights import Weights
@@ -18,12 +20,15 @@ from shared.registry.weights import Weights
 class Releases:
     """The releases of every tenant; a release never changes, only the pointer moves."""
 
-    def __init__(self, ledger: Ledger, records: Records[Release], store: ObjectStore, weights: Weights) -> None:
+    def __init__(
+        self, ledger: Ledger, records: Records[Release], store: ObjectStore, weights: Weights, adapters: Adapters
+    ) -> None:
         self._ledger = ledger
         self._redis = ledger.redis
         self._records = records
         self._store = store
         self._weights = weights
+        self._adapters = adapters
 
     def add(self, release: Release) -> str:
         """Store a candidate; raises `Conflict` where it names an adapter or a selector that the store lacks.
@@ -125,6 +130,7 @@ class Releases:
                 expected=expected,
                 queues=release.queues,
                 base_model=release.base_model,
+                needs=needs_of(release.labels.values(), self._infos(release.tenant_id)),
                 force=force,
                 is_back=is_back,
                 by=by,
@@ -135,6 +141,10 @@ class Releases:
         # `releases restore` reads this log if Redis is lost.
         name = f"tenants/{release.tenant_id}/promotions/{time.time_ns()}-{release.id}.json"
         self._store.put(name, json.dumps({"release": release.id, "from": expected, "by": by, "key": key}).encode())
+
+    def _infos(self, tenant_id: str) -> dict[str, dict[str, Any]]:
+        """What is noted of each adapter, by digest."""
+        return {adapter.digest: adapter.info for adapter in self._adapters.list_all(tenant_id)}
 
     def _check_whole(self, release: Release) -> None:
         selector = release.selector

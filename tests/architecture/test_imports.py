@@ -27,6 +27,8 @@ PURE = {
     "services.adapter_worker.adapters.residency",
     "services.adapter_worker.engine.native.prefill_budget",
     "services.adapter_worker.engine.native.waiting",
+    "services.cli.gpu.memory",
+    "services.cli.gpu.plan",
     "services.trainer.data.examples",
     "services.trainer.data.report",
     "services.trainer.data.split",

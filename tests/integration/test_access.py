@@ -14,12 +14,13 @@ from services.api.infra.rate_limits import RateLimits
 from services.cli.local.redis_acl import ACCOUNTS, OPERATOR, SERVICES, acl_file, url_of
 from services.cli.local.secrets import new_passwords, write_secret
 from services.cli.local.servers import free_ports, redis_server
+from shared.contracts.adapter_needs import AdapterNeed
 from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import AdapterManifest, Release, Verdict
 from shared.contracts.rows import Row
 from shared.contracts.templates import PromptTemplate
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid
 from shared.ledger import Ledger, LedgerAway, calls
 from shared.ledger.keys import LedgerKey
 from shared.names import RELEASE_CHANNEL
@@ -376,3 +377,15 @@ async def test_the_api_may_count_requests_from_one_window_into_the_next(urls):
         while await limiter.hit(item, "key_x"):
             pass
     await client.aclose()
+
+
+@pytest.mark.parametrize("account", ["api", "trainer"])
+def test_who_promotes_may_read_what_a_groups_servers_take(as_user, account):
+    told = {"lora": {"max_rank": 16, "dora": False}}
+    as_user["worker"].do(calls.heartbeat("small", ["generate.small"], [], told, 60))
+    as_user[OPERATOR].redis.hset(LedgerKey.RELEASES.of("small"), "rel_1", "{}")
+    needs = {"generate.small": AdapterNeed(24, False, "small.one@1")}
+    with pytest.raises(Conflict, match=r"small\.one@1 is rank 24"):
+        as_user[account].do(
+            calls.move_release("small", "rel_1", expected="", queues=["generate.small"], needs=needs, by="k")
+        )

@@ -119,3 +119,11 @@ def test_a_process_says_which_base_model_it_serves(service, ledger, tiny_folder)
     finally:
         service.leases.close()
     assert (presence["base_model"], presence["base_manifest"]) == (served.id, served.digest)
+
+
+def test_a_manifest_from_before_sizes_were_noted_gets_them_from_the_next_process(base_models):
+    base_models.publish(manifest())
+    base_models.publish(manifest(weight_bytes=4096, vocabulary_size=64))
+    assert (base_models.get("a").weight_bytes, base_models.get("a").vocabulary_size) == (4096, 64)
+    base_models.publish(manifest())  # a process of the version before
+    assert base_models.get("a").weight_bytes == 4096

@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from services.cli.local.redis_acl import ACCOUNTS
 from services.cli.local.secrets import write_passwords
 from shared.names import TRAIN_QUEUE, generate_queue
@@ -24,32 +22,32 @@ def group_deployments(objects):
     return found
 
 
-def test_each_group_has_one_deployment_one_budget_and_one_autoscaler(objects):
-    deployments = group_deployments(objects)
+def test_each_group_has_one_deployment_one_budget_and_one_autoscaler(scaled):
+    deployments = group_deployments(scaled)
     assert set(deployments) == GROUPS
     for group, (deployment,) in deployments.items():
         name = deployment["metadata"]["name"]
         scalers = [
             one
-            for one in objects.of("HorizontalPodAutoscaler", "ScaledObject")
+            for one in scaled.of("HorizontalPodAutoscaler", "ScaledObject")
             if one["spec"]["scaleTargetRef"]["name"] == name
         ]
         budgets = [
             one
-            for one in objects.of("PodDisruptionBudget")
+            for one in scaled.of("PodDisruptionBudget")
             if one["spec"]["selector"]["matchLabels"].get("signalbox.dev/group") == group
         ]
         assert (len(scalers), len(budgets)) == (1, 1), group
         assert "replicas" not in deployment["spec"], "an apply would undo the autoscaler"
 
 
-def test_a_groups_workers_consume_its_queue_and_no_other(objects):
-    for group, (deployment,) in group_deployments(objects).items():
+def test_a_groups_workers_consume_its_queue_and_no_other(scaled):
+    for group, (deployment,) in group_deployments(scaled).items():
         assert deployment["spec"]["selector"]["matchLabels"]["signalbox.dev/group"] == group
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         (groups,) = [env for env in container["env"] if env["name"] == "SIGNALBOX_GROUPS"]
         assert groups["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['signalbox.dev/group']"
-        assert "SIGNALBOX_GROUPS" not in objects.settings()
+        assert "SIGNALBOX_GROUPS" not in scaled.settings()
 
 
 def test_keda_counts_waiting_and_running_jobs_of_the_groups_own_queue(keda):
@@ -96,8 +94,9 @@ def test_a_training_jobs_pod_is_the_trainers(keda):
     (job,) = keda.of("ScaledJob")
     (deployment,) = [one for one in render("hpa").of("Deployment") if one["metadata"]["name"] == "trainer"]
     pod, usual = job["spec"]["jobTargetRef"]["template"]["spec"], deployment["spec"]["template"]["spec"]
-    same = ("serviceAccountName", "priorityClassName", "securityContext", "volumes", "initContainers")
+    same = ("serviceAccountName", "priorityClassName", "securityContext", "initContainers")
     assert {name: pod[name] for name in same} == {name: usual[name] for name in same}
+    assert [volume for volume in pod["volumes"] if volume["name"] != "shm"] == usual["volumes"]
     assert pod["containers"][0]["image"] == usual["containers"][0]["image"]
 
 
@@ -139,7 +138,8 @@ def test_ports_are_those_of_the_settings(objects):
 
 def test_everything_that_serves_is_probed_and_may_load_a_model_first(objects):
     for kind, name, template in objects.pods():
-        (container,) = template["spec"]["containers"]
+        container, *beside = template["spec"]["containers"]
+        assert [one["name"] for one in beside] in ([], ["vllm"]), name
         if kind == "Job":
             continue
         named = {port["name"] for port in container["ports"]}
@@ -276,11 +276,3 @@ def test_both_redis_write_every_job_down_and_throw_none_away(objects):
         assert options["--aclfile"].endswith("/users.acl")
         assert (options["--appendonly"], options["--appendfsync"]) == ("yes", fsync)
         assert options["--maxmemory-policy"] == "noeviction"
-
-
-@pytest.mark.parametrize("kind", ["Deployment", "ScaledJob"])
-def test_the_gpu_overlay_gives_a_card_to_all_that_computes(kind):
-    for made_by, name, template in render("gpu").pods():
-        if made_by == kind and name != "api-worker" and "signalbox.dev/metrics" in template["metadata"]["labels"]:
-            assert template["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1", name
-            assert template["spec"]["tolerations"][0]["key"] == "nvidia.com/gpu", name

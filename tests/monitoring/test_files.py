@@ -117,7 +117,7 @@ def promtool():
 
 
 def test_promtool_accepts_rules_and_configurations(promtool):
-    for config in ("prometheus.yml", "../k8s/overlays/keda/prometheus.yml"):
+    for config in ("prometheus.yml", "../k8s/components/prometheus/prometheus.yml"):
         code, said = promtool("check", "config", "--syntax-only", config)
         assert code == 0, said
     code, said = promtool("check", "rules", "rules.yml")
@@ -159,7 +159,10 @@ def test_compose_and_kubernetes_read_these_rules():
     mount = "./monitoring/rules.yml:/etc/signalbox-rules/rules.yml:ro"
     compose = yaml.safe_load((FOLDER.parent / "docker-compose.yml").read_text())["services"]["prometheus"]
     assert mount in compose["volumes"]
-    keda = FOLDER.parent / "k8s" / "overlays" / "keda"
-    assert "../../../monitoring" in yaml.safe_load((keda / "kustomization.yaml").read_text())["resources"]
-    for config in (FOLDER / "prometheus.yml", keda / "prometheus.yml"):
+    component = FOLDER.parent / "k8s" / "components" / "prometheus"
+    assert "../../../monitoring" in yaml.safe_load((component / "kustomization.yaml").read_text())["resources"]
+    for overlay in ("keda", "vllm"):
+        listed = yaml.safe_load((component.parents[1] / "overlays" / overlay / "kustomization.yaml").read_text())
+        assert "../../components/prometheus" in listed["components"]
+    for config in (FOLDER / "prometheus.yml", component / "prometheus.yml"):
         assert yaml.safe_load(config.read_text())["rule_files"] == ["/etc/signalbox-rules/*.yml"]

@@ -12,9 +12,11 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from signalbox import Signalbox, SignalboxError
 
 from tests.support.samples import TRAINING, upload
+from tests.support.tiny_model import save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 # A tiny random model learns little.
@@ -55,11 +57,31 @@ needs_docker = [
 """Marks of a module whose tests run containers."""
 
 
+def quick_file(folder, **options):
+    """A Compose file with a tiny model in the volume of models, and services that are quick to notice things."""
+    models = folder / "models"
+    save_tiny_model(models / "tiny", **options)
+    for path in (models, *models.rglob("*")):
+        path.chmod(0o777)  # the containers' user is not the test's
+    bind = {"type": "none", "o": "bind", "device": str(models)}
+    content = {
+        "services": {name: {"environment": QUICK} for name in SERVICES},
+        "volumes": {"models": {"driver_opts": bind}},
+    }
+    (folder / "quick.yml").write_text(yaml.safe_dump(content))
+    return folder / "quick.yml"
+
+
+def further_files():
+    """What `SIGNALBOX_TEST_COMPOSE_FILES` names."""
+    return list(filter(None, os.environ.get("SIGNALBOX_TEST_COMPOSE_FILES", "").split(":")))
+
+
 class Stack:
     """A Compose project of the test's own, beside whatever else runs on this machine."""
 
-    def __init__(self, files, env):
-        self.project = "signalbox-test"
+    def __init__(self, files, env, project="signalbox-test"):
+        self.project = project
         self._options = ["compose", "-p", self.project, *(x for file in files for x in ("-f", str(file)))]
         self._env = os.environ | env
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-OVERLAYS = ("hpa", "keda", "local", "gpu")
+SCALED = ("hpa", "keda", "local", "gpu")
+OVERLAYS = (*SCALED, "vllm")
 WITH_KEDA = ("keda", "gpu")
 
 

@@ -58,6 +58,7 @@ RULES = {
     ("DELETE", "/v1/templates/{name}"): _one_of(),
     ("GET", "/v1/models"): _ANY,
     ("GET", "/v1/models/{name:path}"): _ANY,
+    ("GET", "/v1/base-models/{pin}"): _ANY,
     ("GET", "/v1/aliases"): _ANY,
     ("PUT", "/v1/aliases"): _one_of(Scope.PROMOTE),
     ("DELETE", "/v1/aliases/{name:path}"): _one_of(Scope.PROMOTE),

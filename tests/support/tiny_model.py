@@ -5,7 +5,8 @@ from pathlib import Path
 from shared.contracts.prompts import CHATML_END
 
 
-def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:
+def save_tiny_model(folder: Path, *, seed: int = 0, head_dim: int | None = None) -> Path:
+    """vLLM's attention on processors needs heads of 32."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -18,6 +19,7 @@ def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=head_dim,
         max_position_embeddings=1024,
         initializer_range=0.2,  # wide enough that tokens differ clearly in their likelihood
         bos_token_id=1,

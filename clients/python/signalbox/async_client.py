@@ -74,6 +74,7 @@ class AsyncSignalbox:
     delete_release = method(stored.delete_release)
     models = method(stored.models)
     model = method(stored.model)
+    base_model = method(stored.base_model)
     aliases = method(stored.aliases)
     set_alias = method(stored.set_alias)
     delete_alias = method(stored.delete_alias)

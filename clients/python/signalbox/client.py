@@ -86,6 +86,7 @@ class Signalbox:
     delete_release = method(stored.delete_release)
     models = method(stored.models)
     model = method(stored.model)
+    base_model = method(stored.base_model)
     aliases = method(stored.aliases)
     set_alias = method(stored.set_alias)
     delete_alias = method(stored.delete_alias)

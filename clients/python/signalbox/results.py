@@ -246,6 +246,15 @@ class Model(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaseModel(Record):
+    """A base model: its pin, its name, and what its weights take; `raw` has its linear layers as `shapes` (out, in)."""
+
+    id: str
+    name: str = ""
+    weight_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alias(Record):
     """Another name for a model."""
 

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from signalbox.call import Call, given, items, posted
 from signalbox.requests import Request
-from signalbox.results import Adapter, Alias, Dataset, Model, Release
+from signalbox.results import Adapter, Alias, BaseModel, Dataset, Model, Release
 
 
 def releases() -> Call[list[Release]]:
@@ -73,6 +73,11 @@ def models() -> Call[list[Model]]:
 def model(name: str) -> Call[Model]:
     """One model, by its name, its digest or an alias."""
     return Call(Request("GET", f"/v1/models/{quote(name, safe='')}"), Model.from_dict)
+
+
+def base_model(pin: str) -> Call[BaseModel]:
+    """A base model by its pin, as releases and adapters name it."""
+    return Call(Request("GET", f"/v1/base-models/{quote(pin, safe='')}"), BaseModel.from_dict)
 
 
 def aliases() -> Call[list[Alias]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from shared.contracts.constraints import Constraint
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS
@@ -128,6 +128,14 @@ class Generation:
         return self.choices[0].logprobs
 
 
+class CacheFigures(NamedTuple):
+    """The cache of keys and values: the share that requests hold, and tokens of prompts looked up and found in it."""
+
+    used_ratio: float = 0.0
+    looked_up: int = 0
+    found: int = 0
+
+
 class Engine(Protocol):
     """One base model with resident adapters; every method may be called from many threads at once."""
 
@@ -168,6 +176,11 @@ class Engine(Protocol):
     @property
     def waiting_count(self) -> int:
         """Accepted requests that have not begun, as far as the engine knows."""
+        ...
+
+    @property
+    def cache(self) -> CacheFigures:
+        """The cache as it is, or as it was when the engine was last checked."""
         ...
 
     def check(self) -> None:

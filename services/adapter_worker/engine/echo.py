@@ -8,6 +8,7 @@ from typing import Literal
 
 from services.adapter_worker.engine.answer_stream import AnswerStream, Shown, TokenScore, logprobs_of, scored
 from services.adapter_worker.engine.base import (
+    CacheFigures,
     Completion,
     DeadlineExceeded,
     Generation,
@@ -56,6 +57,11 @@ class EchoEngine:
     def waiting_count(self) -> int:
         """Nothing waits."""
         return 0
+
+    @property
+    def cache(self) -> CacheFigures:
+        """There is none."""
+        return CacheFigures()
 
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Remember the digest; raises `Invalid` if the folder does not exist."""

@@ -1,4 +1,4 @@
-"""`/v1/models`, in OpenAI's format, and `/v1/aliases`."""
+"""`/v1/models`, in OpenAI's format, `/v1/aliases`, and `/v1/base-models`."""
 
 import asyncio
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from shared.contracts.aliases import ModelAlias
 router = APIRouter(prefix="/v1", tags=["models"], route_class=KeyedRoute)
 Name = Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")]
 PathName = Annotated[str, Path(max_length=256)]
+PathPin = Annotated[str, Path(max_length=64, pattern=r"^[0-9a-z]+$")]
 
 
 class AliasRequest(Request):
@@ -35,6 +36,13 @@ async def list_models(clients: ClientsDep, caller: Caller) -> dict[str, Any]:
 async def show(name: PathName, clients: ClientsDep, caller: Caller) -> dict[str, Any]:
     """Show one model, by its name, its digest or an alias."""
     return await service.model(clients, caller.tenant_id, name)
+
+
+@router.get("/base-models/{pin}")
+async def show_base(pin: PathPin, clients: ClientsDep, _: Caller) -> dict[str, Any]:
+    """Show a base model by its pin: what it is, its linear layers (out, in), and what its weights take."""
+    manifest = await asyncio.to_thread(clients.registry.base_models.get, pin)
+    return manifest.model_dump(mode="json", exclude={"control_tokens"})
 
 
 @router.put("/aliases")

@@ -72,7 +72,7 @@ _LEDGER: Mapping[str, str] = {
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
         " +subscribe +unsubscribe +publish &sb:hint:* +hkeys +hscan +hsetnx +xread +xrange +xrevrange +pttl +incrby"
         " +rename +zunionstore"
-        + _may_read(LedgerKey.API_KEYS)
+        + _may_read(LedgerKey.API_KEYS, LedgerKey.PROCESS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
         + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_USERS, LedgerKey.USER_KEY)
         + _may_write(LedgerKey.FILES, LedgerKey.WEBHOOKS)

@@ -1,8 +1,9 @@
 """The operation that moves the release pointer (`lua/release.lua`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shared.contracts.adapter_needs import AdapterNeed, above_server
 from shared.contracts.base_models import other_base
 from shared.contracts.jobs import Job
 from shared.errors import Conflict, NotFound, SignalboxError, StaleAttempt
@@ -17,6 +18,7 @@ def move_release(
     expected: str,
     queues: Sequence[str],
     base_model: str = "",
+    needs: Mapping[str, AdapterNeed] | None = None,
     force: bool = False,
     is_back: bool = False,
     by: str,
@@ -26,7 +28,7 @@ def move_release(
     """Move the pointer from `expected` to `release` if each of `queues` has a live consumer that serves `base_model`.
 
     The log notes `by` whom, a key or a job, and that job's API `key`; webhooks call it a rollback where it `is_back`.
-    With `force`, queues need no consumer.
+    `needs` is what each queue's adapters ask of its consumers. With `force`, queues need no consumer.
     Raises `Conflict`, `NotFound`, and `StaleAttempt` where the job's `attempt` no longer owns the job. A repeated call
     of the same caller is no conflict.
     """
@@ -44,6 +46,9 @@ def move_release(
             )
         if reply["refused"] == "other_base":
             return Conflict("base_model_mismatch", other_base(release, base_model, {reply["queue"]: reply["served"]}))
+        if reply["refused"] == "adapter_above":
+            need = (needs or {})[reply["queue"]]
+            return Conflict("adapter_above_server", above_server(release, reply["queue"], need, int(reply["max_rank"])))
         return Conflict(
             "stale_parent",
             f"the current release is {reply['current'] or 'none'}, not {expected or 'none'}; build the candidate anew",
@@ -55,6 +60,7 @@ def move_release(
         "expected": expected,
         "queues": list(queues),
         "base_model": base_model,
+        "needs": {queue: need._asdict() for queue, need in (needs or {}).items()},
         "force": force,
         "is_back": is_back,
         "by": by,

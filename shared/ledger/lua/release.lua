@@ -19,6 +19,18 @@ local function bases_served(queue)
   return found
 end
 
+-- What a live consumer of a queue, with this base model, says that it takes of adapters, where that is less than needed: it
+-- would fail their jobs. A user from before consumers were asked may not read it; then nothing is known.
+local function takes_less(queue, base_model, need)
+  for _, owner in ipairs(redis.call('ZRANGEBYSCORE', KEY.consumers .. queue, NOW_MS, '+inf')) do
+    local told = redis.pcall('GET', KEY.process .. owner)
+    local known = type(told) == 'string' and cjson.decode(told) or {}
+    local lora = (known.base_model == nil or known.base_model == base_model) and known.lora
+    local most = lora and lora.max_rank or 0
+    if lora and ((most > 0 and need.rank > most) or (need.dora and not lora.dora)) then return lora end
+  end
+end
+
 -- Moves the release pointer by compare-and-set; a move repeated after a lost reply is no conflict.
 function op.move_release(a)
   if a.job ~= '' and not owned(a.job, a.attempt) then return refuse('stale') end
@@ -37,6 +49,8 @@ function op.move_release(a)
     if #bases > 0 and not is_served(by .. '@' .. a.base_model) then
       return refuse('other_base', { queue = queue, served = bases })
     end
+    local lora = a.needs[queue] and takes_less(by, a.base_model, a.needs[queue])
+    if lora then return refuse('adapter_above', { queue = queue, max_rank = lora.max_rank or 0 }) end
   end
   -- The metrics list these queues from now on, so that one without a consumer is seen before a job waits in it.
   for _, queue in ipairs(a.queues) do redis.call('SADD', KEY.queues, queue) end

@@ -46,6 +46,7 @@ ARGUMENTS = {
     ("releases", "edit"): ["--remove", "bank.cards"],
     ("keys", "rotate"): ["key_1"],
     ("keys", "revoke"): ["key_1"],
+    ("gpu", "plan"): ["--cards", "4"],
     ("k8s", "group", "add"): ["bank", "--overlay", "rows"],
 }
 REDIS_URLS = [

@@ -325,6 +325,8 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, base, tmp_pat
     assert (dataset.name, dataset.rows) == ("demo", 4)
     assert dataset.format == "JSON lines: input/output"
     assert [one.id for one in await client("datasets")] == [dataset.id]
+    shown = await client("base_model", "tiny")
+    assert (shown.id, len(shown.raw["shapes"])) == ("tiny", 4)
     checked = await client("check_dataset", [{"question": "äbcd", "answer": 4}], columns={"input": "question"})
     assert (checked.rows, checked.sample[0][-1]["learnt"]) == (1, False)
     (tmp_path / CONFIG_NAME).write_text(json.dumps(CONFIG))

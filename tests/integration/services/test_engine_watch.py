@@ -7,7 +7,7 @@ from celery.worker import state as celery_state
 from prometheus_client import REGISTRY
 
 from services.adapter_worker import engine_watch
-from services.adapter_worker.engine.base import EngineAway, GenerationRequest
+from services.adapter_worker.engine.base import CacheFigures, EngineAway, GenerationRequest
 from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.engine_watch import EngineWatch
 from shared.contracts.prompts import Segment
@@ -92,3 +92,32 @@ def test_an_engine_that_makes_no_step_is_not_alive(watch, engine, service, fault
         fault.unlink()
         running.result(10)
     assert liveness(service.leases, service.stuck_seconds()).ok
+
+
+class Counting(EchoEngine):
+    """An engine whose cache is asked for more and more, and which is started anew in between."""
+
+    def __init__(self):
+        super().__init__()
+        self._figures = iter([CacheFigures(0.1, 100, 40), CacheFigures(0.2, 150, 60), CacheFigures(0.0, 30, 10)])
+        self._last = CacheFigures()
+
+    @property
+    def cache(self):
+        self._last = next(self._figures, self._last)
+        return self._last
+
+
+def test_what_prompts_find_in_the_cache_is_counted_through_a_restart_of_the_engine(service, monkeypatch):
+    def counted():
+        names = ("signalbox_prefix_cache_queries_total", "signalbox_prefix_cache_hits_total")
+        return tuple(REGISTRY.get_sample_value(name) for name in names)
+
+    monkeypatch.setattr(engine_watch, "CHECK_SECONDS", 0.05)
+    queries, hits = counted()
+    watch = EngineWatch(Counting(), service)
+    watch.start()
+    try:
+        eventually(lambda: counted() == (queries + 180, hits + 70), "all three looks are counted")
+    finally:
+        watch.stop()

@@ -12,6 +12,7 @@ import torch
 
 from services.adapter_worker import metrics
 from services.adapter_worker.engine.base import (
+    CacheFigures,
     EngineLost,
     Generation,
     GenerationRequest,
@@ -102,6 +103,11 @@ class NativeEngine:
         """Requests that have not joined the running batch."""
         with self._work:
             return len(self._waiting)
+
+    @property
+    def cache(self) -> CacheFigures:
+        """The cache as it is."""
+        return self._runner.pages.figures
 
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Load between two steps, without stopping the batch; see `Engine.load_adapter`."""

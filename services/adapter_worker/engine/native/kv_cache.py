@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from services.adapter_worker.engine.base import CacheFigures
+
 PAGE = 16
 """Tokens in a page."""
 
@@ -25,12 +27,19 @@ class PagePool:
         self.count = count
         self._free = list(range(count - 1, -1, -1))  # last freed, first used: less memory is touched
         self._references = [0] * count
+        self._is_kept = [False] * count  # which hold a reference of a cached prefix
+        self._used = self._looked_up = self._found = 0
         self._prefixes: OrderedDict[Prefix, int] = OrderedDict()  # to its last page; least recently used first
 
     @property
     def free_count(self) -> int:
         """Pages without a reference; pages of cached prefixes are not free."""
         return len(self._free)
+
+    @property
+    def figures(self) -> CacheFigures:
+        """How much of the cache sequences hold, and what their prompts found in it."""
+        return CacheFigures(self._used / max(1, self.count), self._looked_up, self._found)
 
     def reserve(self, tokens: int, prefix: Prefix) -> tuple[list[int], int] | None:
         """Allocate pages; returns them and the number of tokens computed already, or None if too few pages are free.
@@ -44,6 +53,11 @@ class PagePool:
             self.release(shared)
             return None
         return shared + fresh, len(shared) * PAGE
+
+    def count_prompt(self, tokens: int, computed: int) -> None:
+        """Note a prompt of so many tokens, and how many of them were computed already."""
+        self._looked_up += tokens
+        self._found += computed
 
     def branch(self, pages: Sequence[int], prompt: int, count: int) -> list[list[int]] | None:
         """Allocate pages for `count` more sequences that begin as the one with `pages` does; None if too few are free.
@@ -63,8 +77,8 @@ class PagePool:
         """Drop one reference to each page."""
         for page in reversed(pages):
             self._references[page] -= 1
-            if not self._references[page]:
-                self._free.append(page)
+            self._used -= self._references[page] == self._is_kept[page]
+            self._free_unused(page)
 
     def keep(self, prefix: Prefix, pages: Sequence[int]) -> None:
         """Cache the prefix's whole pages, now computed, for other sequences."""
@@ -72,7 +86,8 @@ class PagePool:
             part = _part(prefix, number)
             if part not in self._prefixes:
                 self._prefixes[part] = pages[number]
-                self._reference(pages[number : number + 1])
+                self._references[pages[number]] += 1
+                self._is_kept[pages[number]] = True
 
     def _cached(self, prefix: Prefix) -> list[int]:
         found = []
@@ -96,10 +111,17 @@ class PagePool:
 
     def _evict_prefix(self) -> None:
         _, page = self._prefixes.popitem(last=False)
-        self.release([page])
+        self._references[page] -= 1
+        self._is_kept[page] = False
+        self._free_unused(page)
+
+    def _free_unused(self, page: int) -> None:
+        if not self._references[page]:
+            self._free.append(page)
 
     def _reference(self, pages: Sequence[int]) -> None:
         for page in pages:
+            self._used += self._references[page] == self._is_kept[page]
             self._references[page] += 1
 
 

@@ -105,6 +105,7 @@ class ModelRunner:
         if branches is None:
             self.pages.release(pages)
             return False
+        self.pages.count_prompt(len(request.prompt_ids), cached_count)
         first.pages, first.cached_count = pages, cached_count
         for choice, own in zip(others, branches, strict=True):
             choice.pages = own

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from services.adapter_worker.engine.base import (
     CANARY,
+    CacheFigures,
     DeadlineExceeded,
     EngineAway,
     EngineLost,
@@ -26,6 +27,7 @@ from services.adapter_worker.engine.token_texts import TokenTexts
 from services.adapter_worker.engine.tokenize import Encode, check_bias, prompt_ids
 from services.adapter_worker.engine.vllm.adapters import ServedAdapters
 from services.adapter_worker.engine.vllm.completions import completion_body, is_one_for_all, score_of
+from services.adapter_worker.engine.vllm.figures import ServerFigures
 from services.adapter_worker.engine.vllm.server import BaseCard, Tokens, VllmServer
 from shared.adapter_files import WEIGHTS_NAME
 from shared.errors import Cancelled, Invalid, NotFound, SignalboxError
@@ -67,6 +69,7 @@ class VllmEngine:
         )
         self._is_closed = False
         self._failed_checks = 0
+        self._figures = ServerFigures()
         self._tasks: dict[RequestState, asyncio.Task[Any] | None] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
@@ -95,8 +98,13 @@ class VllmEngine:
 
     @property
     def waiting_count(self) -> int:
-        """Always 0: requests wait at the server, whose own metrics count them."""
-        return 0
+        """Requests that waited at the server, those of its other workers included, when it was last checked."""
+        return self._figures.waiting
+
+    @property
+    def cache(self) -> CacheFigures:
+        """The server's cache when it was last checked."""
+        return self._figures.cache
 
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Have the server load the folder, which it must be able to read; see `Engine.load_adapter`."""
@@ -137,6 +145,7 @@ class VllmEngine:
         try:
             self._on_loop(self._server.check)
             served = self._on_loop(self._server.base)
+            self._figures = self._on_loop(self._server.figures)
         except EngineAway as error:
             self._failed_checks += 1
             if self._failed_checks >= _FAILED_CHECKS:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from services.adapter_worker.engine.base import EngineAway
+from services.adapter_worker.engine.vllm.figures import ServerFigures, read_figures
 from shared.errors import Invalid, NotFound, SignalboxError
 
 _CONNECT_SECONDS = 5.0
@@ -106,6 +107,12 @@ class VllmServer:
             response = await self._http.get("/health", timeout=_CHECK_SECONDS)
         if not response.is_success:
             raise _error(response)
+
+    async def figures(self) -> ServerFigures:
+        """What its metrics say; zeros where it shows none."""
+        with _as_unavailable():
+            response = await self._http.get("/metrics", timeout=_CHECK_SECONDS)
+        return read_figures(response.text) if response.is_success else ServerFigures()
 
     async def close(self) -> None:
         """Close all connections, which ends the requests on them."""

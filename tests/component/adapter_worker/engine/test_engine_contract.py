@@ -12,6 +12,7 @@ from services.adapter_worker.engine import DeadlineExceeded, GenerationRequest, 
 from services.adapter_worker.engine.echo import EchoEngine
 from shared.contracts.constraints import Constraint
 from shared.contracts.logprobs import TokenLogprobs
+from shared.contracts.prompts import Part, Segment
 from shared.errors import Cancelled, Invalid, NotFound, Unavailable
 from shared.settings import Settings
 from tests.support.engine_kit import vllm_engine
@@ -336,3 +337,15 @@ def test_an_answer_fits_its_constraint(engine, ask, constraint, pattern):
     for choice in generation.choices:
         assert choice.finish_reason == "stop"
         assert re.fullmatch(pattern, choice.text) if pattern else len(json.loads(choice.text)) == 2
+
+
+def test_the_cache_is_told_as_a_share_and_as_tokens_looked_up_and_found(engine, ask):
+    told = [Segment(Part.TEMPLATE, "answer briefly " * 4), Segment(Part.USER, "one two", is_input=True)]
+    request = GenerationRequest(prompt=told, job_id="job", attempt=1, adapter=None, max_new_tokens=5)
+    for _ in range(2):
+        engine.generate(request, Pieces())
+    engine.check()
+    cache = engine.cache
+    assert 0 <= cache.used_ratio <= 1
+    assert 0 <= cache.found <= cache.looked_up
+    assert cache.found > 0 or isinstance(engine, EchoEngine)  # the second prompt is the first one

@@ -73,3 +73,12 @@ def test_quantised_weights_have_the_shapes_of_the_model_that_they_stand_for(fold
     (folder / "config.json").write_text(json.dumps(quantised))
     found = base_manifest(folder, "tiny").shapes
     assert {name: found[name] for name in plain} == plain
+
+
+def test_a_manifest_notes_what_its_weights_take_where_they_serve_and_is_the_same_one_without(folder):
+    found = base_manifest(folder, "tiny")
+    layers = sum(out * into for out, into in found.shapes.values())
+    norms = 5 * 32
+    assert found.vocabulary_size == 259
+    assert found.weight_bytes == 2 * (layers + 259 * 32 + norms)  # stored in float32; the head is the embedding
+    assert found.model_copy(update={"weight_bytes": 0, "vocabulary_size": 0}).digest == found.digest

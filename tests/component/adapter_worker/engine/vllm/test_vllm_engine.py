@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from services.adapter_worker.engine import GenerationRequest, make_engine
-from services.adapter_worker.engine.base import EngineAway, EngineLost
+from services.adapter_worker.engine.base import CacheFigures, EngineAway, EngineLost
 from services.adapter_worker.engine.vllm import connect as connecting
 from services.adapter_worker.engine.vllm.engine import VllmEngine
 from services.adapter_worker.engine.vllm.server import VllmServer
@@ -36,6 +36,7 @@ class FakeVllm:
         self.keys = set()
         self.status = {}  # by path: a status to answer with
         self.idle = set()  # adapters that change nothing
+        self.told = ""  # by its metrics
         self.breaks_after = None  # events of a stream
         self.hold = threading.Event()
         self.hold.set()
@@ -51,6 +52,9 @@ class FakeVllm:
 
     def health(self, body):
         return httpx.Response(200)
+
+    def metrics(self, body):
+        return httpx.Response(200, text=self.told)
 
     def models(self, body):
         base = {"id": "base", "root": "/models/base", "parent": None, "max_model_len": 512}
@@ -501,3 +505,30 @@ def await_idle(url):
         if lines and all(line.endswith(" 0.0") for line in lines):
             return True
     return False
+
+
+def test_what_the_servers_metrics_tell_is_known_after_a_check(fake, connect):
+    engine = connect()
+    assert (engine.waiting_count, engine.cache) == (0, CacheFigures())
+    fake.told = (
+        'vllm:num_requests_waiting{engine="0"} 7.0\nvllm:kv_cache_usage_perc{engine="0"} 0.5\n'
+        'vllm:prefix_cache_queries_total{engine="0"} 40.0\nvllm:prefix_cache_hits_total{engine="0"} 16.0\n'
+    )
+    engine.check()
+    assert (engine.waiting_count, engine.cache) == (7, CacheFigures(0.5, 40, 16))
+    fake.status["/metrics"] = 404  # started without them
+    engine.check()
+    assert (engine.waiting_count, engine.cache) == (0, CacheFigures())
+
+
+@pytest.mark.slow
+def test_a_real_servers_cache_is_told_under_our_names(vllm, wide_kit):
+    engine = vllm_engine(vllm, wide_kit)
+    engine.check()
+    before = engine.cache
+    for _ in range(2):
+        engine.generate(greedy(wide_kit, "the same long prompt " * 20, None, max_new_tokens=4), ignore)
+    engine.check()
+    assert engine.cache.looked_up > before.looked_up
+    assert engine.cache.found > before.found
+    engine.close()

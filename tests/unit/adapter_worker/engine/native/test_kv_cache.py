@@ -78,3 +78,27 @@ def test_branches_that_find_no_room_take_none_and_cached_prefixes_make_room():
     assert pages.branch(mine, PAGE, 4) is None
     assert pages.branch(mine, PAGE, 3) is not None
     assert pages.free_count == 0
+
+
+def test_prompts_and_what_of_them_was_computed_already_are_counted_in_tokens():
+    pages = PagePool(4)
+    pages.count_prompt(40, 0)
+    pages.count_prompt(40, 2 * PAGE)
+    assert pages.figures[1:] == (80, 2 * PAGE)
+
+
+def test_the_share_in_use_is_what_sequences_hold_whatever_the_cache_keeps():
+    pages = PagePool(4)
+    first, _ = pages.reserve(2 * PAGE, prefix("a", 2 * PAGE))
+    pages.keep(prefix("a", 2 * PAGE), first)
+    assert pages.figures.used_ratio == 0.5
+    second, _ = pages.reserve(2 * PAGE, prefix("a", 2 * PAGE))
+    assert pages.figures.used_ratio == 0.5, "they share both pages"
+    pages.release(first)
+    assert pages.figures.used_ratio == 0.5
+    pages.release(second)
+    assert pages.figures.used_ratio == 0.0
+    third, _ = pages.reserve(4 * PAGE, NONE)  # at the cost of what was kept
+    assert pages.figures.used_ratio == 1.0
+    pages.release(third)
+    assert (pages.figures.used_ratio, pages.free_count) == (0.0, 4)
