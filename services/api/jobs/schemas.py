@@ -18,12 +18,14 @@ from pydantic import (
 )
 
 from services.api.jobs.params import Choices, LogitBias, Penalty, TopLogprobs
+from services.api.jobs.tools import ToolCalls, ToolChoice, Tools
 from shared.contracts.constraints import Constraint
-from shared.contracts.conversation import Role, check_order
+from shared.contracts.conversation import Role, check_order, check_turn
 from shared.contracts.generation import SelectionResult
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import LabelText as AnyLabel
 from shared.contracts.labels import parse_label
+from shared.contracts.tools import CallId
 from shared.contracts.training_tasks import AdapterRef
 from shared.ledger.calls import JobFilter
 
@@ -46,6 +48,7 @@ def _well_formed(label: str) -> str:
     return str(parse_label(label))
 
 
+AnyText = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_not_blank)]
 LabelText = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=65)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -107,11 +110,19 @@ class Params(Request):
     constraint: Constraint | Literal["none"] | None = None
     """What each choice's text must be, unless it is cut. Without it the answer is bound by what its adapter comes with,
     if by anything; `none` turns that off."""
+    tools: Tools | None = None
+    """Functions that the answer may call, where the chosen adapter's template is a chat template that writes tools."""
+    tool_choice: ToolChoice | None = None
+    """`auto` lets the model decide, `none` hides the tools from it, `required` or a function's name demands a call."""
+    parallel_tool_calls: bool | None = None
+    """False: of several calls only the first one counts."""
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: set logprobs to true, or leave top_logprobs out")
+        if self.tools and self.tool_choice != "none" and isinstance(self.constraint, Constraint):
+            raise ValueError("an answer under a constraint calls no tools: leave one out, or take tool_choice 'none'")
         return self
 
 
@@ -126,11 +137,26 @@ class Message(Request):
     """One turn of a conversation; `content` is a text, or a list of its parts."""
 
     role: Role
-    content: Annotated[
-        Annotated[Text, Tag("text")]
-        | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("parts")],
-        Discriminator(lambda content: "parts" if isinstance(content, list) else "text"),
-    ]
+    content: (
+        Annotated[
+            Annotated[AnyText, Tag("text")]
+            | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("parts")],
+            Discriminator(lambda content: "parts" if isinstance(content, list) else "text"),
+        ]
+        | None
+    ) = None
+    """Only a message with `tool_calls` may have none, and only a tool's may be empty."""
+    tool_calls: ToolCalls | None = None
+    """What the assistant called; a message of the role `tool` follows for each."""
+    tool_call_id: CallId | None = None
+    """The call that a message of the role `tool` answers."""
+
+    @model_validator(mode="after")
+    def _is_of_its_role(self) -> Self:
+        check_turn(self)
+        if isinstance(self.content, str) and self.role != "tool" and not self.tool_calls:
+            _not_blank(self.content)
+        return self
 
 
 class Conversation(Request):
@@ -142,7 +168,7 @@ class Conversation(Request):
     """A short form for one system message before the text; where it is empty, the adapter's own instruction is used."""
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
     """Replaces `input` and `instruction`: an optional system or developer message, then turns; the last turn is the
-    user's."""
+    user's, or a tool's."""
     user: UserId | None = None
     """Id of the caller's own user; a keyed hash of it is kept, by which `POST /v1/users/forget` finds the job."""
 
@@ -154,7 +180,7 @@ class Conversation(Request):
             return self
         if self.instruction:
             raise ValueError("instruction belongs to input; begin messages with a system message")
-        check_order([message.role for message in self.messages])
+        check_order(self.messages)
         return self
 
     @cached_property
