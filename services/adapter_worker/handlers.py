@@ -13,12 +13,12 @@ from shared.contracts.constraints import Constraint
 from shared.contracts.conversation import count_old_turns, with_instruction, without_old_turns
 from shared.contracts.generation import (
     Choice,
-    GenerationParams,
     GenerationResult,
     Usage,
     generation_body,
     selection_of,
 )
+from shared.contracts.generation_params import GenerationParams
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.errors import Invalid, NotFound

@@ -99,13 +99,24 @@ class TurnFields(Protocol):
     """What a turn has, in whatever form it came."""
 
     @property
-    def role(self) -> Role: ...
+    def role(self) -> Role:
+        """Whose it is."""
+        ...
+
     @property
-    def content(self) -> object: ...
+    def content(self) -> object:
+        """Its text in any form; None where it has none."""
+        ...
+
     @property
-    def tool_calls(self) -> Sequence[ToolCall] | None: ...
+    def tool_calls(self) -> Sequence[ToolCall] | None:
+        """What it calls."""
+        ...
+
     @property
-    def tool_call_id(self) -> str | None: ...
+    def tool_call_id(self) -> str | None:
+        """The call that it answers."""
+        ...
 
 
 def check_turn(turn: TurnFields) -> None:

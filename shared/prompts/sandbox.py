@@ -92,7 +92,7 @@ def renders(order: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 
 def _rendered(template: jinja2.Template, messages: Any, order: dict[str, Any]) -> dict[str, str]:
-    variables = {**order["tokens"], "tools": None, "documents": None, "add_generation_prompt": True}
+    variables = {**order["tokens"], "tools": order["tools"], "documents": None, "add_generation_prompt": True}
     text = ""
     try:
         for piece in template.generate(messages=messages, **variables):

@@ -14,11 +14,13 @@ def _offered(choice: ToolMode | NamedTool, info: ValidationInfo) -> ToolMode | N
     if "tools" not in info.data:  # they are refused themselves
         return choice
     names = {tool.function.name for tool in info.data["tools"] or ()}
-    is_named = isinstance(choice, NamedTool)
-    if choice in ("none", "auto") or (choice == "required" and names) or (is_named and choice.function.name in names):
-        return choice
-    wanted = f"the function {choice.function.name!r}" if is_named else "a call"
-    raise ValueError(f"it demands {wanted}, which tools do not offer: add it to tools, or take 'auto'")
+    if isinstance(choice, NamedTool):
+        is_offered, wanted = choice.function.name in names, f"the function {choice.function.name!r}"
+    else:
+        is_offered, wanted = choice != "required" or bool(names), "a call"
+    if not is_offered:
+        raise ValueError(f"it demands {wanted}, which tools do not offer: add it to tools, or take 'auto'")
+    return choice
 
 
 ToolChoice = Annotated[
