@@ -113,24 +113,26 @@ class BasePrompts:
 
     def _rendered(self, template: PromptTemplate, known: Collection[str]) -> BoundTemplate:
         frames = _Frames(self._tokenizer, template, known)
-
-        def segments(messages: Sequence[Message], date: str, tools: Sequence[Tool]) -> list[Segment]:
-            return fill(frames.of(messages, date, tools), messages)
-
         end = template.end
         if end == END and (found := frames.end_of_turn()) in known:
             end = found
         end_ids = self._end_ids(template, end)
-        ends = self._tokenizer.convert_ids_to_tokens(sorted(end_ids))
+        ends = tuple(self._tokenizer.convert_ids_to_tokens(sorted(end_ids)))
+
+        def segments(messages: Sequence[Message], date: str, tools: Sequence[Tool]) -> list[Segment]:
+            if tools or any(turn.tool_calls for turn in messages):
+                frames.call_form(ends)  # a template may drop calls, and what tools answer, without a word
+            return fill(frames.of(messages, date, tools), messages)
+
         return BoundTemplate(
-            template, segments, self._id(end), end_ids, lambda: self._calling(frames.call_form(tuple(ends)), end_ids)
+            template, segments, self._id(end), end_ids, lambda: self._calling(frames.call_form(ends), end_ids)
         )
 
     def _calling(self, form: CallForm, end_ids: frozenset[int]) -> Calling:
         written = f"{form.opening} {form.between} {form.closing}"
-        special = set(self._tokenizer.all_special_ids) - end_ids
-        shown = {number for number in special if self._tokenizer.convert_ids_to_tokens(number) in written}
-        return Calling(form, frozenset(shown))
+        added = self._tokenizer.added_tokens_decoder.items()
+        hidden = {number for number, token in added if token.special and token.content in written}
+        return Calling(form, frozenset(hidden - end_ids))
 
     def _end_ids(self, template: PromptTemplate, end: str) -> frozenset[int]:
         return self._ends | {self._id(token) for token in (end, *template.stops)}
