@@ -7,7 +7,7 @@ from typing import NamedTuple
 from shared.contracts.constraints import Constraint
 from shared.contracts.generation_params import GenerationParams
 from shared.contracts.jobs import Job
-from shared.contracts.tools import ToolCall, tools_schema
+from shared.contracts.tools import ToolCall, call_constraint
 from shared.prompts.bound import BoundTemplate
 from shared.prompts.call_reader import CallReader, Found
 
@@ -39,8 +39,7 @@ class Calling:
         """What an answer has to be where a call is demanded: its object, without what a template writes around it."""
         if not self._demanded:
             return None
-        schema = tools_schema(self._demanded, self.form.name_key, self.form.arguments_key)
-        return Constraint.model_construct(json_schema=schema)
+        return call_constraint(self._demanded, self.form.name_key, self.form.arguments_key)
 
     def answer(self, index: int) -> "Answer":
         """Return the reader of one choice."""

@@ -137,19 +137,23 @@ def fill(frame: Frame, messages: Sequence[Message], *, is_joined: bool = True) -
     ]
 
 
-def no_tools(template: str) -> Invalid:
-    """Make the error for tools, or turns of tools, under a template that does not write them."""
-    return Invalid(
-        "tools_not_rendered",
-        f"the template {template!r} writes no tools: leave tools and their turns out, or ask an adapter whose template "
-        "is a chat template that writes them, such as `model` on many base models",
-    )
+class ToolsNotRendered(Invalid):
+    """A request has tools, or turns of tools, and its template does not write them."""
+
+    param = "tools"
+
+    def __init__(self, template: str) -> None:
+        super().__init__(
+            "tools_not_rendered",
+            f"the template {template!r} writes no tools: leave tools and their turns out, or ask an adapter whose "
+            "template is a chat template that writes them, such as `model` on many base models",
+        )
 
 
 def framed(template: PromptTemplate, messages: Sequence[Message]) -> list[Segment]:
     """Return the segments of a conversation in a template that has frames of turns; raises `Invalid` for tools."""
     if any(turn.role == "tool" or turn.tool_calls for turn in messages):
-        raise no_tools(template.name)
+        raise ToolsNotRendered(template.name)
     instruction = messages[0].text if messages[0].role in INSTRUCTING else ""
     has_system = messages[0].role in INSTRUCTING and (template.writes_empty_system or bool(instruction.strip()))
     frame = _frame(template, tuple(turn.role for turn in messages), has_system=has_system)

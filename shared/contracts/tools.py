@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from shared.contracts.constraints import SchemaText
+from shared.contracts.constraints import Constraint, SchemaText
 
 MAX_TOOLS = 128
 MAX_TOOLS_CHARS = 65_536
@@ -138,8 +138,8 @@ class ToolCall(_Part):
     function: Called
 
 
-def tools_schema(tools: Sequence[Tool], name_key: str = "name", arguments_key: str = "arguments") -> str:
-    """Return the JSON Schema of a call of one of these tools; the keys are those of the template's own calls."""
+def call_constraint(tools: Sequence[Tool], name_key: str = "name", arguments_key: str = "arguments") -> Constraint:
+    """Return what an answer has to be that calls one of these tools; the keys are those of a template's calls."""
     calls, parts = [], {}
     for number, tool in enumerate(tools):
         place = f"#/$defs/{number}"
@@ -150,7 +150,8 @@ def tools_schema(tools: Sequence[Tool], name_key: str = "name", arguments_key: s
             "required": [name_key, arguments_key],
             "additionalProperties": False,
         })  # fmt: skip
-    return json.dumps({"anyOf": calls, "$defs": parts}, ensure_ascii=False, separators=(",", ":"))
+    schema = json.dumps({"anyOf": calls, "$defs": parts}, ensure_ascii=False, separators=(",", ":"))
+    return Constraint.model_construct(json_schema=schema)  # the tools have bounds of their own
 
 
 def _schema_of(tool: Tool) -> dict[str, Any]:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from shared.contracts.built_in_templates import BASE_TEMPLATE, BUILT_IN, unknown_template
 from shared.contracts.conversation import Message, message
 from shared.contracts.prompts import Segment
-from shared.contracts.templates import END, OWN, Frame, PromptTemplate, check_controls, fill, framed, no_tools
+from shared.contracts.templates import (
+    END,
+    OWN,
+    Frame,
+    PromptTemplate,
+    ToolsNotRendered,
+    check_controls,
+    fill,
+    framed,
+)
 from shared.contracts.tools import Tool
 from shared.errors import Invalid
 from shared.model.tokens import control_names, end_id, end_token_ids, eos_id
@@ -232,10 +241,10 @@ def _of_frames(template: PromptTemplate, end: int, end_ids: frozenset[int]) -> B
 
     def segments(messages: Sequence[Message], _date: str, tools: Sequence[Tool]) -> list[Segment]:
         if tools:
-            raise no_tools(template.name)
+            raise ToolsNotRendered(template.name)
         return framed(template, messages)
 
     def calling() -> Calling:
-        raise no_tools(template.name)
+        raise ToolsNotRendered(template.name)
 
     return BoundTemplate(template, segments, end, end_ids, calling)

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from shared.contracts.templates import no_tools
+from shared.contracts.templates import ToolsNotRendered
 from shared.errors import Invalid
 from shared.prompts.rendering import ChatTemplate, Rendered, rendered
 
@@ -96,7 +96,7 @@ def call_form(template: ChatTemplate, name: str, ends: Collection[str]) -> CallF
     if not asked.text:
         raise _unreadable(name, asked)
     if not all(text in asked.text for text in probe.told):
-        raise no_tools(name)
+        raise ToolsNotRendered(name)
     begins = _common_chars(asked.text, one.text)
     first = _call(one.text, begins, probe, 0)
     if first is None:

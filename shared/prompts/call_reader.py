@@ -156,7 +156,8 @@ class _Sign:
 
     def __init__(self, text: str) -> None:
         words = text.split()
-        self._whole = re.compile(r"\s*+".join(map(re.escape, words)))
+        whole = r"\s*+".join(map(re.escape, words))
+        self._whole, self._leading = re.compile(whole), re.compile(rf"\A{whole}")
         letters = [
             rf"\s*+{re.escape(word[0])}" if at == 0 else re.escape(word[at])
             for word in words
@@ -173,7 +174,7 @@ class _Sign:
 
     def end_of(self, text: str) -> int | None:
         """Where the sign ends that the text begins with."""
-        found = self._whole.match(text)
+        found = self._leading.search(text)
         return found.end() if found else None
 
     def doubtful(self, text: str) -> int:
@@ -183,7 +184,7 @@ class _Sign:
 
     def may_begin(self, text: str) -> bool:
         """Whether the text is a part of the sign, from its beginning on; an empty one is."""
-        return not text or self._part.match(text) is not None
+        return not text or self._part.fullmatch(text) is not None
 
 
 class _Scan:

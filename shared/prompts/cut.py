@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from shared.contracts.conversation import INSTRUCTING, Message, Role
-from shared.contracts.templates import Frame, Hole, no_tools, segmented, within_json
+from shared.contracts.templates import Frame, Hole, ToolsNotRendered, segmented, within_json
 from shared.contracts.tools import Tool
 from shared.errors import Invalid
 from shared.prompts.armour import Armour
@@ -114,7 +114,7 @@ def frame_of(template: ChatTemplate, shape: Shape, name: str, controls: Collecti
     by_plan = [found[at : at + 1 + thinks] for at in range(0, len(found), 1 + thinks)]
     pieces = _whole_or_folded(by_plan, marks, [[at for at in plan if not shape.blanks[at]] for plan in plans], name)
     if not all(_stands(tool["function"]["name"], pieces) for tool in tools):
-        raise no_tools(name)
+        raise ToolsNotRendered(name)
     frame = segmented(pieces)
     return armour.off(frame) if armour else frame
 
