@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from shared.contracts.templates import ToolsNotRendered
 from shared.errors import Invalid
-from shared.prompts.rendering import ChatTemplate, Rendered, rendered
+from shared.prompts.rendering import ChatTemplate, Conversation, Rendered, rendered
 
 _MOST_CHARS = 200
 """Of what stands before, between or after calls: more is no sign of a call."""
@@ -60,11 +60,11 @@ class _Probe:
             for name, prop, said in zip(self.names, self._properties, self._nonces[4:6], strict=True)
         ]
 
-    def conversation(self, count: int) -> list[dict[str, Any]]:
+    def conversation(self, count: int) -> Conversation:
         """A question, an answer with so many calls, and what the tools answer."""
         asked = {"role": "user", "content": "a"}
         if not count:
-            return [asked]
+            return Conversation([asked], self.tools)
         # Mistral takes ids of nine letters and digits alone.
         ids = [f"call{number:05}" for number in range(count)]
         called = list(zip(ids, self.names, self.arguments, strict=False))
@@ -72,7 +72,8 @@ class _Probe:
             {"id": one, "type": "function", "function": {"name": name, "arguments": said}} for one, name, said in called
         ]
         answers = [{"role": "tool", "tool_call_id": one, "name": name, "content": "b"} for one, name, _ in called]
-        return [asked, {"role": "assistant", "content": "", "tool_calls": calls}, *answers]
+        called_them = {"role": "assistant", "content": "", "tool_calls": calls}
+        return Conversation([asked, called_them, *answers], self.tools)
 
     def is_in(self, text: str) -> bool:
         return any(nonce in text for nonce in self._nonces)
@@ -92,7 +93,7 @@ def call_form(template: ChatTemplate, name: str, ends: Collection[str]) -> CallF
     Raises `Invalid` where it writes nothing of the tools, or calls that are no JSON objects; `Unavailable`.
     """
     probe = _Probe()
-    asked, one, two = rendered(template, [probe.conversation(count) for count in range(3)], probe.tools)
+    asked, one, two = rendered(template, [probe.conversation(count) for count in range(3)])
     if not asked.text:
         raise _unreadable(name, asked)
     if not all(text in asked.text for text in probe.told):

@@ -7,6 +7,7 @@ after it (DeepSeek-R1 keeps these); Llama 3.1 writes what tools answer as JSON, 
 answer says beside its calls. Tools and calls belong to the frame: what they hold is written by the template.
 """
 
+import itertools
 import re
 import secrets
 import string
@@ -18,7 +19,7 @@ from shared.contracts.templates import Frame, Hole, ToolsNotRendered, segmented,
 from shared.contracts.tools import Tool
 from shared.errors import Invalid
 from shared.prompts.armour import Armour
-from shared.prompts.rendering import ChatMessages, ChatTemplate, Rendered, rendered
+from shared.prompts.rendering import ChatMessages, ChatTemplate, Conversation, Rendered, rendered
 from shared.prompts.uses import Uses
 
 _BODY = f" {string.printable.strip()}\n\n\ttwo  blanks é 字 ☃ &amp; {{{{ x }}}} % # \\n " * 16
@@ -58,6 +59,7 @@ class _Marks:
         self._nonce = secrets.token_hex(8)
         self._shape = shape
         self._armour = armour
+        self.tools = shape.uses.tools_in(armour) if shape.uses and armour else []
 
     def text(self, turn: int) -> str:
         return f"[{self._nonce} {turn} begins]{_BODY}[{self._nonce} {turn} ends]"
@@ -89,6 +91,10 @@ class _Marks:
         uses = self._shape.uses
         return uses.fields_of(turn, self._armour) if uses and self._armour else {}
 
+    def shown(self, turns: Sequence[int]) -> list[int]:
+        """Those of the turns that have a text."""
+        return [turn for turn in turns if not self._shape.blanks[turn]]
+
     def may_lack(self, turn: int) -> bool:
         """Whether a template may leave the text of this turn out: beside calls there is often no place for it."""
         return bool(self._shape.uses and self._shape.uses.calls[turn])
@@ -99,46 +105,52 @@ def frame_of(template: ChatTemplate, shape: Shape, name: str, controls: Collecti
 
     `controls` are the names of the vocabulary's control tokens, which no tool and no call may write.
     """
-    uses, turns = shape.uses, shape.turns
-    armour = Armour(controls, template.jinja + uses.written) if uses else None
-    tools = uses.tools_in(armour) if uses and armour else []
+    armour = Armour(controls, template.jinja + shape.uses.written) if shape.uses else None
     marks = _Marks(shape, armour)
+    has_system = shape.roles[shape.turns[0]] == "system"
+    plans = [_Plan(shape.turns, marks), *([_Plan(shape.turns[1:], marks)] if has_system else [])]
     thinks = "think" in template.jinja and "assistant" in shape.roles
-    has_system = shape.roles[turns[0]] == "system"
-    plans = [turns, turns[1:]] if has_system else [turns]
-    found = rendered(
-        template,
-        [marks.messages(plan, thoughtful=thoughtful) for plan in plans for thoughtful in (False, True)[: 1 + thinks]],
-        tools,
-    )
-    by_plan = [found[at : at + 1 + thinks] for at in range(0, len(found), 1 + thinks)]
-    pieces = _whole_or_folded(by_plan, marks, [[at for at in plan if not shape.blanks[at]] for plan in plans], name)
-    if not all(_stands(tool["function"]["name"], pieces) for tool in tools):
-        raise ToolsNotRendered(name)
-    frame = segmented(pieces)
+    shown = [plan.conversations(thinks=thinks) for plan in plans]
+    found = iter(rendered(template, [one for several in shown for one in several]))
+    by_plan = [list(itertools.islice(found, len(several))) for several in shown]
+    frame = segmented(_whole_or_folded(plans, by_plan, name))
     return armour.off(frame) if armour else frame
 
 
-def _whole_or_folded(
-    found: Sequence[Sequence[Rendered]], marks: _Marks, turns: Sequence[Sequence[int]], name: str
-) -> list[str | Hole]:
+class _Plan:
+    """The turns that a template is shown at once, and what it makes of them."""
+
+    def __init__(self, turns: Sequence[int], marks: _Marks) -> None:
+        self._turns = turns
+        self._marks = marks
+
+    def conversations(self, *, thinks: bool) -> list[Conversation]:
+        """Return it as it is; where answers may hold thoughts, with some; where it has tools, without them."""
+        tools, marks, turns = self._marks.tools, self._marks, self._turns
+        whole = [Conversation(marks.messages(turns), tools)]
+        thoughtful = [Conversation(marks.messages(turns, thoughtful=True), tools)] if thinks else []
+        return [*whole, *thoughtful, *([Conversation(marks.messages(turns))] if tools else [])]
+
+    def pieces(self, found: Sequence[Rendered], name: str) -> list[str | Hole]:
+        """Return what its conversations were rendered to, cut at the texts; raises `Invalid`."""
+        marks, (plain, *others) = self._marks, found
+        pieces = _cut(_text(plain, name), marks, marks.shown(self._turns), name)
+        if marks.tools:
+            without = others.pop().text
+            names = [tool["function"]["name"] for tool in marks.tools]
+            if any(plain.text.count(one) <= without.count(one) for one in names):
+                raise ToolsNotRendered(name)
+        return _with_thinking(pieces, _text(others[0], name), marks, name) if others else pieces
+
+
+def _whole_or_folded(plans: Sequence[_Plan], found: Sequence[Sequence[Rendered]], name: str) -> list[str | Hole]:
     """The pieces of the whole conversation; where its instruction has no place, it goes into the first question."""
     try:
-        return _pieces(found[0], marks, turns[0], name)
+        return plans[0].pieces(found[0], name)
     except Invalid:
-        if len(found) == 1 or not found[1][0].text:
+        if len(plans) == 1 or not found[1][0].text:
             raise
-    return _folded(_pieces(found[1], marks, turns[1], name))
-
-
-def _pieces(found: Sequence[Rendered], marks: _Marks, turns: Sequence[int], name: str) -> list[str | Hole]:
-    plain, *thoughtful = found
-    pieces = _cut(_text(plain, name), marks, turns, name)
-    return _with_thinking(pieces, _text(thoughtful[0], name), marks, name) if thoughtful else pieces
-
-
-def _stands(text: str, pieces: Sequence[str | Hole]) -> bool:
-    return any(text in piece for piece in pieces if isinstance(piece, str))
+    return _folded(plans[1].pieces(found[1], name))
 
 
 def _text(found: Rendered, name: str) -> str:

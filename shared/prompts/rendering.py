@@ -24,6 +24,13 @@ _ONE = threading.Lock()
 ChatMessages = Sequence[Mapping[str, Any]]
 
 
+class Conversation(NamedTuple):
+    """What a template is shown."""
+
+    messages: ChatMessages
+    tools: Sequence[Mapping[str, Any]] = ()
+
+
 class Rendered(NamedTuple):
     """What a template made of one conversation: a text, or its own refusal, or an error of it."""
 
@@ -40,19 +47,13 @@ class ChatTemplate(NamedTuple):
     date: str = "1970-01-01"
 
 
-def rendered(
-    template: ChatTemplate, conversations: Sequence[ChatMessages], tools: Sequence[Mapping[str, Any]] = ()
-) -> list[Rendered]:
-    """Render conversations, each with these tools.
-
-    Raises `Invalid` where the template breaks its bounds, `Unavailable` on a stuck machine.
-    """
+def rendered(template: ChatTemplate, conversations: Sequence[Conversation]) -> list[Rendered]:
+    """Render conversations; raises `Invalid` where the template breaks its bounds, `Unavailable` on a stuck machine."""
     order = {
         "template": template.jinja,
         "tokens": dict(template.tokens),
         "date": template.date,
-        "conversations": [list(messages) for messages in conversations],
-        "tools": list(tools) or None,
+        "conversations": [{"messages": list(one.messages), "tools": list(one.tools) or None} for one in conversations],
         "seconds": SECONDS,
         "memory_bytes": MEMORY_BYTES,
         "max_chars": MAX_CHARS,

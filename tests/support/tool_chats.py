@@ -67,8 +67,8 @@ def _said(turn, messages):
     if turn.tool_calls:
         called = ((one.id, one.function) for one in turn.tool_calls)
         fields["tool_calls"] = [
-            {"id": id, "type": "function", "function": {"name": of.name, "arguments": json.loads(of.arguments)}}
-            for id, of in called
+            {"id": its_id, "type": "function", "function": {"name": of.name, "arguments": json.loads(of.arguments)}}
+            for its_id, of in called
         ]
     if turn.tool_call_id:
         names = {one.id: one.function.name for before in messages for one in before.tool_calls or ()}

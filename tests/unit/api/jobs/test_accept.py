@@ -170,7 +170,10 @@ def test_messages_are_stored_as_the_caller_wrote_them():
         ({"messages": [turn("user", "x"), turn("assistant", "y")]}, "the last message is the assistant's"),
         ({"messages": [turn("user", "x"), turn("system", "y"), turn("user", "z")]}, "message 1 is a system message"),
         ({"messages": [turn("system", "x"), turn("developer", "y"), turn("user", "z")]}, "message 1 is a developer"),
-        ({"messages": [turn("function", "x"), turn("user", "z")]}, "'system', 'developer', 'user', 'assistant' or 'tool'"),
+        (
+            {"messages": [turn("function", "x"), turn("user", "z")]},
+            "'system', 'developer', 'user', 'assistant' or 'tool'",
+        ),
         ({"messages": [turn("user", " \n")]}, "the text is empty"),
         ({"messages": [turn("assistant", ""), turn("user", "x")]}, "the text is empty"),
         ({"messages": [turn("user", [])]}, "at least 1 item"),
