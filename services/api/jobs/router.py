@@ -18,7 +18,6 @@ from services.api.jobs.events import Events, as_sse, job_events
 from services.api.jobs.schemas import (
     Accepted,
     Cursor,
-    FeedbackRequest,
     Include,
     JobQuery,
     JobRequest,
@@ -97,7 +96,7 @@ async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterato
 
 @router.post("/{job_id}/feedback")
 async def feedback(
-    job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Judge, once: OnceDep
+    job_id: PathId, feedback: judging.FeedbackRequest, clients: ClientsDep, caller: Judge, once: OnceDep
 ) -> JSONResponse:
     """Add feedback on a job's answer to what was said before; what is reviewed joins the data set `feedback`."""
 

@@ -24,7 +24,6 @@ from shared.contracts.conversation import Role, check_order, check_turn
 from shared.contracts.generation import SelectionResult
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import LabelText as AnyLabel
-from shared.contracts.labels import parse_label
 from shared.contracts.tools import CallId
 from shared.contracts.training_tasks import AdapterRef
 from shared.ledger.calls import JobFilter
@@ -42,10 +41,6 @@ def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("the text is empty; write something")
     return text
-
-
-def _well_formed(label: str) -> str:
-    return str(parse_label(label))
 
 
 AnyText = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
@@ -159,6 +154,11 @@ class Message(Request):
         return self
 
 
+def _in_order(messages: list[Message]) -> list[Message]:
+    check_order(messages)
+    return messages
+
+
 class Conversation(Request):
     """One text with its instruction, or a list of messages whose last one is the text."""
 
@@ -166,7 +166,9 @@ class Conversation(Request):
     """The text; a short form for one user message."""
     instruction: Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARS)] = ""
     """A short form for one system message before the text; where it is empty, the adapter's own instruction is used."""
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    messages: (
+        Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_in_order)] | None
+    ) = None
     """Replaces `input` and `instruction`: an optional system or developer message, then turns; the last turn is the
     user's, or a tool's."""
     user: UserId | None = None
@@ -176,11 +178,8 @@ class Conversation(Request):
     def _is_given_once(self) -> Self:
         if (self.input is None) == (self.messages is None):
             raise ValueError("give either input or messages" + (", not both" if self.messages else ""))
-        if self.messages is None:
-            return self
-        if self.instruction:
+        if self.messages is not None and self.instruction:
             raise ValueError("instruction belongs to input; begin messages with a system message")
-        check_order(self.messages)
         return self
 
     @cached_property
@@ -256,28 +255,6 @@ class JobQuery(BaseModel):
         times = {name: value.timestamp() * 1000 for name in ("since", "until") if (value := getattr(self, name))}
         named = self.model_dump(exclude={"since", "until", "before", "limit", "include"})
         return JobFilter(**named, since_ms=times.get("since"), until_ms=times.get("until"))
-
-
-class FeedbackRequest(Request):
-    """Feedback on a finished job: the right label, a rating, the right output, a review; at least one of them.
-
-    A field that is left out stays as it was.
-    """
-
-    label: Annotated[LabelText, AfterValidator(_well_formed)] | None = None
-    new: bool = False
-    """Whether `label` may be one that the current release lacks."""
-    rating: Literal[-1, 0, 1] | None = None
-    """-1 wrong, 0 neither, 1 right."""
-    output: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
-    accept: bool | None = None
-    """Whether all that was said of the job, this included, joins the data set; it needs the scope `review`."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.label is None and self.rating is None and self.output is None and self.accept is None:
-            raise ValueError("give at least one of label, rating, output and accept")
-        return self
 
 
 class Accepted(BaseModel):
