@@ -6,6 +6,7 @@ import json
 import openai
 import pytest
 from pydantic import BaseModel
+from signalbox import AsyncSignalbox
 
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
@@ -301,6 +302,19 @@ async def test_our_own_jobs_take_the_same_and_their_events_tell_calls(api, taken
     events = (await api["submit"].get(made["events_url"])).text
     assert "event: tool_call" in events
     assert OTHER["id"] in events
+
+
+async def test_our_own_client_offers_tools_and_answers_their_calls(api, tokens, working):
+    job = working(told(CALL), choices=[called(CALL)])
+    async with AsyncSignalbox(api["url"], tokens["submit"]) as client:
+        answer = await client.chat(QUESTION, model="fin.sa", tools=TOOLS)
+        (call,) = answer.tool_calls
+        await job
+        job = working(choices=[{"text": "21"}])
+        result = {"role": "tool", "tool_call_id": call.id, "content": "21"}
+        again = await client.chat([*QUESTION, answer.message, result], model="fin.sa", tools=TOOLS)
+    assert (call.name, call.parsed, again.text) == ("get_weather", {"city": "Paris"}, "21")
+    assert (await job).body["messages"][2] == result
 
 
 async def test_our_own_jobs_refuse_the_same(api):
