@@ -183,6 +183,12 @@ def test_an_instruction_without_a_place_goes_into_the_first_question():
     assert text.count("[TOOL_RESULTS]") == 1
 
 
+def test_the_same_holds_among_several_turns_without_tools():
+    said = [message("system", "Be brief."), ASKED, message("assistant", "Warm."), message("user", "And now?")]
+    text = render(own("mistral-tools").of_turns(said))
+    assert text == f"<s>[INST] Be brief.\n\n{ASKED.text}[/INST] Warm.</s>[INST] And now?[/INST]"
+
+
 def test_what_a_tool_answers_may_be_shortened_with_the_question_and_earlier_turns_not():
     segments = own("qwen2.5-tools").of_turns([*ROUND, message("user", "And now?"), *PARALLEL[1:]], tools=TOOLS)
     inputs = [segment.text for segment in segments if segment.is_input]
