@@ -8,8 +8,8 @@ from shared.contracts.templates import Frame, Hole
 from shared.errors import Invalid
 
 MOST_CHARS = 4 << 20
-_SMALL = 4096
-"""What a frame counts at least, in characters."""
+_FRAME, _PIECE = 4096, 64
+"""What a frame and each of its pieces count besides their text, in characters."""
 
 
 class FrameCache:
@@ -39,5 +39,5 @@ class FrameCache:
 
 
 def _size(made: Frame | Invalid) -> int:
-    texts = [] if isinstance(made, Invalid) else [piece.text for piece in made if not isinstance(piece, Hole)]
-    return _SMALL + sum(map(len, texts))
+    pieces = () if isinstance(made, Invalid) else made
+    return _FRAME + sum(_PIECE + (0 if isinstance(piece, Hole) else len(piece.text)) for piece in pieces)

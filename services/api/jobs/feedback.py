@@ -120,12 +120,14 @@ def _agreed(history: Sequence[Entry], name: str, agreement: int) -> Any:
 def feedback_row(job: Job, fields: Mapping[str, Any]) -> Row:
     """Return the data-set row for feedback: the job's text with the right label and output."""
     body, selection = select_body(job), selection_of(job)
+    # An answer that follows from what tools said would teach to make it up.
+    is_own = not body.has_tool_turns
     label = job.label or (selection.label if selection else None)
     is_right = fields.get("rating") == 1
     return Row(
         input=body.last_user_text,
         instruction=body.system_text,
-        output=fields.get("output") or (is_right and _answer(job)) or "",
+        output=fields.get("output") or (is_right and is_own and _answer(job)) or "",
         label=fields.get("label") or (is_right and label) or "",
     )
 
