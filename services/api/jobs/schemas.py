@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -128,29 +129,32 @@ class TextPart(Request):
     text: Text
 
 
+def _said(text: str, info: ValidationInfo) -> str:
+    may_be_blank = info.data.get("role") == "tool" or info.data.get("tool_calls")
+    return text if may_be_blank else _not_blank(text)
+
+
 class Message(Request):
     """One turn of a conversation; `content` is a text, or a list of its parts."""
 
     role: Role
+    tool_calls: ToolCalls | None = None
+    """What the assistant called; a message of the role `tool` follows for each."""
+    tool_call_id: CallId | None = None
+    """The call that a message of the role `tool` answers."""
     content: (
         Annotated[
-            Annotated[AnyText, Tag("text")]
+            Annotated[AnyText, AfterValidator(_said), Tag("text")]
             | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("parts")],
             Discriminator(lambda content: "parts" if isinstance(content, list) else "text"),
         ]
         | None
     ) = None
     """Only a message with `tool_calls` may have none, and only a tool's may be empty."""
-    tool_calls: ToolCalls | None = None
-    """What the assistant called; a message of the role `tool` follows for each."""
-    tool_call_id: CallId | None = None
-    """The call that a message of the role `tool` answers."""
 
     @model_validator(mode="after")
     def _is_of_its_role(self) -> Self:
         check_turn(self)
-        if isinstance(self.content, str) and self.role != "tool" and not self.tool_calls:
-            _not_blank(self.content)
         return self
 
 
