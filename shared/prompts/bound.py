@@ -130,7 +130,8 @@ class BasePrompts:
 
         def segments(messages: Sequence[Message], date: str, tools: Sequence[Tool]) -> list[Segment]:
             if tools or any(turn.tool_calls for turn in messages):
-                frames.call_form(ends)  # a template may drop calls, and what tools answer, without a word
+                # A template may drop calls, and what tools answer, without a word.
+                frames.call_form(ends, with_tools=bool(tools))
             return fill(frames.of(messages, date, tools), messages)
 
         return BoundTemplate(
@@ -160,10 +161,12 @@ class _Frames:
         self._name = template.name
         self._controls = controls
         self._chat = ChatTemplate(template.jinja, tokens)
-        self._is_dated = "strftime_now" in template.jinja
+        of_tools = _named_templates(tokenizer).get("tool_use", "") if template.name == OWN else ""
+        self._chat_with_tools = ChatTemplate(of_tools or template.jinja, tokens)
+        self._is_dated = "strftime_now" in template.jinja + of_tools
         self._find = functools.lru_cache(maxsize=_SHAPES)(self._found)
         self._of_tools = FrameCache()
-        self._form = functools.lru_cache(maxsize=1)(self._found_form)
+        self._form = functools.lru_cache(maxsize=2)(self._found_form)
 
     def of(self, messages: Sequence[Message], date: str, tools: Sequence[Tool] = ()) -> Frame:
         shape = Shape.of(messages, tools)
@@ -173,15 +176,15 @@ class _Frames:
             raise found
         return found
 
-    def call_form(self, ends: tuple[str, ...]) -> CallForm:
-        found = self._form(ends)
+    def call_form(self, ends: tuple[str, ...], *, with_tools: bool = True) -> CallForm:
+        found = self._form(ends, with_tools)
         if isinstance(found, Invalid):
             raise found
         return found
 
-    def _found_form(self, ends: tuple[str, ...]) -> CallForm | Invalid:
+    def _found_form(self, ends: tuple[str, ...], with_tools: bool) -> CallForm | Invalid:
         try:
-            return call_form(self._chat, self._name, ends)
+            return call_form(self._chat_with_tools if with_tools else self._chat, self._name, ends)
         except Invalid as error:
             return error
 
@@ -200,21 +203,27 @@ class _Frames:
         return ""
 
     def _found(self, shape: Shape, date: str) -> Frame | Invalid:
+        chat = self._chat_with_tools if shape.uses and shape.uses.tools else self._chat
         try:
-            return frame_of(self._chat._replace(date=date), shape, self._name, self._controls)
+            return frame_of(chat._replace(date=date), shape, self._name, self._controls)
         except Invalid as error:
             return error
 
 
 def own_template(tokenizer: "PreTrainedTokenizerBase") -> PromptTemplate:
     """Return the chat template of a base model; raises `Invalid` where it has none."""
-    found = tokenizer.chat_template
-    jinja = found.get("default", "") if isinstance(found, dict) else found
+    jinja = _named_templates(tokenizer).get("default")
     if not jinja:
         raise Invalid(
             "template_missing", "the base model has no chat template: name another one, such as alpaca or plain"
         )
     return PromptTemplate(name=OWN, jinja=jinja)
+
+
+def _named_templates(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
+    """The chat templates by their names; as in transformers, `tool_use` takes the place of `default` with tools."""
+    found = tokenizer.chat_template
+    return found if isinstance(found, dict) else {"default": found or ""}
 
 
 def built_in(tokenizer: "PreTrainedTokenizerBase", name: str) -> BoundTemplate:

@@ -1,5 +1,6 @@
 """Tools and calls in chat templates: token for token as transformers renders them, and never a control token."""
 
+import copy
 import json
 
 import pytest
@@ -166,6 +167,16 @@ def test_a_template_that_forgets_tools_in_some_conversations_is_refused_there():
     bound.of_turns(ROUND, tools=TOOLS)
     with pytest.raises(Invalid, match="writes no tools"):
         bound.of_turns([*ROUND, calls(call(2, "now")), answer(2, "12:00")], tools=TOOLS)
+
+
+def test_of_several_templates_the_one_for_tools_is_taken_where_tools_are_offered():
+    tokenizer = copy.deepcopy(family("qwen2.5-tools"))
+    tokenizer.chat_template = {"default": family("qwen2.5").chat_template, "tool_use": tokenizer.chat_template}
+    bound = BasePrompts(tokenizer).bind(BUILT_IN["model"])
+    for messages, tools in ((ROUND, TOOLS), ([ASKED], TOOLS), ([ASKED], ())):
+        assert encode(tokenizer, bound.of_turns(messages, tools=tools), ROOMY) == theirs(tokenizer, messages, tools)
+    with pytest.raises(Invalid, match="writes no tools"):
+        bound.of_turns(ROUND)
 
 
 def test_what_an_answer_says_beside_its_call_is_shown_where_the_template_has_a_place_for_it():
