@@ -3,22 +3,23 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from services.adapter_worker import metrics
-from services.adapter_worker.engine.base import Engine, Generation, GenerationRequest, Piece
+from services.adapter_worker.engine.base import Completion, Engine, Generation, GenerationRequest, Piece
 from services.adapter_worker.prompts import Prompts
+from services.adapter_worker.telling import Telling
+from services.adapter_worker.tool_calls import Calling
 from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE
 from shared.contracts.constraints import Constraint
 from shared.contracts.conversation import count_old_turns, with_instruction, without_old_turns
 from shared.contracts.generation import (
     Choice,
-    GenerationParams,
     GenerationResult,
     Usage,
     generation_body,
     selection_of,
 )
+from shared.contracts.generation_params import GenerationParams
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.errors import Invalid, NotFound
@@ -54,14 +55,16 @@ def generate(
     job = attempt.job
     entry = label_entry(job, release)
     template = prompts(job.tenant_id, entry.template if entry else base_template)
-    request = generation_request(job, entry, template)
-    tells_tokens = generation_body(job).tells_tokens
+    body = generation_body(job)
+    calling = Calling(job, body.params, template) if body.params.offered_tools else None
+    request = generation_request(job, entry, template, calling)
+    telling = Telling(attempt.emit, request, calling) if body.tells_tokens else None
     attempt.lease.on_stop(lambda: engine.cancel(job.id, job.attempt))
 
     def on_piece(piece: Piece) -> None:
         attempt.check()  # the job may have been stopped before the engine accepted it
-        if tells_tokens:
-            attempt.emit("token", token_event(request, piece))
+        if telling:
+            telling.piece(piece)
 
     def resident_generation() -> Generation:
         if entry:
@@ -73,7 +76,9 @@ def generate(
         return generation
 
     generation = unless_evicted(resident_generation)
-    result = result_of(job, release, base_model, entry, generation)
+    if telling:
+        telling.end()
+    result = result_of(job, release, base_model, entry, generation, calling)
     if attempt.succeed(result.model_dump(mode="json")):
         count(job, generation, time.monotonic() - started)
 
@@ -118,18 +123,22 @@ def make_resident(engine: Engine, digest: str, fetch: Fetch, held: HeldJob, pati
     metrics.ADAPTER_LOADS.inc()
 
 
-def generation_request(job: Job, entry: ReleaseLabel | None, template: BoundTemplate) -> GenerationRequest:
+def generation_request(
+    job: Job, entry: ReleaseLabel | None, template: BoundTemplate, calling: Calling | None = None
+) -> GenerationRequest:
     """The engine's request: the prompt in the adapter's template, the sampling parameters, and the deadline."""
     body = generation_body(job)
+    tools = body.params.offered_tools
     messages = with_instruction(body.messages, entry.instruction if entry else BASE_INSTRUCTION)
     left_seconds = (job.deadline_ms - job.timestamps["running"]) / 1000
     return GenerationRequest(
         job_id=job.id,
         attempt=job.attempt,
-        prompt=template.of_turns(messages, job.day),
+        prompt=template.of_turns(messages, job.day, tools),
         old_turns=count_old_turns(messages),
-        shorter=lambda dropped: template.of_turns(without_old_turns(messages, dropped), job.day),
+        shorter=lambda dropped: template.of_turns(without_old_turns(messages, dropped), job.day, tools),
         end_ids=template.end_ids,
+        shown_ids=calling.shown_ids if calling else frozenset(),
         adapter=entry.adapter if entry else None,
         max_new_tokens=body.params.max_new_tokens,
         temperature=body.params.temperature,
@@ -137,7 +146,7 @@ def generation_request(job: Job, entry: ReleaseLabel | None, template: BoundTemp
         top_k=body.params.top_k,
         seed=body.params.seed if body.params.seed is not None else job.seed,
         stop=body.params.stop,
-        constraint=constraint_of(body.params, entry),
+        constraint=(calling and calling.constraint) or constraint_of(body.params, entry),
         n=body.params.n,
         presence_penalty=body.params.presence_penalty,
         frequency_penalty=body.params.frequency_penalty,
@@ -156,28 +165,20 @@ def constraint_of(params: GenerationParams, entry: ReleaseLabel | None) -> Const
     return params.constraint or (entry.constraint if entry else None)
 
 
-def token_event(request: GenerationRequest, piece: Piece) -> dict[str, Any]:
-    """The data of a `token` event: of which choice it is only where there are several."""
-    data: dict[str, Any] = {"text": piece.text}
-    if request.n > 1:
-        data["index"] = piece.index
-    if piece.logprobs is not None:
-        data["logprobs"] = piece.logprobs.model_dump(mode="json")
-    return data
-
-
 def result_of(
-    job: Job, release: Release, base_model: str, entry: ReleaseLabel | None, generation: Generation
+    job: Job,
+    release: Release,
+    base_model: str,
+    entry: ReleaseLabel | None,
+    generation: Generation,
+    calling: Calling | None = None,
 ) -> GenerationResult:
     """The result, with the release, adapter, selector and base model that produced it.
 
     `max_new_tokens_limit` and the tenant's budget bound the number of log-probabilities.
     """
     return GenerationResult(
-        choices=tuple(
-            Choice(index=n, text=choice.text, finish_reason=choice.finish_reason, logprobs=choice.logprobs)
-            for n, choice in enumerate(generation.choices)
-        ),
+        choices=tuple(choice_of(n, choice, calling) for n, choice in enumerate(generation.choices)),
         usage=Usage(prompt_tokens=generation.prompt_tokens, completion_tokens=generation.generated_tokens),
         label=job.label or None,
         adapter=entry.adapter if entry else None,
@@ -188,6 +189,19 @@ def result_of(
         prompt_shortened=generation.prompt_shortened,
         first_token_ms=round(generation.first_token_ms, 3),
         generate_ms=round(generation.total_ms, 3),
+    )
+
+
+def choice_of(index: int, completion: Completion, calling: Calling | None) -> Choice:
+    """One choice of the result; where tools are offered, its calls apart from its text."""
+    text, calls = calling.said(index, completion.text) if calling else (completion.text, ())
+    is_called = bool(calls) and completion.finish_reason == "stop"
+    return Choice(
+        index=index,
+        text=text,
+        finish_reason="tool_calls" if is_called else completion.finish_reason,
+        logprobs=completion.logprobs,
+        tool_calls=calls,
     )
 
 

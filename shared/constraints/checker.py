@@ -30,6 +30,7 @@ class ConstraintInvalid(Invalid):
 
     def __init__(self, kind: str, why: str) -> None:
         super().__init__("constraint_invalid", f"params.constraint.{kind}: {why}")
+        self.why = why
 
 
 class _Ended(Exception):

@@ -25,7 +25,7 @@ def _as_text(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     try:
-        return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(schema, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except RecursionError:
         raise ValueError("the schema is nested too deeply") from None
 

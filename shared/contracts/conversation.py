@@ -1,11 +1,13 @@
 """Conversations: turns in order, each with its role and its parts."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Role = Literal["system", "developer", "user", "assistant"]
+from shared.contracts.tools import MAX_CALLS, CallId, ToolCall
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
 INSTRUCTING: frozenset[Role] = frozenset({"system", "developer"})
 """Roles of an instruction message, which may only be the first message."""
 
@@ -27,21 +29,34 @@ ContentPart = TextPart
 """One part of a message, distinguished by `type`; a type that this version does not know is refused, never skipped."""
 
 
+Calls = Annotated[tuple[ToolCall, ...], Field(min_length=1, max_length=MAX_CALLS)]
+
+
 class Message(Record):
     """One turn of a conversation; `content` may be given as a plain string, which is one text part."""
 
     role: Role
-    content: tuple[ContentPart, ...] = Field(min_length=1)
+    content: tuple[ContentPart, ...] | None = Field(default=None, min_length=1)
+    """Only a turn with calls may have none."""
+    tool_calls: Calls | None = None
+    """Of the assistant."""
+    tool_call_id: CallId | None = None
+    """Of a tool: the call that it answers."""
 
     @field_validator("content", mode="before")
     @classmethod
     def _as_parts(cls, content: Any) -> Any:
         return (TextPart(text=content),) if isinstance(content, str) else content
 
+    @model_validator(mode="after")
+    def _is_of_its_role(self) -> Self:
+        check_turn(self)
+        return self
+
     @property
     def text(self) -> str:
         """The text of all parts, joined by line breaks."""
-        return "\n".join(part.text for part in self.content)
+        return "\n".join(part.text for part in self.content or ())
 
 
 def message(role: Role, text: str) -> Message:
@@ -75,12 +90,86 @@ def single_turn(instruction: str, text: str) -> tuple[Message, ...]:
     return with_instruction([message("user", text)], instruction)
 
 
-def check_order(roles: Sequence[Role]) -> None:
-    """Raise `ValueError` with the remedy unless instructions come only first and the last turn is the user's."""
+def last_user(messages: Sequence[Message]) -> int:
+    """Return the number of the last user turn."""
+    return max(number for number, turn in enumerate(messages) if turn.role == "user")
+
+
+class TurnFields(Protocol):
+    """What a turn has, in whatever form it came."""
+
+    @property
+    def role(self) -> Role:
+        """Whose it is."""
+        ...
+
+    @property
+    def content(self) -> object:
+        """Its text in any form; None where it has none."""
+        ...
+
+    @property
+    def tool_calls(self) -> Sequence[ToolCall] | None:
+        """What it calls."""
+        ...
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The call that it answers."""
+        ...
+
+
+def check_turn(turn: TurnFields) -> None:
+    """Raise `ValueError` with the remedy unless a turn has what its role has."""
+    if turn.tool_calls and turn.role != "assistant":
+        raise ValueError(f"a {turn.role} message has no tool_calls: they are the assistant's")
+    if turn.tool_call_id is not None and turn.role != "tool":
+        raise ValueError(f"a {turn.role} message has no tool_call_id: it belongs to messages of the role tool")
+    if turn.tool_call_id is None and turn.role == "tool":
+        raise ValueError("a message of the role tool needs the tool_call_id of the call that it answers")
+    if turn.content is None and not turn.tool_calls:
+        raise ValueError("content is missing; only a message with tool_calls may have none")
+
+
+def check_order(turns: Sequence[TurnFields]) -> None:
+    """Raise `ValueError` with the remedy unless the turns may follow each other.
+
+    Instructions come only first, the last turn is the user's or a tool's, and every call is answered right after its
+    turn, once.
+    """
+    roles = [turn.role for turn in turns]
     for number, role in enumerate(roles):
         if number and role in INSTRUCTING:
             raise ValueError(f"message {number} is a {role} message; only the first message may be one")
     if "user" not in roles:
         raise ValueError("there is no user message; add the one to answer")
-    if roles[-1] != "user":
+    _check_answers(turns)
+    if roles[-1] not in ("user", "tool"):
         raise ValueError(f"the last message is the {roles[-1]}'s; end with the user message to answer")
+
+
+def _check_answers(turns: Sequence[TurnFields]) -> None:
+    waiting: set[str] = set()
+    for number, turn in enumerate(turns):
+        if turn.role == "tool":
+            if turn.tool_call_id not in waiting:
+                raise ValueError(
+                    f"message {number} answers the call {turn.tool_call_id!r}, which no assistant message right before "
+                    "it makes, or which has its answer already"
+                )
+            waiting.remove(turn.tool_call_id)
+            continue
+        _check_none_waits(waiting, number)
+        ids = [call.id for call in turn.tool_calls or ()]
+        waiting = set(ids)
+        if len(waiting) < len(ids):
+            raise ValueError(f"message {number} has two tool_calls with the same id; give each its own")
+    _check_none_waits(waiting, len(turns))
+
+
+def _check_none_waits(waiting: set[str], number: int) -> None:
+    if waiting:
+        raise ValueError(
+            f"the call {min(waiting)!r} has no answer before message {number}: add a message of the role tool with "
+            "its tool_call_id"
+        )

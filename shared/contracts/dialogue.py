@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from shared.contracts.conversation import Message
+from shared.contracts.conversation import Message, last_user
 from shared.contracts.harness import human_text
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector
@@ -64,14 +64,14 @@ def human_turns(messages: Sequence[Message], reading: RequestReading) -> list[st
             turns.append(text)
         if len(turns) == MOST_TURNS:
             break
-    return turns[::-1] or [messages[-1].text]
+    return turns[::-1] or [messages[last_user(messages)].text]
 
 
 def turns_read(
     messages: Sequence[Message], instruction: str, selector: ReleaseSelector, reading: RequestReading | None
 ) -> list[str]:
     """Return the texts that the label of a conversation follows from, as its release reads them; one or more."""
-    turns = human_turns(messages, reading) if reading else [messages[-1].text]
+    turns = human_turns(messages, reading) if reading else [messages[last_user(messages)].text]
     if reading and reading.mode == "dialogue":
         return turns[-most_turns(selector) :]
     return [selection_text(selector.text, turns[-1], instruction)]

@@ -6,25 +6,29 @@ Bodies and results stored in an older form (`input` and `instruction`; one flat 
 # mypy does not support decorated properties, which pydantic uses for computed fields.
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
+from pydantic import Field, ValidationError, computed_field, model_validator
 
-from shared.contracts.constraints import Constraint
-from shared.contracts.conversation import INSTRUCTING, Message, Record, check_order, message, with_instruction
-from shared.contracts.jobs import DEFAULT_NEW_TOKENS, Job, ListedJob, Priority
+from shared.contracts.conversation import (
+    INSTRUCTING,
+    Message,
+    Record,
+    check_order,
+    last_user,
+    message,
+    with_instruction,
+)
+from shared.contracts.generation_params import GenerationParams, without_nulls
+from shared.contracts.jobs import Job, ListedJob, Priority
 from shared.contracts.labels import LabelText
 from shared.contracts.logprobs import TokenLogprobs
+from shared.contracts.tools import ToolCall
 from shared.errors import Invalid
 
 TELLS_TOKENS = "tells_tokens"
 """The member of a generation's body that its accepter sets, not its caller."""
 _R = TypeVar("_R", bound=Record)
-
-
-def _without_nulls(fields: Any) -> Any:
-    is_given = isinstance(fields, Mapping)
-    return {name: value for name, value in fields.items() if value is not None} if is_given else fields
 
 
 class SelectBody(Record):
@@ -37,7 +41,7 @@ class SelectBody(Record):
     @classmethod
     def _from_short_form(cls, fields: Any) -> Any:
         """Expand the short form: `input` and `instruction` mean one user and one system message."""
-        given = _without_nulls(fields)
+        given = without_nulls(fields)
         if not isinstance(given, dict) or "messages" in given or "input" not in given:
             return given
         turns = [message("user", given["input"])]
@@ -46,13 +50,14 @@ class SelectBody(Record):
 
     @model_validator(mode="after")
     def _is_in_order(self) -> Self:
-        check_order([turn.role for turn in self.messages])
+        check_order(self.messages)
         return self
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The text of every message."""
-        return tuple(turn.text for turn in self.messages)
+        """All that the request says: the text of every message, and what calls say."""
+        calls = (call for turn in self.messages for call in turn.tool_calls or ())
+        return (*(turn.text for turn in self.messages), *(call.function.arguments for call in calls))
 
     @property
     def system_text(self) -> str:
@@ -63,47 +68,12 @@ class SelectBody(Record):
     @property
     def last_user_text(self) -> str:
         """The text to answer."""
-        return self.messages[-1].text
-
-
-class GenerationParams(BaseModel):
-    """How to generate, with the defaults; fields of a newer version are kept unchanged."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    version: int = 1
-    max_new_tokens: int = DEFAULT_NEW_TOKENS
-    temperature: float = 0.0
-    """0 means greedy decoding."""
-    top_p: float = 1.0
-    top_k: int = 0
-    """0 means all tokens."""
-    seed: int | None = None
-    """Choice `i` is sampled from the random stream of `seed + i`."""
-    stop: tuple[str, ...] = ()
-    logprobs: bool = False
-    n: int = 1
-    """How many choices; they share the computation of the prompt."""
-    top_logprobs: int = 0
-    """How many alternatives of each token `logprobs` has."""
-    presence_penalty: float = 0.0
-    """Subtracted from the logit of each token that the choice has already; the prompt's do not count."""
-    frequency_penalty: float = 0.0
-    """The same, as often as the choice has the token."""
-    logit_bias: Mapping[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], float] = Field(default_factory=dict)
-    """Token id -> what is added to its logit."""
-    constraint: Constraint | Literal["none"] | None = None
-    """What each choice's text must be; left out, what its adapter comes with; `none` turns that off."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_left_out(cls, fields: Any) -> Any:
-        return _without_nulls(fields)
+        return self.messages[last_user(self.messages)].text
 
     @property
-    def new_tokens(self) -> int:
-        """The most tokens of all choices together."""
-        return self.n * self.max_new_tokens
+    def has_tool_turns(self) -> bool:
+        """Whether a turn calls tools, or is a tool's answer."""
+        return any(turn.role == "tool" or turn.tool_calls for turn in self.messages)
 
 
 class GenerationBody(SelectBody):
@@ -116,6 +86,16 @@ class GenerationBody(SelectBody):
     deadline_seconds: float | None = None
     tells_tokens: bool = True
     """Whether the worker writes an event for each piece of the answer: nobody reads those of answers sent whole."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that the request says, its tools included."""
+        return (*super().texts, *(tool.text for tool in self.params.offered_tools))
+
+    @property
+    def needs_tools(self) -> bool:
+        """Whether its template has to write tools, calls, or what tools answer."""
+        return bool(self.params.offered_tools) or self.has_tool_turns
 
     @property
     def is_named(self) -> bool:
@@ -168,19 +148,25 @@ class Usage(Record):
     completion_tokens: int = 0
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 class Choice(Record):
     """One answer."""
 
     index: int = 0
     text: str = ""
+    """What it says besides its calls."""
     finish_reason: str = "stop"
-    """`stop` or `length`."""
+    """`stop`, `length`, or `tool_calls`."""
     logprobs: TokenLogprobs | None = None
-    """Of the tokens that `text` shows; null unless the job requests them."""
-
-
-def _is_none(value: object) -> bool:
-    return value is None
+    """Of the tokens that `text` and the calls show; null unless the job requests them."""
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_is_empty)
 
 
 class GenerationResult(Record):
@@ -229,6 +215,12 @@ class GenerationResult(Record):
     def finish_reason(self) -> str:
         """Of the first choice."""
         return self.choices[0].finish_reason
+
+    @computed_field(exclude_if=_is_empty)
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """Of the first choice; left out where it calls nothing."""
+        return self.choices[0].tool_calls
 
     @computed_field
     @property

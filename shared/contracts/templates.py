@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.contracts.conversation import INSTRUCTING, Message, Role
+from shared.contracts.conversation import INSTRUCTING, Message, Role, last_user
 from shared.contracts.prompts import Part, Segment
 from shared.errors import Invalid
 
@@ -101,13 +101,21 @@ class Hole(NamedTuple):
     strips_right: bool = False
     drops_thinking: str | None = None
     """The signs that are left out after the last `</think>`, with all before it (Qwen3); None leaves out nothing."""
+    is_json: bool = False
+    """Whether the text stands within a JSON string (what tools answer, in Llama 3.1)."""
 
     def text_of(self, text: str) -> str:
         """Return what the template takes of this text."""
         if self.drops_thinking is not None and _END_OF_THINKING in text:
             text = text.rsplit(_END_OF_THINKING, maxsplit=1)[-1].lstrip(self.drops_thinking)
         text = text.lstrip() if self.strips_left else text
-        return text.rstrip() if self.strips_right else text
+        text = text.rstrip() if self.strips_right else text
+        return within_json(text) if self.is_json else text
+
+
+def within_json(text: str) -> str:
+    """Return a text as it stands in a JSON string, without the quotes."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 Frame = tuple[Segment | Hole, ...]
@@ -117,19 +125,35 @@ def fill(frame: Frame, messages: Sequence[Message], *, is_joined: bool = True) -
     """Return the segments of a conversation whose shape has this frame.
 
     The text of every turn is user text: callers may write all of them, also the assistant's. That of the last user turn
-    may be shortened.
+    may be shortened, and what tools answer after it.
     """
-    last = max(number for number, turn in enumerate(messages) if turn.role == "user")
+    last = last_user(messages)
+    inputs = {number for number, turn in enumerate(messages) if number >= last and turn.role in ("user", "tool")}
     return [
-        Segment(Part.USER, piece.text_of(messages[piece.turn].text), piece.turn == last, is_joined)
+        Segment(Part.USER, piece.text_of(messages[piece.turn].text), piece.turn in inputs, is_joined)
         if isinstance(piece, Hole)
         else piece
         for piece in frame
     ]
 
 
+class ToolsNotRendered(Invalid):
+    """A request has tools, or turns of tools, and its template does not write them."""
+
+    param = "tools"
+
+    def __init__(self, template: str) -> None:
+        super().__init__(
+            "tools_not_rendered",
+            f"the template {template!r} writes no tools: leave tools and their turns out, or ask an adapter whose "
+            "template is a chat template that writes them, such as `model` on many base models",
+        )
+
+
 def framed(template: PromptTemplate, messages: Sequence[Message]) -> list[Segment]:
-    """Return the segments of a conversation in a template that has frames of turns."""
+    """Return the segments of a conversation in a template that has frames of turns; raises `Invalid` for tools."""
+    if any(turn.role == "tool" or turn.tool_calls for turn in messages):
+        raise ToolsNotRendered(template.name)
     instruction = messages[0].text if messages[0].role in INSTRUCTING else ""
     has_system = messages[0].role in INSTRUCTING and (template.writes_empty_system or bool(instruction.strip()))
     frame = _frame(template, tuple(turn.role for turn in messages), has_system=has_system)

@@ -1,6 +1,7 @@
 """Templates bound to a base model: its vocabulary has their control tokens, and their end tokens are its ids."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,10 +9,22 @@ from typing import TYPE_CHECKING, NamedTuple
 from shared.contracts.built_in_templates import BASE_TEMPLATE, BUILT_IN, unknown_template
 from shared.contracts.conversation import Message, message
 from shared.contracts.prompts import Segment
-from shared.contracts.templates import END, OWN, Frame, PromptTemplate, check_controls, fill, framed
+from shared.contracts.templates import (
+    END,
+    OWN,
+    Frame,
+    PromptTemplate,
+    ToolsNotRendered,
+    check_controls,
+    fill,
+    framed,
+)
+from shared.contracts.tools import Tool
 from shared.errors import Invalid
 from shared.model.tokens import control_names, end_id, end_token_ids, eos_id
+from shared.prompts.call_form import CallForm, call_form
 from shared.prompts.cut import Shape, end_of_turn, frame_of
+from shared.prompts.frame_cache import FrameCache
 from shared.prompts.rendering import ChatTemplate
 
 if TYPE_CHECKING:
@@ -24,24 +37,35 @@ _USUAL = (BASE_TEMPLATE, OWN, *(name for name, template in BUILT_IN.items() if t
 _EXCHANGE = (message("user", "a"), message("assistant", "b"), message("user", "c"))
 
 
+class Calling(NamedTuple):
+    """How answers under a template call tools."""
+
+    form: CallForm
+    shown_ids: frozenset[int]
+    """Control tokens of calls: elsewhere an answer's text does not show them."""
+
+
 class BoundTemplate(NamedTuple):
     """A template on a base model."""
 
     template: PromptTemplate
-    segments: Callable[[Sequence[Message], str], list[Segment]]
-    """Takes a conversation with a user turn and the date (ISO) of its job; raises `Invalid`, `Unavailable`."""
+    segments: Callable[[Sequence[Message], str, Sequence[Tool]], list[Segment]]
+    """Takes a conversation with a user turn, the date (ISO) of its job, and its tools; raises `Invalid`,
+    `Unavailable`."""
     end_id: int
     """The token that ends an answer in training."""
     end_ids: frozenset[int]
     """Tokens at which an answer ends."""
+    calling: Callable[[], Calling]
+    """Raises `Invalid` where the template writes no tools, or calls that cannot be read; `Unavailable`."""
 
     def at(self, date: str) -> "BoundTemplate":
         """Return the template at this date (ISO), whatever the date that it is given later."""
-        return self._replace(segments=lambda messages, _date: self.segments(messages, date))
+        return self._replace(segments=lambda messages, _date, tools: self.segments(messages, date, tools))
 
-    def of_turns(self, messages: Sequence[Message], date: str = NO_DATE) -> list[Segment]:
+    def of_turns(self, messages: Sequence[Message], date: str = NO_DATE, tools: Sequence[Tool] = ()) -> list[Segment]:
         """Return the segments of a conversation."""
-        return self.segments(messages, date)
+        return self.segments(messages, date, tools)
 
 
 class BasePrompts:
@@ -92,23 +116,33 @@ class BasePrompts:
         return self._framed(template) if not template.jinja else self._rendered(template, known)
 
     def _framed(self, template: PromptTemplate) -> BoundTemplate:
-        def segments(messages: Sequence[Message], _date: str) -> list[Segment]:
-            return framed(template, messages)
-
         if template.by_segment:
-            return BoundTemplate(template, segments, end_id(self._tokenizer, template.name), self._ends)
-        return BoundTemplate(template, segments, self._id(template.end), self._end_ids(template, template.end))
+            return _of_frames(template, end_id(self._tokenizer, template.name), self._ends)
+        return _of_frames(template, self._id(template.end), self._end_ids(template, template.end))
 
     def _rendered(self, template: PromptTemplate, known: Collection[str]) -> BoundTemplate:
-        frames = _Frames(self._tokenizer, template)
-
-        def segments(messages: Sequence[Message], date: str) -> list[Segment]:
-            return fill(frames.of(messages, date), messages)
-
+        frames = _Frames(self._tokenizer, template, known)
         end = template.end
         if end == END and (found := frames.end_of_turn()) in known:
             end = found
-        return BoundTemplate(template, segments, self._id(end), self._end_ids(template, end))
+        end_ids = self._end_ids(template, end)
+        ends = tuple(self._tokenizer.convert_ids_to_tokens(sorted(end_ids)))
+
+        def segments(messages: Sequence[Message], date: str, tools: Sequence[Tool]) -> list[Segment]:
+            if tools or any(turn.tool_calls for turn in messages):
+                # A template may drop calls, and what tools answer, without a word.
+                frames.call_form(ends, with_tools=bool(tools))
+            return fill(frames.of(messages, date, tools), messages)
+
+        return BoundTemplate(
+            template, segments, self._id(end), end_ids, lambda: self._calling(frames.call_form(ends), end_ids)
+        )
+
+    def _calling(self, form: CallForm, end_ids: frozenset[int]) -> Calling:
+        written = f"{form.opening} {form.between} {form.closing}"
+        added = self._tokenizer.added_tokens_decoder.items()
+        hidden = {number for number, token in added if token.special and token.content in written}
+        return Calling(form, frozenset(hidden - end_ids))
 
     def _end_ids(self, template: PromptTemplate, end: str) -> frozenset[int]:
         return self._ends | {self._id(token) for token in (end, *template.stops)}
@@ -120,18 +154,43 @@ class BasePrompts:
 class _Frames:
     """The frames of a chat template by the shapes of conversations; one that it refuses is remembered, too."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", template: PromptTemplate) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", template: PromptTemplate, controls: Collection[str]
+    ) -> None:
         tokens = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
         self._name = template.name
+        self._controls = controls
         self._chat = ChatTemplate(template.jinja, tokens)
-        self._is_dated = "strftime_now" in template.jinja
+        of_tools = _named_templates(tokenizer).get("tool_use", "") if template.name == OWN else ""
+        self._chat_with_tools = ChatTemplate(of_tools or template.jinja, tokens)
+        self._is_dated = "strftime_now" in template.jinja + of_tools
         self._find = functools.lru_cache(maxsize=_SHAPES)(self._found)
+        self._of_tools = FrameCache()
+        self._form = functools.lru_cache(maxsize=2)(self._found_form)
 
-    def of(self, messages: Sequence[Message], date: str) -> Frame:
-        found = self._find(Shape.of(messages), date if self._is_dated else NO_DATE)
+    def of(self, messages: Sequence[Message], date: str, tools: Sequence[Tool] = ()) -> Frame:
+        shape = Shape.of(messages, tools)
+        date = date if self._is_dated else NO_DATE
+        found = self._find(shape, date) if shape.uses is None else self._with_tools(shape, date)
         if isinstance(found, Invalid):
             raise found
         return found
+
+    def call_form(self, ends: tuple[str, ...], *, with_tools: bool = True) -> CallForm:
+        found = self._form(ends, with_tools)
+        if isinstance(found, Invalid):
+            raise found
+        return found
+
+    def _found_form(self, ends: tuple[str, ...], with_tools: bool) -> CallForm | Invalid:
+        try:
+            return call_form(self._chat_with_tools if with_tools else self._chat, self._name, ends)
+        except Invalid as error:
+            return error
+
+    def _with_tools(self, shape: Shape, date: str) -> Frame | Invalid:
+        key = hashlib.sha256(repr((shape, date)).encode()).digest()
+        return self._of_tools.of(key, lambda: self._found(shape, date))
 
     def end_of_turn(self) -> str:
         """Return the control token after an answer; empty where the template shows none."""
@@ -144,21 +203,27 @@ class _Frames:
         return ""
 
     def _found(self, shape: Shape, date: str) -> Frame | Invalid:
+        chat = self._chat_with_tools if shape.uses and shape.uses.tools else self._chat
         try:
-            return frame_of(self._chat._replace(date=date), shape, self._name)
+            return frame_of(chat._replace(date=date), shape, self._name, self._controls)
         except Invalid as error:
             return error
 
 
 def own_template(tokenizer: "PreTrainedTokenizerBase") -> PromptTemplate:
     """Return the chat template of a base model; raises `Invalid` where it has none."""
-    found = tokenizer.chat_template
-    jinja = found.get("default", "") if isinstance(found, dict) else found
+    jinja = _named_templates(tokenizer).get("default")
     if not jinja:
         raise Invalid(
             "template_missing", "the base model has no chat template: name another one, such as alpaca or plain"
         )
     return PromptTemplate(name=OWN, jinja=jinja)
+
+
+def _named_templates(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
+    """The chat templates by their names; as in transformers, `tool_use` takes the place of `default` with tools."""
+    found = tokenizer.chat_template
+    return found if isinstance(found, dict) else {"default": found or ""}
 
 
 def built_in(tokenizer: "PreTrainedTokenizerBase", name: str) -> BoundTemplate:
@@ -177,4 +242,18 @@ def without_vocabulary(template: PromptTemplate) -> BoundTemplate:
     """Bind a template to an engine that has no vocabulary; raises `Invalid` for a chat template in Jinja."""
     if template.jinja or template.name == OWN:
         raise Invalid("template_missing", f"this engine has no base model, and so no template {template.name!r}")
-    return BoundTemplate(template, lambda messages, _date: framed(template, messages), -1, frozenset())
+    return _of_frames(template, -1, frozenset())
+
+
+def _of_frames(template: PromptTemplate, end: int, end_ids: frozenset[int]) -> BoundTemplate:
+    """Bind a template that has frames of turns, and no place for tools."""
+
+    def segments(messages: Sequence[Message], _date: str, tools: Sequence[Tool]) -> list[Segment]:
+        if tools:
+            raise ToolsNotRendered(template.name)
+        return framed(template, messages)
+
+    def calling() -> Calling:
+        raise ToolsNotRendered(template.name)
+
+    return BoundTemplate(template, segments, end, end_ids, calling)

@@ -37,7 +37,7 @@ def _own(prompts: BasePrompts, tokenizer: "PreTrainedTokenizerBase") -> str:
         return f"cannot be used as the template `model`: {error.detail}"
     same = f"the same as {' and '.join(alike)}" if alike else "none of the built-in ones"
     end = tokenizer.convert_ids_to_tokens(own.end_id)
-    return f"rendered as the template `model`, {same}; {rule}; an answer ends at {end}"
+    return f"rendered as the template `model`, {same}; {rule}; an answer ends at {end}; {_tools(own)}"
 
 
 def _is_alike(prompts: BasePrompts, tokenizer: "PreTrainedTokenizerBase", own: BoundTemplate, name: str) -> bool:
@@ -61,3 +61,12 @@ def _instruction(own: BoundTemplate) -> str:
     if told and alone == told:
         return "it has a role for the instruction, and writes one of its own where there is none"
     return "it has a role for the instruction"
+
+
+def _tools(own: BoundTemplate) -> str:
+    """Say whether requests may offer tools."""
+    try:
+        form = own.calling().form
+    except Invalid as error:
+        return "it writes no tools" if error.code == "tools_not_rendered" else error.detail
+    return f"it writes tools, and calls of them {f'behind {form.opening}' if form.is_marked else 'as JSON alone'}"

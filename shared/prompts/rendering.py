@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.errors import Invalid, Unavailable
 
@@ -21,7 +21,14 @@ _PROGRAM = Path(__file__).with_name("sandbox.py")
 _ONE = threading.Lock()
 """One process at a time: conversations of ever new shapes must not fill the machine with them."""
 
-ChatMessages = Sequence[Mapping[str, str]]
+ChatMessages = Sequence[Mapping[str, Any]]
+
+
+class Conversation(NamedTuple):
+    """What a template is shown."""
+
+    messages: ChatMessages
+    tools: Sequence[Mapping[str, Any]] = ()
 
 
 class Rendered(NamedTuple):
@@ -40,13 +47,13 @@ class ChatTemplate(NamedTuple):
     date: str = "1970-01-01"
 
 
-def rendered(template: ChatTemplate, conversations: Sequence[ChatMessages]) -> list[Rendered]:
+def rendered(template: ChatTemplate, conversations: Sequence[Conversation]) -> list[Rendered]:
     """Render conversations; raises `Invalid` where the template breaks its bounds, `Unavailable` on a stuck machine."""
     order = {
         "template": template.jinja,
         "tokens": dict(template.tokens),
         "date": template.date,
-        "conversations": [list(messages) for messages in conversations],
+        "conversations": [{"messages": list(one.messages), "tools": list(one.tools) or None} for one in conversations],
         "seconds": SECONDS,
         "memory_bytes": MEMORY_BYTES,
         "max_chars": MAX_CHARS,

@@ -87,15 +87,15 @@ def renders(order: dict[str, Any]) -> Iterator[dict[str, str]]:
     except (jinja2.exceptions.TemplateError, RecursionError, MemoryError, ValueError) as error:
         yield from ({"error": _said(error)} for _ in order["conversations"])
         return
-    for messages in order["conversations"]:
-        yield _rendered(template, messages, order)
+    for conversation in order["conversations"]:
+        yield _rendered(template, conversation, order)
 
 
-def _rendered(template: jinja2.Template, messages: Any, order: dict[str, Any]) -> dict[str, str]:
-    variables = {**order["tokens"], "tools": None, "documents": None, "add_generation_prompt": True}
+def _rendered(template: jinja2.Template, conversation: dict[str, Any], order: dict[str, Any]) -> dict[str, str]:
+    variables = {**order["tokens"], **conversation, "documents": None, "add_generation_prompt": True}
     text = ""
     try:
-        for piece in template.generate(messages=messages, **variables):
+        for piece in template.generate(**variables):
             text += piece
             if len(text) > order["max_chars"]:
                 return {"error": f"it writes more than {order['max_chars']} characters"}

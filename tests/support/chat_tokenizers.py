@@ -8,7 +8,7 @@ from shared.contracts.conversation import message
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = Path(__file__).with_name("chat_templates")
-"""As the families' tokenizers bring them, without what they write of tools."""
+"""As the families' tokenizers bring them; those with `-tools` also write tools, the others do not."""
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -100,12 +100,20 @@ FAMILIES = {
     "qwen2.5": lambda: byte_level(_QWEN, eos="<|im_end|>"),
     "qwen3": lambda: byte_level(_QWEN, added=["<think>", "</think>"], eos="<|im_end|>"),
 }
+_CALLS = ["<tool_call>", "</tool_call>"]
+_MISTRAL = ["[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[TOOL_RESULTS]"]
+TOOL_FAMILIES = {
+    "qwen2.5-tools": lambda: byte_level(_QWEN, added=_CALLS, eos="<|im_end|>"),
+    "qwen3-tools": lambda: byte_level(_QWEN, added=[*_CALLS, "<think>", "</think>"], eos="<|im_end|>"),
+    "llama3.1-tools": _llama3,
+    "mistral-tools": lambda: sentence_piece([*_MISTRAL, "[/TOOL_RESULTS]"]),
+}
 
 
 @functools.cache
 def family(name):
     """The tokenizer of a family, made once."""
-    made = FAMILIES[name]()
+    made = (FAMILIES | TOOL_FAMILIES)[name]()
     made.chat_template = (TEMPLATES / f"{name}.jinja").read_text()
     return made
 

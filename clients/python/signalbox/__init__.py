@@ -2,7 +2,7 @@
 
 from signalbox.async_client import AsyncSignalbox
 from signalbox.batches import Batch, File
-from signalbox.chat_results import Chat, ChatChunk
+from signalbox.chat_results import Chat, ChatChunk, ToolCall
 from signalbox.client import Signalbox
 from signalbox.errors import (
     ApiError,
@@ -71,6 +71,7 @@ __all__ = [
     "Signalbox",
     "SignalboxError",
     "Template",
+    "ToolCall",
     "TrainingEstimate",
     "Unreachable",
     "Usage",

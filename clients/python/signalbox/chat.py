@@ -19,7 +19,7 @@ def chat(messages: Messages, *, model: str = "auto", idempotency_key: str | None
     """Answer a conversation, or one text of a user.
 
     `model` is `auto`, `base`, a label, `label@n` or an alias; `params` are OpenAI's: `max_completion_tokens`,
-    `temperature`, `user`, …
+    `temperature`, `tools`, `user`, …
     """
     return Call(_request(messages, model, params, idempotency_key), Chat.from_dict)
 
@@ -43,6 +43,7 @@ class ChatStream(Stream[ChatChunk]):
         self._request = request
         self._parser = EventParser()
         self._known: dict[int, int] = {}
+        self._called: set[str] = set()
         self._told: dict[int, int] = {}
         """By choice, how many characters were told by any connection, and by this one."""
 
@@ -74,7 +75,11 @@ class ChatStream(Stream[ChatChunk]):
         super().fail(error)
 
     def _news(self, chunk: ChatChunk) -> ChatChunk | None:
-        """The chunk without what was told before; None where nothing is left of a text."""
+        """The chunk without what was told before; None where nothing is left of a text or of calls."""
+        if chunk.tool_calls:
+            ids = {call.id for call in chunk.tool_calls}  # the same at every connection
+            is_known, self._called = ids <= self._called, self._called | ids
+            return None if is_known else chunk
         at, known = self._told.get(chunk.index, 0), self._known.get(chunk.index, 0)
         self._told[chunk.index] = at + len(chunk.text)
         self._known[chunk.index] = max(known, self._told[chunk.index])

@@ -1,10 +1,34 @@
 """Answers in OpenAI's format, whole and in pieces."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from signalbox.results import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """A call of a function: answer it with a message of the role `tool` whose `tool_call_id` is `id`."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+    @property
+    def parsed(self) -> dict[str, Any]:
+        """The arguments as an object."""
+        found: dict[str, Any] = json.loads(self.arguments)
+        return found
+
+
+def _calls(given: Sequence[Mapping[str, Any]] | None) -> list[ToolCall]:
+    return [
+        ToolCall(id=call["id"], name=call["function"]["name"], arguments=call["function"]["arguments"])
+        for call in given or ()
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +46,17 @@ class Chat(Record):
     def text(self) -> str:
         """What the first choice says."""
         return str(self.choices[0]["message"]["content"] or "")
+
+    @property
+    def message(self) -> Mapping[str, Any]:
+        """The first choice as a message: with its calls, it goes before what the tools answer."""
+        message: Mapping[str, Any] = self.choices[0]["message"]
+        return message
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """What the first choice calls."""
+        return _calls(self.message.get("tool_calls"))
 
     @property
     def label(self) -> str | None:
@@ -42,6 +77,11 @@ class ChatChunk(Record):
     def text(self) -> str:
         """What it adds to its choice."""
         return str(self.choices[0]["delta"].get("content") or "") if self.choices else ""
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """What its choice calls: each call comes whole."""
+        return _calls(self.choices[0]["delta"].get("tool_calls")) if self.choices else []
 
     @property
     def index(self) -> int:

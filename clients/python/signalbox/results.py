@@ -118,7 +118,7 @@ class Page(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Event(Record):
-    """One event of a job: `state`, `token`, `restart` or `progress`; `id` is where to go on after it."""
+    """One event of a job: `state`, `token`, `tool_call`, `restart` or `progress`; `id` is where to go on after it."""
 
     type: str
     data: Mapping[str, Any]

@@ -6,7 +6,7 @@ import pytest
 
 from signalbox import ConflictError, ServerError, Unreachable
 from signalbox.chat import ChatStream, chat, chat_stream
-from signalbox.chat_results import ChatChunk
+from signalbox.chat_results import Chat, ChatChunk
 from signalbox.evaluation import evaluation_of
 from signalbox.results import Selection
 
@@ -51,6 +51,33 @@ def test_what_was_told_before_is_left_out_wherever_the_pieces_end(stream):
 def test_chunks_without_text_are_told_again(stream):
     ends = line(signalbox={"label": "a.b"})
     assert [chunk.signalbox for chunk in stream.feed(ends)] == [{"label": "a.b"}]
+
+
+def call_of(its_id):
+    return {"id": its_id, "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
+
+
+def call_line(its_id, number):
+    delta = {"tool_calls": [{"index": number, **call_of(its_id)}]}
+    return f"data: {json.dumps({'id': 'c', 'choices': [{'index': 0, 'delta': delta}]})}\n\n"
+
+
+def test_a_call_is_told_once_by_all_connections_together(stream):
+    def called(*lines):
+        stream.open()
+        return [call.id for chunk in stream.feed("".join(lines)) for call in chunk.tool_calls]
+
+    assert called(line("I look."), call_line("a", 0)) == ["a"]
+    stream.fail(Unreachable("api_unreachable", "gone", retryable=True))
+    assert called(line("I look."), call_line("a", 0), call_line("b", 1), line()) == ["b"]
+
+
+def test_calls_of_a_whole_answer_are_typed_and_the_message_goes_back_as_it_is():
+    message = {"role": "assistant", "content": None, "tool_calls": [call_of("a")]}
+    answer = Chat.from_dict({"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
+    (call,) = answer.tool_calls
+    assert (call.id, call.name, call.parsed, answer.text) == ("a", "get_weather", {"city": "Paris"}, "")
+    assert answer.message == message
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ class GenerationRequest:
     logprobs: bool = False  # whether the tokens' log-probabilities are wanted: the model's own, before all the above
     top_logprobs: int = 0  # alternatives of each token, which need `logprobs`
     end_ids: frozenset[int] = frozenset()  # tokens that end the answer, besides those of the tokenizer
+    shown_ids: frozenset[int] = frozenset()  # control tokens that the answer's text shows by their names
     old_turns: int = 0  # user turns that a prompt which is too long may lose, the oldest first
     shorter: Callable[[int], list[Segment]] | None = None  # the prompt without so many of them
 

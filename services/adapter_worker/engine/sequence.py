@@ -50,7 +50,7 @@ class SequenceState:
         self._started = started
         self._pieces: list[str] = []
         self._scores: list[TokenScore] = []
-        self._detokenizer = Detokenizer(texts.decode)
+        self._detokenizer = Detokenizer(lambda ids: texts.decode(ids, request.shown_ids))
         self._stream = AnswerStream(request.stop)
         self._random = random.Random(None if request.seed is None else request.seed + index)  # noqa: S311 - sampling, not secrets
 

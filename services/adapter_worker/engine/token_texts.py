@@ -2,6 +2,7 @@
 
 import copy
 import re
+from itertools import groupby
 from typing import Any
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -18,8 +19,19 @@ class TokenTexts:
         self._alphabet = _byte_level_alphabet() if _is_byte_level(tokenizer) else None
         self._known: dict[int, str] = {}
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of ids, without control tokens."""
+    def decode(self, ids: list[int], shown: frozenset[int] = frozenset()) -> str:
+        """The text of ids, without control tokens, but for those that are to be shown by their names."""
+        if shown.isdisjoint(ids):
+            return self._decode(ids)
+        pieces = (list(several) for _, several in groupby(ids, key=shown.__contains__))
+        return "".join(self._piece(piece, shown) for piece in pieces)
+
+    def _piece(self, ids: list[int], shown: frozenset[int]) -> str:
+        if ids[0] in shown:
+            return "".join(self._tokenizer.convert_ids_to_tokens(ids))
+        return self._decode(ids)
+
+    def _decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def bytes_of(self, token: int) -> str:

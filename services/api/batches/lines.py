@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from services.api.http.problems import fields_of
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
-from services.api.jobs.accept import check_constraint, check_sizes, generation_job, untold
+from services.api.jobs.accept import check_constraint, check_sizes, check_template, generation_job, untold
 from services.api.jobs.schemas import JobRequest, SelectRequest
 from services.api.openai.answers import Asked, ChatForm, Form, TextForm
 from services.api.openai.names import Fields, resolve
@@ -129,16 +129,17 @@ class LineReader:
         current = await self._clients.releases.current(self._caller.tenant_id)
         request = job_request(body, await self._name(body.model, current), self._clients.settings, priority="batch")
         request = await self._clients.user_ids.without_id(self._caller.tenant_id, request)
-        texts, new_tokens = self._sizes(request)
-        await check_constraint(self._clients, self._caller, request)
+        job_body = GenerationBody.model_validate(request.body)
+        check_sizes(self._clients.settings, job_body, request.params.max_new_tokens)
+        await check_constraint(self._clients, self._caller, job_body)
         line = Line(
             number=number,
             custom_id=envelope.custom_id,
             job_id=job_id_of(self._batch_id, number),
             asked=Asked(body.model, "flex", body.metadata, self._shutdown_date),
-            texts=texts,
-            new_tokens=new_tokens,
-            build=lambda under: self._job(number, request, under),
+            texts=job_body.texts,
+            new_tokens=job_body.params.new_tokens,
+            build=lambda under: self._job(number, request, job_body, under),
         )
         line.build(current)
         return line
@@ -156,14 +157,10 @@ class LineReader:
         build(await self._clients.releases.current(self._caller.tenant_id))
         return Line(number, envelope.custom_id, job_id, Asked("", "flex"), body.texts, 0, build)
 
-    def _sizes(self, request: JobRequest) -> tuple[tuple[str, ...], int]:
-        body = GenerationBody.model_validate(request.body)
-        check_sizes(self._clients.settings, body, request.params.max_new_tokens)
-        return body.texts, body.params.new_tokens
-
-    def _job(self, number: int, request: JobRequest, under: CurrentRelease) -> NewJob:
+    def _job(self, number: int, request: JobRequest, body: GenerationBody, under: CurrentRelease) -> NewJob:
         job_id = job_id_of(self._batch_id, number)
         job = generation_job(job_id, self._caller, request, under, self._clients.settings)
+        check_template(under.release, job.label, body)
         self._clients.retiring.check(self._caller.tenant_id, under.release, job.label)
         return _batched(job)
 

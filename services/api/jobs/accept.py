@@ -8,10 +8,15 @@ from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.schemas import MAX_INSTRUCTION_CHARS, Accepted, JobRequest
 from services.api.jobs.views import accepted
+from shared.constraints.checker import ConstraintInvalid
+from shared.contracts.built_in_templates import BUILT_IN
 from shared.contracts.constraints import Constraint
+from shared.contracts.conversation import last_user
 from shared.contracts.generation import TELLS_TOKENS, GenerationBody, SelectBody, generation_body
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import Release
+from shared.contracts.templates import OWN, ToolsNotRendered
+from shared.contracts.tools import call_constraint
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.ledger import calls
 from shared.ledger.calls import Created
@@ -42,7 +47,8 @@ async def accept(
     `tells_tokens` the job's events are those of its states alone.
 
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`,
-    `constraint_invalid`; `ModelRetired`; `Conflict` `no_release`; `TooMany`; `Unavailable`.
+    `constraint_invalid`, `tools_invalid`, `tools_not_rendered`; `ModelRetired`; `Conflict` `no_release`; `TooMany`;
+    `Unavailable`.
     """
     request = await clients.user_ids.without_id(caller.tenant_id, request)
     body = GenerationBody.model_validate(request.body)
@@ -52,11 +58,12 @@ async def accept(
     earlier = await earlier_job(clients, caller, idempotency_key, caller.sees)
     if earlier and {**earlier.body, TELLS_TOKENS: True} == {**request.body, TELLS_TOKENS: True}:
         return _answer_of(earlier), True
-    await check_constraint(clients, caller, request)
+    await check_constraint(clients, caller, body)
     await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.new_tokens)
 
     def build(current: CurrentRelease) -> NewJob:
         job = generation_job(job_id, caller, request, current, clients.settings)
+        check_template(current.release, job.label, body)
         clients.retiring.check(caller.tenant_id, current.release, job.label)
         return job if tells_tokens else untold(job)
 
@@ -67,10 +74,28 @@ async def accept(
     return accepted(job.id, job.kind, job.state, label=job.label, release=job.release), False
 
 
-async def check_constraint(clients: Clients, caller: Key, request: JobRequest) -> None:
-    """Raise `Invalid` `constraint_invalid` where the request's constraint does not compile."""
-    if isinstance(request.params.constraint, Constraint):
-        await clients.constraints.check(caller.tenant_id, request.params.constraint)
+class ToolsInvalid(Invalid):
+    """A call of the tools is demanded, and their parameters do not compile to what an answer must be."""
+
+    param = "tools"
+
+
+async def check_constraint(clients: Clients, caller: Key, body: GenerationBody) -> None:
+    """Raise `Invalid` `constraint_invalid`, `tools_invalid` where what binds the answer does not compile."""
+    if isinstance(body.params.constraint, Constraint):
+        await clients.constraints.check(caller.tenant_id, body.params.constraint)
+    if demanded := body.params.demanded_tools:
+        try:
+            await clients.constraints.check(caller.tenant_id, call_constraint(demanded))
+        except ConstraintInvalid as error:
+            raise ToolsInvalid("tools_invalid", f"the parameters of tools: {error.why}") from error
+
+
+def check_template(release: Release, label: str, body: GenerationBody) -> None:
+    """Raise `ToolsNotRendered` where the template of a named label is known to write no tools."""
+    entry = release.labels.get(label)
+    if entry and body.needs_tools and BUILT_IN.get(entry.template, BUILT_IN[OWN]).name != OWN:
+        raise ToolsNotRendered(entry.template)
 
 
 async def create_under_release(
@@ -111,7 +136,8 @@ def check_sizes(settings: Settings, body: SelectBody, max_new_tokens: int | None
             "instruction_too_long",
             f"the system message has {instruction_chars} characters, at most {MAX_INSTRUCTION_CHARS} are taken",
         )
-    chars = len(body.last_user_text)  # earlier turns may be lost, and the body's bytes are bounded
+    # Earlier turns may be lost, and the body's bytes are bounded.
+    chars = sum(len(turn.text) for turn in body.messages[last_user(body.messages) :])
     if chars > settings.max_input_chars:
         raise Invalid(
             "input_too_long",

@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
 
 from services.api.infra.clients import Clients
 from services.api.jobs.accept import TRIES
-from services.api.jobs.schemas import FeedbackRequest
+from services.api.jobs.schemas import LabelText, Request
 from shared.contracts.generation import generation_result, select_body, selection_of
 from shared.contracts.jobs import Job, JobKind
-from shared.contracts.labels import BACKGROUND
+from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.rows import Row
 from shared.errors import Conflict, Invalid, Unavailable
 from shared.ledger import calls
@@ -20,6 +22,32 @@ Entry = Mapping[str, Any]
 """One feedback: its fields, the `key` that gave it, `at`, and whether it is `reviewed`."""
 _FIELDS = ("label", "rating", "output")
 MAX_HISTORY_CHARS = 100_000
+
+
+def _well_formed(label: str) -> str:
+    return str(parse_label(label))
+
+
+class FeedbackRequest(Request):
+    """Feedback on a finished job: the right label, a rating, the right output, a review; at least one of them.
+
+    A field that is left out stays as it was.
+    """
+
+    label: Annotated[LabelText, AfterValidator(_well_formed)] | None = None
+    new: bool = False
+    """Whether `label` may be one that the current release lacks."""
+    rating: Literal[-1, 0, 1] | None = None
+    """-1 wrong, 0 neither, 1 right."""
+    output: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+    accept: bool | None = None
+    """Whether all that was said of the job, this included, joins the data set; it needs the scope `review`."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.label is None and self.rating is None and self.output is None and self.accept is None:
+            raise ValueError("give at least one of label, rating, output and accept")
+        return self
 
 
 async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: FeedbackRequest) -> dict[str, Any]:
@@ -92,12 +120,14 @@ def _agreed(history: Sequence[Entry], name: str, agreement: int) -> Any:
 def feedback_row(job: Job, fields: Mapping[str, Any]) -> Row:
     """Return the data-set row for feedback: the job's text with the right label and output."""
     body, selection = select_body(job), selection_of(job)
+    # An answer that follows from what tools said would teach to make it up.
+    is_own = not body.has_tool_turns
     label = job.label or (selection.label if selection else None)
     is_right = fields.get("rating") == 1
     return Row(
         input=body.last_user_text,
         instruction=body.system_text,
-        output=fields.get("output") or (is_right and _answer(job)) or "",
+        output=fields.get("output") or (is_right and is_own and _answer(job)) or "",
         label=fields.get("label") or (is_right and label) or "",
     )
 

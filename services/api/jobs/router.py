@@ -18,7 +18,6 @@ from services.api.jobs.events import Events, as_sse, job_events
 from services.api.jobs.schemas import (
     Accepted,
     Cursor,
-    FeedbackRequest,
     Include,
     JobQuery,
     JobRequest,
@@ -87,9 +86,9 @@ async def cancel(job_id: PathId, clients: ClientsDep, caller: Submitter) -> dict
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse)
 async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterator[ServerSentEvent]:
-    """Stream the job's events, past and live, until it ends: `state`, `token`, `restart`, `progress`.
+    """Stream the job's events, past and live, until it ends: `state`, `token`, `tool_call`, `restart`, `progress`.
 
-    Those of a try say its `attempt`; a `restart` begins the answer anew: what `token` events told before is void.
+    Those of a try say its `attempt`; a `restart` begins the answer anew: what `token` and `tool_call` told is void.
     """
     async for event in stream:
         yield as_sse(event)
@@ -97,7 +96,7 @@ async def events(stream: Annotated[Events, Depends(job_events)]) -> AsyncIterato
 
 @router.post("/{job_id}/feedback")
 async def feedback(
-    job_id: PathId, feedback: FeedbackRequest, clients: ClientsDep, caller: Judge, once: OnceDep
+    job_id: PathId, feedback: judging.FeedbackRequest, clients: ClientsDep, caller: Judge, once: OnceDep
 ) -> JSONResponse:
     """Add feedback on a job's answer to what was said before; what is reviewed joins the data set `feedback`."""
 

@@ -13,17 +13,19 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
 from services.api.jobs.params import Choices, LogitBias, Penalty, TopLogprobs
+from services.api.jobs.tools import ToolCalls, ToolChoice, Tools
 from shared.contracts.constraints import Constraint
-from shared.contracts.conversation import Role, check_order
+from shared.contracts.conversation import Role, check_order, check_turn
 from shared.contracts.generation import SelectionResult
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import LabelText as AnyLabel
-from shared.contracts.labels import parse_label
+from shared.contracts.tools import CallId
 from shared.contracts.training_tasks import AdapterRef
 from shared.ledger.calls import JobFilter
 
@@ -42,10 +44,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _well_formed(label: str) -> str:
-    return str(parse_label(label))
-
-
+AnyText = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_not_blank)]
 LabelText = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=65)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -107,11 +106,19 @@ class Params(Request):
     constraint: Constraint | Literal["none"] | None = None
     """What each choice's text must be, unless it is cut. Without it the answer is bound by what its adapter comes with,
     if by anything; `none` turns that off."""
+    tools: Tools | None = None
+    """Functions that the answer may call, where the chosen adapter's template is a chat template that writes tools."""
+    tool_choice: ToolChoice | None = None
+    """`auto` lets the model decide, `none` hides the tools from it, `required` or a function's name demands a call."""
+    parallel_tool_calls: bool | None = None
+    """False: of several calls only the first one counts."""
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: set logprobs to true, or leave top_logprobs out")
+        if self.tools and self.tool_choice != "none" and isinstance(self.constraint, Constraint):
+            raise ValueError("an answer under a constraint calls no tools: leave one out, or take tool_choice 'none'")
         return self
 
 
@@ -122,15 +129,38 @@ class TextPart(Request):
     text: Text
 
 
+def _said(text: str, info: ValidationInfo) -> str:
+    may_be_blank = info.data.get("role") == "tool" or info.data.get("tool_calls")
+    return text if may_be_blank else _not_blank(text)
+
+
 class Message(Request):
     """One turn of a conversation; `content` is a text, or a list of its parts."""
 
     role: Role
-    content: Annotated[
-        Annotated[Text, Tag("text")]
-        | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("parts")],
-        Discriminator(lambda content: "parts" if isinstance(content, list) else "text"),
-    ]
+    tool_calls: ToolCalls | None = None
+    """What the assistant called; a message of the role `tool` follows for each."""
+    tool_call_id: CallId | None = None
+    """The call that a message of the role `tool` answers."""
+    content: (
+        Annotated[
+            Annotated[AnyText, AfterValidator(_said), Tag("text")]
+            | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS), Tag("parts")],
+            Discriminator(lambda content: "parts" if isinstance(content, list) else "text"),
+        ]
+        | None
+    ) = None
+    """Only a message with `tool_calls` may have none, and only a tool's may be empty."""
+
+    @model_validator(mode="after")
+    def _is_of_its_role(self) -> Self:
+        check_turn(self)
+        return self
+
+
+def _in_order(messages: list[Message]) -> list[Message]:
+    check_order(messages)
+    return messages
 
 
 class Conversation(Request):
@@ -140,9 +170,11 @@ class Conversation(Request):
     """The text; a short form for one user message."""
     instruction: Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARS)] = ""
     """A short form for one system message before the text; where it is empty, the adapter's own instruction is used."""
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    messages: (
+        Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_in_order)] | None
+    ) = None
     """Replaces `input` and `instruction`: an optional system or developer message, then turns; the last turn is the
-    user's."""
+    user's, or a tool's."""
     user: UserId | None = None
     """Id of the caller's own user; a keyed hash of it is kept, by which `POST /v1/users/forget` finds the job."""
 
@@ -150,11 +182,8 @@ class Conversation(Request):
     def _is_given_once(self) -> Self:
         if (self.input is None) == (self.messages is None):
             raise ValueError("give either input or messages" + (", not both" if self.messages else ""))
-        if self.messages is None:
-            return self
-        if self.instruction:
+        if self.messages is not None and self.instruction:
             raise ValueError("instruction belongs to input; begin messages with a system message")
-        check_order([message.role for message in self.messages])
         return self
 
     @cached_property
@@ -230,28 +259,6 @@ class JobQuery(BaseModel):
         times = {name: value.timestamp() * 1000 for name in ("since", "until") if (value := getattr(self, name))}
         named = self.model_dump(exclude={"since", "until", "before", "limit", "include"})
         return JobFilter(**named, since_ms=times.get("since"), until_ms=times.get("until"))
-
-
-class FeedbackRequest(Request):
-    """Feedback on a finished job: the right label, a rating, the right output, a review; at least one of them.
-
-    A field that is left out stays as it was.
-    """
-
-    label: Annotated[LabelText, AfterValidator(_well_formed)] | None = None
-    new: bool = False
-    """Whether `label` may be one that the current release lacks."""
-    rating: Literal[-1, 0, 1] | None = None
-    """-1 wrong, 0 neither, 1 right."""
-    output: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
-    accept: bool | None = None
-    """Whether all that was said of the job, this included, joins the data set; it needs the scope `review`."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.label is None and self.rating is None and self.output is None and self.accept is None:
-            raise ValueError("give at least one of label, rating, output and accept")
-        return self
 
 
 class Accepted(BaseModel):

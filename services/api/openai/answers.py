@@ -54,7 +54,7 @@ class ChatForm:
         """Return a whole choice."""
         return {
             "index": choice.index,
-            "message": {"role": "assistant", "content": choice.text, "refusal": None},
+            "message": {"role": "assistant", **_said(choice), "refusal": None},
             "finish_reason": choice.finish_reason,
             "logprobs": for_chat(choice.logprobs),
         }
@@ -101,6 +101,19 @@ class TextForm:
     def end(self, index: int, reason: str) -> dict[str, Any]:
         """Return the piece that ends a choice."""
         return {"index": index, "text": "", "finish_reason": reason, "logprobs": None}
+
+
+def _said(choice: Choice) -> dict[str, Any]:
+    if not choice.tool_calls:
+        return {"content": choice.text}
+    calls = [call.model_dump(mode="json") for call in choice.tool_calls]
+    return {"content": choice.text or None, "tool_calls": calls}
+
+
+def called(index: int, number: int, call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the piece of a chat that tells a choice's call of this number."""
+    delta = {"tool_calls": [{**call, "index": number}]}
+    return {"index": index, "delta": delta, "finish_reason": None, "logprobs": None}
 
 
 def whole(form: Form, asked: Asked, job: Job, result: GenerationResult) -> dict[str, Any]:

@@ -17,6 +17,14 @@ class Failed(SignalboxError):
     status = 500
 
 
+class Refused(Invalid):
+    """The job ended because it cannot be answered; a known code says which of the request's fields is the cause."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(code, detail)
+        self.param = {"tools_not_rendered": "tools", "tool_calls_unreadable": "tools"}.get(code)
+
+
 def answered(job: Job) -> GenerationResult:
     """Return the result of an ended job; raises the error that ended it, or the wait for it."""
     if not job.state.is_final:
@@ -39,4 +47,4 @@ def _error_of(job: Job) -> SignalboxError:
         return TooLate(code, detail)
     if told.get("retryable"):
         return Unavailable(code, detail)
-    return (Failed if code == "internal_error" else Invalid)(code, detail)
+    return (Failed if code == "internal_error" else Refused)(code, detail)

@@ -29,10 +29,9 @@ def _only(neutral: Container[Any], why: str) -> Callable[[Any], None]:
 NoName = refused("names of participants reach no prompt; leave it out, or write them into the text")
 NoRefusal = refused("write what the assistant said into content")
 NoAudio = refused("audio is not generated; leave it out")
-NoTools = refused(
-    "calling tools is not offered: leave tools out, or describe them in the system message", neutral=([],)
-)
-NoToolChoice = refused("there are no tools to choose; leave it out", neutral=("none", "auto"))
+NoFunctions = refused("functions are offered as tools: write each one into tools", neutral=([],))
+NoFunctionChoice = refused("functions are offered as tools: take tool_choice", neutral=("none", "auto"))
+NoFunctionCall = refused("calls of functions are tool_calls: write it as one of these")
 OnlyText = refused("only text is generated: leave it out, or write ['text']", neutral=(["text"],))
 NoReasoning = refused("the model reasons as its adapter was trained to; leave it out", neutral=("none",))
 NoVerbosity = refused("answers are as long as the adapter was trained to write; leave it out", neutral=("medium",))

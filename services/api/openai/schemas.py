@@ -3,12 +3,23 @@
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from services.api.jobs.schemas import MAX_MESSAGES, MAX_PARTS, MAX_TEXT_CHARS, Metadata, Text, UserId
+from services.api.jobs.tools import ToolCalls, ToolChoice, Tools
 from services.api.openai import fields
-from services.api.openai.formats import Format
-from shared.contracts.conversation import INSTRUCTING
+from services.api.openai.formats import Format, TextFormat
+from shared.contracts.conversation import INSTRUCTING, Role, check_turn
+from shared.contracts.tools import CallId, NamedTool
 
 MAX_CHOICES = 8
 MAX_PROMPTS = 8
@@ -37,23 +48,37 @@ class Part(Body):
 class ChatMessage(Body):
     """One message of a chat."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Role
     content: (
         Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
         | Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS)]
-    )
+        | None
+    ) = None
     name: fields.NoName = None
-    tool_calls: fields.NoTools = None
-    function_call: fields.NoTools = None
-    tool_call_id: fields.NoTools = None
+    tool_calls: ToolCalls | None = None
+    tool_call_id: CallId | None = None
+    function_call: fields.NoFunctionCall = None
     refusal: fields.NoRefusal = None
     audio: fields.NoAudio = None
     annotations: fields.SpeedHint = None
 
+    @model_validator(mode="after")
+    def _is_of_its_role(self) -> Self:
+        check_turn(self)
+        return self
+
     @property
     def text(self) -> str:
         """The text of all parts, joined by line breaks."""
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content or ())
+
+    @property
+    def turn(self) -> dict[str, Any]:
+        """The message in the form of our own jobs."""
+        calls = [call.model_dump() for call in self.tool_calls or ()]
+        said = {"content": self.text or None} if calls else {"content": self.text}
+        given = {"role": self.role, **said, "tool_calls": calls or None, "tool_call_id": self.tool_call_id}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class StreamOptions(Body):
@@ -136,18 +161,18 @@ class ChatRequest(Sampling):
     ] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     response_format: Format | None = None
 
     audio: fields.NoAudio = None
-    function_call: fields.NoToolChoice = None
-    functions: fields.NoTools = None
+    function_call: fields.NoFunctionChoice = None
+    functions: fields.NoFunctions = None
     modalities: fields.OnlyText = None
     moderation: fields.NoModeration = None
-    parallel_tool_calls: fields.SpeedHint = None
     prediction: fields.SpeedHint = None
     reasoning_effort: fields.NoReasoning = None
-    tool_choice: fields.NoToolChoice = None
-    tools: fields.NoTools = None
     verbosity: fields.NoVerbosity = None
     web_search_options: fields.NoSearch = None
 
@@ -157,19 +182,35 @@ class ChatRequest(Sampling):
             raise ValueError("top_logprobs need logprobs: true")
         return self
 
+    @field_validator("response_format")
+    @classmethod
+    def _binds_no_call(cls, value: Format | None, info: ValidationInfo) -> Format | None:
+        offers = info.data.get("tools") and info.data.get("tool_choice") != "none"
+        if offers and not (value is None or isinstance(value, TextFormat)):
+            raise ValueError("an answer in this format calls no tools: leave one out, or take tool_choice 'none'")
+        return value
+
     @cached_property
-    def turns(self) -> list[dict[str, str]]:
+    def turns(self) -> list[dict[str, Any]]:
         """The conversation: its first instructions joined to one message, empty ones left out."""
         count = next((at for at, one in enumerate(self.messages) if one.role not in INSTRUCTING), len(self.messages))
         said = [one.text for one in self.messages[:count] if one.text.strip()]
         first = [{"role": "system", "content": "\n\n".join(said)}] if said else []
-        return first + [{"role": one.role, "content": one.text} for one in self.messages[count:]]
+        return first + [one.turn for one in self.messages[count:]]
 
     @property
     def generation(self) -> dict[str, Any]:
         """How to generate, in the form of our own jobs."""
         constraint = self.response_format and self.response_format.constraint
-        return self.params(logprobs=self.logprobs, top_logprobs=self.top_logprobs or None, constraint=constraint)
+        named = self.tool_choice.model_dump() if isinstance(self.tool_choice, NamedTool) else self.tool_choice
+        return self.params(
+            logprobs=self.logprobs,
+            top_logprobs=self.top_logprobs or None,
+            constraint=constraint,
+            tools=[tool.model_dump(exclude_none=True) for tool in self.tools or ()] or None,
+            tool_choice=named,
+            parallel_tool_calls=self.parallel_tool_calls,
+        )
 
 
 class CompletionRequest(Sampling):

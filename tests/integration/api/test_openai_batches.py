@@ -153,6 +153,8 @@ async def test_a_line_whose_job_fails_stands_in_the_error_file(client, working, 
     assert told["response"]["body"]["error"]["code"] == "adapter_missing"
 
 
+NOW = {"type": "function", "function": {"name": "now"}}
+BROKEN = {"function": {"name": "now", "parameters": {"properties": {"a": {"not": {}}}}}}
 BAD = [
     (b"{", "invalid_json_line", None),
     (b"[1]", "invalid_json_line", None),
@@ -166,7 +168,9 @@ BAD = [
     (json.dumps(chat_line(4, url="/v1/completions")).encode(), "mismatched_endpoint", "url"),
     (json.dumps(chat_line(5, model="gpt-9")).encode(), "model_not_found", "body.model"),
     (json.dumps(chat_line(6, model="")).encode(), "invalid_request", "body.model"),
-    (json.dumps(chat_line(7, tools=[{"type": "function"}])).encode(), "invalid_request", "body.tools"),
+    (json.dumps(chat_line(7, tools=[{"type": "custom"}])).encode(), "invalid_request", "body.tools.0.type"),
+    (json.dumps(chat_line(14, tools=[NOW])).encode(), "tools_not_rendered", "body.tools"),
+    (json.dumps(chat_line(15, tools=[NOW | BROKEN], tool_choice="required")).encode(), "tools_invalid", "body.tools"),
     (json.dumps(chat_line(8, top_k_=1)).encode(), "unknown_parameter", "body.top_k_"),
     (json.dumps(chat_line(9, stream=True)).encode(), "stream_in_batch", "body.stream"),
     (json.dumps(chat_line(10, "x" * 40_000)).encode(), "input_too_long", None),

@@ -399,7 +399,7 @@ async def test_an_unknown_model_is_a_404_that_says_how_to_map_it(client):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
+        ("functions", [{"name": "f"}]),
         ("audio", {"voice": "a", "format": "mp3"}),
         ("modalities", ["text", "audio"]),
         ("reasoning_effort", "high"),
@@ -433,7 +433,7 @@ async def test_a_completions_field_that_is_not_honoured_is_named(api, field):
         ([{"role": "user", "content": " "}], "empty"),
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "end with the user message"),
         ([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], "only the first message"),
-        ([{"role": "tool", "content": "a", "tool_call_id": "1"}], "system"),
+        ([{"role": "function", "name": "f", "content": "a"}], "'assistant' or 'tool'"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "'text'"),
         ([{"role": "user", "content": "a", "name": "bob"}], "names of participants"),
         ([{"role": "user", "content": "a"}] * 1001, "at most 1000"),

@@ -4,7 +4,7 @@ import pytest
 
 from services.adapter_worker.handlers import constraint_of
 from shared.contracts.constraints import Constraint
-from shared.contracts.generation import GenerationParams
+from shared.contracts.generation_params import GenerationParams
 from tests.support.api import make_release
 
 OWN, OTHER = Constraint(choices=("a", "b")), Constraint(regex="c")

@@ -58,3 +58,16 @@ def test_a_base_model_without_a_chat_template_is_told():
 def test_its_own_template_is_told_by_what_it_does(name, says):
     found = told(name)
     assert all(part in found for part in says), found
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("qwen2.5", "it writes no tools"),
+        ("qwen2.5-tools", "it writes tools, and calls of them behind <tool_call>"),
+        ("mistral-tools", "it writes tools, and calls of them behind [TOOL_CALLS] ["),
+        ("llama3.1-tools", "it writes tools, and calls of them as JSON alone"),
+    ],
+)
+def test_whether_it_writes_tools_is_told(name, says):
+    assert told(name).endswith(says)

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from services.api.jobs.schemas import JobRequest, Params
-from shared.contracts.generation import GenerationBody, GenerationParams
+from shared.contracts.generation import GenerationBody
+from shared.contracts.generation_params import GenerationParams
 
 ALL = {
     "n": 8,

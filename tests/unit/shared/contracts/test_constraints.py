@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.contracts.constraints import MAX_CHOICES, MAX_REGEX_CHARS, MAX_SCHEMA_CHARS, Constraint
-from shared.contracts.generation import GenerationParams
+from shared.contracts.generation_params import GenerationParams
 from shared.contracts.manifests import AdapterManifest, ReleaseLabel
 from tests.support.api import make_release
 

@@ -11,7 +11,6 @@ from shared.contracts.conversation import Message, message, single_turn, with_in
 from shared.contracts.generation import (
     Choice,
     GenerationBody,
-    GenerationParams,
     GenerationResult,
     LabelProbability,
     SelectBody,
@@ -22,6 +21,7 @@ from shared.contracts.generation import (
     select_body,
     selection_of,
 )
+from shared.contracts.generation_params import GenerationParams
 from shared.contracts.logprobs import TokenLogprobs, TopToken
 from shared.errors import Invalid
 from tests.support.old_jobs import OLD_BODY, OLD_RESULT, OLD_SELECTION, job_of

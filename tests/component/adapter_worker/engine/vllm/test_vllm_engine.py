@@ -37,6 +37,7 @@ class FakeVllm:
         self.status = {}  # by path: a status to answer with
         self.idle = set()  # adapters that change nothing
         self.told = ""  # by its metrics
+        self.first = 70  # token of an answer
         self.breaks_after = None  # events of a stream
         self.hold = threading.Event()
         self.hold.set()
@@ -92,8 +93,8 @@ class Events(httpx.AsyncByteStream):
             choice = {
                 "index": index,
                 "text": "\u2028\x85",  # line ends to many readers, but not to JSON
-                "token_ids": [70 + n + index],
-                "logprobs": self.logprobs(70 + n + index, logprob) if "logprobs" in self.body else None,
+                "token_ids": [self.fake.first + n + index],
+                "logprobs": self.logprobs(self.fake.first + n + index, logprob) if "logprobs" in self.body else None,
             }
             yield f"data: {json.dumps({'choices': [choice]}, ensure_ascii=False)}\n\n".encode()
         yield b"data: [DONE]\n\n"
@@ -145,6 +146,13 @@ def test_every_call_bears_the_key(connect, fake, kit):
     engine.load_adapter(FIRST, kit.adapter("plain", **ADAPTERS["plain"]))
     engine.unload_adapter(FIRST)
     assert fake.keys == {"Bearer a key"}
+
+
+def test_a_control_token_of_calls_is_shown_where_the_request_reads_calls(connect, fake, kit):
+    fake.first = kit.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    engine, shown = connect(), {"shown_ids": frozenset([fake.first])}
+    assert engine.generate(greedy(kit, "x", None, max_new_tokens=1), ignore).text == ""
+    assert engine.generate(greedy(kit, "x", None, max_new_tokens=1, **shown), ignore).text == "<|im_start|>"
 
 
 def test_logprobs_come_where_they_are_asked_for(connect, kit):
