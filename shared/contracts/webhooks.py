@@ -29,6 +29,8 @@ PAUSES_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Pauses before each further try, 75.6 hours together, as the Standard Webhooks specification proposes."""
 MAX_AGE_SECONDS = sum(PAUSES_SECONDS)
 """How long a delivery may wait, and how long an endpoint may only fail until it is disabled."""
+PATIENT_SECONDS = 60
+"""How long an endpoint may only fail until it is tried once at a time."""
 OLD_SECRET_SECONDS = 86_400
 """How long the secret before a rotated one signs, too."""
 MAX_ENDPOINTS = 16

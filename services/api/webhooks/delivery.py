@@ -31,7 +31,7 @@ log = structlog.get_logger()
 SLOTS = 256
 """Deliveries that one process has under way."""
 AT_ONCE = 8
-"""Of them to one endpoint; one where the last try failed. So a slow endpoint holds up itself alone."""
+"""Of them to one endpoint; one where every try of a minute has failed. So a slow endpoint holds up itself alone."""
 LOOK_SECONDS = 0.5
 _GONE = 410
 _MAX_ERROR_CHARS = 300

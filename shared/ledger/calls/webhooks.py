@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from shared.contracts.webhooks import MAX_AGE_SECONDS, MAX_ENDPOINTS
+from shared.contracts.webhooks import MAX_AGE_SECONDS, MAX_ENDPOINTS, PATIENT_SECONDS
 from shared.errors import Conflict, NotFound, SignalboxError
 from shared.ledger.calls.base import Call, Reply, never, nothing
 
@@ -91,6 +91,7 @@ def claim_deliveries(
         "endpoints": endpoints,
         "lease_ms": lease_seconds * 1000,
         "max_age_ms": MAX_AGE_SECONDS * 1000,
+        "patient_ms": PATIENT_SECONDS * 1000,
     }
     return Call("claim_deliveries", args, lambda reply: [Claimed(*one) for one in reply["claimed"] or []], never)
 

@@ -182,13 +182,14 @@ local function postpone(hook, endpoint, max_age_ms)
   end
 end
 
--- Claims due deliveries for a while: few of each endpoint, one of an endpoint that failed the last time. `busy` counts those
--- that the caller has under way.
+-- Claims due deliveries for a while: few of each endpoint, one of an endpoint that only failed for `patient_ms`. `busy` counts
+-- those that the caller has under way.
 function op.claim_deliveries(a)
   local claimed = {}
   for _, endpoint in ipairs(redis.call('ZRANGEBYSCORE', KEY.due, '-inf', NOW_MS, 'LIMIT', 0, a.endpoints)) do
     local hook, waiting = hash(KEY.webhook .. endpoint), KEY.undelivered .. endpoint
-    local room = math.min(a.limit - #claimed, (hook.failing_since and 1 or a.at_once) - (a.busy[endpoint] or 0))
+    local is_failing = NOW - tonumber(hook.failing_since or NOW_MS) >= a.patient_ms
+    local room = math.min(a.limit - #claimed, (is_failing and 1 or a.at_once) - (a.busy[endpoint] or 0))
     if hook.enabled ~= '1' then
       postpone(hook, endpoint, a.max_age_ms)
     elseif room > 0 then

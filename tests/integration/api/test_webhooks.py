@@ -330,7 +330,8 @@ async def test_an_endpoint_that_is_gone_is_disabled_at_once(settings, ledger, ap
     assert "410" in (await api["admin"].get(f"/v1/webhooks/{made['id']}")).json()["disabled_reason"]
 
 
-async def test_a_silent_receiver_holds_up_nobody_else(settings, ledger, api, receiver, hook):
+@pytest.mark.parametrize(("failing_seconds", "at_once"), [(30, delivery.AT_ONCE), (90, 1)])
+async def test_a_silent_receiver_holds_up_nobody_else(settings, ledger, api, receiver, hook, failing_seconds, at_once):
     patient = settings.model_copy(update={"webhook_seconds": 30.0})
     released = asyncio.Event()
 
@@ -340,16 +341,18 @@ async def test_a_silent_receiver_holds_up_nobody_else(settings, ledger, api, rec
 
     async with receiving("127.0.0.7") as silent:
         silent.answer = lambda _: hang
-        await hook("*", url=silent.url)
+        made = await hook("*", url=silent.url)
+        since = (ledger.redis.time()[0] - failing_seconds) * 1000
+        ledger.redis.hset(LedgerKey.WEBHOOK.of(made["id"]), "failing_since", since)
         for number in range(30):
             end(ledger, f"job_{number}")
         await hook("*")
         async with delivering(patient):
-            await silent.count(delivery.AT_ONCE)
+            await silent.count(at_once)
             for number in range(30, 60):
                 end(ledger, f"job_{number}")
             await receiver.count(30)
-            assert silent.connections == delivery.AT_ONCE
+            assert silent.connections == at_once
             released.set()
 
 
