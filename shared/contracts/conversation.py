@@ -27,9 +27,7 @@ class TextPart(Record):
 
 ContentPart = TextPart
 """One part of a message, distinguished by `type`; a type that this version does not know is refused, never skipped."""
-
-
-Calls = Annotated[tuple[ToolCall, ...], Field(min_length=1, max_length=MAX_CALLS)]
+Calls = Annotated[tuple[ToolCall, ...], Field(max_length=MAX_CALLS)]
 
 
 class Message(Record):

@@ -95,7 +95,7 @@ def prompt_too_long(max_tokens: int, room: int) -> Invalid:
     return Invalid(
         "prompt_too_long",
         f"the prompt without its input already fills {max_tokens - room} of {max_tokens} tokens: "
-        "shorten the instruction, or raise the limit",
+        "shorten the instruction or the tools, or raise the limit",
     )
 
 

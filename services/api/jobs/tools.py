@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo
 from shared.contracts.tools import MAX_CALLS, MAX_TOOLS, NamedTool, Tool, ToolCall, ToolMode, checked_tools
 
 Tools = Annotated[list[Tool], Field(max_length=MAX_TOOLS), AfterValidator(checked_tools)]
-ToolCalls = Annotated[list[ToolCall], Field(min_length=1, max_length=MAX_CALLS)]
+ToolCalls = Annotated[list[ToolCall], Field(max_length=MAX_CALLS)]
 
 
 def _offered(choice: ToolMode | NamedTool, info: ValidationInfo) -> ToolMode | NamedTool:

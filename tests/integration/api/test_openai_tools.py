@@ -52,9 +52,9 @@ async def client(api, tokens):
 def taken(broker, ledger):
     """Waits for a message of the group, and takes the next job as a worker does."""
 
-    def take(lease_seconds=15.0):
-        assert broker.brpop([FIN], timeout=30)
-        return ledger.do(calls.acquire_next(FIN, "worker", lease_seconds))
+    def take(lease_seconds=15.0, queue=FIN):
+        assert broker.brpop([queue], timeout=30)
+        return ledger.do(calls.acquire_next(queue, "worker", lease_seconds))
 
     return take
 
@@ -63,9 +63,9 @@ def taken(broker, ledger):
 def working(taken, worker):
     """Starts a worker that tells these events of the next job, and ends it with these choices; gives the job."""
 
-    def work(*events, choices):
+    def work(*events, choices, queue=FIN):
         def run():
-            job = taken()
+            job = taken(queue=queue)
             for kind, data in events:
                 worker.tell(job, kind, **data, attempt=job.attempt)
             worker.end(job, JobState.SUCCEEDED, result={"choices": choices, "label": "fin.sa"})
@@ -265,6 +265,15 @@ async def test_turns_of_tools_that_make_no_sense_are_refused_by_name(api, messag
     error = await refused(api, messages=messages)
     assert error["param"] == param
     assert said in error["message"]
+
+
+async def test_what_offers_and_calls_nothing_is_taken(client, working):
+    job = working(choices=[{"text": "yes"}], queue="generate.med")
+    said = [*QUESTION, {"role": "assistant", "content": "Well?", "tool_calls": [], "function_call": None}, *QUESTION]
+    nothing = {"tools": [], "tool_choice": "auto", "functions": [], "function_call": "none"}
+    answer = await client.chat.completions.create(model="med.qa", messages=said, extra_body=nothing)
+    assert answer.choices[0].message.content == "yes"
+    assert "tools" not in (await job).body["params"]
 
 
 async def test_a_lone_surrogate_in_a_tool_is_refused(api):
