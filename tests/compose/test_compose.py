@@ -8,7 +8,7 @@ import pytest
 from tests.support.containers import CARDS, SERVICES, TRIPS, answered, needs_docker
 from tests.support.eventually import eventually
 
-API_BYTES = 300 * 10**6
+API_BYTES = 330 * 10**6
 
 pytestmark = needs_docker
 
