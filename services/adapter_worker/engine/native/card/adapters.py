@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from services.adapter_worker.engine.native.card.launching import SMALLEST_DOT, WIDENS, Workspace, power_of_two
+from services.adapter_worker.engine.native.card.launching import SMALLEST_DOT, INTERPRETED, Workspace, power_of_two
 from services.adapter_worker.engine.native.kernels import triton_lora
 from services.adapter_worker.engine.native.lora.segments import AdapterSegments, SlotRange
 
@@ -108,7 +108,7 @@ class CardAdapters:
             x, self._a, low, tiles.table, self._sizes, tiles.rows, x.stride(-2),
             INTO=into, PARTS=self._parts, RANK=self._rank, SLOTS=tiles.slots, ROWS=tiles.height,
             OUTS=max(SMALLEST_DOT, power_of_two(self._parts * self._rank)), BLOCK=min(_BLOCK, self._piece),
-            PIECE=self._piece, WIDEN=WIDENS,
+            PIECE=self._piece, WIDEN=INTERPRETED,
         )  # fmt: skip
         triton_lora.expand[(count, len(self._blocks) // 3)](
             low, self._b, y, tiles.table, self._sizes, self._blocks, self._sizes if self._gains is None else self._gains,

@@ -4,8 +4,11 @@ import torch
 import triton
 from torch import Tensor
 
-WIDENS = bool(triton.knobs.runtime.interpret)
-"""Triton's interpreter multiplies blocks of bfloat16 wrongly, so there they are made float32 first; a card does not."""
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+"""Triton's interpreter multiplies blocks of bfloat16 wrongly, so there they are made float32 first; a card does not.
+
+It runs one program after the other, so there they are few and large.
+"""
 SMALLEST_DOT = 16
 """Rows and columns that a product of blocks has at least."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from services.adapter_worker.engine.native.card.launching import power_of_two
+from services.adapter_worker.engine.native.card.launching import INTERPRETED, power_of_two
 from services.adapter_worker.engine.native.kernels import triton_norm
 
 _NAME_ENDS = "RMSNorm"
@@ -15,6 +15,7 @@ _EPS = ("variance_epsilon", "eps")
 _FORMS = [(0.0, True), (0.0, False), (1.0, False)]
 """What is added to the weight, and whether a row is rounded before it is multiplied: Llama, OLMo 2, Gemma."""
 _WIDEST = 1 << 14
+_ROWS = 64 if INTERPRETED else 1
 
 
 @torch.no_grad()
@@ -35,10 +36,10 @@ def _fused(module: Any) -> Callable[[Tensor], Tensor] | None:
     if weight is None or eps is None or weight.ndim != 1 or weight.numel() > _WIDEST:
         return None
     sample = torch.randn(1, 3, len(weight), generator=torch.Generator().manual_seed(0)).to(weight)
-    said = module(sample).float()
+    said = module(sample).float().cpu()
     errors = {}
     for form in (partial(normalised, weight=weight, eps=eps, offset=offset, is_rounded=r) for offset, r in _FORMS):
-        mine = form(sample).float()
+        mine = form(sample).float().cpu()
         # A last bit may differ by the order of a sum.
         if torch.allclose(mine, said, rtol=2 * torch.finfo(weight.dtype).eps, atol=1e-6):
             errors[form] = float((mine - said).abs().sum())
@@ -51,8 +52,9 @@ def normalised(x: Tensor, *, weight: Tensor, eps: float, offset: float, is_round
         return normalised(x.reshape(1, -1, x.shape[-1]).contiguous(), weight=weight, eps=eps, offset=offset, is_rounded=is_rounded).view(x.shape)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     inner, dim = (x.shape[2] if x.ndim == 4 else 1), x.shape[-1]
-    triton_norm.normalise[(x.numel() // dim,)](
-        x, weight, y, eps, offset, x.stride(1), x.stride(2), inner=inner, dim=dim, DIM=power_of_two(dim),
-        IS_ROUNDED=is_rounded,
+    rows = x.numel() // dim
+    triton_norm.normalise[(-(-rows // _ROWS),)](
+        x, weight, y, rows, eps, offset, x.stride(1), x.stride(2), inner=inner, dim=dim, ROWS=_ROWS,
+        DIM=power_of_two(dim), IS_ROUNDED=is_rounded,
     )  # fmt: skip
     return y

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from services.adapter_worker.engine.native.attention import AttentionParams, TokenSpan
-from services.adapter_worker.engine.native.card.launching import SMALLEST_DOT, WIDENS, Workspace, power_of_two
+from services.adapter_worker.engine.native.card.launching import SMALLEST_DOT, INTERPRETED, Workspace, power_of_two
 from services.adapter_worker.engine.native.kernels import triton_attention
 from services.adapter_worker.engine.native.kv_cache import PAGE
 
@@ -17,6 +17,8 @@ LONG = 32
 """Spans of at least this many tokens are attended in large tiles, each over all its positions."""
 _LONG_ROWS = 64
 _BLOCK = 64
+_WRITTEN = 128 if INTERPRETED else 8
+"""Keys and values that one program writes."""
 _NO_WINDOW = 1 << 30
 
 Tile = tuple[int, int, int, int]
@@ -105,9 +107,10 @@ class CardAttention:
 
     def _write(self, tables: AttentionTables, cache: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> None:
         heads = self._heads
-        triton_attention.write[(tables.tokens,)](
-            k, v, *cache, tables.slots, k.stride(2), k.stride(1), v.stride(2), v.stride(1),
-            heads=heads.kv_count, dim=heads.dim, HEADS=power_of_two(heads.kv_count), DIM=heads.padded_dim,
+        programs = -(-tables.tokens * heads.kv_count // _WRITTEN)
+        triton_attention.write[(programs,)](
+            k, v, *cache, tables.slots, tables.tokens, k.stride(2), k.stride(1), v.stride(2), v.stride(1),
+            heads=heads.kv_count, dim=heads.dim, ROWS=_WRITTEN, DIM=heads.padded_dim,
         )  # fmt: skip
 
     def _attend(
@@ -132,7 +135,7 @@ class CardAttention:
             tables.width, params.scale, params.softcap or 1.0, params.window or _NO_WINDOW,
             heads=heads.count, kv_heads=heads.kv_count, dim=heads.dim, GROUP=heads.group, ROWS=rows,
             DIM=heads.padded_dim, BLOCK=min(_BLOCK, reach), SPLIT=reach, PAGE=PAGE,
-            HAS_CAP=params.softcap is not None, IS_WHOLE=parts == 1, WIDEN=WIDENS,
+            HAS_CAP=params.softcap is not None, IS_WHOLE=parts == 1, WIDEN=INTERPRETED,
         )  # fmt: skip
         if parts > 1:
             triton_attention.join[(count, heads.kv_count)](

@@ -10,15 +10,16 @@ import triton.language as tl
 
 @triton.jit
 def write(
-    k, v, keys, values, slots, k_token, k_head, v_token, v_head,
-    heads: tl.constexpr, dim: tl.constexpr, HEADS: tl.constexpr, DIM: tl.constexpr,
+    k, v, keys, values, slots, tokens, k_token, k_head, v_token, v_head,
+    heads: tl.constexpr, dim: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
-    """Copy one token's key and value [heads, dim] to its slot of the cache; a token with a negative slot has none."""
-    token = tl.program_id(0)
-    slot = tl.load(slots + token).to(tl.int64)
-    head = tl.arange(0, HEADS)[:, None]
+    """Copy tokens' keys and values [heads, dim] to their slots of the cache; a token with a negative slot has none."""
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]  # one for each token and head
+    token = row // heads
+    head = row % heads
     at = tl.arange(0, DIM)[None, :]
-    mask = (head < heads) & (at < dim) & (slot >= 0)
+    slot = tl.load(slots + token, mask=token < tokens, other=-1).to(tl.int64)
+    mask = (at < dim) & (slot >= 0)
     into = (slot * heads + head) * dim + at
     tl.store(keys + into, tl.load(k + token * k_token + head * k_head + at, mask=mask), mask=mask)
     tl.store(values + into, tl.load(v + token * v_token + head * v_head + at, mask=mask), mask=mask)
