@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import contextmanager
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -51,6 +52,8 @@ class TwoDevices(TorchDispatchMode):
         if function in _READ and any(on_card):
             self.copies["to host"] += 1
             return _READ[function]
+        if function is aten.lift_fresh.default and on_card[0]:  # `torch.tensor` with numbers of the host
+            self.copies["to card"] += 1
         with self:
             made = function.decompose(*args, **kwargs)
         if made is not NotImplemented:
@@ -82,6 +85,20 @@ class TwoDevices(TorchDispatchMode):
         return torch.zeros(tensor.shape, dtype=kwargs.get("dtype") or tensor.dtype, device=kwargs["device"])
 
 
+class ListsAsIndices(TorchFunctionMode):
+    """Counts the copies of lists that index a card's tensor, which are made before an operation is dispatched."""
+
+    def __init__(self, devices):
+        super().__init__()
+        self._devices = devices
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in {torch.Tensor.__getitem__, torch.Tensor.__setitem__} and args[0].device == CARD:
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            self._devices.copies["to card"] += sum(isinstance(part, list) for part in index)
+        return function(*args, **(kwargs or {}))
+
+
 @contextmanager
 def two_devices():
     """Triton's launches are counted and do nothing."""
@@ -94,7 +111,7 @@ def two_devices():
 
     interpreter.GridExecutor.__call__ = count
     try:
-        with mode:
+        with ListsAsIndices(mode), mode:
             yield mode
     finally:
         interpreter.GridExecutor.__call__ = call

@@ -164,7 +164,7 @@ def _sample_truncated(logits: Tensor, draw: Draw) -> Tensor:
     else:
         ordered, order = logits.sort(dim=-1, descending=True)
     ranks = torch.arange(ordered.shape[-1], device=logits.device)
-    ordered = ordered.masked_fill(ranks >= top_k.where(top_k > 0, columns), -torch.inf)
+    ordered = ordered.masked_fill(ranks >= top_k.masked_fill(top_k == 0, columns), -torch.inf)
     probabilities = ordered.softmax(dim=-1)
     before = probabilities.cumsum(dim=-1) - probabilities
     outside = before >= top_p
