@@ -1,6 +1,6 @@
 """Copies and operations of one decode step of the native engine's path on a card, counted without a card.
 
-64 rows of a model of Qwen2-7B's shape, over 32 adapters of rank 8 on all linear layers, of which half draw their tokens.
+64 rows of a model of Qwen2-7B's shape, over 32 adapters of rank 8 on all linear layers; half of them draw their tokens.
 The card's tensors are meta tensors, which have shapes alone; a launch of a Triton kernel counts as one operation.
 `torch` is the way without the kernels.
 """
@@ -77,7 +77,9 @@ def adapter_weights(config: Qwen2Config) -> AdapterWeights:
         "mlp.down_proj": (wide, hidden),
     }  # fmt: skip
     low = {
-        name: LowRank(torch.zeros(RANK, into, dtype=torch.bfloat16), torch.zeros(out, RANK, dtype=torch.bfloat16), None, 1.0)
+        name: LowRank(
+            torch.zeros(RANK, into, dtype=torch.bfloat16), torch.zeros(out, RANK, dtype=torch.bfloat16), None, 1.0
+        )
         for name, (into, out) in shapes.items()
     }
     layers = range(config.num_hidden_layers)

@@ -52,8 +52,6 @@ class TwoDevices(TorchDispatchMode):
         if function in _READ and any(on_card):
             self.copies["to host"] += 1
             return _READ[function]
-        if function is aten.lift_fresh.default and on_card[0]:  # `torch.tensor` with numbers of the host
-            self.copies["to card"] += 1
         with self:
             made = function.decompose(*args, **kwargs)
         if made is not NotImplemented:
@@ -85,8 +83,8 @@ class TwoDevices(TorchDispatchMode):
         return torch.zeros(tensor.shape, dtype=kwargs.get("dtype") or tensor.dtype, device=kwargs["device"])
 
 
-class ListsAsIndices(TorchFunctionMode):
-    """Counts the copies of lists that index a card's tensor, which are made before an operation is dispatched."""
+class ListsToCard(TorchFunctionMode):
+    """Counts the copies of lists that become a card's tensors or index them: no operation is dispatched for these."""
 
     def __init__(self, devices):
         super().__init__()
@@ -96,6 +94,8 @@ class ListsAsIndices(TorchFunctionMode):
         if function in {torch.Tensor.__getitem__, torch.Tensor.__setitem__} and args[0].device == CARD:
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             self._devices.copies["to card"] += sum(isinstance(part, list) for part in index)
+        if function in {torch.tensor, torch.as_tensor} and torch.device((kwargs or {}).get("device") or "cpu") == CARD:
+            self._devices.copies["to card"] += 1
         return function(*args, **(kwargs or {}))
 
 
@@ -111,7 +111,7 @@ def two_devices():
 
     interpreter.GridExecutor.__call__ = count
     try:
-        with ListsAsIndices(mode), mode:
+        with ListsToCard(mode), mode:
             yield mode
     finally:
         interpreter.GridExecutor.__call__ = call

@@ -18,7 +18,7 @@ from services.adapter_worker.engine.native.sampler import (
     plan_draws,
     scores_of,
 )
-from services.adapter_worker.engine.native.token_mask import TokenMask, masked
+from services.adapter_worker.engine.native.token_mask import masked
 from services.adapter_worker.engine.sequence import SequenceState
 
 Transfer = Callable[[Sequence[Tensor]], Sequence[Tensor]]

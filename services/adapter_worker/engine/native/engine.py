@@ -19,6 +19,7 @@ from services.adapter_worker.engine.base import (
     adapter_not_loaded,
     engine_stopped,
 )
+from services.adapter_worker.engine.native.card import is_served_by_kernels
 from services.adapter_worker.engine.native.kernels import Kernels
 from services.adapter_worker.engine.native.lora.bank import BankFull
 from services.adapter_worker.engine.native.lora.weights import AdapterWeights, map_adapter
@@ -62,7 +63,7 @@ class NativeEngine:
             kernels=kernels,
             max_stall_x=max_stall_x,
             end_ids=end_ids,
-            on_card=model.device.type == "cuda" if on_card is None else on_card,
+            on_card=is_served_by_kernels(model.device) if on_card is None else on_card,
         )
         self._masks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masks")
         self._preparation = Preparation(

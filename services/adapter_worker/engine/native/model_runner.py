@@ -281,4 +281,3 @@ def _card_for(model: Any) -> "Card":
     from services.adapter_worker.engine.native.card.card import Card  # Triton is there where a card is
 
     return Card(model)
-

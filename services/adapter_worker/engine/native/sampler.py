@@ -108,9 +108,7 @@ def plan_draws(params: Sequence[SamplingParams]) -> list[Draw]:
     cut = [n for n in sampled if params[n].is_truncated]
     few = [n for n in cut if 0 < params[n].top_k <= _FEW]
     groups = ([n for n in sampled if n not in cut], few, [n for n in cut if n not in few])
-    return [
-        Draw.of(rows, [params[n] for n in rows], is_cut=number > 0) for number, rows in enumerate(groups) if rows
-    ]
+    return [Draw.of(rows, [params[n] for n in rows], is_cut=number > 0) for number, rows in enumerate(groups) if rows]
 
 
 def pick_tokens(logits: Tensor, draws: Sequence[Draw]) -> Tensor:

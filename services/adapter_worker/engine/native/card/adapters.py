@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from services.adapter_worker.engine.native.card.launching import SMALLEST_DOT, INTERPRETED, Workspace, power_of_two
+from services.adapter_worker.engine.native.card.launching import INTERPRETED, SMALLEST_DOT, Workspace, power_of_two
 from services.adapter_worker.engine.native.kernels import triton_lora
 from services.adapter_worker.engine.native.lora.segments import AdapterSegments, SlotRange
 
@@ -15,7 +15,7 @@ _LONG = 32
 _LONG_ROWS = 64
 _BLOCK, _COLUMNS = 128, 128
 _PIECES = 8
-"""Most parts in which the sum over a layer's input is made: always the same ones, so that each row is as it is alone."""
+"""Most parts in which the sum over a layer's input is made: the same ones in each step, so a row is as it is alone."""
 
 Tile = tuple[int, int, int]
 """First row, number of rows, first slot of the adapter."""
@@ -59,7 +59,7 @@ class CardAdapters:
     def __init__(
         self, a: Tensor, b: Tensor, bounds: Sequence[int], *, batch: BatchTiles, is_head: bool, workspace: Workspace
     ) -> None:
-        """`a` is [slots, layers x rank, in], `b` [slots, rank, outs]; `bounds` are the layers' first columns, and the end."""
+        """`a` is [slots, layers x rank, in], `b` [slots, rank, outs]; `bounds` the layers' columns."""
         self._a, self._b = a, b
         self._batch, self._is_head, self._workspace = batch, is_head, workspace
         self._rank, self._parts = b.shape[1], len(bounds) - 1
@@ -111,7 +111,7 @@ class CardAdapters:
             PIECE=self._piece, WIDEN=INTERPRETED,
         )  # fmt: skip
         triton_lora.expand[(count, len(self._blocks) // 3)](
-            low, self._b, y, tiles.table, self._sizes, self._blocks, self._sizes if self._gains is None else self._gains,
+            low, self._b, y, tiles.table, self._sizes, self._blocks, low if self._gains is None else self._gains,
             tiles.rows, y.stride(-2), OUTS=self._b.shape[2], PARTS=self._parts, RANK=self._rank, SLOTS=tiles.slots,
             PIECES=pieces, ROWS=tiles.height, COLUMNS=_COLUMNS, RANKS=SMALLEST_DOT, HAS_GAINS=self._gains is not None,
         )  # fmt: skip

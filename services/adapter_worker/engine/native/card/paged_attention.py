@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from services.adapter_worker.engine.native.attention import AttentionParams, TokenSpan
-from services.adapter_worker.engine.native.card.launching import SMALLEST_DOT, INTERPRETED, Workspace, power_of_two
+from services.adapter_worker.engine.native.card.launching import INTERPRETED, SMALLEST_DOT, Workspace, power_of_two
 from services.adapter_worker.engine.native.kernels import triton_attention
 from services.adapter_worker.engine.native.kv_cache import PAGE
 
@@ -28,14 +28,14 @@ Tile = tuple[int, int, int, int]
 class Heads(NamedTuple):
     """Numbers of query and key heads, and the width of each."""
 
-    count: int
-    kv_count: int
+    of_queries: int
+    of_keys: int
     dim: int
 
     @property
     def group(self) -> int:
         """Rows of a tile that one token takes: the query heads of one key head, and padding."""
-        return power_of_two(self.count // self.kv_count)
+        return power_of_two(self.of_queries // self.of_keys)
 
     @property
     def padded_dim(self) -> int:
@@ -72,7 +72,8 @@ class CardAttention:
 
     def tiles(self, spans: Sequence[TokenSpan]) -> tuple[list[Tile], list[Tile]]:
         """Cut the spans of a step: the tiles of the short ones, and those of the long ones."""
-        short, long = [], []
+        short: list[Tile] = []
+        long: list[Tile] = []
         for span in spans:
             is_long = span.size >= LONG
             step = self._heads.rows(is_long=is_long) // self._heads.group
@@ -86,12 +87,10 @@ class CardAttention:
         """Attend with these tables from now on."""
         self._tables = tables
         # One tensor for all layers of a step: a layer's is read before the next one's is written.
-        shape = (1, tables.tokens, self._heads.count, self._heads.dim)
+        shape = (1, tables.tokens, self._heads.of_queries, self._heads.dim)
         self._y = torch.empty(shape, dtype=self._dtype, device=tables.slots.device)
 
-    def attend(
-        self, cache: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor, params: AttentionParams
-    ) -> Tensor:
+    def attend(self, cache: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor, params: AttentionParams) -> Tensor:
         """Write k and v [1, key heads, tokens, dim] to a layer's keys and values, attend q: [1, tokens, heads, dim]."""
         tables, y = self._tables, self._y
         assert tables is not None
@@ -107,10 +106,10 @@ class CardAttention:
 
     def _write(self, tables: AttentionTables, cache: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> None:
         heads = self._heads
-        programs = -(-tables.tokens * heads.kv_count // _WRITTEN)
+        programs = -(-tables.tokens * heads.of_keys // _WRITTEN)
         triton_attention.write[(programs,)](
             k, v, *cache, tables.slots, tables.tokens, k.stride(2), k.stride(1), v.stride(2), v.stride(1),
-            heads=heads.kv_count, dim=heads.dim, ROWS=_WRITTEN, DIM=heads.padded_dim,
+            heads=heads.of_keys, dim=heads.dim, ROWS=_WRITTEN, DIM=heads.padded_dim,
         )  # fmt: skip
 
     def _attend(
@@ -127,18 +126,18 @@ class CardAttention:
         heads, rows = self._heads, self._heads.rows(is_long=not splits)
         reach = self._split if splits else max(power_of_two(tables.reach[1]), _BLOCK)
         count, parts = len(tiles) // 4, max(splits, 1)
-        numbers = parts * tables.tokens * heads.count
+        numbers = parts * tables.tokens * heads.of_queries
         scratch = self._workspace.of(numbers * (heads.dim + 2) if parts > 1 else 1)
         stats = scratch[numbers * heads.dim :] if parts > 1 else scratch
-        triton_attention.attend[(count, heads.kv_count, parts)](
+        triton_attention.attend[(count, heads.of_keys, parts)](
             q, *cache, y, scratch, stats, tiles, tables.page_tables, tables.tokens, q.stride(2), q.stride(1),
             tables.width, params.scale, params.softcap or 1.0, params.window or _NO_WINDOW,
-            heads=heads.count, kv_heads=heads.kv_count, dim=heads.dim, GROUP=heads.group, ROWS=rows,
+            heads=heads.of_queries, kv_heads=heads.of_keys, dim=heads.dim, GROUP=heads.group, ROWS=rows,
             DIM=heads.padded_dim, BLOCK=min(_BLOCK, reach), SPLIT=reach, PAGE=PAGE,
             HAS_CAP=params.softcap is not None, IS_WHOLE=parts == 1, WIDEN=INTERPRETED,
         )  # fmt: skip
         if parts > 1:
-            triton_attention.join[(count, heads.kv_count)](
-                scratch, stats, y, tiles, tables.tokens, heads=heads.count, kv_heads=heads.kv_count, dim=heads.dim,
+            triton_attention.join[(count, heads.of_keys)](
+                scratch, stats, y, tiles, tables.tokens, heads=heads.of_queries, kv_heads=heads.of_keys, dim=heads.dim,
                 GROUP=heads.group, ROWS=rows, DIM=heads.padded_dim, SPLITS=parts,
             )  # fmt: skip

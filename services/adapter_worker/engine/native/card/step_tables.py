@@ -53,9 +53,7 @@ class CardInputs:
         self._tiles.tokens = all_tiles._replace(table=sent[7])
         self._tiles.last = last_tiles._replace(table=sent[8])
         self._attention.begin(
-            AttentionTables(
-                *sent[3:7], tokens=len(ids) + len(padding), width=tables.shape[1], reach=_reach(spans)
-            )
+            AttentionTables(sent[3], sent[4], sent[5], sent[6], len(ids) + len(padding), tables.shape[1], _reach(spans))
         )
         return Inputs(sent[0].unsqueeze(0), sent[1].unsqueeze(0), sent[2]), plan.with_tensors(sent[9:])
 

@@ -52,7 +52,9 @@ def attend(
     is_row = (token < count) & (row % GROUP < heads // kv_heads)
     place = position + token
     is_in = is_row[:, None] & (at < dim)[None, :]
-    query = tl.load(q + (start + token)[:, None] * q_token + head[:, None] * q_head + at[None, :], mask=is_in, other=0.0)
+    query = tl.load(
+        q + (start + token)[:, None] * q_token + head[:, None] * q_head + at[None, :], mask=is_in, other=0.0
+    )
     if WIDEN:
         query = query.to(tl.float32)
     top = tl.full([ROWS], float("-inf"), tl.float32)
@@ -121,7 +123,7 @@ def join(
     top = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     sums = tl.zeros([ROWS, DIM], tl.float32)
-    for split in range(0, SPLITS):
+    for split in range(SPLITS):
         place_of = (split * tokens + start + token) * heads + head
         split_top = tl.load(stats + place_of * 2, mask=is_row, other=float("-inf"))
         split_total = tl.load(stats + place_of * 2 + 1, mask=is_row, other=0.0)

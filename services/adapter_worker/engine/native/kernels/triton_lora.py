@@ -78,7 +78,7 @@ def expand(
             rank = begin + tl.arange(0, RANKS)
             is_rank = rank < size * RANK
             lows = tl.zeros([ROWS, RANKS], tl.float32)
-            for piece in range(0, PIECES):
+            for piece in range(PIECES):
                 at = ((piece * rows + start + row)[:, None] * PARTS + part) * (SLOTS * RANK) + rank[None, :]
                 lows += tl.load(low + at, mask=is_row[:, None] & is_rank[None, :], other=0.0)
             weight = tl.load(

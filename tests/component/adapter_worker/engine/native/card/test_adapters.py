@@ -24,7 +24,9 @@ class Group:
     def __init__(self, dtype, slots=40):
         torch.manual_seed(1)
         self.linears = {name: nn.Linear(INTO, out, bias=True).to(dtype) for name, out in WIDTHS.items()}
-        weights = {name: (layer.weight.detach().clone(), layer.bias.detach().clone()) for name, layer in self.linears.items()}
+        weights = {
+            name: (layer.weight.detach().clone(), layer.bias.detach().clone()) for name, layer in self.linears.items()
+        }
         self.base = {name: [tensor.double() for tensor in pair] for name, pair in weights.items()}
         self.tiles = BatchTiles()
         batch = BatchSegments()
@@ -32,9 +34,7 @@ class Group:
         elsewhere = SharedInput([nn.Linear(INTO, 16).to(dtype)], slots, batch, is_head=False)
         for group in (shared, elsewhere):
             group.use_card(
-                CardAdapters(
-                    group.a, group.b, group.bounds, batch=self.tiles, is_head=False, workspace=Workspace(CPU)
-                )
+                CardAdapters(group.a, group.b, group.bounds, batch=self.tiles, is_head=False, workspace=Workspace(CPU))
             )
         layers = {name: (shared, index) for index, name in enumerate(WIDTHS)}
         self.bank = AdapterBank({**layers, "elsewhere": (elsewhere, 0)}, slots)
@@ -62,8 +62,8 @@ class Group:
     def expected(self, x, names):
         """The same in float64, row by row, by the formulas of LoRA and DoRA."""
         return torch.stack([
-            torch.cat([self._of_row(row.double(), self.adapters.get(name, {}).get(module), module) for module in WIDTHS])
-            for row, name in zip(x, names, strict=True)
+            torch.cat([self._of_row(row.double(), low.get(module), module) for module in WIDTHS])
+            for row, low in zip(x, (self.adapters.get(name, {}) for name in names), strict=True)
         ])  # fmt: skip
 
     def _of_row(self, row, low, module):
