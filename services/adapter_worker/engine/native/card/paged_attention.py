@@ -16,7 +16,8 @@ SPLIT = 256
 LONG = 32
 """Spans of at least this many tokens are attended in large tiles, each over all its positions."""
 _LONG_ROWS = 64
-_BLOCK = 64
+_BLOCK_BYTES = 128
+"""Positions of a block times bytes of a number: what fits into the fast memory of small cards, too."""
 _WRITTEN = 128 if INTERPRETED else 8
 """Keys and values that one program writes."""
 _NO_WINDOW = 1 << 30
@@ -66,6 +67,7 @@ class CardAttention:
         self._heads = heads
         self._dtype = dtype
         self._workspace = workspace
+        self._block = _BLOCK_BYTES // dtype.itemsize
         self._split = split
         self._tables: AttentionTables | None = None
         self._y: Tensor | None = None
@@ -124,7 +126,7 @@ class CardAttention:
     ) -> None:
         """Attend in so many splits; 0 is for long spans, whose tiles attend over all positions at once."""
         heads, rows = self._heads, self._heads.rows(is_long=not splits)
-        reach = self._split if splits else max(power_of_two(tables.reach[1]), _BLOCK)
+        reach = self._split if splits else _rounded(tables.reach[1])
         count, parts = len(tiles) // 4, max(splits, 1)
         numbers = parts * tables.tokens * heads.of_queries
         scratch = self._workspace.of(numbers * (heads.dim + 2) if parts > 1 else 1)
@@ -133,7 +135,7 @@ class CardAttention:
             q, *cache, y, scratch, stats, tiles, tables.page_tables, tables.tokens, q.stride(2), q.stride(1),
             tables.width, params.scale, params.softcap or 1.0, params.window or _NO_WINDOW,
             heads=heads.of_queries, kv_heads=heads.of_keys, dim=heads.dim, GROUP=heads.group, ROWS=rows,
-            DIM=heads.padded_dim, BLOCK=min(_BLOCK, reach), SPLIT=reach, PAGE=PAGE,
+            DIM=heads.padded_dim, BLOCK=min(self._block, reach), SPLIT=reach, PAGE=PAGE,
             HAS_CAP=params.softcap is not None, IS_WHOLE=parts == 1, WIDEN=INTERPRETED,
         )  # fmt: skip
         if parts > 1:
@@ -141,3 +143,11 @@ class CardAttention:
                 scratch, stats, y, tiles, tables.tokens, heads=heads.of_queries, kv_heads=heads.of_keys, dim=heads.dim,
                 GROUP=heads.group, ROWS=rows, DIM=heads.padded_dim, SPLITS=parts,
             )  # fmt: skip
+
+
+def _rounded(reach: int) -> int:
+    """Positions that a tile looks over: few numbers, for each is compiled when it is first seen."""
+    rounded = SPLIT
+    while rounded < reach:
+        rounded *= 8
+    return rounded

@@ -26,6 +26,23 @@ def write(
 
 
 @triton.jit
+def _scores(query, key, scale, softcap, HAS_CAP: tl.constexpr, WIDEN: tl.constexpr):
+    if WIDEN:
+        query = query.to(tl.float32)
+        key = key.to(tl.float32)
+    scores = tl.dot(query, key, input_precision="ieee") * scale
+    if HAS_CAP:  # the hyperbolic tangent
+        scores = softcap * (2.0 / (1.0 + tl.exp(-2.0 * scores / softcap)) - 1.0)
+    return scores
+
+
+@triton.jit
+def _mean(sums, total):
+    """Divide by the weights; rows of padding have none."""
+    return sums / tl.where(total > 0.0, total, 1.0)[:, None]
+
+
+@triton.jit
 def attend(
     q, keys, values, y, partial, stats, tiles, tables, tokens, q_token, q_head, width, scale, softcap, window,
     heads: tl.constexpr, kv_heads: tl.constexpr, dim: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr,
@@ -55,8 +72,6 @@ def attend(
     query = tl.load(
         q + (start + token)[:, None] * q_token + head[:, None] * q_head + at[None, :], mask=is_in, other=0.0
     )
-    if WIDEN:
-        query = query.to(tl.float32)
     top = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     sums = tl.zeros([ROWS, DIM], tl.float32)
@@ -74,11 +89,7 @@ def attend(
             value = tl.load(
                 values + from_cache[:, None] + at[None, :], mask=is_seen[:, None] & (at < dim)[None, :], other=0.0
             )
-            if WIDEN:
-                key = key.to(tl.float32)
-            scores = tl.dot(query, key, input_precision="ieee") * scale
-            if HAS_CAP:
-                scores = softcap * (2.0 / (1.0 + tl.exp(-2.0 * scores / softcap)) - 1.0)
+            scores = _scores(query, key, scale, softcap, HAS_CAP, WIDEN)
             is_visible = is_seen[None, :] & (other[None, :] <= place[:, None])
             is_visible = is_visible & (other[None, :] > place[:, None] - window)
             scores = tl.where(is_visible, scores, float("-inf"))
@@ -95,7 +106,7 @@ def attend(
             top = highest
     if IS_WHOLE:
         out = y + (start + token)[:, None] * heads * dim + head[:, None] * dim + at[None, :]
-        tl.store(out, (sums / total[:, None]).to(y.dtype.element_ty), mask=is_in)
+        tl.store(out, _mean(sums, total).to(y.dtype.element_ty), mask=is_in)
     else:
         place_of = (split * tokens + start + token) * heads + head
         tl.store(partial + place_of.to(tl.int64)[:, None] * dim + at[None, :], sums, mask=is_in)
@@ -136,4 +147,4 @@ def join(
         sums = sums * fade[:, None] + split_sums * weight[:, None]
         top = highest
     out = y + (start + token)[:, None] * heads * dim + head[:, None] * dim + at[None, :]
-    tl.store(out, (sums / total[:, None]).to(y.dtype.element_ty), mask=is_in)
+    tl.store(out, _mean(sums, total).to(y.dtype.element_ty), mask=is_in)
