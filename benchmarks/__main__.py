@@ -32,6 +32,7 @@ ALL = (
     "dialogues",
     "memory",
     "mixed_batch",
+    "gpu_steps",
     "vllm_peer",
     "adapter_bank",
     "constrained",

@@ -69,7 +69,7 @@ def engine(dtype: str = "bfloat16", *, size: int = 32, slots: int = 32, **option
     base = resolve_base_model(settings)
     made = NativeEngine(
         load_model(base, dtype), load_tokenizer(base), encode, max_batch=size, adapter_slots=slots,
-        cache_bytes=settings.cache_mib << 20, kernels=load_kernels(settings.cache_dir / "kernels"), **options,
+        cache_bytes=(settings.cache_mib or 512) << 20, kernels=load_kernels(settings.cache_dir / "kernels"), **options,
     )  # fmt: skip
     try:
         yield made

@@ -167,8 +167,8 @@ class Settings(BaseSettings):
     """
     adapter_cache_mib: Annotated[int, Field(ge=1)] = 4096
     """Disk space for the adapters that a worker has fetched; the least recently used are deleted first."""
-    cache_mib: Annotated[int, Field(ge=1)] = 512
-    """Memory of the KV cache; requests wait while it is full."""
+    cache_mib: Annotated[int, Field(ge=1)] | None = None
+    """Memory of the KV cache; requests wait while it is full. By default 512, and on a card all that is left there."""
     max_stall_x: Annotated[float, Field(gt=1)] = 1.4
     """Longest decode step during the prefill of a long prompt, as a multiple of its usual duration."""
     echo_seconds_per_token: Annotated[float, Field(ge=0)] = 0.0

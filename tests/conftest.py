@@ -7,6 +7,8 @@ import pytest
 # One thread: two cores are shared with the servers, and OpenMP barriers stall when both are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# The kernels for a card are interpreted, which Triton decides as it is imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 pytest.register_assert_rewrite("tests.support")
 pytest_plugins = ("tests.support.servers", "tests.support.models", "tests.support.engines")

@@ -29,5 +29,8 @@ def engine_dtype(settings: Settings) -> str:
 
     if settings.engine_dtype != "auto":
         return settings.engine_dtype
-    is_native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if torch.cuda.is_available():
+        is_native = computes_bfloat16("cuda")
+    else:
+        is_native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if is_native else "float32"

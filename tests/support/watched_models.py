@@ -1,4 +1,4 @@
-"""The tiny model of the engine kit, with a fault or a count."""
+"""The tiny model of the engine kit, with faults or a count."""
 
 import copy
 
@@ -21,6 +21,31 @@ class BreaksOn:
         ids = input_ids[0].tolist()
         if any(ids[n : n + 3] == self._tokens for n in range(len(ids))):
             raise self._error
+        return self._model(input_ids=input_ids, **options)
+
+
+class Stumbles:
+    """The tiny model, of which one call raises when it is told to."""
+
+    def __init__(self, kit):
+        self._model = copy.deepcopy(kit.model)
+        self.stumbled = 0
+        self._will = False
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def eval(self):
+        return self
+
+    def stumble(self):
+        self._will = True
+
+    def __call__(self, input_ids, **options):
+        if self._will and input_ids.shape[1] > 1:  # a step of several rows
+            self._will = False
+            self.stumbled += 1
+            raise RuntimeError("stumbled on purpose")
         return self._model(input_ids=input_ids, **options)
 
 

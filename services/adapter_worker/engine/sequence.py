@@ -52,6 +52,7 @@ class SequenceState:
         self._scores: list[TokenScore] = []
         self._detokenizer = Detokenizer(lambda ids: texts.decode(ids, request.shown_ids))
         self._stream = AnswerStream(request.stop)
+        self._uniform: float | None = None  # of the next token, once it was asked for
         self._random = random.Random(None if request.seed is None else request.seed + index)  # noqa: S311 - sampling, not secrets
 
     @property
@@ -82,9 +83,11 @@ class SequenceState:
         return self.token_ids[begin - len(self.prompt_ids) :][:count]
 
     def next_sampling_params(self) -> SamplingParams:
-        """Sampling parameters of the next token; advances the random stream by one."""
+        """Sampling parameters of the next token, the same until it is taken: a step may be tried again."""
         request = self.request
-        return SamplingParams(request.temperature, request.top_p, request.top_k, self._random.random())
+        if self._uniform is None:
+            self._uniform = self._random.random()
+        return SamplingParams(request.temperature, request.top_p, request.top_k, self._uniform)
 
     def take(self, token: int, end_ids: frozenset[int], score: Score | None = None) -> None:
         """Add one token, emit the text it completes, and finish at an end token, a stop string or the limit.
@@ -92,6 +95,7 @@ class SequenceState:
         A choice also finishes where its constraint allows nothing more. `end_ids` are the tokenizer's; the request may
         have more.
         """
+        self._uniform = None
         if not self.first_token_ms:
             self.first_token_ms = self._elapsed_ms()
         if token in end_ids or token in self.request.end_ids:

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,16 @@ class Step:
         return self._masks[key, window]
 
 
+class OnCard(Protocol):
+    """Attention of a step's tokens by kernels for a card."""
+
+    def attend(
+        self, cache: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor, params: "AttentionParams"
+    ) -> Tensor:
+        """Write k and v to a layer's keys and values, and attend q [1, heads, tokens, dim]: [1, tokens, heads, dim]."""
+        ...
+
+
 class PagedCache:
     """Keys and values of all layers, each [pages * PAGE, key heads, head dim], and the attention that fills them."""
 
@@ -65,6 +75,7 @@ class PagedCache:
         )
         self.step = Step([], torch.zeros(0, 0, dtype=torch.int32), device)
         self._kernel: Any = None
+        self._on_card: OnCard | None = None
 
     @property
     def long(self) -> int:
@@ -78,14 +89,21 @@ class PagedCache:
         if self._keys[0].device.type == "cpu" and is_known:
             self._kernel = kernels.attend.get(name)
 
+    def use_card(self, attention: OnCard) -> None:
+        """Let these kernels write and attend."""
+        self._on_card = attention
+
     def copy_page(self, source: int, targets: Sequence[int]) -> None:
         """Write one page's keys and values, of all layers, to other pages."""
         for cache in (*self._keys, *self._values):
             pages = cache.unflatten(0, (-1, PAGE))
-            pages[list(targets)] = pages[source].clone()
+            for target in targets:
+                pages[target].copy_(pages[source])
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, params: "AttentionParams") -> Tensor:
         """Write the step's k and v to the cache, and attend q [1, heads, tokens, dim]: [1, tokens, heads, dim]."""
+        if self._on_card is not None:
+            return self._on_card.attend((self._keys[layer], self._values[layer]), q, k, v, params)
         q, k, v = q[0].transpose(0, 1), k[0].transpose(0, 1), v[0].transpose(0, 1)
         y = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         if len(self.step.short) and self._kernel is not None and v.stride(-1) == k.stride(-1) == q.stride(-1) == 1:

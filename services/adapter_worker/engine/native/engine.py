@@ -20,6 +20,7 @@ from services.adapter_worker.engine.base import (
     adapter_not_loaded,
     engine_stopped,
 )
+from services.adapter_worker.engine.native.card import is_served_by_kernels
 from services.adapter_worker.engine.native.kernels import Kernels
 from services.adapter_worker.engine.native.lora.bank import BankFull
 from services.adapter_worker.engine.native.lora.weights import AdapterWeights, map_adapter
@@ -46,20 +47,24 @@ class NativeEngine:
         max_prompt_tokens: int = 1024,
         torch_threads: int = 1,
         adapter_slots: int = 32,
-        cache_bytes: int = 64 << 20,
+        cache_bytes: int | None = 64 << 20,
         kernels: Kernels | None = None,
         max_stall_x: float = 1.4,
         end_ids: frozenset[int] = frozenset(),
+        on_card: bool | None = None,
     ) -> None:
+        """`cache_bytes` None takes what a card has left; `on_card` takes its path or not, None as the device is."""
         end_ids |= end_token_ids(tokenizer)
         self._runner = ModelRunner(
             model,
             tokenizer,
+            max_batch=max_batch,
             adapter_slots=adapter_slots,
             cache_bytes=cache_bytes,
             kernels=kernels,
             max_stall_x=max_stall_x,
             end_ids=end_ids,
+            on_card=is_served_by_kernels(model.device) if on_card is None else on_card,
         )
         self._masks = ThreadPoolExecutor(max_workers=1, thread_name_prefix="masks")
         self._preparation = Preparation(

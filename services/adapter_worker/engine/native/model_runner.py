@@ -2,37 +2,36 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from services.adapter_worker.engine.base import CANARY
-from services.adapter_worker.engine.native.attention import NAME, PagedCache, Step, TokenSpan, page_bytes
-from services.adapter_worker.engine.native.choosing import choose
+from services.adapter_worker.engine.native.attention import NAME, PagedCache, page_bytes
+from services.adapter_worker.engine.native.choosing import TokenPlan, choose
 from services.adapter_worker.engine.native.kernels import Kernels
-from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix
+from services.adapter_worker.engine.native.kv_cache import PAGE, PagePool, Prefix, pages_for
 from services.adapter_worker.engine.native.lora.bank import AdapterBank
 from services.adapter_worker.engine.native.lora.base_linear import BaseLinear
 from services.adapter_worker.engine.native.lora.layers import SharedInput, shared_inputs
-from services.adapter_worker.engine.native.lora.segments import AdapterSegments, BatchSegments, SlotRange
-from services.adapter_worker.engine.native.prefill_budget import PrefillBudget, Prompt
+from services.adapter_worker.engine.native.lora.segments import BatchSegments
+from services.adapter_worker.engine.native.prefill_budget import LARGEST, PrefillBudget, Prompt
 from services.adapter_worker.engine.native.sampler import Score
 from services.adapter_worker.engine.native.step_faults import StepFaults
+from services.adapter_worker.engine.native.step_inputs import Chunk, DirectInputs, StepInputs
 from services.adapter_worker.engine.request_state import RequestState
 from services.adapter_worker.engine.sequence import SequenceState
 from services.adapter_worker.engine.token_texts import TokenTexts
 from shared.errors import Invalid, SignalboxError
 
+if TYPE_CHECKING:
+    from services.adapter_worker.engine.native.card.card import Card
 
-class Chunk(NamedTuple):
-    """Tokens of one row in a step; the first is at `position` in the sequence."""
-
-    ids: list[int]
-    position: int
-    pages: list[int]
-    slots: SlotRange | None
-    wants_logits: bool
+_WARM_UP_PAGES = pages_for(LARGEST) + 8
+"""Pages of the cache under which a card's memory is measured: the largest step's, and the canary's."""
+_LOGITS_COPIES = 8
+"""Most copies of all rows' logits that choosing tokens takes; a sort takes two, and its numbers are of 64 bits."""
 
 
 class ModelRunner:
@@ -46,12 +45,15 @@ class ModelRunner:
         model: Any,
         tokenizer: Any,
         *,
+        max_batch: int,
         adapter_slots: int,
-        cache_bytes: int,
+        cache_bytes: int | None,
         kernels: Kernels | None,
         max_stall_x: float,
         end_ids: frozenset[int],
+        on_card: bool,
     ) -> None:
+        """`cache_bytes` None takes what a card has left."""
         self._model = model.eval()
         self.texts = TokenTexts(tokenizer)
         self._end_ids = end_ids
@@ -61,16 +63,17 @@ class ModelRunner:
         self._prefill_budget = PrefillBudget(max_stall_x)
         self._validated: set[str] = set()
         self._faults = StepFaults(model.device)
-        self._page_tables: tuple[list[list[int]], Tensor] = ([], torch.zeros(0, 0, dtype=torch.int32))
-        config = model.config.get_text_config()
-        self.pages = PagePool(cache_bytes // page_bytes(config, model.dtype))
-        self._cache = PagedCache(config, self.pages.count, model.dtype, model.device)
+        self._card = _card_for(model) if on_card else None
         model.set_attn_implementation(NAME)
-        self._canary = self._canary_chunk(tokenizer.encode(CANARY, add_special_tokens=False))
+        canary_ids = tokenizer.encode(CANARY, add_special_tokens=False)
+        page = page_bytes(model.config.get_text_config(), model.dtype)
+        self._open_cache(_WARM_UP_PAGES if cache_bytes is None else cache_bytes // page, canary_ids)
         self.bank = AdapterBank(self._wrap_layers(adapter_slots, kernels), adapter_slots)
+        if cache_bytes is None:
+            self._open_cache(self._free_bytes(max_batch) // page, canary_ids)
         if kernels is not None:
             self._cache.use_kernel(kernels)
-        self._canary_base = self._forward([self._canary])
+        self._canary_base = self._compute([self._canary])
 
     @property
     def rows(self) -> list[SequenceState]:
@@ -81,7 +84,7 @@ class ModelRunner:
         """Raise `Invalid` unless the adapter changes the canary's logits and leaves them finite; once per digest."""
         if digest in self._validated:
             return
-        logits = self._forward([self._canary._replace(slots=self.bank.use(digest))])
+        logits = self._compute([self._canary._replace(slots=self.bank.use(digest))])
         if not torch.isfinite(logits).all():
             raise Invalid("adapter_not_finite", f"adapter {digest} makes logits that are not finite: train it again")
         if torch.equal(logits, self._canary_base):
@@ -154,8 +157,9 @@ class ModelRunner:
             return
         chunks = [self._chunk(row, count) for row, count in work]
         order = sorted(range(len(work)), key=lambda n: chunks[n].slots or (-1, 0))
+        plan = TokenPlan.of([work[n][0] for n in order if chunks[n].wants_logits])
         try:
-            logits = self._forward([chunks[n] for n in order])
+            logits, sent = self._forward([chunks[n] for n in order], plan)
         except Exception as error:  # noqa: BLE001 - the request gets it, the engine lives on
             failed = self._faults.of(error, rows=len(work))
             if len(work) == 1:
@@ -167,7 +171,7 @@ class ModelRunner:
         self._faults.forget()
         for row, count in work:
             self._note_cached(row, count)
-        self._take_tokens([work[n][0] for n in order if chunks[n].wants_logits], logits)
+        self._take_tokens(sent, logits)
 
     def _chunk(self, row: SequenceState, count: int) -> Chunk:
         adapter = row.request.adapter
@@ -179,22 +183,14 @@ class ModelRunner:
         if before < len(row.prefix.ids) <= row.cached_count:
             self.pages.keep(row.prefix, row.pages)
 
-    def _take_tokens(self, rows: list[SequenceState], logits: Tensor) -> None:
-        if not rows:
+    def _take_tokens(self, plan: TokenPlan, logits: Tensor) -> None:
+        if not plan.rows:
             return
-        rows, logits = self._with_begun(rows, logits.float())
-        for row, token, score in choose(rows, logits):
-            self._append_token(row, token, score)
-
-    def _with_begun(self, rows: list[SequenceState], logits: Tensor) -> tuple[list[SequenceState], Tensor]:
-        """The rows, and the other choices of those whose prompt is now computed: these begin with the same logits."""
-        begun = [(n, choice) for n, row in enumerate(rows) for choice in row.to_begin]
-        if not begun:
-            return rows, logits
-        for row in rows:
+        for row in plan.rows:
             if row.to_begin:
                 self._share_prompt(row)
-        return [*rows, *(choice for _, choice in begun)], logits[[*range(len(rows)), *(n for n, _ in begun)]]
+        for row, token, score in choose(plan, logits.float(), self._inputs.send, self._inputs.receive):
+            self._append_token(row, token, score)
 
     def _share_prompt(self, first: SequenceState) -> None:
         whole, rest = divmod(len(first.prompt_ids), PAGE)
@@ -215,35 +211,45 @@ class ModelRunner:
         except Exception as error:  # noqa: BLE001 - `on_piece` belongs to the caller, and so does its error
             row.fail(error)
 
-    @torch.inference_mode()
-    def _forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def _compute(self, chunks: Sequence[Chunk]) -> Tensor:
         """Logits [chunks with `wants_logits`, vocab] of the last token of each chunk."""
-        device = self._model.device
-        step = Step(_spans(chunks), self._page_table(chunks), device, self._cache.long)
-        last = _last_tokens(chunks)
-        self._segments.tokens = AdapterSegments.of(chunk.slots for chunk in chunks for _ in chunk.ids)
-        # If no chunk ends its prompt, the head still computes one row (`last or [0]`), without an adapter.
-        self._segments.last = AdapterSegments.of(chunk.slots for chunk in chunks if chunk.wants_logits)
-        self._cache.step = step
+        return self._forward(chunks, TokenPlan.of([]))[0]
+
+    @torch.inference_mode()
+    def _forward(self, chunks: Sequence[Chunk], plan: TokenPlan) -> tuple[Tensor, TokenPlan]:
+        """The same logits, and the plan on the model's device."""
+        inputs, plan = self._inputs.stage(chunks, plan)
         output = self._model(
-            input_ids=torch.tensor([[token for chunk in chunks for token in chunk.ids]], device=device),
-            position_ids=step.positions.long().unsqueeze(0).to(device),
+            input_ids=inputs.ids,
+            position_ids=inputs.positions,
             use_cache=False,
-            logits_to_keep=torch.tensor(last or [0], device=device),
+            logits_to_keep=inputs.last,
             cache=self._cache,
         )
-        logits: Tensor = output.logits[0, : len(last)]
-        return logits
+        logits: Tensor = output.logits[0, : sum(chunk.wants_logits for chunk in chunks)]
+        return logits, plan
 
-    def _page_table(self, chunks: Sequence[Chunk]) -> Tensor:
-        """The page tables of the chunks [chunks, most pages]; reused from the last step if the rows are the same."""
-        pages = [chunk.pages for chunk in chunks]
-        known, table = self._page_tables
-        if len(pages) != len(known) or any(own is not cached for own, cached in zip(pages, known, strict=True)):
-            width = max(map(len, pages))
-            table = torch.tensor([[*row, *[0] * (width - len(row))] for row in pages], dtype=torch.int32)
-            self._page_tables = (pages, table)
-        return table
+    def _open_cache(self, pages: int, canary_ids: list[int]) -> None:
+        model = self._model
+        self.pages = PagePool(pages)
+        self._cache = PagedCache(model.config.get_text_config(), pages, model.dtype, model.device)
+        self._inputs: StepInputs = DirectInputs(self._cache, self._segments, model.device)
+        if self._card is not None:
+            self._card.serve(self._cache)
+            self._inputs = self._card.inputs
+        self._canary = self._canary_chunk(canary_ids)
+
+    def _free_bytes(self, max_batch: int) -> int:
+        """Bytes that the cache may take, once the layers have their slots."""
+        from services.adapter_worker.engine.native.card.memory import CudaMemory, cache_bytes
+
+        prompt = self._canary._replace(ids=[0] * LARGEST, pages=[*range(pages_for(LARGEST))])
+
+        def largest_steps() -> None:
+            logits = self._compute([prompt])
+            logits.new_empty(_LOGITS_COPIES * max_batch, logits.shape[-1], dtype=torch.float32)
+
+        return cache_bytes(CudaMemory(self._model.device), largest_steps)
 
     def _canary_chunk(self, ids: list[int]) -> Chunk:
         reserved = self.pages.reserve(len(ids), Prefix(None, ()))
@@ -258,7 +264,7 @@ class ModelRunner:
         head = self._model.get_output_embeddings()
         tied = head is not None and head.weight is self._model.get_input_embeddings().weight
         layers = {}
-        for names in shared_inputs(self._model, lambda: self._forward([self._canary])):
+        for names in shared_inputs(self._model, lambda: self._compute([self._canary])):
             linears = [modules[name] for name in names]
             if tied and linears == [head]:
                 head.forward = BaseLinear(linears, is_shared=True)  # no adapters: PEFT has none for an embedding
@@ -267,21 +273,12 @@ class ModelRunner:
             if kernels is not None:
                 group.use_kernel(kernels)
             layers.update({name: (group, index) for index, name in enumerate(names)})
+        if self._card is not None:
+            self._card.adapt(dict.fromkeys(group for group, _ in layers.values()))
         return layers
 
 
-def _spans(chunks: Sequence[Chunk]) -> list[TokenSpan]:
-    spans, start = [], 0
-    for row, chunk in enumerate(chunks):
-        spans.append(TokenSpan(start, len(chunk.ids), row, chunk.position))
-        start += len(chunk.ids)
-    return spans
+def _card_for(model: Any) -> "Card":
+    from services.adapter_worker.engine.native.card.card import Card  # Triton is there where a card is
 
-
-def _last_tokens(chunks: Sequence[Chunk]) -> list[int]:
-    last, end = [], 0
-    for chunk in chunks:
-        end += len(chunk.ids)
-        if chunk.wants_logits:
-            last.append(end - 1)
-    return last
+    return Card(model)

@@ -1,5 +1,7 @@
 """What a step that raised means: a fault of a request, a want of memory, or the end of the engine."""
 
+import traceback
+
 import torch
 
 from services.adapter_worker.engine.base import EngineAway, EngineLost
@@ -27,6 +29,7 @@ class StepFaults:
             raise failed from error
         if isinstance(failed, EngineAway):
             if self._device.type == "cuda":
+                traceback.clear_frames(error.__traceback__)  # the failed step's tensors are in them
                 torch.cuda.empty_cache()
             self._out_of_memory += rows == 1
         if self._out_of_memory >= MOST_OUT_OF_MEMORY:

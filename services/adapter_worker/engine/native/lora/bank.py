@@ -107,8 +107,9 @@ class AdapterBank:
 def _delta(group: SharedInput, index: int, low: LowRank) -> Delta:
     if low.magnitude is None:
         return Delta(low.a, low.b, low.scaling, None)
-    b = low.b.float() * low.scaling
-    gain = dora_gain(group.weight(index), low._replace(b=b)).to(b.device)
+    weight = group.weight(index)
+    b = low.b.to(weight.device, torch.float32) * low.scaling
+    gain = dora_gain(weight, low._replace(b=b))
     return Delta(low.a.float(), gain.unsqueeze(1) * b, 1.0, gain)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,26 @@ class Delta(NamedTuple):
     gain: Tensor | None  # [out]
 
 
+class OnCard(Protocol):
+    """The adapters of a group by kernels for a card; slots are named by an adapter's first one."""
+
+    def use(self, slots: SlotRange) -> None:
+        """Apply what lies in these slots of an adapter from now on."""
+        ...
+
+    def clear(self, first: int) -> None:
+        """Apply the adapter at this slot no more."""
+        ...
+
+    def put_gain(self, first: int, columns: slice, gain: Tensor, shift: Tensor | None) -> None:
+        """Multiply an adapter's base product by `gain` in these columns, and add `shift` [columns]."""
+        ...
+
+    def apply(self, x: Tensor, y: Tensor) -> None:
+        """Add to y [1, rows, outs] what the adapters make of x [1, rows, in]."""
+        ...
+
+
 class SharedInput:
     """Linear layers that read one input (q, k, v; or gate, up): they share the base and A products; each has its own B.
 
@@ -37,7 +57,7 @@ class SharedInput:
     """
 
     def __init__(self, linears: Sequence[nn.Linear], slots: int, segments: BatchSegments, *, is_head: bool) -> None:
-        self._segments, self._is_head = segments, is_head
+        self._segments, self.is_head = segments, is_head
         self._widths = [linear.out_features for linear in linears]
         self.bounds = [sum(self._widths[:n]) for n in range(len(linears) + 1)]
         self._into = linears[0].in_features
@@ -49,6 +69,7 @@ class SharedInput:
         self._used: frozenset[SlotRange] = frozenset()  # of the adapters that change one of these layers
         self._add: Callable[[Tensor, Tensor, AdapterSegments], None] = self._add_in_torch
         self._copy: Callable[[int, int, Delta], None] = self._copy_in_torch
+        self._on_card: OnCard | None = None
         self._puts: dict[torch.dtype, Any] = {}
         self._layout = (self.a.data_ptr(), self.b.data_ptr(), len(linears), self.bounds[-1])
         self._item_bytes = self.a.element_size()
@@ -75,6 +96,11 @@ class SharedInput:
             self._puts = {getattr(torch, source): puts[name] for source, puts in kernels.put.items()}
             self._copy = self._copy_by_kernel
 
+    def use_card(self, adapters: OnCard) -> None:
+        """Let these kernels apply the adapters."""
+        self._on_card = adapters
+        self._copy = self._copy_on_device
+
     def put(self, slot_range: SlotRange, parts: dict[int, Delta]) -> None:
         """Copy an adapter's weights for these layers, keyed by their index, into its slots."""
         slots = slice(slot_range.first, slot_range.first + slot_range.size)
@@ -82,7 +108,10 @@ class SharedInput:
             self.a[slots].zero_()  # overwrite the adapter that had the slots before
             self.b[slots].zero_()
         largest = max(delta.a.shape[0] for delta in parts.values())  # of these layers; others may have a larger rank
-        self._used |= {SlotRange(slot_range.first, -(-largest // RANK))}
+        used = SlotRange(slot_range.first, -(-largest // RANK))
+        self._used |= {used}
+        if self._on_card is not None:
+            self._on_card.use(used)
         for index, delta in parts.items():
             self._copy(index, slot_range.first, delta)
             if delta.gain is not None:
@@ -92,6 +121,8 @@ class SharedInput:
         """Forget an adapter; its weights stay until the next one overwrites them."""
         self._used = frozenset(used for used in self._used if used.first != slot_range.first)
         self._gains.pop(slot_range.first, None)
+        if self._on_card is not None:
+            self._on_card.clear(slot_range.first)
 
     def _copy_in_torch(self, index: int, first: int, delta: Delta) -> None:
         columns = self._columns(index)
@@ -100,6 +131,11 @@ class SharedInput:
             a, b = delta.a[ranks], delta.b[:, ranks].T.float() * delta.scale
             self.a[slot, index * RANK : index * RANK + a.shape[0]].copy_(a)
             self.b[slot, : b.shape[0], columns].copy_(b)
+
+    def _copy_on_device(self, index: int, first: int, delta: Delta) -> None:
+        """Copy each tensor from the host once, and do the rest on the device."""
+        device = self.a.device
+        self._copy_in_torch(index, first, delta._replace(a=delta.a.to(device), b=delta.b.to(device)))
 
     def _copy_by_kernel(self, index: int, first: int, delta: Delta) -> None:
         put = self._puts.get(delta.a.dtype)
@@ -113,6 +149,12 @@ class SharedInput:
         put(delta.a.data_ptr(), delta.b.data_ptr(), to_a, to_b, rank, self._into, width, parts, outs, delta.scale)
 
     def _put_gain(self, columns: slice, slot_range: SlotRange, gain: Tensor) -> None:
+        if self._on_card is not None:
+            bias = self._product.bias
+            self._on_card.put_gain(
+                slot_range.first, columns, gain, None if bias is None else (1 - gain) * bias[columns]
+            )
+            return
         outs = self.bounds[-1]
         default = (self.a.new_ones(outs, dtype=torch.float32), self.a.new_zeros(outs, dtype=torch.float32))
         gains, shifts = self._gains.setdefault(slot_range.first, default)
@@ -133,7 +175,10 @@ class SharedInput:
 
     def _forward(self, x: Tensor) -> Tensor:
         y = self._product(x)
-        segments = (self._segments.last if self._is_head else self._segments.tokens).among(self._used)
+        if self._on_card is not None:
+            self._on_card.apply(x, y)
+            return y
+        segments = (self._segments.last if self.is_head else self._segments.tokens).among(self._used)
         if segments.all:
             rows_in, rows_out = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
             if self._gains:

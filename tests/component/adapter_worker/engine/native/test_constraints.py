@@ -124,12 +124,12 @@ def test_a_mask_changes_its_own_row_alone_and_takes_nothing_from_the_logits():
     logits = torch.randn(3, 257)
     with ThreadPoolExecutor(1) as pool:
         mask = TokenMask(Matchers(byte_tokenizer).of(Constraint(regex="[ab]c")), 257, [], pool)
-        found = masked(logits, [None, mask, None])
+        found = masked(logits, [None, mask, None], list)
         assert found[[0, 2]].equal(logits[[0, 2]])
         assert found[1].isfinite().nonzero().flatten().tolist() == [97, 98]
         assert found[1, [97, 98]].equal(logits[1, [97, 98]])
         mask.take(97)
-        assert masked(logits, [None, mask, None])[1].isfinite().nonzero().flatten().tolist() == [99]
+        assert masked(logits, [None, mask, None], list)[1].isfinite().nonzero().flatten().tolist() == [99]
         mask.take(99)
     assert mask.is_complete
-    assert masked(logits, [None] * 3) is logits
+    assert masked(logits, [None] * 3, list) is logits
