@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="the kernels for a card need Triton")
 from shared.contracts.constraints import Constraint
 from tests.support.engine_kit import ADAPTERS, greedy, ignore
 
-NAMES = ["plain", "dora", "by module"]
+NAMES = ["dora", "by module"]
 
 
 def requests_of(kit):
