@@ -55,6 +55,10 @@ class RequestState:
                 return False
         return True
 
+    def is_of(self, job_id: str, attempt: int) -> bool:
+        """Whether the request is that attempt's."""
+        return (self.request.job_id, self.request.attempt) == (job_id, attempt)
+
     def interruption(self) -> Exception | None:
         """The error that must end the request before its next step; None if it may go on."""
         if self.is_cancelled:

@@ -137,11 +137,10 @@ class NativeEngine:
     def cancel(self, job_id: str, attempt: int) -> bool:
         """Stop the attempt's sequence before its next step."""
         with self._work:
-            running = [state for state in self._accepted if not state.is_done]
-            matching = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
-            for state in matching:
+            running = [state for state in self._accepted if state.is_of(job_id, attempt) and not state.is_done]
+            for state in running:
                 state.is_cancelled = True
-        return bool(matching)
+        return bool(running)
 
     def check(self) -> None:
         """Raise `EngineLost` after a fault of the device from which this process does not recover."""
@@ -196,8 +195,8 @@ class NativeEngine:
         self._make_calls()
         self._interrupt()
         self._admit()
-        if self._runner.rows:
-            metrics.BATCH_SIZE.observe(len(self._runner.rows))
+        if rows := len(self._runner.rows):
+            metrics.BATCH_SIZE.observe(rows)
         self._runner.step()
         self._settle()
 
@@ -266,8 +265,7 @@ class NativeEngine:
         with self._work:
             accepted = list(self._accepted)
         for state in accepted:
-            error = state.interruption()
-            if error is not None:
+            if error := state.interruption():
                 state.fail(error)
         self._settle()
 

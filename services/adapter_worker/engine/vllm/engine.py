@@ -133,12 +133,11 @@ class VllmEngine:
     def cancel(self, job_id: str, attempt: int) -> bool:
         """Close the attempt's connection, so that the server drops its state."""
         with self._lock:
-            running = [state for state in self._accepted if not state.is_done]
-            matching = [s for s in running if (s.request.job_id, s.request.attempt) == (job_id, attempt)]
-            for state in matching:
+            running = [state for state in self._accepted if state.is_of(job_id, attempt) and not state.is_done]
+            for state in running:
                 error = Cancelled("cancelled", f"job {job_id} was cancelled")
                 self._loop.call_soon_threadsafe(self._interrupt, state, error)
-        return bool(matching)
+        return bool(running)
 
     def check(self) -> None:
         """Ask the server whether its engine runs; see `Engine.check`. A server that answers twice not is given up."""
