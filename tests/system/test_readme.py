@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import openai
 import pytest
 
 from shared.security import api_keys
@@ -46,11 +47,15 @@ def test_each_command_of_the_first_page_is_answered_as_it_says(released, key):
 
 
 def test_the_lines_of_openais_page_run(released, key, capsys, tmp_path, monkeypatch):
-    chat, batch = re.findall(r"```python\n(.*?)```", (ROOT / "docs/openai.md").read_text(), re.DOTALL)
+    chat, tools, batch = re.findall(r"```python\n(.*?)```", (ROOT / "docs/openai.md").read_text(), re.DOTALL)
     at, names = released.supervisor.api_url.removeprefix("http://"), {"KEY": key}
     exec(compile(chat.replace(ADDRESS, at), "docs/openai.md", "exec"), names)
     said = capsys.readouterr().out.strip().rpartition(" ")[2]
     assert said in ("None", "bank.cards", "bank.accounts")
+    names["messages"] = [{"role": "user", "content": "is it cold in Oslo?"}]
+    with pytest.raises(openai.BadRequestError) as refused:  # the adapters here have a template without tools
+        exec(compile(tools, "docs/openai.md", "exec"), names)
+    assert refused.value.code == "tools_not_rendered"
     monkeypatch.chdir(tmp_path)
     body = {"model": "bank.cards", "messages": [{"role": "user", "content": "card declined"}], "max_tokens": 4}
     line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
