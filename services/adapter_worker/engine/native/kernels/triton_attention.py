@@ -37,6 +37,24 @@ def _scores(query, key, scale, softcap, HAS_CAP: tl.constexpr, WIDEN: tl.constex
 
 
 @triton.jit
+def _rows_of(tile, kv_head, heads: tl.constexpr, kv_heads: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr):
+    """Return a tile's first token and size, and of each row the token in the tile, the head, and whether it has any."""
+    count = tl.load(tile + 1)
+    row = tl.arange(0, ROWS)
+    token = row // GROUP
+    head = kv_head * (heads // kv_heads) + row % GROUP
+    return tl.load(tile), count, token, head, (token < count) & (row % GROUP < heads // kv_heads)
+
+
+@triton.jit
+def _raised(top, more):
+    """Return the larger scores, what to subtract from scores now, and by what the weights before shrink."""
+    highest = tl.maximum(top, more)
+    shift = tl.where(highest == float("-inf"), 0.0, highest)
+    return highest, shift, tl.exp(top - shift)
+
+
+@triton.jit
 def _mean(sums, total):
     """Divide by the weights; rows of padding have none."""
     return sums / tl.where(total > 0.0, total, 1.0)[:, None]
@@ -57,16 +75,11 @@ def attend(
     tile = tiles + tl.program_id(0) * 4
     kv_head = tl.program_id(1)
     split = tl.program_id(2)
-    start = tl.load(tile)
-    count = tl.load(tile + 1)
     position = tl.load(tile + 2)
     table = tables + tl.load(tile + 3) * width
 
-    row = tl.arange(0, ROWS)
+    start, count, token, head, is_row = _rows_of(tile, kv_head, heads, kv_heads, GROUP, ROWS)
     at = tl.arange(0, DIM)
-    token = row // GROUP  # in the tile
-    head = kv_head * (heads // kv_heads) + row % GROUP
-    is_row = (token < count) & (row % GROUP < heads // kv_heads)
     place = position + token
     is_in = is_row[:, None] & (at < dim)[None, :]
     query = tl.load(
@@ -93,17 +106,14 @@ def attend(
             is_visible = is_seen[None, :] & (other[None, :] <= place[:, None])
             is_visible = is_visible & (other[None, :] > place[:, None] - window)
             scores = tl.where(is_visible, scores, float("-inf"))
-            highest = tl.maximum(top, tl.max(scores, axis=1))
-            shift = tl.where(highest == float("-inf"), 0.0, highest)
+            top, shift, fade = _raised(top, tl.max(scores, axis=1))
             weights = tl.exp(scores - shift[:, None])
-            fade = tl.exp(top - shift)
             total = total * fade + tl.sum(weights, axis=1)
             weights = weights.to(value.dtype)
             if WIDEN:
                 weights = weights.to(tl.float32)
                 value = value.to(tl.float32)
             sums = sums * fade[:, None] + tl.dot(weights, value, input_precision="ieee")
-            top = highest
     if IS_WHOLE:
         out = y + (start + token)[:, None] * heads * dim + head[:, None] * dim + at[None, :]
         tl.store(out, _mean(sums, total).to(y.dtype.element_ty), mask=is_in)
@@ -123,13 +133,8 @@ def join(
     """Join what `attend` wrote of each split for the same tile and key head, in the order of the positions."""
     tile = tiles + tl.program_id(0) * 4
     kv_head = tl.program_id(1)
-    start = tl.load(tile)
-    count = tl.load(tile + 1)
-    row = tl.arange(0, ROWS)
+    start, _, token, head, is_row = _rows_of(tile, kv_head, heads, kv_heads, GROUP, ROWS)
     at = tl.arange(0, DIM)
-    token = row // GROUP
-    head = kv_head * (heads // kv_heads) + row % GROUP
-    is_row = (token < count) & (row % GROUP < heads // kv_heads)
     is_in = is_row[:, None] & (at < dim)[None, :]
     top = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
@@ -139,12 +144,9 @@ def join(
         split_top = tl.load(stats + place_of * 2, mask=is_row, other=float("-inf"))
         split_total = tl.load(stats + place_of * 2 + 1, mask=is_row, other=0.0)
         split_sums = tl.load(partial + place_of.to(tl.int64)[:, None] * dim + at[None, :], mask=is_in, other=0.0)
-        highest = tl.maximum(top, split_top)
-        shift = tl.where(highest == float("-inf"), 0.0, highest)
-        fade = tl.exp(top - shift)
+        top, shift, fade = _raised(top, split_top)
         weight = tl.exp(split_top - shift)
         total = total * fade + split_total * weight
         sums = sums * fade[:, None] + split_sums * weight[:, None]
-        top = highest
     out = y + (start + token)[:, None] * heads * dim + head[:, None] * dim + at[None, :]
     tl.store(out, _mean(sums, total).to(y.dtype.element_ty), mask=is_in)
