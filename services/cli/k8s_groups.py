@@ -9,12 +9,13 @@ from shared.names import generate_queue
 
 _COMPONENT = {"keda": "scaled-object", "hpa": "hpa"}
 _LEAST_WORKERS = {"keda": 0, "hpa": 1}
-_KUSTOMIZATION = """\
+KUSTOMIZATION = """\
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources: [group.yaml]
 components: [../../../../components/adapter-group, ../../../../components/{component}]
 """
+"""Of a group's folder; the component says what runs beside its worker, or scales it."""
 _GROUP = """\
 # What the components put into their objects; it is not applied itself.
 apiVersion: signalbox.dev/v1
@@ -43,7 +44,7 @@ def add_group(overlay: Path, name: str, most: int) -> Path:
         raise Conflict("group_exists", f"{folder} is there already: edit its group.yaml")
     listed = _listed(file, f"groups/{name}")
     folder.mkdir(parents=True)
-    (folder / "kustomization.yaml").write_text(_KUSTOMIZATION.format(component=component))
+    (folder / "kustomization.yaml").write_text(KUSTOMIZATION.format(component=component))
     least = _LEAST_WORKERS[overlay.name]
     group = _GROUP.format(name=name, queue=generate_queue(name), least=least, most=most)
     (folder / "group.yaml").write_text(group)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from services.cli.gpu.memory import host_gib
 from services.cli.gpu.plan import Plan, Server
+from services.cli.k8s_groups import KUSTOMIZATION
 
 _OVERLAY = """\
 # Written by `signalbox gpu plan{command}`: a vLLM server beside each worker, on NVIDIA cards. See docs/gpu.md.
@@ -15,12 +16,6 @@ resources:
 {groups}components: [../../components/prometheus, ../../components/release]
 patches:
 {patches}"""
-_OF_GROUP = """\
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [group.yaml]
-components: [../../../../components/adapter-group, ../../../../components/vllm]
-"""
 _GROUP = """\
 # What the components put into their objects; it is not applied itself.
 apiVersion: signalbox.dev/v1
@@ -64,7 +59,7 @@ def overlay_files(plan: Plan) -> dict[str, str]:
     """Return the overlay's files by their names in its folder."""
     files = {"kustomization.yaml": _overlay(plan)}
     for server in plan.servers:
-        files[f"groups/{server.name}/kustomization.yaml"] = _OF_GROUP
+        files[f"groups/{server.name}/kustomization.yaml"] = KUSTOMIZATION.format(component="vllm")
         files[f"groups/{server.name}/group.yaml"] = _group(plan, server)
     return files
 
