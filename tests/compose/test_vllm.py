@@ -1,7 +1,6 @@
 """The system with a vLLM server beside each worker, in containers, with vLLM's build for processors."""
 
 import json
-import sys
 
 import pytest
 import yaml
@@ -9,21 +8,18 @@ from signalbox import ConflictError
 
 from services.cli.local.servers import free_ports
 from tests.support.containers import (
-    BUILD_SECONDS,
     CARDS,
     LABELS,
     ROOT,
     TRIPS,
-    Stack,
     Traffic,
     answered,
     ended,
-    further_files,
     needs_docker,
     new_client,
     quick_file,
-    train_adapter,
-    train_selector,
+    release,
+    started,
 )
 from tests.support.eventually import eventually
 from tests.support.samples import TRAINING
@@ -68,25 +64,16 @@ def port():
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory, port):
     folder = tmp_path_factory.mktemp("vllm-compose")
-    own = [quick_file(folder, head_dim=32), without_cards(folder)]
-    files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.seaweedfs.yml", FILE, *own, *further_files()]
-    env = {"SIGNALBOX_BASE_MODEL": "tiny", "SIGNALBOX_LISTEN": f"127.0.0.1:{port}", "SIGNALBOX_TAG": "test"}
-    compose = Stack(files, env, project="signalbox-vllm-test")
-    try:
-        compose("up", "--build", "--wait", "--detach", seconds=BUILD_SECONDS)
+    own = (quick_file(folder, head_dim=32), without_cards(folder))
+    with started(port, FILE, *own, project="signalbox-vllm-test") as compose:
         yield compose
-    finally:
-        sys.stdout.write(compose("logs", "--no-color", "--tail", "20"))  # shown by pytest where a test fails
-        compose("down", "--volumes", "--timeout", "50")
 
 
 @pytest.fixture(scope="module")
 def released(stack, port):
-    """Two adapters and a light selector, made by the trainer's container, promoted."""
+    """Two adapters and a light selector, promoted."""
     client = new_client(stack, port)
-    for label in LABELS:
-        train_adapter(client, label)
-    train_selector(client)
+    release(client)
     return client
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -105,6 +106,27 @@ class Stack:
 
     def containers(self):
         return self.inspect(*self("ps", "-a", "-q").split())
+
+
+@contextlib.contextmanager
+def started(port, *files, project="signalbox-test"):
+    """The usual files with these, built and started; the ends of their logs are shown by pytest where a test fails."""
+    usual = [ROOT / "docker-compose.yml", ROOT / "docker-compose.seaweedfs.yml"]
+    env = {"SIGNALBOX_BASE_MODEL": "tiny", "SIGNALBOX_LISTEN": f"127.0.0.1:{port}", "SIGNALBOX_TAG": "test"}
+    compose = Stack([*usual, *files, *further_files()], env, project)
+    try:
+        compose("up", "--build", "--wait", "--detach", seconds=BUILD_SECONDS)
+        yield compose
+    finally:
+        sys.stdout.write(compose("logs", "--no-color", "--tail", "20"))
+        compose("down", "--volumes", "--timeout", "50")
+
+
+def release(client):
+    """Make two adapters and a light selector by the trainer's container, and promote them."""
+    for label in LABELS:
+        train_adapter(client, label)
+    train_selector(client)
 
 
 def new_client(stack, port):
