@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks.gpu.byte_tokenizer import byte_tokenizer
 from services.adapter_worker.engine import GenerationRequest
 from services.adapter_worker.engine.native.kv_cache import Prefix
 from services.adapter_worker.engine.native.lora.weights import AdapterWeights, LowRank
 from services.adapter_worker.engine.native.model_runner import ModelRunner
 from services.adapter_worker.engine.request_state import RequestState
+from tests.support.byte_tokenizer import byte_tokenizer
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL = (*ATTENTION, "gate_proj", "up_proj", "down_proj")

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from benchmarks.gpu import kit
-from benchmarks.gpu.byte_tokenizer import byte_tokenizer
 from benchmarks.gpu.card import Plan
 from benchmarks.gpu.kit import ALL, ATTENTION, Adapters
 from services.adapter_worker.engine import GenerationRequest
 from services.adapter_worker.engine.native.engine import NativeEngine
 from services.adapter_worker.engine.native.model_runner import ModelRunner
 from shared.contracts.prompts import Part, Segment
+from tests.support.byte_tokenizer import byte_tokenizer
 
 PACKAGES = ("torch", "triton", "transformers", "peft", "pydantic", "numpy")
 WORKLOADS = {"base": None, "r8 of the attention": Adapters(32, 8, ATTENTION), "r16 of all": Adapters(32, 16, ALL)}

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from services.adapter_worker.engine import GenerationRequest
 from services.adapter_worker.engine.native.engine import NativeEngine
@@ -16,9 +15,9 @@ from services.adapter_worker.engine.vllm.engine import VllmEngine
 from services.adapter_worker.engine.vllm.server import VllmServer
 from shared.contracts.prompts import Part, Segment
 from shared.model.tokens import encode
+from tests.support.byte_tokenizer import SPECIAL, byte_tokenizer
 from tests.support.kernels import KERNELS
 
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 ADAPTERS: dict[str, dict[str, Any]] = {
@@ -48,15 +47,6 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     },
     "dora2": {"seed": 5, "use_dora": True, "target_modules": ["q_proj", "down_proj"]},
 }
-
-
-def byte_tokenizer():
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({char: index for index, char in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(SPECIAL)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
 
 
 class Kit:
