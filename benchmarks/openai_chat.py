@@ -83,12 +83,13 @@ class Chats:
         """Send whole chats, so many at once."""
         numbers = iter(range(count))
 
-        async def client(http: httpx.AsyncClient) -> None:
-            for number in numbers:
-                (await http.post(_PATH, json=body(texts[number % len(texts)]))).raise_for_status()
+        async def client() -> None:
+            # Each has its own connection, which stays: one pool of all would close most after each answer.
+            async with httpx.AsyncClient(**self._client) as http:
+                for number in numbers:
+                    (await http.post(_PATH, json=body(texts[number % len(texts)]))).raise_for_status()
 
-        async with httpx.AsyncClient(**self._client) as http:
-            await asyncio.gather(*(client(http) for _ in range(clients)))
+        await asyncio.gather(*(client() for _ in range(clients)))
 
     async def first_tokens(self, texts: list[str], count: int) -> list[float]:
         """Milliseconds from the engine's first token to the client's, of streams, 64 at once."""

@@ -1,4 +1,6 @@
-"""The sender of messages to the queues."""
+"""The sender of messages to the queues, and the short way to take one."""
+
+from collections.abc import Sequence
 
 import redis
 from celery import Celery
@@ -10,7 +12,7 @@ from shared.queue.envelopes import Envelopes
 
 
 class Bus:
-    """Sends messages, each of which wakes a worker of a queue, over the broker."""
+    """Sends messages, each of which wakes a worker of a queue, over the broker, and takes them."""
 
     def __init__(self, app: Celery) -> None:
         options = app.conf.broker_transport_options
@@ -23,6 +25,7 @@ class Bus:
         self._envelopes = Envelopes()
         # It may send a message twice, which is harmless.
         self._connection = Connection(pool)
+        self._taking = Connection(pool)
 
     def send(self, sent: Sent) -> None:
         """Publish one message; raises `Unavailable` where the broker is down (the reconciler sends one later)."""
@@ -30,3 +33,14 @@ class Bus:
             self._connection.call("LPUSH", sent.queue, self._envelopes.of(sent))
         except redis.RedisError as error:
             raise Unavailable("broker_unavailable", "the broker (Redis) does not answer; try again shortly") from error
+
+    def take(self, queues: Sequence[str], wait_seconds: float) -> str | None:
+        """Take the next message of these queues, as Celery's consumer would, and return its queue.
+
+        None where none comes for so long, or the broker is down. One thread at a time may call it.
+        """
+        try:
+            taken = self._taking.call("BRPOP", *queues, wait_seconds)
+        except redis.RedisError:  # the consumer waits until the broker is back
+            return None
+        return str(taken[0], "utf-8") if taken else None

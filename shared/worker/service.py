@@ -29,6 +29,7 @@ from shared.worker import probes
 from shared.worker.attempt import Attempt, AttemptRunner
 from shared.worker.event_writer import EventWriter
 from shared.worker.leases import LeaseKeeper
+from shared.worker.next_message import NextMessage
 from shared.worker.turnstile import Turnstile
 
 log = structlog.get_logger()
@@ -79,6 +80,7 @@ class Service:
         self._reconciler = Reconciler(self.ledger, self.bus, settings, self.owner)
         self._releases: dict[tuple[str, str], Release] = {}
         self._runs_once = False
+        self._next_message = NextMessage(self.bus, self._queues, self._takes_more)
 
     def release(self, tenant_id: str, release_id: str) -> Release:
         """Return a release by id, from a cache: releases never change."""
@@ -112,14 +114,19 @@ class Service:
             self._worker.consumer.call_soon(self._worker.consumer.add_task_queue, queue)
 
     def on(self, task: TaskName, work: Callable[[Attempt], None]) -> None:
-        """Register the service's one task: whatever the message says, one attempt at the next job of its queue."""
+        """Register the service's one task: for each message, whatever it says, an attempt at its queue's next job."""
 
         @self.celery.task(name=task, bind=True)  # type: ignore[untyped-decorator]
         def door(request: Any, _message: object) -> None:
             if self._runs_once:
                 _take_no_more()
-            if self.turnstile.passes():
-                self._attempts.run(request.request.delivery_info["routing_key"], work)
+            queue = request.request.delivery_info["routing_key"]
+            while queue and self.turnstile.passes():
+                self._attempts.run(queue, work)
+                queue = None if self._runs_once else self._next_message.take()
+
+    def _takes_more(self) -> bool:
+        return not self.turnstile.why and celery_state.should_stop is None
 
     def run_once(self, idle_seconds: float) -> None:
         """Serve one message, or end after `idle_seconds` without one; for processes that an autoscaler starts."""

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -15,6 +16,7 @@ from shared.queue.bus import Bus
 from shared.queue.celery import make_celery
 from shared.queue.envelopes import Envelopes
 from shared.queue.outbox import Outbox
+from shared.worker.next_message import NextMessage
 
 
 def take(settings, queue):
@@ -51,6 +53,39 @@ def test_no_two_messages_share_a_delivery_tag(settings):
     with redis.Redis.from_url(settings.broker_url) as broker:
         tags = [json.loads(raw)["properties"]["delivery_tag"] for raw in broker.lrange("select", 0, -1)]
     assert len(set(tags)) == 3
+
+
+def test_messages_are_taken_from_each_queue_in_turn(settings):
+    bus = Bus(make_celery(settings, "test"))
+    for queue in ("generate.a", "generate.a", "generate.b", "generate.b"):
+        bus.send(Sent("job_1", queue))
+    taking = NextMessage(bus, ["generate.a", "generate.b"], lambda: True)
+    assert [taking.take() for _ in range(5)] == ["generate.a", "generate.b", "generate.a", "generate.b", None]
+
+
+def test_no_message_is_taken_while_no_job_may_be(settings):
+    bus = Bus(make_celery(settings, "test"))
+    bus.send(Sent("job_1", "select"))
+    assert NextMessage(bus, ["select"], lambda: False).take() is None
+    assert bus.take(["select"], 1) == "select"
+
+
+def test_a_thread_waits_while_another_one_waits_at_the_broker(settings):
+    bus = Bus(make_celery(settings, "test"))
+    taking, messages = NextMessage(bus, ["select"], lambda: True), 6
+    with ThreadPoolExecutor(3) as threads:
+        taken = [threads.submit(taking.take) for _ in range(messages)]
+        for _ in range(messages):
+            bus.send(Sent("job_1", "select"))
+        found = [one.result() for one in taken]
+    with redis.Redis.from_url(settings.broker_url) as broker:
+        assert found.count("select") + broker.llen("select") == messages
+    assert "select" in found
+
+
+def test_without_a_broker_no_message_is_taken(settings):
+    bus = Bus(make_celery(settings.model_copy(update={"broker_url": "redis://127.0.0.1:9/0"}), "test"))
+    assert bus.take(["select"], 1) is None
 
 
 def test_without_a_broker_sending_is_unavailable(settings):

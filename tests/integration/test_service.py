@@ -170,3 +170,35 @@ def test_a_running_service_consumes_what_was_left_to_its_base_model(settings, le
             running.terminate()
     done = ledger.do(calls.get(job.id))
     assert (done.queue, done.attempt, done.lost_leases) == ("train@pin", 2, 0)
+
+
+BUSY = """
+from celery.worker import state
+from shared.names import TaskName
+from shared.worker.service import Service
+from shared.settings import Settings
+
+service = Service(Settings(), "test", ["train", "select"], concurrency=1)
+service.on(TaskName.TRAIN, lambda attempt: attempt.succeed({}))
+service.run()
+print(sum(state.total_count.values()), flush=True)
+"""
+
+
+def test_a_thread_that_has_done_a_job_takes_the_next_message_itself(settings, ledger):
+    bus = Bus(make_celery(settings, "test"))
+    jobs = [
+        NewJob(id=new_job_id("t"), tenant_id="t", kind=JobKind.TRAIN, stage=Stage.TRAIN, queue="train", body={})
+        for _ in range(50)
+    ]
+    for job in jobs:
+        bus.send(ledger.do(calls.create(job, 60)).send)
+    env = os.environ | {"SIGNALBOX_REDIS_URL": settings.redis_url, "SIGNALBOX_BROKER_URL": settings.broker_url}
+    with subprocess.Popen([sys.executable, "-c", BUSY], env=env, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            eventually(lambda: ledger.do(calls.get(jobs[-1].id)).state == "succeeded", "the last job was done")
+        finally:
+            running.terminate()
+        by_the_consumer = int(running.stdout.read().split()[-1])
+    assert {ledger.do(calls.get(job.id)).state for job in jobs} == {"succeeded"}
+    assert by_the_consumer == 1
