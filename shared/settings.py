@@ -156,6 +156,10 @@ class Settings(BaseSettings):
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256
     selector_batch: Annotated[int, Field(ge=1)] = 8
     selector_wait_ms: Annotated[float, Field(ge=0)] = 5.0
+    selector_device: Literal["auto", "cpu"] = "auto"
+    """`auto` reads texts on a card where there is one."""
+    selector_card_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the card's memory that a selector takes at most, where it has the card not for itself."""
     engine: Literal["transformers", "echo", "vllm"] = "transformers"
     engine_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number type of the engine; `auto` is bfloat16 where the hardware multiplies it."""

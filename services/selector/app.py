@@ -11,13 +11,14 @@ import structlog
 from services.selector import metrics
 from services.selector.handlers import select
 from services.selector.scoring.batcher import Batcher, ScoreMany
+from services.selector.scoring.card_memory import within_memory
 from services.selector.scoring.light import LightSelectors
 from services.selector.scoring.llm import LlmScorers
 from services.selector.scoring.prototypes import PrototypeScorers
 from shared.contracts.manifests import BaseModelManifest, Release, ReleaseSelector
 from shared.errors import SignalboxError
 from shared.model.base import resolve_base_model
-from shared.model.hardware import limit_threads
+from shared.model.hardware import limit_card, limit_threads
 from shared.model.memory import trim_heaps
 from shared.model.prototypes import Reading
 from shared.names import SELECT_QUEUE, TaskName
@@ -51,6 +52,8 @@ def main() -> None:
     configure_logging("selector")
     configure_tracing("selector")
     settings = Settings()
+    if settings.selector_device == "cpu":  # torch looks for cards when it is imported
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # Twice the batch size: one batch is scored while the next one is gathered.
     service = Service(settings, "selector", [SELECT_QUEUE], concurrency=2 * settings.selector_batch)
     lights = LightSelectors(service.registry.weights.fetch_light)
@@ -102,7 +105,7 @@ def main() -> None:
 
 def _batcher(settings: Settings, score_many: ScoreMany) -> Batcher:
     return Batcher(
-        score_many,
+        within_memory(score_many),
         max_batch=settings.selector_batch,
         max_wait_ms=settings.selector_wait_ms,
         on_idle=trim_heaps,  # what the batches needed beside the weights
@@ -139,8 +142,10 @@ class ServedBase:
 
     def folder(self) -> Path:
         """Return the base model's folder; the scoring thread calls this. Raises `Invalid`, `Unavailable`."""
-        limit_threads(self._service.settings)
-        return resolve_base_model(self._service.settings)
+        settings = self._service.settings
+        limit_threads(settings)
+        limit_card(settings.selector_card_share)
+        return resolve_base_model(settings)
 
     def compare(self, release: Release, current: Sequence[Release]) -> None:
         """Note which base models the current releases' selectors need; some need none."""

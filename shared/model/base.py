@@ -209,13 +209,19 @@ def empty_model(folder: Path) -> "PreTrainedModel":
 
 
 def filled_model(
-    empty: "PreTrainedModel", weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype"
+    empty: "PreTrainedModel", weights: "Mapping[str, torch.Tensor]", dtype: "torch.dtype", device: str
 ) -> "PreTrainedModel":
-    """Return the model with these weights, given by full name; those in `dtype` are used without a copy."""
+    """Return the model with these weights, given by full name, without a copy; they are on `device`, in `dtype`."""
+    import torch
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    return type(empty).from_pretrained(None, config=empty.config, state_dict=dict(weights), dtype=dtype)
+    # The library would bring weights to the CPU, or make room for them on a card twice: it gets others without memory.
+    stand_ins = {name: torch.zeros((), dtype=dtype).expand(weight.shape) for name, weight in weights.items()}
+    model = type(empty).from_pretrained(None, config=empty.config, state_dict=stand_ins, dtype=dtype)
+    for name, parameter in model.named_parameters():
+        parameter.data = weights[name].to(parameter.dtype)
+    return model.to(device)
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

@@ -14,6 +14,7 @@ from shared.contracts.labels import Label
 from shared.contracts.prompts import Part, Segment
 from shared.errors import Invalid
 from shared.model.base import default_device
+from shared.model.hardware import bucketed
 from shared.model.masks import additive_mask
 from shared.model.precision import float32_weights
 from shared.model.servable import check_head
@@ -157,9 +158,11 @@ class HeadScorer:
         import torch
 
         ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0)
+        device = self._model.device
+        filling = bucketed(int(ends[-1]), device.type) - int(ends[-1])
+        prompts = [*prompts, [0] * filling] if filling else prompts
         ids = torch.tensor([[token for prompt in prompts for token in prompt]])
         positions = torch.cat([torch.arange(len(prompt)) for prompt in prompts])[None]
-        device = self._model.device
         hidden = self._model.base_model(
             input_ids=ids.to(device),
             position_ids=positions.to(device),

@@ -24,6 +24,12 @@ def return_free_memory() -> None:
     trim_heaps()
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a card had too little memory."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
 def trim_heaps() -> None:
     """Return the free pages of the heaps to the operating system; takes milliseconds."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 
 class BaseWeights:
-    """A base model's tensors, read one at a time; selectors loaded one after the other share unchanged tensors."""
+    """A base model's tensors, read one at a time; selectors loaded one after the other share unchanged tensors.
 
-    def __init__(self, folder: Path) -> None:
+    They are merged on the CPU, so that every machine gets the same weights, and lie on `device`.
+    """
+
+    def __init__(self, folder: Path, device: str | None = None) -> None:
+        """By default `device` is the accelerator where there is one."""
         self.folder = folder
+        self.device = device or default_device()
         self.files = {name: file for file, name in tensor_names(folder)}
         self._kept: dict[str, Tensor] = {}
 
@@ -34,9 +39,9 @@ class BaseWeights:
 
     def _merged(self, name: str, lora: SelectorLora, dtype: "torch.dtype") -> "Tensor":
         if name in lora.weights:
-            return lora.weights[name].merged(self._read(name)).to(dtype)
+            return lora.weights[name].merged(self._read(name)).to(dtype).to(self.device)
         kept = self._kept.get(name)
-        return kept if kept is not None and kept.dtype == dtype else self._read(name).to(dtype)
+        return kept if kept is not None and kept.dtype == dtype else self._read(name).to(dtype).to(self.device)
 
     def _read(self, name: str) -> "Tensor":
         from safetensors import safe_open
@@ -52,20 +57,20 @@ def merged_selector(
 ) -> "PreTrainedModel":
     """Load the base model, merge the PEFT folder into its weights in float32, and convert to `dtype`; in eval mode.
 
-    A folder with a head gives a sequence classifier, any other folder a causal language model. Models on the CPU that
-    are loaded with the same `base` share the weights that none of their LoRAs changes.
+    A folder with a head gives a sequence classifier, any other folder a causal language model. Models that are loaded
+    with the same `base`, on its device, share the weights that none of their LoRAs changes.
 
     Raises `Invalid` where the adapter does not load or does not fit the base model.
     """
     import torch
 
     check_loadable(adapter_folder)
-    base = base or BaseWeights(model_folder)
+    base = base or BaseWeights(model_folder, device)
     lora = read_lora(adapter_folder, base.files)
     model = _assembled(base, adapter_folder, lora, getattr(torch, dtype)) if lora else None
     if model is None:
         model = _merged_by_peft(model_folder, adapter_folder).to(getattr(torch, dtype))
-    return model.requires_grad_(False).eval().to(device or default_device())
+    return model.requires_grad_(False).eval().to(base.device)
 
 
 def _assembled(
@@ -81,16 +86,16 @@ def _assembled(
         return None
     weights = base.merged(sorted(names), lora, dtype)
     if lora.head is not None:
-        weights[HEAD_PARAMETER] = lora.head
-    return filled_model(model, weights, dtype)
+        weights[HEAD_PARAMETER] = lora.head.to(dtype).to(base.device)
+    return filled_model(model, weights, dtype, base.device)
 
 
 def _merged_by_peft(model_folder: Path, adapter_folder: Path) -> "PreTrainedModel":
     """Let PEFT merge any kind of adapter; this takes the memory of two or three copies of the model."""
     if has_head(adapter_folder):
-        model = load_classifier(model_folder, head_rows(adapter_folder))
+        model = load_classifier(model_folder, head_rows(adapter_folder), "cpu")
     else:
-        model = load_model(model_folder, "float32")
+        model = load_model(model_folder, "float32", "cpu")
     merged: PreTrainedModel = with_adapter(model, adapter_folder).merge_and_unload(safe_merge=True)
     return merged
 

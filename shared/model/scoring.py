@@ -15,7 +15,7 @@ from shared.contracts.labels import Label
 from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.errors import Invalid
 from shared.model.base import default_device
-from shared.model.hardware import computes_bfloat16
+from shared.model.hardware import bucketed, computes_bfloat16
 from shared.model.head import HeadScorer, has_head
 from shared.model.masks import additive_mask
 from shared.model.merge import BaseWeights, merged_selector
@@ -171,7 +171,8 @@ class LabelScorer:
         """
         import torch
 
-        before, width, nodes = len(self._start), max(map(len, prompts)), len(self._trie.tokens)
+        before, nodes = len(self._start), len(self._trie.tokens)
+        width = bucketed(max(map(len, prompts)), self._model.device.type)
         ids = torch.zeros(len(prompts), width + nodes, dtype=torch.long)
         allowed = torch.zeros(len(prompts), width + nodes, before + width + nodes, dtype=torch.bool)
         positions = torch.zeros_like(ids)

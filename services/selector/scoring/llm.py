@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from services.selector.scoring.card_memory import card_full
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
 
@@ -96,11 +97,32 @@ class LlmScorers:
 
     def _scorer(self, selector: ReleaseSelector) -> "Scorer":
         key = _key(selector)
-        scorer = self._scorers.get(key) or self._load(selector)
+        scorer = self._scorers.get(key) or self._load_with_room(selector)
         with self._lock:
             self._scorers[key] = scorer
             self._scorers.move_to_end(key)
         return scorer
+
+    def _load_with_room(self, selector: ReleaseSelector) -> "Scorer":
+        """Load a selector; where the card has no room, selectors that no job uses make it. Raises `ServiceAway`."""
+        scorer = self._load_if_it_fits(selector)
+        if scorer is None:
+            self._drop_unused(most_idle=0)
+            scorer = self._load_if_it_fits(selector)
+        if scorer is None:
+            raise card_full()
+        return scorer
+
+    def _load_if_it_fits(self, selector: ReleaseSelector) -> "Scorer | None":
+        from shared.model.memory import is_out_of_memory, return_free_memory
+
+        try:
+            return self._load(selector)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        return_free_memory()  # not before the error is gone, which holds what was loaded
+        return None
 
     def _load(self, selector: ReleaseSelector) -> "Scorer":
         from shared.model.memory import return_free_memory, separate_mappings
@@ -130,13 +152,13 @@ class LlmScorers:
         if selector and selector.llm:
             self._current[tenant_id] = _key(selector)
 
-    def _drop_unused(self) -> None:
-        """Drop scorers that no job uses, unless they are current; of the current ones, keep at most `MAX_IDLE`."""
+    def _drop_unused(self, most_idle: int = MAX_IDLE) -> None:
+        """Drop scorers that no job uses, unless they are current; of the current ones, keep at most `most_idle`."""
         with self._lock:
             idle = [key for key in self._scorers if not self._jobs[key]]
             current = set(self._current.values())
-            stay = [key for key in idle if key in current][-MAX_IDLE:]
-            dropped = [self._scorers.pop(key) for key in idle if key not in stay]
+            spare = [key for key in reversed(idle) if key in current][:most_idle]
+            dropped = [self._scorers.pop(key) for key in idle if key not in spare]
         if dropped:
             from shared.model.memory import return_free_memory
 

@@ -11,7 +11,7 @@ from services.selector.scoring.llm import LlmScorers
 from shared.contracts.generation import selection_of
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
-from shared.errors import Unavailable
+from shared.errors import ServiceAway, Unavailable
 from shared.model.merge import BaseWeights, merged_selector
 
 LABELS = ("bank.accounts", "bank.cards")
@@ -70,12 +70,16 @@ def store_of_selectors(adapter):
 
 
 class Loads:
-    """Counts how often a selector was loaded into memory."""
+    """Counts how often a selector was loaded into memory; a card may have no room for so many of them."""
 
     def __init__(self):
         self.count = 0
+        self.too_many = 0
 
     def __call__(self):
+        if self.too_many:
+            self.too_many -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         self.count += 1
 
 
@@ -156,6 +160,26 @@ def test_no_more_than_two_selectors_stay_without_a_job(scorers, loads):
     assert loads.count == 3
     score(scorers, "a", "a")
     assert loads.count == 4
+
+
+def test_a_selector_that_no_job_uses_makes_room_on_a_full_card(scorers, loads):
+    scorers.make_current("a", selector("one"))
+    score(scorers, "one", "a")
+    loads.too_many = 1
+    score(scorers, "two", "b")
+    assert loads.count == 2
+    score(scorers, "two", "b")
+    assert loads.count == 2
+    score(scorers, "one", "a")
+    assert loads.count == 3
+
+
+def test_a_selector_for_which_the_card_has_no_room_costs_no_job(scorers, loads):
+    loads.too_many = 2
+    with pytest.raises(ServiceAway, match="no memory left for the selector"):
+        score(scorers, "one")
+    score(scorers, "one")
+    assert loads.count == 1
 
 
 def test_selectors_share_the_base_weights_that_no_lora_changes(adapter, tiny_folder):

@@ -13,6 +13,7 @@ from shared.contracts.labels import Label
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 from shared.model import head
+from shared.model.hardware import bucketed
 from shared.model.head import HEAD_WEIGHT, HeadScorer, has_head, head_ids, head_rows
 from shared.model.merge import merged_selector
 from shared.model.scoring import CheckedScorer, load_scorer
@@ -78,6 +79,14 @@ def test_a_pack_of_texts_scores_as_each_text_alone_does_in_transformers_own_forw
         expected = torch.cat([model(input_ids=row).logits for row in ids]).log_softmax(-1).numpy()
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_a_pack_that_is_filled_up_for_a_card_scores_alike(tiny_folder, tiny_tokenizer, weights, monkeypatch):
+    plain = scorer(tiny_folder, tiny_tokenizer, weights).score(TEXTS)
+    monkeypatch.setattr(head, "bucketed", lambda width, _device: bucketed(width, "cuda"))
+
+    for texts, expected in [(TEXTS, plain), (TEXTS[:1], plain[:1])]:
+        np.testing.assert_allclose(scorer(tiny_folder, tiny_tokenizer, weights).score(texts), expected, atol=1e-5)
 
 
 def test_training_reads_the_same_column_as_scoring(tiny_folder, tiny_tokenizer, weights):
