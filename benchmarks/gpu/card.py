@@ -11,7 +11,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from benchmarks.gpu.steps import Machine
 
 SECONDS = 480
 
@@ -49,17 +52,17 @@ def main() -> None:
         left = SECONDS - (time.monotonic() - started)
         if left < seconds:
             note(args.out, name, {"skipped": f"{left:.0f} s are left, it takes {seconds}"})
-        elif not run(args.out, name, lambda step=step: step(machine)):
+        elif not run(args.out, name, step, machine):
             sys.exit(f"{name}: the card failed, and each later call would fail like it")
 
 
-def run(out: Path, name: str, step: Callable[[], dict[str, Any]]) -> bool:
+def run(out: Path, name: str, step: "Callable[[Machine], dict[str, Any]]", machine: "Machine") -> bool:
     """Take one step and note what it found, or how it failed; False where the card computes nothing any more."""
     import torch
 
     began = time.monotonic()
     try:
-        found = step()
+        found = machine.found[name] = step(machine)
     except torch.AcceleratorError as error:
         note(out, name, {"error": str(error)})
         return False

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import kit
+from benchmarks.gpu import kit, training
 from benchmarks.gpu.card import Plan
 from benchmarks.gpu.kit import ALL, ATTENTION, Adapters
 from services.adapter_worker.engine import GenerationRequest
@@ -21,6 +20,8 @@ from shared.contracts.prompts import Part, Segment
 from tests.support.byte_tokenizer import byte_tokenizer
 
 PACKAGES = ("torch", "triton", "transformers", "peft", "pydantic", "numpy")
+MANY = 4096
+"""Rows of a product that is bound by computing."""
 WORKLOADS = {"base": None, "r8 of the attention": Adapters(32, 8, ATTENTION), "r16 of all": Adapters(32, 16, ALL)}
 
 
@@ -32,6 +33,8 @@ class Machine:
         self.device = torch.device(plan.device)
         self.dtype = getattr(torch, plan.dtype)
         self.shape: dict[str, int] = getattr(kit, plan.shape)
+        self.found: dict[str, dict[str, Any]] = {}
+        """What each step has found so far."""
 
     @cached_property
     def card(self) -> ModelRunner:
@@ -153,16 +156,18 @@ def padding(machine: Machine) -> dict[str, Any]:
 
 
 def bandwidth(machine: Machine) -> dict[str, Any]:
-    """Gigabytes a second: a copy on the device, and products that read one weight for 1 row and for 64."""
+    """Gigabytes a second: a copy on the device, and products that read one weight for few rows; what many compute."""
     hidden, wide = machine.shape["hidden_size"], machine.shape["intermediate_size"]
     weight = torch.randn(wide, hidden, device=machine.device, dtype=machine.dtype)
     other, size = torch.empty_like(weight), weight.numel() * weight.element_size()
     repeats = machine.plan.repeats * 5
     found = {"copy": 2 * size / machine.milliseconds(lambda: other.copy_(weight), repeats)}
-    for rows in (1, 64):
+    for rows in (1, 64, MANY):
         x = torch.randn(rows, hidden, device=machine.device, dtype=machine.dtype)
-        found[f"product of {rows}"] = size / machine.milliseconds(partial(torch.matmul, x, weight.T), repeats)
-    return {"gb_per_s": {name: round(value / 1e6, 1) for name, value in found.items()}}
+        taken = machine.milliseconds(partial(torch.matmul, x, weight.T), repeats)
+        found[f"product of {rows}"] = size / taken
+    computed = 2 * MANY * hidden * wide / taken / 1e9
+    return {"gb_per_s": {name: round(value / 1e6, 1) for name, value in found.items()}, "tflops": round(computed, 2)}
 
 
 @torch.inference_mode()
@@ -214,21 +219,85 @@ def encode(tokenizer: Any, prompt: list[Segment], limit: int) -> list[int]:
 
 
 @torch.inference_mode()
-def loading(machine: Machine) -> dict[str, Any]:
-    """How long the steps beside the loading of adapters wait: the load itself, between two steps."""
-    runner, config = machine.card, machine.card._model.config
-    weights = kit.adapter_weights(config, Adapters(1, 16, ALL))
-    times = []
-    for n in range(5):
-        runner.bank.reserve(f"new-{n}", weights)
+def first_shapes(machine: Machine) -> dict[str, Any]:
+    """Milliseconds of the first step of each number of rows that was not seen before, after many others were."""
+    runner, most, found = machine.card, max(machine.plan.rows), {}
+    for rows in sorted({max(1, most * n // 7) for n in range(1, 7)}):
+        contexts = contexts_of(machine.plan.context + 13 * rows, rows)["ragged"]
+        states = kit.seat(runner, [None] * rows, contexts, new_tokens=8)
         machine.wait()
         began = time.perf_counter()
+        runner.step()
+        machine.wait()
+        found[rows] = round((time.perf_counter() - began) * 1000, 1)
+        kit.unseat(runner, states)
+    return {"ms_by_rows": found}
+
+
+@torch.inference_mode()
+def loading(machine: Machine) -> dict[str, Any]:
+    """Milliseconds between the ends of two steps of a full batch, with an adapter that is loaded between them."""
+    runner, rows, loads = machine.card, max(machine.plan.rows), machine.plan.repeats + 2
+    weights = kit.adapter_weights(runner._model.config, Adapters(1, 16, ALL))
+    states = kit.seat(runner, [None] * rows, [machine.plan.context] * rows, new_tokens=loads + 32)
+    alone = machine.milliseconds(runner.step, 5)
+    times = []
+    for n in range(loads):
+        machine.wait()
+        began = time.perf_counter()
+        runner.bank.reserve(f"new-{n}", weights)
         runner.bank.fill(f"new-{n}", weights)
+        runner.step()
         machine.wait()
         times.append((time.perf_counter() - began) * 1000)
-    for n in range(5):
         runner.bank.unload(f"new-{n}")
-    return {"ms": [round(value, 1) for value in times], "threads": threading.active_count()}
+    kit.unseat(runner, states)
+    return {"step_ms": alone, "with_load_ms": [round(value, 1) for value in sorted(times)]}
+
+
+def train(machine: Machine) -> dict[str, Any]:
+    """Tokens a second of LoRA training with checkpointing, 8 rows of 512 tokens a step, by both ways."""
+    machine.free()
+    on_card = machine.device.type == "cuda"
+    batch, length, steps = (8, 512, 12) if on_card else (2, 32, training.WARM + 2)
+    rows, found = training.examples_of(batch * steps, length), {}
+    for name, way in training.WAYS.items():
+        model = kit.make_model(machine.shape, machine.device, machine.dtype)
+        found[name] = round(way(model, rows, training.settings_of(machine.plan.dtype, batch, length)), 1)
+        del model
+        machine.free()
+    return {"tokens_per_s": found}
+
+
+def figures(machine: Machine) -> dict[str, Any]:
+    """The figures by which the project is measured, of what the other steps found."""
+    found, rows, context = machine.found, machine.plan.rows, machine.plan.context
+    speed = {key: value["tokens_per_s"] for key, value in found["by kernels"].items() if isinstance(value, dict)}
+    base = {count: speed[f"base, {count} rows, equal"] for count in rows}
+    few, most = min(rows), max(rows)
+    loads = found["loading"]
+    return {
+        **{f"gpu_base_vs_limit_b{count}": base[count] / limit(machine, count, context) for count in (few, most)},
+        "gpu_mixed_vs_base_r8_qkvo": speed[f"r8 of the attention, {most} rows, equal"] / base[most],
+        "gpu_mixed_vs_base_r16_all": speed[f"r16 of all, {most} rows, equal"] / base[most],
+        "gpu_first_shape_ms": max(found["first shapes"]["ms_by_rows"].values()),
+        "gpu_adapter_load_stall_x": loads["with_load_ms"][-1] / loads["step_ms"],
+        "gpu_train_x": found["train"]["tokens_per_s"]["ours"] / found["train"]["tokens_per_s"]["plain"],
+    }
+
+
+def limit(machine: Machine, rows: int, context: int) -> float:
+    """Tokens a second that bandwidth and computing, as measured here, allow a step of the base model."""
+    shape, size = machine.shape, machine.dtype.itemsize
+    hidden, wide, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
+    keys = hidden // shape["num_attention_heads"] * shape["num_key_value_heads"]
+    weights = layers * (2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * wide) + hidden * shape["vocab_size"]
+    read = size * (weights + rows * context * 2 * keys * layers)
+    bandwidth, computed = (
+        machine.found["bandwidth"]["gb_per_s"]["copy"] * 1e9,
+        machine.found["bandwidth"]["tflops"] * 1e12,
+    )
+    return rows / max(read / bandwidth, 2 * rows * weights / computed)
 
 
 STEPS: list[tuple[str, Callable[[Machine], dict[str, Any]], int]] = [
@@ -238,8 +307,11 @@ STEPS: list[tuple[str, Callable[[Machine], dict[str, Any]], int]] = [
     ("by kernels", by_kernels, 90),
     ("padding", padding, 10),
     ("prefill", prefill, 30),
+    ("first shapes", first_shapes, 20),
     ("loading", loading, 20),
     ("engine", engine, 60),
+    ("train", train, 90),
+    ("figures", figures, 1),
     ("as before", as_before, 90),
 ]
 """Name, function, and the seconds that must be left; what tells most comes first."""
