@@ -127,7 +127,7 @@ RUN --mount=type=cache,target=/pip-cache \
     --mount=type=bind,from=trainer-code,source=/wheel,target=/wheel \
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \
     pip --python /opt/venv/bin/python install -q -c /constraints.txt \
-        "$(echo /wheel/signalbox-*.whl)[trainer,metrics,tracing,cli${EXTRAS:+,$EXTRAS}]" /wheel/signalbox_client-*.whl
+        "$(echo /wheel/signalbox-*.whl)[trainer,metrics,qlora,tracing,cli${EXTRAS:+,$EXTRAS}]" /wheel/signalbox_client-*.whl
 USER 10001:10001
 CMD ["python", "-m", "services.trainer"]
 

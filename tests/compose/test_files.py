@@ -148,7 +148,7 @@ def test_the_gpu_file_reaches_every_service_with_torch():
         ("api", ["api"], {"api", "tracing"}),
         ("selector", ["selector"], {"model", "selector", "tracing"}),
         ("worker", ["adapter_worker"], {"model", "worker", "tracing"}),
-        ("trainer", ["cli", "trainer"], {"model", "trainer", "metrics", "tracing", "cli"}),
+        ("trainer", ["cli", "trainer"], {"model", "trainer", "metrics", "qlora", "tracing", "cli"}),
         ("cli", ["cli"], {"cli"}),
     ],
 )
