@@ -19,8 +19,7 @@ START_SECONDS = 300
 ENVIRONMENT = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # as many threads as the next line says, on any core
-    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # as many threads as OMP_NUM_THREADS says, on any core
     "VLLM_NO_USAGE_STATS": "1",
 }
 
@@ -50,11 +49,12 @@ def find_python() -> str | None:
 
 
 @contextlib.contextmanager
-def vllm_process(python: str, model: Path, folder: Path, *options: str) -> Iterator[VllmProcess]:
+def vllm_process(python: str, model: Path, folder: Path, *options: str, threads: int = 1) -> Iterator[VllmProcess]:
     """Serve the model folder as `base` until the block ends; the log goes to `folder`."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    server = Server("vllm", _command(python, model, port, *options), folder, lambda: _is_healthy(url))
+    command = _command(python, model, port, threads, *options)
+    server = Server("vllm", command, folder, lambda: _is_healthy(url))
     try:
         server.start(START_SECONDS)
         assert server.process is not None
@@ -66,9 +66,10 @@ def vllm_process(python: str, model: Path, folder: Path, *options: str) -> Itera
                 os.killpg(server.process.pid, signal.SIGKILL)
 
 
-def _command(python: str, model: Path, port: int, *options: str) -> list[str]:
+def _command(python: str, model: Path, port: int, threads: int, *options: str) -> list[str]:
+    environment = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
     return [
-        *("env", *(f"{name}={value}" for name, value in ENVIRONMENT.items())),
+        *("env", *(f"{name}={value}" for name, value in environment.items())),
         # Not `vllm serve`: it looks for a package of that name, and the one for processors is called `vllm-cpu`.
         *(python, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(model), "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port)),

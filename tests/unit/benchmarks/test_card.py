@@ -21,11 +21,9 @@ FIGURES = {
 @pytest.mark.timeout(900)
 def test_each_step_finds_something_and_the_last_ones_say_the_figures(tmp_path):
     out = tmp_path / "card.jsonl"
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu.card", "--tiny", "--out", str(out)], check=True, timeout=900
-    )
+    subprocess.run([sys.executable, "-m", "benchmarks.gpu.card", "--tiny", "--out", str(out)], check=True, timeout=900)
     found = {line["step"]: line for line in map(json.loads, out.read_text().splitlines())}
     assert not [line for line in found.values() if "error" in line or "skipped" in line]
     assert found["correctness"]["is_right"]
     assert found["engine"]["is_same"]
-    assert FIGURES <= found["figures"].keys()
+    assert found["figures"].keys() >= FIGURES
