@@ -20,6 +20,7 @@ from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain, 
 from shared.contracts.training_tasks import MIN_ROWS
 from shared.errors import Invalid, Unavailable
 from shared.ledger import Ledger
+from shared.model.hardware import training_precision
 from shared.observability import tracing
 from shared.prompts.bound import BasePrompts, BoundTemplate
 from shared.registry import Registry
@@ -80,6 +81,14 @@ class TrainingContext(Generic[BodyT_co]):
     def with_body(self, body: OtherT) -> "TrainingContext[OtherT]":
         """The same attempt, typed by a body whose kind the caller has found out."""
         return TrainingContext(self.attempt, body, self.clients)
+
+    def settled(self) -> "TrainingContext[BodyT_co]":
+        """The same attempt with the precision that `auto` stands for here; later attempts keep that of the first."""
+        settings = self.body.settings
+        if settings.precision != "auto":
+            return self
+        found = self.checkpoints().once("precision", lambda: {"precision": training_precision()})
+        return replace(self, body=self.body.model_copy(update={"settings": settings.model_copy(update=found)}))
 
     @property
     def job(self) -> Job:

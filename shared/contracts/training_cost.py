@@ -6,7 +6,7 @@ token in the forward pass, 2 more in the backward pass, which ends at the lowest
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -75,6 +75,8 @@ class Speed(BaseModel):
     flops_per_second: float = Field(gt=0)
     is_probe: bool = False
     """Whether no training was measured, only products of the base model's size."""
+    auto: Literal["float32", "bfloat16"] = "float32"
+    """The precision that `auto` stands for where this was measured."""
     measured_at: str = Field(default_factory=utc_now)
 
 
@@ -117,10 +119,18 @@ def pace_of(settings: LoraSettings) -> str:
     return settings.precision + (f" {settings.method}" if settings.method in ("dora", "qlora") else "")
 
 
+def settled(settings: LoraSettings, speeds: Sequence[Speed]) -> LoraSettings:
+    """Return the settings with what `auto` stands for on the trainer that was measured last; float32 without one."""
+    if settings.precision != "auto":
+        return settings
+    return settings.model_copy(update={"precision": speeds[-1].auto if speeds else "float32"})
+
+
 def estimate(shapes: Shapes, settings: LoraSettings, work: Work, speeds: Sequence[Speed]) -> Estimate | None:
     """Return what the work will take; None where no speed is known yet, or there is no work."""
     if not work.tokens or not speeds:
         return None
+    settings = settled(settings, speeds)
     flops = work.tokens * training_flops(shapes, settings)
     speed = _nearest(speeds, pace_of(settings), flops / work.steps)
     # A selector is judged in the precision that the hardware multiplies faster.

@@ -50,8 +50,9 @@ class LoraSettings(BaseModel):
     max_length: Annotated[int, Field(ge=16, le=32768)] = 512
     """Most tokens of prompt and answer together; only the input is shortened to fit."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Type of the forward pass (autocast); LoRA weights and the optimizer stay in float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the forward pass (autocast); LoRA weights and the optimizer stay in float32. `auto` is bfloat16 on a card
+    that multiplies it, else float32; the first attempt at a job settles it."""
 
     template: TemplateName = "chatml"
     """The prompt template, built in or added by an operator; `model` is the base model's own chat template. A job that

@@ -1,7 +1,9 @@
-"""Adapts torch to the processor: the number of threads, and the number type that it computes in hardware.
+"""Adapts torch to the hardware: the number of threads, and the number type that it computes in.
 
 The number of threads is a setting, because on shared cores OpenMP barriers make two threads slower than one.
 """
+
+from typing import Literal
 
 from shared.settings import Settings
 
@@ -21,6 +23,14 @@ def computes_bfloat16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()
     return any(known.get(feature) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def training_precision() -> Literal["float32", "bfloat16"]:
+    """Return what `precision: auto` stands for here: bfloat16 on a card that multiplies it, else float32."""
+    import torch
+
+    # TF32 stays off: cards that would profit from it multiply bfloat16, so float32 is there what a job asked for.
+    return "bfloat16" if torch.cuda.is_available() and computes_bfloat16("cuda") else "float32"
 
 
 def engine_dtype(settings: Settings) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shared.contracts.labels import Label
 from shared.contracts.prompts import Part, Segment
 from shared.errors import Invalid
-from shared.model.base import default_device
+from shared.model.base import default_device, device_map, placed
 from shared.model.masks import additive_mask
 from shared.model.precision import float32_weights
 from shared.model.servable import check_head
@@ -60,9 +60,13 @@ def head_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_tokens: int) -
 
 
 def load_classifier(
-    base_folder: Path, labels: int, device: str | None = None, quantization: "BitsAndBytesConfig | None" = None
+    base_folder: Path,
+    labels: int,
+    device: str | None = None,
+    quantization: "BitsAndBytesConfig | None" = None,
+    dtype: str = "float32",
 ) -> "PreTrainedModel":
-    """Load the base model in float32, in eval mode and frozen, with a head of zeros that reads the last column.
+    """Load the base model in eval mode and frozen, with a head of zeros that reads the last column.
 
     Raises `Invalid` where the folder does not load or its model family has no such form.
     """
@@ -71,15 +75,17 @@ def load_classifier(
     from transformers.utils import logging
 
     check_head(base_folder)
+    device = device or default_device()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the library warns that the base model's weights have no head, which is intended
     logging.disable_progress_bar()
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             base_folder,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             num_labels=labels,
             quantization_config=quantization,
+            device_map=device_map(device),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -91,7 +97,7 @@ def load_classifier(
     torch.nn.init.zeros_(model.score.weight)
     _read_last_column(model)
     model.requires_grad_(False)
-    return model.eval().to(device or default_device())
+    return placed(model.eval(), device)
 
 
 def empty_classifier(base_folder: Path, labels: int) -> "PreTrainedModel":

@@ -30,6 +30,7 @@ class Progress(NamedTuple):
     tokens: int
     """Tokens trained on so far, without padding, over all epochs."""
     device: str
+    precision: str
 
 
 class Callbacks(NamedTuple):
@@ -117,9 +118,10 @@ class AnswerTrainer(Trainer):
 class _Reporter(TrainerCallback):
     """Calls the caller's callbacks at the Trainer's events."""
 
-    def __init__(self, callbacks: Callbacks, batches: Batches) -> None:
+    def __init__(self, callbacks: Callbacks, batches: Batches, precision: str) -> None:
         self._callbacks = callbacks
         self._batches = batches
+        self._precision = precision
         self.trainer: AnswerTrainer | None = None
         self._started = (0, 0.0)  # step and clock when this attempt began
 
@@ -139,7 +141,8 @@ class _Reporter(TrainerCallback):
         batches_a_step = args.gradient_accumulation_steps * args.world_size
         tokens = self._batches.tokens_until(state.global_step * batches_a_step)
         device = _device_name(kwargs["model"].device)
-        self._callbacks.on_progress(Progress(state.global_step, state.max_steps, loss, rate, left, tokens, device))
+        step, steps = state.global_step, state.max_steps
+        self._callbacks.on_progress(Progress(step, steps, loss, rate, left, tokens, device, self._precision))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         if torch.distributed.is_initialized():
@@ -163,7 +166,7 @@ def run(
     """
     batches = Batches(examples, config)
     lay_out = pack if config.packing else collate
-    reporter = _Reporter(callbacks, batches)
+    reporter = _Reporter(callbacks, batches, config.precision)
     trainer = AnswerTrainer(
         trainable,
         args=_arguments(config, work_dir, on_cpu=trainable.model.device.type == "cpu"),

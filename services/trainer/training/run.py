@@ -5,16 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from services.trainer.training.peft_folder import for_training, four_bits, initial_weights, save_adapter, with_lora
+from services.trainer.training.base import for_training, load_base
+from services.trainer.training.peft_folder import initial_weights, save_adapter, with_lora
 from services.trainer.training.sequences import Example
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
-from shared.model.base import base_model_id, load_model
-from shared.model.head import load_classifier
+from shared.model.base import base_model_id
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from services.trainer.training.loop import Callbacks, Trainable
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -60,7 +58,7 @@ def _train_lora(run: TrainingRun, callbacks: "Callbacks") -> Path:
     from services.trainer.training.loop import Trainable, is_first
 
     base_id = base_model_id(run.base_folder)
-    model = with_lora(_base(run), run.config, run.start_from)
+    model = with_lora(load_base(run.base_folder, run.config, head_rows=run.head_rows), run.config, run.start_from)
     initial = initial_weights(model)
     _run(Trainable(model, lambda folder: save_adapter(model, folder, base_id)), run, callbacks)
     folder = run.work_dir / "adapter"
@@ -71,7 +69,7 @@ def _train_experts(run: TrainingRun, experts: Experts, callbacks: "Callbacks") -
     from services.trainer.training.loop import Trainable, is_first
     from services.trainer.training.moe_lora import mean_imbalance, save_experts, with_experts
 
-    base = for_training(_base(run), run.config.precision)
+    base = for_training(load_base(run.base_folder, run.config), run.config.precision)
     model = with_experts(base, run.config, *experts).train()
     trainable = Trainable(model, lambda into: save_experts(model, into), lambda: mean_imbalance(model))
     _run(trainable, run, callbacks)
@@ -86,14 +84,6 @@ def _run(trainable: "Trainable", run: TrainingRun, callbacks: "Callbacks") -> No
 
     checkpoints = run.work_dir / "checkpoints"
     loop.run(trainable, run.examples, run.config, checkpoints, callbacks=callbacks, resume_from=run.resume_from)
-
-
-def _base(run: TrainingRun) -> "PreTrainedModel":
-    config = run.config
-    quantization = four_bits(config.precision) if config.method == "qlora" else None
-    if run.head_rows:
-        return load_classifier(run.base_folder, run.head_rows, quantization=quantization)
-    return load_model(run.base_folder, "float32", quantization=quantization)
 
 
 @contextmanager

@@ -218,7 +218,7 @@ def test_a_resumed_pissa_run_ends_with_the_weights_of_an_uninterrupted_one(train
 
 
 def test_without_bitsandbytes_qlora_is_refused_with_advice(train, monkeypatch):
-    monkeypatch.setattr("services.trainer.training.peft_folder.find_spec", lambda _: None)
+    monkeypatch.setattr("services.trainer.training.base.find_spec", lambda _: None)
 
     with pytest.raises(Invalid, match="bitsandbytes") as refusal:
         train(CONFIG.model_copy(update={"method": "qlora"}))
