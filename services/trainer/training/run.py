@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from services.trainer.out_of_memory import explaining_memory
 from services.trainer.training.base import for_training, load_base
 from services.trainer.training.peft_folder import initial_weights, save_adapter, with_lora
 from services.trainer.training.sequences import Example
@@ -14,8 +15,6 @@ from shared.model.base import base_model_id
 
 if TYPE_CHECKING:
     from services.trainer.training.loop import Callbacks, Trainable
-
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Experts(NamedTuple):
@@ -50,7 +49,7 @@ def train_here(run: TrainingRun, callbacks: "Callbacks") -> Path:
     """
     if not run.examples:
         raise Invalid("rows_missing", "there is nothing to train on: the data set has no rows")
-    with _explaining():
+    with _explaining(), explaining_memory("the training"):
         return _train_experts(run, run.experts, callbacks) if run.experts else _train_lora(run, callbacks)
 
 
@@ -88,17 +87,10 @@ def _run(trainable: "Trainable", run: TrainingRun, callbacks: "Callbacks") -> No
 
 @contextmanager
 def _explaining() -> Iterator[None]:
-    """Turn errors of torch and PEFT into errors that say what to do."""
+    """Turn PEFT's error about modules into one that says what to do."""
     try:
         yield
-    except (RuntimeError, MemoryError, ValueError) as error:
-        raise _explained(error) from error
-
-
-def _explained(error: Exception) -> Exception:
-    text = str(error)
-    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
-        return Invalid("out_of_memory", "the training does not fit in memory: lower batch_size, max_length or rank")
-    if "target modules" in text.lower():
-        return Invalid("target_modules_unknown", f"the base model has no such modules to adapt: {text}")
-    return error
+    except ValueError as error:
+        if "target modules" not in str(error).lower():
+            raise
+        raise Invalid("target_modules_unknown", f"the base model has no such modules to adapt: {error}") from error

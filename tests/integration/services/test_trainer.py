@@ -84,7 +84,9 @@ def test_a_training_that_does_not_fit_in_memory_says_what_to_lower_and_the_train
     request.getfixturevalue("little_memory")
     failed = run(jobs.train(**body, dataset="long", settings=settings))
     assert failed.error["code"] == "out_of_memory"
-    assert all(name in failed.error["detail"] for name in ("batch_size", "max_length", "rank"))
+    assert all(
+        name in failed.error["detail"] for name in ("batch_size", "max_length", "gradient_checkpointing", "qlora")
+    )
     assert run(jobs.train(**body, dataset=LABELS[0])).state is JobState.SUCCEEDED
 
 
