@@ -47,13 +47,17 @@ def four_bits(precision: str) -> "BitsAndBytesConfig":
     )
 
 
-def for_training(model: "PreTrainedModel", precision: str) -> "PreTrainedModel":
+def for_training(model: "PreTrainedModel", settings: LoraSettings) -> "PreTrainedModel":
     """Prepare the frozen base model: an attention with a fast backward pass, and linear weights cast once."""
     import torch
 
-    if model.device.type == "cpu":
+    from services.trainer.training import row_attention
+
+    if settings.packing and row_attention.can_attend_by_rows(model):
+        model.set_attn_implementation(row_attention.NAME)
+    elif model.device.type == "cpu":
         model.set_attn_implementation("eager")  # the fused kernel's backward is slow on CPUs: a quarter of a step
-    if precision == "bfloat16" and not getattr(model, "is_quantized", False):
+    if settings.precision == "bfloat16" and not getattr(model, "is_quantized", False):
         for layer in model.base_model.modules():
             if isinstance(layer, torch.nn.Linear):
                 layer.to(torch.bfloat16)  # autocast would cast every weight again in each step

@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from services.trainer.training.batches import collate, pack, plan_batches, width_step
 from services.trainer.training.losses import balanced_loss
 from services.trainer.training.peft_folder import is_classifier
-from services.trainer.training.sequences import Example, collate, pack, plan_batches
+from services.trainer.training.sequences import Example
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Cancelled, Invalid
 
@@ -165,13 +166,13 @@ def run(
     Raises `Cancelled` within one step after `should_stop` returns True, and `Invalid` when the loss is not finite.
     """
     batches = Batches(examples, config)
-    lay_out = pack if config.packing else collate
+    lay_out, device = pack if config.packing else collate, trainable.model.device
     reporter = _Reporter(callbacks, batches, config.precision)
     trainer = AnswerTrainer(
         trainable,
-        args=_arguments(config, work_dir, on_cpu=trainable.model.device.type == "cpu"),
+        args=_arguments(config, work_dir, on_cpu=device.type == "cpu"),
         train_dataset=batches,
-        data_collator=lambda items: lay_out([example for batch in items for example in batch]),
+        data_collator=lambda items: lay_out([example for batch in items for example in batch], width_step(device)),
         callbacks=[reporter],
         precision=config.precision,
     )

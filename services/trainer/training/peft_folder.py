@@ -32,7 +32,7 @@ def with_lora(model: "PreTrainedModel", config: LoraSettings, start_from: Path |
     from peft import LoraConfig, PeftModel, get_peft_model
 
     torch.manual_seed(config.seed)
-    for_training(model, config.precision)
+    for_training(model, config)
     if start_from is not None:
         check_loadable(start_from)
         return _in_float32(PeftModel.from_pretrained(model, start_from, is_trainable=True)).train()

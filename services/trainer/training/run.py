@@ -68,7 +68,7 @@ def _train_experts(run: TrainingRun, experts: Experts, callbacks: "Callbacks") -
     from services.trainer.training.loop import Trainable, is_first
     from services.trainer.training.moe_lora import mean_imbalance, save_experts, with_experts
 
-    base = for_training(load_base(run.base_folder, run.config), run.config.precision)
+    base = for_training(load_base(run.base_folder, run.config), run.config)
     model = with_experts(base, run.config, *experts).train()
     trainable = Trainable(model, lambda into: save_experts(model, into), lambda: mean_imbalance(model))
     _run(trainable, run, callbacks)

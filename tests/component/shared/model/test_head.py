@@ -82,7 +82,8 @@ def test_a_pack_of_texts_scores_as_each_text_alone_does_in_transformers_own_forw
 
 def test_training_reads_the_same_column_as_scoring(tiny_folder, tiny_tokenizer, weights):
     """Rows padded on the left, as the trainer sees them, against rows without padding."""
-    from services.trainer.training.sequences import collate, head_examples
+    from services.trainer.training.batches import collate
+    from services.trainer.training.sequences import head_examples
 
     rows = [SelectorRow(text, LABELS[0]) for text in TEXTS]
     batch = collate(head_examples(tiny_tokenizer, rows, LABELS, 64))

@@ -9,9 +9,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from services.trainer.data.examples import InstructionRow, SelectorRow
+from services.trainer.training.batches import collate
 from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import Start, train_adapter, train_selector
-from services.trainer.training.sequences import adapter_examples, collate
+from services.trainer.training.sequences import adapter_examples
 from shared.contracts.labels import Label
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Cancelled, Invalid
