@@ -32,6 +32,7 @@ from shared.worker.retry import RetryingStore
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from services.trainer.training.card_memory import CardPlan
     from services.trainer.training.loop import Callbacks, Progress
 
 log = structlog.get_logger()
@@ -88,7 +89,8 @@ class TrainingContext(Generic[BodyT_co]):
         if settings.precision != "auto":
             return self
         found = self.checkpoints().once("precision", lambda: {"precision": training_precision()})
-        return replace(self, body=self.body.model_copy(update={"settings": settings.model_copy(update=found)}))
+        body: Any = self.body.model_copy(update={"settings": settings.model_copy(update=found)})
+        return replace(self, body=body)
 
     @property
     def job(self) -> Job:
@@ -178,7 +180,10 @@ class TrainingContext(Generic[BodyT_co]):
             metrics.CHECKPOINTS.labels("stored").inc()
             self.report("checkpoint", step=step)
 
-        return Callbacks(on_progress, on_checkpoint, lambda: self.lease.must_stop)
+        def on_card_plan(plan: "CardPlan") -> None:
+            self.report("memory", **plan.as_report())
+
+        return Callbacks(on_progress, on_checkpoint, lambda: self.lease.must_stop, on_card_plan)
 
     def resume_from(self, into: Path, run: str = "") -> Path | None:
         """The last checkpoint that a killed attempt stored for this run; None where there is none."""

@@ -61,6 +61,8 @@ class Work(NamedTuple):
     """Tokens trained on, over all epochs."""
     read_tokens: float = 0
     """Tokens of the rows that the result is judged on."""
+    rows: int = 0
+    """Rows of an epoch."""
 
 
 class Speed(BaseModel):
@@ -99,19 +101,20 @@ def work_of(settings: LoraSettings, trained: Rows, read: Rows, *, prompt_bytes: 
         steps=math.ceil(batches / settings.accumulate),
         tokens=settings.epochs * trained.tokens(settings.max_length, prompt_bytes),
         read_tokens=read.tokens(settings.max_length, prompt_bytes),
+        rows=trained.number,
     )
 
 
 def forward_flops(shapes: Shapes) -> float:
     """Return the operations of one token's forward pass through the layers."""
-    return 2.0 * sum(out * into for name, (out, into) in shapes.items() if _layer(name))
+    return 2.0 * sum(out * into for name, (out, into) in shapes.items() if layer_of(name))
 
 
 def training_flops(shapes: Shapes, settings: LoraSettings) -> float:
     """Return the operations of one token in a training step."""
-    layers = len({_layer(name) for name in shapes} - {""})
+    layers = len({layer_of(name) for name in shapes} - {""})
     learning = min(1.0, (settings.top_layers or layers) / max(layers, 1))
-    return forward_flops(shapes) * (1 + learning * (2 if settings.gradient_checkpointing else 1))
+    return forward_flops(shapes) * (1 + learning * (2 if settings.gradient_checkpointing is True else 1))
 
 
 def pace_of(settings: LoraSettings) -> str:
@@ -184,6 +187,6 @@ def _nearest(speeds: Sequence[Speed], pace: str, step_flops: float) -> Speed:
     return min(reversed(speeds), key=distance)
 
 
-def _layer(module: str) -> str:
+def layer_of(module: str) -> str:
     """Return the number of the module's layer; empty for a module outside of the layers."""
     return next((part for part in reversed(module.split(".")) if part.isdecimal()), "")

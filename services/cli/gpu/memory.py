@@ -122,8 +122,8 @@ def trainer_bytes(base: BaseSize) -> int:
 def host_gib(process: str, weights: int, adapters: int = 0) -> int:
     """Return the memory limit of a process on its machine, in GiB, for weights of so many bytes in bfloat16.
 
-    `adapters` are the bytes of the adapters that it keeps there. A server's weights pass through its memory; selector
-    and trainer load float32 before they cast, the trainer twice where it compares; our own engine loads bfloat16.
+    `adapters` are the bytes of the adapters that it keeps there. A server's weights pass through its memory; a selector
+    loads float32 before it casts, a trainer that judges one may merge in float32; our own engine loads bfloat16.
     """
     times, more = {"server": (1, 8), "worker": (2, 3), "selector": (3, 3), "trainer": (4, 4)}[process]
     return more + ceil((times * weights + adapters) / GIB)

@@ -69,7 +69,6 @@ def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog) -> Path:
     from services.trainer.training.sequences import RowRefused
 
     clients, folder = context.clients, context.folder()
-    callbacks = context.callbacks()
     try:
         return lora.train_adapter(
             clients.base_folder,
@@ -77,7 +76,7 @@ def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog) -> Path:
             as_training(train),
             config=context.body.settings,
             work_dir=folder,
-            callbacks=callbacks._replace(on_progress=steps.beside(callbacks.on_progress)),
+            callbacks=steps.beside(context.callbacks()),
             resume_from=context.resume_from(folder),
             launcher=clients.training_launcher,
             cut_answers=context.body.long_answers == "cut",

@@ -80,7 +80,7 @@ def _fit(context: ComparisonContext, tasks: Mapping[str, TaskRows]) -> Path:
         [as_training(rows.train) for rows in tasks.values()],
         config=body.settings,
         work_dir=folder,
-        experts=Experts(body.experts, body.experts_used) if body.model == "moe-lora" else None,
+        experts=Experts(body.experts, body.experts_used) if body.has_experts else None,
         callbacks=context.callbacks(),
         resume_from=context.resume_from(folder),
         launcher=clients.training_launcher,
@@ -106,7 +106,7 @@ def _load(context: ComparisonContext, weights: Path) -> Any:
 
     body = context.body
     base = load_base(context.clients.base_folder, body.settings)
-    if body.model == "multi-task-lora":
+    if not body.has_experts:
         return with_adapter(base, weights)
     experts = load_experts(with_experts(base, body.settings, body.experts, body.experts_used), weights)
     return experts.to(base.dtype)

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from services.trainer.training.batches import collate, pack, plan_batches, width_step
+from services.trainer.training.card_memory import CardPlan
 from services.trainer.training.losses import balanced_loss
 from services.trainer.training.peft_folder import is_classifier
 from services.trainer.training.sequences import Example
@@ -40,6 +41,8 @@ class Callbacks(NamedTuple):
     on_progress: Callable[[Progress], None] = lambda _: None
     on_checkpoint: Callable[[Path, int], None] = lambda _folder, _step: None
     should_stop: Callable[[], bool] = lambda: False
+    on_card_plan: Callable[[CardPlan], None] = lambda _: None
+    """Called before a run on a card starts."""
 
 
 class Trainable(NamedTuple):
@@ -197,7 +200,7 @@ def _arguments(config: LoraSettings, work_dir: Path, *, on_cpu: bool) -> Trainin
         per_device_train_batch_size=1,  # an item is a batch already
         num_train_epochs=1,  # the planned batches cover all epochs
         gradient_accumulation_steps=config.accumulate,
-        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing is True,
         activation_checkpointing_kwargs={"use_reentrant": False},  # True would need inputs with gradients
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
