@@ -113,7 +113,7 @@ def adapted_modules(shapes: Shapes, settings: LoraSettings) -> dict[str, tuple[i
     }
 
 
-def _learning_layers(shapes: Shapes, settings: LoraSettings) -> list[Mapping[str, tuple[int, int]]]:
+def _learning_layers(shapes: Shapes, settings: LoraSettings) -> list[dict[str, tuple[int, int]]]:
     """The linear modules of each layer that the backward pass reaches, from below."""
     layers: dict[int, dict[str, tuple[int, int]]] = {}
     for name, shape in shapes.items():

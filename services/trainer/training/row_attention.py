@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAME = "signalbox_rows"
 """transformers makes no mask for an attention of a name that it has no mask for."""
-_WIDEST_HEAD = 256
+_WIDEST_HEAD = 192  # of which flash attention has a backward pass on every card
 _FIRST_CAPABLE = (8, 0)  # of cards that flash attention runs on
 
 
@@ -47,16 +47,30 @@ def attend(
     if query.is_cuda and torch.is_autocast_enabled("cuda"):  # which converts for torch's own attention alone
         query, key, value = (each.to(torch.get_autocast_dtype("cuda")) for each in (query, key, value))
     if not dropout and _kernel_takes(query, value):
-        window = (sliding_window - 1 if sliding_window else -1, 0)  # tokens before its own one, and after it
-        packed = [each[0].transpose(0, 1).contiguous() for each in (query, key, value)]
-        longest, is_grouped = max(row_lengths), query.shape[1] != key.shape[1]
-        found = varlen_attn(
-            *packed, row_ends, row_ends, longest, longest, scale=scaling, window_size=window, enable_gqa=is_grouped
-        )
-        return found[None], None
+        return _attend_packed(query, key, value, row_ends, max(row_lengths), scaling, sliding_window)[None], None
     rows = zip(*(each.split(list(row_lengths), dim=2) for each in (query, key, value)), strict=True)
-    parts = [_attend_row(*row, dropout, scaling, sliding_window) for row in rows]
+    parts = [_attend_row(*row, dropout=dropout, scaling=scaling, window=sliding_window) for row in rows]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _attend_packed(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None, window: int | None
+) -> Tensor:
+    """All rows in one call, `[tokens, heads, width]`."""
+    queries, keys, values = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
+    found: Any = varlen_attn(
+        queries,
+        keys,
+        values,
+        ends,
+        ends,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(window - 1 if window else -1, 0),  # tokens before its own one, and after it
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return found
 
 
 def _kernel_takes(query: Tensor, value: Tensor) -> bool:
@@ -73,7 +87,7 @@ def _kernel_takes(query: Tensor, value: Tensor) -> bool:
 
 
 def _attend_row(
-    query: Tensor, key: Tensor, value: Tensor, dropout: float, scaling: float | None, window: int | None
+    query: Tensor, key: Tensor, value: Tensor, *, dropout: float, scaling: float | None, window: int | None
 ) -> Tensor:
     length, mask = query.shape[2], None
     if window and length > window:
