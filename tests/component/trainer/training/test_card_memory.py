@@ -1,8 +1,12 @@
 """The estimate of a card's memory: against the tensors that a training really keeps, and what it decides."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from services.trainer.step_log import StepLog
 from services.trainer.training.batches import collate
 from services.trainer.training.card_memory import largest_batch, memory_of, plan_card
 from services.trainer.training.loop import Callbacks
@@ -10,6 +14,7 @@ from services.trainer.training.lora import train_adapter
 from services.trainer.training.run import Experts, TrainingRun
 from services.trainer.training.sequences import Example
 from shared.contracts.training_settings import LoraSettings
+from shared.contracts.training_tasks import AdapterTrain
 from shared.model.base import load_model
 from tests.support import families
 from tests.support.training_steps import learner, step_of
@@ -119,6 +124,15 @@ def test_layers_are_computed_again_where_else_the_card_is_too_small(folder, card
         assert plan.applied_to(run).config.gradient_checkpointing is expected
         told = plan.as_report()
         assert (told["free_bytes"], told["gradient_checkpointing"], told["total"]) == (free, expected, needed)
+
+
+def test_an_adapters_result_says_what_its_training_took_of_the_card(folder, card):
+    told, log = [], StepLog(SimpleNamespace(body=AdapterTrain(label="fin.sa", dataset="rows")))
+    card(1 << 30)
+    plan = plan_card(run_of(folder))
+    log.beside(Callbacks(on_card_plan=told.append)).on_card_plan(plan)
+    assert told == [plan]
+    assert json.loads(json.dumps(log.as_result()["memory"])) == plan.as_report()
 
 
 def test_without_a_card_nothing_is_planned_or_told(folder, tiny_tokenizer, tmp_path):
