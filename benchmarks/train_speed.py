@@ -19,9 +19,10 @@ from benchmarks.adapters_kit import paired
 from benchmarks.common import median_row, print_table, write_results
 from benchmarks.selector_data import as12, need_data
 from services.trainer.data.examples import SelectorRow
+from services.trainer.training.batches import IGNORED
 from services.trainer.training.loop import Callbacks, Trainable, run
 from services.trainer.training.peft_folder import save_adapter, with_lora
-from services.trainer.training.sequences import IGNORED, Example, selector_examples
+from services.trainer.training.sequences import Example, selector_examples
 from shared.contracts.labels import parse_label
 from shared.contracts.training_settings import LoraSettings
 from shared.model.base import base_model_id, load_model, load_tokenizer, resolve_base_model

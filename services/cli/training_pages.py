@@ -1,9 +1,13 @@
 """Prints what came of a training, for people: what was made, how good it is, what to do next."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from services.cli import output
+from shared.contracts.training_cost import in_words
+
+if TYPE_CHECKING:
+    from signalbox import TrainingEstimate
 
 SHOWN = 10
 """Warnings, reasons and labels on the screen; the job and its release have all."""
@@ -18,6 +22,24 @@ def page(job: Mapping[str, Any]) -> None:
     warn(result)
     for line in next_steps(result):
         output.err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def forecast(found: "TrainingEstimate") -> dict[str, Any]:
+    """What a training would take, for people."""
+    memory, known = found.memory or {}, found.estimate or {}
+    return {
+        "language model": found.language_model.replace("_", " "),
+        "rows": found.rows or None,
+        "tokens": found.tokens or None,
+        "steps": found.steps or None,
+        "memory on a card": _at_most(memory.get("total")),
+        "with gradient checkpointing": _at_most(memory.get("total_checkpointed")),
+        "time": f"about {in_words(known['seconds'])} ({known['basis']})" if known else None,
+    }
+
+
+def _at_most(count: int | None) -> str | None:
+    return None if count is None else f"at most {count / (1 << 30):.2f} GiB"
 
 
 def has_page(job: Mapping[str, Any]) -> bool:

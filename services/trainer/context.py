@@ -20,6 +20,7 @@ from shared.contracts.training import SelectorAdd, SelectorBody, SelectorTrain, 
 from shared.contracts.training_tasks import MIN_ROWS
 from shared.errors import Invalid, Unavailable
 from shared.ledger import Ledger
+from shared.model.hardware import training_precision
 from shared.observability import tracing
 from shared.prompts.bound import BasePrompts, BoundTemplate
 from shared.registry import Registry
@@ -31,6 +32,7 @@ from shared.worker.retry import RetryingStore
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from services.trainer.training.card_memory import CardPlan
     from services.trainer.training.loop import Callbacks, Progress
 
 log = structlog.get_logger()
@@ -80,6 +82,15 @@ class TrainingContext(Generic[BodyT_co]):
     def with_body(self, body: OtherT) -> "TrainingContext[OtherT]":
         """The same attempt, typed by a body whose kind the caller has found out."""
         return TrainingContext(self.attempt, body, self.clients)
+
+    def settled(self) -> "TrainingContext[BodyT_co]":
+        """The same attempt with the precision that `auto` stands for here; later attempts keep that of the first."""
+        settings = self.body.settings
+        if settings.precision != "auto":
+            return self
+        found = self.checkpoints().once("precision", lambda: {"precision": training_precision()})
+        body: Any = self.body.model_copy(update={"settings": settings.model_copy(update=found)})
+        return replace(self, body=body)
 
     @property
     def job(self) -> Job:
@@ -169,7 +180,10 @@ class TrainingContext(Generic[BodyT_co]):
             metrics.CHECKPOINTS.labels("stored").inc()
             self.report("checkpoint", step=step)
 
-        return Callbacks(on_progress, on_checkpoint, lambda: self.lease.must_stop)
+        def on_card_plan(plan: "CardPlan") -> None:
+            self.report("memory", **plan.as_report())
+
+        return Callbacks(on_progress, on_checkpoint, lambda: self.lease.must_stop, on_card_plan)
 
     def resume_from(self, into: Path, run: str = "") -> Path | None:
         """The last checkpoint that a killed attempt stored for this run; None where there is none."""

@@ -10,6 +10,7 @@ from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.check import check_adapter_template
 from services.trainer.jobs.comparison import train_comparison
 from services.trainer.jobs.selector import train_selector
+from services.trainer.out_of_memory import explaining_memory
 from shared.contracts.jobs import Job
 from shared.contracts.training import TrainingBody, parse_training
 from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain
@@ -23,7 +24,8 @@ log = structlog.get_logger()
 def train(attempt: Attempt, clients: TrainerClients) -> None:
     """Run a training job to its end; its checkpoints go when it ends, and stay when its trainer is killed."""
     try:
-        result = run_kind(TrainingContext(attempt, _body(attempt.job), clients.waiting(attempt.lease)))
+        with explaining_memory("the job"):  # a training says so itself: here it is what judges its result
+            result = run_kind(TrainingContext(attempt, _body(attempt.job), clients.waiting(attempt.lease)))
     except SignalboxError as error:
         if isinstance(error, StaleAttempt | LedgerAway) or attempt.lease.reason in ("drain", "stale"):
             raise  # another attempt has the job, or will have it, and needs the checkpoints

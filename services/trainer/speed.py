@@ -10,6 +10,7 @@ from shared.adapter_files import BaseShapes
 from shared.contracts.training_cost import Speed, pace_of, training_flops
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Unavailable
+from shared.model.hardware import training_precision
 from shared.registry import Registry
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def note_speed(clients: "TrainerClients", settings: LoraSettings, pace: Pace) ->
     """Store how fast a training ran; estimates can do without it, so a store that is away only leaves a warning."""
     step_flops = pace.tokens_a_step * training_flops(BaseShapes.from_folder(clients.base_folder).modules, settings)
     per_second = step_flops / pace.seconds_a_step
-    speed = Speed(pace=pace_of(settings), step_flops=step_flops, flops_per_second=per_second)
+    speed = Speed(pace=pace_of(settings), step_flops=step_flops, flops_per_second=per_second, auto=training_precision())
     try:
         clients.registry.speeds.add(clients.base_model, speed)
     except Unavailable as error:

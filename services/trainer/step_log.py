@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from services.trainer.context import TrainingContext
@@ -12,7 +11,8 @@ from shared.contracts.training_tasks import AdapterTrain
 from shared.ledger.keys import LedgerKey
 
 if TYPE_CHECKING:
-    from services.trainer.training.loop import Progress
+    from services.trainer.training.card_memory import CardPlan
+    from services.trainer.training.loop import Callbacks, Progress
 
 _COLUMNS = ("step", "train_loss", "learning_rate", "trained_tokens")
 
@@ -23,15 +23,20 @@ class StepLog:
     def __init__(self, context: TrainingContext[AdapterTrain]) -> None:
         self._context = context
         self._steps: dict[int, tuple[float, float, int]] = {}
+        self._memory: dict[str, Any] | None = None
 
-    def beside(self, on_progress: "Callable[[Progress], None]") -> "Callable[[Progress], None]":
-        """Return a function that also notes what it passes on."""
+    def beside(self, callbacks: "Callbacks") -> "Callbacks":
+        """Return callbacks that also note what they pass on."""
 
-        def noted(progress: "Progress") -> None:
+        def on_progress(progress: "Progress") -> None:
             self._steps[progress.step] = (progress.loss, progress.learning_rate, progress.tokens)
-            on_progress(progress)
+            callbacks.on_progress(progress)
 
-        return noted
+        def on_card_plan(plan: "CardPlan") -> None:
+            self._memory = plan.as_report()
+            callbacks.on_card_plan(plan)
+
+        return callbacks._replace(on_progress=on_progress, on_card_plan=on_card_plan)
 
     def as_result(self) -> dict[str, Any]:
         """Store the file where one was asked for; returns what the job's result says of it."""
@@ -39,6 +44,8 @@ class StepLog:
         last = max(told, default=0)
         loss, _, tokens = told.get(last, (None, 0.0, 0))
         result: dict[str, Any] = {"steps": last, "train_loss": loss, "trained_tokens": tokens}
+        if self._memory:
+            result["memory"] = self._memory
         return result | ({"result_files": [self._stored(told)]} if self._context.body.fine_tuning else {})
 
     def _told_before(self) -> dict[int, tuple[float, float, int]]:

@@ -6,7 +6,7 @@ token in the forward pass, 2 more in the backward pass, which ends at the lowest
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -61,6 +61,8 @@ class Work(NamedTuple):
     """Tokens trained on, over all epochs."""
     read_tokens: float = 0
     """Tokens of the rows that the result is judged on."""
+    rows: int = 0
+    """Rows of an epoch."""
 
 
 class Speed(BaseModel):
@@ -75,6 +77,8 @@ class Speed(BaseModel):
     flops_per_second: float = Field(gt=0)
     is_probe: bool = False
     """Whether no training was measured, only products of the base model's size."""
+    auto: Literal["float32", "bfloat16"] = "float32"
+    """The precision that `auto` stands for where this was measured."""
     measured_at: str = Field(default_factory=utc_now)
 
 
@@ -97,19 +101,20 @@ def work_of(settings: LoraSettings, trained: Rows, read: Rows, *, prompt_bytes: 
         steps=math.ceil(batches / settings.accumulate),
         tokens=settings.epochs * trained.tokens(settings.max_length, prompt_bytes),
         read_tokens=read.tokens(settings.max_length, prompt_bytes),
+        rows=trained.number,
     )
 
 
 def forward_flops(shapes: Shapes) -> float:
     """Return the operations of one token's forward pass through the layers."""
-    return 2.0 * sum(out * into for name, (out, into) in shapes.items() if _layer(name))
+    return 2.0 * sum(out * into for name, (out, into) in shapes.items() if layer_of(name))
 
 
 def training_flops(shapes: Shapes, settings: LoraSettings) -> float:
     """Return the operations of one token in a training step."""
-    layers = len({_layer(name) for name in shapes} - {""})
+    layers = len({layer_of(name) for name in shapes} - {""})
     learning = min(1.0, (settings.top_layers or layers) / max(layers, 1))
-    return forward_flops(shapes) * (1 + learning * (2 if settings.gradient_checkpointing else 1))
+    return forward_flops(shapes) * (1 + learning * (2 if settings.gradient_checkpointing is True else 1))
 
 
 def pace_of(settings: LoraSettings) -> str:
@@ -117,10 +122,18 @@ def pace_of(settings: LoraSettings) -> str:
     return settings.precision + (f" {settings.method}" if settings.method in ("dora", "qlora") else "")
 
 
+def settled(settings: LoraSettings, speeds: Sequence[Speed]) -> LoraSettings:
+    """Return the settings with what `auto` stands for on the trainer that was measured last; float32 without one."""
+    if settings.precision != "auto":
+        return settings
+    return settings.model_copy(update={"precision": speeds[-1].auto if speeds else "float32"})
+
+
 def estimate(shapes: Shapes, settings: LoraSettings, work: Work, speeds: Sequence[Speed]) -> Estimate | None:
     """Return what the work will take; None where no speed is known yet, or there is no work."""
     if not work.tokens or not speeds:
         return None
+    settings = settled(settings, speeds)
     flops = work.tokens * training_flops(shapes, settings)
     speed = _nearest(speeds, pace_of(settings), flops / work.steps)
     # A selector is judged in the precision that the hardware multiplies faster.
@@ -174,6 +187,6 @@ def _nearest(speeds: Sequence[Speed], pace: str, step_flops: float) -> Speed:
     return min(reversed(speeds), key=distance)
 
 
-def _layer(module: str) -> str:
+def layer_of(module: str) -> str:
     """Return the number of the module's layer; empty for a module outside of the layers."""
     return next((part for part in reversed(module.split(".")) if part.isdecimal()), "")

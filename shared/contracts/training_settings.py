@@ -41,17 +41,20 @@ class LoraSettings(BaseModel):
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
     """Gradient accumulation: batches per optimizer step."""
-    gradient_checkpointing: bool = False
-    """Recompute the forward pass during the backward pass instead of storing it: less memory, a third more time."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute the forward pass during the backward pass instead of storing it: less memory, a third more time. `auto`
+    does so on a card where else the estimate is above its free memory, and never on CPUs."""
     packing: bool = False
-    """Concatenate the rows of a batch instead of padding them to the longest; each row attends only to itself.
-    Attention is then computed over the whole batch: on CPUs this has a quarter of the speed. It requires a model
-    whose layers mix tokens by attention only. A selector with a head cannot use it: it reads each sequence's end."""
+    """Concatenate the rows of a batch instead of padding them to the longest; each row attends only to itself. Where a
+    model caps the scores of its attention (Gemma 2), it is computed over the whole batch, which is slow. It requires a
+    model whose layers mix tokens by attention only. A selector with a head cannot use it: it reads each sequence's
+    end."""
     max_length: Annotated[int, Field(ge=16, le=32768)] = 512
     """Most tokens of prompt and answer together; only the input is shortened to fit."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Type of the forward pass (autocast); LoRA weights and the optimizer stay in float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the forward pass (autocast); LoRA weights and the optimizer stay in float32. `auto` is bfloat16 on a card
+    that multiplies it, else float32; the first attempt at a job settles it."""
 
     template: TemplateName = "chatml"
     """The prompt template, built in or added by an operator; `model` is the base model's own chat template. A job that

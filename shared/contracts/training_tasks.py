@@ -108,6 +108,11 @@ class ComparisonTrain(TaskTraining):
     experts_used: Annotated[int, Field(ge=1, le=64)] = 2
     """For the mixture: number of experts that each token uses."""
 
+    @property
+    def has_experts(self) -> bool:
+        """Whether the model is a mixture of LoRA experts."""
+        return self.model == "moe-lora"
+
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with every data set replaced by the result of `find`."""
         labels = {label: find(ref, label, MIN_ROWS) for label, ref in self.labels.items()}
@@ -119,6 +124,6 @@ class ComparisonTrain(TaskTraining):
         unknown = sorted({*self.evaluation, *self.classification} - set(self.labels))
         if unknown:
             raise ValueError(f"evaluation or classification names labels that are not trained: {', '.join(unknown)}")
-        if self.model == "moe-lora" and self.settings.method not in ("lora", "rslora"):
+        if self.has_experts and self.settings.method not in ("lora", "rslora"):
             raise ValueError(f"a mixture's experts are lora or rslora, not {self.settings.method}")
         return self

@@ -172,11 +172,13 @@ def load_model(
 
     check_base(folder, Use.READ)
     disable_progress_bar()  # services log JSON lines
+    device = device or default_device()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
             quantization_config=quantization,
+            device_map=device_map(device),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -184,7 +186,27 @@ def load_model(
     except UNREADABLE as error:
         raise Invalid("base_model_invalid", f"the model in {folder.name!r} does not load: {error}") from error
     model.requires_grad_(False)
-    return model.eval().to(device or default_device())
+    return placed(model.eval(), device)
+
+
+def device_map(device: str) -> "dict[str, torch.device] | None":
+    """Return what makes `from_pretrained` put each weight onto the device as it is read, without a model on the host.
+
+    None on CPUs, and where accelerate is not installed: see `placed`.
+    """
+    import torch
+
+    found = torch.device(device)
+    if found.type == "cpu" or not find_spec("accelerate"):
+        return None
+    if found.type == "cuda" and found.index is None:  # transformers compares it with the Trainer's, which has a number
+        found = torch.device("cuda", torch.cuda.current_device())
+    return {"": found}
+
+
+def placed(model: "PreTrainedModel", device: str) -> "PreTrainedModel":
+    """Return the model on the device, where `device_map` has not put it there; weights in 4 bits cannot be moved."""
+    return model if device_map(device) else model.to(device)
 
 
 def default_device() -> str:

@@ -1,9 +1,13 @@
-"""Adapts torch to the processor: the number of threads, and the number type that it computes in hardware.
+"""Adapts torch to the hardware: the number of threads, and the number type that it computes in.
 
 The number of threads is a setting, because on shared cores OpenMP barriers make two threads slower than one.
 """
 
+from typing import Literal
+
 from shared.settings import Settings
+
+CARD_WIDTH = 64
 
 
 def limit_threads(settings: Settings) -> None:
@@ -31,6 +35,14 @@ def computes_bfloat16(device: str) -> bool:
     return any(known.get(feature) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def training_precision() -> Literal["float32", "bfloat16"]:
+    """Return what `precision: auto` stands for here: bfloat16 on a card that multiplies it, else float32."""
+    import torch
+
+    # TF32 stays off: cards that would profit from it multiply bfloat16, so float32 is there what a job asked for.
+    return "bfloat16" if torch.cuda.is_available() and computes_bfloat16("cuda") else "float32"
+
+
 def engine_dtype(settings: Settings) -> str:
     """Return the type to compute in: the settings' own, or bfloat16 where the hardware multiplies it."""
     import torch
@@ -44,9 +56,11 @@ def engine_dtype(settings: Settings) -> str:
     return "bfloat16" if is_native else "float32"
 
 
-def bucketed(width: int, device: str) -> int:
-    """Return to how many tokens a batch is padded: on cards a multiple of 64, elsewhere no more than it needs.
+def width_step(device: str) -> int:
+    """Return what widths of batches are a multiple of: a card prepares memory and kernels for each new width anew."""
+    return CARD_WIDTH if device == "cuda" else 1
 
-    For each shape that it has not seen, a card's library makes a plan, and its allocator another block.
-    """
-    return -(-width // 64) * 64 if device == "cuda" else width
+
+def rounded(count: int, step: int) -> int:
+    """Return the next multiple of `step`."""
+    return -(-count // step) * step

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from shared.contracts.labels import Label
 from shared.contracts.prompts import Part, Segment
 from shared.errors import Invalid
-from shared.model.base import default_device
-from shared.model.hardware import bucketed
+from shared.model.base import default_device, device_map, placed
+from shared.model.hardware import rounded, width_step
 from shared.model.masks import additive_mask
 from shared.model.precision import float32_weights
 from shared.model.servable import check_head
@@ -61,9 +61,13 @@ def head_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_tokens: int) -
 
 
 def load_classifier(
-    base_folder: Path, labels: int, device: str | None = None, quantization: "BitsAndBytesConfig | None" = None
+    base_folder: Path,
+    labels: int,
+    device: str | None = None,
+    quantization: "BitsAndBytesConfig | None" = None,
+    dtype: str = "float32",
 ) -> "PreTrainedModel":
-    """Load the base model in float32, in eval mode and frozen, with a head of zeros that reads the last column.
+    """Load the base model in eval mode and frozen, with a head of zeros that reads the last column.
 
     Raises `Invalid` where the folder does not load or its model family has no such form.
     """
@@ -72,15 +76,17 @@ def load_classifier(
     from transformers.utils import logging
 
     check_head(base_folder)
+    device = device or default_device()
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the library warns that the base model's weights have no head, which is intended
     logging.disable_progress_bar()
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
             base_folder,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             num_labels=labels,
             quantization_config=quantization,
+            device_map=device_map(device),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -92,7 +98,7 @@ def load_classifier(
     torch.nn.init.zeros_(model.score.weight)
     _read_last_column(model)
     model.requires_grad_(False)
-    return model.eval().to(device or default_device())
+    return placed(model.eval(), device)
 
 
 def empty_classifier(base_folder: Path, labels: int) -> "PreTrainedModel":
@@ -159,7 +165,7 @@ class HeadScorer:
 
         ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0)
         device = self._model.device
-        filling = bucketed(int(ends[-1]), device.type) - int(ends[-1])
+        filling = rounded(int(ends[-1]), width_step(device.type)) - int(ends[-1])
         prompts = [*prompts, [0] * filling] if filling else prompts
         ids = torch.tensor([[token for prompt in prompts for token in prompt]])
         positions = torch.cat([torch.arange(len(prompt)) for prompt in prompts])[None]

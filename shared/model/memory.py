@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of `mallopt`'s parameters, from malloc.h
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 _LARGEST_IN_HEAP = 8 << 20
 """Above the buffers of a forward pass of a small model, and less than glibc's own maximum of 32 MiB."""
 
@@ -25,9 +26,8 @@ def return_free_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a card had too little memory."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    """Whether a card or the machine had too little memory: for a card torch raises a kind of RuntimeError."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
 
 
 def trim_heaps() -> None:

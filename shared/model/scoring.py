@@ -15,7 +15,7 @@ from shared.contracts.labels import Label
 from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.errors import Invalid
 from shared.model.base import default_device
-from shared.model.hardware import bucketed, computes_bfloat16
+from shared.model.hardware import computes_bfloat16, rounded, width_step
 from shared.model.head import HeadScorer, has_head
 from shared.model.masks import additive_mask
 from shared.model.merge import BaseWeights, merged_selector
@@ -172,7 +172,7 @@ class LabelScorer:
         import torch
 
         before, nodes = len(self._start), len(self._trie.tokens)
-        width = bucketed(max(map(len, prompts)), self._model.device.type)
+        width = rounded(max(map(len, prompts)), width_step(self._model.device.type))
         ids = torch.zeros(len(prompts), width + nodes, dtype=torch.long)
         allowed = torch.zeros(len(prompts), width + nodes, before + width + nodes, dtype=torch.bool)
         positions = torch.zeros_like(ids)

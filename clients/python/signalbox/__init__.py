@@ -18,6 +18,7 @@ from signalbox.errors import (
     Unreachable,
     WaitTimeout,
 )
+from signalbox.estimate import TrainingEstimate
 from signalbox.evaluation import Evaluation
 from signalbox.results import (
     Adapter,
@@ -34,7 +35,6 @@ from signalbox.results import (
     Release,
     Selection,
     Template,
-    TrainingEstimate,
     Webhook,
 )
 from signalbox.usage import Usage

@@ -6,8 +6,9 @@ from typing import Any
 from signalbox.call import Call, given, posted
 from signalbox.chat import Messages
 from signalbox.errors import JobFailed
+from signalbox.estimate import TrainingEstimate
 from signalbox.requests import Request
-from signalbox.results import Job, Page, Selection, TrainingEstimate
+from signalbox.results import Job, Page, Selection
 
 
 def get(path: str, **params: Any) -> Call[Any]:

@@ -92,19 +92,6 @@ class Job(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingEstimate(Record):
-    """What a training job would take, besides the seconds that words alone take."""
-
-    language_model: str = ""
-    """`none`; `trained`; or `if_needed`, where words alone may be enough."""
-    estimate: Mapping[str, Any] | None = None
-    """`seconds`, `steps`, `tokens` and `basis` of the language model's part; None where it is not known."""
-    limit_seconds: float = 0.0
-    needs_confirmation: bool = False
-    """Whether the language model is trained only with `confirm_cost=True`."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Page(Record):
     """Jobs, newest first; `next` is what `jobs(before=…)` takes for the page after, None at the end."""
 

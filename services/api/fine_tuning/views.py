@@ -22,6 +22,7 @@ _SAID = {
 _STAGES = {
     "data_checked": "The rows were looked through",
     "estimate": "The training is estimated",
+    "memory": "What the training takes of its card is computed",
     "checkpoint": "A checkpoint is stored",
     "resuming": "The training goes on from a checkpoint",
     "evaluating": "The adapter answers rows that it was not trained on",

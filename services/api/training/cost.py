@@ -11,12 +11,16 @@ from shared.contracts.labels import parse_label
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.contracts.prompts import render, selector_prompt
 from shared.contracts.training import RATIOS, SelectorAdd, SelectorDelete, SelectorTrain, SelectorUpdate, TrainingBody
-from shared.contracts.training_cost import Estimate, Rows, Work, check_cost, estimate, together, work_of
+from shared.contracts.training_cost import Estimate, Rows, Work, check_cost, estimate, settled, together, work_of
+from shared.contracts.training_memory import Batch, Memory, training_memory
+from shared.contracts.training_settings import LoraSettings
 from shared.contracts.training_tasks import VALIDATION_SHARE, AdapterCheck, AdapterTrain, ComparisonTrain
 from shared.registry import Registry
 
 _SAMPLE = 8
 """Labels of a release whose rows are counted; the others are taken to have as many."""
+_LABEL_TOKENS = 32
+"""More than the answers of a selector have."""
 
 
 class Quote(BaseModel):
@@ -28,6 +32,14 @@ class Quote(BaseModel):
     """`if_needed`: it is trained where words are not enough, and its cost is within the limit or confirmed."""
     estimate: Estimate | None
     """Of the language model's part; null where none is trained, or nothing is known to estimate by."""
+    rows: int
+    """That the language model is trained on in an epoch; 0 where none is trained, or its rows are not known yet."""
+    tokens: int
+    """About how many it is trained on, over all epochs."""
+    steps: int
+    memory: Memory | None
+    """What its training takes of a card at most: as if every row of a batch had `max_length` tokens, and those of an
+    adapter were answers from end to end. Null where it is not known."""
     limit_seconds: float
     needs_confirmation: bool
     """Whether the language model is trained only with `confirm_cost`."""
@@ -47,15 +59,37 @@ def quote(clients: Clients, tenant_id: str, job: TrainingBody, base: BaseModelMa
     """Estimate a job whose names are pinned, on a base model; raises `NotFound`, `Unavailable`."""
     sizes = _Sizes(clients.registry, tenant_id)
     release = sizes.parent(job)
-    use, found = _use_of_model(job, release), None
-    if use != "none" and base and (work := sizes.work(job, release)):
-        found = estimate(base.shapes, job.settings, work, clients.registry.speeds.of(base.id))
+    use, found, memory = _use_of_model(job, release), None, None
+    work = sizes.work(job, release) if use != "none" else None
+    if base and work:
+        speeds = clients.registry.speeds.of(base.id)
+        found = estimate(base.shapes, job.settings, work, speeds)
+        memory = _memory(job, base, settled(job.settings, speeds), work)
+    work = work or Work()
     limit = clients.settings.confirm_training_seconds
     return Quote(
         language_model=use,
         estimate=found,
+        rows=work.rows,
+        tokens=round(work.tokens),
+        steps=work.steps,
+        memory=memory,
         limit_seconds=limit,
         needs_confirmation=bool(found and limit and found.seconds > limit),
+    )
+
+
+def _memory(job: TrainingBody, base: BaseModelManifest, settings: LoraSettings, work: Work) -> Memory | None:
+    rows, longest = min(settings.batch_size, work.rows), settings.max_length
+    if not base.vocabulary_size or not rows:
+        return None
+    answer = longest if isinstance(job, AdapterTrain | ComparisonTrain) else min(_LABEL_TOKENS, longest)
+    return training_memory(
+        base.shapes,
+        base.vocabulary_size,
+        settings,
+        Batch(rows * longest, rows * answer),
+        experts=sum(job.experts) / len(job.experts) if isinstance(job, ComparisonTrain) and job.has_experts else 1.0,
     )
 
 

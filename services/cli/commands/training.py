@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 
 
-def _submit_training(body: dict[str, Any], settings: Path | None, *, confirm: bool, wait: bool, as_json: bool) -> None:
+def _submit_training(
+    body: dict[str, Any], settings: Path | None, *, confirm: bool, dry_run: bool, wait: bool, as_json: bool
+) -> None:
     import json as jsonlib
 
+    if dry_run and wait:
+        raise typer.BadParameter("--dry-run starts nothing that --wait could follow")
     api = client()
     if settings:
         try:
@@ -27,7 +31,11 @@ def _submit_training(body: dict[str, Any], settings: Path | None, *, confirm: bo
             raise typer.BadParameter(f"{settings} is not a JSON object: {error}") from error
     if confirm:
         body["confirm_cost"] = True
-    output.err.print(_cost(api.estimate(**body), confirmed=body.get("confirm_cost") is True), soft_wrap=True)
+    found = api.estimate(**body)
+    output.err.print(_cost(found, confirmed=body.get("confirm_cost") is True), soft_wrap=True)
+    if dry_run:
+        output.record(found.to_dict() if as_json else training_pages.forecast(found), as_json=as_json)
+        return
     job = api.train(**body)
     if wait:
         with goes_on_without(job.id):
@@ -66,6 +74,7 @@ SettingsFile = Annotated[
     Path | None, typer.Option("--settings", exists=True, dir_okay=False, help="JSON merged into the job's body.")
 ]
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print rows, tokens, steps, memory and time; start nothing.")]
 Confirm = Annotated[
     bool, typer.Option("--confirm-cost", help="Train also where the estimate is above the operator's limit.")
 ]
@@ -83,6 +92,7 @@ def train_adapter(
     ] = "",
     settings: SettingsFile = None,
     confirm: Confirm = False,
+    dry_run: DryRun = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
@@ -90,7 +100,7 @@ def train_adapter(
     body = {"kind": "adapter.train", "label": label, "dataset": dataset}
     options = {"long_answers": long_answers, "constrain": constrain}
     body |= {name: value for name, value in options.items() if value}
-    _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
+    _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
 
 
 @app.command("selector")
@@ -120,6 +130,7 @@ def train_selector(
     ] = False,
     settings: SettingsFile = None,
     confirm: Confirm = False,
+    dry_run: DryRun = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
@@ -138,7 +149,7 @@ def train_selector(
         output.err.print(f"the current release's labels that go: {', '.join(body['drop']) or 'none'}")
     options = {"background": background, "selector": kind, "readout": readout, "retention": retention}
     body |= {name: value for name, value in options.items() if value not in ("", None)}
-    _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
+    _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
 
 
 @app.command("comparison")
@@ -147,9 +158,10 @@ def train_comparison(
     model: Annotated[str, typer.Option(help="multi-task-lora or moe-lora.")] = "multi-task-lora",
     settings: SettingsFile = None,
     confirm: Confirm = False,
+    dry_run: DryRun = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
     """Train one model on all labels at once, without a selector, and measure it, as a baseline for routing."""
     body = {"kind": "comparison.train", "model": model, "labels": pairs(label, "--label", "label=dataset")}
-    _submit_training(body, settings, confirm=confirm, wait=wait, as_json=json)
+    _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)

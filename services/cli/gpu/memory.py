@@ -123,10 +123,9 @@ def host_gib(process: str, weights: int, adapters: int = 0) -> int:
     """Return the memory limit of a process on its machine, in GiB, for weights of so many bytes in bfloat16.
 
     `adapters` are the bytes of the adapters that it keeps there. A server's weights pass through its memory; a selector
-    merges them one by one; the trainer loads float32 before it casts, twice where it compares; our own engine loads
-    bfloat16.
+    and a trainer read them one by one onto their card; our own engine loads bfloat16.
     """
-    times, more = {"server": (1, 8), "worker": (2, 3), "selector": (1, 4), "trainer": (4, 4)}[process]
+    times, more = {"server": (1, 8), "worker": (2, 3), "selector": (1, 4), "trainer": (1, 8)}[process]
     return more + ceil((times * weights + adapters) / GIB)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.training_settings import RepresentationSettings
 from shared.model.features import EmbeddingTable
+from shared.model.hardware import training_precision
 from shared.model.text_vectors import Check, Embed, hidden_states, sentence_vectors
 from shared.model.tokens import encode_text
 
@@ -29,7 +30,8 @@ def embedder(
     not exist.
     """
     if settings.embedder == "hidden-state":
-        return hidden_states(base_folder, tokenizer, settings.hidden_layer, settings.max_tokens, check=check)
+        layer, longest, dtype = settings.hidden_layer, settings.max_tokens, training_precision()
+        return hidden_states(base_folder, tokenizer, layer, longest, dtype=dtype, check=check)
     if settings.embedder == "sentence-transformers":
         return sentence_vectors(encoder_folder, settings.max_tokens, check)
     table = EmbeddingTable.from_folder(base_folder)

@@ -9,8 +9,10 @@ import torch
 from services.trainer.data.examples import InstructionRow
 from services.trainer.evaluation.generate import answer_rows, exact_match
 from services.trainer.evaluation.template_choice import Losses, TemplateScore
-from services.trainer.training.sequences import IGNORED, Example, RowRefused, adapter_examples, collate
+from services.trainer.training.batches import IGNORED, collate
+from services.trainer.training.sequences import Example, RowRefused, adapter_examples
 from shared.errors import Invalid
+from shared.model.hardware import width_step
 from shared.prompts.bound import BoundTemplate
 
 if TYPE_CHECKING:
@@ -114,7 +116,8 @@ class Scored:
         return losses
 
     def _batch_losses(self, examples: Sequence[Example]) -> list[list[float]]:
-        batch = {name: value for name, value in collate(examples).items() if name not in ("tasks", "weights")}
+        laid_out = collate(examples, width_step(self._model.device.type))
+        batch = {name: value for name, value in laid_out.items() if name not in ("tasks", "weights")}
         labels = batch.pop("labels").to(self._model.device)
         inputs = {name: v.to(self._model.device) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
         logits = self._model(**inputs).logits.float()  # [batch, answer, vocabulary]

@@ -37,6 +37,7 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
     if warnings:
         context.report("data_checked", warnings=warnings)
     constraint = answer_constraint(body.constrain, [row.output for row in train])
+    context = context.settled()
     announce(context, _work(context, train, validation[: body.evaluate_rows]))
     steps = StepLog(context)
     adapter = _fit(context, train, steps)
@@ -49,6 +50,7 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
         "ref": manifest.ref,
         "label": body.label,
         "train_rows": len(train),
+        "precision": context.body.settings.precision,
         "constraint": constraint.given if constraint else None,
         **scores,
         **steps.as_result(),
@@ -67,7 +69,6 @@ def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog) -> Path:
     from services.trainer.training.sequences import RowRefused
 
     clients, folder = context.clients, context.folder()
-    callbacks = context.callbacks()
     try:
         return lora.train_adapter(
             clients.base_folder,
@@ -75,7 +76,7 @@ def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog) -> Path:
             as_training(train),
             config=context.body.settings,
             work_dir=folder,
-            callbacks=callbacks._replace(on_progress=steps.beside(callbacks.on_progress)),
+            callbacks=steps.beside(context.callbacks()),
             resume_from=context.resume_from(folder),
             launcher=clients.training_launcher,
             cut_answers=context.body.long_answers == "cut",
@@ -88,7 +89,7 @@ def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog) -> Path:
 
 def _compare_with_base(context: AdapterContext, adapter: Path, rows: Sequence[Row]) -> dict[str, Any]:
     """Exact match of the adapter and of the base model without it, on the same rows."""
-    from shared.model.base import load_model
+    from services.trainer.training.base import load_base
     from shared.model.merge import with_adapter
 
     context.check()
@@ -99,7 +100,7 @@ def _compare_with_base(context: AdapterContext, adapter: Path, rows: Sequence[Ro
     def score(model: Any) -> float:
         return round(exact_match(answers_of(context, model, rows), as_training(rows)), 4)
 
-    model = load_model(context.clients.base_folder, "float32")
+    model = load_base(context.clients.base_folder, context.body.settings)
     base_match, adapted = score(model), with_adapter(model, adapter)
     return {
         "validation_rows": len(rows),

@@ -20,6 +20,7 @@ CheckContext = TrainingContext[AdapterCheck]
 
 def check_adapter_template(context: CheckContext) -> dict[str, Any]:
     """Score the examples under every template; a clear winner becomes the label's next version."""
+    context = context.settled()
     manifest = context.registry.adapters.get(context.job.tenant_id, context.body.adapter)
     check_same_base(manifest, context.clients.base_model)
     rows = _rows(context, manifest)
@@ -60,12 +61,13 @@ def _rows(context: CheckContext, manifest: AdapterManifest) -> list[InstructionR
 
 def _scored(context: CheckContext, manifest: AdapterManifest, rows: Sequence[InstructionRow]) -> list[TemplateScore]:
     from services.trainer.evaluation.template_scores import Scored
-    from shared.model.base import load_model
+    from services.trainer.training.base import load_base
     from shared.model.merge import with_adapter
 
     clients, body = context.clients, context.body
     templates = fitting_templates(context, body.templates)  # a wrong name is told before a model is loaded
-    model = with_adapter(load_model(clients.base_folder, "float32"), context.registry.weights.fetch(manifest.digest))
+    base = load_base(clients.base_folder, body.settings)
+    model = with_adapter(base, context.registry.weights.fetch(manifest.digest))
     scored = Scored(
         model,
         clients.tokenizer,

@@ -25,11 +25,13 @@ def train_comparison(context: ComparisonContext) -> dict[str, Any]:
     tasks, warnings = _taught(context, _tasks(context))
     scorers = _scorers(context, tasks)  # before the training: a package may be missing
     validation = {label: rows.validation[: context.body.evaluate_rows] for label, rows in tasks.items()}
+    context = context.settled()
     announce(context, _work(context, tasks, validation))
     weights = _fit(context, tasks)
     answers = _answers(context, weights, validation)
     return {
         "model": context.body.model,
+        "precision": context.body.settings.precision,
         "train_rows": {label: len(rows.train) for label, rows in tasks.items()},
         "validation_rows": {label: len(rows) for label, rows in validation.items()},
         **_scores(answers, validation, scorers),
@@ -78,7 +80,7 @@ def _fit(context: ComparisonContext, tasks: Mapping[str, TaskRows]) -> Path:
         [as_training(rows.train) for rows in tasks.values()],
         config=body.settings,
         work_dir=folder,
-        experts=Experts(body.experts, body.experts_used) if body.model == "moe-lora" else None,
+        experts=Experts(body.experts, body.experts_used) if body.has_experts else None,
         callbacks=context.callbacks(),
         resume_from=context.resume_from(folder),
         launcher=clients.training_launcher,
@@ -97,16 +99,17 @@ def _answers(
 
 
 def _load(context: ComparisonContext, weights: Path) -> Any:
-    """The base model, not quantised, with the trained weights."""
+    """The base model as it was trained on, with the trained weights."""
+    from services.trainer.training.base import load_base
     from services.trainer.training.moe_lora import load_experts, with_experts
-    from shared.model.base import load_model
     from shared.model.merge import with_adapter
 
     body = context.body
-    base = load_model(context.clients.base_folder, "float32")
-    if body.model == "multi-task-lora":
+    base = load_base(context.clients.base_folder, body.settings)
+    if not body.has_experts:
         return with_adapter(base, weights)
-    return load_experts(with_experts(base, body.settings, body.experts, body.experts_used), weights)
+    experts = load_experts(with_experts(base, body.settings, body.experts, body.experts_used), weights)
+    return experts.to(base.dtype)
 
 
 def _scores(

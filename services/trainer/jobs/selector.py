@@ -28,6 +28,7 @@ def retrain(context: SelectorContext) -> Release:
     inputs = inputs_of(context)
     context = trained_like_parent(context, inputs)
     data = select_data(context, inputs)
+    context = context.settled()
     plan = settle_kind(context, plan_of(context, inputs, data))
 
     def make_selector(retention: float) -> JudgedSelector:

@@ -12,11 +12,14 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from services.trainer.training.batches import collate, pack, plan_batches
+from services.trainer.training.card_memory import CardPlan
 from services.trainer.training.losses import balanced_loss
 from services.trainer.training.peft_folder import is_classifier
-from services.trainer.training.sequences import Example, collate, pack, plan_batches
+from services.trainer.training.sequences import Example
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Cancelled, Invalid
+from shared.model.hardware import width_step
 
 
 class Progress(NamedTuple):
@@ -30,6 +33,7 @@ class Progress(NamedTuple):
     tokens: int
     """Tokens trained on so far, without padding, over all epochs."""
     device: str
+    precision: str
 
 
 class Callbacks(NamedTuple):
@@ -38,6 +42,8 @@ class Callbacks(NamedTuple):
     on_progress: Callable[[Progress], None] = lambda _: None
     on_checkpoint: Callable[[Path, int], None] = lambda _folder, _step: None
     should_stop: Callable[[], bool] = lambda: False
+    on_card_plan: Callable[[CardPlan], None] = lambda _: None
+    """Called before a run on a card starts."""
 
 
 class Trainable(NamedTuple):
@@ -117,9 +123,10 @@ class AnswerTrainer(Trainer):
 class _Reporter(TrainerCallback):
     """Calls the caller's callbacks at the Trainer's events."""
 
-    def __init__(self, callbacks: Callbacks, batches: Batches) -> None:
+    def __init__(self, callbacks: Callbacks, batches: Batches, precision: str) -> None:
         self._callbacks = callbacks
         self._batches = batches
+        self._precision = precision
         self.trainer: AnswerTrainer | None = None
         self._started = (0, 0.0)  # step and clock when this attempt began
 
@@ -139,7 +146,8 @@ class _Reporter(TrainerCallback):
         batches_a_step = args.gradient_accumulation_steps * args.world_size
         tokens = self._batches.tokens_until(state.global_step * batches_a_step)
         device = _device_name(kwargs["model"].device)
-        self._callbacks.on_progress(Progress(state.global_step, state.max_steps, loss, rate, left, tokens, device))
+        step, steps = state.global_step, state.max_steps
+        self._callbacks.on_progress(Progress(step, steps, loss, rate, left, tokens, device, self._precision))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         if torch.distributed.is_initialized():
@@ -162,13 +170,13 @@ def run(
     Raises `Cancelled` within one step after `should_stop` returns True, and `Invalid` when the loss is not finite.
     """
     batches = Batches(examples, config)
-    lay_out = pack if config.packing else collate
-    reporter = _Reporter(callbacks, batches)
+    lay_out, device = pack if config.packing else collate, trainable.model.device
+    reporter = _Reporter(callbacks, batches, config.precision)
     trainer = AnswerTrainer(
         trainable,
-        args=_arguments(config, work_dir, on_cpu=trainable.model.device.type == "cpu"),
+        args=_arguments(config, work_dir, on_cpu=device.type == "cpu"),
         train_dataset=batches,
-        data_collator=lambda items: lay_out([example for batch in items for example in batch]),
+        data_collator=lambda items: lay_out([example for batch in items for example in batch], width_step(device.type)),
         callbacks=[reporter],
         precision=config.precision,
     )
@@ -193,7 +201,7 @@ def _arguments(config: LoraSettings, work_dir: Path, *, on_cpu: bool) -> Trainin
         per_device_train_batch_size=1,  # an item is a batch already
         num_train_epochs=1,  # the planned batches cover all epochs
         gradient_accumulation_steps=config.accumulate,
-        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing is True,
         activation_checkpointing_kwargs={"use_reentrant": False},  # True would need inputs with gradients
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",

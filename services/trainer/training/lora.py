@@ -11,6 +11,7 @@ from services.trainer.training.sequences import adapter_examples, balanced, head
 from shared.contracts.labels import Label
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
+from shared.model.hardware import training_precision
 from shared.model.head import has_head
 from shared.model.memory import return_free_memory
 
@@ -128,11 +129,17 @@ def carry_over(start: Start, labels: Sequence[Label], folder: Path) -> Path:
 
 
 def _trained(run: TrainingRun, callbacks: "Callbacks | None", launcher: str) -> Path:
-    """Train in this process, or in the processes that the launcher starts."""
+    """Settle what the settings leave open, and train in this process or in those that the launcher starts."""
+    from services.trainer.training.card_memory import plan_card
     from services.trainer.training.launcher import train_in_processes
     from services.trainer.training.loop import Callbacks
 
     callbacks = callbacks or Callbacks()
+    if run.config.precision == "auto":  # a job has settled it already
+        run = run._replace(config=run.config.model_copy(update={"precision": training_precision()}))
+    if plan := plan_card(run):
+        callbacks.on_card_plan(plan)
+        run = plan.applied_to(run)
     folder = train_in_processes(run, callbacks, launcher) if launcher else train_here(run, callbacks)
     # Trainer, callbacks and model refer to each other: without a collection they would stay in memory while the base
     # model is loaded a second time to judge the result.

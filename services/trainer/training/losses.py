@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from services.trainer.training.sequences import IGNORED
+from services.trainer.training.batches import IGNORED
 
 
 def balanced_loss(logits: Tensor, labels: Tensor, tasks: Tensor, weights: Tensor) -> Tensor:

@@ -3,20 +3,19 @@
 import json
 import shutil
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.trainer.training.base import for_training
 from shared.adapter_files import check_loadable
 from shared.contracts.labels import Label
 from shared.contracts.training_settings import LoraSettings
-from shared.errors import Invalid
 from shared.model.head import HEAD_TASK, HEAD_WEIGHT
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
-    from transformers import BitsAndBytesConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -33,10 +32,10 @@ def with_lora(model: "PreTrainedModel", config: LoraSettings, start_from: Path |
     from peft import LoraConfig, PeftModel, get_peft_model
 
     torch.manual_seed(config.seed)
-    for_training(model, config.precision)
+    for_training(model, config)
     if start_from is not None:
         check_loadable(start_from)
-        return PeftModel.from_pretrained(model, start_from, is_trainable=True).train()
+        return _in_float32(PeftModel.from_pretrained(model, start_from, is_trainable=True)).train()
     targets: Any = config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules)
     lora = LoraConfig(
         task_type=HEAD_TASK if is_classifier(model) else "CAUSAL_LM",
@@ -49,43 +48,20 @@ def with_lora(model: "PreTrainedModel", config: LoraSettings, start_from: Path |
         use_rslora=config.method == "rslora",
         use_dora=config.method == "dora",
     )
-    return get_peft_model(model, lora).train()
+    return _in_float32(get_peft_model(model, lora)).train()
 
 
-def four_bits(precision: str) -> "BitsAndBytesConfig":
-    """QLoRA's quantisation of the base model (Dettmers et al. 2023); raises `Invalid` without bitsandbytes."""
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    if not find_spec("bitsandbytes"):
-        raise Invalid(
-            "qlora_unavailable",
-            "method qlora needs bitsandbytes on the trainer: in a clone, pip install '.[qlora]'; or use lora",
-        )
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, precision),
-    )
+def _in_float32(model: "PeftModel") -> "PeftModel":
+    """Give what is trained float32: PEFT copies a head in the base model's type, which rounds small steps away."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    return model
 
 
 def is_classifier(model: "PreTrainedModel | PeftModel") -> bool:
     """Whether the model scores labels with a linear head, and not tokens of the vocabulary."""
     return hasattr(model, "score")  # PEFT looks up unknown attributes in the model that it wraps
-
-
-def for_training(model: "PreTrainedModel", precision: str) -> "PreTrainedModel":
-    """Prepare the frozen base model: an attention with a fast backward pass, and linear weights cast once."""
-    import torch
-
-    if model.device.type == "cpu":
-        model.set_attn_implementation("eager")  # the fused kernel's backward is slow on CPUs: a quarter of a step
-    if precision == "bfloat16" and not getattr(model, "is_quantized", False):
-        for layer in model.base_model.modules():
-            if isinstance(layer, torch.nn.Linear):
-                layer.to(torch.bfloat16)  # autocast would cast every weight again in each step
-    return model
 
 
 def _top_layers(model: "PreTrainedModel", count: int | None) -> list[int] | None:

@@ -8,6 +8,7 @@ import torch
 
 from shared.contracts.training_cost import Shapes, Speed, training_flops
 from shared.contracts.training_settings import LoraSettings
+from shared.model.hardware import training_precision
 
 TOKENS = 256
 TRIES = 10
@@ -18,6 +19,7 @@ EFFICIENCY = 0.5
 def probed_speeds(shapes: Shapes) -> Iterator[Speed]:
     """Yield the speed in each precision that a training can have."""
     largest = max(shapes.values(), key=lambda shape: shape[0] * shape[1])
+    auto = training_precision()
     for precision in ("float32", "bfloat16"):
         settings = LoraSettings(precision=precision)
         yield Speed(
@@ -25,6 +27,7 @@ def probed_speeds(shapes: Shapes) -> Iterator[Speed]:
             step_flops=TOKENS * training_flops(shapes, settings),
             flops_per_second=EFFICIENCY * _product_speed(largest, getattr(torch, precision)),
             is_probe=True,
+            auto=auto,
         )
 
 

@@ -5,19 +5,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from services.trainer.training.peft_folder import for_training, four_bits, initial_weights, save_adapter, with_lora
+from services.trainer.out_of_memory import explaining_memory
+from services.trainer.training.base import for_training, load_base
+from services.trainer.training.peft_folder import initial_weights, save_adapter, with_lora
 from services.trainer.training.sequences import Example
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
-from shared.model.base import base_model_id, load_model
-from shared.model.head import load_classifier
+from shared.model.base import base_model_id
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from services.trainer.training.loop import Callbacks, Trainable
-
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Experts(NamedTuple):
@@ -52,7 +49,7 @@ def train_here(run: TrainingRun, callbacks: "Callbacks") -> Path:
     """
     if not run.examples:
         raise Invalid("rows_missing", "there is nothing to train on: the data set has no rows")
-    with _explaining():
+    with _explaining(), explaining_memory("the training"):
         return _train_experts(run, run.experts, callbacks) if run.experts else _train_lora(run, callbacks)
 
 
@@ -60,7 +57,7 @@ def _train_lora(run: TrainingRun, callbacks: "Callbacks") -> Path:
     from services.trainer.training.loop import Trainable, is_first
 
     base_id = base_model_id(run.base_folder)
-    model = with_lora(_base(run), run.config, run.start_from)
+    model = with_lora(load_base(run.base_folder, run.config, head_rows=run.head_rows), run.config, run.start_from)
     initial = initial_weights(model)
     _run(Trainable(model, lambda folder: save_adapter(model, folder, base_id)), run, callbacks)
     folder = run.work_dir / "adapter"
@@ -71,7 +68,7 @@ def _train_experts(run: TrainingRun, experts: Experts, callbacks: "Callbacks") -
     from services.trainer.training.loop import Trainable, is_first
     from services.trainer.training.moe_lora import mean_imbalance, save_experts, with_experts
 
-    base = for_training(_base(run), run.config.precision)
+    base = for_training(load_base(run.base_folder, run.config), run.config)
     model = with_experts(base, run.config, *experts).train()
     trainable = Trainable(model, lambda into: save_experts(model, into), lambda: mean_imbalance(model))
     _run(trainable, run, callbacks)
@@ -88,27 +85,12 @@ def _run(trainable: "Trainable", run: TrainingRun, callbacks: "Callbacks") -> No
     loop.run(trainable, run.examples, run.config, checkpoints, callbacks=callbacks, resume_from=run.resume_from)
 
 
-def _base(run: TrainingRun) -> "PreTrainedModel":
-    config = run.config
-    quantization = four_bits(config.precision) if config.method == "qlora" else None
-    if run.head_rows:
-        return load_classifier(run.base_folder, run.head_rows, quantization=quantization)
-    return load_model(run.base_folder, "float32", quantization=quantization)
-
-
 @contextmanager
 def _explaining() -> Iterator[None]:
-    """Turn errors of torch and PEFT into errors that say what to do."""
+    """Turn PEFT's error about modules into one that says what to do."""
     try:
         yield
-    except (RuntimeError, MemoryError, ValueError) as error:
-        raise _explained(error) from error
-
-
-def _explained(error: Exception) -> Exception:
-    text = str(error)
-    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
-        return Invalid("out_of_memory", "the training does not fit in memory: lower batch_size, max_length or rank")
-    if "target modules" in text.lower():
-        return Invalid("target_modules_unknown", f"the base model has no such modules to adapt: {text}")
-    return error
+    except ValueError as error:
+        if "target modules" not in str(error).lower():
+            raise
+        raise Invalid("target_modules_unknown", f"the base model has no such modules to adapt: {error}") from error

@@ -1,6 +1,8 @@
 """What a training will take: said before it is queued, and refused above the operator's limit unless confirmed."""
 
+import asyncio
 import json
+import re
 
 import pytest
 
@@ -23,7 +25,8 @@ OLD = LoraSettings(epochs=1, batch_size=4, precision="bfloat16")
 @pytest.fixture
 def base(ledger, registry, settings):
     """The base model that is served; its trainings do a token in a hundredth of a second."""
-    manifest = BaseModelManifest(id=settings.data_dir.parent.name.replace("_", "-"), shapes=SHAPES)
+    pin = settings.data_dir.parent.name.replace("_", "-")
+    manifest = BaseModelManifest(id=pin, shapes=SHAPES, vocabulary_size=1000)
     registry.base_models.publish(manifest)
     ledger.do(calls.heartbeat("worker", ["generate.base", f"generate.base@{manifest.id}"], [], {}, 60))
     flops = training_flops(SHAPES, LoraSettings())
@@ -54,6 +57,52 @@ async def test_a_training_is_estimated_from_rows_tokens_steps_and_the_speed_of_f
     assert found["basis"] == "measured"
     assert not quote["needs_confirmation"]
     assert not ledger.redis.keys(LedgerKey.JOB.pattern)
+
+
+async def test_what_a_training_takes_of_a_card_is_said_for_the_precision_of_the_trainer(train, registry, base):
+    float32 = (await estimate(train, **ADAPTER, settings={"dropout": 0}))["memory"]
+    registry.speeds.add(base, Speed(pace="bfloat16", step_flops=1e9, flops_per_second=1e9, auto="bfloat16"))
+    bfloat16 = (await estimate(train, **ADAPTER, settings={"dropout": 0}))["memory"]
+    assert float32["weights"] == 2 * bfloat16["weights"] == 4 * (16 * 1024**2 + 1000 * 1024)
+    assert float32["adapter"] == bfloat16["adapter"] == 16 * 8 * 2048 * 16
+    assert bfloat16["logits"] == 16 * 8 * 512 * 1000
+    assert float32["total_checkpointed"] < float32["total"]
+    named = {**SELECTOR, "settings": {"dropout": 0}}
+    assert (await estimate(train, **named))["memory"]["logits"] == 16 * 8 * 32 * 1000
+    light = await estimate(train, **{**SELECTOR, "selector": "light"})
+    assert (light["memory"], light["rows"], light["tokens"], light["steps"]) == (None, 0, 0, 0)
+
+
+async def test_a_dry_run_prints_what_a_training_takes_and_starts_nothing(train, command, ledger):
+    words = ("train", "adapter", "--label", "fin.sa", "--dataset", "hundred", "--dry-run")
+
+    async def run(*more):
+        process = command(*words, *more)
+        out, err = await asyncio.to_thread(process.communicate, timeout=60)
+        return process.returncode, out, err
+
+    status, out, err = await run()
+    told = dict(line.split("\t") for line in out.splitlines())
+    assert (status, told["language model"], told["rows"], told["steps"]) == (0, "trained", "80", "50"), err
+    assert int(told["tokens"]) > 5 * 80 * 30
+    for name in ("memory on a card", "with gradient checkpointing"):
+        assert re.fullmatch(r"at most 0\.\d\d GiB", told[name])
+    assert told["time"].endswith("(measured)")
+    status, out, err = await run("--json")
+    quote = await estimate(train, **ADAPTER)
+    assert (status, json.loads(out)["memory"]) == (0, quote["memory"]), err
+    assert not ledger.redis.keys(LedgerKey.JOB.pattern)
+
+
+async def test_a_dry_run_names_what_is_wrong_as_a_training_would(command, train):
+    for words, said in (
+        (("--dataset", "hundred", "--wait"), "--dry-run starts nothing"),
+        (("--dataset", "none of this name"), "dataset_not_found"),
+    ):
+        process = command("train", "adapter", "--label", "fin.sa", "--dry-run", *words)
+        _, err = await asyncio.to_thread(process.communicate, timeout=60)
+        assert process.returncode != 0
+        assert said in err
 
 
 async def test_an_estimate_above_the_limit_is_refused_until_it_is_confirmed(train, ledger):
@@ -113,5 +162,6 @@ async def test_an_update_of_words_alone_stays_one(train, registry):
 async def test_without_a_known_speed_a_training_is_queued_and_its_trainer_tells_the_cost(train, ledger, registry):
     ledger.do(calls.heartbeat("other", ["generate.fin", "generate.fin@unknown"], [], {}, 60))
     costly = {**ADAPTER, "settings": {"epochs": 100}}
-    assert (await estimate(train, **costly))["estimate"] is None
+    quote = await estimate(train, **costly)
+    assert (quote["estimate"], quote["memory"], quote["rows"]) == (None, None, 80)
     assert (await train.post(PATH, json=costly)).status_code == 202

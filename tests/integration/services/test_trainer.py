@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from services.trainer.handlers import run_kind, train
 from services.trainer.selector.inputs import inputs_of
@@ -84,8 +85,23 @@ def test_a_training_that_does_not_fit_in_memory_says_what_to_lower_and_the_train
     request.getfixturevalue("little_memory")
     failed = run(jobs.train(**body, dataset="long", settings=settings))
     assert failed.error["code"] == "out_of_memory"
-    assert all(name in failed.error["detail"] for name in ("batch_size", "max_length", "rank"))
+    assert all(
+        name in failed.error["detail"] for name in ("batch_size", "max_length", "gradient_checkpointing", "qlora")
+    )
     assert run(jobs.train(**body, dataset=LABELS[0])).state is JobState.SUCCEEDED
+
+
+def test_a_card_that_is_too_small_for_what_judges_a_training_ends_its_job_with_what_to_change(jobs, run, monkeypatch):
+    from transformers import GenerationMixin
+
+    def generate(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(GenerationMixin, "generate", generate)
+    body = {"kind": "adapter.train", "label": LABELS[0], "dataset": LABELS[0], "evaluate_rows": 4}
+    failed = run(jobs.train(**body))
+    assert (failed.state, failed.error["code"]) == (JobState.FAILED, "out_of_memory")
+    assert "max_length" in failed.error["detail"]
 
 
 def test_an_adapter_job_learns_from_the_rows_of_its_label_and_leaves_nothing_behind(clients, jobs, run, store):

@@ -1,12 +1,14 @@
 """What a training job's context decides by itself; whatever needs a ledger stands in tests/integration/services."""
 
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 
 from services.trainer.context import TrainerClients, TrainingContext, attempt_folder, forget_checkpoints
 from shared.contracts.jobs import Job
 from shared.contracts.training import SelectorDelete
+from shared.contracts.training_settings import LoraSettings
 from shared.contracts.training_tasks import AdapterTrain
 from shared.errors import Cancelled, Unavailable
 from shared.registry.store import FolderStore
@@ -87,6 +89,20 @@ def test_another_body_belongs_to_the_same_attempt(clients):
 
     assert narrowed.body.kind == "selector.delete"
     assert (narrowed.attempt, narrowed.clients) == (context.attempt, context.clients)
+
+
+def test_a_jobs_attempts_keep_the_precision_that_the_first_one_settled(clients, monkeypatch):
+    stored = replace(clients, registry=SimpleNamespace(store=clients.store))
+    for first_or_later, here in ((1, "bfloat16"), (2, "float32")):
+        monkeypatch.setattr("services.trainer.context.training_precision", lambda here=here: here)
+        assert context_of(job(attempt=first_or_later), stored).settled().body.settings.precision == "bfloat16"
+    assert context_of(job("other"), stored).settled().body.settings.precision == "float32"
+
+
+def test_a_precision_that_a_job_names_stays(clients):
+    body = ADAPTER.model_copy(update={"settings": LoraSettings(precision="bfloat16")})
+    named = context_of(job(), clients).with_body(body)
+    assert named.settled() is named
 
 
 def test_the_checkpoints_of_an_ended_job_go_and_those_of_others_stay(clients):

@@ -13,7 +13,7 @@ from shared.contracts.labels import Label
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 from shared.model import head
-from shared.model.hardware import bucketed
+from shared.model.hardware import CARD_WIDTH
 from shared.model.head import HEAD_WEIGHT, HeadScorer, has_head, head_ids, head_rows
 from shared.model.merge import merged_selector
 from shared.model.scoring import CheckedScorer, load_scorer
@@ -83,7 +83,7 @@ def test_a_pack_of_texts_scores_as_each_text_alone_does_in_transformers_own_forw
 
 def test_a_pack_that_is_filled_up_for_a_card_scores_alike(tiny_folder, tiny_tokenizer, weights, monkeypatch):
     plain = scorer(tiny_folder, tiny_tokenizer, weights).score(TEXTS)
-    monkeypatch.setattr(head, "bucketed", lambda width, _device: bucketed(width, "cuda"))
+    monkeypatch.setattr(head, "width_step", lambda _device: CARD_WIDTH)
 
     for texts, expected in [(TEXTS, plain), (TEXTS[:1], plain[:1])]:
         np.testing.assert_allclose(scorer(tiny_folder, tiny_tokenizer, weights).score(texts), expected, atol=1e-5)
@@ -91,7 +91,8 @@ def test_a_pack_that_is_filled_up_for_a_card_scores_alike(tiny_folder, tiny_toke
 
 def test_training_reads_the_same_column_as_scoring(tiny_folder, tiny_tokenizer, weights):
     """Rows padded on the left, as the trainer sees them, against rows without padding."""
-    from services.trainer.training.sequences import collate, head_examples
+    from services.trainer.training.batches import collate
+    from services.trainer.training.sequences import head_examples
 
     rows = [SelectorRow(text, LABELS[0]) for text in TEXTS]
     batch = collate(head_examples(tiny_tokenizer, rows, LABELS, 64))

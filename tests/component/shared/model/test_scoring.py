@@ -7,7 +7,7 @@ from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.errors import Invalid
 from shared.model import scoring
 from shared.model.base import load_model
-from shared.model.hardware import bucketed
+from shared.model.hardware import CARD_WIDTH
 from shared.model.scoring import CheckedScorer, LabelScorer, build_trie
 from shared.model.tokens import encode, encode_text, end_id
 
@@ -63,7 +63,7 @@ def test_the_neighbours_in_a_batch_do_not_change_a_score(tiny_model, tiny_tokeni
 
 def test_a_batch_that_is_widened_for_a_card_scores_alike(tiny_model, tiny_tokenizer, monkeypatch):
     plain = LabelScorer(tiny_model, tiny_tokenizer, LABELS, 300).score(TEXTS)
-    monkeypatch.setattr(scoring, "bucketed", lambda width, _device: bucketed(width, "cuda"))
+    monkeypatch.setattr(scoring, "width_step", lambda _device: CARD_WIDTH)
 
     np.testing.assert_allclose(LabelScorer(tiny_model, tiny_tokenizer, LABELS, 300).score(TEXTS), plain, atol=1e-5)
 

@@ -9,9 +9,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from services.trainer.data.examples import InstructionRow, SelectorRow
+from services.trainer.training.batches import collate
 from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import Start, train_adapter, train_selector
-from services.trainer.training.sequences import adapter_examples, collate
+from services.trainer.training.sequences import adapter_examples
 from shared.contracts.labels import Label
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Cancelled, Invalid
@@ -218,7 +219,7 @@ def test_a_resumed_pissa_run_ends_with_the_weights_of_an_uninterrupted_one(train
 
 
 def test_without_bitsandbytes_qlora_is_refused_with_advice(train, monkeypatch):
-    monkeypatch.setattr("services.trainer.training.peft_folder.find_spec", lambda _: None)
+    monkeypatch.setattr("services.trainer.training.base.find_spec", lambda _: None)
 
     with pytest.raises(Invalid, match="bitsandbytes") as refusal:
         train(CONFIG.model_copy(update={"method": "qlora"}))

@@ -8,12 +8,13 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from services.trainer.data.examples import InstructionRow
+from services.trainer.training.batches import IGNORED, collate, plan_batches
 from services.trainer.training.loop import Callbacks
 from services.trainer.training.lora import train_together
 from services.trainer.training.losses import balanced_loss
 from services.trainer.training.moe_lora import ExpertLinear, imbalance, load_experts, with_experts
 from services.trainer.training.run import Experts
-from services.trainer.training.sequences import IGNORED, Example, adapter_examples, balanced, collate, plan_batches
+from services.trainer.training.sequences import Example, adapter_examples, balanced
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 from shared.model.base import load_model

@@ -85,6 +85,15 @@ def test_what_is_read_is_read_in_the_faster_precision(slow, fast):
     assert found.seconds == pytest.approx(START_SECONDS + trained + read, abs=0.1)
 
 
+def test_auto_is_estimated_in_the_precision_of_the_trainer_that_was_measured_last():
+    work = work_of(LoraSettings(epochs=1), Rows(80, 70), Rows(0, 0))
+    flops = work.tokens * training_flops(SHAPES, LoraSettings())
+    for auto, per_second in (("float32", 1e5), ("bfloat16", 1e6)):
+        known = [speed(flops=1e5), speed("bfloat16", 1e6, auto=auto)]
+        found = estimate(SHAPES, LoraSettings(), work, known)
+        assert found.seconds == pytest.approx(START_SECONDS + flops / per_second, abs=0.1)
+
+
 def test_nothing_is_estimated_without_a_speed_or_without_work():
     work = work_of(LoraSettings(), Rows(8, 70), Rows(2, 70))
     assert estimate(SHAPES, LoraSettings(), work, []) is None
