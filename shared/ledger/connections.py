@@ -12,7 +12,7 @@ import redis.asyncio
 
 from shared.ledger.coalesce import Coalescer
 
-Command = tuple[str | int, ...]
+Command = tuple[str | float, ...]
 _BROKEN = (redis.ConnectionError, redis.TimeoutError)
 
 
@@ -24,7 +24,7 @@ class Connection:
         self._connection = pool.connection_class(**pool.connection_kwargs)
         self._coalesced: Coalescer[Command, Any] = Coalescer(self._run)
 
-    def call(self, *command: str | int) -> Any:
+    def call(self, *command: str | float) -> Any:
         """Return the reply to a command; raises `redis.RedisError`."""
         return self._coalesced(command)
 
@@ -64,7 +64,7 @@ class AsyncConnection:
         self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
         self._sender: asyncio.Task[None] | None = None
 
-    def call(self, *command: str | int) -> asyncio.Future[Any]:
+    def call(self, *command: str | float) -> asyncio.Future[Any]:
         """Send a command; the result is its reply, or the `redis.RedisError`."""
         reply = asyncio.get_running_loop().create_future()
         self._waiting.append((command, reply))
