@@ -110,6 +110,10 @@ def made_by(result: Mapping[str, Any]) -> str:
     return str(result.get("release") or result.get("adapter") or "")
 
 
+_FORMER = {"precision": ("float32",), "gradient_checkpointing": (False,)}
+"""Defaults of settings when this format was made; what is the default now, `auto`, is the same on processors."""
+
+
 def training_key(base_id: str, body: Mapping[str, Any]) -> str:
     """A hash that identifies a training: of the base model and the job's settings that differ from the defaults.
 
@@ -120,6 +124,9 @@ def training_key(base_id: str, body: Mapping[str, Any]) -> str:
     if isinstance(job, SelectorTrain):  # the cascade was the default when this format was made
         stated |= {"selector": job.selector}
         stated = {name: value for name, value in stated.items() if (name, value) != ("selector", "cascade")}
+    settings = stated.pop("settings", {})
+    if settings := {name: value for name, value in settings.items() if value not in _FORMER.get(name, ())}:
+        stated["settings"] = settings
     return _hash(FORMAT, base_id, job.kind, stated)
 
 
