@@ -192,12 +192,12 @@ def load_model(
 def device_map(device: str) -> "dict[str, torch.device] | None":
     """Return what makes `from_pretrained` put each weight onto the device as it is read, without a model on the host.
 
-    None on CPUs, and where accelerate is not installed: see `placed`.
+    None on CPUs: see `placed`.
     """
     import torch
 
     found = torch.device(device)
-    if found.type == "cpu" or not find_spec("accelerate"):
+    if found.type == "cpu":
         return None
     if found.type == "cuda" and found.index is None:  # transformers compares it with the Trainer's, which has a number
         found = torch.device("cuda", torch.cuda.current_device())
