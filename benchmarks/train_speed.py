@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model
-from torch.utils.data import Dataset
+from peft import get_peft_model
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from benchmarks.adapters_kit import paired
 from benchmarks.common import median_row, print_table, write_results
+from benchmarks.plain_training import PlainRows, plain_lora
 from benchmarks.selector_data import as12, need_data
 from services.trainer.data.examples import SelectorRow
 from services.trainer.training.batches import IGNORED
@@ -30,24 +30,6 @@ from shared.model.hardware import computes_bfloat16
 from shared.settings import Settings
 
 GOAL = 1.8
-
-
-class PlainRows(Dataset[dict[str, list[int]]]):
-    """Rows as most tutorials lay them out: prompt and answer in one, the prompt's labels ignored."""
-
-    def __init__(self, examples: list[Example]) -> None:
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        prompt, answer = self._examples[index][:2]
-        return {
-            "input_ids": prompt + answer,
-            "attention_mask": [1] * len(prompt + answer),
-            "labels": [IGNORED] * len(prompt) + answer,
-        }
 
 
 def main() -> None:
@@ -100,11 +82,7 @@ def train_ours(base: Path, examples: list[Example], settings: LoraSettings) -> C
 
 def train_plain(base: Path, examples: list[Example], settings: LoraSettings) -> Callable[[], int]:
     """The same with transformers and PEFT as they come."""
-    lora = LoraConfig(
-        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules),
-    )  # fmt: skip
-    model = get_peft_model(load_model(base, "float32", "cpu"), lora)
+    model = get_peft_model(load_model(base, "float32", "cpu"), plain_lora(settings))
     collator = DataCollatorForSeq2Seq(load_tokenizer(base), padding="longest", label_pad_token_id=IGNORED)
 
     def start() -> int:

@@ -293,11 +293,8 @@ def limit(machine: Machine, rows: int, context: int) -> float:
     keys = hidden // shape["num_attention_heads"] * shape["num_key_value_heads"]
     weights = layers * (2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * wide) + hidden * shape["vocab_size"]
     read = size * (weights + rows * context * 2 * keys * layers)
-    bandwidth, computed = (
-        machine.found["bandwidth"]["gb_per_s"]["copy"] * 1e9,
-        machine.found["bandwidth"]["tflops"] * 1e12,
-    )
-    return rows / max(read / bandwidth, 2 * rows * weights / computed)
+    can = machine.found["bandwidth"]
+    return rows / max(read / (can["gb_per_s"]["copy"] * 1e9), 2 * rows * weights / (can["tflops"] * 1e12))
 
 
 STEPS: list[tuple[str, Callable[[Machine], dict[str, Any]], int]] = [

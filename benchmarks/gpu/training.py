@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from torch.utils.data import Dataset
+from peft import get_peft_model
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from benchmarks.plain_training import PlainRows, plain_lora
 from services.trainer.training.loop import Callbacks, Progress, Trainable, run
 from services.trainer.training.peft_folder import with_lora
 from services.trainer.training.sequences import Example
@@ -18,20 +18,6 @@ from shared.contracts.training_settings import LoraSettings
 
 WARM = 3
 """Steps that are not counted: kernels are chosen, and memory is taken, in the first ones."""
-
-
-class Rows(Dataset[dict[str, torch.Tensor]]):
-    """Rows of one length whose loss is taken on every token."""
-
-    def __init__(self, examples: list[Example]) -> None:
-        self._ids = [torch.tensor(example.prompt + example.answer) for example in examples]
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        ids = self._ids[index]
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
 
 
 class Times(TrainerCallback):
@@ -80,8 +66,6 @@ def ours(model: Any, examples: list[Example], settings: LoraSettings) -> float:
 
 def plain(model: Any, examples: list[Example], settings: LoraSettings) -> float:
     """The same of transformers and PEFT as they come."""
-    lora = LoraConfig(task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha,
-                      target_modules=list(settings.target_modules))  # fmt: skip
     times = Times()
     on_cpu = model.device.type == "cpu"
     with tempfile.TemporaryDirectory() as folder:
@@ -91,8 +75,8 @@ def plain(model: Any, examples: list[Example], settings: LoraSettings) -> float:
             gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False},
             save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
         )  # fmt: skip
-        adapted = get_peft_model(model, lora)
-        Trainer(model=adapted, args=arguments, train_dataset=Rows(examples), callbacks=[times]).train()
+        adapted = get_peft_model(model, plain_lora(settings))
+        Trainer(model=adapted, args=arguments, train_dataset=PlainRows(examples), callbacks=[times]).train()
     return speed(times.ends, examples, settings)
 
 

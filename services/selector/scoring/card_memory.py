@@ -38,6 +38,6 @@ def card_full() -> ServiceAway:
     """The error where the card has no memory for the selector."""
     return ServiceAway(
         "selector_out_of_memory",
-        "the card has no memory left for the selector: give it a card of its own or a larger "
+        "there is no memory left for the selector: give it a card of its own or a larger "
         "SIGNALBOX_SELECTOR_CARD_SHARE, or let it run on processors (SIGNALBOX_SELECTOR_DEVICE=cpu)",
     )
