@@ -141,6 +141,8 @@ class Settings(BaseSettings):
     """The same for one address (of IPv6, one /64 network), unless it is a trusted proxy's."""
     trusted_proxies: str = ""
     """Addresses or networks, separated by commas, whose connections count together with all others alone."""
+    console: bool = True
+    """Whether the API serves the console at `/console`."""
     cors_origins: str = ""
     """Origins (https://app.example.org), separated by commas, whose pages may call the API from a browser."""
     header_seconds: Annotated[float, Field(gt=0)] = 10.0

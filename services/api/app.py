@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from services.api.adapters import router as adapters
 from services.api.batches import router as batches
+from services.api.console import app as console
 from services.api.datasets import router as datasets
 from services.api.files import router as files
 from services.api.fine_tuning import router as fine_tuning
@@ -80,6 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (adapters, datasets, files):
         upload_bytes = settings.max_upload_bytes + _FORM_BYTES
         app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)
+    if settings.console:
+        app.mount(console.PATH, console.create_console(settings, app.state))
     app.include_router(system.router, max_body_size=settings.max_body_bytes, responses=UNREADY)
     app.add_middleware(ExplainTooLarge)
     app.add_middleware(CountRequests, metrics=metrics)

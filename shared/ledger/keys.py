@@ -118,6 +118,8 @@ class LedgerKey(StrEnum):
 
     API_KEYS = "sb:keys"
     """Records of API keys by id."""
+    CONSOLE = "sb:console:"
+    """Per session of the console, by the hash of its token: its key's id and its beginning; expires when unused."""
     IDEMPOTENCY = "sb:idem:"
     """Per tenant and idempotency key: the stored answer to a request that creates no job."""
     PROBE = "sb:probe"

@@ -166,13 +166,24 @@ def authenticate(client: Any, token: str) -> Key:
 
 def check(raw: str | bytes | None, token: str) -> Key:
     """Compare a stored record with the sent key, in constant time; raises `Unauthenticated`."""
-    if raw is not None:
-        key = Key.model_validate_json(raw)
-        if hmac.compare_digest(key.sha256, _sha256(token)) and not key.revoked_at:
-            if key.seconds_left <= 0:
-                raise Unauthenticated("key_expired", "this API key has expired; ask an operator for a new one")
-            return key
-    raise Unauthenticated("key_unknown", "this API key is unknown or revoked; `signalbox keys create` makes a new one")
+    key = usable(raw)
+    if not hmac.compare_digest(key.sha256, _sha256(token)):
+        raise _unknown()
+    return key
+
+
+def usable(raw: str | bytes | None) -> Key:
+    """Return a stored record whose key is neither revoked nor expired; raises `Unauthenticated`."""
+    key = Key.model_validate_json(raw) if raw is not None else None
+    if key is None or key.revoked_at:
+        raise _unknown()
+    if key.seconds_left <= 0:
+        raise Unauthenticated("key_expired", "this API key has expired; ask an operator for a new one")
+    return key
+
+
+def _unknown() -> Unauthenticated:
+    return Unauthenticated("key_unknown", "this API key is unknown or revoked; `signalbox keys create` makes a new one")
 
 
 def _store_new(client: Any, **fields: Any) -> tuple[Key, str]:

@@ -101,6 +101,7 @@ class EventFeed:
         self._left_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self.is_closed = False
 
     @contextlib.contextmanager
     def place(self, caller: Key) -> Iterator[None]:
@@ -156,6 +157,7 @@ class EventFeed:
 
     async def close(self) -> None:
         """End every stream; clients reconnect with Last-Event-ID."""
+        self.is_closed = True
         for readers in self._readers.values():
             for reader in readers:
                 reader.close()

@@ -96,7 +96,8 @@ class Metrics:
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
         """Record one answered request."""
-        route = getattr(scope.get("route"), "path", "other")
+        path = getattr(scope.get("route"), "path", "")
+        route = scope.get("root_path", "") + path if path else "other"
         self.requests.labels(scope["method"], route, str(status)).observe(seconds)
         if status >= 400:
             self.count_refusal(status, scope.get(PROBLEM, "internal_error"))

@@ -76,7 +76,7 @@ _LEDGER: Mapping[str, str] = {
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
         + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_USERS, LedgerKey.USER_KEY)
         + _may_write(LedgerKey.FILES, LedgerKey.WEBHOOKS)
-        + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES)
+        + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES, LedgerKey.CONSOLE)
     ),
     "selector": _CELERY,
     "worker": _CELERY,

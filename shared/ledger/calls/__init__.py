@@ -15,6 +15,7 @@ from shared.ledger.calls.batches import (
     take_batch,
     write_batch,
 )
+from shared.ledger.calls.board import Board, Track, board
 from shared.ledger.calls.dependents import Settled, settle, wait_for
 from shared.ledger.calls.events import append, feedback, forget_feedback
 from shared.ledger.calls.leases import acquire, acquire_next, expire, heartbeat, lead, leave_queues
@@ -62,6 +63,7 @@ from shared.ledger.calls.webhooks import (
 __all__ = [
     "BUDGET_USED",
     "NO_BUDGET",
+    "Board",
     "Call",
     "CancelledMeanwhile",
     "Claimed",
@@ -84,6 +86,7 @@ __all__ = [
     "StaleBatch",
     "Taken",
     "TenantBudget",
+    "Track",
     "Unfinished",
     "Used",
     "acquire",
@@ -91,6 +94,7 @@ __all__ = [
     "add_webhook",
     "adopt_ended",
     "append",
+    "board",
     "cancel",
     "cancel_batch",
     "change_webhook",

@@ -131,3 +131,41 @@ function op.gauges(a)
   for name, number in pairs(counts(KEY.states)) do states[name] = not name:find(':', 1, true) and number or nil end  -- not the owners' counts
   return { queues = queues, states = states, given_up = counts(KEY.given_up), held = counts(KEY.held) }
 end
+
+-- How many of a queue's waiting jobs are this tenant's: those in its lanes, and those that are not due for one yet.
+local function waiting_of(queue, tenant)
+  local count = 0
+  for _, priority in ipairs({ 'interactive', 'batch' }) do
+    for _, label in ipairs(redis.call('ZRANGE', tenants_of(queue, priority) .. ':' .. tenant, 0, -1)) do
+      count = count + redis.call('ZCARD', lane(queue, priority, tenant, label))
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting_key(queue), '-inf', '(+inf', 'LIMIT', 0, LIST_SCAN)) do
+    if read(id, 'tenant_id')[1] == tenant then count = count + 1 end
+  end
+  return count
+end
+
+local function running_of(queue, tenant)
+  local count = 0
+  for _, id in ipairs(redis.call('ZRANGE', leased_key(queue), 0, LIST_SCAN - 1)) do
+    if read(id, 'tenant_id')[1] == tenant then count = count + 1 end
+  end
+  return count
+end
+
+-- One tenant's part of every queue, who serves it and what those say of themselves, and how many jobs came in each minute.
+function op.board(a)
+  local queues, processes, came = {}, {}, {}
+  for _, queue in ipairs(redis.call('SMEMBERS', KEY.queues)) do
+    local owners = redis.call('ZRANGEBYSCORE', KEY.consumers .. queue, NOW_MS, '+inf')
+    for _, owner in ipairs(owners) do processes[owner] = redis.call('GET', KEY.process .. owner) or nil end
+    queues[#queues + 1] = { queue, waiting_of(queue, a.tenant_id), running_of(queue, a.tenant_id), owners }
+  end
+  local minute = math.floor(NOW / 60000)
+  for i = a.minutes, 1, -1 do
+    local from = (minute - i + 1) * 60000
+    came[#came + 1] = { from, redis.call('ZCOUNT', KEY.jobs .. a.tenant_id, from, '(' .. from + 60000) }
+  end
+  return { queues = queues, processes = processes, came = came }
+end

@@ -1,0 +1,26 @@
+"""Live, in a browser."""
+
+import pytest
+
+from tests.console.conftest import LOOKS
+from tests.support.eventually import eventually
+
+
+def test_a_job_appears_by_itself(console, visit):
+    page = visit().open("live")
+    job = console.submit("what is my card limit", params={"max_new_tokens": 4})
+    page.wait_for_selector(f'[sse-swap=jobs] a[href="/console/jobs/{job}"]')
+
+
+def test_the_chart_draws_the_table_beside_it(visit):
+    page = visit().open("live")
+    eventually(lambda: page.locator(".plot canvas").count() == 1, "the chart is drawn")
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_it_can_be_read_by_everybody(visit, scheme, width):
+    seen = visit(scheme=scheme, width=width)
+    seen.open("live").wait_for_selector(".plot canvas")
+    seen.picture(f"live-{scheme}-{width}")
+    assert seen.serious() == []
+    assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than its window"
