@@ -13,10 +13,11 @@ from typing import Any
 from signalbox import Signalbox
 
 from benchmarks.common import median_row, print_table, row, write_results
-from benchmarks.routed import cpu_seconds, echo_system
+from benchmarks.routed import cpu_seconds
 from services.cli.demo.data import DemoData
 from services.cli.local.processes import peak_mib_of
 from services.cli.local.supervisor import Supervisor
+from tests.support.echo_release import echo_system
 
 LABEL = "bank.cards"
 

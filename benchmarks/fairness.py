@@ -18,7 +18,6 @@ from pathlib import Path
 from signalbox import Signalbox
 
 from benchmarks.common import Row, median_row, print_table, row, write_results
-from benchmarks.routed import echo_system
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from shared.contracts.generation import generation_result
@@ -26,7 +25,7 @@ from shared.contracts.jobs import Job, JobState
 from shared.ledger import calls
 from shared.names import DEFAULT_TENANT
 from shared.security import api_keys
-from tests.support.echo_release import publish
+from tests.support.echo_release import echo_system, publish
 
 WORDS = 15
 SECONDS_PER_TOKEN = 0.02

@@ -23,14 +23,13 @@ import uvloop
 
 from benchmarks.accept import Loop, percentile
 from benchmarks.common import Row, print_table, row, write_results
-from benchmarks.routed import echo_system
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from shared.contracts.jobs import JobState
 from shared.ledger.keys import LedgerKey
 from shared.names import DEFAULT_TENANT
 from shared.security import api_keys
-from tests.support.echo_release import publish
+from tests.support.echo_release import echo_system, publish
 from tests.support.eventually import eventually
 
 HOG = "hog"

@@ -18,10 +18,11 @@ import httpx
 from signalbox import Signalbox
 
 from benchmarks.common import median_row, print_table, row, write_results
-from benchmarks.routed import cpu_seconds, echo_system, one
+from benchmarks.routed import cpu_seconds, one
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from shared.security import api_keys
+from tests.support.echo_release import echo_system
 
 FEW, READERS = 8, 64
 """Clients at once: of whole chats few or many, of streams many."""

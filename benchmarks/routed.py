@@ -7,12 +7,9 @@ our processes and both Redis servers per job. The client's CPU time is never cou
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import psutil
 import redis
@@ -21,11 +18,9 @@ from signalbox import Signalbox
 from benchmarks.common import Row, median_row, print_table, row, write_results
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
-from services.cli.local.up import announce
 from shared.ledger.keys import LedgerKey
 from shared.names import DEFAULT_TENANT
-from shared.settings import Settings
-from tests.support.echo_release import publish
+from tests.support.echo_release import echo_system
 
 CLIENTS = 8
 
@@ -54,21 +49,6 @@ def main() -> None:
     ]
     print_table(rows)
     write_results("routed", rows)
-
-
-@contextmanager
-def echo_system(folder: Path, data: DemoData, **more: Any) -> Iterator[tuple[Supervisor, Signalbox]]:
-    """API, selector, one worker and the servers; a release whose light selector is fitted on the demo's rows."""
-    settings = Settings(data_dir=folder, engine="echo", groups="base", **more)
-    supervisor = Supervisor(settings, ["bank,travel,base"], trainers=0)
-    try:
-        supervisor.start()
-        client = Signalbox(supervisor.api_url, announce(supervisor))
-        supervisor.wait_ready()
-        publish(supervisor, folder, data)
-        yield supervisor, client
-    finally:
-        supervisor.stop()
 
 
 def idle(client: Signalbox, texts: list[str]) -> list[float]:

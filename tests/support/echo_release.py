@@ -1,10 +1,16 @@
-"""Releases whose adapters say nothing, for the echo engine, which reads none."""
+"""Releases whose adapters say nothing, for the echo engine, which reads none; and a system that serves one."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from signalbox import Signalbox
 
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
+from services.cli.local.up import announce
 from services.trainer.training.light import fit_light
 from shared.contracts.built_in_templates import BUILT_IN
 from shared.contracts.labels import BACKGROUND, parse_label
@@ -13,6 +19,7 @@ from shared.names import DEFAULT_TENANT
 from shared.prompts.bound import BoundTemplate, without_vocabulary
 from shared.registry import Registry
 from shared.registry.store import S3Store
+from shared.settings import Settings
 
 DIGEST = "a" * 64
 ENTRY = ReleaseLabel(adapter=DIGEST, ref="bank.cards@1", group="bank", template="chatml", instruction="Answer.")
@@ -48,3 +55,18 @@ def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:
     (folder / "adapter_model.safetensors").write_bytes(label.encode())
     digest, group = registry.weights.put(folder), parse_label(label).domain
     return ReleaseLabel(adapter=digest, ref=f"{label}@1", group=group, template="chatml", instruction="")
+
+
+@contextmanager
+def echo_system(folder: Path, data: DemoData, **more: Any) -> Iterator[tuple[Supervisor, Signalbox]]:
+    """API, selector, one worker and the servers; a release whose light selector is fitted on the demo's rows."""
+    settings = Settings(data_dir=folder, engine="echo", groups="base", **more)
+    supervisor = Supervisor(settings, ["bank,travel,base"], trainers=0)
+    try:
+        supervisor.start()
+        client = Signalbox(supervisor.api_url, announce(supervisor))
+        supervisor.wait_ready()
+        publish(supervisor, folder, data)
+        yield supervisor, client
+    finally:
+        supervisor.stop()

@@ -52,7 +52,7 @@ class Look:
     @property
     def is_over(self) -> bool:
         """Whether this process ends its streams."""
-        return self._clients.feed.is_closed
+        return self._clients.feed.closed.is_set()
 
     async def current(self) -> dict[str, str]:
         """Return the parts as they are now."""
@@ -81,7 +81,7 @@ class Look:
         return {name: text for name, text in self.parts.items() if seen.get(name) != text}
 
     async def _follow(self) -> None:
-        while True:
+        while not self.is_over:
             try:
                 found = await parts(self._clients, self._tenant_id)
             except redis.RedisError as error:
@@ -90,7 +90,10 @@ class Look:
             async with self._changed:
                 self.parts = found
                 self._changed.notify_all()
-            await asyncio.sleep(EVERY_SECONDS)  # the rate at which the page follows
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._clients.feed.closed.wait(), EVERY_SECONDS)
+        async with self._changed:
+            self._changed.notify_all()
 
 
 class Looks:

@@ -101,7 +101,8 @@ class EventFeed:
         self._left_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
-        self.is_closed = False
+        self.closed = asyncio.Event()
+        """Set when this process ends its streams."""
 
     @contextlib.contextmanager
     def place(self, caller: Key) -> Iterator[None]:
@@ -157,7 +158,7 @@ class EventFeed:
 
     async def close(self) -> None:
         """End every stream; clients reconnect with Last-Event-ID."""
-        self.is_closed = True
+        self.closed.set()
         for readers in self._readers.values():
             for reader in readers:
                 reader.close()
