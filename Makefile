@@ -16,7 +16,7 @@ OPENAI2_VENV := .venv-openai2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-slow test-paper test-vllm test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
+.PHONY: help install demo test test-fast test-slow test-paper test-vllm test-console test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,11 @@ $(OPENAI2_VENV)/.installed:
 	$(PYTHON) -m venv $(OPENAI2_VENV)
 	$(OPENAI2_VENV)/bin/pip install -q --disable-pip-version-check openai==2.54.0 pytest==9.2.0
 	@touch $@
+
+# Pictures of every page: make test-console SIGNALBOX_TEST_PICTURES=pictures
+test-console: install ## the console in a real browser: needs chromium
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { echo "test-console: chromium is missing, and it shows the pages: install it" >&2; exit 1; }
+	$(BIN)/pytest tests/console -rs
 
 test-openai2: install $(OPENAI2_VENV)/.installed ## the calls of OpenAI's clients, by version 2 of their package
 	$(BIN)/pytest -m slow tests/system/test_openai2.py -rs

@@ -43,6 +43,7 @@ ALL = (
     "template_found",
     "openai_chat",
     "batches",
+    "console",
 )
 
 
