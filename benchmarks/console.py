@@ -1,4 +1,4 @@
-"""The console: server time of every page on a ledger of 10,000 jobs, what a first visit transfers, what 50 viewers cost.
+"""The console: server time of every page with 10,000 jobs, what a first visit transfers, what 50 viewers cost.
 
 A page's time goes from the request leaving to the whole answer, one request at a time, without a browser. The first
 visit is the form to sign in and the first page with all their files, compressed as browsers ask for them. Viewers read
