@@ -43,6 +43,8 @@ def create_server(app: FastAPI, settings: Settings, **config: Any) -> Server:
             http=functools.partial(Connection, bounds=bounds),  # type: ignore[arg-type] # any callable that makes one
             ws="none",  # another protocol's connections would be out of bounds
             access_log=False,
+            # Only what a trusted proxy says of the client's address and scheme counts.
+            forwarded_allow_ips=settings.trusted_proxies,
             log_config=None,
             **config,
         )

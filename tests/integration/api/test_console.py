@@ -73,6 +73,14 @@ async def test_a_cookie_is_for_this_site_and_no_script(api, tokens):
     assert tokens["admin"] not in cookie
 
 
+async def test_a_cookie_is_secure_where_a_trusted_proxy_says_that_it_ends_tls(api, settings, tokens):
+    sent = {"data": {"key": tokens["admin"]}, "headers": {"X-Forwarded-Proto": "https"}}
+    assert "Secure" not in (await api["anonymous"].post("/console/sign-in", **sent)).headers["set-cookie"]
+    trusting = settings.model_copy(update={"trusted_proxies": "127.0.0.0/8"})
+    async with serving(trusting) as (_, url), client_of(url) as client:
+        assert "Secure" in (await client.post("/console/sign-in", **sent)).headers["set-cookie"]
+
+
 @pytest.mark.parametrize("then", ["https://evil.example", "//evil.example", "/console/..//evil.example", "/v1/jobs"])
 async def test_signing_in_leads_nowhere_else(api, tokens, then):
     answer = await api["anonymous"].post("/console/sign-in", data={"key": tokens["admin"], "then": then})
