@@ -153,7 +153,7 @@ def train_selector(client, **settings):
     body |= {"promote": True, "min_accuracy": 0, "max_false_reject": 0} | settings
     job = client.post("/v1/training/jobs", body)
     job = ended(client, f"/v1/training/jobs/{job['id']}")
-    assert job["result"]["promoted"], job
+    assert job["result"]["promoted"], job["result"]
 
 
 def answered(client, text, **more):
