@@ -137,11 +137,15 @@ def down() -> None:
 def demo(
     fresh: Annotated[bool, typer.Option(help="Train everything again.")] = False,
     rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 0.5,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the system up at the end, until Ctrl-C.")] = False,
 ) -> None:
-    """Demonstrate a real system: train, route, add a label while serving requests, and summarise."""
+    """Train a whole system on this machine, serve a stream, add a label meanwhile, and check it all.
+
+    What is trained stays in the data folder: another run goes on from there.
+    """
     from services.cli.demo.run import run
 
-    sys.exit(run(fresh=fresh, rate=rate))
+    sys.exit(run(fresh=fresh, rate=rate, keep=keep))
 
 
 @app.command()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from services.cli import output
+from services.cli.bars import counted
 from services.cli.errors import known_errors
 from services.cli.importing.check import base_here, look_at
 from services.cli.importing.entries import Entry
 from services.cli.importing.run import Import, Outcome
 from services.cli.local.run_state import current_settings
-from services.cli.progress import counted
 from shared.adapter_files import AdapterLimits
 
 if TYPE_CHECKING:
