@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_BY_THE_WAY = {"checkpoint", "estimated", "memory"}
+"""Progress events that tell something of a stage, and begin none."""
 
 
 def follow_generation(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
@@ -95,10 +97,14 @@ def follow_into(
 
     task = add_bar(progress, title, stage="queued", starts=False)
     for event in client.events(f"/v1/training/jobs/{job_id}/events"):
-        if event.type == "progress":
+        if event.type == "state" and event.data["state"] == "running":
+            progress.start_task(task)
+            tell(progress, task, "starting")
+        elif event.type == "progress":
             on_progress(event.data)
             progress.start_task(task)
-            tell(progress, task, **_told(event.data))
+            if event.data["stage"] not in _BY_THE_WAY:
+                tell(progress, task, **_told(event.data))
     job = client.job(Job(id=job_id, kind="train"))
     tell(progress, task, job.state, completed=job.state == "succeeded", total=1)
     progress.stop_task(task)

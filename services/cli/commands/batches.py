@@ -55,7 +55,8 @@ def list_batches(
 ) -> None:
     """List batches, newest first."""
     found = client().batches(after=after, limit=limit)
-    output.table([one.to_dict() if json else _row(one) for one in found], _COLUMNS, as_json=json)
+    rows = [one.to_dict() if json else _row(one) for one in found]
+    output.table(rows, _COLUMNS, as_json=json, one="signalbox batch show ID")
 
 
 @app.command()
@@ -70,7 +71,7 @@ def download(
     to: Annotated[Path, typer.Option(help="The folder for the files.")] = Path(),
     json: Json = False,
 ) -> None:
-    """Write the output file and the error file of a batch into a folder."""
+    """Write a batch's output and errors into a folder."""
     api = client()
     batch = api.batch(batch_id)
     ids = {"output": batch.output_file_id, "errors": batch.error_file_id}
@@ -113,7 +114,8 @@ def _print(batch: "Batch", *, as_json: bool) -> None:
     if as_json:
         output.json_line(batch.to_dict())
         return
-    output.table([_row(batch)], _COLUMNS, as_json=False)
+    row = _row(batch)
+    output.record({name: row.get(name) for name in _COLUMNS}, as_json=False)
     for error in (batch.errors or {}).get("data", ()):
         where = f"line {error['line']}: " if error["line"] else ""
         output.err.print(f"{where}{error['code']}: {error['message']}", markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ def submit(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Submit one text; --wait prints the answer as it is generated."""
+    """Submit one text; --wait prints its answer as it comes."""
     if text == "-":
         text = sys.stdin.read().removesuffix("\n")
     api = client()
@@ -112,7 +112,7 @@ def jobs_feedback(
     ] = None,
     forget: Annotated[bool, typer.Option("--forget", help="Delete all that was said of it.")] = False,
 ) -> None:
-    """Say what was right about a job, review what was said, or delete it."""
+    """Say what was right about a job, review it, or delete it."""
     api = client()
     if forget:
         delete_each(api.delete_feedback, [job_id])
@@ -127,13 +127,19 @@ def jobs_forget(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and print the hash; forget nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Forget a user: ended jobs and feedback go, others are cancelled first."""
+    """Forget a user: jobs that have ended, and feedback.
+
+    Jobs that have not ended are cancelled first.
+    """
     output.record(client().forget_user(user, dry_run=dry_run), as_json=json)
 
 
 @app.command("dead")
 def jobs_dead(json: Json = False) -> None:
-    """List the dead letters: jobs given up after several workers in a row lost their lease."""
+    """List dead letters: jobs given up.
+
+    Several workers in a row lost the lease of such a job.
+    """
     output.jobs([job.to_dict() for job in client().dead()], as_json=json)
 
 

@@ -34,7 +34,10 @@ def adapters_add(
     examples: Examples = None,
     json: Json = False,
 ) -> None:
-    """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors), and say what was resolved in it."""
+    """Upload a PEFT folder, and say what was resolved in it.
+
+    It holds adapter_config.json and adapter_model.safetensors.
+    """
     adapter = client().upload_adapter(
         folder, label, instruction=instruction, template=template, base_model=base_model, confirm_base=i_know
     )
@@ -58,10 +61,10 @@ def adapters_import(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Upload many adapters; run again, it goes on with what is not stored yet.
+    """Upload many adapters; run again, it goes on.
 
-    Labels are those of a table (columns label, folder, and template, instruction, base_model, group where needed), or
-    are proposed from the names of folders.
+    What is stored already is not uploaded again. Labels are those of a table (columns label, folder, and template,
+    instruction, base_model, group where needed), or are proposed from the names of folders.
     """
     from services.cli.importing import report
     from services.cli.importing.entries import read_entries
@@ -84,7 +87,10 @@ def adapters_check(
     keep: Annotated[bool, typer.Option("--keep", help="Only look: set no template.")] = False,
     json: Json = False,
 ) -> None:
-    """Find out which template an adapter was trained with; a clear one becomes its next version's."""
+    """Find out which template an adapter was trained with.
+
+    A clear one becomes that of the adapter's next version.
+    """
     check_template(ref, examples, sets=not keep, as_json=json)
 
 
@@ -93,7 +99,8 @@ def adapters_list(json: Json = False) -> None:
     """List every version of every adapter."""
     rows = [adapter.to_dict() for adapter in client().adapters()]
     lines = rows if json else [row | {"notes": len(row.get("notes", []))} for row in rows]
-    output.table(lines, ["label", "version", "template", "digest", "base_model", "notes", "created_at"], as_json=json)
+    columns = ["label", "version", "template", "digest", "base_model", "notes", "created_at"]
+    output.table(lines, columns, as_json=json, one="signalbox adapters show LABEL@N")
 
 
 @adapters.command("show")
@@ -114,7 +121,10 @@ def adapters_retire(
     take_back: Annotated[bool, typer.Option("--take-back", help="It may be named again.")] = False,
     json: Json = False,
 ) -> None:
-    """Refuse requests that name an adapter from a date on; until then its answers warn."""
+    """Refuse an adapter's name from a date on.
+
+    Until then its answers warn.
+    """
     if (at is None) == (not take_back):
         raise typer.BadParameter("give --at DATE, or --take-back")
     _show(client().retire_adapter(ref, at), json)
@@ -122,7 +132,7 @@ def adapters_retire(
 
 @adapters.command("rm")
 def adapters_rm(refs: Annotated[list[str], typer.Argument(metavar="LABEL@N...")]) -> None:
-    """Delete versions that no release and no unfinished training names."""
+    """Delete versions that no release or training names."""
     delete_each(client().delete_adapter, refs)
 
 
@@ -144,10 +154,10 @@ def datasets_add(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Upload rows: JSON lines, a JSON array, CSV or TSV, also packed by gzip or zstd.
+    """Upload rows, or look at them first by --dry-run.
 
-    A row is {instruction?, input, output?, label?}, `messages`, sharegpt's `conversations`, prompt and completion, or
-    question and answer.
+    The file has JSON lines, a JSON array, CSV or TSV, also packed by gzip or zstd. A row is {instruction?, input,
+    output?, label?}, `messages`, sharegpt's `conversations`, prompt and completion, or question and answer.
     """
     from services.cli import dataset_pages
     from services.cli.dataset_check import check_file, preview_of
@@ -175,5 +185,8 @@ def datasets_list(json: Json = False) -> None:
 
 @datasets.command("rm")
 def datasets_rm(refs: Annotated[list[str], typer.Argument(metavar="ID|NAME...")]) -> None:
-    """Delete data sets that no unfinished training needs; `feedback`: with all that was given."""
+    """Delete data sets that no unfinished training needs.
+
+    `feedback` goes with all that was given.
+    """
     delete_each(client().delete_dataset, refs)

@@ -22,14 +22,15 @@ def opening(data_dir: Path, *, keep: bool) -> None:
     say(f"""\
 Signalbox on this machine: a whole system, trained and asked in front of you.
 
-  1 start   two Redis servers, an object store, API, selectors, workers, trainers
+  1 start   two Redis servers, object store, API, selectors, workers, trainers
   2 train   five adapters, and a selector that picks among four of them
   3 serve   a stream of requests, while a training job adds the fifth label
   4 check   rows that nobody trained on, and what was promised
 
 The first run takes {FIRST_RUN} on two cores, nearly all of it for part 2.
 What is trained stays in {data_dir}; a run after it takes {LATER_RUN} minutes.
-At the end {end}. Ctrl-C ends it at any time.
+At the end {end}.
+Ctrl-C ends everything at any time.
 """)
 
 

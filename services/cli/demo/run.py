@@ -13,6 +13,7 @@ from services.cli.demo import pages
 from services.cli.demo.data import DemoData
 from services.cli.demo.journey import TRAINERS, Journey
 from services.cli.errors import known_errors
+from services.cli.local.folder_lock import lock_folder
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import watch
@@ -32,6 +33,8 @@ def run(*, fresh: bool, rate: float, keep: bool) -> int:
     started = time.monotonic()
     try:
         pages.opening(settings.data_dir, keep=keep)
+        if fresh:
+            forget(settings.data_dir)
         # Two processes of one thread are faster than one of two, whose barriers stall when the cores are shared.
         gate = settings.model_copy(update={"gate_max_loss": DemoData().max_loss})
         system = Supervisor(gate, WORKERS, selectors=2, trainers=TRAINERS)
@@ -39,8 +42,6 @@ def run(*, fresh: bool, rate: float, keep: bool) -> int:
             pages.say(system.notice)
         with lasting("preparing the base model, which the first run converts", "the base model is ready"):
             prepare_base_model(settings)
-        if fresh:
-            _forget(settings.data_dir)
         journey = Journey(system, rate)
         journey.run()
         pages.say(f"done in {in_words(time.monotonic() - started)}")
@@ -74,7 +75,8 @@ def _stay(system: Supervisor, key: str) -> None:
         pages.say("")
 
 
-def _forget(data_dir: Path) -> None:
-    """Remove what earlier runs trained (the folder is locked by this one); the converted base model stays."""
-    for folder in ("ledger", "broker", "s3", "trainer", "logs", "cache/adapters"):
-        shutil.rmtree(data_dir / folder, ignore_errors=True)
+def forget(data_dir: Path) -> None:
+    """Remove what earlier runs trained; the converted base model stays. Raises `Conflict` where a system runs."""
+    with lock_folder(data_dir):
+        for folder in ("ledger", "broker", "s3", "trainer", "logs", "cache/adapters"):
+            shutil.rmtree(data_dir / folder, ignore_errors=True)
