@@ -44,7 +44,7 @@ def main() -> int:
         head = json.loads(next(file))
         screen = Screen(head["width"], head["height"])
         shown = frames(screen, map(json.loads, file))
-    args.picture.write_text(picture(head["title"], screen.columns, worth_showing(shown)))
+    args.picture.write_text(picture(_without_keys(head["title"]), screen.columns, worth_showing(shown)))
     return 0
 
 
@@ -120,8 +120,7 @@ def _top(line: int) -> int:
 
 def _line(row: Row) -> str:
     text = "".join(character for character, _ in row)
-    hidden = _KEY.sub(lambda key: "sbk_" + "x" * (len(key[0]) - 4), text)
-    cells = list(zip(hidden, (style for _, style in row), strict=True))
+    cells = list(zip(_without_keys(text), (style for _, style in row), strict=True))
     parts, column = [], 0
     for style, group in groupby(cells, key=lambda cell: cell[1]):
         run = "".join(character for character, _ in group)
@@ -129,6 +128,10 @@ def _line(row: Row) -> str:
             parts.append(_run(run, column, style))
         column += len(run)
     return "".join(parts)
+
+
+def _without_keys(text: str) -> str:
+    return _KEY.sub(lambda key: "sbk_" + "x" * (len(key[0]) - 4), text)
 
 
 def _run(run: str, column: int, style: Style) -> str:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import output, release_pages
+from services.cli.commands import completion
 from services.cli.commands.common import Json, client, delete_each, pairs, redis
+from services.cli.commands.completion import ReleaseId
 
 if TYPE_CHECKING:
     from signalbox import Release
@@ -21,7 +23,10 @@ def releases_list(json: Json = False) -> None:
 
 @app.command("show")
 def releases_show(
-    release_id: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
+    release_id: Annotated[
+        str, typer.Argument(help="Id, or `current`.", autocompletion=completion.releases)
+    ] = "current",
+    json: Json = False,
 ) -> None:
     """Show one release: its facts and labels.
 
@@ -32,7 +37,9 @@ def releases_show(
 
 @app.command("diff")
 def releases_diff(
-    old: str, new: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
+    old: ReleaseId,
+    new: Annotated[str, typer.Argument(help="Id, or `current`.", autocompletion=completion.releases)] = "current",
+    json: Json = False,
 ) -> None:
     """Show in what two releases differ.
 
@@ -82,14 +89,14 @@ def releases_edit(
 
 
 @app.command("promote")
-def releases_promote(release_id: str, force: bool = False) -> None:
+def releases_promote(release_id: ReleaseId, force: bool = False) -> None:
     """Make a candidate the current release."""
     _show_current(client().promote(release_id, force=force))
 
 
 @app.command("rollback")
 def releases_rollback(
-    to: Annotated[str, typer.Option(help="Release id; default: the parent.")] = "",
+    to: Annotated[str, typer.Option(help="Release id; default: the parent.", autocompletion=completion.releases)] = "",
     force: bool = False,
 ) -> None:
     """Go back to the parent of the current release."""
@@ -101,7 +108,9 @@ def _show_current(release: "Release") -> None:
 
 
 @app.command("rm")
-def releases_rm(release_ids: Annotated[list[str], typer.Argument(metavar="ID...")]) -> None:
+def releases_rm(
+    release_ids: Annotated[list[str], typer.Argument(metavar="ID...", autocompletion=completion.releases)],
+) -> None:
     """Delete releases that nothing needs.
 
     The current one and those of unfinished jobs stay.

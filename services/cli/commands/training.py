@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli import output, training_pages
+from services.cli.commands import completion
 from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without, pairs
 from services.cli.progress import follow_training
 from shared.contracts.training_cost import in_words
@@ -83,7 +84,7 @@ Confirm = Annotated[
 @app.command("adapter")
 def train_adapter(
     label: Annotated[str, typer.Option(help="domain.task, or one word.")],
-    dataset: Annotated[str, typer.Option(help="Id or name.")],
+    dataset: Annotated[str, typer.Option(help="Id or name.", autocompletion=completion.datasets)],
     long_answers: Annotated[
         str, typer.Option(help="Of answers that do not fit into max_length: refuse, cut or leave_out; default: refuse.")
     ] = "",

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import output
+from services.cli.commands import completion
 from services.cli.commands.common import Json, client, delete_each
+from services.cli.commands.completion import AdapterRef
 from services.cli.commands.template_check import check_template
 from shared.data_files.columns import parse_columns
 from shared.data_files.refusals import RowsRefused
@@ -80,7 +82,7 @@ def adapters_import(
 
 @adapters.command("check")
 def adapters_check(
-    ref: Annotated[str, typer.Argument(help="Label, label@n or digest.")],
+    ref: Annotated[str, typer.Argument(help="Label, label@n or digest.", autocompletion=completion.adapters)],
     examples: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="Rows with the outputs that are right; ten are enough.")
     ],
@@ -104,7 +106,7 @@ def adapters_list(json: Json = False) -> None:
 
 
 @adapters.command("show")
-def adapters_show(ref: str, json: Json = False) -> None:
+def adapters_show(ref: AdapterRef, json: Json = False) -> None:
     """Show one adapter, by label@n or digest."""
     _show(client().adapter(ref), json)
 
@@ -116,7 +118,7 @@ def _show(adapter: "Adapter", as_json: bool) -> None:
 
 @adapters.command("retire")
 def adapters_retire(
-    ref: Annotated[str, typer.Argument(metavar="LABEL@N")],
+    ref: Annotated[str, typer.Argument(metavar="LABEL@N", autocompletion=completion.adapters)],
     at: Annotated[str | None, typer.Option(help="From when on: 2026-12-31T00:00:00Z.")] = None,
     take_back: Annotated[bool, typer.Option("--take-back", help="It may be named again.")] = False,
     json: Json = False,
@@ -131,7 +133,9 @@ def adapters_retire(
 
 
 @adapters.command("rm")
-def adapters_rm(refs: Annotated[list[str], typer.Argument(metavar="LABEL@N...")]) -> None:
+def adapters_rm(
+    refs: Annotated[list[str], typer.Argument(metavar="LABEL@N...", autocompletion=completion.adapters)],
+) -> None:
     """Delete versions that no release or training names."""
     delete_each(client().delete_adapter, refs)
 
@@ -184,7 +188,9 @@ def datasets_list(json: Json = False) -> None:
 
 
 @datasets.command("rm")
-def datasets_rm(refs: Annotated[list[str], typer.Argument(metavar="ID|NAME...")]) -> None:
+def datasets_rm(
+    refs: Annotated[list[str], typer.Argument(metavar="ID|NAME...", autocompletion=completion.datasets)],
+) -> None:
     """Delete data sets that no unfinished training needs.
 
     `feedback` goes with all that was given.

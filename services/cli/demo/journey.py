@@ -69,7 +69,7 @@ class Journey:
     def _train_missing(self, client: Signalbox) -> None:
         """Queue what the data folder does not hold yet: five adapters, and a selector over the first four labels."""
         pages.part("train")
-        queue = _Queue(client)
+        queue = Queue(client)
         known = {adapter.label for adapter in client.adapters()}
         first, *others = [label for label in self._data.labels if label not in known] or [""]
         if first:
@@ -118,7 +118,7 @@ class Journey:
     def _serve_while_adding(self, client: Signalbox) -> Stream:
         """Serve a mixed stream; meanwhile a queued job trains the fifth label and promotes the new release."""
         pages.part("serve")
-        queue = _Queue(client)
+        queue = Queue(client)
         queue.add("selector.add", self._data.add_job())
         pages.say(f"{self._data.added_label} is learnt meanwhile: {pages.forecast(queue.estimates, 1)}")
         stream = Stream(client, self._data.stream(), self._rate, followed=queue.titles)
@@ -146,7 +146,7 @@ class Journey:
         self.done.append("every promise was kept")
 
 
-class _Queue:
+class Queue:
     """Training jobs by title, with what each will take; what an earlier run has begun is not queued anew."""
 
     def __init__(self, client: Signalbox) -> None:
@@ -158,6 +158,7 @@ class _Queue:
         self.estimates: list[TrainingEstimate] = []
 
     def add(self, title: str, body: dict[str, Any]) -> None:
+        """Queue a job, unless one for the same is under way."""
         labels = body.get("labels") or [body["label"]]
         job_id = self._under_way.get(_subject({"kind": body["kind"], "labels": labels}))
         if not job_id:

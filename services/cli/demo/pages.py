@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from services.cli import output
 from services.cli.output import out
 from shared.contracts.training_cost import FACTOR, in_words
@@ -37,7 +39,7 @@ Ctrl-C ends everything at any time.
 def part(name: str) -> None:
     """Head a part of the demo."""
     out.print()
-    out.rule(f"{PARTS.index(name) + 1} of {len(PARTS)}: {name}", align="left")
+    out.rule(Text(f"{PARTS.index(name) + 1} of {len(PARTS)}: {name}", style="bold"), align="left")
 
 
 def access(api_url: str, key: str) -> None:

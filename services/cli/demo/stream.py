@@ -148,8 +148,8 @@ class Stream:
     def _display(self) -> Iterator[Callable[[], None]]:
         """Yield what shows how everything stands: the last requests on a terminal, elsewhere a line for each."""
         if out.is_terminal:
-            with Live(self._view(), console=out, auto_refresh=False) as live:
-                yield lambda: live.update(self._view(), refresh=True)
+            with Live(self.view(), console=out, auto_refresh=False) as live:
+                yield lambda: live.update(self.view(), refresh=True)
         else:
             with in_lines(self._bars):
                 yield self._print_finished
@@ -159,7 +159,8 @@ class Stream:
             out.print(" | ".join(_cells(self.sent[self._printed]).values()), markup=False, soft_wrap=True)
             self._printed += 1
 
-    def _view(self) -> Group:
+    def view(self) -> Group:
+        """The last requests, the training's bar, and how many have been answered."""
         shown = WIDE if out.width >= WIDE_COLUMNS else NARROW
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True)
         for name, width in shown.items():

@@ -82,5 +82,6 @@ def _released(going: Import, outcomes: Sequence[Outcome]) -> tuple[str, str]:
 
 
 def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print one line for each entry, its notes joined."""
     lines = rows if as_json else [row | {"notes": "; ".join(row["notes"])} for row in rows]
     output.table(lines, columns, as_json=as_json)

@@ -1,11 +1,7 @@
 """Every table of the command line, with long values, on a terminal of 80 columns."""
 
 import io
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
 
 import pytest
 from rich.cells import cell_len
@@ -19,6 +15,7 @@ from services.cli.gpu.pages import plan_page
 from services.cli.gpu.plan import make_plan
 from services.cli.importing import report
 from services.cli.main import app
+from tests.support.canned_api import canned_api
 from tests.support.gpu_plans import base, cards, needs
 
 LABEL = "international.customer-complaints-escalated"
@@ -104,29 +101,10 @@ ANSWERS = {
 }
 
 
-class _Canned(BaseHTTPRequestHandler):
-    """An API whose records have long values."""
-
-    def do_GET(self):
-        body = json.dumps(ANSWERS[urlsplit(self.path).path]).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        """Say nothing of requests."""
-
-
 @pytest.fixture(scope="module")
 def api():
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Canned) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with canned_api(ANSWERS) as url:
+        yield url
 
 
 class Terminal:
