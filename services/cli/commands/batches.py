@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from services.cli import output
+from services.cli.bars import add_bar, progress_bars, shown, tell
 from services.cli.batch_files import CHATS, batch_input
 from services.cli.commands.common import Json, client
 from shared.errors import NotFound
@@ -86,21 +86,15 @@ def download(
 
 def _followed(api: "Signalbox", batch: "Batch", *, quiet: bool) -> "Batch":
     """Show how many lines have ended, and how many a second, until the batch has ended."""
-    columns = (
-        TextColumn("{task.description:12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=output.err, disable=quiet) as bar:
-        task, began = bar.add_task(batch.status, total=None, rate=""), time.monotonic()
+    progress, began = progress_bars(), time.monotonic()
+    bar = add_bar(progress, "batch", stage=batch.status)
+    with shown(progress, quiet=quiet):
         while True:
             batch = api.batch(batch.id)
             counts = batch.request_counts
             done = counts["completed"] + counts["failed"]
             rate = f"{done / max(time.monotonic() - began, 0.001):.1f}/s"
-            bar.update(task, description=batch.status, total=counts["total"] or None, completed=done, rate=rate)
+            tell(progress, bar, batch.status, completed=done, total=counts["total"] or None, note=rate)
             if batch.is_final:
                 return batch
             time.sleep(_LOOK_SECONDS)  # a batch has no stream of events

@@ -9,7 +9,9 @@ SAY = Path(__file__).parents[3] / ".ci" / "say"
 
 def say(*command, every="10"):
     environment = os.environ | {"SAY_EVERY": every}
-    return subprocess.run([SAY, "installing it", *command], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [SAY, "installing it", *command], capture_output=True, text=True, env=environment, check=False
+    )
 
 
 def test_it_says_what_is_done_before_it_is_done():
