@@ -16,6 +16,8 @@ from shared.contracts.training_cost import in_words
 T = TypeVar("T")
 LINE_SECONDS = 10.0
 """How long nothing is said where no terminal is."""
+REFRESHES = 4
+"""Of a terminal, each second: more take a noticeable share of a core from the work itself."""
 
 
 class _Told(ProgressColumn):
@@ -42,7 +44,7 @@ def progress_bars(console: Console | None = None, **options: Any) -> Progress:
         _Told(lambda task: str(task.fields["note"]), 10),
         _Told(_time, 12),
     )
-    return Progress(*columns, console=console or err, expand=True, **options)
+    return Progress(*columns, console=console or err, expand=True, refresh_per_second=REFRESHES, **options)
 
 
 def add_bar(
@@ -146,7 +148,12 @@ def counted_batches(what: str, rows: int, batch_size: int) -> Iterator[Callable[
 def lasting(what: str, end: str) -> Iterator[None]:
     """Show what takes long with the time that it has taken, and at its end how long it took."""
     progress = Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), _Told(_time, 6), console=out, transient=True
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        _Told(_time, 6),
+        console=out,
+        transient=True,
+        refresh_per_second=REFRESHES,
     )
     add_bar(progress, what)
     (task,) = progress.tasks
