@@ -16,8 +16,8 @@ from typing import NamedTuple
 from screen import Row, Screen, Style
 
 SAMPLE_SECONDS = 0.5
-STILL_SECONDS = 20.0
-"""Of the recorded time: where only bars move, a frame this often is enough."""
+STILL_FRAMES = 40
+"""Where only bars move, as many frames as these are enough of the whole time."""
 FRAME_SECONDS, LAST_SECONDS = 0.8, 12.0
 WIDTH, HEIGHT, TOP = 8.4, 18, 36  # pixels of a character, and of the title
 _COLOURS = (
@@ -59,11 +59,11 @@ def frames(screen: Screen, moments: Iterable[tuple[float, str, str]]) -> list[Fr
 
 
 def worth_showing(shown: Sequence[Frame]) -> list[Frame]:
-    """Return the frames in which a line was added, and of the others one every `STILL_SECONDS`."""
-    kept = [shown[0]]
+    """Return the frames in which a line was added, and of the others a few."""
+    kept, still_seconds = [shown[0]], shown[-1].seconds / STILL_FRAMES
     for frame in shown[1:-1]:
         is_longer = _lines(frame) != _lines(kept[-1])
-        if frame.rows != kept[-1].rows and (is_longer or frame.seconds - kept[-1].seconds >= STILL_SECONDS):
+        if frame.rows != kept[-1].rows and (is_longer or frame.seconds - kept[-1].seconds >= still_seconds):
             kept.append(frame)
     return [*kept, shown[-1]]
 
