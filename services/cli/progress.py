@@ -1,15 +1,16 @@
-"""Shows progress while the command line waits: progress bars, and a job's text as it arrives."""
+"""Follows jobs while the command line waits: the progress of trainings, and an answer's text as it arrives."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, as_completed
 from threading import Thread
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
+from rich.progress import Progress
 from rich.text import Text
 
+from services.cli.bars import add_bar, progress_bars, shown, tell
 from services.cli.output import err, no_worker, out
 
 if TYPE_CHECKING:
@@ -17,32 +18,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def counted(items: Sequence[T], what: str) -> Iterator[T]:
-    """Iterate over the items with a progress bar on standard error."""
-    return iter(track(items, what, console=err, transient=True))
-
-
-@contextlib.contextmanager
-def lasting(what: str, end: str) -> Iterator[None]:
-    """Say what takes long: on a terminal as long as it does, elsewhere by a line before it and one at its end."""
-    if out.is_terminal:
-        with out.status(what):
-            yield
-        return
-    out.print(what, soft_wrap=True)
-    yield
-    out.print(end, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def counted_batches(what: str, rows: int, batch_size: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar on standard error; call what is yielded before each batch of the rows."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task(what, total=rows, completed=-batch_size)
-        yield lambda: bar.advance(task, batch_size)
+_BY_THE_WAY = {"checkpoint", "estimated", "memory"}
+"""Progress events that tell something of a stage, and begin none."""
 
 
 def follow_generation(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
@@ -77,16 +54,21 @@ def _warn_of_no_worker(client: "Signalbox", job_id: str) -> None:
 
 
 def follow_training(client: "Signalbox", job_id: str, *, quiet: bool) -> dict[str, Any]:
-    """Show a training job's progress bar; returns the ended job."""
-    with progress_bars(disable=quiet) as bars:
-        return follow_into(client, bars, job_id, "")
+    """Show a training job's progress; returns the ended job."""
+    progress = progress_bars()
+    with shown(progress, quiet=quiet):
+        return follow_into(client, progress, job_id, "")
 
 
-def follow_all(client: "Signalbox", titles: Mapping[str, str], *, quiet: bool) -> dict[str, dict[str, Any]]:
-    """Show a progress bar for each training job (id -> title); returns the ended jobs by id."""
-    with progress_bars(disable=quiet) as bars:
-        ends = {job_id: in_background(follow_into, client, bars, job_id, title) for job_id, title in titles.items()}
-        return {job_id: end.result() for job_id, end in ends.items()}
+def follow_all(
+    client: "Signalbox", titles: Mapping[str, str], *, quiet: bool, console: Console | None = None
+) -> Iterator[dict[str, Any]]:
+    """Show a bar for each training job (id -> title); yields each job as it ends."""
+    progress = progress_bars(console)
+    with shown(progress, quiet=quiet):
+        ends = [in_background(follow_into, client, progress, job_id, title) for job_id, title in titles.items()]
+        for end in as_completed(ends):
+            yield end.result()
 
 
 def in_background(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -103,20 +85,9 @@ def in_background(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
     return end
 
 
-def progress_bars(**options: Any) -> Progress:
-    """Progress bars of training jobs."""
-    columns = (
-        TextColumn("{task.description:34}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Progress(*columns, console=err, **options)
-
-
 def follow_into(
     client: "Signalbox",
-    bars: Progress,
+    progress: Progress,
     job_id: str,
     title: str,
     on_progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
@@ -124,21 +95,26 @@ def follow_into(
     """Update one bar until its job has ended; `on_progress` gets the data of each progress event; returns the job."""
     from signalbox import Job
 
-    task = bars.add_task(f"{title} queued".strip(), total=None, note="")
+    task = add_bar(progress, title, stage="queued", starts=False)
     for event in client.events(f"/v1/training/jobs/{job_id}/events"):
-        if event.type == "progress":
+        if event.type == "state" and event.data["state"] == "running":
+            progress.start_task(task)
+            tell(progress, task, "starting")
+        elif event.type == "progress":
             on_progress(event.data)
-            fields = progress_fields(event.data)
-            bars.update(task, **fields | {"description": f"{title} {fields['description']}".strip()})
+            progress.start_task(task)
+            if event.data["stage"] not in _BY_THE_WAY:
+                tell(progress, task, **_told(event.data))
     job = client.job(Job(id=job_id, kind="train"))
-    bars.update(task, description=f"{title} {job.state}".strip(), note="")
+    tell(progress, task, job.state, completed=job.state == "succeeded", total=1)
+    progress.stop_task(task)
     return job.to_dict()
 
 
-def progress_fields(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a rich progress task for a progress event."""
-    fields: dict[str, Any] = {"description": data["stage"].replace("_", " ")}
-    if "steps" in data:
-        note = f"loss {data['loss']:.3f}, {data['seconds_left']:.0f} s left"
-        fields |= {"completed": data["step"], "total": data["steps"], "note": note}
-    return fields
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a progress event says of its bar."""
+    stage = {"stage": data["stage"].replace("_", " ")}
+    if "steps" not in data:
+        return stage
+    about = {"note": f"loss {data['loss']:.3f}", "seconds_left": data["seconds_left"]}
+    return stage | about | {"completed": data["step"], "total": data["steps"]}

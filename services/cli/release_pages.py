@@ -15,9 +15,8 @@ _OF_REPORT = ("accuracy", "domain_accuracy", "task_accuracy", "ece", "rejected",
 def rows(releases: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """Print one line per release."""
     lines = [row | {"labels": sorted(row.get("labels") or []), "gate": _gate(row)} for row in releases]
-    output.table(
-        releases if as_json else lines, ["id", "current", "parent", "gate", "created_at", "labels"], as_json=as_json
-    )
+    columns = ["id", "current", "parent", "gate", "created_at", "labels"]
+    output.table(releases if as_json else lines, columns, as_json=as_json, one="signalbox releases show ID")
 
 
 def page(release: dict[str, Any], *, as_json: bool) -> None:

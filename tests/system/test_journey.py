@@ -9,7 +9,7 @@ import redis
 from rich.console import Console
 from typer.testing import CliRunner
 
-from services.cli import progress
+from services.cli import bars
 from services.cli.main import app
 from shared.ledger.keys import LedgerKey
 from tests.support import scripts
@@ -81,7 +81,7 @@ def test_the_command_line_measures_the_running_release(released, tmp_path, monke
     data.write_text("\n".join(map(json.dumps, labelled)))
 
     shown = io.StringIO()  # of a terminal
-    monkeypatch.setattr(progress, "err", Console(file=shown, force_terminal=True, width=120))
+    monkeypatch.setattr(bars, "err", Console(file=shown, force_terminal=True, width=120))
 
     def run(*arguments):
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)

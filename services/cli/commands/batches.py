@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from services.cli import output
+from services.cli.bars import add_bar, progress_bars, shown, tell
 from services.cli.batch_files import CHATS, batch_input
 from services.cli.commands.common import Json, client
 from shared.errors import NotFound
@@ -55,7 +55,8 @@ def list_batches(
 ) -> None:
     """List batches, newest first."""
     found = client().batches(after=after, limit=limit)
-    output.table([one.to_dict() if json else _row(one) for one in found], _COLUMNS, as_json=json)
+    rows = [one.to_dict() if json else _row(one) for one in found]
+    output.table(rows, _COLUMNS, as_json=json, one="signalbox batch show ID")
 
 
 @app.command()
@@ -70,7 +71,7 @@ def download(
     to: Annotated[Path, typer.Option(help="The folder for the files.")] = Path(),
     json: Json = False,
 ) -> None:
-    """Write the output file and the error file of a batch into a folder."""
+    """Write a batch's output and errors into a folder."""
     api = client()
     batch = api.batch(batch_id)
     ids = {"output": batch.output_file_id, "errors": batch.error_file_id}
@@ -85,21 +86,15 @@ def download(
 
 def _followed(api: "Signalbox", batch: "Batch", *, quiet: bool) -> "Batch":
     """Show how many lines have ended, and how many a second, until the batch has ended."""
-    columns = (
-        TextColumn("{task.description:12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=output.err, disable=quiet) as bar:
-        task, began = bar.add_task(batch.status, total=None, rate=""), time.monotonic()
+    progress, began = progress_bars(), time.monotonic()
+    bar = add_bar(progress, "batch", stage=batch.status)
+    with shown(progress, quiet=quiet):
         while True:
             batch = api.batch(batch.id)
             counts = batch.request_counts
             done = counts["completed"] + counts["failed"]
             rate = f"{done / max(time.monotonic() - began, 0.001):.1f}/s"
-            bar.update(task, description=batch.status, total=counts["total"] or None, completed=done, rate=rate)
+            tell(progress, bar, batch.status, completed=done, total=counts["total"] or None, note=rate)
             if batch.is_final:
                 return batch
             time.sleep(_LOOK_SECONDS)  # a batch has no stream of events
@@ -113,7 +108,8 @@ def _print(batch: "Batch", *, as_json: bool) -> None:
     if as_json:
         output.json_line(batch.to_dict())
         return
-    output.table([_row(batch)], _COLUMNS, as_json=False)
+    row = _row(batch)
+    output.record({name: row.get(name) for name in _COLUMNS}, as_json=False)
     for error in (batch.errors or {}).get("data", ()):
         where = f"line {error['line']}: " if error["line"] else ""
         output.err.print(f"{where}{error['code']}: {error['message']}", markup=False, soft_wrap=True)

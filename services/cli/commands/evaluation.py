@@ -10,7 +10,7 @@ from services.cli.commands.common import Json
 from services.cli.evaluate import tables
 from shared.contracts.labels import parse_label, short_form
 
-app = typer.Typer(no_args_is_help=True, help="Measure a selector, an adapter or a whole release on labelled rows.")
+app = typer.Typer(no_args_is_help=True, help="Measure selectors, adapters, releases on labelled rows.")
 
 
 Label = Annotated[str, typer.Option(metavar="LABEL", help="Of rows that carry none; default: that of the file's name.")]
@@ -37,10 +37,11 @@ def evaluate_selector(
     label: Label = "",
     json: Json = False,
 ) -> None:
-    """Measure a release's selector: joint, domain and task accuracy, per label, confusion, calibration.
+    """Measure a release's selector.
 
-    Intervals are 95 % binomial intervals over rows. `sets` says whether these rows bear out the coverage that the
-    release states for its label sets. Rows of labels that the selector does not know are counted, not measured.
+    Prints joint, domain and task accuracy, that of each label, confusion and calibration. Intervals are 95 %
+    binomial intervals over rows. `sets` says whether these rows bear out the coverage that the release states for
+    its label sets. Rows of labels that the selector does not know are counted, not measured.
     """
     from services.cli.evaluate.plots import plot_curve, write_confusion
     from services.cli.evaluate.selector import evaluate_selector as run
@@ -71,11 +72,12 @@ def evaluate_system(
     label: Label = "",
     json: Json = False,
 ) -> None:
-    """Measure a release end to end: the selector only, the right adapter's answers, the routed answers.
+    """Measure a release end to end.
 
-    A task with at least five rows per distinct answer is a classification, measured by exact match. The answers of any
-    other task are compared by BERTScore if SIGNALBOX_ENCODER names an encoder, else by ROUGE-L.
-    This process answers the rows one at a time, without queues, as `run-reference` does.
+    Prints the selector alone, the right adapter's answers and the routed answers. A task with at least five rows
+    per distinct answer is a classification, measured by exact match. The answers of any other task are compared by
+    BERTScore if SIGNALBOX_ENCODER names an encoder, else by ROUGE-L. This process answers the rows one at a time,
+    without queues, as `run-reference` does.
     """
     from services.cli.evaluate.system import EvaluationPlan
     from services.cli.evaluate.system import evaluate_system as run
@@ -93,7 +95,10 @@ def evaluate_adapter(
     limit: Annotated[int, typer.Option(min=1)] = 200,
     json: Json = False,
 ) -> None:
-    """Print the exact match of an adapter and of the base model without it."""
+    """Measure an adapter beside the base model without it.
+
+    Prints the exact match of both.
+    """
     from services.cli.evaluate.selector import evaluate_adapter as run
 
     output.record(run(label, data, limit), as_json=json)

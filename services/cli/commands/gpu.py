@@ -23,7 +23,10 @@ def plan(
     to: Annotated[Path | None, typer.Option(help="Other than docker-compose.vllm.yml, k8s/overlays/vllm.")] = None,
     json: Json = False,
 ) -> None:
-    """Say which groups share which cards, with what their vLLM servers are started, and what does not fit."""
+    """Say what fits on cards, and with what vLLM is started.
+
+    Groups share cards where they must; --write writes the files.
+    """
     from services.cli.gpu.facts import facts_of
     from services.cli.gpu.memory import GIB
     from services.cli.gpu.pages import plan_page

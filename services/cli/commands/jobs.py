@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from services.cli import output
+from services.cli.commands import completion
 from services.cli.commands.common import Json, Wait, client, delete_each, end_of, goes_on_without
+from services.cli.commands.completion import JobId
 from services.cli.progress import follow_generation
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, replay.")
@@ -14,14 +16,14 @@ app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, 
 
 def submit(
     text: Annotated[str, typer.Argument(help="The text; `-` reads it from standard input.")],
-    label: Annotated[str | None, typer.Option(help="Skip the selector.")] = None,
+    label: Annotated[str | None, typer.Option(help="Skip the selector.", autocompletion=completion.labels)] = None,
     instruction: str = "",
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 64,
     batch: Annotated[bool, typer.Option("--batch", help="May wait while interactive jobs are served.")] = False,
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Submit one text; --wait prints the answer as it is generated."""
+    """Submit one text; --wait prints its answer as it comes."""
     if text == "-":
         text = sys.stdin.read().removesuffix("\n")
     api = client()
@@ -78,13 +80,13 @@ def jobs_list(
 
 
 @app.command("show")
-def jobs_show(job_id: str, json: Json = False) -> None:
+def jobs_show(job_id: JobId, json: Json = False) -> None:
     """Show everything about one job."""
     output.job(client().job(job_id).to_dict(), as_json=json)
 
 
 @app.command("tail")
-def jobs_tail(job_id: str) -> None:
+def jobs_tail(job_id: JobId) -> None:
     """Print a job's events as they happen."""
     with goes_on_without(job_id):
         for event in client().stream(job_id):
@@ -92,7 +94,7 @@ def jobs_tail(job_id: str) -> None:
 
 
 @app.command("cancel")
-def jobs_cancel(job_id: str) -> None:
+def jobs_cancel(job_id: JobId) -> None:
     """Cancel a job: at once if it waits, within a step if it runs."""
     job = client().cancel(job_id)
     if job.state in ("succeeded", "failed", "rejected"):
@@ -102,7 +104,7 @@ def jobs_cancel(job_id: str) -> None:
 
 @app.command("feedback")
 def jobs_feedback(
-    job_id: str,
+    job_id: JobId,
     label: Annotated[str | None, typer.Option(help="The right label.")] = None,
     rating: Annotated[int | None, typer.Option(help="-1 wrong, 0 neither, 1 right.", min=-1, max=1)] = None,
     text: Annotated[str | None, typer.Option(help="The right output.")] = None,
@@ -112,7 +114,7 @@ def jobs_feedback(
     ] = None,
     forget: Annotated[bool, typer.Option("--forget", help="Delete all that was said of it.")] = False,
 ) -> None:
-    """Say what was right about a job, review what was said, or delete it."""
+    """Say what was right about a job, review it, or delete it."""
     api = client()
     if forget:
         delete_each(api.delete_feedback, [job_id])
@@ -127,17 +129,23 @@ def jobs_forget(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and print the hash; forget nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Forget a user: ended jobs and feedback go, others are cancelled first."""
+    """Forget a user: jobs that have ended, and feedback.
+
+    Jobs that have not ended are cancelled first.
+    """
     output.record(client().forget_user(user, dry_run=dry_run), as_json=json)
 
 
 @app.command("dead")
 def jobs_dead(json: Json = False) -> None:
-    """List the dead letters: jobs given up after several workers in a row lost their lease."""
+    """List dead letters: jobs given up.
+
+    Several workers in a row lost the lease of such a job.
+    """
     output.jobs([job.to_dict() for job in client().dead()], as_json=json)
 
 
 @app.command("replay")
-def jobs_replay(job_id: str) -> None:
+def jobs_replay(job_id: JobId) -> None:
     """Run a dead letter again."""
     output.job(client().replay(job_id).to_dict(), as_json=False)

@@ -50,7 +50,10 @@ def keys_rotate(
     overlap_hours: Annotated[float, typer.Option(help="How long the old key stays valid; 0: not at all.", min=0)] = 24,
     json: Json = False,
 ) -> None:
-    """Create a key that replaces an old one, with the same rights and limits; it is shown only this once."""
+    """Create a key that replaces an old one.
+
+    It has the same rights and limits, and is shown only this once.
+    """
     from datetime import timedelta
 
     from shared.security import api_keys as store
@@ -68,7 +71,8 @@ def keys_list(json: Json = False) -> None:
     from shared.security import api_keys as store
 
     rows = [key.model_dump(mode="json", exclude={"sha256"}) for key in store.list_all(redis())]
-    output.table(rows, ["id", "name", "tenant_id", "scopes", "created_at", "expires_at", "revoked_at"], as_json=json)
+    columns = ["id", "name", "scopes", "revoked_at", "expires_at", "created_at", "tenant_id"]
+    output.table(rows, columns, as_json=json)
 
 
 @app.command("revoke")

@@ -12,14 +12,18 @@ app = typer.Typer(no_args_is_help=True, help="What requests may name: list, show
 
 @app.command("list")
 def models_list(json: Json = False) -> None:
-    """List base model, `auto`, labels, adapters' versions, and other names for them."""
+    """List all that requests may name.
+
+    These are the base model, `auto`, labels, adapters' versions, and other names for them.
+    """
     rows = [model.to_dict() for model in client().models()]
-    output.table([row | row.get("signalbox", {}) for row in rows], ["id", "kind", "template", "model"], as_json=json)
+    lines = [row | row.get("signalbox", {}) for row in rows]
+    output.table(lines, ["id", "kind", "template", "model"], as_json=json, one="signalbox models show ID")
 
 
 @app.command("show")
 def models_show(name: str, json: Json = False) -> None:
-    """Show one model, by its name, its digest or another name for it."""
+    """Show one model, by any of its names or its digest."""
     output.record(client().model(name).to_dict(), as_json=json)
 
 
@@ -29,7 +33,10 @@ def models_alias(
     model: Annotated[str, typer.Argument(help="auto, base, a label, label@n or a digest.")],
     json: Json = False,
 ) -> None:
-    """Give a model another name, so that code which asks for somebody else's runs unchanged."""
+    """Give a model another name.
+
+    Code that asks for somebody else's model then runs unchanged.
+    """
     output.record(client().set_alias(name, model).to_dict(), as_json=json)
 
 

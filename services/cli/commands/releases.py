@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import output, release_pages
+from services.cli.commands import completion
 from services.cli.commands.common import Json, client, delete_each, pairs, redis
+from services.cli.commands.completion import ReleaseId
 
 if TYPE_CHECKING:
     from signalbox import Release
 
-app = typer.Typer(no_args_is_help=True, help="Releases: list, show, diff, edit, promote, roll back, restore, delete.")
+app = typer.Typer(no_args_is_help=True, help="Releases: list, show, diff, edit, promote, roll back.")
 
 
 @app.command("list")
@@ -21,17 +23,28 @@ def releases_list(json: Json = False) -> None:
 
 @app.command("show")
 def releases_show(
-    release_id: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
+    release_id: Annotated[
+        str, typer.Argument(help="Id, or `current`.", autocompletion=completion.releases)
+    ] = "current",
+    json: Json = False,
 ) -> None:
-    """Show one release: its facts and labels; with --json, its whole report."""
+    """Show one release: its facts and labels.
+
+    With --json it shows the whole report.
+    """
     release_pages.page(client().release(release_id).to_dict(), as_json=json)
 
 
 @app.command("diff")
 def releases_diff(
-    old: str, new: Annotated[str, typer.Argument(help="Id, or `current`.")] = "current", json: Json = False
+    old: ReleaseId,
+    new: Annotated[str, typer.Argument(help="Id, or `current`.", autocompletion=completion.releases)] = "current",
+    json: Json = False,
 ) -> None:
-    """Show in what two releases differ: gate, selector, labels, adapters, accuracy."""
+    """Show in what two releases differ.
+
+    They are compared by gate, selector, labels, adapters and accuracy.
+    """
     api = client()
     release_pages.difference(api.release(old).to_dict(), api.release(new).to_dict(), as_json=json)
 
@@ -56,7 +69,10 @@ def releases_edit(
     promote: Annotated[bool, typer.Option(help="Make it current at once.")] = False,
     json: Json = False,
 ) -> None:
-    """Make a candidate by hand: add, remove or change labels; nothing is trained, and named requests reach them."""
+    """Make a candidate by hand: add, remove or change labels.
+
+    Nothing is trained; requests that name the labels reach them.
+    """
     api = client()
     made = api.edit_release(
         add=pairs(add, "--add"),
@@ -73,14 +89,14 @@ def releases_edit(
 
 
 @app.command("promote")
-def releases_promote(release_id: str, force: bool = False) -> None:
+def releases_promote(release_id: ReleaseId, force: bool = False) -> None:
     """Make a candidate the current release."""
     _show_current(client().promote(release_id, force=force))
 
 
 @app.command("rollback")
 def releases_rollback(
-    to: Annotated[str, typer.Option(help="Release id; default: the parent.")] = "",
+    to: Annotated[str, typer.Option(help="Release id; default: the parent.", autocompletion=completion.releases)] = "",
     force: bool = False,
 ) -> None:
     """Go back to the parent of the current release."""
@@ -92,14 +108,22 @@ def _show_current(release: "Release") -> None:
 
 
 @app.command("rm")
-def releases_rm(release_ids: Annotated[list[str], typer.Argument(metavar="ID...")]) -> None:
-    """Delete releases that are not current and that no unfinished job needs."""
+def releases_rm(
+    release_ids: Annotated[list[str], typer.Argument(metavar="ID...", autocompletion=completion.releases)],
+) -> None:
+    """Delete releases that nothing needs.
+
+    The current one and those of unfinished jobs stay.
+    """
     delete_each(client().delete_release, release_ids)
 
 
 @app.command("restore")
 def releases_restore(json: Json = False) -> None:
-    """Rebuild the index of adapters, data sets and releases from the object store, after the ledger was lost."""
+    """Rebuild the index after the ledger was lost.
+
+    Adapters, data sets and releases are read from the object store.
+    """
     from services.cli.local.run_state import current_settings
     from shared.registry import restore
     from shared.registry.store import S3Store

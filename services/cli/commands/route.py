@@ -57,7 +57,10 @@ def route_init(
 
 @app.command("try")
 def route_try(text: str, instruction: str = "", json: Json = False) -> None:
-    """Show which label the current release selects for a text, and how sure it is; nothing is generated."""
+    """Show which label a text gets, and how sure that is.
+
+    The current release selects it; nothing is generated.
+    """
     chosen = client().select(text, instruction=instruction).to_dict()
     output.record(chosen if json else {name: chosen.get(name) for name in _CHOICE}, as_json=json)
 

@@ -25,7 +25,10 @@ def templates_add(
     ] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
-    """Add a named template: FILE.jinja as tokenizers bring it, or FILE.json with the frames of turns."""
+    """Add a named template.
+
+    FILE.jinja is a chat template as tokenizers bring it, FILE.json holds the frames of turns.
+    """
     template = _read(file) | {"name": name or file.name.split(".")[0].lower()}
     given = {"end": end, "stops": stop, "controls": control}
     template |= {field: value for field, value in given.items() if value}
@@ -36,7 +39,7 @@ def templates_add(
 def templates_list(json: Json = False) -> None:
     """List built-in templates and those that were added."""
     rows = [template.to_dict() for template in client().templates()]
-    output.table(rows, ["name", "built_in", "digest", "controls"], as_json=json)
+    output.table(rows, ["name", "built_in", "digest", "controls"], as_json=json, one="signalbox templates show NAME")
 
 
 @app.command("show")
@@ -47,7 +50,10 @@ def templates_show(name: str, json: Json = False) -> None:
 
 @app.command("rm")
 def templates_rm(names: Annotated[list[str], typer.Argument(metavar="NAME...")]) -> None:
-    """Delete templates that no adapter, release or unfinished training names."""
+    """Delete templates that nothing names.
+
+    Adapters, releases and unfinished trainings name them.
+    """
     delete_each(client().delete_template, names)
 
 

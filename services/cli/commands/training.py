@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.cli import output, training_pages
+from services.cli.commands import completion
 from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without, pairs
 from services.cli.progress import follow_training
 from shared.contracts.training_cost import in_words
@@ -83,7 +84,7 @@ Confirm = Annotated[
 @app.command("adapter")
 def train_adapter(
     label: Annotated[str, typer.Option(help="domain.task, or one word.")],
-    dataset: Annotated[str, typer.Option(help="Id or name.")],
+    dataset: Annotated[str, typer.Option(help="Id or name.", autocompletion=completion.datasets)],
     long_answers: Annotated[
         str, typer.Option(help="Of answers that do not fit into max_length: refuse, cut or leave_out; default: refuse.")
     ] = "",
@@ -134,7 +135,10 @@ def train_selector(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Train a selector over labels; or add labels to the current one, balance it, or delete labels from it."""
+    """Train a selector over labels, or update the current one.
+
+    An update adds labels, balances them, or deletes some.
+    """
     if add + balance + bool(delete) > 1 or (delete and label):
         raise typer.BadParameter("one of --add, --balance and --delete at a time; --delete takes no --label")
     if not (label or balance or delete):
@@ -162,6 +166,9 @@ def train_comparison(
     wait: Wait = False,
     json: Json = False,
 ) -> None:
-    """Train one model on all labels at once, without a selector, and measure it, as a baseline for routing."""
+    """Train one model on all labels, to compare routing with.
+
+    It has no selector; it is measured, and not kept.
+    """
     body = {"kind": "comparison.train", "model": model, "labels": pairs(label, "--label", "label=dataset")}
     _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)

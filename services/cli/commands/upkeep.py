@@ -16,7 +16,10 @@ def gc(
     ] = 24,
     json: Json = False,
 ) -> None:
-    """Show, or delete, objects of the store that no adapter, data set, release or unfinished job names."""
+    """Show what of the store nothing names, or delete it.
+
+    Adapters, data sets, releases and unfinished jobs name objects.
+    """
     from datetime import UTC, datetime, timedelta
 
     from services.cli.local.embedded import upkeep
@@ -36,7 +39,10 @@ def gc(
 
 
 def backup(file: Annotated[Path, typer.Argument(dir_okay=False)], json: Json = False) -> None:
-    """Write all that the system in the data folder holds into one file, which holds texts and hashes of keys."""
+    """Write the whole system of the data folder into one file.
+
+    The file holds texts and hashes of keys.
+    """
     from services.cli.local.backup import backup as run
     from shared.settings import Settings
 
@@ -49,7 +55,10 @@ def backup(file: Annotated[Path, typer.Argument(dir_okay=False)], json: Json = F
 
 
 def restore(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], json: Json = False) -> None:
-    """Make the system of a backup in a data folder that holds none; `signalbox up` then starts it."""
+    """Make the system of a backup in an empty data folder.
+
+    `signalbox up` then starts it.
+    """
     from services.cli.local.restoring import restore as run
     from shared.settings import Settings
 

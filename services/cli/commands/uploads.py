@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli import output
+from services.cli.commands import completion
 from services.cli.commands.common import Json, client, delete_each
+from services.cli.commands.completion import AdapterRef
 from services.cli.commands.template_check import check_template
 from shared.data_files.columns import parse_columns
 from shared.data_files.refusals import RowsRefused
@@ -34,7 +36,10 @@ def adapters_add(
     examples: Examples = None,
     json: Json = False,
 ) -> None:
-    """Upload a PEFT folder (adapter_config.json and adapter_model.safetensors), and say what was resolved in it."""
+    """Upload a PEFT folder, and say what was resolved in it.
+
+    It holds adapter_config.json and adapter_model.safetensors.
+    """
     adapter = client().upload_adapter(
         folder, label, instruction=instruction, template=template, base_model=base_model, confirm_base=i_know
     )
@@ -58,10 +63,10 @@ def adapters_import(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Upload many adapters; run again, it goes on with what is not stored yet.
+    """Upload many adapters; run again, it goes on.
 
-    Labels are those of a table (columns label, folder, and template, instruction, base_model, group where needed), or
-    are proposed from the names of folders.
+    What is stored already is not uploaded again. Labels are those of a table (columns label, folder, and template,
+    instruction, base_model, group where needed), or are proposed from the names of folders.
     """
     from services.cli.importing import report
     from services.cli.importing.entries import read_entries
@@ -77,14 +82,17 @@ def adapters_import(
 
 @adapters.command("check")
 def adapters_check(
-    ref: Annotated[str, typer.Argument(help="Label, label@n or digest.")],
+    ref: Annotated[str, typer.Argument(help="Label, label@n or digest.", autocompletion=completion.adapters)],
     examples: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="Rows with the outputs that are right; ten are enough.")
     ],
     keep: Annotated[bool, typer.Option("--keep", help="Only look: set no template.")] = False,
     json: Json = False,
 ) -> None:
-    """Find out which template an adapter was trained with; a clear one becomes its next version's."""
+    """Find out which template an adapter was trained with.
+
+    A clear one becomes that of the adapter's next version.
+    """
     check_template(ref, examples, sets=not keep, as_json=json)
 
 
@@ -93,11 +101,12 @@ def adapters_list(json: Json = False) -> None:
     """List every version of every adapter."""
     rows = [adapter.to_dict() for adapter in client().adapters()]
     lines = rows if json else [row | {"notes": len(row.get("notes", []))} for row in rows]
-    output.table(lines, ["label", "version", "template", "digest", "base_model", "notes", "created_at"], as_json=json)
+    columns = ["label", "version", "template", "digest", "base_model", "notes", "created_at"]
+    output.table(lines, columns, as_json=json, one="signalbox adapters show LABEL@N")
 
 
 @adapters.command("show")
-def adapters_show(ref: str, json: Json = False) -> None:
+def adapters_show(ref: AdapterRef, json: Json = False) -> None:
     """Show one adapter, by label@n or digest."""
     _show(client().adapter(ref), json)
 
@@ -109,20 +118,25 @@ def _show(adapter: "Adapter", as_json: bool) -> None:
 
 @adapters.command("retire")
 def adapters_retire(
-    ref: Annotated[str, typer.Argument(metavar="LABEL@N")],
+    ref: Annotated[str, typer.Argument(metavar="LABEL@N", autocompletion=completion.adapters)],
     at: Annotated[str | None, typer.Option(help="From when on: 2026-12-31T00:00:00Z.")] = None,
     take_back: Annotated[bool, typer.Option("--take-back", help="It may be named again.")] = False,
     json: Json = False,
 ) -> None:
-    """Refuse requests that name an adapter from a date on; until then its answers warn."""
+    """Refuse an adapter's name from a date on.
+
+    Until then its answers warn.
+    """
     if (at is None) == (not take_back):
         raise typer.BadParameter("give --at DATE, or --take-back")
     _show(client().retire_adapter(ref, at), json)
 
 
 @adapters.command("rm")
-def adapters_rm(refs: Annotated[list[str], typer.Argument(metavar="LABEL@N...")]) -> None:
-    """Delete versions that no release and no unfinished training names."""
+def adapters_rm(
+    refs: Annotated[list[str], typer.Argument(metavar="LABEL@N...", autocompletion=completion.adapters)],
+) -> None:
+    """Delete versions that no release or training names."""
     delete_each(client().delete_adapter, refs)
 
 
@@ -144,10 +158,10 @@ def datasets_add(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Upload rows: JSON lines, a JSON array, CSV or TSV, also packed by gzip or zstd.
+    """Upload rows, or look at them first by --dry-run.
 
-    A row is {instruction?, input, output?, label?}, `messages`, sharegpt's `conversations`, prompt and completion, or
-    question and answer.
+    The file has JSON lines, a JSON array, CSV or TSV, also packed by gzip or zstd. A row is {instruction?, input,
+    output?, label?}, `messages`, sharegpt's `conversations`, prompt and completion, or question and answer.
     """
     from services.cli import dataset_pages
     from services.cli.dataset_check import check_file, preview_of
@@ -174,6 +188,11 @@ def datasets_list(json: Json = False) -> None:
 
 
 @datasets.command("rm")
-def datasets_rm(refs: Annotated[list[str], typer.Argument(metavar="ID|NAME...")]) -> None:
-    """Delete data sets that no unfinished training needs; `feedback`: with all that was given."""
+def datasets_rm(
+    refs: Annotated[list[str], typer.Argument(metavar="ID|NAME...", autocompletion=completion.datasets)],
+) -> None:
+    """Delete data sets that no unfinished training needs.
+
+    `feedback` goes with all that was given.
+    """
     delete_each(client().delete_dataset, refs)

@@ -13,7 +13,7 @@ _SHOWN = 60
 
 def ask_as_openai(api_url: str, key: str, rows: Iterable[DemoRow]) -> None:
     """Send texts to the model `auto` by OpenAI's client, and print who answered what; raises `SignalboxError`."""
-    out.rule("the same, asked by the `openai` package with another base_url")
+    out.print("asked by the `openai` package, with another base_url:")
     with OpenAI(base_url=f"{api_url}/v1", api_key=key) as client:
         for row in rows:
             try:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from signalbox import Signalbox
@@ -44,15 +45,13 @@ def summary(
         "every answer is of the release its request was accepted under": all(map(_kept_release, stream.sent)),
         f"requests for {data.added_label} find it after the promotion": _mostly(after, data.added_label),
     }
-    tables = [
+    tables = Group(
         _labels_table(data, routed, adapted, base, rejected),
         _stages_table(stream.sent),
         _memory_table(system),
-    ]
-    for line, holds in promises.items():
-        tables[-1].add_section()
-        tables[-1].add_row("[green]yes[/green]" if holds else "[red]NO[/red]", line)
-    return Verdict(Group(*tables), promises)
+        _promises_table(promises),
+    )
+    return Verdict(tables, promises)
 
 
 def _share(held_out: Sequence[Selected], label: str) -> float:
@@ -76,7 +75,7 @@ def _labels_table(
     base: dict[str, float],
     rejected: float,
 ) -> Table:
-    table = Table("label", "routed right", "exact match, adapter", "exact match, base", title="held-out rows")
+    table = _table("held-out rows", "label", "routed right", "right answers", "without adapter")
     for label in data.labels:
         table.add_row(label, f"{routed[label]:.3f}", f"{adapted[label]:.2f}", f"{base[label]:.2f}")
     table.add_row("outside every domain", f"{rejected:.3f} rejected", "", "")
@@ -84,7 +83,7 @@ def _labels_table(
 
 
 def _stages_table(sent: Sequence[Sent]) -> Table:
-    table = Table("stage", "p50 ms", "p95 ms", title=f"{len(sent)} requests, while a training job shared the machine")
+    table = _table(f"{len(sent)} requests, beside a training", "stage", "p50 ms", "p95 ms")
     stages: dict[str, list[float]] = {}
     for one in sent:
         for stage, ms in one.job["stage_ms"].items():
@@ -98,7 +97,18 @@ def _stages_table(sent: Sequence[Sent]) -> Table:
 
 
 def _memory_table(system: Supervisor) -> Table:
-    table = Table("process", "peak MiB", title="memory, and what was promised")
+    table = _table("memory", "process", "peak MiB")
     for name, peak in system.peak_mib().items():
         table.add_row(name, f"{peak:.0f}")
     return table
+
+
+def _promises_table(promises: dict[str, bool]) -> Table:
+    table = _table("what was promised", "kept", "promise")
+    for line, holds in promises.items():
+        table.add_row("[green]yes[/green]" if holds else "[red]NO[/red]", line)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 2, 0, 0))

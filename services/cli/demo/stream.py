@@ -1,5 +1,6 @@
 """The demo's stream: requests at a steady rate, a live table of their state, and the training's progress."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -14,10 +16,11 @@ from rich.text import Text
 from signalbox import Signalbox
 from signalbox.results import FINAL_STATES
 
+from services.cli.bars import counted, in_lines, progress_bars
 from services.cli.demo.data import DemoRow
 from services.cli.errors import known_errors
 from services.cli.output import out
-from services.cli.progress import follow_into, progress_bars
+from services.cli.progress import follow_into
 from shared.contracts.labels import BACKGROUND
 from shared.errors import Unavailable
 
@@ -26,6 +29,10 @@ POLL_SECONDS = 0.2
 STALLED_SECONDS = 180.0
 HELD_OUT_READERS = 16
 RUNNING_AT_ONCE = 4
+NARROW = {"text": 0, "label": 0, "prob": 4, "answer": 0, "ms": 6}
+"""Columns of a terminal, with their widths in characters; 0 for those that share the rest."""
+WIDE = NARROW | {"by": 10, "adapter": 10, "select ms": 9, "generate ms": 11}
+WIDE_COLUMNS = 120
 
 
 @dataclass(slots=True)
@@ -65,7 +72,7 @@ class Stream:
         self.sent: list[Sent] = []
         self.training_jobs: dict[str, dict[str, Any]] = {}
         self.promoted_release = ""
-        self._bars = progress_bars(auto_refresh=False)
+        self._bars = progress_bars(out, auto_refresh=False)
         self._printed = 0
 
     @property
@@ -92,7 +99,7 @@ class Stream:
             threading.Thread(target=self._follow, args=(job_id, title), name=f"follow {title}", daemon=True).start()
         next_at = moved_at = time.monotonic()
         seen = 0
-        with Live(self._view(), console=out, auto_refresh=False, transient=not out.is_terminal) as live:
+        with self._display() as show:
             while not (until() and self._open() == 0):
                 now = time.monotonic()
                 if now >= next_at and not until() and self._open() < RUNNING_AT_ONCE:
@@ -104,7 +111,7 @@ class Stream:
                     seen, moved_at = self.finished_count, now
                 if now - moved_at > STALLED_SECONDS:
                     raise Unavailable("stalled", f"no request has ended for {STALLED_SECONDS:.0f} s; see the logs")
-                self._show(live)
+                show()
                 threading.Event().wait(POLL_SECONDS)
 
     def route_held_out(self, rows: Sequence[DemoRow]) -> list[Selected]:
@@ -114,7 +121,7 @@ class Stream:
             return Selected(row, self._client.select(row.text, wait_seconds=60).label or BACKGROUND)
 
         with ThreadPoolExecutor(HELD_OUT_READERS) as pool:
-            return list(pool.map(select, rows))
+            return list(counted(pool.map(select, rows), "held-out rows, routed one by one", len(rows)))
 
     def _send(self, row: DemoRow) -> None:
         self.sent.append(Sent(row, self._client.submit(row.text, max_new_tokens=12).to_dict()))
@@ -137,39 +144,48 @@ class Stream:
             self.promoted_release = result["release"]
         self.training_jobs[job_id] = job
 
-    def _show(self, live: Live) -> None:
+    @contextlib.contextmanager
+    def _display(self) -> Iterator[Callable[[], None]]:
+        """Yield what shows how everything stands: the last requests on a terminal, elsewhere a line for each."""
         if out.is_terminal:
-            live.update(self._view(), refresh=True)
-            return
+            with Live(self.view(), console=out, auto_refresh=False) as live:
+                yield lambda: live.update(self.view(), refresh=True)
+        else:
+            with in_lines(self._bars):
+                yield self._print_finished
+
+    def _print_finished(self) -> None:
         while self._printed < len(self.sent) and self.sent[self._printed].is_finished:
-            out.print(" | ".join(_cells(self.sent[self._printed])), markup=False, soft_wrap=True)
+            out.print(" | ".join(_cells(self.sent[self._printed]).values()), markup=False, soft_wrap=True)
             self._printed += 1
 
-    def _view(self) -> Group:
-        table = Table(
-            "text", "label", "prob", "by", "adapter", "answer", "select ms", "generate ms", "whole ms", expand=True
-        )
+    def view(self) -> Group:
+        """The last requests, the training's bar, and how many have been answered."""
+        shown = WIDE if out.width >= WIDE_COLUMNS else NARROW
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True)
+        for name, width in shown.items():
+            table.add_column(name, width=width or None, ratio=None if width else 1, no_wrap=True, overflow="ellipsis")
         for sent in self.sent[-SHOWN:]:
-            table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in _cells(sent)))
+            cells = _cells(sent)
+            table.add_row(*(Text(cells[name], overflow="ellipsis", no_wrap=True) for name in shown))
         note = f"{self.finished_count} of {len(self.sent)} answered" + (
             f"; release {self.promoted_release} is current" if self.promoted_release else ""
         )
         return Group(table, self._bars, Text(note))
 
 
-def _cells(sent: Sent) -> list[str]:
+def _cells(sent: Sent) -> dict[str, str]:
     job = sent.job
     selection, result, stages = job.get("selection") or {}, job.get("result") or {}, job.get("stage_ms") or {}
     rejected = selection.get("rejected")
-    label = "rejected → base" if rejected else (selection.get("label") or job["state"])
-    return [
-        " ".join(sent.row.text.split())[:48],
-        label,
-        f"{selection['probability']:.2f}" if selection else "",
-        selection.get("by", ""),
-        (result.get("adapter") or "base")[:10] if result else "",
-        " ".join(result.get("text", "").split())[:28],
-        f"{stages['selecting']:.0f}" if "selecting" in stages else "",
-        f"{stages['running']:.0f}" if "running" in stages else "",
-        f"{sum(stages.values()):.0f}" if sent.is_finished else "",
-    ]
+    return {
+        "text": " ".join(sent.row.text.split())[:48],
+        "label": "rejected → base" if rejected else (selection.get("label") or job["state"]),
+        "prob": f"{selection['probability']:.2f}" if selection else "",
+        "by": selection.get("by", ""),
+        "adapter": (result.get("adapter") or "base")[:10] if result else "",
+        "answer": " ".join(result.get("text", "").split())[:28],
+        "select ms": f"{stages['selecting']:.0f}" if "selecting" in stages else "",
+        "generate ms": f"{stages['running']:.0f}" if "running" in stages else "",
+        "ms": f"{sum(stages.values()):.0f}" if sent.is_finished else "",
+    }

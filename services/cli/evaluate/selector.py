@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from services.cli.bars import counted_batches
 from services.cli.evaluate.labelled_rows import LabelledRow, known_rows, read_labelled, unknown_labels
 from services.cli.local.run_state import current_registry, current_settings, find_release
 from services.cli.output import err
-from services.cli.progress import counted_batches
 from services.trainer.evaluation.label_sets import measure_sets
 from services.trainer.evaluation.routing import intervals, measure
 from shared.contracts.manifests import ReleaseSelector, utc_now

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from services.cli.bars import counted
 from services.cli.evaluate.labelled_rows import LabelledRow, read_labelled
 from services.cli.evaluate.reference import open_reference
 from services.cli.local.run_state import current_settings
-from services.cli.progress import counted
 from services.trainer.evaluation.answers import Judged, TaskKind, lines, task_kinds
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release

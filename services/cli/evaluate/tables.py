@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.table import Table
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
 
 from services.cli import output
 
@@ -25,7 +26,7 @@ def show_selector(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _label_table(found: Mapping[str, Any]) -> None:
     """Print each label's accuracy, and the labels that its rows were mistaken for, most frequent first."""
-    view = Table("label", "rows", "accuracy", "95 %", "taken for")
+    view = Table(_whole("label"), "rows", "accuracy", "95 %", _whole("taken for"), box=SIMPLE_HEAD)
     for label, taken in found["confusion"].items():
         low, high = found["intervals"]["per_label"][label]
         wrong = sorted(((n, other) for other, n in taken.items() if other != label), reverse=True)
@@ -40,7 +41,7 @@ def _label_table(found: Mapping[str, Any]) -> None:
 
 
 def _curve_table(points: Iterable[Mapping[str, Any]]) -> None:
-    view = Table("asks the language model", "light one is sure from", "accuracy", "CPU ms a request")
+    view = Table("asks the language model", "light one is sure from", "accuracy", "CPU ms a request", box=SIMPLE_HEAD)
     for point in points:
         view.add_row(
             f"{point['llm_share']:.0%}",
@@ -56,7 +57,9 @@ def show_system(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.json_line(found)
         return
-    view = Table("task", "rows", "measured by", "selector alone", "oracle routing", "routed", "weights trained")
+    short = [Column(name, no_wrap=True) for name in ("rows", "by", "trained")]
+    measured = ("selector alone", "oracle routing", "routed")
+    view = Table(_whole("task"), *short[:2], *measured, short[2], box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     found_lines, adapters = found["lines"], found["parameters"]["adapters"]
     for label, task in found["tasks"].items():
         values = [_interval(line["tasks"][label]) for line in found_lines.values()]
@@ -71,3 +74,8 @@ def show_system(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _interval(estimate: Mapping[str, float]) -> str:
     return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+
+
+def _whole(name: str) -> Column:
+    """A column of labels, which are broken where there is no room, and never cut."""
+    return Column(name, overflow="fold")

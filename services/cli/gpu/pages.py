@@ -1,4 +1,4 @@
-"""Prints a plan: a table of at most 80 columns for people, everything as JSON for machines."""
+"""Prints a plan: a table for people, everything as JSON for machines."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ from services.cli.gpu.memory import GIB
 from services.cli.gpu.plan import Plan, Server
 
 _COLUMNS = ["server", "groups", "cards", "adapters", "slots", "rank", "cache", "requests"]
-_NAME, _GROUPS = 12, 16  # characters, so that a line has at most 80
 
 
 def plan_page(plan: Plan, release: str, *, as_json: bool) -> None:
@@ -49,10 +48,9 @@ def _head(plan: Plan, release: str) -> str:
 
 
 def _row(server: Server) -> dict[str, Any]:
-    groups = ",".join(server.groups)
     return {
-        "server": _short(server.name, _NAME),
-        "groups": _short(groups, _GROUPS),
+        "server": server.name,
+        "groups": ",".join(server.groups),
         "cards": str(server.cards[0]) if len(server.cards) == 1 else f"{server.cards[0]}-{server.cards[-1]}",
         "adapters": server.adapters,
         "slots": server.fit.slots,
@@ -60,10 +58,6 @@ def _row(server: Server) -> dict[str, Any]:
         "cache": f"{server.fit.cache_bytes / GIB:.1f}G",
         "requests": server.requests,
     }
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _server(server: Server) -> dict[str, Any]:

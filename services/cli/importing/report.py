@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from services.cli import output
+from services.cli.bars import counted
 from services.cli.errors import known_errors
 from services.cli.importing.check import base_here, look_at
 from services.cli.importing.entries import Entry
 from services.cli.importing.run import Import, Outcome
 from services.cli.local.run_state import current_settings
-from services.cli.progress import counted
 from shared.adapter_files import AdapterLimits
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def dry_run(entries: Sequence[Entry], *, as_json: bool) -> bool:
         {"label": entry.label or None, "template": entry.template or None, **one._asdict(), "folder": str(entry.folder)}
         for entry, one in looked
     ]
-    _show(rows, ["label", "rank", "base", "template", "notes", "problem", "folder"], as_json=as_json)
+    show(rows, ["label", "rank", "base", "template", "notes", "problem", "folder"], as_json=as_json)
     return any(one.problem for _, one in looked)
 
 
@@ -49,7 +49,7 @@ def run(api: "Signalbox", entries: Sequence[Entry], *, confirm_base: bool, relea
         counts = Counter(outcome.state for outcome in outcomes)
         output.json_line({**{state: counts[state] for state in _STATES}, "release": released or None, "adapters": rows})
     else:
-        _show(rows, ["label", "state", "adapter", "notes", "reason", "folder"], as_json=False)
+        show(rows, ["label", "state", "adapter", "notes", "reason", "folder"], as_json=False)
     if released:
         output.err.print(f"release {released} answers requests that name these labels", soft_wrap=True)
     if refusal:
@@ -81,6 +81,7 @@ def _released(going: Import, outcomes: Sequence[Outcome]) -> tuple[str, str]:
         return "", error.detail
 
 
-def _show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print one line for each entry, its notes joined."""
     lines = rows if as_json else [row | {"notes": "; ".join(row["notes"])} for row in rows]
     output.table(lines, columns, as_json=as_json)

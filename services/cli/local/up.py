@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Group
 from rich.live import Live
@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 from signalbox import Signalbox
 
+from services.cli.bars import lasting
 from services.cli.local.prepare import prepare_base_model
 from services.cli.local.supervisor import Supervisor
 from services.cli.output import out
-from services.cli.progress import lasting
 from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.settings import Settings
@@ -40,9 +40,7 @@ def up(worker_groups: Sequence[str], *, selectors: int = 1, trainers: int = 1) -
         out.print(f"API {system.api_url}\nkey {key}")
         if why := unserved(Signalbox(system.api_url, key)):
             out.print(f"{why}: such jobs wait; `signalbox worker --group NAME` serves a group, beside this")
-        with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
-            while not done.wait(REFRESH_SECONDS):
-                live.update(Group(process_table(system), Text("Ctrl-C ends all")), refresh=True)
+        watch(system, done)
     finally:
         with out.status("stopping: what is in flight is finished first"):
             system.stop()
@@ -55,6 +53,13 @@ def _prepare(settings: Settings) -> None:
     what = "preparing the base model: the first time it is converted or downloaded, for a minute or more"
     with lasting(what, "the base model is ready"):
         prepare_base_model(settings)
+
+
+def watch(system: Supervisor, done: threading.Event) -> None:
+    """Show the processes on a terminal until it is done."""
+    with Live(process_table(system), console=out, auto_refresh=False, transient=True) as live:
+        while not done.wait(REFRESH_SECONDS):
+            live.update(Group(process_table(system), Text("Ctrl-C ends all")), refresh=True)
 
 
 def unserved(client: Signalbox) -> str:
@@ -71,13 +76,7 @@ def unserved(client: Signalbox) -> str:
 def announce(system: Supervisor) -> str:
     """Create this machine's API key unless it exists, and write the run state; returns the key."""
     settings = system.settings
-    key_file = settings.data_dir / "key"
-    client: Any = system.ledger.redis
-    token = key_file.read_text().strip() if key_file.is_file() else ""
-    if not token or not client.hexists(LedgerKey.API_KEYS, api_keys.key_id(token)):
-        _, token = api_keys.create(client, frozenset({api_keys.Scope.ADMIN}), name="up")
-        key_file.touch(mode=0o600)
-        key_file.write_text(token)
+    token = kept_api_key(system, "key", frozenset({api_keys.Scope.ADMIN}), name="up")
     system.run_state.write(
         api_url=system.api_url,
         api_key=token,
@@ -88,6 +87,17 @@ def announce(system: Supervisor) -> str:
         s3_secret_key=settings.s3_secret_key.get_secret_value(),
         s3_region=settings.s3_region,
     )
+    return token
+
+
+def kept_api_key(system: Supervisor, file: str, scopes: frozenset[api_keys.Scope], *, name: str) -> str:
+    """Return the API key that a file of the data folder holds; a new one where the ledger does not know it."""
+    key_file, client = system.settings.data_dir / file, cast("Any", system.ledger.redis)
+    token = key_file.read_text().strip() if key_file.is_file() else ""
+    if not token or not client.hexists(LedgerKey.API_KEYS, api_keys.key_id(token)):
+        _, token = api_keys.create(client, scopes, name=name)
+        key_file.touch(mode=0o600)
+        key_file.write_text(token)
     return token
 
 

@@ -1,10 +1,13 @@
 """`signalbox keys`, as the runbook of a leaked key uses it."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from services.cli import output
 from services.cli.main import app
 from shared.security import api_keys
 
@@ -40,6 +43,21 @@ def test_a_key_is_made_with_its_limits_rotated_and_revoked(run, ledger):
     _, listed = run("list", "--json")
     assert {one["id"] for one in listed} == {made["id"], successor["id"]}
     assert made["key"] not in json.dumps(listed)
+
+
+def test_the_list_fits_a_terminal_of_eighty_columns_and_shows_which_keys_are_revoked(run, monkeypatch):
+    screen, hint = io.StringIO(), io.StringIO()
+    limits = ("--expires-days", "30", "--scope", "submit", "--scope", "read", "--scope", "promote")
+    _, made = run("create", "--name", "the nightly import of the accounting department", *limits, "--json")
+    run("revoke", made["id"])
+    monkeypatch.setattr(output, "out", Console(file=screen, force_terminal=True, width=80))
+    monkeypatch.setattr(output, "err", Console(file=hint, force_terminal=True, width=80))
+    run("list")
+    head, line = screen.getvalue().splitlines()
+    assert max(len(head), len(line)) <= 80
+    assert line.startswith(made["id"])
+    assert "revoked_at" in head
+    assert "--json has everything" in hint.getvalue()
 
 
 def test_a_tenant_with_a_newline_is_refused_and_no_key_is_made(run):
