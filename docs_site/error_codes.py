@@ -149,7 +149,7 @@ def _each(
             raise UnreadableCode(f"{file}: {pattern}: write what it can be into EXPANDED of docs_site/error_codes.py")
         for code in EXPANDED.get((file, pattern), (pattern,)):
             for detail in sorted(details):
-                sentence = WRITTEN.get(code, detail) if detail == GAP else detail
+                sentence = WRITTEN.get(code, detail) if not detail.strip("…: ") else detail
                 yield Told(code, sentence, status, retryable, file, is_internal)
 
 
@@ -158,7 +158,9 @@ def _error_class(tree: Tree, module: Module, name: str) -> Class | None:
     if not name[:1].isupper():
         return None
     found = tree.class_of(module, name)
-    is_error = found and any(one.module.name in ROOTS and one.node.name == "SignalboxError" for one in _lineage(tree, found))
+    is_error = found and any(
+        one.module.name in ROOTS and one.node.name == "SignalboxError" for one in _lineage(tree, found)
+    )
     return found if is_error else None
 
 
@@ -191,7 +193,9 @@ def _constant(lineage: list[Class], name: str) -> int | None:
     return None
 
 
-_LUA = re.compile(r"(?:fail\(job, |code = )'(?P<code>\w+)', (?:detail = )?(?P<detail>[^\n]+?)(?:, (?:true|retryable)|\))")
+_LUA = re.compile(
+    r"(?:fail\(job, |code = )'(?P<code>\w+)', (?:detail = )?(?P<detail>[^\n]+?)(?:, (?:true|retryable)|\))"
+)
 
 
 def _of_lua(root: Path) -> Iterator[Told]:

@@ -66,34 +66,9 @@ class Module:
         nodes = ast.walk(within) if isinstance(within, Function) else iter(self.node.body)
         for node in nodes:
             if isinstance(node, ast.Assign):
-                for target in node.targets:
-                    yield from self._bound(name, target, node.value)
+                yield from [node.value for target in node.targets if isinstance(target, ast.Name) and target.id == name]
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
                 yield from [node.value] if node.value else []
-
-    def _bound(self, name: str, target: ast.expr, value: ast.expr) -> Iterator[ast.expr]:
-        if isinstance(target, ast.Name) and target.id == name:
-            yield value
-        if isinstance(target, ast.Tuple):
-            at = [isinstance(one, ast.Name) and one.id == name for one in target.elts]
-            for parts in self._tuples(value) if True in at else ():
-                yield parts[at.index(True)]
-
-    def _tuples(self, value: ast.expr) -> Iterator[list[ast.expr]]:
-        """The tuples that an expression can be: written out, returned by a function, or values of a table."""
-        if isinstance(value, ast.Tuple):
-            yield value.elts
-        elif isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
-            for function in self.named(value.func.id):
-                for node in ast.walk(function):
-                    if isinstance(node, ast.Return) and node.value:
-                        yield from self._tuples(node.value)
-        elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "get":
-            tables = self.assigned(value.func.value.id, self.node) if isinstance(value.func.value, ast.Name) else ()
-            for table in tables:
-                for entry in table.values if isinstance(table, ast.Dict) else ():
-                    yield from self._tuples(entry)
-            yield from self._tuples(value.args[1]) if len(value.args) > 1 else ()
 
     def named(self, name: str) -> list[Function]:
         """The functions of a name."""
@@ -105,29 +80,31 @@ class Module:
         Names mean what they mean `within` a function; those in `given` have these texts.
         """
         within = within or self.owners.get(node, self.node)
-        if depth > _DEEPEST:
-            return ANY
         match node:
+            case _ if depth > _DEEPEST:
+                return ANY
             case ast.Constant(value=value):
                 return frozenset({str(value)})
-            case ast.JoinedStr(values=parts):
+            case ast.FormattedValue(value=ast.Name(id=name)) if not (given and name in given):
+                return self._written_out(name)
+            case ast.JoinedStr() | ast.BinOp(op=ast.Add()):
+                parts = node.values if isinstance(node, ast.JoinedStr) else [node.left, node.right]
                 return self._joined(parts, within, given, depth)
-            case ast.FormattedValue(value=ast.Name(id=name)):
-                return given[name] if given and name in given else self._written_out(name)
-            case ast.BinOp(op=ast.Add(), left=left, right=right):
-                return self._joined([left, right], within, given, depth)
+            case ast.FormattedValue(value=ast.Name(id=name)) | ast.Name(id=name):
+                return given[name] if given and name in given else self._of_name(name, within, depth)
+        return self._either(self._choices(node), within, given, depth) or self._returned(node, depth)
+
+    def _choices(self, node: ast.expr) -> list[ast.expr]:
+        """The expressions of which a run takes one."""
+        match node:
             case ast.IfExp(body=body, orelse=other):
-                return self._either([body, other], within, given, depth)
+                return [body, other]
             case ast.Call(func=ast.Attribute(attr="get", value=ast.Name(id=name)), args=[_, other]):
                 tables = [table for table in self.assigned(name, self.node) if isinstance(table, ast.Dict)]
-                return self._either([other, *(value for table in tables for value in table.values)], within, given, depth)
+                return [other, *(value for table in tables for value in table.values)]
             case ast.Subscript(value=whole, slice=ast.Slice()):
-                return self.texts(whole, within, given, depth + 1)
-            case ast.Call(func=ast.Name(id=name)):
-                return self._returned(name, depth)
-            case ast.Name(id=name):
-                return given[name] if given and name in given else self._of_name(name, within, depth)
-        return ANY
+                return [whole]
+        return []
 
     def _either(self, nodes: list[ast.expr], within: ast.AST, given: Given, depth: int) -> Texts:
         return frozenset().union(*(self.texts(node, within, given, depth + 1) for node in nodes))
@@ -137,11 +114,12 @@ class Module:
         many = itertools.product(*(sorted(one) if len(one) <= _MOST else [GAP] for one in options))
         return frozenset("".join(one) for one in itertools.islice(many, _MOST))
 
-    def _returned(self, name: str, depth: int) -> Texts:
-        """What a function of this module, or one that it imports, can return."""
+    def _returned(self, node: ast.expr, depth: int) -> Texts:
+        """What a call of a function of this module, or of one that it imports, can return."""
+        name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
         origin, of = self.imports.get(name, ("", ""))
         if origin in self.tree.modules:
-            return self.tree.modules[origin]._returned(of, depth + 1)
+            return self.tree.modules[origin]._returned(ast.Call(ast.Name(of), [], []), depth + 1)
         returned = [
             self.texts(node.value, function, None, depth + 1)
             for function in self.named(name)

@@ -193,8 +193,9 @@ def _of_framework(error: HTTPException) -> SignalboxError:
         case 404:
             return NotFound("path_not_found", "there is nothing at this path; look at /docs, which lists what there is")
         case 405:
-            allowed = "call it with one that the Allow header names"
-            return WrongMethod("method_not_allowed", f"this path does not take this method; {allowed}")
+            return WrongMethod(
+                "method_not_allowed", "this path does not take this method; take one of the Allow header"
+            )
         case 413:
             return TooLarge("body_too_large", "the body is above the limit; send less, or in several requests")
     known = SignalboxError(f"http_{error.status_code}", str(error.detail))
@@ -218,7 +219,7 @@ def _unreadable(error: HTTPException) -> Malformed:
 def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
     instance = f"urn:uuid:{uuid.uuid4()}"
     log.error("request_crashed", instance=instance, exc_info=error)
-    detail = "the server failed on this request; its log has the cause under this problem's instance"
+    detail = "the server failed on this request; look for the cause in its log, under this problem's instance"
     # The framework sends this response outside of all middleware, so the security headers are added here.
     return respond(SignalboxError("internal_error", detail), SECURITY_HEADERS, instance=instance)
 

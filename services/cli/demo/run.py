@@ -88,7 +88,7 @@ def journey(system: Supervisor, rate: float) -> None:
     out.print(verdict.table)
     broken = [line for line, holds in verdict.promises.items() if not holds]
     if broken:
-        raise DemoFailed("promise_broken", "; ".join(broken))
+        raise DemoFailed("promise_broken", f"see the logs: {'; '.join(broken)}")
 
 
 def train_missing(client: Signalbox, data: DemoData) -> None:
@@ -119,7 +119,9 @@ def train_missing(client: Signalbox, data: DemoData) -> None:
 def print_result(job: dict[str, Any]) -> None:
     """Print a training job's result; raises `DemoFailed` if it did not succeed or its release was not promoted."""
     if job["state"] != "succeeded":
-        raise DemoFailed("training_failed", f"training job {job['id']} {job['state']}: {json.dumps(job['error'])}")
+        raise DemoFailed(
+            "training_failed", f"training job {job['id']} {job['state']}, see the logs: {json.dumps(job['error'])}"
+        )
     result = job["result"]
     if "adapter_exact_match" in result:
         out.print(
