@@ -1,4 +1,4 @@
-"""`python -m docs_site`: `reference` writes the generated pages, `stage` and `check` stand around the site's builder."""
+"""`python -m docs_site`: `reference` writes the generated pages, `stage` and `check` stand around the builder."""
 
 import sys
 from pathlib import Path

@@ -11,8 +11,8 @@ from docs_site.tables import code, page, table
 from services.cli.main import app
 
 _HEAD = """
-What each command takes. What they are for, with examples: [the command `signalbox`](../commands.md). What stands in brackets
-may be left out; what has `…` may be repeated.
+What each command takes. What they are for, with examples: [the command `signalbox`](../commands.md). What stands in
+brackets may be left out; what has `…` may be repeated.
 """
 _FORMS = {str: "text", int: "whole number", float: "number", Path: "path", bool: ""}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from docs_site.tables import page, table
 
 _HEAD = """
-Why it is built so, a page each: context, one sentence of decision, consequences, alternatives, and the check that holds it.
-A number stays with its decision; a later one may replace it and says so.
+Why it is built so, a page each: context, one sentence of decision, consequences, alternatives, and the check that
+holds it. A number stays with its decision; a later one may replace it and says so.
 """
 
 

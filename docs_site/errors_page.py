@@ -9,12 +9,13 @@ from docs_site.tables import cell, page, table
 
 _HEAD = """
 Every error has a `code`, which is stable, and a sentence: the cause, then what to do. `…` stands for names and numbers.
-Over HTTP it is the member `code` of a problem (RFC 9457), beside `detail`, `status` and `retryable`; in OpenAI's format the
-`code` of `error`, where 422 becomes 400, and `key_missing` and `key_unknown` are `invalid_api_key`. A job that failed has it
-as `error.code`. The command line prints it and ends with status 1; the Python client raises it as `error.code`.
+Over HTTP it is the member `code` of a problem (RFC 9457), beside `detail`, `status` and `retryable`; in OpenAI's format
+the `code` of `error`, where 422 becomes 400, and `key_missing` and `key_unknown` are `invalid_api_key`. A job that
+failed has it as `error.code`. The command line prints it and ends with status 1; the Python client raises it as
+`error.code`.
 
-With the status 429 or 503 the same call may succeed later: wait for the time in `Retry-After`, then send it again. A status
-is that of the answer; a code without one stands in a job, in a line of a batch, or in a log alone.
+With the status 429 or 503 the same call may succeed later: wait for the time in `Retry-After`, then send it again. A
+status is that of the answer; a code without one stands in a job, in a line of a batch, or in a log alone.
 """
 
 
@@ -59,7 +60,7 @@ def _row(code: str, ones: Sequence[Told]) -> tuple[str, str, str]:
     sentences = dict.fromkeys(_readable(one.detail) for one in sorted(ones, key=lambda one: one.file))
     files = sorted({_room(one.file) for one in ones})
     name = f'<a id="{code}"></a>`{code}` {statuses}'
-    return name, "<br>".join(sentences), ", ".join(f"`{file}`" for file in files)
+    return name, "<br>".join(sentences), ", ".join(file.replace("_", "\\_") for file in files)
 
 
 def _readable(sentence: str) -> str:
@@ -68,4 +69,4 @@ def _readable(sentence: str) -> str:
 
 
 def _room(file: str) -> str:
-    return file.rpartition("/")[0]
+    return "/".join(file.split("/")[:2])

@@ -15,8 +15,8 @@ from services.api.infra.metrics import Metrics
 
 _HEAD = """
 The API serves `/metrics` next to its routes, every other service at `SIGNALBOX_METRICS_PORT`; how to watch them:
-[operations](../operations.md#observability). Names follow vLLM's under the prefix `signalbox_`; no label names a job or a
-tenant. What "aggregate with max" says of itself is read from the ledger and the same from every process.
+[operations](../operations.md#observability). Names follow vLLM's under the prefix `signalbox_`; no label names a job or
+a tenant. What "aggregate with max" says of itself is read from the ledger and the same from every process.
 
 A counter's samples end in `_total`, a histogram's in `_bucket`, `_sum` and `_count`.
 """
@@ -43,7 +43,12 @@ def _declared(module: ModuleType) -> Iterator[object]:
 
 def _section(title: str, values: list[object]) -> str:
     rows = [
-        (code(f"{one._name}_total" if one._type == "counter" else one._name), one._type, _labels(one), cell(one._documentation))
+        (
+            code(f"{one._name}_total" if one._type == "counter" else one._name),
+            one._type,
+            _labels(one),
+            cell(one._documentation),
+        )
         for one in values
         if isinstance(one, MetricWrapperBase)
     ]

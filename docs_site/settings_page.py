@@ -1,6 +1,7 @@
 """The page of settings: name, form, default and meaning of each, from `shared/settings.py`."""
 
 import ast
+import itertools
 import types
 import typing
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from docs_site.tables import code, page, table
 from shared.settings import Settings
 
 _HEAD = """
-Each is an environment variable, or a line in the file that it names in the folder of `SIGNALBOX_SECRETS_DIR` (in lower
-case); the environment takes precedence. Where they are set: in Compose `signalbox.env`, on Kubernetes
-`k8s/base/settings.env` ([operations](../operations.md)). A wrong one ends a process at its start with `settings_invalid`.
+Each is an environment variable, or a file of its name in lower case in the folder that `SIGNALBOX_SECRETS_DIR` names;
+the environment takes precedence. Where they are set: in Compose `signalbox.env`, on Kubernetes
+`k8s/base/settings.env` ([operations](../operations.md)). A wrong one ends a process at its start, with
+`settings_invalid`.
 """
 WORDS = {
     "redis_key_file": "Private key of `SIGNALBOX_REDIS_CERT_FILE`.",
@@ -88,7 +90,7 @@ def docstrings(root: Path) -> dict[str, str]:
 
 
 def _below(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
-    for field, after in zip(body, body[1:], strict=False):
+    for field, after in itertools.pairwise(body):
         match field, after:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str() as text)):
                 yield name, text
@@ -128,7 +130,14 @@ def _type(annotation: typing.Any) -> str:
         return _type(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return _type(next(one for one in typing.get_args(annotation) if one is not type(None)))
-    names = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", Path: "path", SecretStr: "secret"}
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "`true`, `false`",
+        Path: "path",
+        SecretStr: "secret",
+    }
     return names[annotation]
 
 

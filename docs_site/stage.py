@@ -7,7 +7,11 @@ from pathlib import Path
 
 from docs_site.markdown import LINK
 
-BESIDE = {"SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md", "clients/python/README.md": "reference/client.md"}
+BESIDE = {
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changelog.md",
+    "clients/python/README.md": "reference/client.md",
+}
 """Pages of the repository that the site has, too, and where."""
 _LIST = re.compile(r"(?m)^(?![-*|#\s\d]|<!--)(.+)\n(?=[-*] |\d+\. )")
 _INDENTED = re.compile(r"(?m)^ {2,3}(?=\S)")
