@@ -5,13 +5,12 @@ import re
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
 from shared.security import api_keys
 from shared.security.api_keys import Scope
-from tests.support.samples import WORDS
+from tests.support.reference_release import save_adapter
 from tests.support.source import ROOT
 
 BLOCK = re.compile(r"^( *)<!-- run -->\n *```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
@@ -29,7 +28,8 @@ def shell(system, tmp_path_factory):
     (folder / "examples").symlink_to(ROOT / "examples")
     program = folder / "bin/signalbox"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -m services.cli.main \"$@\"\n")
+    calls = "from services.cli.main import main; main()"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{calls}' \"$@\"\n")
     program.chmod(0o755)
     key = api_keys.create(system.redis, frozenset({Scope.ADMIN}), tenant_id=TENANT)[1]
     env = {
@@ -78,8 +78,7 @@ def test_the_batch_is_run_and_the_release_rolled_back(shell):
 
 def test_adapters_are_brought(shell, system):
     for label in ("bank.accounts", "bank.cards"):
-        shell(f"mkdir -p adapters/{label}")
-        copy_adapter(system, shell.folder / "adapters" / label)
+        save_adapter(system.supervisor.settings.base_model, shell.folder / "adapters" / label, {})
     stored, asked = [shell(block) for block in blocks("docs/guides/bring-your-adapters.md")]
     assert all(label in stored for label in ("bank.accounts", "bank.cards"))
     assert "succeeded" in asked
