@@ -13,7 +13,7 @@ BESIDE = {
     "clients/python/README.md": "reference/client.md",
 }
 """Pages of the repository that the site has, too, and where."""
-_LIST = re.compile(r"(?m)^(?![-*|#\s\d]|<!--)(.+)\n(?=[-*] |\d+\. )")
+_LIST = re.compile(r"(?m)^(?![-*] |\d+\. |[|#\s]|<!--)(.+)\n(?=[-*] |\d+\. )")
 _INDENTED = re.compile(r"(?m)^ {2,3}(?=\S)")
 
 

@@ -17,7 +17,7 @@ def staged(tmp_path):
     (root / "tests/README.md").write_text("# Tests\n")
     (root / "docs/a.md").write_text(
         "See [security](../SECURITY.md#keys), [tests](../tests/README.md), [it](guides/b.md) and [x](https://x.org):\n"
-        "- one\n  goes on\n\n```md\ntext\n- [kept](../tests/README.md)\n```\n"
+        "- one\n  goes on\n\n```md\ntext\n- [kept](../tests/README.md)\n```\n\n**Bold.**\n1. first\n2. second\n"
     )
     (root / "docs/guides/b.md").write_text("[up](../a.md), [client](../../clients/python/README.md)\n")
     stage(root, tmp_path / "site")
@@ -33,6 +33,7 @@ def test_links_lead_to_where_the_pages_of_the_site_are(staged):
 def test_a_list_begins_after_a_blank_line_and_code_stays_as_it_is(staged):
     text = (staged / "a.md").read_text()
     assert ":\n\n- one\n    goes on\n" in text
+    assert text.endswith("\n**Bold.**\n\n1. first\n2. second\n")
     assert "text\n- [kept](../tests/README.md)\n```" in text
 
 
