@@ -43,7 +43,8 @@ def shell(system, tmp_path_factory):
 
     def run(block):
         at = system.supervisor.api_url.removeprefix("http://")
-        asked = ["bash", "-euo", "pipefail", "-c", block.replace("localhost:8000", at)]
+        ours = block.replace("localhost:8000", at).replace("keys create", f"keys create --tenant {TENANT}")
+        asked = ["bash", "-euo", "pipefail", "-c", ours]
         done = subprocess.run(asked, env=env, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         return done.stdout
