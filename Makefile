@@ -16,7 +16,7 @@ OPENAI2_VENV := .venv-openai2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo record-demo test test-fast test-slow test-paper test-vllm test-console test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
+.PHONY: help install demo record-demo test test-fast test-slow test-paper test-vllm test-console test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom docs reference vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,21 @@ audit: $(AUDIT_VENV)/.installed ## known vulnerabilities of every pinned package
 sbom: install $(AUDIT_VENV)/.installed ## what is installed, with licences, as CycloneDX: sbom.cdx.json
 	$(AUDIT_VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json
 
+# The site's builder needs none of our packages, and ours none of it.
+DOCS_VENV := .venv-docs
+$(DOCS_VENV)/.installed:
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install -q --disable-pip-version-check zensical==0.0.73
+	@touch $@
+
+docs: $(DOCS_VENV)/.installed ## build the documentation site from docs into site, and check every link of it
+	$(DOCS_VENV)/bin/python -m docs_site stage
+	$(DOCS_VENV)/bin/zensical build --clean --strict
+	$(DOCS_VENV)/bin/python -m docs_site check
+
+reference: install ## write the pages of docs/reference anew from the code
+	$(BIN)/python -m docs_site reference
+
 test-paper: install ## the paper's method on the real model and the paper's tasks, as queued jobs: a quarter of an hour
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow tests/integration/services/test_paper.py tests/component/trainer -rs
 
@@ -154,7 +169,7 @@ logs: ## follow the logs of the running system
 	tail -F .data/logs/*.log
 
 clean: ## remove the environments; the data folder stays
-	rm -rf $(VENV) $(VLLM_VENV) $(OPENAI2_VENV) $(AUDIT_VENV)
+	rm -rf $(VENV) $(VLLM_VENV) $(OPENAI2_VENV) $(AUDIT_VENV) $(DOCS_VENV) site build/docs
 
 clean-data: ## delete the data folder: adapters, data sets, releases, jobs, keys; asks first
 	@test -d $(DATA_FOLDER) || { echo "there is no $(DATA_FOLDER)"; exit 0; }; \

@@ -178,7 +178,7 @@ def grid_names() -> list[str]:
 def load_grid(name: str) -> Grid:
     """Read a grid; raises `Invalid` if there is none of this name or it is malformed."""
     if name not in grid_names():
-        raise Invalid("table_unknown", f"there is no grid {name!r}; there are {', '.join(grid_names())}")
+        raise Invalid("table_unknown", f"there is no grid {name!r}; name one of {', '.join(grid_names())}")
     return parse_grid((GRIDS / f"{name}.yaml").read_text(), name)
 
 
@@ -187,7 +187,7 @@ def parse_grid(text: str, name: str) -> Grid:
     try:
         return Grid.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise Invalid("grid_malformed", f"grid {name} is no YAML: {error}") from error
+        raise Invalid("grid_malformed", f"grid {name} is no YAML ({error}): correct it") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
@@ -201,7 +201,10 @@ def cases_of(grid: Grid, *, quick: bool, only: Sequence[str] = ()) -> list[Case]
         return cases
     unknown = set(only) - {case.condition.id for case in cases}
     if unknown:
-        raise Invalid("condition_unknown", f"no condition {', '.join(sorted(unknown))} in this selection of the grid")
+        raise Invalid(
+            "condition_unknown",
+            f"no condition {', '.join(sorted(unknown))} in this selection of the grid: name others with --only",
+        )
     wanted = _with_parents(grid, only)
     return [case for case in cases if case.condition.id in wanted]
 

@@ -33,7 +33,9 @@ def _of_table(text: str, file: Path, column: str) -> Iterator[tuple[int, dict[st
     names = reader.fieldnames or ()
     column = column or "input"
     if column not in names:
-        raise Invalid("column_unknown", f"{file} has no column {column!r}: --column names one of {', '.join(names)}")
+        raise Invalid(
+            "column_unknown", f"{file} has no column {column!r}: name with --column one of {', '.join(names)}"
+        )
     for number, row in enumerate(reader, 2):
         yield number, {"input": row[column]}
 

@@ -34,7 +34,7 @@ def add_group(overlay: Path, name: str, most: int) -> Path:
     by line, `NotFound` without the overlay, and `Conflict` if the group exists already.
     """
     if not re.fullmatch(r"[a-z0-9-]*[a-z0-9]", check_name(name, "group")):
-        raise Invalid("group_malformed", f"{name!r} becomes part of object names: a-z, 0-9 and -, no - at its end")
+        raise Invalid("group_malformed", f"{name!r} becomes part of object names: take a-z, 0-9 and -, no - at its end")
     component = _COMPONENT.get(overlay.name)
     file = overlay / "kustomization.yaml"
     if component is None or not file.is_file():

@@ -54,5 +54,5 @@ def _body(job: Job) -> TrainingBody:
         return parse_training(job.body)
     except ValidationError as error:
         raise Invalid(
-            "training_malformed", f"the job's settings cannot be parsed: {error.errors()[0]['msg']}"
+            "training_malformed", f"the job's settings cannot be parsed ({error.errors()[0]['msg']}): submit it anew"
         ) from error

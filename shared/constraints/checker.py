@@ -29,7 +29,7 @@ class ConstraintInvalid(Invalid):
     """Where OpenAI's requests have it."""
 
     def __init__(self, kind: str, why: str) -> None:
-        super().__init__("constraint_invalid", f"params.constraint.{kind}: {why}")
+        super().__init__("constraint_invalid", f"params.constraint.{kind}: {why}; correct it")
         self.why = why
 
 

@@ -39,5 +39,5 @@ def above_server(release: str, queue: str, need: AdapterNeed, max_rank: int) -> 
     )
     return (
         f"the vLLM server of {queue} was started with --max-lora-rank {max_rank}, and {need.ref} is {what}: {mend}; "
-        "with force, its jobs fail there"
+        "or promote with force: its jobs fail there"
     )

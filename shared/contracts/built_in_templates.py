@@ -106,4 +106,4 @@ def adapter_prompt(template: str, messages: Sequence[Message]) -> list[Segment]:
 
 def unknown_template(name: str, known: Sequence[str]) -> Invalid:
     """Make the error for a name that no template has."""
-    return Invalid("template_unknown", f"no prompt template {name!r}; known: {', '.join(known)}")
+    return Invalid("template_unknown", f"no prompt template {name!r}; take one of {', '.join(known)}")

@@ -275,5 +275,5 @@ def _read(kind: type[_R], job: ListedJob, fields: dict[str, Any]) -> _R:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "all of it"
-        detail = f"job {job.id} does not read as a {kind.__name__}: {where}: {first['msg']}"
+        detail = f"job {job.id} does not read as a {kind.__name__}: {where}: {first['msg']}; submit it anew"
         raise Invalid("job_malformed", detail) from error

@@ -34,7 +34,9 @@ class EmbeddingTable:
         for file, name in tensor_names(folder):
             if name.endswith(_EMBEDDING_ENDINGS):
                 return cls(_read_tensor(file, name))
-        raise Invalid("embedding_missing", f"no input embedding in the safetensors files of {folder.name!r}")
+        raise Invalid(
+            "embedding_missing", f"no input embedding in the safetensors files of {folder.name!r}: save the whole model"
+        )
 
     def vectors(self, token_ids: Sequence[Sequence[int]], pooling: Pooling = "sum") -> Floats:
         """Return `[n, hidden]` float32: the sum or mean over each row's tokens; a row without tokens gives zeros."""

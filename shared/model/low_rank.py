@@ -72,4 +72,4 @@ def read_lora(folder: Path, weight_names: Collection[str]) -> SelectorLora | Non
 
 
 def _does_not_fit(why: str) -> Invalid:
-    return Invalid("adapter_invalid", f"the weights do not load onto this base model: {why}")
+    return Invalid("adapter_invalid", f"the weights do not load onto this base model ({why}): train them on it")

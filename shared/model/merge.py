@@ -114,5 +114,7 @@ def with_adapter(model: "PreTrainedModel | PeftModel", adapter_folder: Path, nam
         else:
             model = PeftModel.from_pretrained(model, adapter_folder, adapter_name=name, is_trainable=False)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise Invalid("adapter_invalid", f"the weights do not load onto this base model: {error}") from error
+        raise Invalid(
+            "adapter_invalid", f"the weights do not load onto this base model ({error}): train them on it"
+        ) from error
     return model.eval()

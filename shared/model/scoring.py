@@ -103,7 +103,7 @@ class LabelScorer:
         import torch
 
         if not labels:
-            raise Invalid("labels_missing", "a selector needs at least one label")
+            raise Invalid("labels_missing", "a selector needs at least one label: name one")
         self._weights = partial(float32_weights, model) if in_float32 else nullcontext
         self._dtype = torch.float32 if in_float32 else model.dtype
         self.labels = list(labels)

@@ -64,7 +64,7 @@ def _check_modules(folder: Path, modules: Sequence[str]) -> None:
     unknown = set(modules) - {"Transformer", "Pooling", "Normalize"}
     if unknown or not _read(folder / "1_Pooling" / "config.json", {}).get("pooling_mode_mean_tokens", True):
         what = ", ".join(sorted(unknown)) or "another pooling"
-        raise Invalid("encoder_invalid", f"the encoder in {folder.name!r} has {what}; one that takes means is needed")
+        raise Invalid("encoder_invalid", f"the encoder in {folder.name!r} has {what}; name one that takes means")
 
 
 def _read(file: Path, missing: Any) -> Any:

@@ -43,7 +43,8 @@ def hidden_states(
     config = model.config.get_text_config()
     if not -config.num_hidden_layers - 1 <= layer <= config.num_hidden_layers:
         raise Invalid(
-            "hidden_layer_unknown", f"the base model has the hidden states 0 to {config.num_hidden_layers}, not {layer}"
+            "hidden_layer_unknown",
+            f"the base model has the hidden states 0 to {config.num_hidden_layers}, not {layer}: take one of them",
         )
     if 0 <= layer < config.num_hidden_layers and hasattr(model, "layers"):
         model.layers = model.layers[: layer + 1]  # the last layer's states come normed, so one more than is read

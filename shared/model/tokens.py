@@ -129,7 +129,10 @@ def end_id(tokenizer: "PreTrainedTokenizerBase", template: str = "plain") -> int
 def eos_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the tokenizer's own end token; raises `Invalid` where it has none."""
     if tokenizer.eos_token_id is None:
-        raise Invalid("tokenizer_without_end", "the base model's tokenizer names no end-of-sequence token")
+        raise Invalid(
+            "tokenizer_without_end",
+            "the base model's tokenizer names no end-of-sequence token: add eos_token to its configuration",
+        )
     return int(tokenizer.eos_token_id)
 
 

@@ -108,7 +108,7 @@ class BasePrompts:
         if template.jinja and not self._renders_jinja:
             raise Invalid(
                 "template_forbidden",
-                f"template {template.name!r} is a chat template in Jinja, which SIGNALBOX_CHAT_TEMPLATES forbids here",
+                f"template {template.name!r} is in Jinja, which SIGNALBOX_CHAT_TEMPLATES forbids: name another one",
             )
         known = control_names(self._tokenizer)
         if template.name != BUILT_IN["chatml"].name:  # it was served on every base model, and goes on so

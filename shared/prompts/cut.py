@@ -160,7 +160,9 @@ def _text(found: Rendered, name: str) -> str:
             f"the chat template of {name!r} refuses such a conversation: {found.refusal}",
         )
     if found.error:
-        raise Invalid("template_broken", f"the chat template of {name!r} does not render: {found.error}")
+        raise Invalid(
+            "template_broken", f"the chat template of {name!r} does not render: {found.error}; name another template"
+        )
     return found.text
 
 

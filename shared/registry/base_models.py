@@ -59,7 +59,9 @@ class BaseModels:
             manifest = BaseModelManifest.model_validate_json(self._store.get(key))
         except NotFound as error:
             named = f"{model_id} {digest[:12]}".strip()
-            raise NotFound("base_model_not_found", f"no worker or trainer has published base model {named}") from error
+            raise NotFound(
+                "base_model_not_found", f"no worker or trainer has published base model {named}: start one with it"
+            ) from error
         if digest not in ("", manifest.digest):
             raise Corrupt("base_model", digest[:12])
         return manifest

@@ -99,7 +99,10 @@ class Releases:
         current = self.current_id(tenant_id)
         target = to or (self.get(tenant_id, current).parent if current else "")
         if not target:
-            raise Conflict("no_parent", "the current release is the first one; there is nothing to roll back to")
+            raise Conflict(
+                "no_parent",
+                "the current release is the first one; name one that was current with `to`, or promote another",
+            )
         release = self.get(tenant_id, target)
         if not self.was_current(release):
             raise Conflict("never_current", f"release {target} never was current, so the gate never saw it; promote it")

@@ -95,7 +95,7 @@ class Removal:
     def template(self, tenant_id: str, name: str) -> None:
         """Delete an added template that no adapter, release or unfinished training names."""
         if name in BUILT_IN:
-            raise Conflict("template_built_in", f"{name!r} is built in: it cannot be deleted")
+            raise Conflict("template_built_in", f"{name!r} is built in: leave it, no release has to use it")
         template = self._templates.get(tenant_id, name)
         for adapter in self._adapters.list_all(tenant_id):
             if adapter.template == name:

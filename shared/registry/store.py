@@ -84,7 +84,7 @@ class FolderStore:
     def _path(self, key: str) -> Path:
         path = (self._root / key).resolve()
         if not path.is_relative_to(self._root):
-            raise NotFound("object_not_found", f"no object {key!r}")
+            raise NotFound("object_not_found", f"no object {key!r} in the store: restore it from a backup")
         return path
 
     def put(self, key: str, data: bytes) -> None:
@@ -102,7 +102,7 @@ class FolderStore:
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError as error:
-            raise NotFound("object_not_found", f"no object {key!r}") from error
+            raise NotFound("object_not_found", f"no object {key!r} in the store: restore it from a backup") from error
 
     def get_file(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""

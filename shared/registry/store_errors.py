@@ -71,7 +71,7 @@ def named_region(error: S3Error) -> str | None:
 
 def _refused(key: str, error: S3Error) -> NotFound | Unavailable:
     if error.code in ("NoSuchKey", "NoSuchBucket", "NoSuchObject"):
-        return NotFound("object_not_found", f"no object {key!r} in the store")
+        return NotFound("object_not_found", f"no object {key!r} in the store: restore it from a backup")
     if is_of_another_region(error):
         return _elsewhere(named_region(error), error.code)
     if error.code == "RequestTimeTooSkewed":

@@ -105,7 +105,10 @@ async def addresses_of(host: str, port: int, inner: InnerHosts = NOBODY, *, find
     """Return the addresses of a host that may be called; raises `Denied`, and `Unavailable` where it has none."""
     found = list(await asyncio.get_running_loop().run_in_executor(_RESOLVERS, find, host, port))
     if not inner.has(host) and not (found and all(is_public(one) or inner.has(one) for one in found)):
-        raise Denied("address_refused", f"{host[:128]!r} is not an address of the public internet")
+        raise Denied(
+            "address_refused",
+            f"{host[:128]!r} is no address of the public internet: take another, or let an operator list it",
+        )
     return found
 
 
@@ -174,6 +177,6 @@ def _guarded(
             return await network.connect_tcp(found[0], port, *args, **options)
 
         async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
-            raise Denied("address_refused", "sockets of this machine are not called")
+            raise Denied("address_refused", "sockets of this machine are not called: write https://host/path")
 
     return Guarded()

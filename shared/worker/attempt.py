@@ -203,7 +203,7 @@ class AttemptRunner:
                 attempt.fail(error)
             except Exception:  # a job that crashes must not end its worker
                 log.exception("job_crashed")
-                detail = "the service failed on this job; its log has the cause under this job's id"
+                detail = "the service failed on this job; look for the cause in its log, under this job's id"
                 attempt.fail(SignalboxError("internal_error", detail))
 
 

@@ -9,7 +9,7 @@ from tests.support.source import ROOT
 
 WALKS = ("request", "selector.add")
 MOST_FILES = 25
-TOPS = ("services", "shared", "lab", "clients/python/signalbox")
+TOPS = ("services", "shared", "lab", "docs_site", "clients/python/signalbox")
 # A service's own folder holds its wiring, which the text below the table names; lua is a part of the ledger.
 WITHOUT_ROW = {
     "services",

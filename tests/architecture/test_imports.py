@@ -106,8 +106,12 @@ def test_heavy_libraries_are_imported_in_their_own_rooms_alone_and_lazily_in_the
     assert wrong == []
 
 
-def test_no_module_of_the_product_imports_the_laboratory():
-    assert breaches(lambda path, name: not module_name(path).startswith("lab") and name.split(".")[0] == "lab") == []
+def test_no_module_of_the_product_imports_the_laboratory_or_the_documentation():
+    outside = {"lab", "docs_site"}
+    assert (
+        breaches(lambda path, name: module_name(path).split(".")[0] not in outside and name.split(".")[0] in outside)
+        == []
+    )
 
 
 def test_the_command_line_speaks_to_the_api_by_the_client_alone():

@@ -9,7 +9,9 @@ import re
 from tests.support.source import ROOT
 
 SOURCES = sorted(
-    p for top in ("services", "shared", "lab", "clients/python/signalbox") for p in (ROOT / top).rglob("*.py")
+    p
+    for top in ("services", "shared", "lab", "docs_site", "clients/python/signalbox")
+    for p in (ROOT / top).rglob("*.py")
 )
 ENDS_LINES = {"iter_lines", "aiter_lines"}
 OF_ALL_SCRIPTS = re.compile(r"\\[dws]")

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 MEDIAN, NINTH_TENTH, LONGEST, LONGEST_FILE = 7, 17, 60, 300
 SOURCES = sorted(
     path
-    for top in ("services", "shared", "lab", "clients")
+    for top in ("services", "shared", "lab", "docs_site", "clients")
     for path in (ROOT / top).rglob("*.py")
     if "tests" not in path.parts
 )

@@ -103,7 +103,7 @@ def _selection_or_job(raw: Mapping[str, Any]) -> Selection | Job:
 def selection_of(job: Job) -> Selection:
     """What a selection job found; raises `JobFailed`."""
     if job.selection is None:
-        error = job.error or {"code": f"job_{job.state}", "detail": f"selection {job.id} was {job.state}"}
+        error = job.error or {"code": f"job_{job.state}", "detail": f"selection {job.id} was {job.state}; ask again"}
         raise JobFailed(str(error["code"]), str(error["detail"]), body=job.to_dict())
     return job.selection
 

@@ -128,7 +128,9 @@ def answer(request: Request, response: httpx.Response) -> Any:
 
 def not_of_the_api(where: str) -> ApiError:
     """The error of an answer that this API does not give."""
-    return ApiError("answer_malformed", f"{where} answered what this API does not: is the address that of the API?")
+    return ApiError(
+        "answer_malformed", f"{where} answered what this API does not: check that the address is that of the API"
+    )
 
 
 def api_error(response: httpx.Response) -> ApiError:

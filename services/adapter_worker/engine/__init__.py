@@ -39,5 +39,5 @@ ENGINES: dict[str, Callable[[Settings, Path], Engine]] = {"transformers": _trans
 def make_engine(name: str, settings: Settings, base_folder: Path) -> Engine:
     """Build the named engine on the base model in `base_folder`; raises `Invalid` for an unknown name."""
     if name not in ENGINES:
-        raise Invalid("engine_unknown", f"no engine {name!r}; known: {', '.join(ENGINES)}")
+        raise Invalid("engine_unknown", f"no engine {name!r}; set SIGNALBOX_ENGINE to one of {', '.join(ENGINES)}")
     return ENGINES[name](settings, base_folder)

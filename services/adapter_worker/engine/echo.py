@@ -66,7 +66,7 @@ class EchoEngine:
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Remember the digest; raises `Invalid` if the folder does not exist."""
         if not folder.is_dir():
-            raise Invalid("adapter_weights_missing", f"no adapter folder {folder.name}")
+            raise Invalid("adapter_weights_missing", f"no adapter folder {folder.name}: upload it again")
         with self._lock:
             self._resident |= {digest}
 

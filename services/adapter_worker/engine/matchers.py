@@ -44,5 +44,5 @@ class Matchers:
                 self._tokenizer = self._make_tokenizer()
         made = matcher(self._tokenizer, constraint.kind, constraint.given[constraint.kind])
         if why := fault(made):
-            raise Invalid("constraint_invalid", f"params.constraint.{constraint.kind}: {why}")
+            raise Invalid("constraint_invalid", f"params.constraint.{constraint.kind}: {why}; correct it")
         return made

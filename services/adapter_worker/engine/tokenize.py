@@ -22,7 +22,9 @@ def prompt_ids(
     """
     limit = min(max_prompt_tokens, context_length - request.max_new_tokens)
     if limit < 1:
-        raise Invalid("max_new_tokens_too_large", f"the model's context holds {context_length} tokens in all")
+        raise Invalid(
+            "max_new_tokens_too_large", f"the model's context holds {context_length} tokens in all: ask for fewer"
+        )
 
     def of(dropped: int) -> list[int]:
         return encode(tokenizer, request.without_turns(dropped), NO_LIMIT)
@@ -33,7 +35,7 @@ def prompt_ids(
         fewest = bisect_left(range(1, request.old_turns + 1), True, key=lambda dropped: len(of(dropped)) <= limit) + 1
         ids = encode(tokenizer, request.without_turns(min(fewest, request.old_turns)), limit)
     if not ids:
-        raise Invalid("prompt_empty", "the prompt has no tokens")
+        raise Invalid("prompt_empty", "the prompt has no tokens: write a text")
     return ids, is_shortened
 
 
@@ -42,5 +44,6 @@ def check_bias(request: GenerationRequest, vocabulary: int) -> None:
     unknown = next((token for token in request.logit_bias if not 0 <= token < vocabulary), None)
     if unknown is not None:
         raise Invalid(
-            "token_unknown", f"logit_bias names token {unknown}, but the base model's tokens end at {vocabulary - 1}"
+            "token_unknown",
+            f"logit_bias names token {unknown}, but the base model's tokens end at {vocabulary - 1}: leave it out",
         )

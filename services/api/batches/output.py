@@ -39,7 +39,10 @@ def failure(custom_id: str, job_id: str, error: SignalboxError) -> Answer:
 
 def not_run(line: Line, why: str) -> Answer:
     """Return what is told of a line that was not run to its end, because the batch was `cancelled` or has `expired`."""
-    told = {"code": f"batch_{why}", "message": f"this request was not executed: the batch {_WHY[why]} before"}
+    told = {
+        "code": f"batch_{why}",
+        "message": f"this request was not executed: the batch {_WHY[why]} before; send it in a new one",
+    }
     return Answer(False, _text(line.custom_id, line.job_id, None, told))
 
 

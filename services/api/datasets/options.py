@@ -37,7 +37,7 @@ class ReadingOptions(NamedTuple):
         if accepts is None:
             return ReadingOptions(columns, self.accept_labels)
         if accepts not in _YES_OR_NO:
-            raise Invalid("request_invalid", "accept_labels is true or false")
+            raise Invalid("request_invalid", "accept_labels is true or false: send one of them")
         return ReadingOptions(columns, _YES_OR_NO[str(accepts)])
 
     @property

@@ -61,7 +61,7 @@ async def _selector(
     """Return the training that brings the label into the selector, where that was asked for."""
     route = wanted.notes.get("route", "")
     if route not in ("", "auto"):
-        raise FieldRefused("metadata.route", "route_unknown", "route is `auto`, or left out")
+        raise FieldRefused("metadata.route", "route_unknown", "route is `auto`: send that, or leave it out")
     confirmed = wanted.notes.get("confirm_cost") == "true"
     return await selector_training(clients, caller, label, dataset, confirm_cost=confirmed) if route else None
 

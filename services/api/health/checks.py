@@ -91,7 +91,7 @@ async def _consumers(clients: Clients) -> str:
     if generate_queue(ANY_GROUP) in served:  # it takes up any group that a release names, within a heartbeat
         unserved = [queue for queue in unserved if not queue.startswith(generate_queue(""))]
     if unserved or not served:
-        raise SignalboxError("no_consumer", f"no live worker serves: {', '.join(unserved) or 'any queue'}")
+        raise SignalboxError("no_consumer", f"no live worker serves {', '.join(unserved) or 'any queue'}: start one")
     return ", ".join(served)
 
 

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from services.api.http import envelope
 from services.api.http.security_headers import SECURITY_HEADERS
 from shared.contracts.json_objects import RepeatedKey
-from shared.errors import SignalboxError, Unavailable
+from shared.errors import Invalid, NotFound, SignalboxError, Unavailable
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
@@ -40,11 +40,6 @@ _TITLES = {
     500: "Internal error",
     503: "Temporarily unavailable",
 }
-_BY_STATUS = {
-    404: ("path_not_found", "there is nothing at this path; /docs lists what there is"),
-    405: ("method_not_allowed", "this path does not take this method; the Allow header names those it takes"),
-    413: ("body_too_large", "the body is above the limit; send less, or in several requests"),
-}
 _HINTS = {
     "extra_forbidden": "this field is not known; remove it",
     "missing": "this field is required; add it",
@@ -64,6 +59,12 @@ class TooLarge(SignalboxError):
     """The body is larger than its limit."""
 
     status = 413
+
+
+class WrongMethod(SignalboxError):
+    """The path does not take the method."""
+
+    status = 405
 
 
 class HeaderTooLarge(SignalboxError):
@@ -165,13 +166,7 @@ def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     fields = fields_of(found)
     detail = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
     code = "kind_unsupported" if found and found[0]["type"].startswith("union_tag") else "request_invalid"
-    return respond(_invalid(code, detail), errors=fields)
-
-
-def _invalid(code: str, detail: str) -> SignalboxError:
-    error = SignalboxError(code, detail)
-    error.status = 422
-    return error
+    return respond(Invalid(code, detail), errors=fields)
 
 
 def fields_of(found: Sequence[Any]) -> list[dict[str, str]]:
@@ -188,12 +183,24 @@ def _field(error: Mapping[str, Any]) -> dict[str, str]:
 
 def _on_http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    code, detail = _BY_STATUS.get(error.status_code, (f"http_{error.status_code}", str(error.detail)))
-    if error.status_code == 400:
-        code, detail = _unreadable(error)
-    known = SignalboxError(code, detail)
+    return respond(_of_framework(error), error.headers)
+
+
+def _of_framework(error: HTTPException) -> SignalboxError:
+    match error.status_code:
+        case 400:
+            return _unreadable(error)
+        case 404:
+            return NotFound("path_not_found", "there is nothing at this path; look at /docs, which lists what there is")
+        case 405:
+            return WrongMethod(
+                "method_not_allowed", "this path does not take this method; take one of the Allow header"
+            )
+        case 413:
+            return TooLarge("body_too_large", "the body is above the limit; send less, or in several requests")
+    known = SignalboxError(f"http_{error.status_code}", str(error.detail))
     known.status = error.status_code
-    return respond(known, error.headers)
+    return known
 
 
 def _on_disconnect(_: Request, __: Exception) -> JSONResponse:
@@ -201,18 +208,18 @@ def _on_disconnect(_: Request, __: Exception) -> JSONResponse:
     return respond(Malformed("body_cut", "the connection ended before the body did; send it again"))
 
 
-def _unreadable(error: HTTPException) -> tuple[str, str]:
+def _unreadable(error: HTTPException) -> Malformed:
     if isinstance(error.__cause__, UnicodeDecodeError):
-        return "not_utf8", f"the body is not UTF-8 at byte {error.__cause__.start}; encode it as UTF-8"
+        return Malformed("not_utf8", f"the body is not UTF-8 at byte {error.__cause__.start}; encode it as UTF-8")
     if isinstance(error.__cause__, RepeatedKey):
-        return "json_malformed", f"the body's JSON is ambiguous: {error.__cause__}"
-    return "body_malformed", f"the body cannot be read ({error.detail}); check its form and its Content-Type"
+        return Malformed("json_malformed", f"the body's JSON is ambiguous: {error.__cause__}")
+    return Malformed("body_malformed", f"the body cannot be read ({error.detail}); check its form and its Content-Type")
 
 
 def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
     instance = f"urn:uuid:{uuid.uuid4()}"
     log.error("request_crashed", instance=instance, exc_info=error)
-    detail = "the server failed on this request; its log has the cause under this problem's instance"
+    detail = "the server failed on this request; look for the cause in its log, under this problem's instance"
     # The framework sends this response outside of all middleware, so the security headers are added here.
     return respond(SignalboxError("internal_error", detail), SECURITY_HEADERS, instance=instance)
 

@@ -19,4 +19,4 @@ def refuse_unknown(request: Request) -> None:
     known = {field.alias for field in fields if getattr(field.field_info, "in_", _QUERY) is _QUERY}
     if unknown := sorted(sent - known):
         has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-        raise Invalid("parameter_unknown", f"no query parameter {unknown[0][:64]!r} here: {has}")
+        raise Invalid("parameter_unknown", f"leave out the query parameter {unknown[0][:64]!r}, not known here: {has}")

@@ -88,7 +88,7 @@ async def check_constraint(clients: Clients, caller: Key, body: GenerationBody) 
         try:
             await clients.constraints.check(caller.tenant_id, call_constraint(demanded))
         except ConstraintInvalid as error:
-            raise ToolsInvalid("tools_invalid", f"the parameters of tools: {error.why}") from error
+            raise ToolsInvalid("tools_invalid", f"correct the parameters of tools: {error.why}") from error
 
 
 def check_template(release: Release, label: str, body: GenerationBody) -> None:
@@ -134,7 +134,7 @@ def check_sizes(settings: Settings, body: SelectBody, max_new_tokens: int | None
     if instruction_chars > MAX_INSTRUCTION_CHARS:
         raise Invalid(
             "instruction_too_long",
-            f"the system message has {instruction_chars} characters, at most {MAX_INSTRUCTION_CHARS} are taken",
+            f"the system message has {instruction_chars} characters, {MAX_INSTRUCTION_CHARS} are taken: shorten it",
         )
     # Earlier turns may be lost, and the body's bytes are bounded.
     chars = sum(len(turn.text) for turn in body.messages[last_user(body.messages) :])
@@ -144,7 +144,9 @@ def check_sizes(settings: Settings, body: SelectBody, max_new_tokens: int | None
             f"input has {chars} characters, at most {settings.max_input_chars} are taken; shorten or split it",
         )
     if max_new_tokens and max_new_tokens > settings.max_new_tokens_limit:
-        raise Invalid("too_many_tokens", f"params.max_new_tokens may be {settings.max_new_tokens_limit} at most")
+        raise Invalid(
+            "too_many_tokens", f"params.max_new_tokens may be {settings.max_new_tokens_limit} at most: ask for fewer"
+        )
 
 
 def generation_job(
@@ -187,7 +189,9 @@ def named_label(request: JobRequest, release: Release) -> str:
         if request.adapter in (entry.ref, entry.adapter):
             return label
     refs = ", ".join(entry.ref for entry in list(release.labels.values())[:_SHOWN_LABELS])
-    raise Invalid("adapter_unknown", f"the current release has no adapter {request.adapter!r}; it has {refs}")
+    raise Invalid(
+        "adapter_unknown", f"the current release has no adapter {request.adapter!r}; name one that it has: {refs}"
+    )
 
 
 def _known(release: Release) -> str:

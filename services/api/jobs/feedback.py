@@ -169,5 +169,5 @@ def _check_room(clients: Clients, job: Job, history: Sequence[Entry]) -> None:
     if len(history) > most or chars > MAX_HISTORY_CHARS:
         raise Conflict(
             "feedback_full",
-            f"job {job.id} has {len(history) - 1} feedbacks; {most} are taken, {MAX_HISTORY_CHARS} characters in all",
+            f"job {job.id} has {len(history) - 1} feedbacks; {most} are taken, {MAX_HISTORY_CHARS} in all: leave it",
         )

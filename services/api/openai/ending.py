@@ -38,7 +38,7 @@ def answered(job: Job) -> GenerationResult:
 def _error_of(job: Job) -> SignalboxError:
     told = job.error or {}
     code = told.get("code") or f"job_{job.state}"
-    detail = told.get("detail") or f"job {job.id} was {job.state}"
+    detail = told.get("detail") or f"job {job.id} was {job.state}; ask again"
     if job.state is JobState.REJECTED:
         return Invalid(code, detail)
     if job.state is JobState.CANCELLED:

@@ -62,4 +62,4 @@ def _line(data: Chunk) -> bytes:
 
 def _unexpected(error: Exception) -> SignalboxError:
     log.error("stream_crashed", exc_info=error)
-    return SignalboxError("internal_error", "the server failed on this stream; its log has the cause")
+    return SignalboxError("internal_error", "the server failed on this stream; look for the cause in its log")

@@ -68,6 +68,6 @@ def answer(job: Job) -> Selection | Accepted:
 
 
 def _ended_badly(job: Job) -> SignalboxError:
-    error = job.error or {"code": f"job_{job.state}", "detail": f"selection {job.id} was {job.state}"}
+    error = job.error or {"code": f"job_{job.state}", "detail": f"selection {job.id} was {job.state}; ask again"}
     kind = Unavailable if error.get("retryable") else Conflict
     return kind(str(error["code"]), str(error["detail"]))

@@ -76,7 +76,9 @@ def download(
     batch = api.batch(batch_id)
     ids = {"output": batch.output_file_id, "errors": batch.error_file_id}
     if not any(ids.values()):
-        raise NotFound("batch_without_files", f"batch {batch_id} is {batch.status} and has written no file")
+        raise NotFound(
+            "batch_without_files", f"batch {batch_id} is {batch.status} and has written no file: wait for its end"
+        )
     to.mkdir(parents=True, exist_ok=True)
     written = {name: to / f"{batch_id}_{name}.jsonl" for name, file_id in ids.items() if file_id}
     for name, path in written.items():

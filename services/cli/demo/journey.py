@@ -92,7 +92,9 @@ class Journey:
     def _note_result(self, job: dict[str, Any]) -> None:
         """Print a training job's result; raises `DemoFailed` if it failed or its release was not promoted."""
         if job["state"] != "succeeded":
-            raise DemoFailed("training_failed", f"training job {job['id']} {job['state']}: {json.dumps(job['error'])}")
+            raise DemoFailed(
+                "training_failed", f"training job {job['id']} {job['state']}, see the logs: {json.dumps(job['error'])}"
+            )
         result = job["result"]
         if "adapter_exact_match" in result:
             pages.say(
@@ -142,7 +144,7 @@ class Journey:
         out.print(verdict.table)
         broken = [line for line, holds in verdict.promises.items() if not holds]
         if broken:
-            raise DemoFailed("promise_broken", "; ".join(broken))
+            raise DemoFailed("promise_broken", f"see the logs: {'; '.join(broken)}")
         self.done.append("every promise was kept")
 
 

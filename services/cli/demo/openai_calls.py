@@ -21,7 +21,9 @@ def ask_as_openai(api_url: str, key: str, rows: Iterable[DemoRow]) -> None:
                     model="auto", messages=[{"role": "user", "content": row.text}], max_completion_tokens=12
                 )
             except OpenAIError as error:
-                raise SignalboxError("openai_call_failed", f"OpenAI's client was not answered: {error}") from error
+                raise SignalboxError(
+                    "openai_call_failed", f"OpenAI's client was not answered, see the logs: {error}"
+                ) from error
             label = (answer.model_extra or {})["signalbox"]["label"] or "base model"
             said = f"{row.text[:_SHOWN]!r} ({row.label}) → {label}: {answer.choices[0].message.content!r}"
             out.print(said, markup=False, highlight=False)

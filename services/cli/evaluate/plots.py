@@ -14,7 +14,9 @@ CELLS_WITH_NUMBERS = 25
 def plot_curve(found: dict[str, Any], file: Path) -> None:
     """Plot a cascade's accuracy against its cost; raises `Conflict` if the selector is not a cascade."""
     if "curve" not in found:
-        raise Conflict("no_curve", "only a cascade has a curve: this release's selector is of one kind")
+        raise Conflict(
+            "no_curve", "only a cascade has a curve, and this release's selector is of one kind: leave the plot out"
+        )
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

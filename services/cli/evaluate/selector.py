@@ -108,7 +108,7 @@ def texts_to_read(selector: ReleaseSelector, rows: Sequence[LabelledRow], text: 
     Raises `Invalid` for an unknown `text`.
     """
     if text not in ("", "input", "instruction+input"):
-        raise Invalid("text_unknown", f"--text is input or instruction+input, not {text!r}")
+        raise Invalid("text_unknown", f"--text is {text!r}: give input or instruction+input")
     text_fields = cast("SelectorText", text) or selector.text
     return [selection_text(text_fields, r.row.input, r.row.instruction) for r in rows]
 

@@ -26,7 +26,7 @@ def check_embedded(settings: Settings) -> None:
     """Raise `Conflict` where the environment names servers of one's own."""
     if own := settings.model_fields_set & {"redis_url", "s3_url"}:
         named = " and ".join(f"SIGNALBOX_{name.upper()}" for name in sorted(own))
-        raise Conflict("not_embedded", f"{named} names a server of your own: back that up by its own means")
+        raise Conflict("not_embedded", f"{named} names a server of your own: save that by its own means")
 
 
 def check_ledger(data_dir: Path) -> None:

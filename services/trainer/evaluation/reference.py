@@ -101,7 +101,10 @@ class Reference:
         instruction = instruction or (entry.instruction if entry else BASE_INSTRUCTION)
         room = min(self._max_prompt_tokens, self._switch.context_length - max_new_tokens)
         if room < 1:
-            raise Invalid("max_new_tokens_too_large", f"the context holds {self._switch.context_length} tokens in all")
+            raise Invalid(
+                "max_new_tokens_too_large",
+                f"the context holds {self._switch.context_length} tokens in all: ask for fewer",
+            )
         messages = prompt_of(turns, instruction) if turns else single_turn(instruction, text)
         prompt = encode(self.tokenizer, template.of_turns(messages), room)
         ends = end_token_ids(self.tokenizer, self.base_folder) | template.end_ids

@@ -114,7 +114,7 @@ def _follow(first: Connection, callbacks: "Callbacks") -> tuple[Path | None, Pat
 
 def _stop_if_asked(callbacks: "Callbacks") -> None:
     if callbacks.should_stop():
-        raise Cancelled("cancelled", "the training was cancelled")
+        raise Cancelled("cancelled", "the training was cancelled; submit it again if it is wanted")
 
 
 def _refusal(work_dir: Path) -> Invalid | None:

@@ -70,7 +70,9 @@ def nothing(_: Reply) -> None:
 
 def never(reply: Reply) -> SignalboxError:
     """Return the error for the refusal of an operation that the script never refuses."""
-    return SignalboxError("ledger_refused", f"the ledger refused an operation that it never refuses: {reply}")
+    return SignalboxError(
+        "ledger_refused", f"the ledger refused an operation that it never refuses, report it: {reply}"
+    )
 
 
 def stale(job: Job) -> Callable[[Reply], SignalboxError]:

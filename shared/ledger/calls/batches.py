@@ -146,4 +146,7 @@ def _cancelling(reply: Reply) -> float:
 
 
 def _gone(batch_id: str) -> NotFound:
-    return NotFound("batch_not_found", f"no batch {batch_id[:64]!r}: it never was, was long ago, or is another key's")
+    return NotFound(
+        "batch_not_found",
+        f"no batch {batch_id[:64]!r}: it never was, was long ago, or is another key's; list those there are",
+    )

@@ -37,7 +37,10 @@ def wait_for(job: Job, job_ids: Sequence[str]) -> Call[Sent | None]:
 
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "wait_cycle":
-            return Conflict("wait_cycle", f"job {job.id} cannot wait for job {reply['id']}, which waits for it")
+            return Conflict(
+                "wait_cycle",
+                f"job {job.id} cannot wait for job {reply['id']}, which waits for it; leave one of them out of `after`",
+            )
         return too_many_before(job.id) if reply["refused"] == "too_many_before" else StaleAttempt(job.id)
 
     return Call("wait_for", {"id": job.id, "attempt": job.attempt, "jobs": list(job_ids)}, read, refused)

@@ -40,9 +40,12 @@ def feedback(
 
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "unfinished":
-            return Conflict("job_unfinished", f"job {job_id} has not ended yet; feedback is taken afterwards")
+            return Conflict("job_unfinished", f"job {job_id} has not ended yet; give feedback afterwards")
         if reply["refused"] == "moved":
-            return Conflict("feedback_moved", f"somebody else gave feedback on job {job_id} at the same time")
+            return Conflict(
+                "feedback_moved",
+                f"somebody else gave feedback on job {job_id} at the same time: read it, then give yours again",
+            )
         if reply["refused"] == "over_budget":
             return budget.exceeded(reply)
         return gone(job_id)
@@ -62,6 +65,6 @@ def forget_feedback(job_id: str, tenant_id: str) -> Call[None]:
     """Forget the feedback on a job, which may have expired, and what of it trains; raises `NotFound` without any."""
 
     def refused(_: Reply) -> SignalboxError:
-        return NotFound("feedback_not_found", f"there is no feedback on job {job_id}")
+        return NotFound("feedback_not_found", f"there is no feedback on job {job_id}: check the id")
 
     return Call("forget_feedback", {"id": job_id, "tenant_id": tenant_id}, nothing, refused)

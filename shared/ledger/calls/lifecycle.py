@@ -69,7 +69,10 @@ def create(
             )
         if reply["refused"] == "over_budget":
             return budget.exceeded(reply)
-        return Invalid(reply["refused"], f"`after` names job {reply['id']}, which is unknown or did not succeed")
+        return Invalid(
+            reply["refused"],
+            f"`after` names job {reply['id']}, which is unknown or did not succeed: submit that one first",
+        )
 
     body = pack(dump(job.body))
     args = {
@@ -257,7 +260,9 @@ def waits(job: Job) -> Callable[[Reply], Sent]:
 
 
 def _not_dead(job_id: str) -> NotFound:
-    return NotFound("not_a_dead_letter", f"job {job_id} is not among the dead letters")
+    return NotFound(
+        "not_a_dead_letter", f"job {job_id} is not among the dead letters; list them with `signalbox jobs dead`"
+    )
 
 
 def _settling(job_id: str) -> Conflict:

@@ -71,7 +71,10 @@ def replay_delivery(tenant_id: str, endpoint_id: str, delivery_id: str) -> Call[
     def refused(reply: Reply) -> SignalboxError:
         if reply["refused"] == "disabled":
             return Conflict("webhook_disabled", f"webhook endpoint {endpoint_id} is disabled: enable it first")
-        return NotFound("delivery_not_found", f"webhook endpoint {endpoint_id} has no delivery {delivery_id}")
+        return NotFound(
+            "delivery_not_found",
+            f"webhook endpoint {endpoint_id} has no delivery {delivery_id}: list what it has",
+        )
 
     args = {"tenant_id": tenant_id, "id": endpoint_id, "delivery": delivery_id}
     return Call("replay_delivery", args, lambda reply: dict(reply["delivery"]), refused)

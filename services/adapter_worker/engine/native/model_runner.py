@@ -90,7 +90,7 @@ class ModelRunner:
         if torch.equal(logits, self._canary_base):
             raise Invalid(
                 "adapter_inactive",
-                f"adapter {digest} changes nothing on the canary prompt: its weights are zero or not the base model's",
+                f"adapter {digest} changes nothing on the canary prompt (zero, or another model's): train it anew",
             )
         self._validated.add(digest)
 
@@ -204,7 +204,13 @@ class ModelRunner:
             return
         if token is None:
             failure = row.mask.failure() if row.mask else None
-            row.fail(failure or SignalboxError("logits_not_finite", "the model's output is not finite for this prompt"))
+            row.fail(
+                failure
+                or SignalboxError(
+                    "logits_not_finite",
+                    "the model's output is not finite for this prompt: change it, or the number type of the engine",
+                )
+            )
             return
         try:
             row.take(token, self._end_ids, score)

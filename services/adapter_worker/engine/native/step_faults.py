@@ -43,4 +43,6 @@ def step_error(error: Exception) -> SignalboxError:
         return EngineLost("engine_device_failed", f"the device failed: {error}")
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return EngineAway("engine_out_of_memory", "the worker ran out of memory in this step; send the job again")
-    return SignalboxError("engine_step_failed", f"the model step failed: {type(error).__name__}: {error}")
+    return SignalboxError(
+        "engine_step_failed", f"the model step failed, send the job again: {type(error).__name__}: {error}"
+    )

@@ -59,7 +59,7 @@ class TokenMask:
 
     def _failed(self) -> SignalboxError:
         why = self._matcher.get_error().replace("\n<non-verbose/>", "")[:200]
-        return SignalboxError("constraint_failed", f"the constraint cannot be followed to its end: {why}")
+        return SignalboxError("constraint_failed", f"the constraint cannot be followed to its end ({why}): change it")
 
 
 _ADDED = torch.where(((torch.arange(1 << _BITS)[:, None] >> torch.arange(_BITS)) & 1).bool(), 0.0, -torch.inf)

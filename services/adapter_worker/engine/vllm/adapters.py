@@ -126,7 +126,7 @@ class ServedAdapters:
         if canary == self._canary_base:
             raise Invalid(
                 "adapter_inactive",
-                f"adapter {digest} changes nothing on the canary prompt: its weights are zero or not the base model's",
+                f"adapter {digest} changes nothing on the canary prompt (zero, or another model's): train it anew",
             )
         raise Invalid("adapter_not_finite", f"adapter {digest} makes logits that are not finite: train it again")
 

@@ -63,5 +63,6 @@ def _check_same_base(served: BaseCard, base_folder: Path) -> None:
         log.warning("vllm_base_model_not_compared", serves=served.name, folder=served.folder, believed=str(base_folder))
     elif base_model_id(folder) != base_model_id(base_folder):
         raise Invalid(
-            "vllm_other_model", f"the vLLM server serves {served.name}, another model than SIGNALBOX_BASE_MODEL"
+            "vllm_other_model",
+            f"the vLLM server serves {served.name}, another model than SIGNALBOX_BASE_MODEL: start it with that one",
         )

@@ -109,7 +109,7 @@ class VllmEngine:
     def load_adapter(self, digest: str, folder: Path) -> None:
         """Have the server load the folder, which it must be able to read; see `Engine.load_adapter`."""
         if not (folder / WEIGHTS_NAME).is_file():
-            raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
+            raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}: upload it again")
         self._on_loop(lambda: self._adapters.load(digest, folder.resolve()))
 
     def unload_adapter(self, digest: str) -> None:

@@ -77,7 +77,9 @@ class VllmServer:
         if response.status_code == httpx.codes.NOT_FOUND:
             raise Invalid("adapter_not_seen", _why_not_seen(response, path))
         if await self._is_healthy():  # it answers 500 for an adapter that it cannot serve
-            raise Invalid("adapter_refused", f"the vLLM server refuses adapter {name}: {_message(response)}")
+            raise Invalid(
+                "adapter_refused", f"the vLLM server refuses adapter {name}; change what it says: {_message(response)}"
+            )
         raise _error(response)
 
     async def unload(self, name: str) -> None:
@@ -187,9 +189,11 @@ def _error(response: httpx.Response) -> SignalboxError:
         case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
             return EngineAway("vllm_denied", "the vLLM server refuses the key: set SIGNALBOX_VLLM_API_KEY")
         case httpx.codes.NOT_FOUND:
-            return NotFound("vllm_model_unknown", _message(response))
+            return NotFound("vllm_model_unknown", f"start the server with SIGNALBOX_BASE_MODEL: {_message(response)}")
         case httpx.codes.BAD_REQUEST | httpx.codes.UNPROCESSABLE_ENTITY:
-            return Invalid("vllm_refused", f"the vLLM server refuses the request: {_message(response)}")
+            return Invalid(
+                "vllm_refused", f"the vLLM server refuses the request; change what it says: {_message(response)}"
+            )
         case status:
             return EngineAway("vllm_failed", f"the vLLM server answered {status}: {_message(response)}")
 

@@ -72,11 +72,17 @@ class AdapterBank:
     def _check(self, digest: str, weights: AdapterWeights) -> None:
         for name, low in weights.modules.items():
             if name not in self._layers:
-                raise Invalid("adapter_load_failed", f"adapter {digest} changes {name}, which the model has not")
+                raise Invalid(
+                    "adapter_load_failed",
+                    f"adapter {digest} changes {name}, which the model has not: train it on this base model",
+                )
             group, index = self._layers[name]
             out, into = group.shape(index)
             if (low.a.shape[1], low.b.shape) != (into, (out, low.a.shape[0])):
-                raise Invalid("adapter_load_failed", f"adapter {digest} does not fit the model at {name}")
+                raise Invalid(
+                    "adapter_load_failed",
+                    f"adapter {digest} does not fit the model at {name}: train it on this base model",
+                )
 
     def _take(self, count: int, pinned: Collection[str | None]) -> SlotRange:
         """First fit; evicts the least recently used adapters until there is room."""

@@ -42,7 +42,7 @@ def map_adapter(folder: Path) -> AdapterWeights:
     """Map the adapter in a checked folder; raises `Invalid` if files are missing or inconsistent."""
     file = folder / WEIGHTS_NAME
     if not file.is_file():
-        raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}")
+        raise Invalid("adapter_weights_missing", f"no {WEIGHTS_NAME} in {folder.name}: upload it again")
     config = json.loads((folder / CONFIG_NAME).read_bytes())
     tensors = _map_tensors(file)
     names = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
