@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from services.trainer.context import SelectorContext
-from services.trainer.evaluation import gate
 from services.trainer.evaluation.calibration import CalibrationTarget, Threshold
-from services.trainer.evaluation.routing import Routed, fates, intervals, measure
 from services.trainer.selector.data import Rows
 from services.trainer.selector.few_rows import few_rows_warnings, more_rows, needs_more, with_few
 from services.trainer.selector.plan import Plan
 from services.trainer.selector.prototypes import description_warnings, left_out
+from shared.contracts import gate
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector, Verdict
+from shared.contracts.routing import Routed, fates, intervals, measure
 
 if TYPE_CHECKING:
     from services.trainer.evaluation.selector import SelectorScorer, SelectorScores

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from services.trainer.evaluation.intervals import share_interval
+from shared.contracts.intervals import share_interval
 from shared.contracts.labels import BACKGROUND, parse_label
 
 BINS = 15

@@ -1,6 +1,6 @@
 import pytest
 
-from services.trainer.evaluation.routing import Routed, calibration_error, fates, intervals, measure
+from shared.contracts.routing import Routed, calibration_error, fates, intervals, measure
 
 ROWS = [
     Routed("fin.sa", "fin.sa", 0.9),
