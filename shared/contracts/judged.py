@@ -1,11 +1,12 @@
 """Rows that a release was judged on, each with what its selector found: they tell what another threshold would do."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.labels import BACKGROUND, STORED, LabelText
-from shared.contracts.routing import Routed
+from shared.contracts.routing import Routed, calibration, intervals, measure
 
 MOST_ROWS = 2_000
 """Rows that are kept of a release, evenly of all labels."""
@@ -38,6 +39,25 @@ def routed(rows: Iterable[JudgedRow], threshold: float) -> list[Routed]:
     """Return where each row goes at a threshold, with the probability of that, as a selector's judgement has it."""
     found = ((row, row.route(threshold)) for row in rows)
     return [Routed(row.label, to, 1 - row.probability if to == BACKGROUND else row.probability) for row, to in found]
+
+
+def report_at(rows: Sequence[JudgedRow], threshold: float) -> dict[str, Any]:
+    """Return what a release's report says of its selector at a threshold."""
+    found = routed(rows, threshold)
+    return {
+        **measure(found)._asdict(),
+        "intervals": intervals(found),
+        "calibration": [cell._asdict() for cell in calibration(found)],
+        "threshold": {
+            "value": threshold,
+            "false_reject": _rejected([row for row in found if row.gold != BACKGROUND]),
+            "background_reject": _rejected([row for row in found if row.gold == BACKGROUND]),
+        },
+    }
+
+
+def _rejected(rows: Sequence[Routed]) -> float:
+    return sum(row.predicted == BACKGROUND for row in rows) / max(len(rows), 1)
 
 
 def dump_judged(rows: Sequence[JudgedRow]) -> bytes:

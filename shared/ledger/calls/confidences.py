@@ -6,7 +6,7 @@ from shared.ledger.calls.base import Call, Reply, never
 
 SAMPLE = 2_000
 """Jobs that are looked at in all."""
-_AT_ONCE = 250
+AT_ONCE = 250
 """Jobs that one call looks at: a few milliseconds, in which the server does nothing else."""
 
 
@@ -25,15 +25,17 @@ class Confidences(NamedTuple):
     """Where the next slice begins; -1 after the last one."""
 
 
-def confidences(tenant_id: str, selector: str, since_ms: float, start: int = 0) -> Call[Confidences]:
+def confidences(
+    tenant_id: str, selector: str, since_ms: float, start: int = 0, *, sample: int = SAMPLE, limit: int = AT_ONCE
+) -> Call[Confidences]:
     """Look at a slice of a tenant's jobs, newest first; `selector` is a digest."""
     args = {
         "tenant_id": tenant_id,
         "selector": selector,
         "since": f"{since_ms:.3f}",
         "from": start,
-        "sample": SAMPLE,
-        "limit": _AT_ONCE,
+        "sample": sample,
+        "limit": limit,
     }
 
     def read(reply: Reply) -> Confidences:
