@@ -22,7 +22,8 @@ def judged_anew(
 ) -> JudgedAnew:
     """Judge the selector of the current release, or of a candidate to replace it, at another threshold; blocking.
 
-    The gate compares with what the current release reaches on the same rows, whatever thresholds lay between. It refuses a release that is older than the rows that it would need.
+    The gate compares with what the current release reaches on the same rows, whatever thresholds lay between. It
+    refuses a release that is older than the rows that it would need.
     """
     changed = selector.model_copy(update={"threshold": threshold})
     rows = clients.registry.datasets.judged_rows(before)
