@@ -62,7 +62,7 @@ class Confusion(NamedTuple):
 def tasks(release: Release) -> list[Task]:
     """Return the labels, those that were judged first, the least accurate first of these."""
     report = release.report
-    reached = release.accuracy_of
+    reached, chosen = release.accuracy_of, release.selected_labels
     bounds = _by_label(report.get("intervals", {}).get("per_label"))
     before = _by_label(report.get("before"))
     counts = {label: sum(found.values()) for label, found in _confusion(release).items()}
@@ -71,7 +71,7 @@ def tasks(release: Release) -> list[Task]:
             label,
             entry.ref if entry else "",
             entry.group if entry else "",
-            label in release.selected_labels,
+            label in chosen,
             reached.get(label),
             *bounds.get(label, (None, None)),
             counts.get(label),
