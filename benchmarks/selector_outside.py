@@ -15,11 +15,11 @@ from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, by_label, need_data, read
 from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.fit_calibration import calibrate
-from services.trainer.evaluation.routing import calibration_error
 from services.trainer.evaluation.selector import SelectorScores, route_rows, selections
 from services.trainer.training.light import fit_light
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
+from shared.contracts.routing import calibration_error
 
 FALSE_REJECTS = 0.05
 

@@ -22,7 +22,6 @@ from services.trainer.data.representation import mixed
 from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.fit_calibration import calibrate
 from services.trainer.evaluation.generate import generate_greedily
-from services.trainer.evaluation.routing import Routed, calibration_error
 from services.trainer.evaluation.selector import SelectorScores, calibrated_probabilities, selections
 from services.trainer.training.light import fit_light
 from services.trainer.training.loop import Callbacks, Progress
@@ -30,6 +29,7 @@ from services.trainer.training.lora import train_selector
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.prompts import selector_answer, selector_prompt
+from shared.contracts.routing import Routed, calibration_error
 from shared.contracts.training_settings import LoraSettings
 from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.model.hardware import computes_bfloat16

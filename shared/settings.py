@@ -140,8 +140,8 @@ class Settings(BaseSettings):
     max_connections_per_address: Annotated[int, Field(ge=1)] = 2048
     """The same for one address (of IPv6, one /64 network), unless it is a trusted proxy's."""
     trusted_proxies: str = ""
-    """Addresses or networks, separated by commas, whose connections count together with all others alone, and whose word
-    on a client's address and scheme (`X-Forwarded-For`, `X-Forwarded-Proto`) is taken."""
+    """Addresses or networks, separated by commas, whose connections count together with all others alone, and which
+    may say a client's address and scheme (`X-Forwarded-For`, `X-Forwarded-Proto`)."""
     console: bool = True
     """Whether the API serves the console at `/console`."""
     cors_origins: str = ""

@@ -9,6 +9,7 @@ from lab.reproduce.grid import Case, Grid
 from lab.reproduce.results_store import Measured, Part
 from lab.reproduce.task_data import HeldOutRows
 from services.cli.evaluate.labelled_rows import LabelledRow
+from shared.contracts import routing
 from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.selection import selection_text
 
@@ -65,7 +66,6 @@ def measure_parts(
 
     The parts reject nothing, as in the paper; `served` is the selector with its rejection threshold.
     """
-    from services.trainer.evaluation import routing
     from services.trainer.evaluation.selector import parts_of, route_rows
 
     parts: dict[Part, ReleaseSelector] = dict(parts_of(selector).items())
@@ -79,11 +79,10 @@ def measure_parts(
 
 
 def _fates(selector: ReleaseSelector, rows: HeldOutRows, scorer: "SelectorScorer") -> dict[str, Any]:
-    from services.trainer.evaluation.routing import fates
     from services.trainer.evaluation.selector import route_rows
 
     routed = route_rows(selector, scorer.score(selector, _texts(selector, rows)), rows.gold)
-    return {label: fate._asdict() for label, fate in fates(routed).items()}
+    return {label: fate._asdict() for label, fate in routing.fates(routed).items()}
 
 
 def _texts(selector: ReleaseSelector, rows: HeldOutRows) -> list[str]:

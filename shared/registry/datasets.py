@@ -3,12 +3,14 @@
 import hashlib
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from redis import Redis
 
-from shared.contracts.manifests import DatasetManifest
+from shared.contracts.judged import JudgedRow, dump_judged, parse_judged
+from shared.contracts.manifests import DatasetManifest, Release
 from shared.contracts.rows import Row, dataset_id, dump_row, dump_rows, id_of_digest, parse_rows
 from shared.errors import Invalid, NotFound
 from shared.ledger.keys import LedgerKey
@@ -124,17 +126,31 @@ class Datasets:
 
     def put_rows(self, tenant_id: str, rows: list[Row]) -> str:
         """Store rows that belong to a release (a representation or validation set); returns their key."""
-        data = dump_rows(rows)
+        return self._put(tenant_id, dump_rows(rows))
+
+    def get_rows(self, key: str) -> list[Row]:
+        """Return the rows of a key, whose last part is their id; raises `NotFound`, `Unavailable`, `Corrupt`."""
+        return parse_rows(self._get(key))
+
+    def put_judged(self, tenant_id: str, rows: Sequence[JudgedRow]) -> str:
+        """Store the rows that a release was judged on; returns their key, which its report names."""
+        return self._put(tenant_id, dump_judged(rows))
+
+    def judged_rows(self, release: Release) -> list[JudgedRow]:
+        """Return the rows that a release was judged on, none where it is older than these; raises as `get_rows`."""
+        key = release.report.get("judged", "")
+        return parse_judged(self._get(key)) if key else []
+
+    def _put(self, tenant_id: str, data: bytes) -> str:
         key = f"tenants/{tenant_id}/sets/{dataset_id(data)}.jsonl"
         self._store.put(key, data)
         return key
 
-    def get_rows(self, key: str) -> list[Row]:
-        """Return the rows of a key, whose last part is their id; raises `NotFound`, `Unavailable`, `Corrupt`."""
+    def _get(self, key: str) -> bytes:
         data = self._store.get(key)
         if dataset_id(data) != (name := PurePosixPath(key).stem):
             raise Corrupt("dataset", name)
-        return parse_rows(data)
+        return data
 
     def _feedback(self, tenant_id: str) -> DatasetManifest:
         feedback = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))

@@ -306,6 +306,42 @@ def test_jobs_of_a_label_of_one_word_are_found_in_both_forms_in_the_order_of_the
         assert seen == [(job_id, "support") for job_id in made[::-1]]
 
 
+def select(ledger, confidence, **selection):
+    job = take(ledger, make(ledger))
+    told = {"label": "fin.sa", "confidence": confidence, "selector": "s", "ambiguous": False} | selection
+    ledger.do(calls.route(job, queue="generate.fin", label="fin.sa", selection=told))
+
+
+def confidences(ledger, **bounds):
+    """All slices of the tenant's jobs."""
+    start, found = 0, []
+    while start >= 0:
+        found.append(ledger.do(calls.confidences("t", "s", 0, start, **bounds)))
+        start = found[-1].next
+    return found
+
+
+def test_it_is_told_how_sure_the_selector_was_of_the_last_jobs(ledger):
+    make(ledger)  # has no selection yet
+    select(ledger, 0.25)
+    select(ledger, 0.999999)
+    select(ledger, 0.5, ambiguous=True)
+    select(ledger, 0.75, selector="another")
+    select(ledger, None, by="named")
+    (found,) = confidences(ledger)
+    assert (found.count, found.confidences, found.ambiguous, found.of_others) == (6, [0.999999, 0.25], [0.5], 1)
+    assert ledger.do(calls.confidences("t", "s", 4e12)).count == 0
+    assert ledger.do(calls.confidences("another", "s", 0)).count == 0
+
+
+def test_of_many_jobs_every_nth_is_looked_at_slice_by_slice(ledger):
+    for n in range(10):
+        select(ledger, n / 10)
+    slices = confidences(ledger, sample=4, limit=2)
+    assert [one.confidences for one in slices] == [[0.9, 0.6], [0.3, 0.0]]
+    assert {one.count for one in slices} == {10}
+
+
 def test_an_acquire_whose_answer_was_lost_gives_the_same_attempt_again(ledger):
     job_id = make(ledger)
     call = calls.acquire(job_id, "select", "w1", 15)

@@ -11,10 +11,15 @@ from signalbox import Signalbox
 from services.cli.demo.data import DemoData
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
+from services.trainer.evaluation.judged import judged_rows
+from services.trainer.evaluation.selector import SelectorScores
 from services.trainer.training.light import fit_light
 from shared.contracts.built_in_templates import BUILT_IN
+from shared.contracts.judged import report_at
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.rows import Row
+from shared.model.light import LightSelector
 from shared.names import DEFAULT_TENANT
 from shared.prompts.bound import BoundTemplate, without_vocabulary
 from shared.registry import Registry
@@ -44,8 +49,24 @@ def publish(supervisor: Supervisor, folder: Path, data: DemoData, tenant_id: str
         threshold=0.2,
     )
     verdict = Verdict(passed=True, reasons=())
-    release = Release(tenant_id=tenant_id, base_model="echo", labels=labels, selector=selector, verdict=verdict)
+    release = Release(
+        tenant_id=tenant_id,
+        base_model="echo",
+        labels=labels,
+        selector=selector,
+        report=report_of(registry, tenant_id, selector, data),
+        verdict=verdict,
+    )
     registry.releases.promote(tenant_id, registry.releases.add(release))
+
+
+def report_of(registry: Registry, tenant_id: str, selector: ReleaseSelector, data: DemoData) -> dict[str, Any]:
+    """What a training would report of a light selector, judged on the demo's test rows."""
+    light = LightSelector.load(registry.weights.fetch_light(selector.light)).in_order(selector.labels)
+    rows = {label: [Row(input=text, label=label) for text in data.texts(label, "test")] for label in selector.labels}
+    scores = SelectorScores(light.score([row.input for own in rows.values() for row in own]), None)
+    judged = judged_rows(selector, scores, rows)
+    return report_at(judged, selector.threshold) | {"judged": registry.datasets.put_judged(tenant_id, judged)}
 
 
 def stored_label(registry: Registry, folder: Path, label: str) -> ReleaseLabel:

@@ -26,6 +26,7 @@ def edit_release(
     groups: Mapping[str, str] | None = None,
     instructions: Mapping[str, str] | None = None,
     keep_selector: bool = True,
+    threshold: float | None = None,
     reading: str | None = None,
     harness_tags: Sequence[str] | None = None,
     start_from: str = "",
@@ -33,7 +34,8 @@ def edit_release(
 ) -> Call[Release]:
     """Make a candidate by hand of the current release, or of `start_from`; nothing is trained.
 
-    `add` maps labels to adapters (`label@n`, a label, a digest). Without a selector every request names its label.
+    `add` maps labels to adapters (`label@n`, a label, a digest). Without a selector every request names its label;
+    texts of which it is less sure than `threshold` are rejected.
     `reading` is what the selector reads of a conversation: `last_turn`, `dialogue` or `instruction+input`.
     """
     body = given({
@@ -43,6 +45,7 @@ def edit_release(
         "groups": groups,
         "instructions": instructions,
         "selector": None if keep_selector else "none",
+        "threshold": threshold,
         "reading": reading,
         "harness_tags": harness_tags,
         "start_from": start_from or None,

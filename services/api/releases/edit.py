@@ -5,6 +5,7 @@ from typing import Any
 
 from services.api.infra.clients import Clients
 from services.api.releases.schemas import ReleaseEdit
+from services.api.releases.threshold import JudgedAnew, judged_anew
 from shared.contracts.labels import check_adapter_label, check_name, parse_label
 from shared.contracts.manifests import (
     AdapterManifest,
@@ -27,7 +28,7 @@ def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
     """Store the candidate that an edit makes of a release, or of nothing where there is none yet; blocking.
 
     Raises `NotFound` `release_not_found`, `adapter_not_found`; `Invalid` `label_unknown`, `adapter_base_mismatch`,
-    `edit_empty`; `Conflict` `label_selected`, `release_empty`.
+    `edit_empty`, `selector_missing`; `Conflict` `label_selected`, `release_empty`.
     """
     _check_values(edit)
     current, before = _start(clients, caller.tenant_id, edit)
@@ -39,7 +40,13 @@ def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
     base = _newest(clients, base_model)
     _check_templates(clients, caller.tenant_id, edit, base)
     kept = _kept(before, edit)
-    changes = [*_changes(before, edit, labels), *_change_of_reading(before, kept)]
+    anew = _judged_anew(clients, current, before, edit)
+    kept |= anew.fields
+    changes = [
+        *_changes(before, edit, labels),
+        *_change_of_reading(before, kept),
+        *_change_of_threshold(before, kept.get("selector")),
+    ]
     if not changes:
         raise Invalid("edit_empty", "the edit changes nothing: name labels to add, remove or change")
     release = Release(
@@ -49,7 +56,7 @@ def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
         base_model=base_model,
         base_manifest=before.base_manifest if before else base.digest if base else "",
         labels=labels,
-        verdict=_verdict(current, before, edit, labels, changes),
+        verdict=_verdict(current, before, edit, labels, changes, anew.faults),
         made_by=caller.id,
     )
     clients.registry.releases.add(release)
@@ -121,6 +128,16 @@ def _kept(before: Release | None, edit: ReleaseEdit) -> dict[str, Any]:
     return kept | ({"reading": _reading(before.selector, before, edit)} if kept.get("selector") else {})
 
 
+def _judged_anew(clients: Clients, current: Release | None, before: Release | None, edit: ReleaseEdit) -> JudgedAnew:
+    """What changes with the threshold that the edit names; raises `Invalid` where no selector stays."""
+    if edit.threshold is None:
+        return JudgedAnew({}, ())
+    if before is None or before.selector is None or edit.selector == "none":
+        raise Invalid("selector_missing", "a release without a selector has no threshold")
+    is_current = current is not None and before.id == current.id
+    return judged_anew(clients, before, before.selector, edit.threshold, is_current=is_current)
+
+
 def _reading(selector: ReleaseSelector | None, before: Release, edit: ReleaseEdit) -> RequestReading | None:
     """What the candidate's selector reads; raises `Invalid` where it was not trained to."""
     if selector is None or (edit.reading is None and edit.harness_tags is None):
@@ -142,8 +159,12 @@ def _verdict(
     edit: ReleaseEdit,
     labels: Mapping[str, ReleaseLabel],
     changes: Sequence[str],
+    at_threshold: Sequence[str],
 ) -> Verdict:
-    """The gate: no label of the current release goes unnamed, and a selector that comes was judged against it."""
+    """The gate: no label of the current release goes unnamed, and a selector that comes was judged against it.
+
+    `at_threshold` is what the gate says against the selector at another threshold.
+    """
     gone = sorted(set(current.labels if current else ()) - set(labels) - set(edit.remove))
     faults = [f"The label {label} of the current release is gone: add it, or name it in remove." for label in gone]
     if current and before and before.id != current.id and edit.selector == "keep" and before.selector:
@@ -151,6 +172,7 @@ def _verdict(
             faults.append(f"The selector of {before.id} was not judged against the current release: train it anew.")
         elif not before.verdict.passed:
             faults += before.verdict.reasons
+    faults += at_threshold
     return Verdict(passed=not faults, reasons=(*faults, f"Edited by hand: {'; '.join(changes)}."))
 
 
@@ -170,6 +192,11 @@ def _change_of_reading(before: Release | None, kept: Mapping[str, Any]) -> Itera
     if before and kept.get("reading") != before.reading and (reading := kept.get("reading")):
         tags = f", without {', '.join(reading.harness_tags)}" if reading.harness_tags else ""
         yield f"reads {reading.mode}{tags}"
+
+
+def _change_of_threshold(before: Release | None, selector: ReleaseSelector | None) -> Iterator[str]:
+    if before and before.selector and selector and selector.threshold != before.selector.threshold:
+        yield f"threshold {selector.threshold:g} instead of {before.selector.threshold:g}"
 
 
 def _newest(clients: Clients, base_model: str) -> BaseModelManifest | None:

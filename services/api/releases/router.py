@@ -14,7 +14,6 @@ from services.api.jobs.views import release_line, release_view
 from services.api.releases import service
 from services.api.releases.edit import edited_release
 from services.api.releases.schemas import PromoteRequest, ReleaseEdit, RollbackRequest
-from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/v1/releases", tags=["releases"], route_class=KeyedRoute)
 
@@ -71,8 +70,7 @@ async def promote(
 ) -> JSONResponse:
     """Make a candidate the current release, in one atomic step."""
     force = bool(body and body.force)
-    if force:
-        caller.check(Scope.ADMIN)  # before the answer is looked up, which another key's request may have left
+    service.check_force(caller, force=force)  # before another key's answer is looked up
 
     async def work() -> Answer:
         return await service.promote(clients, caller, release_id, force=force)

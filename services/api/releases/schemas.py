@@ -35,6 +35,9 @@ class ReleaseEdit(Request):
     ] = Field(default_factory=dict)
     selector: Literal["keep", "none"] = "keep"
     """`none` leaves the selector away: every request then names its label."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Texts are rejected where the selector's confidence is lower. The candidate is judged anew at it, on the rows that
+    the release keeps of those that it was judged on."""
     reading: ReadingMode | None = None
     """What the selector reads of a conversation; null leaves it as it is. A release that had no reading before takes
     `dialogue` with the usual numbers; a training fits them."""

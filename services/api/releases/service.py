@@ -6,7 +6,7 @@ from services.api.http.idempotency import Answer
 from services.api.infra.clients import Clients
 from services.api.jobs.views import release_view
 from shared.contracts.manifests import Release
-from shared.security.api_keys import Key
+from shared.security.api_keys import Key, Scope
 
 
 def releases(clients: Clients, tenant_id: str) -> tuple[list[Release], str]:
@@ -17,6 +17,12 @@ def releases(clients: Clients, tenant_id: str) -> tuple[list[Release], str]:
 def release(clients: Clients, tenant_id: str, release_id: str) -> tuple[Release, str]:
     """Return one release and the id of the current one; blocking; raises `NotFound`."""
     return clients.registry.releases.get(tenant_id, release_id), clients.registry.releases.current_id(tenant_id)
+
+
+def check_force(caller: Key, *, force: bool) -> None:
+    """Raise `Denied` where a key may not overrule the gate."""
+    if force:
+        caller.check(Scope.ADMIN)
 
 
 async def promote(clients: Clients, caller: Key, release_id: str, *, force: bool) -> Answer:

@@ -59,6 +59,9 @@ def releases_edit(
     no_selector: Annotated[
         bool, typer.Option("--no-selector", help="Leave the selector away: requests name their label.")
     ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Reject texts of which the selector is less sure.")
+    ] = None,
     reading: Annotated[
         str, typer.Option(help="What it reads of a conversation: last_turn, dialogue or instruction+input.")
     ] = "",
@@ -81,6 +84,7 @@ def releases_edit(
         instructions=pairs(set_instruction, "--set-instruction"),
         groups=pairs(group, "--group"),
         keep_selector=not no_selector,
+        threshold=threshold,
         reading=reading or None,
         harness_tags=harness_tag,
         start_from=start_from,

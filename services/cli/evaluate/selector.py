@@ -11,9 +11,9 @@ from services.cli.evaluate.labelled_rows import LabelledRow, known_rows, read_la
 from services.cli.local.run_state import current_registry, current_settings, find_release
 from services.cli.output import err
 from services.trainer.evaluation.label_sets import measure_sets
-from services.trainer.evaluation.routing import intervals, measure
 from shared.contracts.manifests import ReleaseSelector, utc_now
 from shared.contracts.reading import SelectorText
+from shared.contracts.routing import intervals, measure
 from shared.contracts.selection import selection_text
 from shared.errors import Conflict, Invalid
 from shared.names import DEFAULT_TENANT

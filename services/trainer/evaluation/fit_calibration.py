@@ -15,7 +15,6 @@ from services.trainer.evaluation.calibration import (
     choose_conformal_threshold,
     choose_threshold,
 )
-from services.trainer.evaluation.routing import Routed
 from services.trainer.evaluation.selector import (
     Scores,
     SelectorScores,
@@ -25,6 +24,7 @@ from services.trainer.evaluation.selector import (
 )
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector
+from shared.contracts.routing import Routed
 
 LARGEST_WEIGHT = 20.0
 NONE_WEIGHTS = (0.0, 0.5, 1.0)

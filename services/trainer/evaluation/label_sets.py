@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.trainer.evaluation.intervals import Interval, share_interval
+from shared.contracts.intervals import Interval, share_interval
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.selection import Selection
 

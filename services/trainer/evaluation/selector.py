@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.trainer.evaluation.calibration import NEVER
-from services.trainer.evaluation.routing import Routed
 from shared.contracts.dialogue import Parts
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import ReleaseSelector, SelectorKind
+from shared.contracts.routing import Routed
 from shared.contracts.selection import DecidedBy, Selection, decide, label_probabilities, light_probabilities
 from shared.model.light import LightSelector
 from shared.model.prototypes import PrototypeScorer, Reading

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from services.trainer.context import SelectorContext
-from services.trainer.evaluation import gate
 from services.trainer.evaluation.calibration import CalibrationTarget, Threshold
-from services.trainer.evaluation.routing import Routed, fates, intervals, measure
 from services.trainer.selector.data import Rows
 from services.trainer.selector.few_rows import few_rows_warnings, more_rows, needs_more, with_few
 from services.trainer.selector.plan import Plan
 from services.trainer.selector.prototypes import description_warnings, left_out
+from shared.contracts import gate
+from shared.contracts.judged import JudgedRow
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import ReleaseSelector, Verdict
+from shared.contracts.routing import Routed, calibration, fates, intervals, measure
 
 if TYPE_CHECKING:
     from services.trainer.evaluation.selector import SelectorScorer, SelectorScores
@@ -38,6 +39,8 @@ class JudgedSelector(BaseModel):
     selector: ReleaseSelector
     report: dict[str, Any]
     verdict: Verdict
+    rows: tuple[JudgedRow, ...] = ()
+    """Some of the rows that it was judged on; none in what an earlier version judged."""
 
 
 def calibrate_selector(context: SelectorContext, plan: Plan, selector: ReleaseSelector) -> CalibratedSelector:
@@ -87,6 +90,7 @@ def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedS
     report = {
         **metrics._asdict(),
         "intervals": bounds,
+        "calibration": [cell._asdict() for cell in calibration(routed)],
         "threshold": threshold._asdict(),
         "before": before,
         "asked": _shares_of_deciders(selector, scores),
@@ -99,7 +103,10 @@ def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedS
     if plan.data.deleted:
         report["deleted"] = _fates_of_deleted(context, selector, plan.data.deleted)
     return JudgedSelector(
-        selector=selector, report=report, verdict=Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences))
+        selector=selector,
+        report=report,
+        verdict=Verdict(passed=verdict.passed, reasons=tuple(verdict.sentences)),
+        rows=_judged_rows(selector, scores, rows),
     )
 
 
@@ -152,6 +159,12 @@ def _routed(selector: ReleaseSelector, scores: "SelectorScores", rows: Rows) -> 
     from services.trainer.evaluation.selector import route_rows
 
     return route_rows(selector, scores, _gold(rows))
+
+
+def _judged_rows(selector: ReleaseSelector, scores: "SelectorScores", rows: Rows) -> tuple[JudgedRow, ...]:
+    from services.trainer.evaluation.judged import judged_rows
+
+    return judged_rows(selector, scores, rows)
 
 
 def _accuracy_of_parts(selector: ReleaseSelector, scores: "SelectorScores", rows: Rows) -> dict[str, float]:

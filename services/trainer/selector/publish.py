@@ -47,7 +47,7 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         representation=_stored(context, sets.representation),
         validation=_stored(context, sets.validation),
         datasets=dict(plan.data.datasets),
-        report={**judged.report, **_trained_as(context, plan, judged)},
+        report={**judged.report, **_trained_as(context, plan, judged), **_kept_rows(context, judged)},
         verdict=judged.verdict,
         made_by=context.job.id,
     )
@@ -97,6 +97,11 @@ def _trained_as(context: SelectorContext, plan: Plan, judged: JudgedSelector) ->
         return {}
     noted = TrainedAs(settings=context.body.settings, has_head=trains_head(context, plan))
     return {"trained_as": noted.model_dump(mode="json")}
+
+
+def _kept_rows(context: SelectorContext, judged: JudgedSelector) -> dict[str, Any]:
+    put = context.registry.datasets.put_judged
+    return {"judged": put(context.job.tenant_id, judged.rows)} if judged.rows else {}
 
 
 def _stored(context: SelectorContext, sets: Rows) -> dict[str, str]:

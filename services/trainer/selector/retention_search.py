@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from services.trainer.context import SelectorContext
-from services.trainer.evaluation.gate import Loss, largest_loss
 from services.trainer.selector.judge import JudgedSelector
 from services.trainer.selector.plan import Plan
 from services.trainer.selector.retention import Point, smallest_that_holds
+from shared.contracts.gate import Loss, largest_loss
 from shared.contracts.training import RATIOS, SelectorTrain
 
 

@@ -16,6 +16,7 @@ from shared.ledger.calls.batches import (
     write_batch,
 )
 from shared.ledger.calls.board import Board, Track, board
+from shared.ledger.calls.confidences import Confidences, confidences
 from shared.ledger.calls.dependents import Settled, settle, wait_for
 from shared.ledger.calls.events import append, feedback, forget_feedback
 from shared.ledger.calls.leases import acquire, acquire_next, expire, heartbeat, lead, leave_queues
@@ -67,6 +68,7 @@ __all__ = [
     "Call",
     "CancelledMeanwhile",
     "Claimed",
+    "Confidences",
     "Counts",
     "Created",
     "Event",
@@ -99,6 +101,7 @@ __all__ = [
     "cancel_batch",
     "change_webhook",
     "claim_deliveries",
+    "confidences",
     "create",
     "create_batch",
     "deliveries",

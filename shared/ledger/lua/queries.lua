@@ -96,6 +96,24 @@ function op.list(a)
   return { jobs = jobs, next = last }
 end
 
+-- How sure a selector was of a tenant's jobs since a time: of every n-th of them, newest first, so that there are `sample` in
+-- all. One call looks at `limit` of them, from the job at the place `from` on.
+function op.confidences(a)
+  local key = KEY.jobs .. a.tenant_id
+  local count = redis.call('ZCOUNT', key, a.since, '+inf')
+  local step, at, seen, of_others = math.max(1, math.ceil(count / a.sample)), a.from, 0, 0
+  local sure, between = {}, {}
+  while at < count and seen < a.limit do
+    local stored = read(redis.call('ZREVRANGE', key, at, at)[1], 'selection')[1]
+    local selection = stored and cjson.decode(stored) or {}
+    if known(selection.confidence) and selection.selector ~= a.selector then of_others = of_others + 1
+    elseif known(selection.confidence) and selection.ambiguous == true then between[#between + 1] = selection.confidence
+    elseif known(selection.confidence) then sure[#sure + 1] = selection.confidence end
+    at, seen = at + step, seen + 1
+  end
+  return { count = count, confidences = sure, ambiguous = between, of_others = of_others, next = at < count and at or -1 }
+end
+
 -- A slice of a tenant's jobs, newest first: what those of them need that have not ended, or may be replayed.
 function op.unfinished(a)
   local flat = redis.call('ZREVRANGEBYSCORE', KEY.jobs .. a.tenant_id, a.before, '-inf', 'WITHSCORES', 'LIMIT', 0, LIST_SCAN)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from shared.contracts.judged import JudgedRow
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import AdapterManifest
 from shared.ledger import calls
 from tests.support.api import ADAPTERS, code, make_release
@@ -119,6 +121,65 @@ async def test_an_edit_says_what_the_selector_reads_of_a_conversation(train, rel
     assert (await train.post("/v1/releases/edit", json=without)).json()["reading"] is None
 
 
+def judged(confidence, label="fin.sa", best_label="fin.sa"):
+    return JudgedRow(
+        text="x",
+        text_hash=f"{confidence}",
+        label=label,
+        best_label=best_label,
+        probability=confidence,
+        confidence=confidence,
+    )
+
+
+@pytest.fixture
+def with_rows(registry, weights):
+    """The current release, which keeps the rows that it was judged on."""
+    rows = [*(judged(n / 10) for n in range(6, 10)), judged(0.55, BACKGROUND, "fin.ha")]
+    kept = {"judged": registry.datasets.put_judged("default", rows), "per_label": {"fin.sa": 1.0}, "asked": {}}
+    release = make_release(report=kept)
+    registry.releases.add(release)
+    registry.releases.promote("default", release.id, force=True)
+    return release
+
+
+async def test_a_selector_at_another_threshold_is_judged_anew(train, with_rows):
+    made = (await train.post("/v1/releases/edit", json={"threshold": 0.58})).json()
+    assert made["verdict"] == {"passed": True, "reasons": ["Edited by hand: threshold 0.58 instead of 0.5."]}
+    assert made["selector"]["threshold"] == 0.58
+    assert made["selector"]["digest"] == with_rows.selector.digest
+    report = made["report"]
+    assert (report["accuracy"], report["per_label"]) == (1.0, {"fin.sa": 1.0, "none.none": 1.0})
+    assert report["threshold"] == {"value": 0.58, "false_reject": 0.0, "background_reject": 1.0}
+    assert (report["before"], report["asked"]) == ({"fin.sa": 1.0, "none.none": 0.0}, {})
+    assert report["judged"] == with_rows.report["judged"]
+
+
+async def test_the_gate_refuses_a_threshold_at_which_a_label_is_lost(train, with_rows):
+    made = (await train.post("/v1/releases/edit", json={"threshold": 0.75})).json()
+    assert not made["verdict"]["passed"]
+    assert made["verdict"]["reasons"][0].startswith("The kept label fin.sa falls from 1.000 to 0.500 on validation")
+    assert made["report"]["threshold"]["false_reject"] == 0.5
+
+
+async def test_a_threshold_reached_in_steps_is_judged_against_the_current_release(train, registry, weights):
+    rows = [judged(0.5 + n / 1000) for n in range(500)]
+    first = make_release(report={"judged": registry.datasets.put_judged("default", rows)})
+    registry.releases.add(first)
+    registry.releases.promote("default", first.id, force=True)
+    step = (await train.post("/v1/releases/edit", json={"threshold": 0.504})).json()
+    assert step["verdict"]["passed"]  # 0.8 points lost
+    asked = {"start_from": step["id"], "threshold": 0.508}
+    made = (await train.post("/v1/releases/edit", json=asked)).json()
+    assert "falls from 1.000 to 0.984" in made["verdict"]["reasons"][0]
+
+
+async def test_the_threshold_of_an_older_release_cannot_be_judged(train, release):
+    made = (await train.post("/v1/releases/edit", json={"threshold": 0.6})).json()
+    assert not made["verdict"]["passed"]
+    assert "keeps no rows to judge its threshold on" in made["verdict"]["reasons"][0]
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
@@ -159,6 +220,9 @@ async def test_an_edit_is_no_way_around_the_gate(api, train, release, registry, 
         ({"reading": "instruction+input"}, 422, "reading_misfit"),
         ({"reading": "all"}, 422, "request_invalid"),
         ({"harness_tags": ["no tag"]}, 422, "request_invalid"),
+        ({"threshold": 0.5}, 422, "edit_empty"),
+        ({"threshold": 1.5}, 422, "request_invalid"),
+        ({"threshold": 0.6, "selector": "none"}, 422, "selector_missing"),
     ],
     ids=str,
 )

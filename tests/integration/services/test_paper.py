@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from services.trainer.evaluation.reference import Reference
-from services.trainer.evaluation.routing import measure
 from services.trainer.evaluation.selector import SelectorScorer, route_rows
 from shared.contracts.jobs import JobState
 from shared.contracts.labels import BACKGROUND
+from shared.contracts.routing import measure
 from shared.contracts.rows import Row
 
 DATA = Path(__file__).parents[4] / "shared" / "data" / "as12"

@@ -14,6 +14,7 @@ from services.trainer.selector.plan import plan_of
 from services.trainer.selector.updates import select_data
 from shared.adapter_files import AdapterLimits
 from shared.contracts.jobs import JobState
+from shared.contracts.judged import report_at
 from shared.contracts.rows import Row
 from shared.errors import Conflict, Invalid, Unavailable
 from shared.ledger import calls
@@ -326,6 +327,14 @@ def test_labels_are_added_to_the_release_that_the_job_names(clients, jobs, first
     assert plan(clients, job).parent == old
 
 
+def test_a_release_keeps_the_rows_that_it_was_judged_on(clients, first):
+    release = clients.registry.releases.get("t", first.result["release"])
+    rows = clients.registry.datasets.judged_rows(release)
+    report = report_at(rows, release.selector.threshold)
+    same = ("n", "accuracy", "per_label", "confusion", "calibration")
+    assert [report[name] for name in same] == [release.report[name] for name in same]
+
+
 def test_a_selector_trained_anew_is_judged_against_the_one_it_would_replace(clients, jobs, run, first):
     again = run(jobs.train(**{**SELECTOR, "min_accuracy": 1}))
     release = clients.registry.releases.get("t", again.result["release"])
@@ -427,6 +436,7 @@ def test_what_few_validation_rows_show_is_told_with_its_interval_and_thresholds_
     assert low < report["accuracy"] <= high
     assert high - low > 0.2
     assert set(report["intervals"]["per_label"]) == set(report["per_label"])
+    assert sum(cell["n"] for cell in report["calibration"]) == report["n"]
     assert len(told(ledger, job.id, "cross_fitting")) == 1
 
 

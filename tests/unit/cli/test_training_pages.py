@@ -3,7 +3,7 @@
 import pytest
 
 from services.cli.training_pages import accuracy_of, has_page, page
-from services.trainer.evaluation.intervals import share_interval
+from shared.contracts.intervals import share_interval
 
 SELECTOR = {
     "state": "succeeded",

@@ -3,7 +3,6 @@ import pytest
 
 from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.fit_calibration import calibrate, fit_weights, folds
-from services.trainer.evaluation.routing import Routed
 from services.trainer.evaluation.selector import (
     SelectorScores,
     curve,
@@ -15,6 +14,7 @@ from services.trainer.evaluation.selector import (
 from shared.contracts.jobs import Job
 from shared.contracts.labels import Label
 from shared.contracts.manifests import ReleaseSelector
+from shared.contracts.routing import Routed
 from shared.errors import Cancelled
 from shared.model.base import load_model
 from shared.model.scoring import LabelScorer

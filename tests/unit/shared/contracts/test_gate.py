@@ -1,4 +1,4 @@
-from services.trainer.evaluation.gate import judge, largest_loss
+from shared.contracts.gate import judge, largest_loss
 
 
 def test_a_first_release_passes_when_each_label_reaches_the_mark():

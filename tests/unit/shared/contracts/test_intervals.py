@@ -1,6 +1,6 @@
 import pytest
 
-from services.trainer.evaluation.intervals import share_interval
+from shared.contracts.intervals import share_interval
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from services.trainer.evaluation.routing import Routed, calibration_error, fates, intervals, measure
+from shared.contracts.routing import Routed, calibration, calibration_error, fates, intervals, measure
 
 ROWS = [
     Routed("fin.sa", "fin.sa", 0.9),
@@ -47,6 +47,12 @@ def test_the_calibration_error_is_the_gap_weighted_by_rows():
     rows = [Routed("a.a", "a.a", 1.0)] * 3 + [Routed("a.a", "b.b", 0.5)]
 
     assert calibration_error(rows) == pytest.approx(0.125)  # one row of four is 0.5 too sure
+
+
+def test_the_bins_hold_every_row_with_how_sure_and_how_right_it_was():
+    rows = [Routed("a.a", "a.a", 1.0), Routed("a.a", "b.b", 0.9), Routed("a.a", "a.a", 0.1)]
+
+    assert calibration(rows, bins=2) == [(1, 0.1, 1.0), (2, pytest.approx(0.95), 0.5)]
 
 
 def test_the_fates_of_a_deleted_label_are_shares_of_its_texts():

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from services.trainer.evaluation.intervals import share_interval
+from shared.contracts.intervals import share_interval
 from shared.contracts.labels import BACKGROUND, parse_label
 
 BINS = 15
@@ -97,11 +97,26 @@ def _fate(predicted: Sequence[str]) -> Fate:
     return Fate(len(predicted), shares.pop(BACKGROUND, 0.0), shares)
 
 
+class Bin(NamedTuple):
+    """The rows whose probability lies in one part of equal width: how many, their mean probability, the share right."""
+
+    n: int
+    probability: float
+    accuracy: float
+
+
+def calibration(rows: Sequence[Routed], bins: int = BINS) -> list[Bin]:
+    """Return the rows by bins of probability, from 0 to 1: the reliability diagram (Guo et al. 2017, figure 1)."""
+    cells: list[list[Routed]] = [[] for _ in range(bins)]
+    for row in rows:
+        cells[min(int(row.probability * bins), bins - 1)].append(row)
+    return [
+        Bin(len(cell), sum(r.probability for r in cell) / max(len(cell), 1), _share([r.is_right for r in cell]))
+        for cell in cells
+    ]
+
+
 def calibration_error(rows: Sequence[Routed], bins: int = BINS) -> float:
     """Return the expected calibration error over equal-width bins of probability (Guo et al. 2017, equation 3)."""
-    sums = [[0.0, 0.0] for _ in range(bins)]  # per bin: sum of probabilities, rows that were right
-    for row in rows:
-        cell = sums[min(int(row.probability * bins), bins - 1)]
-        cell[0] += row.probability
-        cell[1] += row.is_right
-    return sum(abs(probability - right) for probability, right in sums) / max(len(rows), 1)
+    off = sum(cell.n * abs(cell.probability - cell.accuracy) for cell in calibration(rows, bins))
+    return off / max(len(rows), 1)
