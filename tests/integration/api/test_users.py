@@ -68,6 +68,10 @@ async def test_jobs_are_listed_by_the_hash_of_their_user(admin, api, ledger):
         "forgotten": 0,
         "cancelled": 2,
         "feedback": 0,
+        "files": 0,
+        "batches": 0,
+        "open_batches": 0,
+        "datasets": [],
     }
     listed = (await admin.get("/v1/jobs", params={"user": hidden, "kind": "generate"})).json()["items"]
     assert [job["id"] for job in listed] == [mine]
@@ -96,7 +100,7 @@ async def test_a_row_of_feedback_is_found_after_its_job_has_expired(admin, worke
     await admin.post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})
     ledger.redis.delete(LedgerKey.JOB.of(job_id))
     assert (await forget(admin))["feedback"] == 1
-    assert not ledger.redis.exists(LedgerKey.FEEDBACK.of("default"), LedgerKey.FEEDBACK_USERS.of("default"))
+    assert not ledger.redis.exists(LedgerKey.FEEDBACK.of("default"), LedgerKey.FEEDBACK_SOURCES.of("default"))
 
 
 async def test_a_job_that_a_worker_holds_is_told_to_end_and_kept_for_seconds_then(admin, worker, ledger):
