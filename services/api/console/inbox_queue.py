@@ -18,7 +18,7 @@ WHYS: dict[Why, str] = {
     "disputed": "Parts at odds",
 }
 HINTS: dict[Why, str] = {
-    "low": "Jobs whose best label has the lowest probability come first, newest first within a tenth.",
+    "low": "Jobs that were selected, tenth by tenth of their best label's probability, the lowest first.",
     "rejected": "Jobs for which the selector found no label.",
     "down": "Jobs whose answer somebody called wrong, and that no reviewer has judged.",
     "disputed": "Jobs between two labels, or for which words were not sure and the language model had to decide, or "
@@ -68,6 +68,7 @@ async def waiting(clients: Clients, tenant_id: str, why: Why, cursor: str, label
     """Return the jobs that nobody has judged yet, those to learn most from first."""
     if why == "low":
         found, after = await _least_sure(clients, tenant_id, cursor)
+        found.sort(key=lambda job: (job.selection or {}).get("probability") or 0.0)
     else:
         only = {
             "rejected": JobFilter(rejected=True, feedback=False),
