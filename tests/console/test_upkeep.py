@@ -22,7 +22,7 @@ def dead_letter(console):
         queue=NOBODYS,
         body={"input": "<b>x</b>"},
     )
-    console.supervisor.ledger.do(calls.create(job))
+    console.supervisor.ledger.do(calls.create(job, ttl_seconds=3600))
     Worker(console.supervisor.ledger).lose(job.id, NOBODYS, times=3)
     return job.id
 

@@ -75,7 +75,7 @@ function draw(figure) {
   plot.replaceChildren();
   new uPlot({
     width: plot.clientWidth, height: Number(figure.dataset.height ?? 170), legend: { show: names.length > 2 }, cursor: { y: false },
-    scales: { x: { time: figure.dataset.x !== "number" } }, series: [{}, ...series], axes: [axis, { ...axis, size: 56 }],
+    scales: { x: { time: figure.dataset.x !== "number" } }, series: [{}, ...series], axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => String(Number(tick.toPrecision(3)))) }],
   }, names.map((_, column) => rows.map((row) => row[column])), plot);
 }
 
