@@ -48,8 +48,7 @@ async def inbox(
     """Show the page."""
     labels = await _labels(clients, visitor)
     found = await waiting(clients, visitor.key.tenant_id, why, after, labels)
-    counted = await versions.make_version(clients, visitor.key, is_dry=True)
-    shown = {"found": found, "said": counted, "whys": WHYS, "hint": HINTS[why], "why": why, "after": after}
+    shown = {"found": found, "whys": WHYS, "hint": HINTS[why], "why": why, "after": after}
     return page(request, "inbox.html", **shown, has_labels=bool(labels))
 
 
