@@ -9,15 +9,15 @@ from fastapi.responses import JSONResponse
 from services.api.datasets.options import MAX_COLUMNS_CHARS, AcceptLabels, Columns, ReadingOptions
 from services.api.datasets.schemas import DatasetCheck, SourcePage, StoredDataset
 from services.api.datasets.service import received
+from services.api.feedback import service as feedback
 from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
 from services.api.infra.base_models import framed_template
-from services.api.infra.clients import Clients
 from services.api.jobs.schemas import Limit, PathId
 from shared.contracts.manifests import DatasetManifest
-from shared.contracts.rows import MAX_ROWS, RowSource
+from shared.contracts.rows import MAX_ROWS
 from shared.data_files.preview import Preview
 from shared.registry.datasets import FEEDBACK_DATASET
 from shared.security.api_keys import Scope
@@ -110,12 +110,8 @@ async def sources(
     limit: Limit = 50,
 ) -> SourcePage:
     """Say where the rows of a data set made from feedback come from, in the order of the rows."""
-    found = await asyncio.to_thread(_sources, clients, caller.tenant_id, dataset_id)
+    found = await feedback.sources(clients, caller, dataset_id)
     return SourcePage(items=found[after : after + limit], next=after + limit if len(found) > after + limit else None)
-
-
-def _sources(clients: Clients, tenant_id: str, ref: str) -> list[RowSource]:
-    return clients.registry.datasets.sources(clients.registry.datasets.get(tenant_id, ref))
 
 
 @router.delete("/{dataset_id}", status_code=204)

@@ -63,6 +63,12 @@ def counted(found: Iterable[tuple[RowSource, Row]], dataset: DatasetManifest | N
     )
 
 
+async def sources(clients: Clients, caller: Key, ref: str) -> list[RowSource]:
+    """Return where the rows of a data set come from, in their order; empty where that is not noted."""
+    datasets = clients.registry.datasets
+    return await asyncio.to_thread(lambda: datasets.sources(datasets.get(caller.tenant_id, ref)))
+
+
 async def retrains(clients: Clients, caller: Key, dataset_id: str) -> list[dict[str, Any]]:
     """Return the bodies of the trainings that a version suggests; raises `NotFound`."""
     found = await asyncio.to_thread(_stored, clients, caller.tenant_id, dataset_id)

@@ -97,7 +97,7 @@ async def test_a_label_is_a_row_at_once_and_undo_takes_it_back(reviewer, api, jo
     assert "Undo" in words(await judged(reviewer, job_id, label="fin.ha"))
     [(source, row)] = registry.datasets.feedback_rows("default")
     assert (source.job, row.input, row.label) == (job_id, "what is it", "fin.ha")
-    assert "1 rows of 1 reviewers" in words(await reviewer.get(f"{PATH}/said"))
+    assert "1 row, said by 1 key" in words(await reviewer.get(f"{PATH}/said"))
     card = await reviewer.post(f"{PATH}/{job_id}/undo")
     assert 'data-key="1"' in card.text
     assert registry.datasets.feedback_rows("default") == []
@@ -135,6 +135,8 @@ async def test_a_version_is_made_by_a_click_and_a_training_of_it_by_another(api,
         assert version["id"] in made.text
         assert "signalbox train selector --balance --label" in words(made)
         assert "signalbox train selector --add" in words(made)
+        told = words(await admin.get(f"{PATH}/sources/{version['id']}"))
+        assert told.count("key_") == 8
         form = {"dataset": version["id"], "kind": "selector.balance"}
         queued = await admin.post(f"{PATH}/train", data=form)
         assert queued.status_code == 200, queued.text

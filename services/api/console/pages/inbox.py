@@ -28,6 +28,7 @@ from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/inbox")
 FOUND_LABELS = 20
+FOUND_SOURCES = 100
 _FEEDBACK: TypeAdapter[FeedbackRequest] = TypeAdapter(FeedbackRequest)
 Cursor = Annotated[str, Query(max_length=40, pattern=r"^([0-9]{1,2}-)?([0-9]{1,16}(\.[0-9]{1,9})?)?$")]
 
@@ -73,6 +74,14 @@ async def search(
     return page(
         request, "inbox_labels.html", found=found[:FOUND_LABELS], more=len(found) - FOUND_LABELS, new=new, job=job
     )
+
+
+@router.get("/sources/{dataset_id}")
+async def sources(request: Request, dataset_id: PathId, clients: ClientsDep, visitor: Reading) -> HTMLResponse:
+    """Show where the rows of a version come from."""
+    found = await versions.sources(clients, visitor.key, dataset_id)
+    shown = {"found": found[:FOUND_SOURCES], "more": len(found) - FOUND_SOURCES, "dataset": dataset_id}
+    return page(request, "inbox_sources.html", **shown)
 
 
 @router.post("/dataset")
