@@ -1,9 +1,10 @@
 """Which jobs wait for a reviewer, and why: those of which most can be learnt."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from services.api.infra.clients import Clients
+from services.api.jobs.feedback import Entry, history_of
 from shared.contracts.generation import SelectionResult, generation_result, select_body, selection_of
 from shared.contracts.jobs import JobKind, ListedJob
 from shared.contracts.labels import BACKGROUND
@@ -24,7 +25,6 @@ HINTS: dict[Why, str] = {
     "disputed": "Jobs between two labels, or for which words were not sure and the language model had to decide, or "
     "whose conversation stood for another label than their own text.",
 }
-assert set(WHYS) == set(get_args(Why))
 SHOWN = 20
 KEYS_SHOWN = 9
 """Labels that have a digit as their key."""
@@ -49,12 +49,12 @@ class Item(NamedTuple):
     answer: str
     selection: SelectionResult | None
     candidates: list[Candidate]
-    said: list[dict[str, Any]]
+    said: list[Entry]
 
     @property
-    def judged(self) -> dict[str, Any] | None:
+    def judged(self) -> Entry | None:
         """What a reviewer said of it; None where none did."""
-        return next((entry for entry in reversed(self.said) if entry.get("reviewed")), None)
+        return next((entry for entry in reversed(self.said) if entry["reviewed"]), None)
 
 
 class Found(NamedTuple):
@@ -113,8 +113,7 @@ def _is_open(job: ListedJob) -> bool:
 
 
 def _is_down(job: ListedJob) -> bool:
-    history = (job.feedback or {}).get("history", [])
-    return (job.feedback or {}).get("rating") == -1 and not any(entry.get("reviewed") for entry in history)
+    return (job.feedback or {}).get("rating") == -1 and not any(entry["reviewed"] for entry in history_of(job))
 
 
 def item_of(job: ListedJob, labels: Sequence[str]) -> Item:
@@ -127,7 +126,7 @@ def item_of(job: ListedJob, labels: Sequence[str]) -> Item:
         answer=result.text if result else "",
         selection=selection,
         candidates=candidates(selection, job.label, labels),
-        said=list((job.feedback or {}).get("history", [])),
+        said=history_of(job),
     )
 
 

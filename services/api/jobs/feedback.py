@@ -11,7 +11,7 @@ from services.api.infra.clients import Clients
 from services.api.jobs.accept import TRIES
 from services.api.jobs.schemas import LabelText, Request
 from shared.contracts.generation import generation_result, select_body, selection_of
-from shared.contracts.jobs import Job, JobKind
+from shared.contracts.jobs import Job, JobKind, ListedJob
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.rows import Row, RowSource
 from shared.errors import Conflict, Invalid, Unavailable
@@ -115,7 +115,7 @@ async def _change(
     raise Unavailable("feedback_moving", "others give feedback on this job; try again shortly", retry_after_seconds=1)
 
 
-def history_of(job: Job) -> list[Entry]:
+def history_of(job: ListedJob) -> list[Entry]:
     """Return all feedback on a job, oldest first; one from before histories were kept counts as reviewed."""
     if not job.feedback:
         return []
