@@ -82,9 +82,7 @@ async def submit(request: Request, clients: ClientsDep, visitor: Trainer) -> Res
 async def one(request: Request, job_id: PathId, clients: ClientsDep, visitor: TrainingViewer) -> HTMLResponse:
     """Show one training."""
     job = await training.training(clients, visitor.key, job_id)
-    run = Run()
-    async for event in clients.feed.past(job.id):
-        run.add(event)
+    run = await _read_on(clients, job.id, Run())
     return page(request, "training_one.html", job=job, parts=_parts(job, run, visitor))
 
 
@@ -97,8 +95,7 @@ async def stream_one(
 
     async def parts() -> Mapping[str, str]:
         job = await training.training(clients, visitor.key, followed_job.id)
-        async for event in clients.feed.past(job.id, run.position):
-            run.add(event)
+        await _read_on(clients, job.id, run)
         return _parts(job, run, visitor) | ({"ended": "yes"} if job.state.is_final else {})
 
     async for event in followed(clients, parts):
@@ -111,7 +108,15 @@ async def cancel(request: Request, job_id: PathId, clients: ClientsDep, visitor:
     job = await training.training(clients, visitor.key, job_id)
     await jobs.cancel(clients, visitor.key, job)
     job = await training.training(clients, visitor.key, job_id)
-    return page(request, "training_standing.html", job=job, run=Run(), may_cancel=True)
+    run = await _read_on(clients, job.id, Run())
+    return page(request, "training_standing.html", job=job, run=run, may_cancel=True)
+
+
+async def _read_on(clients: Clients, job_id: str, run: Run) -> Run:
+    """Take in the events that a run has not seen yet."""
+    async for event in clients.feed.past(job_id, run.position):
+        run.add(event)
+    return run
 
 
 def _parts(job: Job, run: Run, visitor: Visitor) -> dict[str, str]:
