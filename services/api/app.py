@@ -12,6 +12,7 @@ from services.api.adapters import router as adapters
 from services.api.batches import router as batches
 from services.api.console import app as console
 from services.api.datasets import router as datasets
+from services.api.feedback import router as feedback
 from services.api.files import router as files
 from services.api.fine_tuning import router as fine_tuning
 from services.api.health import router as system
@@ -67,7 +68,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (jobs, openai, batches, select, training, fine_tuning, releases, templates, models, usage, users):
+    for router in (
+        jobs,
+        openai,
+        batches,
+        select,
+        training,
+        fine_tuning,
+        releases,
+        templates,
+        models,
+        usage,
+        users,
+        feedback,
+    ):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):

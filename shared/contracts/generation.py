@@ -141,6 +141,15 @@ class SelectionResult(Record):
     score_ms: float | None = None
 
 
+def is_disputed(selection: Mapping[str, Any]) -> bool:
+    """Whether the parts of the selector were at odds about a text.
+
+    It lies between two labels; the light part was not sure and the language model decided with it; or the label of its
+    conversation stood against its own.
+    """
+    return bool(selection.get("ambiguous")) or selection.get("by") in ("both", "kept")
+
+
 class Usage(Record):
     """Numbers of tokens: of the prompt, which counts once, and of all choices."""
 
@@ -249,9 +258,9 @@ class GenerationResult(Record):
         return first.logprobs if first else None
 
 
-def select_body(job: Job) -> SelectBody:
+def select_body(job: ListedJob) -> SelectBody:
     """Return the conversation of a selection or generation job; raises `Invalid` where the body is malformed."""
-    return _read(SelectBody, job, job.body)
+    return _read(SelectBody, job, job.body or {})
 
 
 def generation_body(job: Job) -> GenerationBody:

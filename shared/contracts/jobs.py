@@ -102,10 +102,14 @@ def new_job_id(tenant_id: str, idempotency_key: str | None = None, line: str = "
     return f"job_{hashlib.sha256(f'{tenant_id}/{idempotency_key}'.encode()).hexdigest()[:24]}"
 
 
+def conversation_hash(name: str, line: str) -> str:
+    """Return what the ledger keeps of a conversation's name, apart from those of other lines of keys."""
+    return hashlib.sha256(json.dumps([line, name]).encode()).hexdigest()[:32]
+
+
 def _conversation(body: Mapping[str, Any], line: str) -> str:
     named = (body.get("metadata") or {}).get(CONVERSATION_ID)
-    owned = json.dumps([line, named])
-    return hashlib.sha256(owned.encode()).hexdigest()[:32] if named else ""
+    return conversation_hash(named, line) if named else ""
 
 
 class NewJob(BaseModel):

@@ -120,6 +120,8 @@ class DatasetManifest(_Manifest):
     size_bytes: int
     input_bytes: int = 0
     """UTF-8 of all inputs; 0 in data sets stored before it was noted."""
+    sources: str = ""
+    """Id of what tells where each row comes from (`RowSource`), in the order of the rows; empty for other data sets."""
     created_at: str = Field(default_factory=utc_now)
 
     def count_for(self, label: str) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -59,6 +59,35 @@ class Row(BaseModel):
             turns = self.messages[:-1] if self.output else self.messages
             return "\n".join(turn.content for turn in turns)
         return f"{self.instruction}\n{self.input}".strip()
+
+
+class RowSource(BaseModel):
+    """Where a row made from feedback comes from: whose job it is, who said what stands in the row, and when."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    job: str = ""
+    said_by: tuple[str, ...] = ()
+    """Ids of API keys."""
+    at: str = ""
+    """ISO 8601, of the last of it."""
+    line: str = ""
+    """The line of keys that own the job."""
+    user: str = ""
+    """Hash of the user that the job named."""
+    conversation: str = ""
+    """Hash of the conversation that the job named, among those of its line."""
+
+    @classmethod
+    def read(cls, job: str, stored: str) -> Self:
+        """Read what the ledger keeps; of a row from before sources were kept, only `user|line`, or nothing."""
+        if stored.startswith("{"):
+            return cls.model_validate_json(stored).model_copy(update={"job": job})
+        user, _, line = stored.partition("|")
+        return cls(job=job, user=user, line=line)
+
+
+NO_SOURCE = RowSource()
 
 
 def check_dataset_name(name: str) -> str:

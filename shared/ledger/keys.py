@@ -16,7 +16,8 @@ class LedgerKey(StrEnum):
     JOBS = "sb:jobs:"
     """Per tenant: its jobs by creation time."""
     FOUND = "sb:facts:"
-    """Per tenant and fact (label, rejected, tenth of probability, feedback, line of keys, user): its jobs by age."""
+    """Per tenant and fact (`facts_of`: label, rejected, disputed, tenth of probability, keys, user, conversation;
+    feedback): its jobs by age."""
     DEAD = "sb:dead:"
     """Per tenant: its dead letters."""
     CONVERSATION = "sb:talk:"
@@ -111,8 +112,8 @@ class LedgerKey(StrEnum):
     """Per endpoint: all its deliveries by the time of their event, until they are forgotten."""
     DELIVERY = "sb:delivery:"
     """Per endpoint and event: the delivery's fields, as a hash."""
-    FEEDBACK_USERS = "sb:feedback_users:"
-    """Per tenant: whose job the row is from (`user's hash|line of keys`), by job, where the job named a user."""
+    FEEDBACK_SOURCES = "sb:feedback_users:"
+    """Per tenant: where each row comes from, by job (`RowSource`; before, `user's hash|line of keys`)."""
     USER_KEY = "sb:user_key"
     """Key of the hashes of users, where the settings have none."""
 

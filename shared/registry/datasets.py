@@ -11,7 +11,7 @@ from redis import Redis
 
 from shared.contracts.judged import JudgedRow, dump_judged, parse_judged
 from shared.contracts.manifests import DatasetManifest, Release
-from shared.contracts.rows import Row, dataset_id, dump_row, dump_rows, id_of_digest, parse_rows
+from shared.contracts.rows import Row, RowSource, dataset_id, dump_row, dump_rows, id_of_digest, parse_rows
 from shared.errors import Invalid, NotFound
 from shared.ledger.keys import LedgerKey
 from shared.registry.records import Records
@@ -66,14 +66,14 @@ class Datasets:
         self._records = records
         self._store = store
 
-    def add(self, tenant_id: str, name: str, rows: list[Row]) -> DatasetManifest:
-        """Store rows under the id of their content; from now on, the name refers to them."""
+    def add(self, tenant_id: str, name: str, rows: list[Row], *, sources: str = "") -> DatasetManifest:
+        """Store rows under the id of their content, with the id of their sources; the name then refers to them."""
         with tempfile.TemporaryDirectory(prefix="signalbox-rows-") as folder, RowFile(Path(folder) / "rows") as file:
             for row in rows:
                 file.add(row)
-            return self.add_file(tenant_id, name, file)
+            return self.add_file(tenant_id, name, file, sources=sources)
 
-    def add_file(self, tenant_id: str, name: str, file: "RowFile") -> DatasetManifest:
+    def add_file(self, tenant_id: str, name: str, file: "RowFile", *, sources: str = "") -> DatasetManifest:
         """Store rows that were written to a file, as `add` does."""
         manifest = DatasetManifest(
             tenant_id=tenant_id,
@@ -83,10 +83,11 @@ class Datasets:
             labels=dict(file.labels),
             size_bytes=file.size_bytes,
             input_bytes=file.input_bytes,
+            sources=sources,
         )
         self._store.put_file(_rows_key(manifest), file.flushed())
         known = self._records.newest(tenant_id, "name", name)
-        if known and known.id == manifest.id:
+        if known and (known.id, known.sources) == (manifest.id, sources):
             return known
         self._records.add(tenant_id, _entry(manifest), manifest)
         return manifest
@@ -98,7 +99,7 @@ class Datasets:
 
     def forget_feedback(self, tenant_id: str) -> None:
         """Forget the rows that were made from feedback, and the data sets that were made of them."""
-        self._redis.delete(LedgerKey.FEEDBACK.of(tenant_id), LedgerKey.FEEDBACK_USERS.of(tenant_id))
+        self._redis.delete(LedgerKey.FEEDBACK.of(tenant_id), LedgerKey.FEEDBACK_SOURCES.of(tenant_id))
         for manifest in self._records.matching(tenant_id, "name", FEEDBACK_DATASET):
             self._records.remove(tenant_id, _entry(manifest), manifest)
 
@@ -111,7 +112,7 @@ class Datasets:
 
         The data set `feedback` is made of the feedback on jobs.
         """
-        return self._feedback(tenant_id) if ref == FEEDBACK_DATASET else self.stored(tenant_id, ref)
+        return self.feedback(tenant_id) if ref == FEEDBACK_DATASET else self.stored(tenant_id, ref)
 
     def stored(self, tenant_id: str, ref: str) -> DatasetManifest:
         """Return one data set by id, or the newest of a name, as it was stored; raises `NotFound`."""
@@ -126,44 +127,63 @@ class Datasets:
 
     def put_rows(self, tenant_id: str, rows: list[Row]) -> str:
         """Store rows that belong to a release (a representation or validation set); returns their key."""
-        return self._put(tenant_id, dump_rows(rows))
+        return self._put_lines(tenant_id, dump_rows(rows))
 
     def get_rows(self, key: str) -> list[Row]:
         """Return the rows of a key, whose last part is their id; raises `NotFound`, `Unavailable`, `Corrupt`."""
-        return parse_rows(self._get(key))
+        return parse_rows(self._lines(key))
 
     def put_judged(self, tenant_id: str, rows: Sequence[JudgedRow]) -> str:
         """Store the rows that a release was judged on; returns their key, which its report names."""
-        return self._put(tenant_id, dump_judged(rows))
+        return self._put_lines(tenant_id, dump_judged(rows))
 
     def judged_rows(self, release: Release) -> list[JudgedRow]:
         """Return the rows that a release was judged on, none where it is older than these; raises as `get_rows`."""
         key = release.report.get("judged", "")
-        return parse_judged(self._get(key)) if key else []
+        return parse_judged(self._lines(key)) if key else []
 
-    def _put(self, tenant_id: str, data: bytes) -> str:
-        key = f"tenants/{tenant_id}/sets/{dataset_id(data)}.jsonl"
+    def sources(self, manifest: DatasetManifest) -> list[RowSource]:
+        """Return where each row of a data set comes from; empty where that is not noted. Raises as `get_rows`."""
+        lines = self._lines(_set_key(manifest.tenant_id, manifest.sources)) if manifest.sources else b""
+        return [RowSource.model_validate_json(line) for line in lines.splitlines()]
+
+    def feedback_rows(self, tenant_id: str) -> list[tuple[RowSource, Row]]:
+        """Return the rows that feedback has made by now, each with its source, by the ids of their jobs."""
+        rows = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
+        sources = self._redis.hgetall(LedgerKey.FEEDBACK_SOURCES.of(tenant_id))
+        found = (
+            (RowSource.read(job, sources.get(job, "")), Row.model_validate_json(rows[job])) for job in sorted(rows)
+        )
+        return [(source, row) for source, row in found if row.label or row.output]  # only a rating is no example
+
+    def feedback(self, tenant_id: str) -> DatasetManifest:
+        """Store these rows and their sources as the newest version of `feedback`; raises `NotFound` without any."""
+        found = self.feedback_rows(tenant_id)
+        if not found:
+            raise NotFound("dataset_not_found", "no feedback has a label or an output; POST /v1/jobs/{id}/feedback")
+        lines = "".join(source.model_dump_json(exclude_defaults=True) + "\n" for source, _ in found)
+        sources = PurePosixPath(self._put_lines(tenant_id, lines.encode())).stem
+        return self.add(tenant_id, FEEDBACK_DATASET, [row for _, row in found], sources=sources)
+
+    def _put_lines(self, tenant_id: str, data: bytes) -> str:
+        key = _set_key(tenant_id, dataset_id(data))
         self._store.put(key, data)
         return key
 
-    def _get(self, key: str) -> bytes:
+    def _lines(self, key: str) -> bytes:
         data = self._store.get(key)
         if dataset_id(data) != (name := PurePosixPath(key).stem):
             raise Corrupt("dataset", name)
         return data
 
-    def _feedback(self, tenant_id: str) -> DatasetManifest:
-        feedback = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
-        rows = [Row.model_validate_json(feedback[job_id]) for job_id in sorted(feedback)]
-        rows = [row for row in rows if row.label or row.output]  # only a rating is no example
-        if not rows:
-            raise NotFound("dataset_not_found", "no feedback has a label or an output; POST /v1/jobs/{id}/feedback")
-        return self.add(tenant_id, FEEDBACK_DATASET, rows)
-
 
 def _entry(manifest: DatasetManifest) -> str:
     """Return the record's name, another for each name and time: manifests are never overwritten."""
     return f"{manifest.id}:{manifest.name}:{manifest.created_at}"
+
+
+def _set_key(tenant_id: str, set_id: str) -> str:
+    return f"tenants/{tenant_id}/sets/{set_id}.jsonl"
 
 
 def _rows_key(manifest: DatasetManifest) -> str:

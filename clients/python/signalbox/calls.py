@@ -134,6 +134,7 @@ def jobs(
     rejected: bool | None = None,
     min_probability: float | None = None,
     max_probability: float | None = None,
+    disputed: bool | None = None,
     feedback: bool | None = None,
     key: str | None = None,
     user: str | None = None,
@@ -154,6 +155,7 @@ def jobs(
         "rejected": rejected,
         "min_probability": min_probability,
         "max_probability": max_probability,
+        "disputed": disputed,
         "feedback": feedback,
         "key": key,
         "user": user,
@@ -181,6 +183,11 @@ def replay(job: Job | str, *, idempotency_key: str | None = None) -> Call[Job]:
     return Call(posted(f"/v1/jobs/{_id(job)}/replay", None, idempotency_key), Job.from_dict)
 
 
+def drop(job: Job | str) -> Call[None]:
+    """Drop a dead letter: it is kept no longer than any other ended job."""
+    return Call(Request("DELETE", f"/v1/jobs/dead/{_id(job)}"), lambda _: None)
+
+
 def feedback(
     job: Job | str,
     *,
@@ -205,9 +212,35 @@ def delete_feedback(job: Job | str) -> Call[None]:
     return Call(Request("DELETE", f"/v1/jobs/{_id(job)}/feedback"), lambda _: None)
 
 
-def forget_user(user: str, *, dry_run: bool = False) -> Call[dict[str, Any]]:
-    """Forget the jobs and the feedback of one of your users, or count them; the hash is what `jobs(user=…)` takes."""
-    return Call(posted("/v1/users/forget", {"user": user, "dry_run": dry_run}, None), dict)
+def take_back_feedback(job: Job | str) -> Call[None]:
+    """Take back this key's own feedback on a job, where nobody said anything since."""
+    return Call(Request("DELETE", f"/v1/jobs/{_id(job)}/feedback/last"), lambda _: None)
+
+
+def feedback_dataset(*, dry_run: bool = False) -> Call[dict[str, Any]]:
+    """Make a version of the data set `feedback` of what reviewers said by now, or count its rows."""
+    return Call(posted("/v1/feedback/dataset", {"dry_run": dry_run}, None), dict)
+
+
+def forget_user(
+    user: str | None = None,
+    *,
+    user_hash: str | None = None,
+    key: str | None = None,
+    conversation_id: str | None = None,
+    dry_run: bool = False,
+) -> Call[dict[str, Any]]:
+    """Forget, or count, what is kept of one of your users, of all that a key sent, or of a conversation.
+
+    The hash of a user is what `jobs(user=…)` takes.
+    """
+    whom = given({"user": user, "user_hash": user_hash, "key": key, "conversation_id": conversation_id})
+    return Call(posted("/v1/users/forget", whom | {"dry_run": dry_run}, None), dict)
+
+
+def replay_dead(*, idempotency_key: str | None = None) -> Call[int]:
+    """Run all dead letters again; returns how many."""
+    return Call(posted("/v1/jobs/dead/replay", None, idempotency_key), lambda raw: int(raw["replayed"]))
 
 
 def readiness() -> Call[dict[str, Any]]:

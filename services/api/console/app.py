@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from services.api.console import assets, sign_in
 from services.api.console.board import Looks
-from services.api.console.pages import live, releases
+from services.api.console.pages import batches, dead, forget, inbox, keys, live, releases, training
 from services.api.console.rendering import is_part, page
 from services.api.http.problems import PROBLEM, as_unavailable, fields_of, problem_headers
 from shared.errors import SignalboxError
@@ -30,7 +30,13 @@ _SILENT = {"tracing": False, "metrics": False, "logs": False, "operation_spans":
 """The application that this one is a part of records its requests."""
 _PAGES = (
     live,
+    inbox,
     releases,
+    training,
+    batches,
+    dead,
+    keys,
+    forget,
 )
 
 

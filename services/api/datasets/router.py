@@ -7,15 +7,17 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from services.api.datasets.options import MAX_COLUMNS_CHARS, AcceptLabels, Columns, ReadingOptions
-from services.api.datasets.schemas import DatasetCheck, StoredDataset
+from services.api.datasets.schemas import DatasetCheck, SourcePage, StoredDataset
 from services.api.datasets.service import received
+from services.api.feedback import service as feedback
 from services.api.http.auth import ClientsDep, Trainer, TrainingReader
 from services.api.http.idempotency import Answer, OnceDep
 from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
 from services.api.infra.base_models import framed_template
-from services.api.jobs.schemas import PathId
+from services.api.jobs.schemas import Limit, PathId
 from shared.contracts.manifests import DatasetManifest
+from shared.contracts.rows import MAX_ROWS
 from shared.data_files.preview import Preview
 from shared.registry.datasets import FEEDBACK_DATASET
 from shared.security.api_keys import Scope
@@ -97,6 +99,19 @@ async def list_datasets(clients: ClientsDep, caller: TrainingReader) -> dict[str
 async def show(dataset_id: PathId, clients: ClientsDep, caller: TrainingReader) -> DatasetManifest:
     """Show one data set, by id or by name (the newest of that name)."""
     return await asyncio.to_thread(clients.registry.datasets.get, caller.tenant_id, dataset_id)
+
+
+@router.get("/{dataset_id}/sources")
+async def sources(
+    dataset_id: PathId,
+    clients: ClientsDep,
+    caller: TrainingReader,
+    after: Annotated[int, Query(ge=0, le=MAX_ROWS, description="Rows to pass over")] = 0,
+    limit: Limit = 50,
+) -> SourcePage:
+    """Say where the rows of a data set made from feedback come from, in the order of the rows."""
+    found = await feedback.sources(clients, caller, dataset_id)
+    return SourcePage(items=found[after : after + limit], next=after + limit if len(found) > after + limit else None)
 
 
 @router.delete("/{dataset_id}", status_code=204)

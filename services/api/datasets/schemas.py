@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from shared.contracts.manifests import DatasetManifest
+from shared.contracts.rows import RowSource
 
 
 class RenamedLabel(BaseModel):
@@ -27,6 +28,13 @@ class Read(BaseModel):
 
 class StoredDataset(DatasetManifest, Read):
     """A data set that was stored now."""
+
+
+class SourcePage(BaseModel):
+    """Where rows come from; `next` is what the next page passes over, null after the last one."""
+
+    items: list[RowSource]
+    next: int | None
 
 
 class Part(BaseModel):

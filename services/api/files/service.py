@@ -113,6 +113,11 @@ def check_scope(caller: Key, purpose: Purpose) -> None:
     caller.check(*_SCOPES[purpose])
 
 
+def may_change(caller: Key, purpose: Purpose) -> bool:
+    """Whether the key may add and delete files of this purpose."""
+    return any(map(caller.may, _SCOPES[purpose]))
+
+
 async def _pieces(first: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for piece in iterate_in_threadpool(rest):

@@ -1,7 +1,7 @@
 """Feedback on a finished job: what everybody said of it, in order, and what of that joins the training data."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -11,9 +11,9 @@ from services.api.infra.clients import Clients
 from services.api.jobs.accept import TRIES
 from services.api.jobs.schemas import LabelText, Request
 from shared.contracts.generation import generation_result, select_body, selection_of
-from shared.contracts.jobs import Job, JobKind
+from shared.contracts.jobs import Job, JobKind, ListedJob
 from shared.contracts.labels import BACKGROUND, parse_label
-from shared.contracts.rows import Row
+from shared.contracts.rows import Row, RowSource
 from shared.errors import Conflict, Invalid, Unavailable
 from shared.ledger import calls
 from shared.security.api_keys import Key, Scope
@@ -63,18 +63,50 @@ async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: Fe
     if feedback.output:
         await clients.quotas.count_tokens(caller, feedback.output)
     await _check_label(clients, caller, feedback)
+
+    def added(job: Job) -> list[Entry]:
+        history = [*history_of(job), _entry(caller, feedback)]
+        _check_room(clients, job, history)
+        return history
+
+    return await _change(clients, caller, job_id, added)
+
+
+async def take_back(clients: Clients, caller: Key, job_id: str) -> dict[str, Any]:
+    """Take back the key's own feedback on a job, the newest one; returns the job's feedback as it is then.
+
+    Raises `NotFound`; `Conflict` `feedback_not_last` where the newest feedback is another key's, or there is none.
+    """
+
+    def shortened(job: Job) -> list[Entry]:
+        *before, last = history_of(job) or [{}]
+        if last.get("key") != caller.id:
+            raise Conflict(
+                "feedback_not_last",
+                f"the newest feedback on job {job.id} is not this key's; `jobs feedback ID --forget` takes all of it",
+            )
+        return before
+
+    return await _change(clients, caller, job_id, shortened)
+
+
+async def _change(
+    clients: Clients, caller: Key, job_id: str, change: Callable[[Job], Sequence[Entry]]
+) -> dict[str, Any]:
+    """Write a job's history as `change` makes it, and the row that follows from it; returns the feedback then."""
     line = "" if caller.may(Scope.REVIEW) else caller.sees
     budget = await clients.room.budget(caller.tenant_id)
     for _ in range(TRIES):
         job = await clients.ledger.do(calls.get(job_id, caller.tenant_id, line))
-        history = [*history_of(job), _entry(caller, feedback)]
-        _check_room(clients, job, history)
-        row = _row(job, taken(history, clients.settings.feedback_agreement))
+        before, history = len(history_of(job)), change(job)
+        fields = taken(history, clients.settings.feedback_agreement)
+        row, source = _row(job, fields), source_of(job, history, fields)
         value = {**merged(history), "history": history}
+        call = calls.feedback(
+            job_id, caller.tenant_id, value, row, before=before, after=len(history), source=source, budget=budget
+        )
         try:
-            await clients.ledger.do(
-                calls.feedback(job_id, caller.tenant_id, value, row, before=len(history) - 1, budget=budget)
-            )
+            await clients.ledger.do(call)
         except Conflict as error:
             if error.code != "feedback_moved":
                 raise
@@ -83,7 +115,7 @@ async def give_feedback(clients: Clients, caller: Key, job_id: str, feedback: Fe
     raise Unavailable("feedback_moving", "others give feedback on this job; try again shortly", retry_after_seconds=1)
 
 
-def history_of(job: Job) -> list[Entry]:
+def history_of(job: ListedJob) -> list[Entry]:
     """Return all feedback on a job, oldest first; one from before histories were kept counts as reviewed."""
     if not job.feedback:
         return []
@@ -130,6 +162,24 @@ def feedback_row(job: Job, fields: Mapping[str, Any]) -> Row:
         output=fields.get("output") or (is_right and is_own and _answer(job)) or "",
         label=fields.get("label") or (is_right and label) or "",
     )
+
+
+def source_of(job: Job, history: Sequence[Entry], fields: Mapping[str, Any]) -> RowSource:
+    """Return whose job a row is from, and which keys gave or accepted what stands in it."""
+    said = [
+        one for one in history if one.get("accept") or any(one.get(name) == fields.get(name) for name in _said(one))
+    ]
+    return RowSource(
+        said_by=tuple(dict.fromkeys(one["key"] for one in said if "key" in one)),
+        at=max((one.get("at", "") for one in said), default=""),
+        line=job.key_line,
+        user=job.body.get("user") or "",
+        conversation=job.conversation,
+    )
+
+
+def _said(entry: Entry) -> list[str]:
+    return [name for name in _FIELDS if name in entry]
 
 
 def _row(job: Job, fields: Mapping[str, Any]) -> dict[str, Any] | None:

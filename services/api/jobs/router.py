@@ -59,6 +59,16 @@ async def list_dead(
     return await page_view(await clients.ledger.do(call), include)
 
 
+@router.post("/dead/replay", status_code=202)
+async def replay_all(clients: ClientsDep, caller: Admin, once: OnceDep) -> JSONResponse:
+    """Restart all dead letters, each as the same job."""
+
+    async def work() -> Answer:
+        return Answer(202, {"replayed": await jobs.replay_all(clients, caller)})
+
+    return await once({}, work)
+
+
 @router.delete("/dead/{job_id}", status_code=204)
 async def drop(job_id: PathId, clients: ClientsDep, caller: Admin) -> None:
     """Drop a dead letter: from now on it is kept no longer than any other ended job."""
@@ -113,6 +123,12 @@ async def feedback(
 async def forget_feedback(job_id: PathId, clients: ClientsDep, caller: Reviewer) -> None:
     """Forget all feedback on a job, and what of it joined the data set `feedback`; the job may have expired."""
     await clients.ledger.do(calls.forget_feedback(job_id, caller.tenant_id))
+
+
+@router.delete("/{job_id}/feedback/last")
+async def take_back(job_id: PathId, clients: ClientsDep, caller: Judge) -> dict[str, Any]:
+    """Take back the key's own feedback on a job, where nobody said anything since; what was said before stays."""
+    return {"id": job_id, "feedback": await judging.take_back(clients, caller, job_id)}
 
 
 @router.post("/{job_id}/replay", status_code=202)

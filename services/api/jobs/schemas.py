@@ -236,6 +236,9 @@ class JobQuery(BaseModel):
     """The label that a job named, or that the selector chose."""
     rejected: bool | None = None
     """Whether the selector found no label, whatever became of the job then."""
+    disputed: bool | None = None
+    """Whether the parts of the selector were at odds: the text lies between two labels, the language model had
+    to decide with words that were not sure, or its conversation's label stood against its own."""
     min_probability: Annotated[float, Field(ge=0, le=1)] = 0
     max_probability: Annotated[float, Field(ge=0, le=1)] = 1
     """Bounds of the probability that the selector gave its best label."""

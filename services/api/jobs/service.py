@@ -1,7 +1,10 @@
 """Operations on an existing job: find, cancel, replay, drop."""
 
+import contextlib
+
 from services.api.infra.clients import Clients
 from shared.contracts.jobs import Job, JobKind, JobState
+from shared.errors import Conflict, NotFound
 from shared.ledger import calls
 from shared.security.api_keys import Key, Scope
 
@@ -21,6 +24,20 @@ async def cancel(clients: Clients, caller: Key, job: Job) -> JobState:
 async def replay(clients: Clients, caller: Key, job_id: str) -> None:
     """Restart a dead letter; raises `NotFound`."""
     clients.outbox.put(await clients.ledger.do(calls.replay(job_id, caller.tenant_id)))
+
+
+async def replay_all(clients: Clients, caller: Key) -> int:
+    """Restart all dead letters of the tenant; returns how many. One whose dependents are being ended stays."""
+    count, before = 0, ""
+    while True:
+        page = await clients.ledger.do(calls.list_jobs(caller.tenant_id, limit=200, before=before, dead=True))
+        for job in page.jobs:
+            with contextlib.suppress(NotFound, Conflict):
+                await replay(clients, caller, job.id)
+                count += 1
+        if not page.next:
+            return count
+        before = page.next
 
 
 async def drop(clients: Clients, caller: Key, job_id: str) -> None:

@@ -43,6 +43,7 @@ def jobs_list(
     kind: Annotated[str | None, typer.Option(help="generate, select or train.")] = None,
     label: Annotated[str | None, typer.Option(help="Named by the job, or chosen by the selector.")] = None,
     rejected: Annotated[bool | None, typer.Option(help="Whether the selector found no label.")] = None,
+    disputed: Annotated[bool | None, typer.Option(help="Whether the selector's parts were at odds.")] = None,
     min_probability: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     max_probability: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     feedback: Annotated[bool | None, typer.Option(help="Whether somebody gave feedback.")] = None,
@@ -63,6 +64,7 @@ def jobs_list(
         kind=kind,
         label=label,
         rejected=rejected,
+        disputed=disputed,
         min_probability=min_probability,
         max_probability=max_probability,
         feedback=feedback,
@@ -112,12 +114,13 @@ def jobs_feedback(
     accept: Annotated[
         bool | None, typer.Option("--accept/--reject", help="Whether all that was said of it may train.")
     ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what you said of it last.")] = False,
     forget: Annotated[bool, typer.Option("--forget", help="Delete all that was said of it.")] = False,
 ) -> None:
     """Say what was right about a job, review it, or delete it."""
     api = client()
-    if forget:
-        delete_each(api.delete_feedback, [job_id])
+    if forget or undo:
+        delete_each(api.delete_feedback if forget else api.take_back_feedback, [job_id])
         return
     api.feedback(job_id, label=label, rating=rating, output=text, new=new or None, accept=accept)
     output.record(dict(api.job(job_id).feedback or {}), as_json=False)
@@ -125,15 +128,20 @@ def jobs_feedback(
 
 @app.command("forget")
 def jobs_forget(
-    user: Annotated[str, typer.Option(help="The id of your own user, as requests name it.")],
+    user: Annotated[str | None, typer.Option(help="The id of your own user, as requests name it.")] = None,
+    user_hash: Annotated[str | None, typer.Option(help="Its hash, as jobs show it.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Id of an API key: all that its line sent, files and batches too.")
+    ] = None,
+    conversation: Annotated[str | None, typer.Option(help="`conversation_id` in metadata.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and print the hash; forget nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Forget a user: jobs that have ended, and feedback.
-
-    Jobs that have not ended are cancelled first.
-    """
-    output.record(client().forget_user(user, dry_run=dry_run), as_json=json)
+    """Forget a user, a key or a conversation: ended jobs and feedback go, others are cancelled first."""
+    if sum(name is not None for name in (user, user_hash, key, conversation)) != 1:
+        raise typer.BadParameter("name one of --user, --user-hash, --key and --conversation")
+    report = client().forget_user(user, user_hash=user_hash, key=key, conversation_id=conversation, dry_run=dry_run)
+    output.record(report, as_json=json)
 
 
 @app.command("dead")
@@ -146,6 +154,20 @@ def jobs_dead(json: Json = False) -> None:
 
 
 @app.command("replay")
-def jobs_replay(job_id: JobId) -> None:
-    """Run a dead letter again."""
-    output.job(client().replay(job_id).to_dict(), as_json=False)
+def jobs_replay(
+    job_id: Annotated[str, typer.Argument()] = "",
+    every: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
+) -> None:
+    """Run a dead letter again, or all of them."""
+    if every == bool(job_id):
+        raise typer.BadParameter("name one dead letter, or take --all")
+    if every:
+        output.record({"replayed": client().replay_dead()}, as_json=False)
+    else:
+        output.job(client().replay(job_id).to_dict(), as_json=False)
+
+
+@app.command("drop")
+def jobs_drop(job_id: str) -> None:
+    """Drop a dead letter: it is kept no longer than any other ended job."""
+    delete_each(client().drop, [job_id])

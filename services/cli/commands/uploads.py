@@ -187,6 +187,15 @@ def datasets_list(json: Json = False) -> None:
     output.table(rows, ["id", "name", "rows", "created_at"], as_json=json)
 
 
+@datasets.command("feedback")
+def datasets_feedback(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows; store nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a version of the data set `feedback` of what reviewers said by now."""
+    output.record(client().feedback_dataset(dry_run=dry_run), as_json=json)
+
+
 @datasets.command("rm")
 def datasets_rm(
     refs: Annotated[list[str], typer.Argument(metavar="ID|NAME...", autocompletion=completion.datasets)],

@@ -74,7 +74,7 @@ _LEDGER: Mapping[str, str] = {
         " +rename +zunionstore"
         + _may_read(LedgerKey.API_KEYS, LedgerKey.PROCESS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
-        + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_USERS, LedgerKey.USER_KEY)
+        + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_SOURCES, LedgerKey.USER_KEY)
         + _may_write(LedgerKey.FILES, LedgerKey.WEBHOOKS)
         + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES, LedgerKey.CONSOLE)
     ),
@@ -82,7 +82,7 @@ _LEDGER: Mapping[str, str] = {
     "worker": _CELERY,
     # A training's result files are made of its own events.
     "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} +publish +xrange"
-    + _may_read(LedgerKey.FEEDBACK)
+    + _may_read(LedgerKey.FEEDBACK, LedgerKey.FEEDBACK_SOURCES)
     + _may_write(LedgerKey.FILES),
     OPERATOR: "~* &* +@all",
     PROBE: _HELLO,

@@ -8,6 +8,7 @@ from shared.ledger.calls.batches import (
     Taken,
     cancel_batch,
     create_batch,
+    forget_batch,
     forget_jobs,
     get_batch,
     list_batches,
@@ -25,6 +26,7 @@ from shared.ledger.calls.lifecycle import (
     cancel,
     create,
     drop,
+    facts_of,
     finish,
     give_back,
     kept_label,
@@ -47,7 +49,7 @@ from shared.ledger.calls.queries import (
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
 from shared.ledger.calls.usage import Counts, Used, usage
-from shared.ledger.calls.users import ForgottenPart, forget_user
+from shared.ledger.calls.users import ForgottenPart, forget_found
 from shared.ledger.calls.webhooks import (
     Claimed,
     add_webhook,
@@ -107,12 +109,14 @@ __all__ = [
     "deliveries",
     "drop",
     "expire",
+    "facts_of",
     "feedback",
     "finish",
     "forget",
+    "forget_batch",
     "forget_feedback",
+    "forget_found",
     "forget_jobs",
-    "forget_user",
     "gauges",
     "get",
     "get_batch",

@@ -93,6 +93,11 @@ def cancel_batch(batch_id: str, tenant_id: str, line: str = "") -> Call[Known]:
     return Call("batch_cancel", args, _known, lambda _: _gone(batch_id))
 
 
+def forget_batch(batch_id: str, tenant_id: str) -> Call[None]:
+    """Forget a batch that has ended; one that has not stays."""
+    return Call("forget_batch", {"id": batch_id, "tenant_id": tenant_id}, nothing, never)
+
+
 def take_batch(lease_seconds: float) -> Call[Taken | None]:
     """Lease a batch that nobody holds; None where there is none."""
 

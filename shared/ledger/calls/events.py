@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared.contracts.packing import pack
+from shared.contracts.rows import NO_SOURCE, RowSource
 from shared.errors import Conflict, NotFound, SignalboxError
 from shared.ledger.calls.base import Call, Event, Reply, Standing, dump, gone, never, nothing
 from shared.ledger.calls.retention import NO_BUDGET, TenantBudget
@@ -30,12 +31,16 @@ def feedback(
     row: dict[str, Any] | None,
     *,
     before: int,
+    after: int | None = None,
+    source: RowSource = NO_SOURCE,
     budget: TenantBudget = NO_BUDGET,
 ) -> Call[None]:
-    """Store the feedback on a finished job, and the data-set row made from it; None takes the row back.
+    """Store the feedback on a finished job, and the data-set row made from it with its source; None takes the row back.
 
-    `before` counts the feedbacks that the value was made from; raises `Conflict` `feedback_moved` where that is not so,
-    and `TooMany` where the tenant's jobs would take more bytes than its `budget`.
+    `before` counts the feedbacks that the job has, `after` those in the value, by default one more, and 0 where nothing
+    is left of it; raises `Conflict`
+    `feedback_moved` where it has not so many, and `TooMany` where the tenant's jobs would take more bytes than its
+    `budget`.
     """
 
     def refused(reply: Reply) -> SignalboxError:
@@ -53,9 +58,11 @@ def feedback(
     args = {
         "id": job_id,
         "tenant_id": tenant_id,
-        "feedback": pack(dump(value)),
+        "feedback": "" if after == 0 else pack(dump(value)),
         "row": dump(row) if row else "",
+        "source": source.model_dump_json(exclude_defaults=True),
         "before": before,
+        "after": before + 1 if after is None else after,
         **budget.args,
     }
     return Call("feedback", args, nothing, refused)

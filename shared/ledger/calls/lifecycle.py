@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from shared.contracts.dialogue import Kept
+from shared.contracts.generation import is_disputed
 from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobState, NewJob, Stage
 from shared.contracts.packing import pack
 from shared.contracts.shares import UNLIMITED, Shares
@@ -87,7 +88,7 @@ def create(
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
         "max_waiting": max_waiting,
-        "facts": facts_of(label=job.label, line=job.key_line, user=job.body.get("user")),
+        "facts": facts_of(label=job.label, line=job.key_line, user=job.body.get("user"), conversation=job.conversation),
         **_noted(job, Kept(job.kept_label, 1.0) if job.kept_label else None),
         **budget.args,
     }
@@ -176,17 +177,21 @@ def facts_of(
     label: str | None = "",
     line: str = "",
     user: str | None = None,
+    conversation: str = "",
     rejected: bool = False,
+    disputed: bool = False,
     probability: float | None = None,
 ) -> list[str]:
     """Return the facts by which a job can be listed: each names an index (`LedgerKey.FOUND`)."""
     tenth = None if probability is None else min(9, int(probability * 10))
-    given = {"label:": label, "line:": line, "user:": user, "tenth:": tenth}
-    return [f"{name}{value}" for name, value in given.items() if value not in ("", None)] + ["rejected"] * rejected
+    given = {"label:": label, "line:": line, "user:": user, "talk:": conversation, "tenth:": tenth}
+    facts = [f"{name}{value}" for name, value in given.items() if value not in ("", None)]
+    return facts + ["rejected"] * rejected + ["disputed"] * disputed
 
 
 def _found(selection: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: selection[name] for name in ("label", "rejected", "probability") if name in selection}
+    found = {name: selection[name] for name in ("label", "rejected", "probability") if name in selection}
+    return found | {"disputed": is_disputed(selection)}
 
 
 def _used(result: Mapping[str, Any]) -> list[int]:

@@ -22,6 +22,8 @@ class JobFilter(BaseModel):
     """The label that the job named, or that the selector chose."""
     rejected: bool | None = None
     """Whether the selector found no label for it, whatever became of the job then."""
+    disputed: bool | None = None
+    """Whether the parts of the selector were at odds about it (`is_disputed`)."""
     min_probability: float = 0
     max_probability: float = 1
     """Bounds of the best label's probability."""
@@ -121,7 +123,9 @@ def list_jobs(
         "limit": limit,
         "before": before or ("+inf" if only.until_ms is None else f"{only.until_ms:.3f}"),
         "since": "-inf" if only.since_ms is None else f"{only.since_ms:.3f}",
-        **only.model_dump(mode="json", include={"rejected", "feedback", "min_probability", "max_probability"}),
+        **only.model_dump(
+            mode="json", include={"rejected", "disputed", "feedback", "min_probability", "max_probability"}
+        ),
         **{name: getattr(only, name) or "" for name in ("state", "kind", "key", "user")},
         # Jobs of the version before hold a label of one word with its domain.
         "labels": sorted({short_form(only.label), full_form(only.label)}) if only.label else [],

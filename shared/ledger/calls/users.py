@@ -1,4 +1,4 @@
-"""Forgetting what is kept of a user whom jobs name (`lua/users.lua`)."""
+"""Forgetting what is kept of whom jobs name (`lua/users.lua`)."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ class ForgottenPart(NamedTuple):
     next: str
 
 
-def forget_user(
-    tenant_id: str, user: str, line: str = "", *, before: str = "+inf", limit: int = 100, is_dry: bool = False
+def forget_found(
+    tenant_id: str, fact: str, line: str = "", *, before: str = "+inf", limit: int = 100, is_dry: bool = False
 ) -> Call[ForgottenPart]:
-    """Forget or cancel a slice of the jobs that name a user, those of one `line` of keys where it is given.
+    """Forget or cancel a slice of the jobs with a fact (`facts_of`), those of one `line` of keys where it is given.
 
-    `user` is the hash; `is_dry` only counts. What a worker holds is forgotten five seconds after its end.
+    `is_dry` only counts. What a worker holds is forgotten five seconds after its end.
     """
-    args = {"tenant_id": tenant_id, "user": user, "line": line, "before": before, "limit": limit, "is_dry": is_dry}
-    return Call("forget_user", args, lambda r: ForgottenPart(r["forgotten"], r["cancelled"], r["next"]), never)
+    args = {"tenant_id": tenant_id, "fact": fact, "line": line, "before": before, "limit": limit, "is_dry": is_dry}
+    return Call("forget_found", args, lambda r: ForgottenPart(r["forgotten"], r["cancelled"], r["next"]), never)

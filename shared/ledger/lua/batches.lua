@@ -63,6 +63,14 @@ function op.batch_cancel(a)
   return batch_of(a.id)
 end
 
+-- Forgets a batch that has ended.
+function op.forget_batch(a)
+  if not sees(a.id, a.tenant_id, '') or redis.call('ZSCORE', KEY.open_batches, a.id) then return {} end
+  redis.call('DEL', batch_key(a.id))
+  redis.call('ZREM', KEY.batches .. a.tenant_id, a.id)
+  return {}
+end
+
 -- Leases one batch that nobody holds.
 function op.batch_take(a)
   local id = redis.call('ZRANGEBYSCORE', KEY.open_batches, '-inf', NOW_MS, 'LIMIT', 0, 1)[1]

@@ -19,6 +19,18 @@ function op.append(a)
   return { standing = standing }
 end
 
+-- Forgets the data-set row made from a job's feedback; returns how many there were.
+local function forget_row(a)
+  redis.call('HDEL', KEY.feedback_sources .. a.tenant_id, a.id)
+  return redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id)
+end
+
+-- Forgets all that was said of a job itself; returns how much there was.
+local function forget_said(a)
+  redis.call('ZREM', index_key(a.tenant_id, 'feedback'), a.id)
+  return redis.call('HDEL', job_key(a.id), 'feedback', 'feedback_count')
+end
+
 function op.feedback(a)
   local job = facts(a.id)
   if job.tenant_id ~= a.tenant_id then return refuse('gone') end
@@ -33,23 +45,26 @@ function op.feedback(a)
     local at = NOW + redis.call('PTTL', job_key(a.id))
     give_back_at(ms(at), { a.id .. ':' .. a.before, more, ms(at - tonumber(job.ttl) * 1000) }, a.tenant_id)
   end
-  if job.noted then redis.call('ZADD', index_key(a.tenant_id, 'feedback'), job.noted:match('^[^|]+'), a.id) end
-  redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.before + 1)
-  if a.row ~= '' then redis.call('HSET', KEY.feedback .. a.tenant_id, a.id, a.row) else redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id) end
-  -- The row outlives the job, so what tells whose it is does, too.
-  local user = ('|' .. (job.noted or '')):match('|user:([^|]+)')
-  if a.row ~= '' and user then redis.call('HSET', KEY.feedback_users .. a.tenant_id, a.id, user .. '|' .. (job.key_line or '')) end
+  if a.after == 0 then
+    forget_said(a)
+  else
+    if job.noted then redis.call('ZADD', index_key(a.tenant_id, 'feedback'), job.noted:match('^[^|]+'), a.id) end
+    redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.after)
+  end
+  if a.row ~= '' then
+    -- The row outlives the job, so what tells whose it is does, too.
+    redis.call('HSET', KEY.feedback .. a.tenant_id, a.id, a.row)
+    redis.call('HSET', KEY.feedback_sources .. a.tenant_id, a.id, a.source)
+  else
+    forget_row(a)
+  end
   return {}
 end
 
 -- Forgets the feedback on a job, and the data-set row made from it, which outlives the job.
 function op.forget_feedback(a)
-  local found = redis.call('HDEL', KEY.feedback .. a.tenant_id, a.id)
-  redis.call('HDEL', KEY.feedback_users .. a.tenant_id, a.id)
-  if read(a.id, 'tenant_id')[1] == a.tenant_id then
-    found = found + redis.call('HDEL', job_key(a.id), 'feedback', 'feedback_count')
-    redis.call('ZREM', KEY.found .. a.tenant_id .. ':feedback', a.id)
-  end
+  local found = forget_row(a)
+  if read(a.id, 'tenant_id')[1] == a.tenant_id then found = found + forget_said(a) end
   if found == 0 then return refuse('gone') end
   return {}
 end

@@ -19,6 +19,7 @@ local function indexes(a)
   if a.user ~= '' then return { found .. 'user:' .. a.user } end
   if a.feedback == true then return { found .. 'feedback' } end
   if a.rejected == true then return { found .. 'rejected' } end
+  if a.disputed == true then return { found .. 'disputed' } end
   local keys = {}
   for _, label in ipairs(a.labels) do keys[#keys + 1] = found .. 'label:' .. label end
   if #keys > 0 then return keys end
@@ -62,6 +63,7 @@ local function matches(job, a)
   if (a.state ~= '' and job.state ~= a.state) or (a.kind ~= '' and job.kind ~= a.kind) then return false end
   if (a.line ~= '' and job.key_line ~= a.line) or (a.key ~= '' and job.key ~= a.key) then return false end
   if known(a.feedback) and a.feedback ~= (redis.call('HEXISTS', job_key(job.id), 'feedback') == 1) then return false end
+  if known(a.disputed) and a.disputed ~= (redis.call('ZSCORE', index_key(a.tenant_id, 'disputed'), job.id) ~= false) then return false end
   local by_probability = a.min_probability > 0 or a.max_probability < 1
   if #a.labels == 0 and not known(a.rejected) and not by_probability then return true end
   local selection = job.selection and cjson.decode(job.selection) or {}

@@ -1,4 +1,4 @@
--- Forgets what is kept of a user whom jobs name.
+-- Forgets what is kept of whom jobs name: a user, a line of keys, a conversation.
 
 local FORGET_SECONDS = 5  -- how long a job that a worker held is kept after its end, for whoever waits for it
 
@@ -11,14 +11,15 @@ local function forget_ended(job)
   leave_indexes(job.tenant_id, job.id, job.noted)
 end
 
--- A slice of a user's jobs, newest first: ended ones are forgotten, waiting ones cancelled and forgotten, held ones told to end.
-function op.forget_user(a)
-  local index = index_key(a.tenant_id, 'user:' .. a.user)
+-- A slice of the jobs with a fact, newest first: ended ones are forgotten, waiting ones cancelled and forgotten, held ones told
+-- to end. Trainings stay: they hold nothing of whom requests come from.
+function op.forget_found(a)
+  local index = index_key(a.tenant_id, a.fact)
   local flat = redis.call('ZREVRANGEBYSCORE', index, a.before, '-inf', 'WITHSCORES', 'LIMIT', 0, a.limit)
   local forgotten, cancelled = 0, 0
   for i = 1, #flat, 2 do
     local job = facts(flat[i])
-    if job.state and (a.line == '' or job.key_line == a.line) then
+    if job.state and job.stage ~= 'train' and (a.line == '' or job.key_line == a.line) then
       local was_final = is_final(job.state)
       if was_final then forgotten = forgotten + 1 else cancelled = cancelled + 1 end
       if a.is_dry then
@@ -32,5 +33,7 @@ function op.forget_user(a)
       end
     end
   end
+  local conversation = a.fact:match('^talk:(.*)$')
+  if conversation and not a.is_dry then redis.call('DEL', KEY.conversation .. a.tenant_id .. ':' .. conversation) end
   return { forgotten = forgotten, cancelled = cancelled, next = #flat == 2 * a.limit and '(' .. flat[#flat] or '' }
 end

@@ -11,8 +11,10 @@ import pytest
 import redis
 
 from shared.ledger import calls
+from shared.security import api_keys
 from tests.support.adapter_samples import BASE
 from tests.support.api import Worker, client_of, serving
+from tests.support.console import signed_in
 
 PROGRAM = Path(sys.executable).parent / "signalbox"
 
@@ -66,3 +68,26 @@ def command(api, tokens, tmp_path):
         return subprocess.Popen([PROGRAM, *words], env=os.environ | env | more, encoding="utf-8", cwd=tmp_path, **pipes)
 
     return start
+
+
+@pytest.fixture
+async def operator(api, tokens):
+    """A visitor of the console who may do everything."""
+    async with await signed_in(api["url"], tokens["admin"]) as client:
+        yield client
+
+
+@pytest.fixture
+async def stranger(api, tokens):
+    """A visitor of the console who may do everything in another tenant."""
+    async with await signed_in(api["url"], tokens["other"]) as client:
+        yield client
+
+
+@pytest.fixture
+async def submitter(api, ledger):
+    """A visitor of the console whose key, which is its `token`, may only submit."""
+    _, token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}))
+    async with await signed_in(api["url"], token) as client:
+        client.token = token
+        yield client

@@ -193,6 +193,16 @@ async def test_what_was_used_is_told_and_a_user_is_forgotten(client, worker):
     assert (await client("forget_user", "ann"))["forgotten"] == 1
 
 
+async def test_feedback_becomes_a_version_and_is_taken_back(client, worker):
+    job = await client("submit", "x", label="fin.sa")
+    worker.run(job.id, QUEUE)
+    await client("feedback", job, label="fin.ha")
+    assert (await client("feedback_dataset"))["labels"] == {"fin.ha": 1}
+    await client("take_back_feedback", job)
+    assert (await client("feedback_dataset", dry_run=True))["rows"] == 0
+    assert (await client("forget_user", key=(await client("job", job)).raw["key"]))["forgotten"] == 1
+
+
 async def test_a_cut_stream_goes_on_after_its_last_event(make, proxy, release, worker):
     client = make(url=proxy.url)
     job = await client("submit", "x", label="fin.sa")
@@ -270,6 +280,11 @@ async def test_a_job_that_was_given_up_is_listed_and_run_again(client, worker):
     assert (await client("replay", job)).id == job.id
     assert list(await client("dead")) == []
     assert (await client("job", job)).state == "routed"
+    worker.lose(job.id, QUEUE, times=3)
+    assert await client("replay_dead") == 1
+    worker.lose(job.id, QUEUE, times=3)
+    await client("drop", job)
+    assert list(await client("dead")) == []
 
 
 async def test_feedback_reaches_the_job(client, worker):

@@ -254,6 +254,7 @@ LACKS = {
     "files": "review",
     "batches": "train",
     "users": "train",
+    "feedback": "train",
 }
 """A key without the scope, for each kind of route."""
 

@@ -6,11 +6,14 @@ import json
 import pytest
 
 from services.api.infra.user_ids import UserIds
+from shared.contracts.batches import BatchState, folder_of
 from shared.contracts.jobs import JobState
 from shared.ledger import AsyncLedger, calls
 from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.settings import Settings
+from tests.support.api import code
+from tests.support.batches import CHATS, chat_line, jsonl
 
 FIN = "generate.fin"
 ANN = "ann@example.org"
@@ -68,6 +71,10 @@ async def test_jobs_are_listed_by_the_hash_of_their_user(admin, api, ledger):
         "forgotten": 0,
         "cancelled": 2,
         "feedback": 0,
+        "files": 0,
+        "batches": 0,
+        "open_batches": 0,
+        "datasets": [],
     }
     listed = (await admin.get("/v1/jobs", params={"user": hidden, "kind": "generate"})).json()["items"]
     assert [job["id"] for job in listed] == [mine]
@@ -96,7 +103,7 @@ async def test_a_row_of_feedback_is_found_after_its_job_has_expired(admin, worke
     await admin.post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})
     ledger.redis.delete(LedgerKey.JOB.of(job_id))
     assert (await forget(admin))["feedback"] == 1
-    assert not ledger.redis.exists(LedgerKey.FEEDBACK.of("default"), LedgerKey.FEEDBACK_USERS.of("default"))
+    assert not ledger.redis.exists(LedgerKey.FEEDBACK.of("default"), LedgerKey.FEEDBACK_SOURCES.of("default"))
 
 
 async def test_a_job_that_a_worker_holds_is_told_to_end_and_kept_for_seconds_then(admin, worker, ledger):
@@ -152,3 +159,85 @@ async def test_the_command_line_counts_and_forgets(command, admin):
     out, _ = await asyncio.to_thread(command("jobs", "forget", "--user", ANN, "--json").communicate)
     assert json.loads(out)["cancelled"] == 1
     assert (await admin.get("/v1/jobs")).json()["items"] == []
+
+
+async def test_all_that_a_key_sent_goes_with_its_files_and_ended_batches(api, admin, ledger, worker, store):
+    key, token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}))
+    headers = {"Authorization": f"Bearer {token}"}
+    mine, theirs = await submitted(api["anonymous"], user="bob", headers=headers), await submitted(admin)
+    worker.run(mine, FIN)
+    await admin.post(f"/v1/jobs/{mine}/feedback", json={"rating": 1})
+    file = {"file": ("rows.jsonl", jsonl([chat_line(1)]))}
+    sent = await api["anonymous"].post("/v1/files", data={"purpose": "batch"}, files=file, headers=headers)
+    ask = {"input_file_id": sent.json()["id"], "endpoint": CHATS, "completion_window": "24h"}
+    batch = (await api["anonymous"].post("/v1/batches", json=ask, headers=headers)).json()["id"]
+    assert await told(admin, key=key.id, dry_run=True) == {"forgotten": 1, "feedback": 1, "files": 1, "open_batches": 1}
+    assert await told(admin, key=key.id) == {"forgotten": 1, "feedback": 1, "files": 1, "open_batches": 1}
+    assert (await admin.get(f"/v1/files/{sent.json()['id']}")).status_code == 404
+    assert (await admin.get(f"/v1/jobs/{theirs}")).status_code == 200
+    taken = ledger.do(calls.take_batch(60))
+    record = taken.batch.entered(BatchState.CANCELLED, 1.0)
+    ledger.do(calls.write_batch(batch, taken.fence, record, 0))
+    assert await told(admin, key=key.id) == {"batches": 1}
+    assert (await admin.get(f"/v1/batches/{batch}")).status_code == 404
+    assert list(store.keys(folder_of("default", batch))) == []
+    assert await told(admin, key=key.id) == {}
+
+
+async def test_a_conversation_goes_with_the_label_that_it_was_kept_under(admin, api, ledger, worker):
+    named = {"metadata": {"conversation_id": "talk 1"}, "user": None}
+    mine, theirs = await submitted(admin, **named), await submitted(api["submit"], **named)
+    other = await submitted(admin, metadata={"conversation_id": "talk 2"})
+    worker.run(mine, FIN)
+    await admin.post(f"/v1/jobs/{mine}/feedback", json={"rating": 1})
+    kept = [
+        LedgerKey.CONVERSATION.of("default", ledger.do(calls.get(one)).conversation) for one in (mine, theirs, other)
+    ]
+    for key in kept:
+        ledger.redis.set(key, "1|0.900000|fin.sa")  # as a release that reads dialogues notes it
+    assert await told(admin, conversation_id="talk 1") == {"forgotten": 1, "cancelled": 1, "feedback": 1}
+    assert (await admin.get(f"/v1/jobs/{theirs}")).status_code == 404
+    assert [job["id"] for job in (await admin.get("/v1/jobs")).json()["items"]] == [other]
+    assert ledger.redis.mget(kept) == [None, None, "1|0.900000|fin.sa"]
+
+
+async def test_versions_that_hold_rows_of_the_forgotten_are_named(admin, worker, ledger):
+    job_id = await submitted(admin)
+    worker.run(job_id, FIN)
+    hidden = (await admin.get(f"/v1/jobs/{job_id}")).json()["request"]["user"]
+    await admin.post(f"/v1/jobs/{job_id}/feedback", json={"rating": 1})
+    version = (await admin.post("/v1/feedback/dataset", json={})).json()["dataset"]
+    await forget(admin)
+    report = (await admin.post("/v1/users/forget", json={"user_hash": hidden})).json()
+    held = {"id": version["id"], "created_at": version["created_at"], "rows": 1}
+    assert (report["forgotten"], report["datasets"]) == (0, [held])
+    assert (await admin.delete(f"/v1/datasets/{version['id']}")).status_code == 204
+    assert (await admin.post("/v1/users/forget", json={"user_hash": hidden})).json()["datasets"] == []
+
+
+async def test_trainings_of_a_key_stay(admin, ledger):
+    await admin.post("/v1/datasets?name=demo", content=b'{"input": "a"}\n' * 4)
+    ask = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
+    job_id = (await admin.post("/v1/training/jobs", json=ask)).json()["id"]
+    key = (await admin.get(f"/v1/training/jobs/{job_id}")).json()["key"]
+    assert await told(admin, key=key) == {}
+    assert (await admin.get(f"/v1/training/jobs/{job_id}")).json()["state"] == "queued"
+
+
+@pytest.mark.parametrize("body", [{}, {"user": "a", "key": "b"}, {"user_hash": "ann"}, {"key": ""}])
+async def test_somebody_has_to_be_named_once(admin, body):
+    assert code(await admin.post("/v1/users/forget", json=body), 422) == "request_invalid"
+
+
+async def test_another_tenants_key_and_an_unknown_one_are_nobodys(admin, api, ledger):
+    key, _ = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}))
+    for client, name in ((api["other"], key.id), (admin, "key_none")):
+        assert code(await client.post("/v1/users/forget", json={"key": name}), 404) == "key_not_found"
+
+
+async def told(client, **whom):
+    """What a report counts, without what it counts none of."""
+    answer = await client.post("/v1/users/forget", json=whom)
+    assert answer.status_code == 200, answer.text
+    counted = ("forgotten", "cancelled", "feedback", "files", "batches", "open_batches")
+    return {name: answer.json()[name] for name in counted if answer.json()[name]}

@@ -75,7 +75,7 @@ function draw(figure) {
   plot.replaceChildren();
   new uPlot({
     width: plot.clientWidth, height: Number(figure.dataset.height ?? 170), legend: { show: names.length > 2 }, cursor: { y: false },
-    scales: { x: { time: figure.dataset.x !== "number" } }, series: [{}, ...series], axes: [axis, { ...axis, size: 56 }],
+    scales: { x: { time: figure.dataset.x !== "number" } }, series: [{}, ...series], axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => String(Number(tick.toPrecision(3)))) }],
   }, names.map((_, column) => rows.map((row) => row[column])), plot);
 }
 
@@ -92,3 +92,12 @@ document.addEventListener("htmx:sseMessage", (event) => settle(event.target));
 document.addEventListener("toggle", (event) => settle(event.target), true);
 window.addEventListener("resize", () => settle(document));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => settle(document));
+
+// operate: what somebody has opened stays open when its part of the page comes anew.
+const opened = new Set();
+document.addEventListener("toggle", (event) => {
+  if (event.target.dataset?.keep) opened[event.target.open ? "add" : "delete"](event.target.dataset.keep);
+}, true);
+document.addEventListener("htmx:sseMessage", (event) => {
+  event.target.querySelectorAll("details[data-keep]").forEach((one) => { one.open = opened.has(one.dataset.keep); });
+});
