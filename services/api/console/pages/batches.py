@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from services.api.batches import service as batches
-from services.api.console.following import followed
+from services.api.console.polling import polled
 from services.api.console.rendering import page, part
 from services.api.console.sessions import Asker, JobViewer, Visitor
 from services.api.files import service as files
@@ -44,7 +44,7 @@ async def stream(visitor: Annotated[Visitor, Depends(place)], clients: ClientsDe
         found, _ = await batches.list_some(clients, visitor.key, "", SHOWN)
         return {"list": part("batches_list.html", batches=found, may_cancel=_may_cancel(visitor))}
 
-    async for event in followed(clients, parts):
+    async for event in polled(clients, parts):
         yield event
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.console.following import followed
+from services.api.console.polling import polled
 from services.api.console.forms import checked
 from services.api.console.rendering import page, part
 from services.api.console.sessions import Trainer, TrainingViewer, Visitor
@@ -58,7 +58,7 @@ async def stream(visitor: Streaming, clients: ClientsDep) -> AsyncIterator[Serve
     async def parts() -> Mapping[str, str]:
         return {"list": part("training_list.html", **await _list(clients, visitor, ""), before="")}
 
-    async for event in followed(clients, parts):
+    async for event in polled(clients, parts):
         yield event
 
 
@@ -98,7 +98,7 @@ async def stream_one(
         await _read_on(clients, job.id, run)
         return _parts(job, run, visitor) | ({"ended": "yes"} if job.state.is_final else {})
 
-    async for event in followed(clients, parts):
+    async for event in polled(clients, parts):
         yield event
 
 

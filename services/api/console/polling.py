@@ -13,13 +13,13 @@ STREAM_SECONDS = 60.0
 EVERY_SECONDS = 1.5
 
 
-async def followed(
+async def polled(
     clients: Clients, parts: Callable[[], Awaitable[Mapping[str, str]]]
 ) -> AsyncIterator[ServerSentEvent]:
     """Yield each part of a page, by name, as it changes."""
     seen: dict[str, str] = {}
     until = time.monotonic() + STREAM_SECONDS
-    while not clients.feed.is_closed and time.monotonic() < until:
+    while not clients.feed.closed.is_set() and time.monotonic() < until:
         for name, text in (await parts()).items():
             if seen.get(name) != text:
                 seen[name] = text
