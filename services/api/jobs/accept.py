@@ -6,7 +6,7 @@ import structlog
 
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
-from services.api.jobs.schemas import MAX_INSTRUCTION_CHARS, Accepted, JobRequest
+from services.api.jobs.schemas import MAX_INSTRUCTION_CHARS, Accepted, Conversation, JobRequest
 from services.api.jobs.views import accepted
 from shared.constraints.checker import ConstraintInvalid
 from shared.contracts.built_in_templates import BUILT_IN
@@ -22,7 +22,7 @@ from shared.ledger import calls
 from shared.ledger.calls import Created
 from shared.names import BASE_GROUP, SELECT_QUEUE, generate_queue
 from shared.observability import tracing
-from shared.security.api_keys import Key
+from shared.security.api_keys import Key, Scope
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -151,6 +151,7 @@ def generation_job(
     job_id: str, caller: Key, request: JobRequest, current: CurrentRelease, settings: Settings
 ) -> NewJob:
     """Return the job for the ledger: its queue is the selector's, or that of the named label's group."""
+    check_explained(caller, request)
     release = current.release
     label = named_label(request, release)
     is_selected = not label and request.label != BASE
@@ -168,6 +169,12 @@ def generation_job(
         kept_label=label if release.reads_dialogues else "",
         deadline_seconds=request.deadline_seconds or settings.default_deadline_seconds,
     )
+
+
+def check_explained(caller: Key, request: Conversation) -> None:
+    """Raise `Denied` where a request asks for what only readers of the training data may see."""
+    if request.explain:
+        caller.check(Scope.READ)
 
 
 def untold(job: NewJob) -> NewJob:

@@ -175,6 +175,9 @@ class Conversation(Request):
     ) = None
     """Replaces `input` and `instruction`: an optional system or developer message, then turns; the last turn is the
     user's, or a tool's."""
+    explain: bool | None = None
+    """Whether the job keeps what its label and its answer follow from: the probabilities of all labels, the nearest
+    rows that the selector was trained on, the prompt that the model got. It needs the scope `read`."""
     user: UserId | None = None
     """Id of the caller's own user; a keyed hash of it is kept, by which `POST /v1/users/forget` finds the job."""
 
