@@ -18,11 +18,11 @@ from shared.contracts.generation import (
     Usage,
     generation_body,
     selection_of,
-    told,
 )
 from shared.contracts.generation_params import GenerationParams
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
+from shared.contracts.prompts import told
 from shared.errors import Invalid, NotFound
 from shared.observability import tracing
 from shared.prompts.bound import BoundTemplate

@@ -5,7 +5,7 @@ Bodies and results stored in an older form (`input` and `instruction`; one flat 
 # mypy: disable-error-code="prop-decorator"
 # mypy does not support decorated properties, which pydantic uses for computed fields.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, computed_field, model_validator
@@ -23,7 +23,7 @@ from shared.contracts.generation_params import GenerationParams, without_nulls
 from shared.contracts.jobs import Job, ListedJob, Priority
 from shared.contracts.labels import LabelText
 from shared.contracts.logprobs import TokenLogprobs
-from shared.contracts.prompts import Part, Segment
+from shared.contracts.prompts import PromptPart
 from shared.contracts.tools import ToolCall
 from shared.errors import Invalid
 
@@ -185,16 +185,6 @@ class Choice(Record):
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_is_empty)
 
 
-class PromptPart(Record):
-    """A piece of a prompt: text of the `template`, in which control tokens count, or of a `user`, in which none do.
-
-    `start` and `end` stand for the tokenizer's own tokens.
-    """
-
-    by: Part
-    text: str
-
-
 class GenerationResult(Record):
     """The result of a generation job, with the adapter, selector and release that produced it.
 
@@ -275,11 +265,6 @@ class GenerationResult(Record):
         """Log-probabilities of the first choice; left out unless they were requested."""
         first = self.choices[0].logprobs
         return first.logprobs if first else None
-
-
-def told(prompt: Sequence[Segment]) -> tuple[PromptPart, ...]:
-    """Return a prompt as results tell it."""
-    return tuple(PromptPart(by=segment.part, text=segment.text) for segment in prompt)
 
 
 def select_body(job: Job) -> SelectBody:

@@ -125,6 +125,8 @@ class NewJob(BaseModel):
     """The request as the caller wrote it, where `body` has ids in place of the caller's names."""
     release: str = ""
     """Id of the release the job runs under; the ledger refuses the job if another release is current."""
+    current_release: str = Field(default="", exclude_if=lambda value: not value)
+    """Id of the release that has to be current instead, where the job names the one before it."""
     label: str = ""
     deadline_seconds: float = 0
     """0 means no deadline."""

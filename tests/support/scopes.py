@@ -28,6 +28,7 @@ RULES = {
     ("GET", "/v1/jobs/dead"): _one_of(),
     ("DELETE", "/v1/jobs/dead/{job_id}"): _one_of(),
     ("POST", "/v1/jobs/{job_id}/replay"): _one_of(),
+    ("POST", "/v1/jobs/{job_id}/again"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/select"): _one_of(Scope.SUBMIT),
     ("GET", "/v1/adapters"): _ANY,
     ("POST", "/v1/adapters"): _one_of(Scope.TRAIN),

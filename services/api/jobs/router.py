@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from services.api.http.auth import Admin, Author, ClientsDep, JobReader, Judge, Reviewer, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.http.keyed_route import KeyedRoute
-from services.api.jobs import accept
+from services.api.jobs import accept, again
 from services.api.jobs import feedback as judging
 from services.api.jobs import service as jobs
 from services.api.jobs.answers import JobPage, JobView
@@ -113,6 +113,26 @@ async def feedback(
 async def forget_feedback(job_id: PathId, clients: ClientsDep, caller: Reviewer) -> None:
     """Forget all feedback on a job, and what of it joined the data set `feedback`; the job may have expired."""
     await clients.ledger.do(calls.forget_feedback(job_id, caller.tenant_id))
+
+
+@router.post("/{job_id}/again", status_code=202)
+async def ask_again(
+    job_id: PathId,
+    response: Response,
+    clients: ClientsDep,
+    caller: Author,
+    wish: again.AgainRequest | None = None,
+    key: IdempotencyKey = None,
+) -> Accepted:
+    """Ask again what a job asked, as a new job: under another label or release, or to have it explained.
+
+    The new job's metadata names the old one as `made_from`.
+    """
+    job, replayed = await again.ask_again(clients, caller, job_id, wish or again.AgainRequest(), key)
+    response.headers["Location"] = job.url
+    if replayed:
+        response.headers[REPLAYED] = "true"
+    return job
 
 
 @router.post("/{job_id}/replay", status_code=202)
