@@ -9,6 +9,7 @@ from services.trainer.training.light import fit_light
 from shared.contracts.built_in_templates import BUILT_IN
 from shared.contracts.labels import BACKGROUND, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.rows import Row
 from shared.names import DEFAULT_TENANT
 from shared.prompts.bound import BoundTemplate, without_vocabulary
 from shared.registry import Registry
@@ -37,7 +38,18 @@ def publish(supervisor: Supervisor, folder: Path, data: DemoData, tenant_id: str
         threshold=0.2,
     )
     verdict = Verdict(passed=True, reasons=())
-    release = Release(tenant_id=tenant_id, base_model="echo", labels=labels, selector=selector, verdict=verdict)
+    rows = {
+        label: registry.datasets.put_rows(tenant_id, [Row(input=text) for text in data.texts(label, "train")])
+        for label in [*data.labels, BACKGROUND]
+    }
+    release = Release(
+        tenant_id=tenant_id,
+        base_model="echo",
+        labels=labels,
+        selector=selector,
+        representation=rows,
+        verdict=verdict,
+    )
     registry.releases.promote(tenant_id, registry.releases.add(release))
 
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from services.api.console import assets, sign_in
 from services.api.console.board import Looks
-from services.api.console.pages import live
+from services.api.console.pages import jobs, live, playground, why
 from services.api.console.rendering import is_part, page
 from services.api.http.problems import PROBLEM, as_unavailable, fields_of, problem_headers
 from shared.errors import SignalboxError
@@ -28,7 +28,12 @@ log = structlog.get_logger()
 PATH = "/console"
 _SILENT = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
 """The application that this one is a part of records its requests."""
-_PAGES = (live,)
+_PAGES = (
+    live,
+    playground,
+    jobs,
+    why,
+)
 
 
 def create_console(settings: Settings, state: State) -> FastAPI:

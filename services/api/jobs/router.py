@@ -1,7 +1,7 @@
 """`/v1/jobs`."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
@@ -15,6 +15,7 @@ from services.api.jobs import feedback as judging
 from services.api.jobs import service as jobs
 from services.api.jobs.answers import JobPage, JobView
 from services.api.jobs.events import Events, as_sse, job_events
+from services.api.jobs.listing import listed, page
 from services.api.jobs.schemas import (
     Accepted,
     Cursor,
@@ -45,9 +46,7 @@ async def submit(
 @router.get("", response_model=JobPage)
 async def list_jobs(clients: ClientsDep, caller: JobReader, query: Annotated[JobQuery, Query()]) -> JSONResponse:
     """List jobs, newest first; without the scope `read`, those of the key."""
-    bounds = page(query.before, query.limit, query.include)
-    found = await clients.ledger.do(calls.list_jobs(caller.tenant_id, caller.sees, **bounds, only=query.filter))
-    return await page_view(found, query.include)
+    return await page_view(await listed(clients, caller, query), query.include)
 
 
 @router.get("/dead", response_model=JobPage)
@@ -63,12 +62,6 @@ async def list_dead(
 async def drop(job_id: PathId, clients: ClientsDep, caller: Admin) -> None:
     """Drop a dead letter: from now on it is kept no longer than any other ended job."""
     await jobs.drop(clients, caller, job_id)
-
-
-def page(before: str, limit: int, include: Include) -> dict[str, Any]:
-    """Return cursor, length and large fields as arguments of the ledger's call."""
-    fields = ["body" if name == "request" else name for name in include]
-    return {"before": f"({before}" if before else "", "limit": limit, "include": fields}
 
 
 @router.get("/{job_id}")
