@@ -71,7 +71,7 @@ def read_form(form: FormData, *, may_explain: bool) -> Wish:
     if system := str(form.get("instruction") or "").strip():
         messages.insert(0, {"role": "system", "content": system})
     numbers = {"max_new_tokens": int, "temperature": float, "seed": int}
-    params = {name: _number(form.get(name), of) for name, of in numbers.items() if form.get(name)}
+    params = {name: number(form.get(name), of) for name, of in numbers.items() if form.get(name)}
     fields: dict[str, Any] = {"params": params}
     if may_explain and form.get("explain"):
         fields["explain"] = True
@@ -79,7 +79,7 @@ def read_form(form: FormData, *, may_explain: bool) -> Wish:
     return Wish(str(form.get("model") or AUTO).strip(), list(request.messages or ()), fields)
 
 
-def _number(sent: Any, of: type[int] | type[float]) -> Any:
+def number(sent: Any, of: type[int] | type[float]) -> Any:
     """Return a number; what is none is left for the request's own check to refuse."""
     try:
         return of(str(sent))

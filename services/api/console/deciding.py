@@ -44,11 +44,16 @@ def selection_view(selection: SelectionResult) -> dict[str, Any]:
     bars = [Bar(one.label, one.probability, one.label == selection.label) for one in _known(selection)]
     return {
         "selection": selection,
-        "who": WHO.get(selection.by or "", selection.by or "an older version, which did not say"),
+        "who": who(selection),
         "bars": bars[:BARS_AT_ONCE],
         "folded": bars[BARS_AT_ONCE:],
         "is_whole": bool(selection.probabilities),
     }
+
+
+def who(selection: SelectionResult) -> str:
+    """Return who decided."""
+    return WHO.get(selection.by or "", selection.by or "an older version, which did not say")
 
 
 def _known(selection: SelectionResult) -> Sequence[LabelProbability]:

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from services.api.console.deciding import decision_view
+from services.api.console.deciding import decision_view, who
 from services.api.console.sessions import Visitor
-from services.api.console.timeline import read_timeline
+from services.api.console.timeline import Notes, read_timeline
 from services.api.infra.clients import Clients
 from services.api.jobs.again import MADE_FROM
 from services.api.jobs.feedback import history_of
 from shared.contracts.dialogue import turns_read
-from shared.contracts.generation import generation_result, select_body
-from shared.contracts.jobs import Job, JobKind
+from shared.contracts.generation import generation_result, select_body, selection_of
+from shared.contracts.jobs import Job, JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel
 from shared.contracts.prompts import PromptPart, told
 from shared.errors import Conflict, Invalid, NotFound
@@ -41,17 +41,18 @@ class Choice(NamedTuple):
 
 async def job_view(clients: Clients, visitor: Visitor, job: Job) -> dict[str, Any]:
     """Return all that the page shows of a job."""
-    release, timeline = await asyncio.gather(_release(clients, job), read_timeline(clients.feed.past(job.id)))
+    release = await _release(clients, job)
+    read = _read(job, release)
     shows_texts = visitor.key.may(Scope.READ)
     return {
         **decision_view(job),
         "result": generation_result(job) if job.kind is JobKind.GENERATE else None,
         "shows_texts": shows_texts,
-        "timeline": timeline,
+        "timeline": await read_timeline(clients.feed.past(job.id), _notes(job, read)),
         "release": release,
         "entry": _entry(job, release),
         "shape": await _shape(clients, job, release),
-        "read": _read(job, release),
+        "read": read,
         "body": select_body(job),
         "made_from": (job.body.get("metadata") or {}).get(MADE_FROM),
         "metadata": {name: value for name, value in (job.body.get("metadata") or {}).items() if name != MADE_FROM},
@@ -96,6 +97,26 @@ def _read(job: Job, release: Release | None) -> list[str]:
         return []
     body = select_body(job)
     return turns_read(body.messages, body.system_text, release.selector, release.reading)
+
+
+def _notes(job: Job, read: Sequence[str]) -> Notes:
+    """Return what the job tells of its states: what was read, what was decided, what came of it."""
+    selection = selection_of(job)
+    notes: dict[JobState, str] = {}
+    if read:
+        turns = "one turn" if len(read) == 1 else f"{len(read)} turns"
+        notes[JobState.SELECTING] = f"it reads {turns}, {sum(map(len, read)):,} characters"
+    if selection and selection.confidence is not None and selection.threshold is not None:
+        reaches = "reaches" if selection.confidence >= selection.threshold else "is below"
+        notes[JobState.ROUTED] = (
+            f"decided by {who(selection)}: the confidence in {selection.best_label}, {selection.confidence:.3f}, "
+            f"{reaches} the threshold, {selection.threshold:.3f}"
+        )
+    result = generation_result(job) if job.kind is JobKind.GENERATE else None
+    if result:
+        notes[JobState.RUNNING] = f"it reads a prompt of {result.usage.prompt_tokens} tokens"
+        notes[JobState.SUCCEEDED] = f"{result.usage.completion_tokens} tokens, ended by {result.finish_reason}"
+    return notes
 
 
 async def _shape(clients: Clients, job: Job, release: Release | None) -> Shape:

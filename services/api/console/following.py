@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends
 from fastapi.sse import ServerSentEvent
 
 from services.api.console.rendering import part
@@ -15,6 +15,7 @@ from services.api.console.sessions import JobViewer
 from services.api.http.auth import ClientsDep
 from services.api.infra.event_feed import START, Event
 from services.api.jobs import service as jobs
+from services.api.jobs.events import LastEventId, opened
 from services.api.jobs.schemas import PathId
 from shared.contracts.jobs import Job
 
@@ -22,7 +23,6 @@ STREAM_SECONDS = 60.0
 """A stream ends after this time; the browser goes on after the last event, and is asked anew for its session."""
 Parts = Callable[[Job], Awaitable[Mapping[str, str]]]
 """Returns the parts of a page that follow from a job's state, each as HTML under the name of its event."""
-LastEventId = Annotated[str, Header(alias="Last-Event-ID", max_length=37)]
 _BREAKS = {ord(char): f"&#{ord(char)};" for char in "\n\r"}
 
 
@@ -31,12 +31,8 @@ async def open_events(
 ) -> AsyncIterator[AsyncIterator[Event]]:
     """Open the events of a job; raises `NotFound`, `TooMany` before the stream begins."""
     job = await jobs.find(clients, visitor.key, job_id)
-    if job.state.is_final:
-        yield clients.feed.past(job.id, last_event_id)
-        return
-    with clients.feed.place(visitor.key):
-        async with clients.feed.reader(job.id) as reader:
-            yield clients.feed.events(reader, last_event_id)
+    async with opened(clients, visitor.key, job, last_event_id) as events:
+        yield events
 
 
 OpenEvents = Annotated[AsyncIterator[Event], Depends(open_events)]

@@ -1,7 +1,8 @@
 """What happened to a job, step by step, from its events."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from services.api.infra.event_feed import Event
@@ -11,6 +12,10 @@ MOST_EVENTS = 2_000
 """Events that a page reads of a job; the pieces of a long answer may be more."""
 _ATTEMPTS = (JobState.SELECTING, JobState.RUNNING)
 _MARKS = {JobState.SUCCEEDED: "good", JobState.FAILED: "bad", JobState.REJECTED: "bad", JobState.CANCELLED: "bad"}
+
+
+Notes = Mapping[JobState, str]
+"""What a job itself tells of a state, beside its events."""
 
 
 class Step(NamedTuple):
@@ -31,17 +36,17 @@ class Timeline(NamedTuple):
     is_cut: bool
 
 
-async def read_timeline(events: AsyncIterator[Event]) -> Timeline:
+async def read_timeline(events: AsyncIterator[Event], notes: Notes) -> Timeline:
     """Return what the events tell, up to a number of them."""
     read: list[Event] = []
     async for event in events:
         if len(read) == MOST_EVENTS:
-            return timeline(read, is_cut=True)
+            return timeline(read, notes, is_cut=True)
         read.append(event)
-    return timeline(read)
+    return timeline(read, notes)
 
 
-def timeline(events: Sequence[Event], *, is_cut: bool = False) -> Timeline:
+def timeline(events: Sequence[Event], notes: Notes = MappingProxyType({}), *, is_cut: bool = False) -> Timeline:
     """Return what the events tell."""
     steps: list[Step] = []
     pieces, attempt, begun = 0, 0, set[int]()
@@ -52,7 +57,8 @@ def timeline(events: Sequence[Event], *, is_cut: bool = False) -> Timeline:
         if event.type == "state":
             state = JobState(data["state"])
             attempt += state in _ATTEMPTS
-            steps.append(Step(at_ms, after_ms, *_told(state, last, attempt, data), _MARKS.get(state, "")))
+            title, detail = _told(state, last, attempt, data)
+            steps.append(Step(at_ms, after_ms, title, detail or notes.get(state, ""), _MARKS.get(state, "")))
             last = state
         elif event.type == "restart":
             why = "the attempt before lost its lease, or gave the job back"
@@ -91,4 +97,4 @@ def _routed(last: JobState | None, label: str) -> tuple[str, str]:
     to = label or "the base model"
     if last is None:
         return "It was accepted", "the request names who answers; it waits for a worker"
-    return f"It was routed to {to}", "it waits for a worker"
+    return f"It was routed to {to}", ""

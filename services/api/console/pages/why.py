@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 
+from services.api.console.asking import number
 from services.api.console.explaining import again_choices, job_view
 from services.api.console.following import OpenEvents, followed
 from services.api.console.rendering import is_part, page, part
@@ -98,7 +99,7 @@ async def feedback(
     said = {name: value for name, value in said.items() if value}
     try:
         if rating:
-            said["rating"] = int(rating)
+            said["rating"] = number(rating, int)
         wish = judging.FeedbackRequest.model_validate(said)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
