@@ -9,7 +9,7 @@ from services.api.console import sessions
 
 
 async def signed_in(url, token):
-    """A client, not opened yet, whose cookie is a session of this key, and whose requests carry the token of its forms."""
+    """A client, not opened yet, whose cookie is a session of this key; its requests carry the token of the forms."""
     # Plain HTTP: the certificates that a client reads at its start take longer than most tests.
     async with httpx.AsyncClient(base_url=url, timeout=30, verify=False) as signing:
         answer = await signing.post("/console/sign-in", data={"key": token})

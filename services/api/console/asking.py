@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from starlette.datastructures import FormData
 
+from services.api.console.forms import number
 from services.api.infra.clients import Clients
 from services.api.jobs.accept import AUTO, BASE, accept
 from services.api.jobs.schemas import JobRequest, Message, Selection, SelectRequest
@@ -77,14 +78,6 @@ def read_form(form: FormData, *, may_explain: bool) -> Wish:
         fields["explain"] = True
     request = JobRequest.model_validate({"messages": messages, **fields})
     return Wish(str(form.get("model") or AUTO).strip(), list(request.messages or ()), fields)
-
-
-def number(sent: Any, of: type[int] | type[float]) -> Any:
-    """Return a number; what is none is left for the request's own check to refuse."""
-    try:
-        return of(str(sent))
-    except ValueError:
-        return sent
 
 
 async def ask(clients: Clients, caller: Key, wish: Wish, model: str = "", title: str = "Answer") -> Column:

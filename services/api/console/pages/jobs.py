@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from services.api.console.forms import said_of_the_form
 from services.api.console.rendering import page
 from services.api.console.sessions import JobViewer
 from services.api.http.auth import ClientsDep
@@ -61,10 +61,8 @@ async def list_jobs(
 ) -> HTMLResponse:
     """Show the list."""
     shows_texts = visitor.key.may(Scope.READ)
-    try:
+    with said_of_the_form():
         query = filters.query(("request", "feedback") if shows_texts else ("feedback",))
-    except ValidationError as error:
-        raise RequestValidationError([{**one, "loc": ("query", *one["loc"])} for one in error.errors()]) from error
     found = await listed(clients, visitor.key, query)
     shown: dict[str, Any] = {
         "jobs": [(job, selection_of(job), said(job) if shows_texts else None) for job in found.jobs],

@@ -4,15 +4,14 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import ValidationError
 from starlette.datastructures import FormData
 
 from services.api.console import asking
 from services.api.console.deciding import decision_view, selection_view
 from services.api.console.following import OpenEvents, followed
+from services.api.console.forms import said_of_the_form
 from services.api.console.rendering import page, part
 from services.api.console.sessions import Asker, JobViewer
 from services.api.http.auth import ClientsDep
@@ -46,15 +45,13 @@ async def playground(
 @router.post("")
 async def ask(request: Request, clients: ClientsDep, visitor: Asker, form: Form) -> HTMLResponse:
     """Ask once, or the same of base model, chosen adapter and runner-up; returns a column for each job."""
-    try:
+    with said_of_the_form():
         wish = asking.read_form(form, may_explain=visitor.key.may(Scope.READ))
-        if form.get("do") == "compare":
-            compared = await asking.compare(clients, visitor.key, wish)
-            decided = selection_view(compared.selection) | {"job": None} if compared.selection else None
-            return page(request, "playground_answers.html", columns=compared.columns, decided=decided)
-        column = await asking.ask(clients, visitor.key, wish)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
+    if form.get("do") == "compare":
+        compared = await asking.compare(clients, visitor.key, wish)
+        decided = selection_view(compared.selection) if compared.selection else None
+        return page(request, "playground_answers.html", columns=compared.columns, decided=decided)
+    column = await asking.ask(clients, visitor.key, wish)
     return page(request, "playground_answers.html", columns=[column], decided=None)
 
 

@@ -4,14 +4,12 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import ValidationError
 
-from services.api.console.asking import number
 from services.api.console.explaining import again_choices, job_view
 from services.api.console.following import OpenEvents, followed
+from services.api.console.forms import number, said_of_the_form
 from services.api.console.rendering import is_part, page, part
 from services.api.console.sessions import Asker, JobViewer, Judge, Reviewer
 from services.api.http.auth import ClientsDep
@@ -73,11 +71,9 @@ async def ask_again(
 ) -> Response:
     """Ask again as a new job, and show that."""
     given = {"label": label.strip(), "release": release, "explain": bool(explain)}
-    try:
+    with said_of_the_form():
         wish = again.AgainRequest.model_validate({name: value for name, value in given.items() if value})
         job, _ = await again.ask_again(clients, visitor.key, job_id, wish, None)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
     target = f"/console/jobs/{job.id}"
     return Response(headers={"HX-Redirect": target}) if is_part(request) else RedirectResponse(target, 303)
 
@@ -97,12 +93,10 @@ async def feedback(
     """Say what was right; what is left empty is not said."""
     said: dict[str, Any] = {"label": label.strip(), "output": output, "new": bool(new), "accept": bool(accept)}
     said = {name: value for name, value in said.items() if value}
-    try:
-        if rating:
-            said["rating"] = number(rating, int)
+    if rating:
+        said["rating"] = number(rating, int)
+    with said_of_the_form():
         wish = judging.FeedbackRequest.model_validate(said)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
     await judging.give_feedback(clients, visitor.key, job_id, wish)
     return await _feedback_part(request, clients, visitor, job_id)
 
