@@ -17,7 +17,7 @@ from services.api.jobs import again
 from services.api.jobs import feedback as judging
 from services.api.jobs import service as jobs
 from services.api.jobs.schemas import PathId
-from shared.contracts.jobs import Job, JobKind
+from shared.contracts.jobs import Job, JobKind, JobState
 from shared.ledger import calls
 from shared.security.api_keys import Scope
 
@@ -55,7 +55,10 @@ async def stream(
 async def cancel(request: Request, job_id: PathId, clients: ClientsDep, visitor: Asker) -> HTMLResponse:
     """Cancel the job; its stream shows how it ends."""
     state = await jobs.cancel(clients, visitor.key, await jobs.find(clients, visitor.key, job_id))
-    said = "It is cancelled." if state.is_final else "It ends within its next step."
+    if state is JobState.CANCELLED:
+        said = "It is cancelled."
+    else:
+        said = "It had ended before." if state.is_final else "It ends within its next step."
     return page(request, "done.html", said=said)
 
 
