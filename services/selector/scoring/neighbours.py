@@ -18,12 +18,12 @@ log = structlog.get_logger()
 SHOWN = 5
 LABELS = 5
 """The most probable labels whose rows are looked at."""
-ROWS = 200
+ROWS = 100
 """Rows of a label that are looked at, the first ones."""
 MAX_CHARS = 300
 """Of a row's text; what is longer is cut."""
 _KEPT_SETS = 16
-_READ_CHARS = 2_000
+_READ_CHARS = 1_000
 
 
 class _Seen(NamedTuple):
