@@ -22,3 +22,7 @@ document.addEventListener("keydown", (event) => {
     document.querySelector("#ask button[value=ask]").click();
   }
 });
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.target.matches("#ask")) document.getElementById("notices").replaceChildren();
+});
