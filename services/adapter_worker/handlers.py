@@ -9,9 +9,9 @@ from services.adapter_worker.engine.base import Completion, Engine, Generation, 
 from services.adapter_worker.prompts import Prompts
 from services.adapter_worker.telling import Telling
 from services.adapter_worker.tool_calls import Calling
-from shared.contracts.built_in_templates import BASE_INSTRUCTION, BASE_TEMPLATE
+from shared.contracts.built_in_templates import BASE_TEMPLATE
 from shared.contracts.constraints import Constraint
-from shared.contracts.conversation import count_old_turns, with_instruction, without_old_turns
+from shared.contracts.conversation import count_old_turns, without_old_turns
 from shared.contracts.generation import (
     Choice,
     GenerationResult,
@@ -22,9 +22,11 @@ from shared.contracts.generation import (
 from shared.contracts.generation_params import GenerationParams
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import Release, ReleaseLabel
+from shared.contracts.prompts import told
 from shared.errors import Invalid, NotFound
 from shared.observability import tracing
 from shared.prompts.bound import BoundTemplate
+from shared.prompts.of_job import turns_of
 from shared.worker.attempt import Attempt
 from shared.worker.base_model import leave_to_its_base
 from shared.worker.leases import HeldJob
@@ -79,6 +81,8 @@ def generate(
     if telling:
         telling.end()
     result = result_of(job, release, base_model, entry, generation, calling)
+    if body.explain:
+        result = result.model_copy(update={"prompt": told(request.prompt)})
     if attempt.succeed(result.model_dump(mode="json")):
         count(job, generation, time.monotonic() - started)
 
@@ -129,7 +133,7 @@ def generation_request(
     """The engine's request: the prompt in the adapter's template, the sampling parameters, and the deadline."""
     body = generation_body(job)
     tools = body.params.offered_tools
-    messages = with_instruction(body.messages, entry.instruction if entry else BASE_INSTRUCTION)
+    messages = turns_of(body, entry)
     left_seconds = (job.deadline_ms - job.timestamps["running"]) / 1000
     return GenerationRequest(
         job_id=job.id,

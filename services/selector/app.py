@@ -14,6 +14,7 @@ from services.selector.scoring.batcher import Batcher, ScoreMany
 from services.selector.scoring.card_memory import within_memory
 from services.selector.scoring.light import LightSelectors
 from services.selector.scoring.llm import LlmScorers
+from services.selector.scoring.neighbours import Neighbours
 from services.selector.scoring.prototypes import PrototypeScorers
 from shared.contracts.manifests import BaseModelManifest, Release, ReleaseSelector
 from shared.errors import SignalboxError
@@ -65,6 +66,7 @@ def main() -> None:
         max_tokens=settings.max_prompt_tokens,
         on_load=metrics.LOADS.inc,
     )
+    neighbours = Neighbours(service.registry.datasets.get_rows, lights.idf)
     reading = Reading(base.folder, settings.encoder, settings.dtype)
     fetch_prototypes = service.registry.weights.fetch_prototypes
     prototypes = PrototypeScorers(fetch_prototypes, reading, on_load=lambda: limit_threads(settings))
@@ -93,6 +95,7 @@ def main() -> None:
                 prefetch=prefetch,
                 light=light,
                 llm=batcher.score,
+                near=neighbours.near,
                 base_model=lambda: base.manifest.id,
                 store_patience_seconds=settings.store_patience_seconds,
             )

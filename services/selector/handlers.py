@@ -1,13 +1,14 @@
 """The selector's handler: score a job's text, select the label, route the job."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from shared.contracts.dialogue import Kept, Parts, select_turn, turns_read
-from shared.contracts.generation import select_body
+from shared.contracts.dialogue import Kept, Parts, turn_probabilities, turns_read
+from shared.contracts.generation import Neighbour, select_body
 from shared.contracts.jobs import JobKind
 from shared.contracts.manifests import Release, ReleaseSelector
-from shared.contracts.selection import Ruling, Selection, rule
+from shared.contracts.selection import Ruling, Selection, decide, most_probable, rule
 from shared.errors import Invalid, SignalboxError
 from shared.names import BASE_GROUP, generate_queue
 from shared.observability import tracing
@@ -17,6 +18,8 @@ from shared.worker.retry import retry_unavailable
 
 Prefetch = Callable[[ReleaseSelector], None]
 Score = Callable[[ReleaseSelector, str], list[float]]
+Near = Callable[[Release, str, Sequence[str]], list[Neighbour]]
+"""Takes a release, a text and its most probable labels; returns the rows of these labels that are most like it."""
 
 
 def select(
@@ -26,6 +29,7 @@ def select(
     prefetch: Prefetch,
     light: Score,
     llm: Score,
+    near: Near,
     base_model: Callable[[], str],
     store_patience_seconds: float,
 ) -> Selection:
@@ -56,21 +60,26 @@ def select(
     )
     with tracing.span("score"):
         kept = attempt.kept_label() if release.reads_dialogues else None
-        selection = select_turn(selector, release.reading, turns, parts, kept)
-        ruling = rule(release, selection)
+        probabilities, by = turn_probabilities(selector, release.reading, turns, parts, kept)
+        ruling = rule(release, decide(selector, probabilities, by))
         best = ruling.selection.best
         tracing.note(by=ruling.selection.by, best_label=best.label, probability=best.probability)
     score_ms = round((time.perf_counter() - started) * 1000, 3)
-    _settle(attempt, release, ruling, score_ms)
+    explained: dict[str, Any] = {}
+    if body.explain:
+        ranked = most_probable(selector, probabilities)
+        found = near(release, turns[-1], [one.label for one in ranked])
+        explained = {"probabilities": ranked, "neighbours": tuple(found)}
+    _settle(attempt, release, ruling, score_ms, explained)
     return ruling.selection
 
 
-def _settle(attempt: Attempt, release: Release, ruling: Ruling, score_ms: float) -> None:
+def _settle(attempt: Attempt, release: Release, ruling: Ruling, score_ms: float, explained: Mapping[str, Any]) -> None:
     """End a `select` job and a rejected one; route any other."""
     selection, outcome = ruling
     assert release.selector is not None
     result = selection.as_result(release.selector, release=attempt.job.release, score_ms=score_ms, outcome=outcome)
-    fields = result.model_dump(mode="json")
+    fields = result.model_copy(update=explained).model_dump(mode="json")
     if attempt.job.kind == JobKind.SELECT:
         attempt.succeed(fields, selection=fields)
     elif outcome in ("reject", "choices"):

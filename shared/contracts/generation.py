@@ -23,6 +23,7 @@ from shared.contracts.generation_params import GenerationParams, without_nulls
 from shared.contracts.jobs import Job, ListedJob, Priority
 from shared.contracts.labels import LabelText
 from shared.contracts.logprobs import TokenLogprobs
+from shared.contracts.prompts import PromptPart
 from shared.contracts.tools import ToolCall
 from shared.errors import Invalid
 
@@ -36,6 +37,8 @@ class SelectBody(Record):
 
     messages: tuple[Message, ...]
     metadata: Mapping[str, str] = Field(default_factory=dict)
+    explain: bool = False
+    """Whether the job keeps what its label and its answer follow from: it takes time and room that others need."""
 
     @model_validator(mode="before")
     @classmethod
@@ -110,6 +113,22 @@ class LabelProbability(Record):
     probability: float
 
 
+class Neighbour(Record):
+    """A row that the selector was trained on, and how like the text it is: from 0, nothing in common, to 1."""
+
+    label: LabelText
+    text: str
+    similarity: float
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 class SelectionResult(Record):
     """The result of a selection, as ledger and API show it; a field that its writer did not know is null or empty."""
 
@@ -139,6 +158,11 @@ class SelectionResult(Record):
     stands against the last turn's own; `named` where the caller named the label."""
     release: str | None = None
     score_ms: float | None = None
+    probabilities: tuple[LabelProbability, ...] = Field(default=(), exclude_if=_is_empty)
+    """The most probable labels, the best first, with `none.none` for texts that belong to no label; left out unless the
+    request says `explain`."""
+    neighbours: tuple[Neighbour, ...] = Field(default=(), exclude_if=_is_empty)
+    """The rows of the most probable labels that are most like the text; left out unless the request says `explain`."""
 
 
 def is_disputed(selection: Mapping[str, Any]) -> bool:
@@ -155,14 +179,6 @@ class Usage(Record):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-
-
-def _is_none(value: object) -> bool:
-    return value is None
-
-
-def _is_empty(value: object) -> bool:
-    return not value
 
 
 class Choice(Record):
@@ -197,6 +213,8 @@ class GenerationResult(Record):
     prompt_shortened: bool = False
     first_token_ms: float | None = None
     generate_ms: float | None = None
+    prompt: tuple[PromptPart, ...] = Field(default=(), exclude_if=_is_empty)
+    """What the model was given, before it was shortened; left out unless the request says `explain`."""
 
     @model_validator(mode="before")
     @classmethod

@@ -29,6 +29,8 @@ _TOKEN_BYTES, _LOGPROB_BYTES, _TOP_BYTES = 64, 160, 160
 alternative."""
 CONVERSATION_ID = "conversation_id"
 """The name in a request's metadata under which callers say which conversation it belongs to."""
+_EXPLAINED_BYTES = 40_000
+"""What an explanation takes there besides the prompt's texts: probabilities, rows, the template and its instruction."""
 _TRAINING_BYTES = 1 << 18
 """What a training takes there: progress of a thousand steps."""
 
@@ -127,6 +129,8 @@ class NewJob(BaseModel):
     """The request as the caller wrote it, where `body` has ids in place of the caller's names."""
     release: str = ""
     """Id of the release the job runs under; the ledger refuses the job if another release is current."""
+    current_release: str = Field(default="", exclude_if=lambda value: not value)
+    """Id of the release that has to be current instead, where the job names the one before it."""
     label: str = ""
     deadline_seconds: float = 0
     """0 means no deadline."""
@@ -164,7 +168,9 @@ class NewJob(BaseModel):
     def kept_bytes(self, body: str) -> int:
         """Return how many bytes of the ledger the job may take with this body, and with the longest answer."""
         answer = _TRAINING_BYTES if self.kind is JobKind.TRAIN else self._token_bytes * self.new_tokens
-        return _JOB_BYTES + len(body.encode()) + answer
+        # The prompt is told as it is; the body may be compressed.
+        explained = _EXPLAINED_BYTES + len(json.dumps(self.body)) if self.body.get("explain") else 0
+        return _JOB_BYTES + len(body.encode()) + answer + explained
 
     @property
     def _params(self) -> Mapping[str, Any]:

@@ -5,10 +5,11 @@ the control token. How conversations become segments say the templates (`shared.
 selector's prompt of the paper's appendix A.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from shared.contracts.conversation import Record
 from shared.contracts.labels import Label
 
 CHATML_END = "<|im_end|>"
@@ -35,6 +36,21 @@ class Segment(NamedTuple):
     text: str
     is_input: bool = False
     is_joined: bool = False
+
+
+class PromptPart(Record):
+    """A piece of a prompt: text of the `template`, in which control tokens count, or of a `user`, in which none do.
+
+    `start` and `end` stand for the tokenizer's own tokens.
+    """
+
+    by: Part
+    text: str
+
+
+def told(prompt: Sequence[Segment]) -> tuple[PromptPart, ...]:
+    """Return a prompt as results tell it."""
+    return tuple(PromptPart(by=segment.part, text=segment.text) for segment in prompt)
 
 
 def _template(text: str) -> Segment:

@@ -12,6 +12,8 @@ from shared.contracts.manifests import Release, ReleaseSelector
 from shared.contracts.reading import SelectorText
 
 RUNNERS_UP = 3
+MOST_EXPLAINED = 64
+"""Labels whose probabilities an explained selection has."""
 
 DecidedBy = Literal["prototypes", "light", "llm", "both", "dialogue", "kept"]
 Outcome = Literal["adapter", "base", "reject", "choices"]
@@ -134,8 +136,7 @@ def light_probabilities(selector: ReleaseSelector, scores: LabelScores) -> list[
 
 def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: DecidedBy) -> Selection:
     """Choose the best real label if its confidence reaches the release's threshold, else reject the text."""
-    pairs = zip(selector.labels, probabilities, strict=True)
-    ranked = sorted(pairs, key=itemgetter(1), reverse=True)  # of a thousand labels, for each row of a calibration
+    ranked = _ranked(selector, probabilities)
     real = [pair for pair in ranked if pair[0] != BACKGROUND]
     best, *runners_up = map(Candidate._make, real[: RUNNERS_UP + 1])
     confidence = _confidence(ranked, best, selector.none_weight)
@@ -143,6 +144,16 @@ def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: Decide
     label_set = [label for label, _ in takewhile(lambda pair: pair[1] >= selector.conformal_threshold, real)]
     label_set = label_set or [best.label] * taken
     return Selection(best.label if taken else "", best, confidence, runners_up, label_set, by)
+
+
+def most_probable(selector: ReleaseSelector, probabilities: Sequence[float]) -> tuple[LabelProbability, ...]:
+    """Return the most probable labels, the best first; `BACKGROUND` is among them."""
+    return _shown([Candidate(*pair) for pair in _ranked(selector, probabilities)[:MOST_EXPLAINED]])
+
+
+def _ranked(selector: ReleaseSelector, probabilities: Sequence[float]) -> list[tuple[str, float]]:
+    # Plain pairs: there are a thousand labels, for each row of a calibration.
+    return sorted(zip(selector.labels, probabilities, strict=True), key=itemgetter(1), reverse=True)
 
 
 def _confidence(ranked: Sequence[tuple[str, float]], best: Candidate, none_weight: float) -> float:

@@ -78,14 +78,14 @@ class LightSelector:
     ) -> None:
         """Take `idf` `[features]`, `weights` `[features, labels]` and `bias` `[labels]`."""
         self.labels = list(labels)
-        self._idf = idf
+        self.idf = idf
         self._weights = weights
         self._bias = bias
 
     def in_order(self, labels: Sequence[str]) -> "LightSelector":
         """Return the same selector with its labels in another order."""
         order = [self.labels.index(label) for label in labels]
-        return LightSelector(labels, self._idf, np.ascontiguousarray(self._weights[:, order]), self._bias[order])
+        return LightSelector(labels, self.idf, np.ascontiguousarray(self._weights[:, order]), self._bias[order])
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Return `[texts, labels]` float32 log-probabilities."""
@@ -96,7 +96,7 @@ class LightSelector:
 
     def _logits(self, text: str) -> NDArray[np.float32]:
         counts = count_features(text)
-        logits: NDArray[np.float32] = weigh(counts, self._idf) @ self._weights[counts.features] + self._bias
+        logits: NDArray[np.float32] = weigh(counts, self.idf) @ self._weights[counts.features] + self._bias
         return logits
 
     def save(self, file: Path) -> Path:
@@ -104,7 +104,7 @@ class LightSelector:
         from safetensors.numpy import save_file
 
         weights = self._weights.astype(np.float16)
-        tensors: dict[str, NDArray[Any]] = {"idf": self._idf, "weights": weights, "bias": self._bias}
+        tensors: dict[str, NDArray[Any]] = {"idf": self.idf, "weights": weights, "bias": self._bias}
         # One metadata entry only: safetensors writes several in any order, and the digest would differ.
         save_file(tensors, file, metadata={_FORMAT: json.dumps(self.labels)})
         return file

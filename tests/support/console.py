@@ -9,13 +9,13 @@ from services.api.console import sessions
 
 
 async def signed_in(url, token):
-    """A client whose cookie is a session of this key, and whose requests carry the token of its forms."""
+    """A client, not opened yet, whose cookie is a session of this key; its requests carry the token of the forms."""
     # Plain HTTP: the certificates that a client reads at its start take longer than most tests.
-    client = httpx.AsyncClient(base_url=url, timeout=30, verify=False)
-    answer = await client.post("/console/sign-in", data={"key": token})
-    assert answer.status_code == 303, answer.text
-    client.headers[sessions.CSRF_HEADER] = sessions.csrf_of(client.cookies[sessions.COOKIE])
-    return client
+    async with httpx.AsyncClient(base_url=url, timeout=30, verify=False) as signing:
+        answer = await signing.post("/console/sign-in", data={"key": token})
+        assert answer.status_code == 303, answer.text
+        headers = {sessions.CSRF_HEADER: sessions.csrf_of(signing.cookies[sessions.COOKIE])}
+        return httpx.AsyncClient(base_url=url, timeout=30, verify=False, cookies=signing.cookies, headers=headers)
 
 
 def as_part(client):

@@ -49,12 +49,17 @@ def publish(supervisor: Supervisor, folder: Path, data: DemoData, tenant_id: str
         threshold=0.2,
     )
     verdict = Verdict(passed=True, reasons=())
+    rows = {
+        label: registry.datasets.put_rows(tenant_id, [Row(input=text) for text in data.texts(label, "train")])
+        for label in [*data.labels, BACKGROUND]
+    }
     release = Release(
         tenant_id=tenant_id,
         base_model="echo",
         labels=labels,
         selector=selector,
         report=report_of(registry, tenant_id, selector, data),
+        representation=rows,
         verdict=verdict,
     )
     registry.releases.promote(tenant_id, registry.releases.add(release))

@@ -32,6 +32,7 @@ RULES = {
     ("DELETE", "/v1/jobs/{job_id}/feedback/last"): _one_of(Scope.SUBMIT, Scope.REVIEW),
     ("POST", "/v1/feedback/dataset"): _one_of(Scope.REVIEW),
     ("GET", "/v1/datasets/{dataset_id}/sources"): _one_of(Scope.TRAIN, Scope.READ),
+    ("POST", "/v1/jobs/{job_id}/again"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/select"): _one_of(Scope.SUBMIT),
     ("GET", "/v1/adapters"): _ANY,
     ("POST", "/v1/adapters"): _one_of(Scope.TRAIN),

@@ -62,6 +62,7 @@ class AsyncSignalbox:
     jobs = method(calls.jobs)
     cancel = method(calls.cancel)
     dead = method(calls.dead)
+    again = method(calls.again)
     replay = method(calls.replay)
     feedback = method(calls.feedback)
     delete_feedback = method(calls.delete_feedback)
@@ -116,9 +117,18 @@ class AsyncSignalbox:
     post = method(calls.post)
     delete = method(calls.delete)
 
-    async def select(self, input: Messages, *, instruction: str = "", wait_seconds: float = 10.0) -> Selection:  # noqa: A002
+    async def select(
+        self,
+        input: Messages,  # noqa: A002
+        *,
+        instruction: str = "",
+        wait_seconds: float = 10.0,
+        explain: bool | None = None,
+    ) -> Selection:
         """Name the label of a text without generating; raises `JobFailed`."""
-        found = await self._send(calls.select(input, instruction=instruction, wait_seconds=wait_seconds))
+        found = await self._send(
+            calls.select(input, instruction=instruction, wait_seconds=wait_seconds, explain=explain)
+        )
         return found if isinstance(found, Selection) else calls.selection_of(await self.wait(found))
 
     async def wait(self, job: Job | str, *, timeout: float | None = None) -> Job:

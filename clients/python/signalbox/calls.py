@@ -59,12 +59,14 @@ def submit(
     deadline_seconds: float | None = None,
     metadata: Mapping[str, str] | None = None,
     user: str | None = None,
+    explain: bool | None = None,
     idempotency_key: str | None = None,
 ) -> Call[Job]:
     """Submit one text or conversation (`role` and `content` of each turn); the job is stored when this returns.
 
     Without `label` and `adapter` the selector decides. `params` are those of the generation (temperature, seed, …).
-    Of `user`, the id of your own user, a hash is kept (see `forget_user`).
+    Of `user`, the id of your own user, a hash is kept (see `forget_user`). With `explain` the job keeps the
+    probabilities of all labels, the nearest rows of the training data, and the prompt.
     The same `idempotency_key` and text make one job; without one, each call makes its own job, however often it is
     retried.
     """
@@ -78,6 +80,7 @@ def submit(
         "deadline_seconds": deadline_seconds,
         "metadata": metadata,
         "user": user,
+        "explain": explain,
     }
     return Call(posted("/v1/jobs", given(body), idempotency_key), Job.from_dict)
 
@@ -89,10 +92,15 @@ def _conversation(given: Messages, instruction: str) -> dict[str, Any]:
 
 
 def select(
-    input: Messages, *, instruction: str = "", wait_seconds: float = 10.0, idempotency_key: str | None = None
+    input: Messages,
+    *,
+    instruction: str = "",
+    wait_seconds: float = 10.0,
+    explain: bool | None = None,
+    idempotency_key: str | None = None,
 ) -> Call[Selection | Job]:
     """The request behind `select`: a selection, or its job where it takes longer than `wait_seconds`."""
-    body = {**_conversation(input, instruction), "wait_seconds": wait_seconds}
+    body = {**_conversation(input, instruction), "wait_seconds": wait_seconds, "explain": explain}
     return Call(posted("/v1/select", given(body), idempotency_key), _selection_or_job)
 
 
@@ -176,6 +184,22 @@ def cancel(job: Job | str) -> Call[Job]:
 def dead() -> Call[Page]:
     """The dead letters: jobs given up after several workers in a row lost their lease."""
     return Call(Request("GET", "/v1/jobs/dead"), Page.from_dict)
+
+
+def again(
+    job: Job | str,
+    *,
+    label: str | None = None,
+    release: str | None = None,
+    explain: bool | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Ask again what a job asked, as a new job: of another `label` (or `base`, `auto`), or under another `release`.
+
+    Only the current release and the one before it answer.
+    """
+    body = given({"label": label, "release": release, "explain": explain})
+    return Call(posted(f"/v1/jobs/{_id(job)}/again", body, idempotency_key), Job.from_dict)
 
 
 def replay(job: Job | str, *, idempotency_key: str | None = None) -> Call[Job]:

@@ -74,6 +74,7 @@ class Signalbox:
     jobs = method(calls.jobs)
     cancel = method(calls.cancel)
     dead = method(calls.dead)
+    again = method(calls.again)
     replay = method(calls.replay)
     feedback = method(calls.feedback)
     delete_feedback = method(calls.delete_feedback)
@@ -128,9 +129,16 @@ class Signalbox:
     post = method(calls.post)
     delete = method(calls.delete)
 
-    def select(self, input: Messages, *, instruction: str = "", wait_seconds: float = 10.0) -> Selection:  # noqa: A002
+    def select(
+        self,
+        input: Messages,  # noqa: A002
+        *,
+        instruction: str = "",
+        wait_seconds: float = 10.0,
+        explain: bool | None = None,
+    ) -> Selection:
         """Name the label of a text without generating; raises `JobFailed`."""
-        found = self._send(calls.select(input, instruction=instruction, wait_seconds=wait_seconds))
+        found = self._send(calls.select(input, instruction=instruction, wait_seconds=wait_seconds, explain=explain))
         return found if isinstance(found, Selection) else calls.selection_of(self.wait(found))
 
     def wait(self, job: Job | str, *, timeout: float | None = None) -> Job:

@@ -50,6 +50,10 @@ class Selection(Record):
     by: str = ""
     """Why this label: the part that decided (`prototypes`, `light`, `llm`, `both`), or `dialogue`, `kept` where earlier
     turns did."""
+    probabilities: list[dict[str, Any]] = field(default_factory=list)
+    """Of the most probable labels, with `none.none` for none; empty unless the request said `explain`."""
+    neighbours: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of the training data that are most like the text; empty unless the request said `explain`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,19 @@ from starlette.exceptions import HTTPException
 
 from services.api.console import assets, sign_in
 from services.api.console.board import Looks
-from services.api.console.pages import batches, dead, forget, inbox, keys, live, releases, training
+from services.api.console.pages import (
+    batches,
+    dead,
+    forget,
+    inbox,
+    jobs,
+    keys,
+    live,
+    playground,
+    releases,
+    training,
+    why,
+)
 from services.api.console.rendering import is_part, page
 from services.api.http.problems import PROBLEM, as_unavailable, fields_of, problem_headers
 from shared.errors import SignalboxError
@@ -30,6 +42,9 @@ _SILENT = {"tracing": False, "metrics": False, "logs": False, "operation_spans":
 """The application that this one is a part of records its requests."""
 _PAGES = (
     live,
+    playground,
+    jobs,
+    why,
     inbox,
     releases,
     training,

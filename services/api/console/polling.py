@@ -13,9 +13,7 @@ STREAM_SECONDS = 60.0
 EVERY_SECONDS = 1.5
 
 
-async def polled(
-    clients: Clients, parts: Callable[[], Awaitable[Mapping[str, str]]]
-) -> AsyncIterator[ServerSentEvent]:
+async def polled(clients: Clients, parts: Callable[[], Awaitable[Mapping[str, str]]]) -> AsyncIterator[ServerSentEvent]:
     """Yield each part of a page, by name, as it changes."""
     seen: dict[str, str] = {}
     until = time.monotonic() + STREAM_SECONDS

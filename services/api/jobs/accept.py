@@ -6,7 +6,8 @@ import structlog
 
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
-from services.api.jobs.schemas import MAX_INSTRUCTION_CHARS, Accepted, JobRequest
+from services.api.jobs.schemas import MAX_INSTRUCTION_CHARS, Accepted, Conversation, JobRequest
+from services.api.jobs.under import named_release, under
 from services.api.jobs.views import accepted
 from shared.constraints.checker import ConstraintInvalid
 from shared.contracts.built_in_templates import BUILT_IN
@@ -22,13 +23,15 @@ from shared.ledger import calls
 from shared.ledger.calls import Created
 from shared.names import BASE_GROUP, SELECT_QUEUE, generate_queue
 from shared.observability import tracing
-from shared.security.api_keys import Key
+from shared.security.api_keys import Key, Scope
 from shared.settings import Settings
 
 log = structlog.get_logger()
 TRIES = 5
 BASE = "base"
 """In place of a label, it names the base model alone."""
+AUTO = "auto"
+"""In place of a label, it leaves the choice to the selector."""
 _SHOWN_LABELS = 20
 
 
@@ -47,10 +50,23 @@ async def accept(
     `tells_tokens` the job's events are those of its states alone.
 
     Raises `Invalid` `label_unknown`, `adapter_unknown`, `input_too_long`, `instruction_too_long`, `above_token_limit`,
-    `constraint_invalid`, `tools_invalid`, `tools_not_rendered`; `ModelRetired`; `Conflict` `no_release`; `TooMany`;
-    `Unavailable`.
+    `constraint_invalid`, `tools_invalid`, `tools_not_rendered`; `ModelRetired`; `Conflict` `no_release`,
+    `release_not_served`; `NotFound` for a release that it names; `Denied`; `TooMany`; `Unavailable`.
     """
     request = await clients.user_ids.without_id(caller.tenant_id, request)
+    return await accept_hidden(clients, caller, request, idempotency_key, job_id, tells_tokens=tells_tokens)
+
+
+async def accept_hidden(
+    clients: Clients,
+    caller: Key,
+    request: JobRequest,
+    idempotency_key: str | None,
+    job_id: str = "",
+    *,
+    tells_tokens: bool = True,
+) -> tuple[Accepted, bool]:
+    """Do the same for a request that has its user's hash in place of the id."""
     body = GenerationBody.model_validate(request.body)
     check_sizes(clients.settings, body, request.params.max_new_tokens)
     job_id = job_id or new_job_id(caller.tenant_id, idempotency_key, caller.sees)
@@ -61,10 +77,15 @@ async def accept(
     await check_constraint(clients, caller, body)
     await clients.quotas.count_tokens(caller, *body.texts, new_tokens=body.params.new_tokens)
 
+    named = await named_release(clients, caller.tenant_id, request.release)
+
     def build(current: CurrentRelease) -> NewJob:
-        job = generation_job(job_id, caller, request, current, clients.settings)
-        check_template(current.release, job.label, body)
-        clients.retiring.check(caller.tenant_id, current.release, job.label)
+        its = under(current, named)
+        job = generation_job(job_id, caller, request, its, clients.settings)
+        check_template(its.release, job.label, body)
+        clients.retiring.check(caller.tenant_id, its.release, job.label)
+        if its.id != current.id:
+            job = job.model_copy(update={"current_release": current.id})
         return job if tells_tokens else untold(job)
 
     job, created = await create_under_release(clients, caller.tenant_id, build)
@@ -153,6 +174,7 @@ def generation_job(
     job_id: str, caller: Key, request: JobRequest, current: CurrentRelease, settings: Settings
 ) -> NewJob:
     """Return the job for the ledger: its queue is the selector's, or that of the named label's group."""
+    check_explained(caller, request)
     release = current.release
     label = named_label(request, release)
     is_selected = not label and request.label != BASE
@@ -170,6 +192,12 @@ def generation_job(
         kept_label=label if release.reads_dialogues else "",
         deadline_seconds=request.deadline_seconds or settings.default_deadline_seconds,
     )
+
+
+def check_explained(caller: Key, request: Conversation) -> None:
+    """Raise `Denied` where a request asks for what only readers of the training data may see."""
+    if request.explain:
+        caller.check(Scope.READ)
 
 
 def untold(job: NewJob) -> NewJob:

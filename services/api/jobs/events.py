@@ -39,7 +39,7 @@ async def job_events(
 ) -> AsyncIterator[Events]:
     """Open the events of a job; raises `NotFound`, `TooMany`."""
     job = await find(clients, caller, job_id)
-    async with _open(clients, caller, job, last_event_id) as events:
+    async with opened(clients, caller, job, last_event_id) as events:
         yield events
 
 
@@ -48,12 +48,13 @@ async def training_events(
 ) -> AsyncIterator[Events]:
     """Open the events of a training job; raises `NotFound`, `TooMany`."""
     job = await training(clients, caller, job_id)
-    async with _open(clients, caller, job, last_event_id) as events:
+    async with opened(clients, caller, job, last_event_id) as events:
         yield events
 
 
 @contextlib.asynccontextmanager
-async def _open(clients: Clients, caller: Key, job: Job, after: str) -> AsyncIterator[Events]:
+async def opened(clients: Clients, caller: Key, job: Job, after: str) -> AsyncIterator[Events]:
+    """Open the events of a job after one of them; raises `TooMany`."""
     if job.state.is_final:
         yield clients.feed.past(job.id, after)
         return

@@ -1,7 +1,7 @@
 """`/v1/jobs`."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import JSONResponse
@@ -10,11 +10,12 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from services.api.http.auth import Admin, Author, ClientsDep, JobReader, Judge, Reviewer, Submitter
 from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.http.keyed_route import KeyedRoute
-from services.api.jobs import accept
+from services.api.jobs import accept, again
 from services.api.jobs import feedback as judging
 from services.api.jobs import service as jobs
 from services.api.jobs.answers import JobPage, JobView
 from services.api.jobs.events import Events, as_sse, job_events
+from services.api.jobs.listing import listed, page
 from services.api.jobs.schemas import (
     Accepted,
     Cursor,
@@ -45,9 +46,7 @@ async def submit(
 @router.get("", response_model=JobPage)
 async def list_jobs(clients: ClientsDep, caller: JobReader, query: Annotated[JobQuery, Query()]) -> JSONResponse:
     """List jobs, newest first; without the scope `read`, those of the key."""
-    bounds = page(query.before, query.limit, query.include)
-    found = await clients.ledger.do(calls.list_jobs(caller.tenant_id, caller.sees, **bounds, only=query.filter))
-    return await page_view(found, query.include)
+    return await page_view(await listed(clients, caller, query), query.include)
 
 
 @router.get("/dead", response_model=JobPage)
@@ -73,12 +72,6 @@ async def replay_all(clients: ClientsDep, caller: Admin, once: OnceDep) -> JSONR
 async def drop(job_id: PathId, clients: ClientsDep, caller: Admin) -> None:
     """Drop a dead letter: from now on it is kept no longer than any other ended job."""
     await jobs.drop(clients, caller, job_id)
-
-
-def page(before: str, limit: int, include: Include) -> dict[str, Any]:
-    """Return cursor, length and large fields as arguments of the ledger's call."""
-    fields = ["body" if name == "request" else name for name in include]
-    return {"before": f"({before}" if before else "", "limit": limit, "include": fields}
 
 
 @router.get("/{job_id}")
@@ -129,6 +122,26 @@ async def forget_feedback(job_id: PathId, clients: ClientsDep, caller: Reviewer)
 async def take_back(job_id: PathId, clients: ClientsDep, caller: Judge) -> dict[str, Any]:
     """Take back the key's own feedback on a job, where nobody said anything since; what was said before stays."""
     return {"id": job_id, "feedback": await judging.take_back(clients, caller, job_id)}
+
+
+@router.post("/{job_id}/again", status_code=202)
+async def ask_again(
+    job_id: PathId,
+    response: Response,
+    clients: ClientsDep,
+    caller: Author,
+    wish: again.AgainRequest | None = None,
+    key: IdempotencyKey = None,
+) -> Accepted:
+    """Ask again what a job asked, as a new job: under another label or release, or to have it explained.
+
+    The new job's metadata names the old one as `made_from`.
+    """
+    job, replayed = await again.ask_again(clients, caller, job_id, wish or again.AgainRequest(), key)
+    response.headers["Location"] = job.url
+    if replayed:
+        response.headers[REPLAYED] = "true"
+    return job
 
 
 @router.post("/{job_id}/replay", status_code=202)

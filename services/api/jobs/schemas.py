@@ -34,6 +34,7 @@ MAX_TEXT_CHARS = 1_000_000
 MAX_DEADLINE_SECONDS = 86_400
 MAX_INSTRUCTION_CHARS = 20_000
 MAX_MESSAGES = 1_000
+MAX_METADATA = 16
 MAX_PARTS = 100
 MAX_WAIT_SECONDS = 60
 
@@ -47,6 +48,7 @@ def _not_blank(text: str) -> str:
 AnyText = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS), AfterValidator(_not_blank)]
 LabelText = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=65)]
+ReleaseId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 PathId = Annotated[str, Path(max_length=64)]
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -65,7 +67,7 @@ Time = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "dat
 PathRef = Annotated[str, Path(max_length=100)]
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
-    Field(max_length=16),
+    Field(max_length=MAX_METADATA),
 ]
 
 
@@ -175,6 +177,9 @@ class Conversation(Request):
     ) = None
     """Replaces `input` and `instruction`: an optional system or developer message, then turns; the last turn is the
     user's, or a tool's."""
+    explain: bool | None = None
+    """Whether the job keeps what its label and its answer follow from: the probabilities of all labels, the nearest
+    rows that the selector was trained on, the prompt that the model got. It needs the scope `read`."""
     user: UserId | None = None
     """Id of the caller's own user; a keyed hash of it is kept, by which `POST /v1/users/forget` finds the job."""
 
@@ -200,6 +205,8 @@ class JobRequest(Conversation):
     """A label of the current release, or `base`: the base model alone."""
     adapter: AdapterRef | None = None
     """`label@n` or a digest; the adapter must be in the current release."""
+    release: ReleaseId | None = None
+    """The current release, or the one before it; left out, the current one."""
     params: Params = Params()
     priority: Literal["interactive", "batch"] = "interactive"
     """`batch` may wait: a queue that has both gives out four interactive jobs before each of these."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from services.api.infra.base_models import served_bases
 from services.api.infra.clients import Clients
-from services.api.jobs.accept import BASE
-from services.api.openai.names import AUTO, known_name, model_not_found
+from services.api.jobs.accept import AUTO, BASE
+from services.api.openai.names import known_name, model_not_found
 from shared.contracts.aliases import ModelAlias
 from shared.contracts.labels import short_form
 from shared.contracts.manifests import Release, ReleaseLabel

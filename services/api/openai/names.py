@@ -4,12 +4,11 @@ import asyncio
 
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
-from services.api.jobs.accept import BASE
+from services.api.jobs.accept import AUTO, BASE
 from shared.contracts.labels import short_form
 from shared.contracts.manifests import Release
 from shared.errors import NotFound
 
-AUTO = "auto"
 Fields = dict[str, str]
 """Those of our own job request that ask for a model; none leave the choice to the selector."""
 

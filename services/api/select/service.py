@@ -5,7 +5,7 @@ import contextlib
 
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
-from services.api.jobs.accept import check_sizes, create_under_release, earlier_job
+from services.api.jobs.accept import check_explained, check_sizes, create_under_release, earlier_job
 from services.api.jobs.schemas import Accepted, Selection, SelectRequest
 from services.api.jobs.views import accepted
 from shared.contracts.generation import SelectBody, selection_of
@@ -42,7 +42,8 @@ async def select(
 
 
 def selection_job(job_id: str, caller: Key, request: SelectRequest, current: CurrentRelease) -> NewJob:
-    """Return the job for the ledger; raises `Conflict` where the release has no selector."""
+    """Return the job for the ledger; raises `Conflict` where the release has no selector, and `Denied`."""
+    check_explained(caller, request)
     if current.release.selector is None:
         raise Conflict("no_selector", "the current release has no selector; train one first")
     return NewJob(

@@ -13,7 +13,7 @@ from services.api.http.keyed_route import KeyedRoute
 from services.api.jobs import service as jobs
 from services.api.jobs.answers import JobPage, JobView
 from services.api.jobs.events import Events, as_sse, training_events
-from services.api.jobs.router import page
+from services.api.jobs.listing import page
 from services.api.jobs.schemas import Accepted, Cursor, Include, Limit, PathId
 from services.api.jobs.views import job_view, page_view
 from services.api.training import service as training

@@ -1,4 +1,4 @@
-"""Commands about jobs: submit, follow, cancel, replay."""
+"""Commands about jobs: submit, follow, cancel, ask again, replay."""
 
 import sys
 from typing import Annotated
@@ -11,7 +11,7 @@ from services.cli.commands.common import Json, Wait, client, delete_each, end_of
 from services.cli.commands.completion import JobId
 from services.cli.progress import follow_generation
 
-app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, replay.")
+app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, follow, cancel, ask again, replay.")
 
 
 def submit(
@@ -151,6 +151,21 @@ def jobs_dead(json: Json = False) -> None:
     Several workers in a row lost the lease of such a job.
     """
     output.jobs([job.to_dict() for job in client().dead()], as_json=json)
+
+
+@app.command("again")
+def jobs_again(
+    job_id: str,
+    label: Annotated[str | None, typer.Option(help="Who answers instead: a label, `base`, or `auto`.")] = None,
+    release: Annotated[str | None, typer.Option(help="The current release or the one before it.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Keep all probabilities, nearest rows, the prompt.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Ask again what a job asked, as a new job."""
+    made = client().again(job_id, label=label, release=release, explain=explain or None)
+    output.job(made.to_dict(), as_json=json)
 
 
 @app.command("replay")

@@ -4,8 +4,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.contracts.manifests import ReleaseSelector
-from shared.model.light import LightSelector
+from shared.model.light import FEATURES, LightSelector
 
 # The current release's selector and the former one, which jobs in flight may still use.
 KEPT = 2
@@ -25,6 +28,12 @@ class LightSelectors:
         """Load the light selector into memory; raises `Unavailable` where the store does not answer."""
         if selector.light:
             self._loaded(selector.light, selector.labels)
+
+    def idf(self, selector: ReleaseSelector) -> NDArray[np.float32]:
+        """Return how much the selector heeds each feature `[features]`; one without a light part heeds all alike."""
+        if not selector.light:
+            return np.ones(FEATURES, dtype=np.float32)
+        return self._loaded(selector.light, selector.labels).idf
 
     def score(self, selector: ReleaseSelector, text: str) -> list[float]:
         """Return the log-probabilities of the selector's labels."""

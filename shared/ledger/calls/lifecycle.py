@@ -40,7 +40,8 @@ def create(
 
     Its `kept_label` is noted as what its conversation was last answered with.
 
-    Raises `Conflict` `release_moved` where `job.release` is no longer the current release, and `TooMany` where
+    Raises `Conflict` `release_moved` where `job.release` is no longer the current release (or the job's
+    `current_release` is not), `NotFound` where it was deleted, and `TooMany` where
     `max_waiting` jobs wait, where its tenant or line of keys has its share of them in jobs that have not ended, or
     where the tenant's jobs would take more bytes than its `budget`; for its `after` also `Invalid`, and `Conflict`
     `too_many_before`, `too_many_dependents`.
@@ -57,8 +58,8 @@ def create(
         return Created(True, None)
 
     def refused(reply: Reply) -> SignalboxError:
-        if reply["refused"] == "release_moved":
-            return Conflict("release_moved", "the current release changed while the job was accepted; try again")
+        if reply["refused"] in ("release_moved", "release_gone"):
+            return _moved(job, reply["refused"])
         if reply["refused"] == "overloaded":
             return _overloaded(max_waiting, reply["by"])
         if reply["refused"] == "too_many_before":
@@ -93,6 +94,12 @@ def create(
         **budget.args,
     }
     return Call("create", args, read, refused)
+
+
+def _moved(job: NewJob, why: str) -> SignalboxError:
+    if why == "release_gone":
+        return NotFound("release_not_found", f"release {job.release} was deleted meanwhile; take another")
+    return Conflict("release_moved", "the current release changed while the job was accepted; try again")
 
 
 def _overloaded(limits: Shares, by: str) -> TooMany:

@@ -188,7 +188,10 @@ function op.create(a)
   local counts, counted = counts_for(a)
   local full = without_room(a, counts, counted)
   if full then return refuse('overloaded', { by = full }) end
-  if a.release ~= '' and redis.call('GET', KEY.release .. a.tenant_id) ~= a.release then return refuse('release_moved') end
+  if a.release ~= '' and redis.call('GET', KEY.release .. a.tenant_id) ~= (a.current_release or a.release) then
+    return refuse('release_moved')
+  end
+  if a.current_release and not redis.call('HGET', KEY.releases .. a.tenant_id, a.release) then return refuse('release_gone') end
   local blockers, refused = blockers_of(a)
   if refused then return refused end
   if is_over_budget(a.tenant_id, a.bytes, a.max_held) then return refuse('over_budget', { wait_ms = room_in_ms(a) }) end

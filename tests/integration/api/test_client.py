@@ -248,6 +248,15 @@ async def test_a_wait_ends_in_time_and_the_job_goes_on(client):
     assert (await client("wait", job, timeout=20)).state == "cancelled"
 
 
+async def test_what_a_job_asked_is_asked_again(client):
+    first = await client("submit", "x", label="fin.sa")
+    made = await client("again", first, label="fin.ha", explain=True)
+    assert (made.id != first.id, made.label) == (True, "fin.ha")
+    whole = await client("job", made)
+    assert whole.metadata == {"made_from": first.id}
+    assert whole.request["explain"] is True
+
+
 @pytest.mark.parametrize("wait_seconds", [20, 0], ids=["answered", "followed"])
 async def test_a_selection_is_the_answer_however_long_it_takes(client, broker, worker, wait_seconds):
     selecting = asyncio.create_task(client("select", "profits rose", wait_seconds=wait_seconds))

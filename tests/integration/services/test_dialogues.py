@@ -46,6 +46,7 @@ def work(of=None):
         prefetch=lambda _: None,
         light=lambda _, text: [math.log(p) for p in KNOWN[text]],
         llm=lambda *_: pytest.fail("it has none"),
+        near=lambda *_: [],
         base_model=lambda: "tiny",
         store_patience_seconds=0,
     )

@@ -214,6 +214,7 @@ def test_a_text_between_two_labels_gets_what_the_release_says(jobs, attempts, am
         prefetch=lambda _: None,
         light=lambda *_: scores,
         llm=lambda *_: pytest.fail("it has no language model"),
+        near=lambda *_: [],
         base_model=lambda: pytest.fail("an encoder reads for it"),
         store_patience_seconds=0,
     )

@@ -1,6 +1,7 @@
 """A selector that cannot be fetched just then."""
 
 import gc
+import math
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from services.selector.handlers import select
 from services.selector.scoring.llm import LlmScorers
-from shared.contracts.generation import selection_of
+from shared.contracts.generation import Neighbour, selection_of
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, Verdict
 from shared.errors import ServiceAway, Unavailable
@@ -204,6 +205,7 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
         prefetch=scorers.prefetch,
         light=lambda chosen, text: pytest.fail("it has no light part"),
         llm=lambda chosen, text: list(scorers.score_many(chosen, [text])[0]),
+        near=lambda *_: [],
         base_model=lambda: "tiny",
         store_patience_seconds=0.05,
     )
@@ -242,6 +244,7 @@ def test_it_reads_the_last_user_turn_and_the_instruction_where_the_release_says_
         prefetch=lambda _: None,
         light=score,
         llm=score,
+        near=lambda *_: [],
         base_model=lambda: "tiny",
         store_patience_seconds=0,
     )
@@ -259,6 +262,7 @@ def test_a_text_that_needs_the_language_model_is_left_to_a_selector_of_the_relea
         prefetch=lambda _: None,
         light=lambda *_: [0.0, -9.0] if is_sure else [-0.7, -0.7],
         llm=lambda *_: pytest.fail("this process has another base model"),
+        near=lambda *_: [],
         base_model=lambda: "another",
         store_patience_seconds=0,
     )
@@ -267,3 +271,33 @@ def test_a_text_that_needs_the_language_model_is_left_to_a_selector_of_the_relea
     job = jobs.get(job_id)
     left = (JobState.SUCCEEDED, "select") if is_sure else (JobState.QUEUED, "select@tiny")
     assert ((job.state, job.queue), job.lost_leases) == (left, 0)
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_an_explained_selection_has_all_probabilities_and_the_nearest_rows(jobs, attempts, explain):
+    row = Neighbour(label="bank.cards", text="my card", similarity=1.0)
+    asked = []
+
+    def near(release, text, labels):
+        asked.append((release.id, text, labels))
+        return [row]
+
+    release = release_with(ReleaseSelector(light="l", labels=("none.none", *LABELS), threshold=0))
+    work = partial(
+        select,
+        release=release,
+        prefetch=lambda _: None,
+        light=lambda *_: [math.log(p) for p in (0.3, 0.1, 0.6)],
+        llm=lambda *_: pytest.fail("it has none"),
+        near=near,
+        base_model=lambda: "tiny",
+        store_patience_seconds=0,
+    )
+    job_id = jobs.new(JobKind.SELECT, "select", {"input": "card", "explain": explain})
+    attempts.run("select", work)
+    found = selection_of(jobs.get(job_id))
+    ranked = [("bank.cards", 0.6), ("none.none", 0.3), ("bank.accounts", 0.1)]
+    assert [(one.label, one.probability) for one in found.probabilities] == (ranked if explain else [])
+    assert found.neighbours == ((row,) if explain else ())
+    assert asked == ([(release.id, "card", [label for label, _ in ranked])] if explain else [])
+    assert ("probabilities" in jobs.get(job_id).selection) == explain

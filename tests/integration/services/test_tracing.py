@@ -114,7 +114,7 @@ def selected(attempts, job_id):
     tools = {"prefetch": lambda _: None, "base_model": lambda: "tiny", "store_patience_seconds": 0}
 
     def work(attempt):
-        select(attempt, release, light=lambda *_: [0.0, -9.0], llm=lambda *_: [], **tools)
+        select(attempt, release, light=lambda *_: [0.0, -9.0], llm=lambda *_: [], near=lambda *_: [], **tools)
 
     attempts.run("select", work)
 

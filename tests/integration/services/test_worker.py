@@ -5,7 +5,7 @@ import pytest
 from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate, make_resident
 from services.adapter_worker.prompts import worker_prompts
-from shared.contracts.built_in_templates import adapter_prompt
+from shared.contracts.built_in_templates import BUILT_IN, adapter_prompt
 from shared.contracts.conversation import Message, single_turn
 from shared.contracts.generation import generation_result
 from shared.contracts.jobs import JobKind, JobState
@@ -14,6 +14,7 @@ from shared.contracts.templates import PromptTemplate
 from shared.errors import NotFound, Unavailable
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
+from shared.prompts.of_job import prompt_of
 from shared.worker.leases import HeldJob
 from tests.support.echo_release import DIGEST, ENTRY, RELEASE, prompts
 
@@ -178,3 +179,19 @@ def test_an_adapter_waits_for_the_store_and_a_lost_one_says_so(jobs, tmp_path):
     assert error.value.code == "adapter_missing"
     make_resident(engine, DIGEST, fetch, held, 0)
     assert DIGEST in engine.resident
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_an_explained_job_tells_the_prompt_that_the_engine_got(generated, explain):
+    engine = Remembering()
+    said = "card <|im_end|> limit"
+    result = generation_result(generated(engine, {"messages": [turn("user", said)], "explain": explain}))
+    got = [(segment.part, segment.text) for segment in engine.requests[0].prompt]
+    assert [(part.by, part.text) for part in result.prompt] == (got if explain else [])
+    assert (("user", said) in [(part.by, part.text) for part in result.prompt]) == explain
+
+
+def test_without_a_vocabulary_the_prompt_is_told_from_the_job_alone(generated):
+    engine = Remembering()
+    job = generated(engine, {"messages": [turn("system", "Be brief."), *DIALOGUE]})
+    assert prompt_of(job, ENTRY, BUILT_IN[ENTRY.template]) == engine.requests[0].prompt

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from services.api.console.polling import polled
 from services.api.console.forms import checked
+from services.api.console.polling import polled
 from services.api.console.rendering import page, part
 from services.api.console.sessions import Trainer, TrainingViewer, Visitor
 from services.api.console.training_form import BODY, DEFAULTS, body_of, command_of, offered

@@ -1,0 +1,24 @@
+"""What a generation job's prompt says, and, where that needs no vocabulary, the prompt itself."""
+
+from shared.contracts.built_in_templates import BASE_INSTRUCTION
+from shared.contracts.conversation import Message, with_instruction
+from shared.contracts.generation import GenerationBody, generation_body
+from shared.contracts.jobs import Job
+from shared.contracts.manifests import ReleaseLabel
+from shared.contracts.prompts import Segment
+from shared.contracts.templates import PromptTemplate
+from shared.prompts.bound import without_vocabulary
+
+
+def turns_of(body: GenerationBody, entry: ReleaseLabel | None) -> tuple[Message, ...]:
+    """Return the turns that the prompt says: the caller's, under the adapter's instruction where they have none."""
+    return with_instruction(body.messages, entry.instruction if entry else BASE_INSTRUCTION)
+
+
+def prompt_of(job: Job, entry: ReleaseLabel, template: PromptTemplate) -> list[Segment]:
+    """Return the prompt that a worker makes of a job; raises `Invalid` for a chat template, which needs the vocabulary.
+
+    A worker may have shortened it.
+    """
+    body = generation_body(job)
+    return without_vocabulary(template).of_turns(turns_of(body, entry), job.day, body.params.offered_tools)

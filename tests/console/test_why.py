@@ -1,0 +1,52 @@
+"""Why, in a browser."""
+
+import pytest
+
+from tests.console.conftest import LOOKS
+from tests.support.eventually import eventually
+
+
+@pytest.fixture
+def job(console):
+    """An explained job that has ended."""
+    job_id = console.submit("what is my card <b>limit</b>", explain=True, params={"max_new_tokens": 8})
+    console.ended(job_id)
+    return job_id
+
+
+def test_a_job_is_asked_again_under_another_label_and_judged(console, visit, job):
+    page = visit().open(f"jobs/{job}")
+    page.fill("form[hx-post$=again] input[name=label]", "bank.accounts")
+    page.click("form[hx-post$=again] button")
+    page.wait_for_url(lambda url: "/console/jobs/job_" in url and job not in url)
+    page.wait_for_selector(".state.succeeded")
+    assert page.get_by_role("link", name=job[:16]).is_visible()
+    page.check("input[name=rating][value='-1']")
+    page.fill("textarea[name=output]", "<i>better</i>")
+    page.click("text=Give feedback")
+    page.wait_for_selector("#feedback tbody tr")
+    assert "<i>better</i>" in page.locator("#feedback tbody").inner_text()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("text=Delete all feedback")
+    eventually(lambda: page.locator("#feedback tbody tr").count() == 0, "the feedback is gone")
+
+
+@pytest.mark.slow
+def test_a_waiting_job_is_followed_and_cancelled(console, visit):
+    console.redis.hset("none", "x", 1)  # the ledger answers
+    job_id = console.submit(" ".join(f"word{n}" for n in range(900)), label="base", params={"max_new_tokens": 1000})
+    page = visit().open(f"jobs/{job_id}")
+    page.wait_for_selector(".state")
+    if page.locator("text=Cancel").count():
+        page.click("text=Cancel")
+    page.wait_for_selector(".state.cancelled, .state.succeeded")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_it_can_be_read_by_everybody(visit, job, scheme, width):
+    seen = visit(scheme=scheme, width=width)
+    seen.open(f"jobs/{job}").wait_for_selector(".steps li")
+    seen.picture(f"why-{scheme}-{width}")
+    assert seen.serious() == []
+    assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than its window"
