@@ -49,13 +49,14 @@ _BODY = {
 async def upload(request: Upload, clients: ClientsDep, caller: Trainer, once: OnceDep) -> JSONResponse:
     """Check a LoRA adapter against the base model and store it as the label's next version.
 
-    With `examples`, `check` is the id of the training job that finds out its template.
+    `checks` says how each check of it ended, in the problem of a refusal, too. With `examples`, `check` is the id of
+    the training job that finds out its template.
     """
     async with uploads.adapter_upload(request) as sent:
 
         async def work() -> Answer:
-            manifest = await uploads.add_adapter(clients, caller, sent)
-            answer = view(manifest)
+            manifest, checks = await uploads.add_adapter(clients, caller, sent)
+            answer = view(manifest) | {"checks": uploads.views(checks)}
             if examples := sent.form.examples:
                 answer["check"] = await uploads.queue_check(clients, caller, manifest.ref, examples)
             return Answer(201, answer, {"Location": f"/v1/adapters/{manifest.ref}"})
