@@ -8,7 +8,7 @@ import httpx
 import pytest
 from huggingface_hub import ModelCard
 
-from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
+from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, BaseShapes, adapter_digest
 from shared.contracts.manifests import AdapterManifest
 from tests.integration.api.test_uploads import archive, upload
 from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
@@ -47,6 +47,29 @@ async def test_a_normalised_adapter_leaves_as_it_is_served(api, base, tmp_path):
     config = json.loads((unpacked(content, tmp_path) / CONFIG_NAME).read_text())
     assert (config["rank_pattern"], "auto_mapping" in config) == ({}, False)
     assert (await upload(api["train"], content, label="fin.ha")).json()["digest"] == stored["digest"]
+
+
+async def test_peft_loads_what_is_exported(api, base, store, tiny_folder, tmp_path):
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    from shared.model.base import load_model
+
+    shapes = BaseShapes.from_folder(tiny_folder)
+    store.put("base/tiny.json", json.dumps({"id": "tiny", "shapes": shapes.to_dict()}).encode())
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    trained = get_peft_model(load_model(tiny_folder, "float32", device="cpu"), config)
+    for name, weight in trained.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    trained.save_pretrained(tmp_path / "trained")
+    sent = {name: (tmp_path / "trained" / name).read_bytes() for name in (CONFIG_NAME, WEIGHTS_NAME)}
+    stored = (await upload(api["train"], archive(json.loads(sent[CONFIG_NAME]), sent[WEIGHTS_NAME]))).json()
+    folder = unpacked((await export(api["train"])).content, tmp_path / "exported")
+    assert adapter_digest(folder) == stored["digest"]
+    loaded = PeftModel.from_pretrained(load_model(tiny_folder, "float32", device="cpu"), folder)
+    tokens = torch.arange(8)[None]
+    assert torch.equal(loaded(input_ids=tokens).logits, trained.eval()(input_ids=tokens).logits)
 
 
 async def test_its_card_is_one_that_the_hub_reads(api, base, store, tmp_path):
