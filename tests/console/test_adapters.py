@@ -1,55 +1,19 @@
 """Adapters, in a browser: what is refused keeps the form, what is taken is shown, exported, retired and deleted."""
 
-import json
 import tarfile
 
 import pytest
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
-from shared.registry import Registry
-from shared.registry.store import S3Store
 from tests.console.conftest import LOOKS
-from tests.integration.api.test_uploads import archive
-from tests.support.adapter_samples import BASE, CONFIG
+from tests.support.adapter_form import add, choose, fill, opened, refused, registry_of
+from tests.support.adapter_samples import CONFIG, archive
 
 
 @pytest.fixture(scope="module")
 def registry(console):
-    """The registry, with a base model that small adapters fit."""
-    settings = console.supervisor.settings
-    store = S3Store(settings)
-    store.put("base/samples.json", json.dumps({"id": "samples", "shapes": BASE.to_dict()}).encode())
-    yield Registry(console.supervisor.ledger, store, settings.cache_dir)
-    store.delete("base/samples.json")
-
-
-def fill(page, label, data):
-    page.set_input_files("input[name=file]", {"name": "a.zip", "mimeType": "application/zip", "buffer": data})
-    page.fill("input[name=label]", label)
-    page.locator("form details summary").click()
-    page.fill("input[name=base_model]", "samples")
-
-
-def add(page, label, data=None):
-    """Upload and return to the page of what was stored."""
-    fill(page, label, data or archive())
-    page.click("text=Upload and check")
-    page.wait_for_selector("#outcome h2 a")
-
-
-def opened(seen):
-    """The page, with its form open."""
-    page = seen.open("adapters")
-    if page.locator("#upload:not([open])").count():
-        page.click("#upload > summary")
-    return page
-
-
-def refused(seen):
-    """Waits for a refusal, of which the browser complains as of any."""
-    seen.page.wait_for_selector("#outcome .failed")
-    assert [text for text in seen.complaints if "422" not in text] == []
-    seen.complaints.clear()
+    with registry_of(console) as found:
+        yield found
 
 
 def test_a_refused_upload_keeps_the_form_and_a_mended_one_is_stored(console, visit, registry):
@@ -62,7 +26,7 @@ def test_a_refused_upload_keeps_the_form_and_a_mended_one_is_stored(console, vis
     assert "rank 100000 is above the limit" in page.inner_text("#outcome .failed")
     assert page.input_value("input[name=label]") == "shop.orders"
     assert page.input_value("textarea[name=instruction]") == "Answer <b>shortly</b>."
-    page.set_input_files("input[name=file]", {"name": "a.zip", "mimeType": "application/zip", "buffer": archive()})
+    choose(page, archive())
     page.click("text=Upload and check")
     page.wait_for_selector("#outcome h2 a")
     assert page.locator("#outcome .failed").count() == 0
@@ -120,7 +84,7 @@ def test_it_can_be_read_by_everybody(visit, registry, scheme, width):
     page.click("text=Upload and check")
     refused(seen)
     look("adapters-refused")
-    page.set_input_files("input[name=file]", {"name": "a.zip", "mimeType": "application/zip", "buffer": archive()})
+    choose(page, archive())
     page.click("text=Upload and check")
     page.wait_for_selector("#outcome h2 a")
     look("adapters-stored")

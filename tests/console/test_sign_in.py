@@ -4,8 +4,14 @@ import pytest
 
 from shared.ledger.keys import LedgerKey
 from tests.console.conftest import LOOKS
-from tests.console.test_adapters import add, fill, opened, registry  # noqa: F401 - a fixture
-from tests.integration.api.test_uploads import archive
+from tests.support.adapter_form import add, fill, opened, registry_of
+from tests.support.adapter_samples import archive
+
+
+@pytest.fixture(scope="module")
+def registry(console):
+    with registry_of(console) as found:
+        yield found
 
 
 def end_sessions(console):
@@ -40,7 +46,7 @@ def test_a_wrong_key_is_said_and_a_right_one_signs_in(console, chromium):
     context.close()
 
 
-def test_an_upload_survives_a_session_that_has_ended(console, visit, registry):  # noqa: F811
+def test_an_upload_survives_a_session_that_has_ended(console, visit, registry):
     token = console.key()
     seen = visit(token=token)
     page = opened(seen)
@@ -55,7 +61,7 @@ def test_an_upload_survives_a_session_that_has_ended(console, visit, registry): 
 
 
 @pytest.mark.slow
-def test_a_retirement_survives_it_too_and_a_wrong_key_in_the_dialog(console, visit, registry):  # noqa: F811
+def test_a_retirement_survives_it_too_and_a_wrong_key_in_the_dialog(console, visit, registry):
     token = console.key()
     seen = visit(token=token)
     page = opened(seen)
@@ -75,7 +81,7 @@ def test_a_retirement_survives_it_too_and_a_wrong_key_in_the_dialog(console, vis
 
 
 @pytest.mark.slow
-def test_whoever_gives_up_loses_nothing(console, visit):
+def test_whoever_gives_up_loses_nothing(console, visit, registry):
     seen = visit()
     page = opened(seen)
     fill(page, "shop.kept", archive())

@@ -12,8 +12,7 @@ from shared.contracts.manifests import AdapterManifest
 from shared.ledger import calls
 from shared.security import api_keys
 from shared.security.api_keys import Scope
-from tests.integration.api.test_uploads import archive
-from tests.support.adapter_samples import CONFIG, lora_tensors, safetensors
+from tests.support.adapter_samples import CONFIG, archive, lora_tensors, safetensors
 from tests.support.console import as_part, signed_in, words
 
 TRAINER = {Scope.TRAIN}

@@ -10,8 +10,7 @@ from huggingface_hub import ModelCard
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME, BaseShapes, adapter_digest
 from shared.contracts.manifests import AdapterManifest
-from tests.integration.api.test_uploads import archive, upload
-from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
+from tests.support.adapter_samples import BASE, CONFIG, archive, lora_tensors, safetensors, upload
 from tests.support.api import code
 
 

@@ -3,10 +3,8 @@
 import asyncio
 import functools
 import hashlib
-import io
 import json
 import re
-import zipfile
 
 import pytest
 
@@ -14,31 +12,15 @@ import services.api.datasets.service as datasets
 import shared.registry.datasets as registry_datasets
 from services.api.http import upload as pace
 from services.api.infra.clients import UPLOADS_AT_ONCE
-from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, WEIGHTS_NAME, Step
+from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, Step
 from shared.data_files.reader import RowReader
 from shared.ledger import calls
 from shared.security.api_keys import key_id
-from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
+from tests.support.adapter_samples import BASE, CONFIG, archive, lora_tensors, safetensors, upload
 from tests.support.api import client_of, code, serving
 from tests.support.eventually import eventually
 
 ROWS = b'{"input": "a", "label": "fin.sa"}\n{"input": "b", "label": "fin.ha"}\n'
-
-
-def archive(config=CONFIG, weights=None, name=CONFIG_NAME, beside=()):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as file:
-        for other in beside:
-            file.writestr(other, b"\x80\x04.")
-        file.writestr(name, json.dumps(config))
-        file.writestr(WEIGHTS_NAME, safetensors(lora_tensors()) if weights is None else weights)
-    return out.getvalue()
-
-
-def upload(client, data, headers=None, **fields):
-    return client.post(
-        "/v1/adapters", data={"label": "fin.sa", **fields}, files={"file": ("a.zip", data)}, headers=headers
-    )
 
 
 async def test_an_adapter_is_stored_as_the_next_version_of_its_label(api, base, registry):
