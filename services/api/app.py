@@ -21,6 +21,7 @@ from services.api.http.auth import Authenticator
 from services.api.http.body_limit import ExplainTooLarge
 from services.api.http.openapi import PROBLEMS, UNREADY
 from services.api.http.security_headers import SecurityHeaders
+from services.api.http.upload import FORM_BYTES
 from services.api.infra.clients import Clients
 from services.api.infra.metrics import CountRequests, Metrics
 from services.api.infra.rate_limits import RATE_LIMITS
@@ -38,8 +39,6 @@ from services.api.webhooks import router as webhooks
 from shared.observability import tracing
 from shared.settings import Settings
 
-# Bytes for the form fields around an uploaded file.
-_FORM_BYTES = 64 << 10
 _UNTRACED = {"/healthz", "/readyz", "/metrics"}
 """Probes and scrapes call these paths all the time."""
 
@@ -93,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
             responses=PROBLEMS,
         )
     for router in (adapters, datasets, files):
-        upload_bytes = settings.max_upload_bytes + _FORM_BYTES
+        upload_bytes = settings.max_upload_bytes + FORM_BYTES
         app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)
     if settings.console:
         app.mount(console.PATH, console.create_console(settings, app.state))

@@ -10,10 +10,12 @@ from shared.adapter_files.folder import (
     adapter_digest,
     check_digest,
     check_loadable,
+    digest_before_weights,
 )
 from shared.adapter_files.normalise import Accepted, accept_adapter
 from shared.adapter_files.planned import check_planned, check_trainable
 from shared.adapter_files.shapes import BaseShapes
+from shared.adapter_files.steps import Step, Steps
 from shared.adapter_files.targets import size_of
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "AdapterInfo",
     "AdapterLimits",
     "BaseShapes",
+    "Step",
+    "Steps",
     "Unpacked",
     "accept_adapter",
     "adapter_digest",
@@ -32,6 +36,7 @@ __all__ = [
     "check_loadable",
     "check_planned",
     "check_trainable",
+    "digest_before_weights",
     "size_of",
     "some_of",
     "unpack_adapter",

@@ -46,6 +46,13 @@ def check_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> Adap
 
     What passes is plain LoRA as PEFT itself writes it, and loads in PEFT; `normalise` makes it of what means the same.
     """
+    info, spans = check_form(folder, base, limits)
+    check_finite(folder / WEIGHTS_NAME, spans)
+    return info
+
+
+def check_form(folder: Path, base: BaseShapes, limits: AdapterLimits) -> tuple[AdapterInfo, dict[str, TensorSpan]]:
+    """Do the same without a look at the numbers; returns also where each tensor lies."""
     check_folder(folder)
     weights = folder / WEIGHTS_NAME
     size_bytes = weights.stat().st_size
@@ -57,8 +64,7 @@ def check_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> Adap
     rank = max(size.rank for size in Targets(config, base).sizes.values())
     check_rank(rank, limits.max_rank)
     _check_tensors(spans, config, base)
-    check_finite(weights, spans)
-    return AdapterInfo(
+    info = AdapterInfo(
         rank=rank,
         alpha=float(config["lora_alpha"]),
         method=f"{'rs' if config.get('use_rslora') else ''}{'dora' if config.get('use_dora') else 'lora'}",
@@ -66,6 +72,7 @@ def check_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> Adap
         parameter_count=sum(prod(span.shape) for span in spans.values()),
         size_bytes=size_bytes,
     )
+    return info, spans
 
 
 def check_size(size_bytes: int, limits: AdapterLimits) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from shared.adapter_files.config import canonical_config, read_config
 from shared.errors import Invalid
@@ -77,13 +77,17 @@ def _is_pickled_adapter(name: str) -> bool:
 
 def adapter_digest(folder: Path) -> str:
     """Return the SHA-256, in hex, over the canonical config and the weights, each preceded by its length."""
-    config = canonical_config(read_config(folder / CONFIG_NAME))
     weights = folder / WEIGHTS_NAME
-    digest = hashlib.sha256(_DIGEST_FRAME + _length(len(config)) + config)
+    digest = digest_before_weights(read_config(folder / CONFIG_NAME), weights.stat().st_size)
     with weights.open("rb") as stream:
-        digest.update(_length(weights.stat().st_size))
         _feed(digest, stream)
     return digest.hexdigest()
+
+
+def digest_before_weights(config: dict[str, Any], weights_bytes: int) -> "hashlib._Hash":
+    """Return an adapter's digest as it stands before the bytes of its weights are fed to it."""
+    canonical = canonical_config(config)
+    return hashlib.sha256(_DIGEST_FRAME + _length(len(canonical)) + canonical + _length(weights_bytes))
 
 
 def check_digest(folder: Path, digest: str) -> None:

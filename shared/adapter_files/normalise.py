@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from shared.adapter_files.check import (
     AdapterInfo,
     AdapterLimits,
-    check_adapter,
+    check_form,
     check_shapes,
     check_size,
     parts_of,
@@ -22,8 +22,9 @@ from shared.adapter_files.foreign import MUTATING, cleaned, settled_init, starts
 from shared.adapter_files.names import lora_tensors, renamed
 from shared.adapter_files.rewrite import Source, write_difference, write_renamed
 from shared.adapter_files.shapes import BaseShapes
+from shared.adapter_files.steps import Step, Steps
 from shared.adapter_files.targets import Size, Targets
-from shared.adapter_files.tensors import check_finite, check_spans, read_header
+from shared.adapter_files.tensors import TensorSpan, check_finite, check_spans, read_header
 from shared.errors import Invalid
 
 _SHAPE_KEYS = (
@@ -57,26 +58,50 @@ class _Adapter:
         return {module: size for module, size in self.targets.sizes.items() if module in modules}
 
 
-def accept_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits) -> Accepted:
+def accept_adapter(folder: Path, base: BaseShapes, limits: AdapterLimits, steps: Steps | None = None) -> Accepted:
     """Normalise an adapter's folder in place, and check the outcome; raises `Invalid`, which names the way out.
 
     The folder holds `adapter_config.json`, `adapter_model.safetensors`, and in `initial` the same two of the adapter
     before its training, where there was one. What is served equals what PEFT makes of the folder as it came.
+    `steps` notes each check.
     """
-    check_folder(folder)
-    original = read_config(folder / CONFIG_NAME)
-    check_size((folder / WEIGHTS_NAME).stat().st_size, limits)
-    notes = _normalise(folder, original, base, limits)
+    steps = steps or Steps()
+    with steps.step(Step.CONFIG):
+        check_folder(folder)
+        original = read_config(folder / CONFIG_NAME)
+        config, notes = cleaned(original)
+    adapter, sizes = _resolved(folder, config, base, limits, steps)
+    with steps.step(Step.NORMALISED):
+        notes = _normalise(folder, adapter, sizes, notes)
+        info, spans = check_form(folder, base, limits)
+    with steps.step(Step.NUMBERS):
+        check_finite(folder / WEIGHTS_NAME, spans)
     named = original.get("base_model_name_or_path")
-    return Accepted(check_adapter(folder, base, limits), tuple(notes), named if isinstance(named, str) else "")
+    return Accepted(info, tuple(notes), named if isinstance(named, str) else "")
 
 
-def _normalise(folder: Path, original: dict[str, Any], base: BaseShapes, limits: AdapterLimits) -> list[str]:
-    config, notes = cleaned(original)
-    adapter = _Adapter(config, _source(folder / WEIGHTS_NAME, base), Targets(config, base), base)
-    sizes = adapter.served
-    check_rank(max((size.rank for size in sizes.values()), default=1), limits.max_rank)
-    _check_shapes(adapter, sizes)
+def _resolved(
+    folder: Path, config: dict[str, Any], base: BaseShapes, limits: AdapterLimits, steps: Steps
+) -> tuple[_Adapter, dict[str, Size]]:
+    """Check the weights against config and base model; returns both, and the modules that are served."""
+    weights = folder / WEIGHTS_NAME
+    with steps.step(Step.WEIGHTS):
+        check_size(weights.stat().st_size, limits)
+        spans = _spans(weights)
+    with steps.step(Step.TARGETS):
+        source = Source(weights, spans, lora_tensors(spans, base))
+        adapter = _Adapter(config, source, Targets(config, base), base)
+        sizes = adapter.served
+    with steps.step(Step.RANK):
+        check_rank(max((size.rank for size in sizes.values()), default=1), limits.max_rank)
+    with steps.step(Step.TENSORS):
+        _check_shapes(adapter, sizes)
+    return adapter, sizes
+
+
+def _normalise(folder: Path, adapter: _Adapter, sizes: dict[str, Size], notes: list[str]) -> list[str]:
+    """Write what the adapter is as plain LoRA, where it is not; returns all notes."""
+    config, base = adapter.config, adapter.base
     init, about_init = settled_init(config, [size.rank for size in adapter.targets.sizes.values()])
     about_modules = list(_notes_on_modules(adapter, sizes))
     about_names = renamed(adapter.source.tensors)
@@ -97,9 +122,14 @@ def _normalise(folder: Path, original: dict[str, Any], base: BaseShapes, limits:
     return notes
 
 
-def _source(file: Path, base: BaseShapes) -> Source:
+def _spans(file: Path) -> dict[str, TensorSpan]:
     spans = read_header(file)
     check_spans(spans, file.stat().st_size)
+    return spans
+
+
+def _source(file: Path, base: BaseShapes) -> Source:
+    spans = _spans(file)
     return Source(file, spans, lora_tensors(spans, base))
 
 

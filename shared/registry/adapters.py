@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from redis import Redis
 
 from shared.contracts.constraints import Constraint
-from shared.contracts.labels import full_form
+from shared.contracts.labels import full_form, short_form
 from shared.contracts.manifests import AdapterManifest
 from shared.errors import Invalid, NotFound
 from shared.ledger.keys import LedgerKey
@@ -14,6 +15,13 @@ from shared.registry.records import Records
 from shared.registry.weights import Weights
 
 _DIGEST = re.compile("[0-9a-f]{64}")  # a label has at most 32 letters and digits in a row
+
+
+class AdapterPage(NamedTuple):
+    """Some of the versions that were asked for, and how many there are."""
+
+    items: list[AdapterManifest]
+    count: int
 
 
 class Adapters:
@@ -44,6 +52,12 @@ class Adapters:
         records = self._records
         found = records.matching(tenant_id, "label", full_form(label)) if label else records.list_all(tenant_id)
         return sorted(found, key=lambda manifest: (manifest.label, manifest.version))
+
+    def page(self, tenant_id: str, text: str, first: int, limit: int) -> AdapterPage:
+        """List some of the versions whose reference holds a text, ordered by label and version."""
+        names = self._records.names(tenant_id, "label")
+        found = [name for name in names if text in short_form(name)] if text else names
+        return AdapterPage(self._records.of(tenant_id, found[first : first + limit]), len(found))
 
     def get(self, tenant_id: str, ref: str) -> AdapterManifest:
         """Return one adapter by `label@n`, by label (the newest version) or by digest; raises `NotFound`."""

@@ -1,9 +1,9 @@
 """A tenant's manifests: in the object store, and as records with an index in Redis, which can be rebuilt from there."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 from redis import Redis
@@ -52,6 +52,18 @@ class Kind(Generic[M]):
         stored = manifest.model_dump(include={*self.fields, *self.order}, context=STORED)
         age = " ".join(_sortable(stored[field]) for field in self.order)
         return [_SEPARATOR.join((f"{field}:{stored[field]}", age, record)) for field in self.fields]
+
+
+class _Range(NamedTuple):
+    """The first and the last entry of a part of an index, as Redis names them."""
+
+    begin: str
+    end: str
+
+
+def _with_value(field: str, value: str) -> _Range:
+    term = f"{field}:{value}"
+    return _Range(f"[{term}{_SEPARATOR}", f"({term}{_AFTER}")
 
 
 def _has_more(stored: Any, known: Any) -> bool:
@@ -123,35 +135,42 @@ class Records(Generic[M]):
 
     def newest(self, tenant_id: str, field: str, value: str) -> M | None:
         """Return the newest manifest whose `field` has this value, or None."""
-        names = self._names(tenant_id, field, value, limit=1)
+        names = self._names(tenant_id, _with_value(field, value), limit=1)
         found = self.get(tenant_id, names[0]) if names else None
         is_it = found and found.model_dump(include={field}, context=STORED)[field] == value
         return found if is_it else None
 
     def matching(self, tenant_id: str, field: str, value: str) -> list[M]:
         """Return all manifests whose `field` has this value, oldest first."""
-        names = self._names(tenant_id, field, value)
-        found = self._redis.hmget(self._records(tenant_id), names[::-1]) if names else []
+        return self.of(tenant_id, self._names(tenant_id, _with_value(field, value))[::-1])
+
+    def names(self, tenant_id: str, field: str) -> list[str]:
+        """Return the names of all records, ordered by a field."""
+        return self._names(tenant_id, _Range(f"[{field}:", f"({field};"))[::-1]
+
+    def of(self, tenant_id: str, names: Sequence[str]) -> list[M]:
+        """Return the manifests of these names, as far as there are any."""
+        found = self._redis.hmget(self._records(tenant_id), names) if names else []
         return [self._kind.model.model_validate_json(raw) for raw in found if raw is not None]
 
     def list_all(self, tenant_id: str) -> list[M]:
         """Return all manifests, in no particular order."""
         return [self._kind.model.model_validate_json(raw) for raw in self._redis.hvals(self._records(tenant_id))]
 
-    def _names(self, tenant_id: str, field: str, value: str, limit: int = -1) -> list[str]:
-        is_complete, names = self._look_up(tenant_id, f"{field}:{value}", limit)
+    def _names(self, tenant_id: str, entries: _Range, limit: int = -1) -> list[str]:
+        is_complete, names = self._look_up(tenant_id, entries, limit)
         if not is_complete:
             self._rebuild(tenant_id)
-            _, names = self._look_up(tenant_id, f"{field}:{value}", limit)
+            _, names = self._look_up(tenant_id, entries, limit)
         return names
 
-    def _look_up(self, tenant_id: str, term: str, limit: int) -> tuple[bool, list[str]]:
-        """Return whether the index is complete, and the names of the records with this term, newest first."""
+    def _look_up(self, tenant_id: str, wanted: _Range, limit: int) -> tuple[bool, list[str]]:
+        """Return whether the index is complete, and the names of the records with these entries, the last one first."""
         index = self._index(tenant_id)
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hlen(self._records(tenant_id))
             pipe.zcard(index)
-            pipe.zrevrangebylex(index, f"({term}{_AFTER}", f"[{term}{_SEPARATOR}", start=0, num=limit)
+            pipe.zrevrangebylex(index, wanted.end, wanted.begin, start=0, num=limit)
             records, entries, found = pipe.execute()
         return entries == records * len(self._kind.fields), [entry.rpartition(_SEPARATOR)[2] for entry in found]
 

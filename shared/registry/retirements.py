@@ -1,5 +1,7 @@
 """Dates from which on adapters may not be named; a version has one at most."""
 
+from collections.abc import Sequence
+
 from shared.contracts.labels import full_form
 from shared.contracts.retirements import Retirement
 from shared.registry.records import Records
@@ -14,6 +16,10 @@ class Retirements:
     def list_all(self, tenant_id: str) -> list[Retirement]:
         """List the retirements of a tenant."""
         return self._records.list_all(tenant_id)
+
+    def of(self, tenant_id: str, refs: Sequence[str]) -> dict[str, Retirement]:
+        """Return the retirements of these versions, as far as they have any."""
+        return {one.ref: one for one in self._records.of(tenant_id, [full_form(ref) for ref in refs])}
 
     def set(self, retirement: Retirement) -> None:
         """Add a retirement, or move its date."""

@@ -3,11 +3,24 @@
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, WEIGHTS_NAME, adapter_digest
+from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, WEIGHTS_NAME, adapter_digest, digest_before_weights
+from shared.adapter_files.config import strict_object
+from shared.errors import Invalid, NotFound
 from shared.registry.store import ObjectStore
 from shared.registry.store_errors import Corrupt, as_disk_error
+
+
+class AdapterStream(NamedTuple):
+    """An adapter as it is read from the store: its config, and its weights piece by piece."""
+
+    config: bytes
+    weights_bytes: int
+    pieces: Iterator[bytes]
+    """The last one comes only where the digest is right; else `Corrupt` is raised in its place."""
 
 
 class Weights:
@@ -58,6 +71,30 @@ class Weights:
             self._store.get_file(f"adapters/{digest}/{name}", part / name)
         if adapter_digest(part) != digest:
             raise Corrupt("adapter", f"{digest[:12]}")
+
+    def stream(self, digest: str) -> AdapterStream:
+        """Return an adapter that leaves no copy on the disk; raises `NotFound`, `Unavailable`."""
+        config = self._store.get(f"adapters/{digest}/{CONFIG_NAME}")
+        key = f"adapters/{digest}/{WEIGHTS_NAME}"
+        size = next((found.size_bytes for found in self._store.objects(key)), None)
+        if size is None:
+            raise NotFound("object_not_found", f"no object {key!r} in the store")
+        return AdapterStream(config, size, self._verified(digest, config, key, size))
+
+    def _verified(self, digest: str, config: bytes, key: str, size: int) -> Iterator[bytes]:
+        try:
+            found = digest_before_weights(strict_object(config, "adapter_corrupt", CONFIG_NAME), size)
+        except Invalid as error:
+            raise Corrupt("adapter", f"{digest[:12]}") from error
+        held_back = b""
+        for piece in self._store.pieces(key):
+            found.update(piece)
+            if held_back:
+                yield held_back
+            held_back = piece
+        if found.hexdigest() != digest:
+            raise Corrupt("adapter", f"{digest[:12]}")
+        yield held_back
 
     def put_light(self, file: Path) -> str:
         """Store a light selector's file; returns the SHA-256 of its content."""

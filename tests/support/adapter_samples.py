@@ -1,7 +1,9 @@
 """Small adapters as bytes, good ones and the parts to spoil them with."""
 
+import io
 import json
 import struct
+import zipfile
 
 import pytest
 
@@ -71,6 +73,24 @@ def header_and_data(weights):
 
 
 GOOD = {CONFIG_NAME: json.dumps(CONFIG).encode(), WEIGHTS_NAME: safetensors(lora_tensors())}
+
+
+def archive(config=CONFIG, weights=None, name=CONFIG_NAME, beside=()):
+    """A zip of an adapter, as people send it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        for other in beside:
+            file.writestr(other, b"\x80\x04.")
+        file.writestr(name, json.dumps(config))
+        file.writestr(WEIGHTS_NAME, safetensors(lora_tensors()) if weights is None else weights)
+    return out.getvalue()
+
+
+def upload(client, data, headers=None, **fields):
+    """Send an archive to the API."""
+    return client.post(
+        "/v1/adapters", data={"label": "fin.sa", **fields}, files={"file": ("a.zip", data)}, headers=headers
+    )
 
 
 def refused(call, *args):

@@ -38,6 +38,7 @@ RULES = {
     ("POST", "/v1/adapters"): _one_of(Scope.TRAIN),
     ("GET", "/v1/adapters/{ref}"): _ANY,
     ("DELETE", "/v1/adapters/{ref}"): _one_of(Scope.TRAIN),
+    ("GET", "/v1/adapters/{ref}/export"): _one_of(Scope.TRAIN),
     ("POST", "/v1/adapters/{ref}/retire"): _one_of(Scope.PROMOTE),
     ("GET", "/v1/datasets"): _one_of(Scope.TRAIN, Scope.READ),
     ("POST", "/v1/datasets"): _one_of(Scope.TRAIN),

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
 from signalbox import batches as _batches
-from signalbox import calls, chat, prompt_templates, stored, uploads
+from signalbox import calls, chat, exports, prompt_templates, stored, uploads
 from signalbox import usage as _usage
 from signalbox import webhooks as hooks
 from signalbox.call import Call
@@ -179,14 +180,34 @@ class AsyncSignalbox:
             if not stream.is_over:
                 await asyncio.sleep(stream.pause_seconds)
 
+    async def export_adapter(self, ref: str, folder: Path | str) -> Path:
+        """Write an adapter into a new folder as PEFT stores it, with a model card; `ref` as for `adapter`."""
+        made = await asyncio.to_thread(exports.new_folder, folder)
+        with exports.new_file(made) as tar:
+            await self._repeated(exports.request_of(ref), lambda request: self._receive(request, tar))
+            return await asyncio.to_thread(exports.unpack, tar, made)
+
+    async def _receive(self, request: Request, into: IO[bytes]) -> None:
+        into.seek(0)
+        into.truncate()
+        async with self._http.stream(**self._target.arguments(request)) as response:
+            if response.is_error:
+                await response.aread()
+                raise api_error(response)
+            async for piece in response.aiter_bytes():
+                await asyncio.to_thread(into.write, piece)
+
     async def _send(self, call: Call[T]) -> T:
-        return call.result(await self._answer(call.request))
+        return call.result(await self._repeated(call.request, self._answer))
 
     async def _answer(self, request: Request) -> object:
+        return answer(request, await self._http.request(**self._target.arguments(request)))
+
+    async def _repeated(self, request: Request, send: Callable[[Request], Awaitable[T]]) -> T:
         retries = 0
         while True:
             try:
-                return answer(request, await self._http.request(**self._target.arguments(request)))
+                return await send(request)
             except httpx.RequestError as error:
                 pause = pause_before_retry(request, self._target.unreachable(error), retries, self._max_retries)
             except SignalboxError as error:

@@ -3,13 +3,14 @@
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
 from signalbox import batches as _batches
-from signalbox import calls, chat, prompt_templates, stored, uploads
+from signalbox import calls, chat, exports, prompt_templates, stored, uploads
 from signalbox import usage as _usage
 from signalbox import webhooks as hooks
 from signalbox.call import Call
@@ -188,14 +189,33 @@ class Signalbox:
             if not stream.is_over:
                 time.sleep(stream.pause_seconds)
 
+    def export_adapter(self, ref: str, folder: Path | str) -> Path:
+        """Write an adapter into a new folder as PEFT stores it, with a model card; `ref` as for `adapter`."""
+        made = exports.new_folder(folder)
+        with exports.new_file(made) as tar:
+            self._repeated(exports.request_of(ref), lambda request: self._receive(request, tar))
+            return exports.unpack(tar, made)
+
+    def _receive(self, request: Request, into: IO[bytes]) -> None:
+        into.seek(0)
+        into.truncate()
+        with self._http.stream(**self._target.arguments(request)) as response:
+            if response.is_error:
+                response.read()
+                raise api_error(response)
+            into.writelines(response.iter_bytes())
+
     def _send(self, call: Call[T]) -> T:
-        return call.result(self._answer(call.request))
+        return call.result(self._repeated(call.request, self._answer))
 
     def _answer(self, request: Request) -> object:
+        return answer(request, self._http.request(**self._target.arguments(request)))
+
+    def _repeated(self, request: Request, send: Callable[[Request], T]) -> T:
         retries = 0
         while True:
             try:
-                return answer(request, self._http.request(**self._target.arguments(request)))
+                return send(request)
             except httpx.RequestError as error:
                 pause = pause_before_retry(request, self._target.unreachable(error), retries, self._max_retries)
             except SignalboxError as error:

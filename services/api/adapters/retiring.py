@@ -12,8 +12,8 @@ from shared.security.api_keys import Key
 
 async def date_of(clients: Clients, manifest: AdapterManifest) -> Retirement | None:
     """Return a version's retirement as the registry has it."""
-    found = await asyncio.to_thread(clients.registry.retirements.list_all, manifest.tenant_id)
-    return next((one for one in found if one.ref == manifest.ref), None)
+    found = await asyncio.to_thread(clients.registry.retirements.of, manifest.tenant_id, [manifest.ref])
+    return found.get(manifest.ref)
 
 
 async def retire(clients: Clients, caller: Key, manifest: AdapterManifest, at: datetime | None) -> Retirement | None:

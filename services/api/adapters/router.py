@@ -4,9 +4,10 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
 
+from services.api.adapters import export as exports
 from services.api.adapters import retiring
 from services.api.adapters import service as uploads
 from services.api.http.auth import Caller, ClientsDep, Promoter, Trainer
@@ -45,17 +46,21 @@ _BODY = {
 }
 
 
+_TAR: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-tar": {}}}}
+
+
 @router.post("", status_code=201, openapi_extra=_BODY)
 async def upload(request: Upload, clients: ClientsDep, caller: Trainer, once: OnceDep) -> JSONResponse:
     """Check a LoRA adapter against the base model and store it as the label's next version.
 
-    With `examples`, `check` is the id of the training job that finds out its template.
+    `checks` says how each check of it ended, in the problem of a refusal, too. With `examples`, `check` is the id of
+    the training job that finds out its template.
     """
     async with uploads.adapter_upload(request) as sent:
 
         async def work() -> Answer:
-            manifest = await uploads.add_adapter(clients, caller, sent)
-            answer = view(manifest)
+            manifest, checks = await uploads.add_adapter(clients, caller, sent)
+            answer = view(manifest) | {"checks": uploads.views(checks)}
             if examples := sent.form.examples:
                 answer["check"] = await uploads.queue_check(clients, caller, manifest.ref, examples)
             return Answer(201, answer, {"Location": f"/v1/adapters/{manifest.ref}"})
@@ -78,6 +83,13 @@ async def show(ref: PathRef, clients: ClientsDep, caller: Caller) -> dict[str, A
     """Show one adapter, named by `label@n`, by label (its newest version) or by digest."""
     manifest = await asyncio.to_thread(clients.registry.adapters.get, caller.tenant_id, ref)
     return view(manifest, await retiring.date_of(clients, manifest))
+
+
+@router.get("/{ref}/export", response_class=StreamingResponse, responses=_TAR)
+async def export(ref: PathRef, clients: ClientsDep, caller: Trainer) -> StreamingResponse:
+    """Send one adapter as a tar of a PEFT folder, with a model card as the hub reads it."""
+    manifest = await asyncio.to_thread(clients.registry.adapters.get, caller.tenant_id, ref)
+    return (await exports.export(clients, manifest)).response()
 
 
 @router.post("/{ref}/retire")

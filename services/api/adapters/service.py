@@ -19,10 +19,19 @@ from services.api.infra.base_models import base_of_upload
 from services.api.infra.clients import Clients
 from services.api.infra.stored import check_room
 from services.api.training import service as training
-from shared.adapter_files import AdapterLimits, BaseShapes, accept_adapter, adapter_digest, unpack_adapter
+from shared.adapter_files import (
+    AdapterLimits,
+    BaseShapes,
+    Step,
+    Steps,
+    accept_adapter,
+    adapter_digest,
+    unpack_adapter,
+)
+from shared.adapter_files.steps import Checked
 from shared.contracts.labels import LabelText, check_adapter_label
 from shared.contracts.manifests import AdapterManifest, BaseModelManifest
-from shared.errors import Invalid, NotFound, Unavailable
+from shared.errors import Invalid, NotFound, SignalboxError, Unavailable
 from shared.security.api_keys import Key
 
 
@@ -61,6 +70,31 @@ class AdapterUpload(NamedTuple):
     sha256: str
 
 
+class AdapterAdded(NamedTuple):
+    """The stored version, and the checks that it has passed."""
+
+    manifest: AdapterManifest
+    checks: list[Checked]
+
+
+class AdapterRefused(SignalboxError):
+    """An upload that a check refuses: the error as it is, and with it how each check ended."""
+
+    def __init__(self, error: SignalboxError, checks: list[Checked]) -> None:
+        super().__init__(error.code, error.detail, retry_after_seconds=error.retry_after_seconds)
+        self.status, self.retryable, self.checks = error.status, error.retryable, checks
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """What a caller is told besides."""
+        return {"checks": views(self.checks)}
+
+
+def views(checks: list[Checked]) -> list[dict[str, str]]:
+    """Return the checks as JSON."""
+    return [{"check": one.step, "says": one.step.says, "outcome": one.outcome} for one in checks]
+
+
 @contextlib.asynccontextmanager
 async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
     """Read the form; its file is deleted at the end of the block. Raises `Invalid`, `RequestValidationError`."""
@@ -78,11 +112,19 @@ async def adapter_upload(request: Request) -> AsyncIterator[AdapterUpload]:
         yield AdapterUpload(form, file.file, await asyncio.to_thread(_sha256, file.file))
 
 
-async def add_adapter(clients: Clients, caller: Key, upload: AdapterUpload) -> AdapterManifest:
-    """Check an archive against the base model and store it; raises `Invalid`, `TooLarge`, `Unavailable`."""
-    await asyncio.to_thread(_check_names, clients, caller.tenant_id, upload.form)
-    base_model = upload.form.base_model or await base_of_upload(clients, caller.tenant_id)
-    return await asyncio.to_thread(_add_adapter, clients, caller, upload, base_model)
+async def add_adapter(clients: Clients, caller: Key, upload: AdapterUpload) -> AdapterAdded:
+    """Check an archive against the base model and store it; raises `AdapterRefused`, which says at which check."""
+    steps = Steps()
+    try:
+        with steps.step(Step.TEMPLATE):
+            await asyncio.to_thread(_check_names, clients, caller.tenant_id, upload.form)
+            base_model = upload.form.base_model or await base_of_upload(clients, caller.tenant_id)
+            base = await asyncio.to_thread(_base, clients, base_model)
+            template = await asyncio.to_thread(_template, clients, caller.tenant_id, upload.form, base)
+        manifest = await asyncio.to_thread(_add_adapter, clients, caller, upload, base, template, steps)
+    except SignalboxError as error:
+        raise AdapterRefused(error, steps.told()) from error
+    return AdapterAdded(manifest, steps.told())
 
 
 async def queue_check(clients: Clients, caller: Key, ref: str, examples: str) -> str:
@@ -99,24 +141,32 @@ def _check_names(clients: Clients, tenant_id: str, form: AdapterForm) -> None:
         clients.registry.datasets.get(tenant_id, form.examples)
 
 
-def _add_adapter(clients: Clients, caller: Key, upload: AdapterUpload, base_model: str) -> AdapterManifest:
+def _template(clients: Clients, tenant_id: str, form: AdapterForm, base: BaseModelManifest) -> str:
+    return clients.registry.templates.for_base(tenant_id, form.template or base.usual_template, base).name
+
+
+def _add_adapter(
+    clients: Clients, caller: Key, upload: AdapterUpload, base: BaseModelManifest, template: str, steps: Steps
+) -> AdapterManifest:
     form, limits = upload.form, AdapterLimits.of(clients.settings)
-    base = _base(clients, base_model)
-    template = clients.registry.templates.for_base(caller.tenant_id, form.template or base.usual_template, base)
     with tempfile.TemporaryDirectory(prefix="signalbox-upload-") as scratch:
-        folder, passed_over = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)
-        accepted = accept_adapter(folder, BaseShapes.from_dict(base.shapes), limits)
-        about_base = check_named_base(clients.registry.base_models, accepted.trained_on, base, form.confirm_base)
-        digest = adapter_digest(folder)
-        _check_digest(form.sha256, upload.sha256, digest)
-        check_room(clients, caller.tenant_id, digest, accepted.info.size_bytes)
+        with steps.step(Step.ARCHIVE):
+            folder, passed_over = unpack_adapter(upload.archive, Path(scratch) / "adapter", limits.max_bytes)
+        accepted = accept_adapter(folder, BaseShapes.from_dict(base.shapes), limits, steps)
+        with steps.step(Step.BASE_MODEL):
+            about_base = check_named_base(clients.registry.base_models, accepted.trained_on, base, form.confirm_base)
+        with steps.step(Step.DIGEST):
+            digest = adapter_digest(folder)
+            _check_digest(form.sha256, upload.sha256, digest)
+        with steps.step(Step.ROOM):
+            check_room(clients, caller.tenant_id, digest, accepted.info.size_bytes)
         manifest = AdapterManifest(
             tenant_id=caller.tenant_id,
             label=form.label,
             version=0,
             digest=digest,
-            base_model=base_model,
-            template=template.name,
+            base_model=base.id,
+            template=template,
             instruction=form.instruction,
             info=asdict(accepted.info) | _folders_template(clients, caller.tenant_id, form.chat_template, base),
             notes=(*accepted.notes, *files_note(passed_over), *about_base.notes),

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from services.api.console import assets, sign_in
 from services.api.console.board import Looks
 from services.api.console.pages import (
+    adapters,
     batches,
     dead,
     forget,
@@ -32,6 +33,7 @@ from services.api.console.pages import (
 )
 from services.api.console.rendering import is_part, page
 from services.api.http.problems import PROBLEM, as_unavailable, fields_of, problem_headers
+from services.api.http.upload import FORM_BYTES
 from shared.errors import SignalboxError
 from shared.security.api_keys import Unauthenticated
 from shared.settings import Settings
@@ -46,6 +48,7 @@ _PAGES = (
     jobs,
     why,
     inbox,
+    adapters,
     releases,
     training,
     batches,
@@ -64,6 +67,7 @@ def create_console(settings: Settings, state: State) -> FastAPI:
     app.include_router(sign_in.router, max_body_size=settings.max_body_bytes)
     for one in _PAGES:
         app.include_router(one.router, max_body_size=settings.max_body_bytes)
+    app.include_router(adapters.uploads, max_body_size=settings.max_upload_bytes + FORM_BYTES)
     app.add_exception_handler(SignalboxError, _on_signalbox_error)
     app.add_exception_handler(redis.RedisError, _on_redis_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)

@@ -106,9 +106,13 @@ class Visits:
 
 
 async def check_own_form(request: Request, visitor: Visitor) -> None:
-    """Raise `Denied` where a form is another site's, or of a session before this one."""
+    """Raise `Denied` where a form is another site's, or of a session before this one.
+
+    A form with files bears the token in its header: its body is read when it is its turn.
+    """
     check_same_site(request)
-    sent = request.headers.get(CSRF_HEADER) or (await request.form()).get(CSRF_FIELD)
+    has_files = request.headers.get("content-type", "").startswith("multipart/")
+    sent = request.headers.get(CSRF_HEADER) or (None if has_files else (await request.form()).get(CSRF_FIELD))
     if not hmac.compare_digest(str(sent).encode(), visitor.csrf.encode()):
         raise Denied("form_foreign", "this form is not of your session; load the page again and repeat what you did")
 

@@ -11,6 +11,8 @@ from services.api.http.auth import ClientsDep
 from services.api.http.problems import TooSlow
 
 GRACE_SECONDS = 60.0
+FORM_BYTES = 64 << 10
+"""For the form fields around an uploaded file."""
 BYTES_PER_SECOND = 32 << 10
 """What a body must come at, on average after the grace: others wait for its place."""
 

@@ -16,7 +16,7 @@ from shared.data_files.refusals import RowsRefused
 if TYPE_CHECKING:
     from signalbox.results import Adapter
 
-adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, check, list, show, delete.")
+adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, check, list, show, export, delete.")
 datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list, delete.")
 
 Examples = Annotated[
@@ -114,6 +114,21 @@ def adapters_show(ref: AdapterRef, json: Json = False) -> None:
 def _show(adapter: "Adapter", as_json: bool) -> None:
     record = adapter.to_dict()
     output.record(record if as_json else record | {"notes": "; ".join(adapter.notes)}, as_json=as_json)
+
+
+@adapters.command("export")
+def adapters_export(
+    ref: Annotated[str, typer.Argument(help="Label, label@n or digest.")],
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="A new folder; by default one of the version's name.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write an adapter into a folder as PEFT stores it, with a model card as the hub reads it."""
+    adapter = client().adapter(ref)
+    folder = client().export_adapter(adapter.ref, out or Path(adapter.ref))
+    written = {"ref": adapter.ref, "digest": adapter.digest, "folder": str(folder)}
+    output.record(written, as_json=json)
 
 
 @adapters.command("retire")

@@ -165,7 +165,7 @@ def _register(
         instruction=body.instruction or _commonest_instruction(train),
         constraint=constraint,
         info=asdict(info),
-        report=scores,
+        report={"dataset": body.dataset, "train_rows": len(train), **scores},
         made_by=context.job.id,
     )
     return context.registry.adapters.add(adapter, manifest)

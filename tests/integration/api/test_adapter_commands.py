@@ -61,6 +61,17 @@ async def test_what_was_done_to_an_adapter_is_said_when_it_is_added_and_shown(ru
     assert (row["template"], row["notes"]) == ("chatml", "2")
 
 
+async def test_an_adapter_is_exported_into_a_new_folder_and_taken_again(run, base, folder, tmp_path):
+    await run("adapters", "add", folder, "--label", "fin.sa")
+    status, said = await run("adapters", "export", "fin.sa", "--out", tmp_path / "out", "--json")
+    assert status == 0, said
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["README.md", CONFIG_NAME, WEIGHTS_NAME]
+    status, again = await run("adapters", "add", tmp_path / "out", "--label", "fin.ha", "--json")
+    assert (status, json.loads(again)["digest"]) == (0, json.loads(said)["digest"])
+    status, said = await run("adapters", "export", "fin.sa", "--out", tmp_path / "out")
+    assert (status, "folder_not_empty" in said or "is not empty" in said) == (1, True)
+
+
 async def test_another_known_base_model_needs_a_word(run, base, store, folder):
     store.put("base/other.json", json.dumps({"id": "other", "name": "Other-9B", "shapes": BASE.to_dict()}).encode())
     status, said = await run("adapters", "add", folder, "--label", "fin.sa")

@@ -19,6 +19,7 @@ from signalbox import (
     JobFailed,
     NotFoundError,
     Signalbox,
+    SignalboxError,
     Unreachable,
     WaitTimeout,
 )
@@ -357,7 +358,14 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, base, tmp_pat
     (tmp_path / WEIGHTS_NAME).write_bytes(safetensors(lora_tensors()))
     adapter = await client("upload_adapter", tmp_path, "fin.sa", template="plain")
     assert (adapter.ref, adapter.raw["template"]) == ("fin.sa@1", "plain")
-    assert await client("adapters", "fin.sa") == [await client("adapter", "fin.sa")] == [adapter]
+    stored = await client("adapter", "fin.sa")
+    assert await client("adapters", "fin.sa") == [stored]
+    assert {one["outcome"] for one in adapter.raw["checks"]} == {"passed"}
+    assert adapter.to_dict() == stored.to_dict() | {"checks": adapter.raw["checks"]}
+    exported = await client("export_adapter", "fin.sa", tmp_path / "exported")
+    assert (exported / WEIGHTS_NAME).read_bytes() == (tmp_path / WEIGHTS_NAME).read_bytes()
+    with pytest.raises(SignalboxError, match="is not empty"):
+        await client("export_adapter", "fin.sa", exported)
     settings = {"target_modules": ["q_proj"]}
     quote = await client("estimate", "adapter.train", label="fin.sa", dataset="demo", settings=settings)
     assert (quote.language_model, quote.estimate, quote.needs_confirmation) == ("trained", None, False)
@@ -367,6 +375,17 @@ async def test_rows_and_adapters_are_uploaded_and_trained_on(make, base, tmp_pat
     assert [event.type async for event in client.stream(job)] == ["state", "state"]
     assert await client("delete_dataset", "demo") is await client("delete_adapter", "fin.sa@1") is None
     assert await client("datasets") == await client("adapters") == []
+
+
+async def test_an_export_whose_connection_is_cut_is_received_anew(make, proxy, base, tmp_path):
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(CONFIG))
+    (tmp_path / WEIGHTS_NAME).write_bytes(safetensors(lora_tensors()))
+    client = make(url=proxy.url)
+    await client("upload_adapter", tmp_path, "fin.sa")
+    proxy.answers_to_swallow = 1
+    exported = await client("export_adapter", "fin.sa", tmp_path / "exported")
+    assert (exported / WEIGHTS_NAME).read_bytes() == (tmp_path / WEIGHTS_NAME).read_bytes()
+    assert proxy.connections > 1
 
 
 async def test_releases_and_feedback_are_deleted_and_what_is_in_use_is_a_conflict(client, registry, release, worker):

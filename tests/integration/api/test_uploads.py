@@ -3,10 +3,8 @@
 import asyncio
 import functools
 import hashlib
-import io
 import json
 import re
-import zipfile
 
 import pytest
 
@@ -14,37 +12,23 @@ import services.api.datasets.service as datasets
 import shared.registry.datasets as registry_datasets
 from services.api.http import upload as pace
 from services.api.infra.clients import UPLOADS_AT_ONCE
-from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, WEIGHTS_NAME
+from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, Step
 from shared.data_files.reader import RowReader
 from shared.ledger import calls
 from shared.security.api_keys import key_id
-from tests.support.adapter_samples import BASE, CONFIG, lora_tensors, safetensors
+from tests.support.adapter_samples import BASE, CONFIG, archive, lora_tensors, safetensors, upload
 from tests.support.api import client_of, code, serving
 from tests.support.eventually import eventually
 
 ROWS = b'{"input": "a", "label": "fin.sa"}\n{"input": "b", "label": "fin.ha"}\n'
 
 
-def archive(config=CONFIG, weights=None, name=CONFIG_NAME, beside=()):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as file:
-        for other in beside:
-            file.writestr(other, b"\x80\x04.")
-        file.writestr(name, json.dumps(config))
-        file.writestr(WEIGHTS_NAME, safetensors(lora_tensors()) if weights is None else weights)
-    return out.getvalue()
-
-
-def upload(client, data, headers=None, **fields):
-    return client.post(
-        "/v1/adapters", data={"label": "fin.sa", **fields}, files={"file": ("a.zip", data)}, headers=headers
-    )
-
-
 async def test_an_adapter_is_stored_as_the_next_version_of_its_label(api, base, registry):
     answer = await upload(api["train"], archive(), instruction="Is it good?", template="plain")
     assert answer.status_code == 201
     body = answer.json()
+    checks = body.pop("checks")
+    assert [(one["check"], one["outcome"]) for one in checks] == [(step, "passed") for step in Step]
     assert (body["ref"], body["base_model"], body["template"]) == ("fin.sa@1", "tiny", "plain")
     assert body["info"]["rank"] == 2
     assert registry.weights.has(body["digest"])
@@ -83,6 +67,35 @@ async def test_a_digest_that_does_not_match_is_refused(api, base, registry):
 async def test_a_hostile_or_broken_archive_is_refused_and_nothing_is_kept(api, base, registry, data, expected):
     refusal = code(await upload(api["train"], data), 422)
     assert expected is None or refusal == expected
+    assert registry.adapters.list_all("default") == []
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "fields", "step"),
+    [
+        ({}, {"template": "unheard-of"}, Step.TEMPLATE),
+        ({"name": "../evil.json"}, {}, Step.ARCHIVE),
+        ({"config": {**CONFIG, "peft_type": "IA3"}}, {}, Step.CONFIG),
+        ({"weights": safetensors(lora_tensors())[:-1]}, {}, Step.WEIGHTS),
+        ({"config": {**CONFIG, "target_modules": ["q_proj"]}}, {}, Step.TENSORS),
+        ({"weights": safetensors({"base_model.model.x.lora_A.weight": ("F32", [2, 8])})}, {}, Step.TARGETS),
+        ({"config": {**CONFIG, "r": 100_000}}, {}, Step.RANK),
+        ({"config": {**CONFIG, "init_lora_weights": "pissa"}}, {}, Step.NORMALISED),
+        ({"weights": safetensors(lora_tensors(), fill=float("nan"))}, {}, Step.NUMBERS),
+        ({}, {"sha256": "0" * 64}, Step.DIGEST),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_refusal_says_which_check_it_is_and_which_were_passed(api, base, registry, spoilt, fields, step):
+    answer = await upload(api["train"], archive(**spoilt), **fields)
+    outcomes = {one["check"]: one["outcome"] for one in answer.json()["checks"]}
+    steps = list(Step)
+    at = steps.index(step)
+    assert outcomes == {
+        **dict.fromkeys(steps[:at], "passed"),
+        step: "failed",
+        **dict.fromkeys(steps[at + 1 :], "not_reached"),
+    }
     assert registry.adapters.list_all("default") == []
 
 
