@@ -32,9 +32,9 @@ from services.api.console.pages import (
     why,
 )
 from services.api.console.rendering import is_part, page
-from services.api.http.problems import PROBLEM, as_unavailable, fields_of, problem_headers
+from services.api.http.problems import PROBLEM, as_unavailable, fields_of, of_framework, problem_headers
 from services.api.http.upload import FORM_BYTES
-from shared.errors import SignalboxError
+from shared.errors import Invalid, SignalboxError
 from shared.security.api_keys import Unauthenticated
 from shared.settings import Settings
 
@@ -94,23 +94,12 @@ def _on_redis_error(request: Request, error: Exception) -> Response:
 def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = "; ".join(f"{field['field']}: {field['message']}" for field in fields_of(error.errors()))
-    return _problem(request, _error(422, "request_invalid", fields))
+    return _on_signalbox_error(request, Invalid("request_invalid", fields))
 
 
 def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    texts = {
-        404: "there is no such page; the navigation lists what there is",
-        413: "this is above the limit; send less",
-    }
-    detail = texts.get(error.status_code, str(error.detail))
-    return _problem(request, _error(error.status_code, f"http_{error.status_code}", detail))
-
-
-def _error(status: int, code: str, detail: str) -> SignalboxError:
-    made = SignalboxError(code, detail)
-    made.status = status
-    return made
+    return _on_signalbox_error(request, of_framework(error))
 
 
 def _problem(request: Request, error: SignalboxError, headers: Mapping[str, str] | None = None) -> HTMLResponse:

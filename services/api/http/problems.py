@@ -183,10 +183,11 @@ def _field(error: Mapping[str, Any]) -> dict[str, str]:
 
 def _on_http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return respond(_of_framework(error), error.headers)
+    return respond(of_framework(error), error.headers)
 
 
-def _of_framework(error: HTTPException) -> SignalboxError:
+def of_framework(error: HTTPException) -> SignalboxError:
+    """Return what the framework refuses as an error of ours."""
     match error.status_code:
         case 400:
             return _unreadable(error)
