@@ -24,3 +24,15 @@ def test_it_can_be_read_by_everybody(visit, scheme, width):
     seen.picture(f"live-{scheme}-{width}")
     assert seen.serious() == []
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than its window"
+
+
+def test_a_chart_that_is_drawn_again_draws_the_same_table(visit):
+    page = visit().open("releases")
+    page.click("main table a >> nth=0")
+    chart = page.locator("figure[data-chart=line]").first
+    chart.locator("canvas").wait_for()
+    names = chart.locator(".u-label").all_text_contents()
+    page.set_viewport_size({"width": 900, "height": 900})
+    page.wait_for_function("document.querySelector('figure[data-chart=line] .uplot').clientWidth < 860")
+    assert chart.locator(".u-label").all_text_contents() == names
+    assert len(names) > 2

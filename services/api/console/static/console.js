@@ -63,9 +63,11 @@ const HUES = ["--accent", "--warn", "--ok", "--bad"];
 
 function draw(figure) {
   const plot = figure.querySelector(".plot");
-  const rows = [...figure.querySelectorAll("tbody tr")].map((row) => [...row.cells].map(number));
+  // A drawn legend is a table, too.
+  const table = [...figure.querySelectorAll("table")].find((one) => !plot.contains(one));
+  const rows = [...table.querySelectorAll("tbody tr")].map((row) => [...row.cells].map(number));
   if (!rows.length || !plot.clientWidth) return;
-  const names = [...figure.querySelectorAll("thead th")].map((cell) => cell.textContent.trim());
+  const names = [...table.querySelectorAll("thead th")].map((cell) => cell.textContent.trim());
   const bars = figure.dataset.chart === "bars";
   const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
   const series = names.slice(1).map((label, i) => ({
