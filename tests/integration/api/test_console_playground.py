@@ -107,6 +107,8 @@ async def test_a_stream_goes_on_after_the_last_event_that_came(visitor, release,
     again = await told(visitor, job_id, **{"Last-Event-ID": after})
     assert "text" not in [name for name, _ in again]
     assert again[-1][0] == "end"
+    whole = await told(visitor, job_id, **{"Last-Event-ID": events[-1][0]})
+    assert [name for name, _ in whole] == ["state", "decision", "answer", "end"]
 
 
 async def test_the_decision_shows_probabilities_threshold_and_rows_as_text(visitor, release, ledger, worker):
