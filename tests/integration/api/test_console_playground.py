@@ -9,20 +9,9 @@ from shared.contracts.jobs import JobState
 from shared.ledger import calls
 from shared.security import api_keys
 from shared.security.api_keys import Scope
-from tests.support.console import as_part, signed_in, words
+from tests.support.console import SELECTED, as_part, signed_in, words
 
 ASK = {"role": "user", "turn": "profits <b>rose</b>", "model": "fin.sa", "do": "ask"}
-SELECTED = {
-    "label": "fin.sa",
-    "best_label": "fin.sa",
-    "probability": 0.9,
-    "confidence": 0.9,
-    "threshold": 0.5,
-    "by": "light",
-    "runners_up": [{"label": "fin.ha", "probability": 0.1}],
-    "probabilities": [{"label": "fin.sa", "probability": 0.9}, {"label": "none.none", "probability": 0.1}],
-    "neighbours": [{"label": "fin.sa", "text": "profits <i>fell</i>", "similarity": 0.7}],
-}
 
 
 @pytest.fixture
