@@ -31,8 +31,9 @@ def test_a_filter_that_means_nothing_is_said_and_going_back_shows_the_page(visit
     assert "user" in page.locator("#notices").inner_text()
     seen.complaints.clear()
     page.go_back()
-    page.wait_for_selector("form.filters")
-    page.wait_for_selector("#found tbody tr")
+    page.wait_for_url(lambda url: "somebody" not in url)
+    page.get_by_text("No job fits").wait_for()
+    assert page.locator("header, form.filters").count() == 2
 
 
 @pytest.mark.slow
