@@ -7,6 +7,7 @@ import pytest
 
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.security.api_keys import Scope
 from tests.support.console import SELECTED, as_part, signed_in, words
@@ -91,7 +92,7 @@ async def test_a_stream_goes_on_after_the_last_event_that_came(visitor, release,
     await visitor.post("/console/playground", data=ASK)
     job_id = newest(ledger)[0].id
     worker.run(job_id, "generate.fin")
-    events = ledger.redis.xrange(f"sb:events:{job_id}")
+    events = ledger.redis.xrange(LedgerKey.EVENTS.of(job_id))
     after = next(event_id for event_id, event in events if event["type"] == "token")
     again = await told(visitor, job_id, **{"Last-Event-ID": after})
     assert "text" not in [name for name, _ in again]
