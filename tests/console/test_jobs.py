@@ -20,6 +20,23 @@ def test_a_filter_acts_at_once_and_stays_in_the_address(console, visit):
 
 
 @pytest.mark.slow
+def test_a_filter_that_means_nothing_is_said_and_going_back_shows_the_page(visit):
+    seen = visit()
+    page = seen.open("jobs")
+    page.select_option("select[name=state]", "failed")
+    page.wait_for_url("**state=failed**")
+    page.fill("input[name=user]", "somebody")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("#notices .notice")
+    assert "user" in page.locator("#notices").inner_text()
+    seen.complaints.clear()
+    page.go_back()
+    page.wait_for_url(lambda url: "somebody" not in url)
+    page.get_by_text("No job fits").wait_for()
+    assert page.locator("header, form.filters").count() == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), LOOKS)
 def test_it_can_be_read_by_everybody(visit, scheme, width):
     seen = visit(scheme=scheme, width=width)

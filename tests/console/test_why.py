@@ -1,5 +1,7 @@
 """Why, in a browser."""
 
+import signal
+
 import pytest
 
 from tests.console.conftest import LOOKS
@@ -31,15 +33,22 @@ def test_a_job_is_asked_again_under_another_label_and_judged(console, visit, job
     eventually(lambda: page.locator("#feedback tbody tr").count() == 0, "the feedback is gone")
 
 
+@pytest.fixture
+def frozen_worker(console):
+    """The only worker stands still, so that jobs wait for it."""
+    console.kill("worker-1", signal.SIGSTOP)
+    yield
+    console.kill("worker-1", signal.SIGCONT)
+
+
 @pytest.mark.slow
-def test_a_waiting_job_is_followed_and_cancelled(console, visit):
-    console.redis.hset("none", "x", 1)  # the ledger answers
-    job_id = console.submit(" ".join(f"word{n}" for n in range(900)), label="base", params={"max_new_tokens": 1000})
+def test_a_waiting_job_is_cancelled_and_the_page_follows(console, visit, frozen_worker):
+    job_id = console.submit("what is my card limit", label="bank.cards")
     page = visit().open(f"jobs/{job_id}")
-    page.wait_for_selector(".state")
-    if page.locator("text=Cancel").count():
-        page.click("text=Cancel")
-    page.wait_for_selector(".state.cancelled, .state.succeeded")
+    page.click("form[hx-post$=cancel] button")
+    page.wait_for_selector(".state.cancelled")
+    assert page.locator("form[hx-post$=cancel]").count() == 0
+    assert page.locator(".steps li.bad").inner_text().startswith("It was cancelled")
 
 
 @pytest.mark.slow

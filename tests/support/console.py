@@ -7,6 +7,19 @@ import httpx
 
 from services.api.console import sessions
 
+SELECTED = {
+    "label": "fin.sa",
+    "best_label": "fin.sa",
+    "probability": 0.9,
+    "confidence": 0.9,
+    "threshold": 0.5,
+    "by": "light",
+    "runners_up": [{"label": "fin.ha", "probability": 0.1}],
+    "probabilities": [{"label": "fin.sa", "probability": 0.9}, {"label": "none.none", "probability": 0.1}],
+    "neighbours": [{"label": "fin.sa", "text": "profits <i>fell</i>", "similarity": 0.7}],
+}
+"""An explained selection, as the ledger holds it."""
+
 
 async def signed_in(url, token):
     """A client, not opened yet, whose cookie is a session of this key; its requests carry the token of the forms."""

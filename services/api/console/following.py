@@ -23,6 +23,7 @@ STREAM_SECONDS = 60.0
 """A stream ends after this time; the browser goes on after the last event, and is asked anew for its session."""
 Parts = Callable[[Job], Awaitable[Mapping[str, str]]]
 """Returns the parts of a page that follow from a job's state, each as HTML under the name of its event."""
+_END = ServerSentEvent(raw_data="", event="end")
 _BREAKS = {ord(char): f"&#{ord(char)};" for char in "\n\r"}
 
 
@@ -54,8 +55,12 @@ async def followed(
         elif tells and (said := _said(event)):
             yield ServerSentEvent(raw_data=as_text(said), event="text", id=event.id)
         if event.is_final:
-            yield ServerSentEvent(raw_data="", event="end", id=event.id)
+            yield _END
             return
+    if (job := await find()).state.is_final:  # its last event had come before, and the stream was lost just then
+        for name, text in (await parts(job)).items():
+            yield ServerSentEvent(raw_data=text, event=name)
+        yield _END
 
 
 def as_text(piece: str) -> str:

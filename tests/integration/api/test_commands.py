@@ -45,6 +45,13 @@ async def test_a_wait_for_a_worker_that_is_not_there_is_told_of_and_ends_with_th
     assert (waiting.returncode, "cancelled" in out) == (1, True)
 
 
+async def test_a_job_is_asked_again_under_another_label(command, admin, release):
+    first = (await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"]
+    out, _ = await output(command("jobs", "again", first, "--label", "fin.ha", "--explain", "--json"))
+    job = (await admin.get(f"/v1/jobs/{json.loads(out)['id']}")).json()
+    assert (job["label"], job["metadata"], job["request"]["explain"]) == ("fin.ha", {"made_from": first}, True)
+
+
 async def test_cancelling_is_silent_unless_the_job_had_ended(command, admin, release, worker):
     ids = [(await admin.post("/v1/jobs", json={"input": "x", "label": "fin.sa"})).json()["id"] for _ in range(2)]
     worker.run(ids[1], "generate.fin")

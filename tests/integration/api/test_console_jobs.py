@@ -71,6 +71,13 @@ async def test_older_jobs_are_on_the_next_page_and_filters_stay(visitor, api, re
     assert sorted(shown[0] + shown[1]) == sorted(ids)
 
 
+async def test_a_script_gets_the_list_alone_unless_the_browser_goes_back(visitor, release):
+    headers = {"HX-Request": "true"}
+    assert "<form" not in (await visitor.get("/console/jobs", headers=headers)).text
+    headers["HX-History-Restore-Request"] = "true"
+    assert "<form" in (await visitor.get("/console/jobs", headers=headers)).text
+
+
 @pytest.mark.parametrize("query", ["min_probability=two", "state=lost", "before=x'", "since=yesterday"])
 async def test_a_filter_that_means_nothing_is_said(visitor, release, query):
     answer = await visitor.get(f"/console/jobs?{query}")

@@ -7,22 +7,12 @@ import pytest
 
 from shared.contracts.jobs import JobState
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from shared.security import api_keys
 from shared.security.api_keys import Scope
-from tests.support.console import as_part, signed_in, words
+from tests.support.console import SELECTED, as_part, signed_in, words
 
 ASK = {"role": "user", "turn": "profits <b>rose</b>", "model": "fin.sa", "do": "ask"}
-SELECTED = {
-    "label": "fin.sa",
-    "best_label": "fin.sa",
-    "probability": 0.9,
-    "confidence": 0.9,
-    "threshold": 0.5,
-    "by": "light",
-    "runners_up": [{"label": "fin.ha", "probability": 0.1}],
-    "probabilities": [{"label": "fin.sa", "probability": 0.9}, {"label": "none.none", "probability": 0.1}],
-    "neighbours": [{"label": "fin.sa", "text": "profits <i>fell</i>", "similarity": 0.7}],
-}
 
 
 @pytest.fixture
@@ -102,11 +92,13 @@ async def test_a_stream_goes_on_after_the_last_event_that_came(visitor, release,
     await visitor.post("/console/playground", data=ASK)
     job_id = newest(ledger)[0].id
     worker.run(job_id, "generate.fin")
-    events = ledger.redis.xrange(f"sb:events:{job_id}")
+    events = ledger.redis.xrange(LedgerKey.EVENTS.of(job_id))
     after = next(event_id for event_id, event in events if event["type"] == "token")
     again = await told(visitor, job_id, **{"Last-Event-ID": after})
     assert "text" not in [name for name, _ in again]
     assert again[-1][0] == "end"
+    whole = await told(visitor, job_id, **{"Last-Event-ID": events[-1][0]})
+    assert [name for name, _ in whole] == ["state", "decision", "answer", "end"]
 
 
 async def test_the_decision_shows_probabilities_threshold_and_rows_as_text(visitor, release, ledger, worker):

@@ -8,9 +8,8 @@ from shared.contracts.jobs import JobState
 from shared.ledger import calls
 from shared.security import api_keys
 from shared.security.api_keys import Scope
-from tests.integration.api.test_console_playground import SELECTED
 from tests.support.api import make_release
-from tests.support.console import as_part, signed_in, words
+from tests.support.console import SELECTED, as_part, signed_in, words
 
 
 @pytest.fixture

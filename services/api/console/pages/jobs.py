@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from services.api.console.forms import said_of_the_form
-from services.api.console.rendering import page
+from services.api.console.rendering import is_part, page
 from services.api.console.sessions import JobViewer
 from services.api.http.auth import ClientsDep
 from services.api.jobs.listing import listed
@@ -74,7 +74,9 @@ async def list_jobs(
         "shows_texts": shows_texts,
         "sees_all": not visitor.key.sees,
     }
-    return page(request, "jobs.html", **shown)
+    # A browser that goes back wants the page, although its script asks.
+    wants_part = is_part(request) and "hx-history-restore-request" not in request.headers
+    return page(request, "jobs_found.html" if wants_part else "jobs.html", **shown)
 
 
 def said(job: ListedJob) -> str:

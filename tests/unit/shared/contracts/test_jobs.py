@@ -4,9 +4,12 @@ import json
 
 import pytest
 
-from shared.contracts.generation import Choice, GenerationResult
+from services.selector.scoring.neighbours import MAX_CHARS, SHOWN
+from shared.contracts.generation import Choice, GenerationResult, LabelProbability, Neighbour, SelectionResult
 from shared.contracts.jobs import TRANSITIONS, Job, JobKind, JobState, NewJob, new_job_id
 from shared.contracts.logprobs import TokenLogprobs, TopToken
+from shared.contracts.prompts import PromptPart
+from shared.contracts.selection import MOST_EXPLAINED
 
 
 def test_final_states_are_exactly_those_that_nothing_leaves():
@@ -105,3 +108,18 @@ def test_a_job_has_room_for_the_events_and_the_result_of_its_longest_answer(para
     text = {"text": word * 20, "attempt": 1, "index": 1}
     event = json.dumps(text | ({"logprobs": logprobs(20).model_dump(mode="json")} if params else {}))
     assert len(result) + n * count / 20 * len(event) < job.kept_bytes("")
+
+
+def test_an_explained_job_has_room_for_its_prompt_its_rows_and_all_probabilities():
+    plain, text = generation(), "a text that is compressed in the body " * 1000
+    explained = plain.model_copy(update={"body": {"input": text, "explain": True, "params": {}}})
+    label = "a" * 32 + "." + "b" * 32
+    selection = SelectionResult(
+        probabilities=(LabelProbability(label=label, probability=0.123456),) * MOST_EXPLAINED,
+        neighbours=(Neighbour(label=label, text="\u2028" * MAX_CHARS, similarity=0.123),) * SHOWN,
+    ).model_dump_json()
+    prompt = GenerationResult(
+        choices=[Choice()],
+        prompt=[PromptPart(by="template", text="i" * 20_000), PromptPart(by="user", text=text)],
+    ).model_dump_json()
+    assert len(selection) + len(prompt) < explained.kept_bytes("") - plain.kept_bytes("")
