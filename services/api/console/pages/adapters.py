@@ -45,7 +45,7 @@ async def adapters(
     found, release, traffic, templates = await asyncio.gather(
         asyncio.to_thread(clients.registry.adapters.page, tenant_id, wanted, (number - 1) * LISTED, LISTED),
         current(clients, tenant_id),
-        holdings.traffic(clients, visitor.key),
+        request.app.state.traffics.of(clients, visitor.key),
         asyncio.to_thread(clients.registry.templates.list_added, tenant_id),
     )
     return page(
@@ -87,7 +87,7 @@ async def adapter(request: Request, ref: PathRef, clients: ClientsDep, visitor: 
     versions, release, traffic, base = await asyncio.gather(
         asyncio.to_thread(clients.registry.adapters.list_all, tenant_id, manifest.label),
         current(clients, tenant_id),
-        holdings.traffic(clients, visitor.key),
+        request.app.state.traffics.of(clients, visitor.key),
         asyncio.to_thread(_base_name, clients, manifest.base_model),
     )
     shown = versions[::-1][:VERSIONS_SHOWN]
