@@ -21,7 +21,7 @@ from services.api.jobs.schemas import PathRef
 from shared.adapter_files.steps import Step
 from shared.contracts.built_in_templates import BUILT_IN
 from shared.contracts.manifests import AdapterManifest, Release
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, NotFound, Unavailable
 from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/adapters")
@@ -165,5 +165,5 @@ def _rights(visitor: Visitor) -> dict[str, bool]:
 def _base_name(clients: Clients, pin: str) -> str:
     try:
         return clients.registry.base_models.get(pin).name
-    except NotFound:
+    except (NotFound, Unavailable):  # the page goes on without its name while the store is away
         return ""
