@@ -73,7 +73,7 @@ def test_a_retirement_survives_it_too_and_a_wrong_key_in_the_dialog(console, vis
     page.wait_for_selector("#sign-in-again[open]")
     page.fill("#sign-in-again input[name=key]", "sbk_wrong")
     page.click("#sign-in-again button:text-is('Sign in')")
-    page.wait_for_function("document.querySelector('#sign-in-again .wrong').textContent !== ''")
+    page.wait_for_selector("#sign-in-again .wrong:not(:empty)")
     sign_in_again(seen, token)
     page.wait_for_selector("#retirement .notice.done")
     (retirement,) = registry.retirements.of("default", ["shop.late@1"]).values()

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from services.api.console import assets, sign_in
 from services.api.console.board import Looks
+from services.api.console.holdings import Traffics
 from services.api.console.pages import (
     adapters,
     batches,
@@ -63,6 +64,7 @@ def create_console(settings: Settings, state: State) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, telemetry=_SILENT)  # type: ignore[arg-type]
     app.state = state
     app.state.looks = Looks()
+    app.state.traffics = Traffics()
     app.include_router(assets.router)
     app.include_router(sign_in.router, max_body_size=settings.max_body_bytes)
     for one in _PAGES:

@@ -21,7 +21,7 @@ from services.api.jobs.schemas import PathRef
 from shared.adapter_files.steps import Step
 from shared.contracts.built_in_templates import BUILT_IN
 from shared.contracts.manifests import AdapterManifest, Release
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, NotFound, Unavailable
 from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/adapters")
@@ -45,7 +45,7 @@ async def adapters(
     found, release, traffic, templates = await asyncio.gather(
         asyncio.to_thread(clients.registry.adapters.page, tenant_id, wanted, (number - 1) * LISTED, LISTED),
         current(clients, tenant_id),
-        holdings.traffic(clients, visitor.key),
+        request.app.state.traffics.of(clients, visitor.key),
         asyncio.to_thread(clients.registry.templates.list_added, tenant_id),
     )
     return page(
@@ -87,7 +87,7 @@ async def adapter(request: Request, ref: PathRef, clients: ClientsDep, visitor: 
     versions, release, traffic, base = await asyncio.gather(
         asyncio.to_thread(clients.registry.adapters.list_all, tenant_id, manifest.label),
         current(clients, tenant_id),
-        holdings.traffic(clients, visitor.key),
+        request.app.state.traffics.of(clients, visitor.key),
         asyncio.to_thread(_base_name, clients, manifest.base_model),
     )
     shown = versions[::-1][:VERSIONS_SHOWN]
@@ -165,5 +165,5 @@ def _rights(visitor: Visitor) -> dict[str, bool]:
 def _base_name(clients: Clients, pin: str) -> str:
     try:
         return clients.registry.base_models.get(pin).name
-    except NotFound:
+    except (NotFound, Unavailable):  # the page goes on without its name while the store is away
         return ""
