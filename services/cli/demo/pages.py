@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from signalbox import TrainingEstimate
 
 PARTS = ("start", "train", "serve", "check")
-FIRST_RUN, LATER_RUN = "10 to 40 minutes", "5 to 15"
-"""Measured on two cores without a GPU, alone and beside other work."""
+FIRST_RUN, LATER_RUN = "10 to 40 minutes", "5 to 15 minutes"
+"""On two cores without a GPU. With five times as much other work as cores, a first run took an hour."""
 
 
 def opening(data_dir: Path, *, keep: bool) -> None:
@@ -29,8 +29,9 @@ Signalbox on this machine: a whole system, trained and asked in front of you.
   3 serve   a stream of requests, while a training job adds the fifth label
   4 check   rows that nobody trained on, and what was promised
 
-The first run takes {FIRST_RUN} on two cores, nearly all of it for part 2.
-What is trained stays in {data_dir}; a run after it takes {LATER_RUN} minutes.
+A first run takes {FIRST_RUN} on two cores that are free, and longer beside
+other work; most of it is part 2. A later run takes {LATER_RUN}:
+what is trained stays in {data_dir}.
 At the end {end}.
 Ctrl-C ends everything at any time.
 """)
