@@ -111,14 +111,11 @@ def _is_passed_on(module: Module, code: ast.expr | None) -> bool:
 
 def _of_dict(module: Module, node: ast.Dict) -> Iterator[Told]:
     """An error written as fields: a code beside its sentence."""
-    fields = {key.value: value for key, value in zip(node.keys, node.values, strict=True) if _is_text(key)}
+    pairs = zip(node.keys, node.values, strict=True)
+    fields = {key.value: value for key, value in pairs if isinstance(key, ast.Constant) and isinstance(key.value, str)}
     sentence = fields.get("detail") or fields.get("message")
     if sentence is not None and isinstance(fields.get("code"), ast.JoinedStr | ast.Constant):
         yield from _each(module, module.texts(fields["code"]), module.texts(sentence), None, False)
-
-
-def _is_text(key: ast.expr | None) -> bool:
-    return isinstance(key, ast.Constant) and isinstance(key.value, str)
 
 
 def _of_call(tree: Tree, module: Module, call: ast.Call, error: Class) -> Iterator[Told]:

@@ -45,7 +45,7 @@ def _section(title: str, values: list[object]) -> str:
     rows = [
         (
             code(f"{one._name}_total" if one._type == "counter" else one._name),
-            one._type,
+            str(one._type),
             _labels(one),
             cell(one._documentation),
         )

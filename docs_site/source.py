@@ -79,7 +79,7 @@ class Module:
 
         Names mean what they mean `within` a function; those in `given` have these texts.
         """
-        within = within or self.owners.get(node, self.node)
+        within = within or self.owners.get(node) or self.node
         match node:
             case _ if depth > _DEEPEST:
                 return ANY

@@ -1,8 +1,8 @@
 """Adapters: the versions of each label; a version names its weights by digest."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from redis import Redis
 
@@ -17,7 +17,8 @@ from shared.registry.weights import Weights
 _DIGEST = re.compile("[0-9a-f]{64}")  # a label has at most 32 letters and digits in a row
 
 
-class AdapterPage(NamedTuple):
+@dataclass(frozen=True)
+class AdapterPage:
     """Some of the versions that were asked for, and how many there are."""
 
     items: list[AdapterManifest]

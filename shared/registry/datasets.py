@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Any, Self
 
 from redis import Redis
 
@@ -149,8 +149,8 @@ class Datasets:
 
     def feedback_rows(self, tenant_id: str) -> list[tuple[RowSource, Row]]:
         """Return the rows that feedback has made by now, each with its source, by the ids of their jobs."""
-        rows = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
-        sources = self._redis.hgetall(LedgerKey.FEEDBACK_SOURCES.of(tenant_id))
+        rows: Any = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
+        sources: Any = self._redis.hgetall(LedgerKey.FEEDBACK_SOURCES.of(tenant_id))
         found = (
             (RowSource.read(job, sources.get(job, "")), Row.model_validate_json(rows[job])) for job in sorted(rows)
         )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shared.contracts.labels import BACKGROUND, short_form
@@ -31,7 +32,8 @@ class Task(NamedTuple):
     """What the release before reached on the same rows."""
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
     """How many rows of one label went to another; the shade is a tenth of the label's rows."""
 
     count: int
@@ -68,14 +70,15 @@ def tasks(release: Release) -> list[Task]:
     counts = {label: sum(found.values()) for label, found in _confusion(release).items()}
     found = [
         Task(
-            label,
-            entry.ref if entry else "",
-            entry.group if entry else "",
-            label in chosen,
-            reached.get(label),
-            *bounds.get(label, (None, None)),
-            counts.get(label),
-            before.get(label),
+            label=label,
+            ref=entry.ref if entry else "",
+            group=entry.group if entry else "",
+            chosen=label in chosen,
+            accuracy=reached.get(label),
+            low=bounds.get(label, (None, None))[0],
+            high=bounds.get(label, (None, None))[1],
+            rows=counts.get(label),
+            before=before.get(label),
         )
         for label, entry in [*release.labels.items(), *_background(release)]
     ]

@@ -1,6 +1,7 @@
 """In what two releases differ: facts, labels, accuracy, and where validation rows go."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shared.contracts.judged import JudgedRow
@@ -69,7 +70,8 @@ class Moved(NamedTuple):
         return self.one == self.label
 
 
-class Routes(NamedTuple):
+@dataclass(frozen=True)
+class Routes:
     """Where the rows go that both releases were judged on."""
 
     compared: int

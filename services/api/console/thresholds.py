@@ -3,6 +3,7 @@
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.api.infra.clients import Clients
@@ -16,7 +17,8 @@ DAY_MS = 24 * 3600 * 1000
 _EDGES = (*(n / 100 for n in range(100)), 0.995, 0.999, 0.9995, 0.9999, 0.99999, 1.0)
 
 
-class Traffic(NamedTuple):
+@dataclass(frozen=True)
+class Traffic:
     """How sure the release's selector was of the last day's jobs, or of a part of them."""
 
     count: int

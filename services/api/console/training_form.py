@@ -22,7 +22,7 @@ _WORDS = {"adapter.train": "adapter", "comparison.train": "comparison"}
 BODY: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
 
 
-async def offered(clients: Clients, tenant_id: str) -> dict[str, list[str]]:
+async def offered(clients: Clients, tenant_id: str) -> dict[str, Any]:
     """Return names of data sets, newest first, and labels of the current release, for fields to propose."""
     manifests = await asyncio.to_thread(clients.registry.datasets.list_all, tenant_id)
     names = list(dict.fromkeys(manifest.name for manifest in reversed(manifests)))
@@ -104,7 +104,7 @@ def _settings(fields: Mapping[str, str]) -> dict[str, Any]:
 
 def _is_default(name: str, value: str) -> bool:
     try:
-        return float(value) == DEFAULTS[name]
+        return bool(float(value) == DEFAULTS[name])
     except ValueError:
         return False
 

@@ -1,6 +1,6 @@
 """How sure a release's selector was of the last jobs (`lua/queries.lua`)."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from shared.ledger.calls.base import Call, Reply, never
 
@@ -10,7 +10,8 @@ AT_ONCE = 250
 """Jobs that one call looks at: a few milliseconds, in which the server does nothing else."""
 
 
-class Confidences(NamedTuple):
+@dataclass(frozen=True)
+class Confidences:
     """A slice of a tenant's jobs since a time, of which only some are looked at."""
 
     count: int

@@ -80,8 +80,8 @@ async def compare(
         "releases_compare.html",
         one=both[0],
         other=both[1],
-        pair=pair(*found),
-        routes=routes(*found, (both[0].rows, both[1].rows)),
+        pair=pair(found[0], found[1]),
+        routes=routes(found[0], found[1], (both[0].rows, both[1].rows)),
         reads=visitor.key.may(Scope.READ),
     )
 
