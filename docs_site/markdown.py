@@ -8,7 +8,7 @@ from typing import NamedTuple
 _FENCE = re.compile(r"^ *(```|~~~)")
 _CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")
-_HEADING = re.compile(r"^(#{1,6}) +(.+?) *#*$")
+_HEADING = re.compile(r"(#{1,6}) +(.+?) *#*")
 _ID = re.compile(r'<a id="([^"]+)">')
 
 
@@ -44,7 +44,7 @@ def anchors(text: str) -> set[str]:
     seen: Counter[str] = Counter()
     found = set(_ID.findall(text))
     for _, line in prose(text):
-        if heading := _HEADING.search(line):
+        if heading := _HEADING.fullmatch(line):
             slug = slug_of(heading[2])
             found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
             seen[slug] += 1

@@ -165,15 +165,6 @@ class SelectionResult(Record):
     """The rows of the most probable labels that are most like the text; left out unless the request says `explain`."""
 
 
-def is_disputed(selection: Mapping[str, Any]) -> bool:
-    """Whether the parts of the selector were at odds about a text.
-
-    It lies between two labels; the light part was not sure and the language model decided with it; or the label of its
-    conversation stood against its own.
-    """
-    return bool(selection.get("ambiguous")) or selection.get("by") in ("both", "kept")
-
-
 class Usage(Record):
     """Numbers of tokens: of the prompt, which counts once, and of all choices."""
 

@@ -29,7 +29,7 @@ class _Manifest(BaseModel):
 
 
 class AdapterManifest(_Manifest):
-    """One version of a label's adapter."""
+    """One version of a label's adapter; its `report` has the measurements of its training."""
 
     tenant_id: str
     label: LabelText
@@ -47,7 +47,6 @@ class AdapterManifest(_Manifest):
     base_confirmed_by: str = ""
     """Id of the API key whose sender said that it fits this base model, though its config names another one."""
     report: dict[str, Any] = Field(default_factory=dict)
-    """Measurements of its training."""
     archive: str = ""
     """SHA-256 of the archive that it was uploaded in: who has the same bytes need not send them again."""
     created_at: str = Field(default_factory=utc_now)
@@ -82,7 +81,7 @@ class BaseModelManifest(_Manifest):
     control_tokens: tuple[str, ...] = ()
     """Names of the vocabulary's control tokens; empty in manifests from before it was noted."""
     usual_template: str = BASE_TEMPLATE
-    """The template of an adapter, a training or a request that names none."""
+    """Where an adapter, a training or a request names none."""
     weight_bytes: int = 0
     """Of its weights where they serve: two for a floating-point number, others as stored. 0 where it is not noted."""
     vocabulary_size: int = 0
@@ -109,14 +108,13 @@ class BaseModelManifest(_Manifest):
 
 
 class DatasetManifest(_Manifest):
-    """A stored data set: equal rows have the same id, whatever the name."""
+    """A stored data set: equal rows have the same id, whatever the name; `labels` counts the rows that have one."""
 
     tenant_id: str
     id: str
     name: str
     rows: int
     labels: dict[LabelText, int]
-    """Number of rows by label, for rows that have one."""
     size_bytes: int
     input_bytes: int = 0
     """UTF-8 of all inputs; 0 in data sets stored before it was noted."""

@@ -7,7 +7,7 @@ from shared.contracts.jobs import Job
 from shared.contracts.manifests import ReleaseLabel
 from shared.contracts.prompts import Segment
 from shared.contracts.templates import PromptTemplate
-from shared.prompts.bound import without_vocabulary
+from shared.prompts.plain import check_plain, plain_segments
 
 
 def turns_of(body: GenerationBody, entry: ReleaseLabel | None) -> tuple[Message, ...]:
@@ -21,4 +21,5 @@ def prompt_of(job: Job, entry: ReleaseLabel, template: PromptTemplate) -> list[S
     A worker may have shortened it.
     """
     body = generation_body(job)
-    return without_vocabulary(template).of_turns(turns_of(body, entry), job.day, body.params.offered_tools)
+    check_plain(template)
+    return plain_segments(template, turns_of(body, entry), body.params.offered_tools)

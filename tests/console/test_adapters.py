@@ -5,9 +5,9 @@ import tarfile
 import pytest
 
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
-from tests.console.conftest import LOOKS
 from tests.support.adapter_form import add, choose, fill, opened, refused, registry_of
 from tests.support.adapter_samples import CONFIG, archive
+from tests.support.browser import LOOKS
 
 
 @pytest.fixture(scope="module")

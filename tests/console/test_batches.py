@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.console.conftest import LOOKS
 from tests.support.batches import CHATS, chat_line, jsonl
+from tests.support.browser import LOOKS
 
 
 def submitted(console, lines):

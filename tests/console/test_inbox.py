@@ -3,7 +3,7 @@
 import pytest
 
 from shared.ledger.keys import LedgerKey
-from tests.console.conftest import LOOKS
+from tests.support.browser import LOOKS
 from tests.support.eventually import eventually
 
 HTML = "<b>what</b> is <script>1</script> my card limit"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.console.conftest import LOOKS
+from tests.support.browser import LOOKS
 from tests.support.eventually import eventually
 
 

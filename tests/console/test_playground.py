@@ -3,7 +3,7 @@
 import pytest
 
 from shared.security.api_keys import Scope
-from tests.console.conftest import LOOKS
+from tests.support.browser import LOOKS
 from tests.support.eventually import eventually
 
 MARKUP = "what is my card <b>limit</b> <script>document.title = 'taken'</script> & more"

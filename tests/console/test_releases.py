@@ -6,7 +6,7 @@ from services.cli.demo.data import DemoData
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry
 from shared.registry.store import S3Store
-from tests.console.conftest import LOOKS
+from tests.support.browser import LOOKS
 from tests.support.echo_release import report_of
 
 

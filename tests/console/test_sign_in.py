@@ -3,9 +3,9 @@
 import pytest
 
 from shared.ledger.keys import LedgerKey
-from tests.console.conftest import LOOKS
 from tests.support.adapter_form import add, fill, opened, registry_of
 from tests.support.adapter_samples import archive
+from tests.support.browser import LOOKS
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from tests.console.conftest import LOOKS
 from tests.support.api import Worker
+from tests.support.browser import LOOKS
 from tests.support.eventually import eventually
 
 

@@ -5,8 +5,8 @@ import pytest
 from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.ledger import calls
 from shared.security.api_keys import Scope
-from tests.console.conftest import LOOKS
 from tests.support.api import Worker
+from tests.support.browser import LOOKS
 
 NOBODYS = "generate.nobodys"
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.console.conftest import LOOKS
+from tests.support.browser import LOOKS
 from tests.support.eventually import eventually
 
 

@@ -55,7 +55,7 @@ async def key_of(clients: Clients, token: str) -> Key:
     found: Any = clients.ledger.redis  # its reply types cover synchronous clients at once
     kept: dict[str, str] = await found.hgetall(name)
     if not kept or time.time() > float(kept["began"]) + MOST_SECONDS:
-        raise Unauthenticated("session_ended", "this session has ended; sign in again")
+        raise Unauthenticated("session_ended", "this session has ended: sign in again")
     key = api_keys.usable(await found.hget(LedgerKey.API_KEYS, kept["key"]))
     await found.expire(name, IDLE_SECONDS)
     return key

@@ -102,5 +102,8 @@ def _stored(clients: Clients, tenant_id: str, dataset_id: str) -> FeedbackRows:
     datasets = clients.registry.datasets
     dataset = datasets.stored(tenant_id, dataset_id)
     if not dataset.sources:
-        raise NotFound("dataset_without_sources", f"data set {dataset_id!r} is not made of feedback")
+        raise NotFound(
+            "dataset_without_sources",
+            f"data set {dataset_id!r} is not made of feedback; make a version that is: signalbox datasets feedback",
+        )
     return counted(zip(datasets.sources(dataset), datasets.rows(tenant_id, dataset.id), strict=True), dataset)

@@ -40,7 +40,7 @@ async def ask_again(
 def repeated(job: Job, wish: AgainRequest) -> JobRequest:
     """Return the request of the new job."""
     if job.kind is not JobKind.GENERATE:
-        raise Invalid("again_unsupported", f"job {job.id} asked for no answer: only jobs that did can be asked again")
+        raise Invalid("again_unsupported", f"job {job.id} asked for no answer; take a job that did")
     left_out = {TELLS_TOKENS, "priority", "release", "explain"}
     asked = {name: value for name, value in job.body.items() if name not in left_out}
     if wish.label is not None:

@@ -23,7 +23,7 @@ class JobFilter(BaseModel):
     rejected: bool | None = None
     """Whether the selector found no label for it, whatever became of the job then."""
     disputed: bool | None = None
-    """Whether the parts of the selector were at odds about it (`is_disputed`)."""
+    """Whether the parts of the selector were at odds about it."""
     min_probability: float = 0
     max_probability: float = 1
     """Bounds of the best label's probability."""

@@ -57,7 +57,7 @@ def test_chatml_is_served_on_a_vocabulary_without_its_tokens_as_it_was():
 
 
 def test_an_unknown_name_is_refused(tiny_tokenizer):
-    with pytest.raises(Invalid, match="no prompt template 'vicuna'; known: chatml, plain, alpaca"):
+    with pytest.raises(Invalid, match="no prompt template 'vicuna'; take one of chatml, plain, alpaca"):
         built_in(tiny_tokenizer, "vicuna")
 
 
