@@ -111,8 +111,9 @@ def _is_passed_on(module: Module, code: ast.expr | None) -> bool:
 
 def _of_dict(module: Module, node: ast.Dict) -> Iterator[Told]:
     """An error written as fields: a code beside its sentence."""
-    pairs = zip(node.keys, node.values, strict=True)
-    fields = {key.value: value for key, value in pairs if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+    fields = {
+        key.value: value for key, value in zip(node.keys, node.values, strict=True) if isinstance(key, ast.Constant)
+    }
     sentence = fields.get("detail") or fields.get("message")
     if sentence is not None and isinstance(fields.get("code"), ast.JoinedStr | ast.Constant):
         yield from _each(module, module.texts(fields["code"]), module.texts(sentence), None, False)

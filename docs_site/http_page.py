@@ -38,7 +38,7 @@ def _scopes(app: Any) -> Iterator[tuple[tuple[str, str], str]]:
         dependant = getattr(route, "dependant", None)
         opened = _named([set(need._scopes) for need in _needs(dependant)]) if dependant else ""
         for method in route.methods or ():
-            yield (method, str(route.path).replace(":path}", "}")), opened
+            yield (method, (route.path or "").replace(":path}", "}")), opened
 
 
 def _named(needs: list[set[Scope]]) -> str:

@@ -79,7 +79,7 @@ class Module:
 
         Names mean what they mean `within` a function; those in `given` have these texts.
         """
-        within = within or self.owners.get(node) or self.node
+        scope: ast.AST = within or self.owners.get(node, self.node)
         match node:
             case _ if depth > _DEEPEST:
                 return ANY
@@ -89,10 +89,10 @@ class Module:
                 return self._written_out(name)
             case ast.JoinedStr() | ast.BinOp(op=ast.Add()):
                 parts = node.values if isinstance(node, ast.JoinedStr) else [node.left, node.right]
-                return self._joined(parts, within, given, depth)
+                return self._joined(parts, scope, given, depth)
             case ast.FormattedValue(value=ast.Name(id=name)) | ast.Name(id=name):
-                return given[name] if given and name in given else self._of_name(name, within, depth)
-        return self._either(self._choices(node), within, given, depth) or self._returned(node, depth)
+                return given[name] if given and name in given else self._of_name(name, scope, depth)
+        return self._either(self._choices(node), scope, given, depth) or self._returned(node, depth)
 
     def _choices(self, node: ast.expr) -> list[ast.expr]:
         """The expressions of which a run takes one."""

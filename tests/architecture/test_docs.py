@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from docs_site.error_codes import told
 from docs_site.markdown import anchors, links
@@ -13,6 +14,7 @@ from docs_site.reference import pages
 from docs_site.remedies import says_what_to_do
 from docs_site.settings_page import WORDS, docstrings
 from docs_site.stage import BESIDE
+from services.cli.main import app
 from shared.settings import Settings
 from tests.support.source import ROOT
 
@@ -57,6 +59,34 @@ def test_every_page_named_in_the_code_is_there():
     named = {name for path in sources for name in re.findall(r"\bdocs/[\w/-]+\.(?:md|svg)", path.read_text())}
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
     assert len(named) > 5
+
+
+SHOWN = re.compile(r"(?:^|\$ |\$\()\s*signalbox (.+)$|^\s*docker compose run .*?\bcli (.+)$")
+
+
+def shown_commands():
+    """Every command of ours that a block of a page shows, as words."""
+    for page in PAGES:
+        for block in re.findall(r"^ *```(?:sh|console)\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if found := re.search(
+                    r"(?:^|\$ |\$\(|\bcli )\s*signalbox (.+)$|^\s*docker compose run .*?\bcli (.+)$", line
+                ):
+                    yield page, re.split(r" \||\)| #| && ", found[1] or found[2])[0].split()
+
+
+def test_every_command_that_a_page_shows_has_its_options():
+    unknown = []
+    for page, words in shown_commands():
+        command, at = get_command(app), 0
+        while hasattr(command, "commands") and at < len(words) and words[at] in command.commands:
+            command, at = command.commands[words[at]], at + 1
+        taken = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"--help"}
+        asked = {word.partition("=")[0] for word in words[at:] if word.startswith("--")}
+        if asked - taken or hasattr(command, "commands"):
+            unknown.append((page.name, " ".join(words)))
+    assert unknown == []
+    assert len(list(shown_commands())) > 60
 
 
 def in_navigation(entries):
