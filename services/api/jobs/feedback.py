@@ -83,7 +83,8 @@ async def take_back(clients: Clients, caller: Key, job_id: str) -> dict[str, Any
         if last.get("key") != caller.id:
             raise Conflict(
                 "feedback_not_last",
-                f"the newest feedback on job {job.id} is not this key's; delete all of it: `signalbox jobs feedback ID --forget`",
+                f"the newest feedback on job {job.id} is not this key's; "
+                "delete all of it: `signalbox jobs feedback ID --forget`",
             )
         return before
 
