@@ -128,7 +128,7 @@ async def test_two_releases_are_compared_row_by_row_and_texts_stay_text(visit, c
     page = await (await visit(Scope.READ)).get(f"/console/releases/compare?one={current.id}&other={other.id}")
     shown = words(page)
     assert "Labels that go: fin.ha , med.qa" in shown
-    assert "fin.sa 1.000 1.000 +0.000" in shown
+    assert "fin.sa 1.000 0.000 -1.000" in shown
     assert "3 of the 4 rows that both were judged on change: 0 to where they belong, 2 away from there" in shown
     assert "<script>alert(1)" not in page.text
     assert HOSTILE in shown
@@ -167,8 +167,8 @@ async def test_what_refuses_a_promotion_is_said_as_it_is(visit, current, store_r
     shown = words(await visitor.get(f"/console/releases/{failed.id}"))
     assert "fin.sa lost 3 points" in shown
     assert "no live worker serves generate.fin: start one: signalbox worker --group fin" in shown
-    refusals = {failed: "gate_failed", unserved: "group_without_worker", stale: "group_without_worker"}
-    for release, why in refusals.items():
+    refusals = [(failed, "gate_failed"), (unserved, "group_without_worker"), (stale, "stale_parent")]
+    for release, why in refusals:
         answer = await visitor.post(f"/console/releases/{release.id}/promote")
         assert (answer.status_code, why in answer.text) == (409, True)
     forced = await visitor.post(f"/console/releases/{failed.id}/promote", data={"force": "true"})
