@@ -73,14 +73,14 @@ def command(api, tokens, tmp_path):
 @pytest.fixture
 async def operator(api, tokens):
     """A visitor of the console who may do everything."""
-    async with await signed_in(api["url"], tokens["admin"]) as client:
+    async with contextlib.aclosing(await signed_in(api["url"], tokens["admin"])) as client:
         yield client
 
 
 @pytest.fixture
 async def stranger(api, tokens):
     """A visitor of the console who may do everything in another tenant."""
-    async with await signed_in(api["url"], tokens["other"]) as client:
+    async with contextlib.aclosing(await signed_in(api["url"], tokens["other"])) as client:
         yield client
 
 
@@ -88,6 +88,6 @@ async def stranger(api, tokens):
 async def submitter(api, ledger):
     """A visitor of the console whose key, which is its `token`, may only submit."""
     _, token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}))
-    async with await signed_in(api["url"], token) as client:
+    async with contextlib.aclosing(await signed_in(api["url"], token)) as client:
         client.token = token
         yield client

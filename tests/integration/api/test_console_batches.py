@@ -1,6 +1,7 @@
 """Batches on the console: states, files, cancelling."""
 
 import json
+from contextlib import aclosing
 
 import pytest
 
@@ -60,7 +61,7 @@ async def test_a_key_sees_its_own_line_and_another_tenant_nothing(submitter, str
 async def test_a_key_that_only_reads_cannot_cancel(api, ledger):
     batch = await a_batch(api["admin"])
     _, token = api_keys.create(ledger.redis, frozenset({Scope.READ}))
-    async with await signed_in(api["url"], token) as reader:
+    async with aclosing(await signed_in(api["url"], token)) as reader:
         assert "needs a key with the scope submit" in (await reader.get("/console/batches")).text
         refused = await reader.post(f"/console/batches/{batch['id']}/cancel")
         assert (refused.status_code, "'submit'" in words(refused)) == (403, True)

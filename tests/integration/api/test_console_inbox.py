@@ -1,5 +1,7 @@
 """The inbox: what waits for a reviewer, labels that are kept at once, versions and trainings by a click."""
 
+from contextlib import aclosing
+
 import pytest
 
 from shared.security import api_keys
@@ -19,7 +21,7 @@ def _released(release):
 
 @pytest.fixture
 async def reviewer(api, tokens):
-    async with await signed_in(api["url"], tokens["submit"]) as client:
+    async with aclosing(await signed_in(api["url"], tokens["submit"])) as client:
         yield as_part(client)
 
 
@@ -125,7 +127,7 @@ async def test_a_malformed_label_is_refused_and_shown_as_text(reviewer, job, lab
 
 async def test_a_version_is_made_by_a_click_and_a_training_of_it_by_another(api, tokens, job, ledger):
     await api["train"].post("/v1/datasets?name=demo", content=b'{"input": "a"}\n')
-    async with await signed_in(api["url"], tokens["admin"]) as admin:
+    async with aclosing(await signed_in(api["url"], tokens["admin"])) as admin:
         as_part(admin)
         for number in range(4):
             await judged(admin, await job(f"text {number}"), label="fin.ha")
@@ -159,7 +161,7 @@ async def test_texts_and_answers_are_shown_as_text_and_cut(reviewer, job):
 @pytest.mark.parametrize(("scopes", "missing"), [({Scope.SUBMIT}, "review"), ({Scope.REVIEW}, "read")])
 async def test_a_key_without_the_scopes_is_told_which(api, ledger, scopes, missing):
     _, token = api_keys.create(ledger.redis, frozenset(scopes))
-    async with await signed_in(api["url"], token) as client:
+    async with aclosing(await signed_in(api["url"], token)) as client:
         answer = await client.get(PATH)
         assert (answer.status_code, repr(missing) in words(answer)) == (403, True)
 
@@ -176,7 +178,7 @@ async def test_a_reviewer_who_may_not_train_sees_why_the_button_is_off(reviewer,
 
 async def test_another_tenant_sees_and_judges_nothing(api, tokens, job):
     job_id = await job("secret", probability=0.1)
-    async with await signed_in(api["url"], tokens["other"]) as other:
+    async with aclosing(await signed_in(api["url"], tokens["other"])) as other:
         assert "secret" not in (await other.get(PATH)).text
         assert (await other.post(f"{PATH}/{job_id}", data={"label": "none.none"})).status_code == 404
         assert (await other.post(f"{PATH}/{job_id}/undo")).status_code == 404

@@ -1,6 +1,7 @@
 """Trainings on the console: estimated, started, followed, cancelled."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -17,7 +18,7 @@ ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo", "epoch
 @pytest.fixture
 async def trainer(api, tokens):
     await api["train"].post("/v1/datasets?name=demo", content=ROWS)
-    async with await signed_in(api["url"], tokens["train"]) as client:
+    async with aclosing(await signed_in(api["url"], tokens["train"])) as client:
         yield client
 
 
@@ -39,7 +40,7 @@ def told(worker, job_id, steps=3):
 
 
 async def test_without_any_the_page_says_how_to_begin(api, tokens):
-    async with await signed_in(api["url"], tokens["train"]) as client:
+    async with aclosing(await signed_in(api["url"], tokens["train"])) as client:
         page = words(await client.get(PATH))
         assert "Nothing was trained yet" in page
         assert "There is no data set yet" in page
@@ -128,7 +129,7 @@ async def test_a_cancelled_training_is_cancelled(trainer, api):
 async def test_a_reader_sees_and_starts_nothing(api, trainer, ledger):
     job_id = await started(trainer)
     _, token = api_keys.create(ledger.redis, frozenset({Scope.READ}))
-    async with await signed_in(api["url"], token) as reader:
+    async with aclosing(await signed_in(api["url"], token)) as reader:
         assert "scope train starts trainings" in words(await reader.get(PATH))
         assert "needs a key with the scope train" in (await reader.get(f"{PATH}/{job_id}")).text
         for path in (PATH, f"{PATH}/estimate", f"{PATH}/{job_id}/cancel"):
@@ -138,7 +139,7 @@ async def test_a_reader_sees_and_starts_nothing(api, trainer, ledger):
 
 async def test_another_tenant_sees_nothing(api, tokens, trainer):
     job_id = await started(trainer)
-    async with await signed_in(api["url"], tokens["other"]) as other:
+    async with aclosing(await signed_in(api["url"], tokens["other"])) as other:
         assert job_id not in (await other.get(PATH)).text
         for answer in (await other.get(f"{PATH}/{job_id}"), await other.post(f"{PATH}/{job_id}/cancel")):
             assert answer.status_code == 404
