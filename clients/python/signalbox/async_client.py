@@ -182,10 +182,10 @@ class AsyncSignalbox:
 
     async def export_adapter(self, ref: str, folder: Path | str) -> Path:
         """Write an adapter into a new folder as PEFT stores it, with a model card; `ref` as for `adapter`."""
-        made = await asyncio.to_thread(exports.new_folder, folder)
-        with exports.new_file(made) as tar:
+        place = await asyncio.to_thread(exports.new_folder, folder)
+        with exports.new_file(place) as tar:
             await self._repeated(exports.request_of(ref), lambda request: self._receive(request, tar))
-            return await asyncio.to_thread(exports.unpack, tar, made)
+            return await asyncio.to_thread(exports.unpack, tar, place)
 
     async def _receive(self, request: Request, into: IO[bytes]) -> None:
         into.seek(0)

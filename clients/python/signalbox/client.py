@@ -191,10 +191,10 @@ class Signalbox:
 
     def export_adapter(self, ref: str, folder: Path | str) -> Path:
         """Write an adapter into a new folder as PEFT stores it, with a model card; `ref` as for `adapter`."""
-        made = exports.new_folder(folder)
-        with exports.new_file(made) as tar:
+        place = exports.new_folder(folder)
+        with exports.new_file(place) as tar:
             self._repeated(exports.request_of(ref), lambda request: self._receive(request, tar))
-            return exports.unpack(tar, made)
+            return exports.unpack(tar, place)
 
     def _receive(self, request: Request, into: IO[bytes]) -> None:
         into.seek(0)

@@ -6,17 +6,31 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+import structlog
 from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
 from services.api.adapters.model_card import model_card
 from services.api.infra.clients import Clients
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.manifests import AdapterManifest
-from shared.errors import NotFound
+from shared.errors import NotFound, SignalboxError
 
+log = structlog.get_logger()
 CARD_NAME = "README.md"
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
+
+
+class _WholeOrCut(StreamingResponse):
+    """A body whose connection is closed where it cannot go on, so that nobody takes a part for the whole."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send it; the server closes the connection of a response that has no end."""
+        try:
+            await super().stream_response(send)
+        except SignalboxError as error:
+            log.warning("export_cut", code=error.code, detail=error.detail)
 
 
 class Export(NamedTuple):
@@ -32,7 +46,7 @@ class Export(NamedTuple):
             "Content-Length": str(self.size_bytes),
             "Content-Disposition": f'attachment; filename="{self.name}"',
         }
-        return StreamingResponse(self.pieces, 200, headers, "application/x-tar")
+        return _WholeOrCut(self.pieces, 200, headers, "application/x-tar")
 
 
 async def export(clients: Clients, manifest: AdapterManifest) -> Export:
