@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PARTS = ("start", "train", "serve", "check")
 FIRST_RUN, LATER_RUN = "10 to 40 minutes", "5 to 15 minutes"
-"""On two cores without a GPU. With five times as much other work as cores, a first run took an hour."""
+"""On two cores without a GPU. With five times as much other work as cores, a first run took 53 minutes."""
 
 
 def opening(data_dir: Path, *, keep: bool) -> None:
@@ -56,9 +56,10 @@ def forecast(found: Sequence["TrainingEstimate"], at_once: int) -> str:
     if len(known) < len(found):
         return "how long is not known: no trainer has told its speed yet"
     whole = max(*known, sum(known) / at_once)
+    beside = f", {at_once} at a time" if at_once > 1 else ""
     return (
-        f"about {in_words(whole)}, {at_once} at a time, by the speed of this machine; a third or {FACTOR:.0f} times "
-        "as long where others use it less or more"
+        f"about {in_words(whole)}{beside}, by the speed of this machine; a third or {FACTOR:.0f} times as long where "
+        "others use it less or more"
     )
 
 
