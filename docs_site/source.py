@@ -79,7 +79,8 @@ class Module:
 
         Names mean what they mean `within` a function; those in `given` have these texts.
         """
-        scope: ast.AST = within or self.owners.get(node, self.node)
+        scope: ast.AST = self.node if within is None else within
+        scope = self.owners.get(node, scope) if within is None else scope
         match node:
             case _ if depth > _DEEPEST:
                 return ANY
