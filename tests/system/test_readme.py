@@ -35,8 +35,9 @@ def run(command, released, key):
     return json.loads(done.stdout)
 
 
-def test_each_command_of_the_first_page_is_answered_as_it_says(released, key):
-    (ours, shown), (chat, _) = commands("README.md")
+def test_each_command_of_the_first_pages_is_answered_as_it_says(released, key):
+    ((chat, _),) = commands("README.md")
+    ((ours, shown),) = commands("docs/start.md")
     job = run(ours, released, key)
     assert set(job) == set(json.loads(shown.replace("…", "")))
     assert (job["kind"], job["state"], job["label"]) == ("generate", "queued", None)
