@@ -37,7 +37,7 @@ def test_the_form_estimates_and_starts(console, visit, dataset):
     page.click("#adapter-form >> text=Estimate")
     page.wait_for_selector("#adapter-quote .notice")
     assert "Nothing was started" in page.inner_text("#adapter-quote")
-    page.click("#adapter-form >> text=Start")
+    page.click("#adapter-form button:not([type])")
     page.wait_for_url("**/console/training/job_*")
     job_id = page.url.rpartition("/")[2]
     page.once("dialog", lambda dialog: dialog.accept())
@@ -67,7 +67,7 @@ def test_a_wrong_form_says_what_is_wrong(visit):
     page = seen.open("training")
     page.fill("#adapter-form [name=label]", "bank cards")
     page.fill("#adapter-form [name=dataset]", "none")
-    page.click("#adapter-form >> text=Start")
+    page.click("#adapter-form button:not([type])")
     page.wait_for_selector("#notices .notice")
     assert "is not a label" in page.inner_text("#notices")
     seen.complaints.clear()  # the browser tells the refused request
