@@ -1,6 +1,7 @@
 """Sessions of the console: how they begin, what ends them, whose forms they take."""
 
 import re
+from contextlib import aclosing
 
 import pytest
 
@@ -21,7 +22,7 @@ def anonymous(api):
 
 @pytest.fixture
 async def visitor(api, tokens):
-    async with await signed_in(api["url"], tokens["admin"]) as client:
+    async with aclosing(await signed_in(api["url"], tokens["admin"])) as client:
         yield client
 
 
@@ -131,7 +132,7 @@ async def test_forms_of_other_sites_are_refused(anonymous, visitor, tokens, ledg
 
 
 async def test_a_page_names_the_scope_that_a_key_lacks(api, tokens):
-    async with await signed_in(api["url"], tokens["train"]) as client:
+    async with aclosing(await signed_in(api["url"], tokens["train"])) as client:
         page = await client.get("/console/live")
         assert (page.status_code, "lacks the scope 'read'" in words(page)) == (403, True)
         listed = await client.get("/console/adapters")
