@@ -13,7 +13,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 pytest.register_assert_rewrite("tests.support")
 pytest_plugins = ("tests.support.servers", "tests.support.models", "tests.support.engines")
 
-WHOLE_SYSTEMS = ("tests/system/", "tests/chaos/")
+WHOLE_SYSTEMS = ("tests/system/", "tests/chaos/", "tests/console/")
 
 
 @pytest.hookimpl(tryfirst=True)
