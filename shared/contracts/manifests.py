@@ -109,7 +109,7 @@ class BaseModelManifest(_Manifest):
 
 
 class DatasetManifest(_Manifest):
-    """A stored data set: equal rows have the same id, whatever the name."""
+    """A stored data set: equal rows have the same id; of feedback, `sources` is the id of its rows' `RowSource`s."""
 
     tenant_id: str
     id: str
@@ -121,7 +121,6 @@ class DatasetManifest(_Manifest):
     input_bytes: int = 0
     """UTF-8 of all inputs; 0 in data sets stored before it was noted."""
     sources: str = ""
-    """Id of what tells where each row comes from (`RowSource`), in the order of the rows; empty for other data sets."""
     created_at: str = Field(default_factory=utc_now)
 
     def count_for(self, label: str) -> int:
@@ -241,8 +240,7 @@ class Release(_Manifest):
     ambiguous: Ambiguous | None = None
     """What a text between two labels gets; where it is null, the best label if it is probable enough, as any other."""
     representation: dict[LabelText, str] = Field(default_factory=dict)
-    """Label -> key of its representation set, also for the pseudo-label `none.none`. Rows of that set may have a label
-    that was deleted."""
+    """Label -> key of its representation set, also for `none.none`, whose rows may have a label that was deleted."""
     validation: dict[LabelText, str] = Field(default_factory=dict)
     """Label -> key of its validation rows, on which neither this selector nor an ancestor was trained."""
     datasets: dict[LabelText, str] = Field(default_factory=dict)
