@@ -119,7 +119,7 @@ class DatasetManifest(_Manifest):
     input_bytes: int = 0
     """UTF-8 of all inputs; 0 in data sets stored before it was noted."""
     sources: str = ""
-    """Id of what tells where each row comes from (`RowSource`), in the order of the rows; empty for other data sets."""
+    """Id of what tells where each row comes from (`RowSource`), in the rows' order; empty where that is not noted."""
     created_at: str = Field(default_factory=utc_now)
 
     def count_for(self, label: str) -> int:
@@ -239,8 +239,7 @@ class Release(_Manifest):
     ambiguous: Ambiguous | None = None
     """What a text between two labels gets; where it is null, the best label if it is probable enough, as any other."""
     representation: dict[LabelText, str] = Field(default_factory=dict)
-    """Label -> key of its representation set, also for the pseudo-label `none.none`. Rows of that set may have a label
-    that was deleted."""
+    """Label -> key of its representation set, also for `none.none`, whose rows may have a label that was deleted."""
     validation: dict[LabelText, str] = Field(default_factory=dict)
     """Label -> key of its validation rows, on which neither this selector nor an ancestor was trained."""
     datasets: dict[LabelText, str] = Field(default_factory=dict)
