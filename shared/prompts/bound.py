@@ -240,7 +240,7 @@ def as_bound(tokenizer: "PreTrainedTokenizerBase", template: str | BoundTemplate
 
 def without_vocabulary(template: PromptTemplate) -> BoundTemplate:
     """Bind a template to an engine that has no vocabulary; raises `Invalid` for a chat template in Jinja."""
-    if template.jinja or template.name == OWN:
+    if template.needs_vocabulary:
         raise Invalid("template_missing", f"this engine has no base model, and so no template {template.name!r}")
     return _of_frames(template, -1, frozenset())
 
@@ -249,9 +249,7 @@ def _of_frames(template: PromptTemplate, end: int, end_ids: frozenset[int]) -> B
     """Bind a template that has frames of turns, and no place for tools."""
 
     def segments(messages: Sequence[Message], _date: str, tools: Sequence[Tool]) -> list[Segment]:
-        if tools:
-            raise ToolsNotRendered(template.name)
-        return framed(template, messages)
+        return framed(template, messages, tools)
 
     def calling() -> Calling:
         raise ToolsNotRendered(template.name)

@@ -6,8 +6,7 @@ from shared.contracts.generation import GenerationBody, generation_body
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import ReleaseLabel
 from shared.contracts.prompts import Segment
-from shared.contracts.templates import PromptTemplate
-from shared.prompts.bound import without_vocabulary
+from shared.contracts.templates import PromptTemplate, framed
 
 
 def turns_of(body: GenerationBody, entry: ReleaseLabel | None) -> tuple[Message, ...]:
@@ -16,9 +15,9 @@ def turns_of(body: GenerationBody, entry: ReleaseLabel | None) -> tuple[Message,
 
 
 def prompt_of(job: Job, entry: ReleaseLabel, template: PromptTemplate) -> list[Segment]:
-    """Return the prompt that a worker makes of a job; raises `Invalid` for a chat template, which needs the vocabulary.
+    """Return the prompt that a worker makes of a job by a template that needs no vocabulary; it may have shortened it.
 
-    A worker may have shortened it.
+    Raises `Invalid` where the job has tools.
     """
     body = generation_body(job)
-    return without_vocabulary(template).of_turns(turns_of(body, entry), job.day, body.params.offered_tools)
+    return framed(template, turns_of(body, entry), body.params.offered_tools)
