@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.conversation import INSTRUCTING, Message, Role, last_user
 from shared.contracts.prompts import Part, Segment
+from shared.contracts.tools import Tool
 from shared.errors import Invalid
 
 Piece = Annotated[str, Field(max_length=4096)]
@@ -80,6 +81,11 @@ class PromptTemplate(BaseModel):
         if self.jinja and both:
             raise ValueError(f"a template has either `jinja` or frames of turns, not both: leave out {', '.join(both)}")
         return self
+
+    @property
+    def needs_vocabulary(self) -> bool:
+        """Whether it is a chat template, which is rendered with the tokens of a base model."""
+        return bool(self.jinja) or self.name == OWN
 
     @property
     def jinja_digest(self) -> str:
@@ -150,9 +156,9 @@ class ToolsNotRendered(Invalid):
         )
 
 
-def framed(template: PromptTemplate, messages: Sequence[Message]) -> list[Segment]:
+def framed(template: PromptTemplate, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[Segment]:
     """Return the segments of a conversation in a template that has frames of turns; raises `Invalid` for tools."""
-    if any(turn.role == "tool" or turn.tool_calls for turn in messages):
+    if tools or any(turn.role == "tool" or turn.tool_calls for turn in messages):
         raise ToolsNotRendered(template.name)
     instruction = messages[0].text if messages[0].role in INSTRUCTING else ""
     has_system = messages[0].role in INSTRUCTING and (template.writes_empty_system or bool(instruction.strip()))

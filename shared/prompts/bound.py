@@ -240,7 +240,12 @@ def as_bound(tokenizer: "PreTrainedTokenizerBase", template: str | BoundTemplate
 
 def without_vocabulary(template: PromptTemplate) -> BoundTemplate:
     """Bind a template to an engine that has no vocabulary; raises `Invalid` for a chat template in Jinja."""
+<<<<<<< HEAD
     check_plain(template)
+=======
+    if template.needs_vocabulary:
+        raise Invalid("template_missing", f"this engine has no base model, and so no template {template.name!r}")
+>>>>>>> con-ask
     return _of_frames(template, -1, frozenset())
 
 
@@ -248,7 +253,11 @@ def _of_frames(template: PromptTemplate, end: int, end_ids: frozenset[int]) -> B
     """Bind a template that has frames of turns, and no place for tools."""
 
     def segments(messages: Sequence[Message], _date: str, tools: Sequence[Tool]) -> list[Segment]:
+<<<<<<< HEAD
         return plain_segments(template, messages, tools)
+=======
+        return framed(template, messages, tools)
+>>>>>>> con-ask
 
     def calling() -> Calling:
         raise ToolsNotRendered(template.name)

@@ -6,8 +6,12 @@ from shared.contracts.generation import GenerationBody, generation_body
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import ReleaseLabel
 from shared.contracts.prompts import Segment
+<<<<<<< HEAD
 from shared.contracts.templates import PromptTemplate
 from shared.prompts.plain import check_plain, plain_segments
+=======
+from shared.contracts.templates import PromptTemplate, framed
+>>>>>>> con-ask
 
 
 def turns_of(body: GenerationBody, entry: ReleaseLabel | None) -> tuple[Message, ...]:
@@ -16,10 +20,14 @@ def turns_of(body: GenerationBody, entry: ReleaseLabel | None) -> tuple[Message,
 
 
 def prompt_of(job: Job, entry: ReleaseLabel, template: PromptTemplate) -> list[Segment]:
-    """Return the prompt that a worker makes of a job; raises `Invalid` for a chat template, which needs the vocabulary.
+    """Return the prompt that a worker makes of a job by a template that needs no vocabulary; it may have shortened it.
 
-    A worker may have shortened it.
+    Raises `Invalid` where the job has tools.
     """
     body = generation_body(job)
+<<<<<<< HEAD
     check_plain(template)
     return plain_segments(template, turns_of(body, entry), body.params.offered_tools)
+=======
+    return framed(template, turns_of(body, entry), body.params.offered_tools)
+>>>>>>> con-ask

@@ -17,7 +17,7 @@ def ask(page, text, do="ask"):
 def test_an_answer_streams_as_text_beside_its_decision(visit):
     page = visit().open("playground")
     ask(page, MARKUP)
-    page.wait_for_selector("#answers .state.succeeded")
+    page.wait_for_selector("#answers article .state.succeeded")
     assert page.locator("#answers .text").inner_text().endswith(MARKUP)
     assert page.locator("#answers b, #answers script").count() == 0
     assert page.title().startswith("Playground")
@@ -41,7 +41,7 @@ def test_pieces_are_shown_as_they_come(console, visit):
     page.click("summary")
     page.fill("input[name=max_new_tokens]", "900")
     ask(page, text := " ".join(f"word{n}" for n in range(800)))
-    page.wait_for_selector("#answers .state.succeeded")
+    page.wait_for_selector("#answers article .state.succeeded")
     seen = page.evaluate("[...window.seen]")
     assert seen[-1].endswith(text)
     assert all(seen[-1].startswith(text) for text in seen), "a piece was lost, or came twice"
@@ -60,7 +60,7 @@ def test_a_conversation_is_written_turn_by_turn_and_sent_by_the_keyboard(console
         "user",
     ]
     page.keyboard.press("Control+Enter")
-    page.wait_for_selector("#answers .state.succeeded")
+    page.wait_for_selector("#answers article .state.succeeded")
     job = page.get_by_text("Why this answer").get_attribute("href").rpartition("/")[2]
     said = [turn["content"] for turn in console.job(job)["request"]["messages"]]
     assert said == ["my card", "what of it?", "raise its limit"]
@@ -72,7 +72,7 @@ def test_a_conversation_is_written_turn_by_turn_and_sent_by_the_keyboard(console
 def test_three_adapters_answer_side_by_side(visit):
     page = visit().open("playground")
     ask(page, "what is my card limit", do="compare")
-    eventually(lambda: page.locator("#answers .state.succeeded").count() == 3, "all three have answered")
+    eventually(lambda: page.locator("#answers article .state.succeeded").count() == 3, "all three have answered")
     heads = page.locator("#answers article h2").all_inner_texts()
     assert [head.partition(":")[0] for head in heads] == ["Base model", "Chosen", "Runner-up"]
     texts = page.locator("#answers article .text").all_inner_texts()
@@ -96,7 +96,7 @@ def test_a_key_that_only_submits_gets_no_explanation(visit):
     page = visit(Scope.SUBMIT).open("playground")
     assert page.locator("input[name=explain]").is_disabled()
     ask(page, "what is my card limit")
-    page.wait_for_selector("#answers .state.succeeded")
+    page.wait_for_selector("#answers article .state.succeeded")
     assert "what is my card limit" in page.locator("#answers .text").inner_text()
     assert page.locator("#answers").get_by_text("Nearest rows").count() == 0
 
@@ -108,7 +108,7 @@ def test_it_can_be_read_by_everybody(visit, scheme, width):
     page = seen.open("playground")
     page.click("summary")
     ask(page, "what is my card limit", do="compare")
-    eventually(lambda: page.locator("#answers .state.succeeded").count() == 3, "all three have answered")
+    eventually(lambda: page.locator("#answers article .state.succeeded").count() == 3, "all three have answered")
     seen.picture(f"playground-{scheme}-{width}")
     assert seen.serious() == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than its window"

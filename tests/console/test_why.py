@@ -21,7 +21,7 @@ def test_a_job_is_asked_again_under_another_label_and_judged(console, visit, job
     page.fill("form[hx-post$=again] input[name=label]", "bank.accounts")
     page.click("form[hx-post$=again] button")
     page.wait_for_url(lambda url: "/console/jobs/job_" in url and job not in url)
-    page.wait_for_selector(".state.succeeded")
+    page.wait_for_selector("h1 ~ p .state.succeeded, [sse-swap=body] > p .state.succeeded")
     assert page.get_by_role("link", name=job[:16]).is_visible()
     page.check("input[name=rating][value='-1']")
     page.fill("textarea[name=output]", "<i>better</i>")

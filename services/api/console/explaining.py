@@ -131,8 +131,10 @@ async def _shape(clients: Clients, job: Job, release: Release | None) -> Shape:
         return Shape(result.prompt if result else (), "its template was deleted", entry.template, "")
     if result and result.prompt:
         return Shape(result.prompt, "", template.name, template.digest)
-    try:
-        return Shape(told(prompt_of(job, entry, template)), "", template.name, template.digest)
-    except Invalid:
+    if template.needs_vocabulary:
         why = f"the worker renders the chat template {template.name} with its base model's vocabulary"
         return Shape((), why, template.name, template.digest)
+    try:
+        return Shape(told(prompt_of(job, entry, template)), "", template.name, template.digest)
+    except Invalid as error:
+        return Shape((), error.detail, template.name, template.digest)
