@@ -17,6 +17,7 @@ from shared.contracts.templates import (
     ToolsNotRendered,
     check_controls,
     fill,
+    framed,
 )
 from shared.contracts.tools import Tool
 from shared.errors import Invalid
@@ -24,7 +25,6 @@ from shared.model.tokens import control_names, end_id, end_token_ids, eos_id
 from shared.prompts.call_form import CallForm, call_form
 from shared.prompts.cut import Shape, end_of_turn, frame_of
 from shared.prompts.frame_cache import FrameCache
-from shared.prompts.plain import check_plain, plain_segments
 from shared.prompts.rendering import ChatTemplate
 
 if TYPE_CHECKING:
@@ -240,12 +240,8 @@ def as_bound(tokenizer: "PreTrainedTokenizerBase", template: str | BoundTemplate
 
 def without_vocabulary(template: PromptTemplate) -> BoundTemplate:
     """Bind a template to an engine that has no vocabulary; raises `Invalid` for a chat template in Jinja."""
-<<<<<<< HEAD
-    check_plain(template)
-=======
     if template.needs_vocabulary:
         raise Invalid("template_missing", f"this engine has no base model, and so no template {template.name!r}")
->>>>>>> con-ask
     return _of_frames(template, -1, frozenset())
 
 
@@ -253,11 +249,7 @@ def _of_frames(template: PromptTemplate, end: int, end_ids: frozenset[int]) -> B
     """Bind a template that has frames of turns, and no place for tools."""
 
     def segments(messages: Sequence[Message], _date: str, tools: Sequence[Tool]) -> list[Segment]:
-<<<<<<< HEAD
-        return plain_segments(template, messages, tools)
-=======
         return framed(template, messages, tools)
->>>>>>> con-ask
 
     def calling() -> Calling:
         raise ToolsNotRendered(template.name)

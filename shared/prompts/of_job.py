@@ -6,12 +6,7 @@ from shared.contracts.generation import GenerationBody, generation_body
 from shared.contracts.jobs import Job
 from shared.contracts.manifests import ReleaseLabel
 from shared.contracts.prompts import Segment
-<<<<<<< HEAD
-from shared.contracts.templates import PromptTemplate
-from shared.prompts.plain import check_plain, plain_segments
-=======
 from shared.contracts.templates import PromptTemplate, framed
->>>>>>> con-ask
 
 
 def turns_of(body: GenerationBody, entry: ReleaseLabel | None) -> tuple[Message, ...]:
@@ -25,9 +20,4 @@ def prompt_of(job: Job, entry: ReleaseLabel, template: PromptTemplate) -> list[S
     Raises `Invalid` where the job has tools.
     """
     body = generation_body(job)
-<<<<<<< HEAD
-    check_plain(template)
-    return plain_segments(template, turns_of(body, entry), body.params.offered_tools)
-=======
     return framed(template, turns_of(body, entry), body.params.offered_tools)
->>>>>>> con-ask
