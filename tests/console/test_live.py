@@ -32,7 +32,7 @@ def test_a_chart_that_is_drawn_again_draws_the_same_table(visit):
     chart = page.locator("figure[data-chart=line]").first
     chart.locator("canvas").wait_for()
     names = chart.locator(".u-label").all_text_contents()
-    page.set_viewport_size({"width": 900, "height": 900})
-    page.wait_for_function("document.querySelector('figure[data-chart=line] .uplot').clientWidth < 860")
+    page.set_viewport_size({"width": 500, "height": 900})
+    eventually(lambda: chart.locator(".uplot").evaluate("one => one.clientWidth") < 480, "the chart is drawn again")
     assert chart.locator(".u-label").all_text_contents() == names
     assert len(names) > 2
