@@ -1,5 +1,6 @@
 """`signalbox demo` as a process: Ctrl-C ends it cleanly."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -25,7 +26,10 @@ def demo(tmp_path):
         "SIGNALBOX_API_PORT": str(free_ports(1)[0]),
     }
     with said.open("w") as output:
-        process = subprocess.Popen([PROGRAM, "demo"], env=environment, stdout=output, stderr=output)
+        # A test run in the background may ignore the signal, and its children would, too.
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        streams = {"stdout": output, "stderr": output}
+        process = subprocess.Popen([PROGRAM, "demo"], env=environment, preexec_fn=heed, **streams)  # noqa: PLW1509
     yield process, said, data
     for holder in holders(data):
         holder.kill()

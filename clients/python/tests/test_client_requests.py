@@ -84,7 +84,7 @@ def test_a_refusal_of_something_in_between_is_read_by_its_status(content):
 
 def test_an_answer_that_is_no_json_says_so():
     response = httpx.Response(200, content=b"<html>", request=httpx.Request("GET", "http://api/x"))
-    with pytest.raises(ApiError, match="is the address that of the API"):
+    with pytest.raises(ApiError, match="check that the address is that of the API"):
         answer(GET, response)
     assert answer(GET, httpx.Response(204)) is None
 

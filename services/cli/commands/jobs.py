@@ -137,7 +137,10 @@ def jobs_forget(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and print the hash; forget nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Forget a user, a key or a conversation: ended jobs and feedback go, others are cancelled first."""
+    """Forget a user, a key or a conversation.
+
+    Ended jobs and feedback go; other jobs are cancelled first.
+    """
     if sum(name is not None for name in (user, user_hash, key, conversation)) != 1:
         raise typer.BadParameter("name one of --user, --user-hash, --key and --conversation")
     report = client().forget_user(user, user_hash=user_hash, key=key, conversation_id=conversation, dry_run=dry_run)

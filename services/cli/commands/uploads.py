@@ -124,7 +124,7 @@ def adapters_export(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write an adapter into a folder as PEFT stores it, with a model card as the hub reads it."""
+    """Write an adapter and a model card into a folder, as PEFT has it."""
     adapter = client().adapter(ref)
     folder = client().export_adapter(adapter.ref, out or Path(adapter.ref))
     written = {"ref": adapter.ref, "digest": adapter.digest, "folder": str(folder)}
@@ -207,7 +207,7 @@ def datasets_feedback(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows; store nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Make a version of the data set `feedback` of what reviewers said by now."""
+    """Make a version of `feedback` of what reviewers said by now."""
     output.record(client().feedback_dataset(dry_run=dry_run), as_json=json)
 
 

@@ -51,7 +51,7 @@ _NAMES = {
     "empty.test": [],
 }
 _REFUSALS = (
-    "not an address of the public internet", "has no address", "is not encrypted", "are called", "this is no URL",
+    "no address of the public internet", "has no address", "is not encrypted", "are called", "this is no URL",
 )  # fmt: skip
 """What the guard says; where nothing was there, but a connection was tried, it is something else."""
 _MALFORMED = [

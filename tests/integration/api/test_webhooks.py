@@ -436,7 +436,7 @@ async def test_a_name_that_points_inside_later_is_not_called(settings, ledger, a
             (told,) = await deliveries(api, made)
             return told["error"]
 
-        assert "not an address of the public internet" in await eventually_async(look, "a try")
+        assert "no address of the public internet" in await eventually_async(look, "a try")
     assert receiver.connections == 0
 
 

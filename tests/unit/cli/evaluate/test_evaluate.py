@@ -62,7 +62,7 @@ def test_the_command_leaves_the_reading_to_the_release(monkeypatch, tmp_path):
 
 
 def test_an_unknown_reading_is_refused():
-    with pytest.raises(Invalid, match="--text is input or instruction"):
+    with pytest.raises(Invalid, match="give input or instruction"):
         texts_to_read(ReleaseSelector(light="light", labels=("bank.cards",)), [], "output")
 
 

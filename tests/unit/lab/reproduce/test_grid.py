@@ -108,7 +108,7 @@ def test_only_brings_the_parents_along_and_knows_every_name():
 
 
 def test_an_unknown_table_is_told_which_there_are():
-    with pytest.raises(Invalid, match="there are figure2, figure4, goals, table1,"):
+    with pytest.raises(Invalid, match="name one of figure2, figure4, goals, table1,"):
         load_grid("table9")
     with pytest.raises(Invalid, match="there is no grid"):
         load_grid("../grids/table1")

@@ -126,5 +126,5 @@ def test_only_the_input_of_a_selector_prompt_is_the_users():
 
 
 def test_an_unknown_template_is_refused_by_name():
-    with pytest.raises(Invalid, match="no prompt template 'vicuna'; known: chatml, plain, alpaca"):
+    with pytest.raises(Invalid, match="no prompt template 'vicuna'; take one of chatml, plain, alpaca"):
         adapter_prompt("vicuna", single_turn("a", "b"))
