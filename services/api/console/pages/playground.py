@@ -16,6 +16,7 @@ from services.api.console.rendering import page, part
 from services.api.console.sessions import Asker, JobViewer
 from services.api.http.auth import ClientsDep
 from services.api.jobs import service as jobs
+from services.api.jobs.accept import AUTO
 from services.api.jobs.schemas import PathId
 from shared.contracts.generation import generation_result
 from shared.contracts.jobs import Job
@@ -34,7 +35,7 @@ Form = Annotated[FormData, Depends(sent_form)]
 
 @router.get("")
 async def playground(
-    request: Request, clients: ClientsDep, visitor: Asker, text: str = "", model: str = asking.AUTO
+    request: Request, clients: ClientsDep, visitor: Asker, text: str = "", model: str = AUTO
 ) -> HTMLResponse:
     """Show the page; another page may hand over a text and a model."""
     offer = await asking.offer(clients, visitor.key.tenant_id)
