@@ -22,7 +22,7 @@ class AdapterPage:
     """Some of the versions that were asked for, and how many there are."""
 
     items: list[AdapterManifest]
-    count: int
+    found_count: int
 
 
 class Adapters:

@@ -41,7 +41,7 @@ def test_an_adapter_is_exported_as_a_folder(visit, registry):
     add(page, "shop.export")
     page.click("#outcome h2 a")
     with page.expect_download() as download:
-        page.click("text=Export")
+        page.click("a:text-is('Export')")
     with tarfile.open(download.value.path()) as tar:
         names = sorted(tar.getnames())
     assert names == [f"shop.export@1/{name}" for name in sorted(("README.md", CONFIG_NAME, WEIGHTS_NAME))]
@@ -64,7 +64,7 @@ def test_it_is_found_by_its_label_retired_and_deleted(visit, registry):
     page.click("text=Delete…")
     page.click("text=Keep it")
     page.click("text=Delete…")
-    page.click("text=Delete it")
+    page.click("button:text-is('Delete it')")
     page.wait_for_url("**/console/adapters")
     assert registry.adapters.list_all("default", "shop.returns") == []
 

@@ -98,9 +98,7 @@ def _use(manifest: AdapterManifest) -> Iterator[str]:
     yield "## Use"
     yield ""
     yield "```python"
-    yield "from peft import PeftModel"
-    yield ""
-    yield 'model = PeftModel.from_pretrained(base_model, "this folder")'
+    yield 'model.load_adapter("FOLDER")  # a base model of transformers, where PEFT is installed'
     yield "```"
     yield ""
     yield f"Prompts have the form of the template `{manifest.template}`. To serve it with Signalbox again:"

@@ -52,7 +52,7 @@ async def adapters(
         request,
         "adapters.html",
         adapters=found.items,
-        count=found.count,
+        count=found.found_count,
         text=text,
         number=number,
         listed=LISTED,
