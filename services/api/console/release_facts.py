@@ -34,7 +34,7 @@ class Task(NamedTuple):
 class Cell(NamedTuple):
     """How many rows of one label went to another; the shade is a tenth of the label's rows."""
 
-    count: int
+    rows: int
     share: float
     shade: int
     is_right: bool
@@ -73,7 +73,7 @@ def tasks(release: Release) -> list[Task]:
             entry.group if entry else "",
             label in chosen,
             reached.get(label),
-            *bounds.get(label, (None, None)),
+            *_range(bounds.get(label)),
             counts.get(label),
             before.get(label),
         )
@@ -117,12 +117,16 @@ def unserved(release: Release, gauges: Gauges) -> list[str]:
 def _confusion_row(label: str, labels: Sequence[str], found: Mapping[str, int]) -> ConfusionRow:
     total = sum(found.values())
     cells = [_cell(found.get(other, 0), total, is_right=other == label) for other in labels]
-    return ConfusionRow(label, total, cells, total - sum(cell.count for cell in cells))
+    return ConfusionRow(label, total, cells, total - sum(cell.rows for cell in cells))
 
 
 def _cell(count: int, total: int, *, is_right: bool) -> Cell:
     share = count / max(total, 1)
     return Cell(count, share, 0 if not count else max(1, round(share * _SHADES)), is_right)
+
+
+def _range(bounds: Sequence[float] | None) -> tuple[float | None, float | None]:
+    return (bounds[0], bounds[1]) if bounds else (None, None)
 
 
 def _background(release: Release) -> list[tuple[str, None]]:

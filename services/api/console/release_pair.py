@@ -75,7 +75,7 @@ class Routes(NamedTuple):
     compared: int
     moved: list[Moved]
     """The first of them, those that get worse before all others."""
-    count: int
+    changed: int
     """All that moved."""
     better: int
     worse: int
