@@ -3,6 +3,7 @@
 import pytest
 
 from services.cli.demo.data import DemoData
+from shared.contracts.manifests import utc_now
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry
 from shared.registry.store import S3Store
@@ -27,7 +28,7 @@ def candidate(registry, current):
     selector = current.selector.model_copy(update={"threshold": 0.6})
     report = report_of(registry, DEFAULT_TENANT, selector, DemoData())
     made = current.model_copy(
-        update={"parent": current.id, "selector": selector, "report": report, "made_by": "a test"}
+        update={"parent": current.id, "selector": selector, "report": report, "created_at": utc_now()}
     )
     registry.releases.add(made)
     yield made
@@ -52,12 +53,12 @@ def test_a_release_is_promoted_and_rolled_back(visit, registry, current, candida
 def test_the_slider_shows_what_a_threshold_does_and_makes_a_candidate_of_it(visit, registry, current):
     page = visit().open(f"releases/{current.id}")
     slider = page.locator("[data-thresholds] input[type=range]")
-    before = page.inner_text("[data-at=rejected]")
+    before = page.inner_text("[data-at=background_reject]")
     slider.focus()
     for _ in range(30):
         page.keyboard.press("ArrowRight")
     assert page.inner_text("[data-at=threshold]") == "0.5"
-    assert page.inner_text("[data-at=rejected]") != before
+    assert page.inner_text("[data-at=background_reject]") != before
     assert "--threshold 0.5" in page.inner_text("[data-thresholds] code")
     page.fill("input[name=threshold]", "0.205")
     page.click("text=Make a candidate")

@@ -329,9 +329,9 @@ def test_it_is_told_how_sure_the_selector_was_of_the_last_jobs(ledger):
     select(ledger, 0.75, selector="another")
     select(ledger, None, by="named")
     (found,) = confidences(ledger)
-    assert (found.count, found.confidences, found.ambiguous, found.of_others) == (6, [0.999999, 0.25], [0.5], 1)
-    assert ledger.do(calls.confidences("t", "s", 4e12)).count == 0
-    assert ledger.do(calls.confidences("another", "s", 0)).count == 0
+    assert (found.jobs, found.confidences, found.ambiguous, found.of_others) == (6, [0.999999, 0.25], [0.5], 1)
+    assert ledger.do(calls.confidences("t", "s", 4e12)).jobs == 0
+    assert ledger.do(calls.confidences("another", "s", 0)).jobs == 0
 
 
 def test_of_many_jobs_every_nth_is_looked_at_slice_by_slice(ledger):
@@ -339,7 +339,7 @@ def test_of_many_jobs_every_nth_is_looked_at_slice_by_slice(ledger):
         select(ledger, n / 10)
     slices = confidences(ledger, sample=4, limit=2)
     assert [one.confidences for one in slices] == [[0.9, 0.6], [0.3, 0.0]]
-    assert {one.count for one in slices} == {10}
+    assert {one.jobs for one in slices} == {10}
 
 
 def test_an_acquire_whose_answer_was_lost_gives_the_same_attempt_again(ledger):

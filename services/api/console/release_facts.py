@@ -36,7 +36,7 @@ class Task(NamedTuple):
 class Cell:
     """How many rows of one label went to another; the shade is a tenth of the label's rows."""
 
-    count: int
+    rows: int
     share: float
     shade: int
     is_right: bool
@@ -70,15 +70,14 @@ def tasks(release: Release) -> list[Task]:
     counts = {label: sum(found.values()) for label, found in _confusion(release).items()}
     found = [
         Task(
-            label=label,
-            ref=entry.ref if entry else "",
-            group=entry.group if entry else "",
-            chosen=label in chosen,
-            accuracy=reached.get(label),
-            low=bounds.get(label, (None, None))[0],
-            high=bounds.get(label, (None, None))[1],
-            rows=counts.get(label),
-            before=before.get(label),
+            label,
+            entry.ref if entry else "",
+            entry.group if entry else "",
+            label in chosen,
+            reached.get(label),
+            *_range(bounds.get(label)),
+            counts.get(label),
+            before.get(label),
         )
         for label, entry in [*release.labels.items(), *_background(release)]
     ]
@@ -120,12 +119,16 @@ def unserved(release: Release, gauges: Gauges) -> list[str]:
 def _confusion_row(label: str, labels: Sequence[str], found: Mapping[str, int]) -> ConfusionRow:
     total = sum(found.values())
     cells = [_cell(found.get(other, 0), total, is_right=other == label) for other in labels]
-    return ConfusionRow(label, total, cells, total - sum(cell.count for cell in cells))
+    return ConfusionRow(label, total, cells, total - sum(cell.rows for cell in cells))
 
 
 def _cell(count: int, total: int, *, is_right: bool) -> Cell:
     share = count / max(total, 1)
     return Cell(count, share, 0 if not count else max(1, round(share * _SHADES)), is_right)
+
+
+def _range(bounds: Sequence[float] | None) -> tuple[float | None, float | None]:
+    return (bounds[0], bounds[1]) if bounds else (None, None)
 
 
 def _background(release: Release) -> list[tuple[str, None]]:

@@ -77,7 +77,7 @@ class Routes:
     compared: int
     moved: list[Moved]
     """The first of them, those that get worse before all others."""
-    count: int
+    changed: int
     """All that moved."""
     better: int
     worse: int

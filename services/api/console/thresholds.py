@@ -21,7 +21,7 @@ _EDGES = (*(n / 100 for n in range(100)), 0.995, 0.999, 0.9995, 0.9999, 0.99999,
 class Traffic:
     """How sure the release's selector was of the last day's jobs, or of a part of them."""
 
-    count: int
+    jobs: int
     """All jobs of the day."""
     sure: list[float]
     """The confidences of those that a threshold decides, ascending."""
@@ -82,15 +82,15 @@ async def traffic(clients: Clients, release: Release, selector: ReleaseSelector)
     since = time.time() * 1000 - DAY_MS
     sure: list[float] = []
     ambiguous: list[float] = []
-    count = of_others = start = 0
+    jobs = of_others = start = 0
     while start >= 0:
         part = await clients.ledger.do(calls.confidences(release.tenant_id, selector.digest, since, start))
         sure += part.confidences
         ambiguous += part.ambiguous
-        count, of_others, start = max(count, part.count), of_others + part.of_others, part.next
+        jobs, of_others, start = max(jobs, part.jobs), of_others + part.of_others, part.next
     if not release.ambiguous:
         sure, ambiguous = sure + ambiguous, []
-    return Traffic(count, sorted(sure), len(ambiguous), of_others)
+    return Traffic(jobs, sorted(sure), len(ambiguous), of_others)
 
 
 def steps(selector: ReleaseSelector, found: Traffic | None, rows: Sequence[JudgedRow]) -> list[Step]:

@@ -14,7 +14,7 @@ AT_ONCE = 250
 class Confidences:
     """A slice of a tenant's jobs since a time, of which only some are looked at."""
 
-    count: int
+    jobs: int
     """All jobs since that time."""
     confidences: list[float]
     """Of the jobs of this selector whose text lies not between two labels."""

@@ -73,15 +73,14 @@ async def compare(
     other: Annotated[str, Query(max_length=64)],
 ) -> HTMLResponse:
     """Show in what two releases differ, and which validation rows they route differently."""
-    both = [await asyncio.to_thread(_kept, clients, visitor, release_id) for release_id in (one, other)]
-    found = [kept.release for kept in both]
+    before, after = [await asyncio.to_thread(_kept, clients, visitor, release_id) for release_id in (one, other)]
     return page(
         request,
         "releases_compare.html",
-        one=both[0],
-        other=both[1],
-        pair=pair(found[0], found[1]),
-        routes=routes(found[0], found[1], (both[0].rows, both[1].rows)),
+        one=before,
+        other=after,
+        pair=pair(before.release, after.release),
+        routes=routes(before.release, after.release, (before.rows, after.rows)),
         reads=visitor.key.may(Scope.READ),
     )
 

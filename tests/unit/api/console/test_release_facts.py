@@ -31,7 +31,7 @@ def test_a_line_of_the_matrix_says_where_a_labels_rows_go():
     ).rows[:2]
 
     assert (row.label, row.rows, row.elsewhere) == ("a.a", 10, 0)
-    assert [(cell.count, cell.share, cell.is_right) for cell in row.cells[:2]] == [(9, 0.9, True), (1, 0.1, False)]
+    assert [(cell.rows, cell.share, cell.is_right) for cell in row.cells[:2]] == [(9, 0.9, True), (1, 0.1, False)]
     assert [cell.shade for cell in row.cells[:2]] == [8, 1]
 
 

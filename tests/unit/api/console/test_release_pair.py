@@ -44,7 +44,7 @@ def test_rows_are_matched_by_text_and_label_and_those_that_get_worse_come_first(
     after = [row("d", "fin.ha", "med.qa"), row("c", BACKGROUND, confidence=0.1), row("b", confidence=0.1), row("a")]
     found = routes(make_release(), make_release(), (before, [*after, row("a", "fin.ha"), row("only after")]))
 
-    assert (found.compared, found.count, found.better, found.worse) == (4, 3, 1, 1)
+    assert (found.compared, found.changed, found.better, found.worse) == (4, 3, 1, 1)
     assert [(moved.text, moved.one, moved.other) for moved in found.moved] == [
         ("b", "fin.sa", BACKGROUND),
         ("d", "fin.sa", "med.qa"),
@@ -57,4 +57,4 @@ def test_of_many_rows_the_first_are_shown_and_all_are_counted():
     after = [row(str(n), confidence=0.1) for n in range(300)]
     found = routes(make_release(), make_release(), (before, after))
 
-    assert (len(found.moved), found.count) == (MOST_MOVED, 300)
+    assert (len(found.moved), found.changed) == (MOST_MOVED, 300)
