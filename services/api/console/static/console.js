@@ -63,7 +63,8 @@ const HUES = ["--accent", "--warn", "--ok", "--bad"];
 
 function draw(figure) {
   const plot = figure.querySelector(".plot");
-  const rows = [...figure.querySelectorAll("tbody tr")].map((row) => [...row.cells].map(number));
+  const own = [...figure.querySelectorAll("tbody tr")].filter((row) => !plot.contains(row)); // a legend is a table, too
+  const rows = own.map((row) => [...row.cells].map(number));
   if (!rows.length || !plot.clientWidth) return;
   const names = [...figure.querySelectorAll("thead th")].map((cell) => cell.textContent.trim());
   const bars = figure.dataset.chart === "bars";
