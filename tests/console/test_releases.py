@@ -9,6 +9,7 @@ from shared.registry import Registry
 from shared.registry.store import S3Store
 from tests.support.browser import LOOKS
 from tests.support.echo_release import report_of
+from tests.support.eventually import eventually
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def test_the_slider_shows_what_a_threshold_does_and_makes_a_candidate_of_it(visi
     for _ in range(30):
         page.keyboard.press("ArrowRight")
     assert page.inner_text("[data-at=threshold]") == "0.5"
-    assert page.inner_text("[data-at=background_reject]") != before
+    at_half = page.locator("[data-thresholds] details tr", has=page.locator('th[data-value="0.5"]'))
+    assert page.inner_text("[data-at=background_reject]") == at_half.locator("td").last.text_content() != before
     assert "--threshold 0.5" in page.inner_text("[data-thresholds] code")
     page.fill("input[name=threshold]", "0.205")
     page.click("text=Make a candidate")
@@ -66,6 +68,23 @@ def test_the_slider_shows_what_a_threshold_does_and_makes_a_candidate_of_it(visi
     made = page.url.rpartition("/")[2]
     assert registry.releases.get(DEFAULT_TENANT, made).selector.threshold == 0.205
     registry.releases.remove(registry.releases.get(DEFAULT_TENANT, made))
+
+
+@pytest.mark.slow
+def test_a_chart_of_several_lines_is_drawn_again_from_its_table_alone(visit, current):
+    page = visit().open(f"releases/{current.id}")
+    lines = page.locator("[data-thresholds] .u-legend tr")
+    eventually(lambda: lines.count() == 5, "the chart is drawn")
+    page.evaluate(
+        """() => {
+            window.drawn = [];
+            const note = (of, args) => { window.drawn.push(args[1][0].length); return new of(...args); };
+            uPlot = new Proxy(uPlot, { construct: note });
+        }"""
+    )
+    page.set_viewport_size({"width": 900, "height": 800})
+    eventually(lambda: page.evaluate("window.drawn.length") > 0, "the chart is drawn again")
+    assert page.evaluate("window.drawn.at(-1)") == page.locator("[data-thresholds] details tbody tr").count()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ document.addEventListener("DOMContentLoaded", () => {
   if (!part) return;
   const slider = part.querySelector("input[type=range]");
   const wanted = part.querySelector("input[name=threshold]");
-  const rows = [...part.querySelectorAll("figure tbody tr")];
+  const rows = [...part.querySelectorAll("details tbody tr")];
   const thresholds = rows.map((row) => Number(row.cells[0].dataset.value));
   const fields = ["rejected", "accuracy", "false_reject", "background_reject"];
   const write = (name, text) => { part.querySelector(`[data-at=${name}]`).textContent = text; };
