@@ -104,7 +104,7 @@ def _settings(fields: Mapping[str, str]) -> dict[str, Any]:
 
 def _is_default(name: str, value: str) -> bool:
     try:
-        return float(value) == DEFAULTS[name]
+        return bool(float(value) == DEFAULTS[name])
     except ValueError:
         return False
 

@@ -14,7 +14,7 @@ def _released(release):
     """Every test has a current release."""
 
 
-async def test_each_key_shows_its_state_limits_and_use_and_never_itself(self, operator, api, ledger, tokens, worker):
+async def test_each_key_shows_its_state_limits_and_use_and_never_itself(operator, api, ledger, tokens, worker):
     limits = {"requests_per_minute": 77, "tokens_per_minute": 5000}
     key, token = api_keys.create(ledger.redis, frozenset({Scope.SUBMIT}), name="<b>ours</b>", **limits)
     gone, _ = api_keys.create(ledger.redis, frozenset({Scope.READ}), name="gone")

@@ -49,7 +49,7 @@ async def inbox(
     """Show the page."""
     labels = await _labels(clients, visitor)
     found = await waiting(clients, visitor.key.tenant_id, why, after, labels)
-    shown = {"found": found, "whys": WHYS, "hint": HINTS[why], "why": why, "after": after}
+    shown: dict[str, Any] = {"found": found, "whys": WHYS, "hint": HINTS[why], "why": why, "after": after}
     return page(request, "inbox.html", **shown, has_labels=bool(labels))
 
 
@@ -80,7 +80,7 @@ async def search(
 async def sources(request: Request, dataset_id: PathId, clients: ClientsDep, visitor: Reading) -> HTMLResponse:
     """Show where the rows of a version come from."""
     found = await versions.sources(clients, visitor.key, dataset_id)
-    shown = {"found": found[:FOUND_SOURCES], "more": len(found) - FOUND_SOURCES, "dataset": dataset_id}
+    shown: dict[str, Any] = {"found": found[:FOUND_SOURCES], "more": len(found) - FOUND_SOURCES, "dataset": dataset_id}
     return page(request, "inbox_sources.html", **shown)
 
 
