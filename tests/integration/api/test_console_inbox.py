@@ -155,7 +155,7 @@ async def test_texts_and_answers_are_shown_as_text_and_cut(reviewer, job):
     assert HTML not in text
     assert "&lt;script&gt;" in text
     assert "characters more" in text
-    assert len(text) < 60_000
+    assert len(text) < 25_000
 
 
 @pytest.mark.parametrize(("scopes", "missing"), [({Scope.SUBMIT}, "review"), ({Scope.REVIEW}, "read")])

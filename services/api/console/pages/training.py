@@ -47,7 +47,7 @@ async def followed_job(job_id: PathId, clients: ClientsDep, visitor: Streaming) 
 async def overview(request: Request, clients: ClientsDep, visitor: TrainingViewer, before: Cursor = "") -> HTMLResponse:
     """Show the page."""
     found = await _list(clients, visitor, before)
-    choices = await offered(clients, visitor.key.tenant_id) if visitor.key.may(Scope.TRAIN) else {}
+    choices: dict[str, Any] = await offered(clients, visitor.key.tenant_id) if visitor.key.may(Scope.TRAIN) else {}
     return page(request, "training.html", **found, before=before, defaults=DEFAULTS, **choices)
 
 
