@@ -103,7 +103,7 @@ async def test_a_running_training_shows_losses_speed_checkpoints_and_log(trainer
     assert 'data-value="2.0"' in answer.text
     assert "<b>few rows</b>" in page
     assert "<b>few rows</b>" not in answer.text
-    assert "running checkpoint" in words(await trainer.get(PATH))
+    assert "step 3 of 10" in words(await trainer.get(PATH))
 
 
 async def test_a_stream_sends_what_is_new_and_its_end(trainer, worker):
