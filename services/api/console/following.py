@@ -11,7 +11,7 @@ from fastapi import Depends
 from fastapi.sse import ServerSentEvent
 
 from services.api.console.rendering import part
-from services.api.console.sessions import JobViewer
+from services.api.console.sessions import STREAM_SECONDS, JobViewer
 from services.api.http.auth import ClientsDep
 from services.api.infra.event_feed import START, Event
 from services.api.jobs import service as jobs
@@ -19,8 +19,6 @@ from services.api.jobs.events import LastEventId, opened
 from services.api.jobs.schemas import PathId
 from shared.contracts.jobs import Job
 
-STREAM_SECONDS = 60.0
-"""A stream ends after this time; the browser goes on after the last event, and is asked anew for its session."""
 Parts = Callable[[Job], Awaitable[Mapping[str, str]]]
 """Returns the parts of a page that follow from a job's state, each as HTML under the name of its event."""
 _END = ServerSentEvent(raw_data="", event="end")

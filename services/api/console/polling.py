@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from fastapi.sse import ServerSentEvent
 
+from services.api.console.sessions import STREAM_SECONDS
 from services.api.infra.clients import Clients
 
-STREAM_SECONDS = 60.0
-"""A stream ends after this time, and the browser opens it again: that asks anew whether its session and key hold."""
 EVERY_SECONDS = 1.5
 
 

@@ -21,6 +21,8 @@ IDLE_SECONDS = 3600
 """A session that nobody uses ends."""
 MOST_SECONDS = 12 * 3600
 """Every session ends."""
+STREAM_SECONDS = 60.0
+"""A stream ends after this time, and the browser opens it again: that asks anew whether its session and key hold."""
 CSRF_HEADER = "x-csrf-token"
 CSRF_FIELD = "csrf"
 _READS = ("GET", "HEAD")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -84,4 +85,5 @@ def test_the_status_of_a_recorded_command_is_kept(tmp_path):
 def test_the_picture_in_the_documentation_is_small_and_names_no_path_of_a_machine():
     picture = (FOLDER.parents[1] / "docs" / "demo.svg").read_text()
     assert len(picture.encode()) < 200_000
-    assert not any(path in picture for path in ("/home/", "/root/", "/tmp/", "/work/"))
+    ours = (Path.home(), Path(tempfile.gettempdir()), FOLDER.parents[1])
+    assert [path for path in ours if f"{path}/" in picture] == []

@@ -10,12 +10,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from services.api.console.board import Look
 from services.api.console.rendering import page
-from services.api.console.sessions import PromptViewer
+from services.api.console.sessions import STREAM_SECONDS, PromptViewer
 from services.api.http.auth import ClientsDep
 
 router = APIRouter(prefix="/live")
-STREAM_SECONDS = 60.0
-"""A stream ends after this time, and the browser opens it again: that asks anew whether its session and key hold."""
 
 
 async def look_of(request: Request, clients: ClientsDep, visitor: PromptViewer) -> Look:

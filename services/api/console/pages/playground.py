@@ -1,6 +1,7 @@
 """Playground: ask the selector's choice or a chosen adapter, watch the answer come, see why; compare adapters."""
 
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -61,10 +62,7 @@ async def stream(
     job_id: PathId, clients: ClientsDep, visitor: JobViewer, events: OpenEvents
 ) -> AsyncIterator[ServerSentEvent]:
     """Send the answer of a job as it comes, and the decision."""
-
-    async def find() -> Job:
-        return await jobs.find(clients, visitor.key, job_id)
-
+    find = partial(jobs.find, clients, visitor.key, job_id)
     async for event in followed(events, find=find, parts=_parts, tells=True):
         yield event
 

@@ -1,6 +1,7 @@
 """Why: what happened to one job, what was read and decided, what the model got; cancel it, ask again, judge it."""
 
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
@@ -40,9 +41,7 @@ async def stream(
     job_id: PathId, clients: ClientsDep, visitor: JobViewer, events: OpenEvents
 ) -> AsyncIterator[ServerSentEvent]:
     """Send what changes while the job runs."""
-
-    async def find() -> Job:
-        return await jobs.find(clients, visitor.key, job_id)
+    find = partial(jobs.find, clients, visitor.key, job_id)
 
     async def parts(job: Job) -> Mapping[str, str]:
         return {"body": part("why_body.html", **await job_view(clients, visitor, job))}
