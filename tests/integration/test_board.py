@@ -7,6 +7,7 @@ import pytest
 from shared.contracts.jobs import JobKind, NewJob, Stage, new_job_id
 from shared.ledger import calls
 from shared.ledger.calls import Track
+from tests.support.eventually import eventually
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_what_waits_for_workers_of_one_base_counts_in_its_queue(ledger, new):
 def test_a_worker_whose_presence_has_ended_serves_nothing(ledger, new):
     new("t")
     ledger.do(calls.heartbeat("w", ["generate.bank"], [], {}, 0.001))
-    assert track(ledger, "t").workers == ()
+    eventually(lambda: track(ledger, "t").workers == (), "the presence of a millisecond ends")
 
 
 def test_jobs_are_counted_in_the_minute_of_their_creation(ledger, new):
