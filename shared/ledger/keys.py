@@ -16,8 +16,8 @@ class LedgerKey(StrEnum):
     JOBS = "sb:jobs:"
     """Per tenant: its jobs by creation time."""
     FOUND = "sb:facts:"
-    """Per tenant and fact (`facts_of`: label, rejected, disputed, tenth of probability, keys, user, conversation;
-    feedback): its jobs by age."""
+    """Per tenant and fact (`facts_of`: label, training, rejected, disputed, tenth of probability, keys, user,
+    conversation; feedback): its jobs by age."""
     DEAD = "sb:dead:"
     """Per tenant: its dead letters."""
     CONVERSATION = "sb:talk:"

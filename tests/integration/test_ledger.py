@@ -282,16 +282,20 @@ def test_a_server_that_is_gone_is_unavailable(settings):
 
 
 def test_a_rare_filter_gives_short_pages_but_finds_everything(ledger):
-    rare = make(ledger, queue="train", kind=JobKind.TRAIN)
+    training = make(ledger, queue="train", kind=JobKind.TRAIN)
+    rare = make(ledger, kind=JobKind.SELECT)
     for _ in range(2100):
         make(ledger)
     found, cursor, pages = [], "", 0
     while pages == 0 or cursor:
-        page = ledger.do(calls.list_jobs("t", only=calls.JobFilter(kind=JobKind.TRAIN), before=cursor))
+        page = ledger.do(calls.list_jobs("t", only=calls.JobFilter(kind=JobKind.SELECT), before=cursor))
         found += [job.id for job in page.jobs]
         cursor, pages = page.next, pages + 1
     assert found == [rare]
     assert pages > 1
+    trainings = ledger.do(calls.list_jobs("t", only=calls.JobFilter(kind=JobKind.TRAIN)))
+    assert [job.id for job in trainings.jobs] == [training]  # by their own index
+    assert not trainings.next
 
 
 def test_jobs_of_a_label_of_one_word_are_found_in_both_forms_in_the_order_of_their_time(ledger):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from shared.contracts.dialogue import Kept
-from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobState, NewJob, Stage
+from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobKind, JobState, NewJob, Stage
 from shared.contracts.packing import pack
 from shared.contracts.shares import UNLIMITED, Shares
 from shared.errors import Conflict, Invalid, NotFound, SignalboxError, TooMany
@@ -88,7 +88,13 @@ def create(
         "fingerprint": job.fingerprint,
         "ttl": ttl_seconds,
         "max_waiting": max_waiting,
-        "facts": facts_of(label=job.label, line=job.key_line, user=job.body.get("user"), conversation=job.conversation),
+        "facts": facts_of(
+            label=job.label,
+            line=job.key_line,
+            user=job.body.get("user"),
+            conversation=job.conversation,
+            training=job.kind == JobKind.TRAIN,
+        ),
         **_noted(job, Kept(job.kept_label, 1.0) if job.kept_label else None),
         **budget.args,
     }
@@ -184,6 +190,7 @@ def facts_of(
     line: str = "",
     user: str | None = None,
     conversation: str = "",
+    training: bool = False,
     rejected: bool = False,
     disputed: bool = False,
     probability: float | None = None,
@@ -192,7 +199,7 @@ def facts_of(
     tenth = None if probability is None else min(9, int(probability * 10))
     given = {"label:": label, "line:": line, "user:": user, "talk:": conversation, "tenth:": tenth}
     facts = [f"{name}{value}" for name, value in given.items() if value not in ("", None)]
-    return facts + ["rejected"] * rejected + ["disputed"] * disputed
+    return facts + ["training"] * training + ["rejected"] * rejected + ["disputed"] * disputed
 
 
 def _found(selection: Mapping[str, Any]) -> dict[str, Any]:

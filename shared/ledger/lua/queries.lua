@@ -16,6 +16,7 @@ end
 local function indexes(a)
   local found = KEY.found .. a.tenant_id .. ':'
   if a.dead then return { KEY.dead .. a.tenant_id } end
+  if a.kind == 'train' then return { found .. 'training' } end
   if a.user ~= '' then return { found .. 'user:' .. a.user } end
   if a.feedback == true then return { found .. 'feedback' } end
   if a.rejected == true then return { found .. 'rejected' } end
