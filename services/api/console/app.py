@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.console import assets, sign_in
 from services.api.console.board import Looks
@@ -33,7 +34,7 @@ from services.api.console.pages import (
     why,
 )
 from services.api.console.rendering import is_part, page
-from services.api.http.problems import PROBLEM, as_unavailable, fields_of, of_framework, problem_headers
+from services.api.http.problems import PROBLEM, as_unavailable, crash, fields_of, of_framework, problem_headers
 from services.api.http.upload import FORM_BYTES
 from shared.errors import Invalid, SignalboxError
 from shared.security.api_keys import Unauthenticated
@@ -74,7 +75,32 @@ def create_console(settings: Settings, state: State) -> FastAPI:
     app.add_exception_handler(redis.RedisError, _on_redis_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_middleware(CatchCrashes)
     return app
+
+
+class CatchCrashes:
+    """The console's outermost middleware: an error that nothing expected is a page or a notice, too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; where it fails before it is answered, answer it."""
+        began = False
+
+        async def noting(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if began:
+                raise
+            answer = _on_signalbox_error(Request(scope), crash(error))
+            await answer(scope, receive, send)
 
 
 def _on_signalbox_error(request: Request, error: Exception) -> Response:

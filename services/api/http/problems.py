@@ -80,6 +80,19 @@ class TooSlow(SignalboxError):
     retryable = True
 
 
+class Crashed(SignalboxError):
+    """Nothing expected this error: its cause stands in the log under `instance`."""
+
+    def __init__(self) -> None:
+        self.instance = f"urn:uuid:{uuid.uuid4()}"
+        super().__init__("internal_error", f"the server failed on this request; look for {self.instance} in its log")
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """What a caller is told besides, as members of the problem."""
+        return {"instance": self.instance}
+
+
 def problem(error: SignalboxError, **more: Any) -> dict[str, Any]:
     """Return the members of a problem: the standard ones, `code`, `retryable`, and `more`."""
     return {
@@ -217,12 +230,16 @@ def _unreadable(error: HTTPException) -> Malformed:
     return Malformed("body_malformed", f"the body cannot be read ({error.detail}); check its form and its Content-Type")
 
 
+def crash(error: Exception) -> Crashed:
+    """Log an error that nothing expected; returns what its caller is told."""
+    crashed = Crashed()
+    log.error("request_crashed", instance=crashed.instance, exc_info=error)
+    return crashed
+
+
 def _on_unexpected(_: Request, error: Exception) -> JSONResponse:
-    instance = f"urn:uuid:{uuid.uuid4()}"
-    log.error("request_crashed", instance=instance, exc_info=error)
-    detail = "the server failed on this request; look for the cause in its log, under this problem's instance"
     # The framework sends this response outside of all middleware, so the security headers are added here.
-    return respond(SignalboxError("internal_error", detail), SECURITY_HEADERS, instance=instance)
+    return respond(crash(error), SECURITY_HEADERS)
 
 
 def install(app: FastAPI) -> None:

@@ -29,9 +29,13 @@ async def visitor(api):
         yield sign_in
 
 
-def routes(app):
+def mounted(app):
     (mount,) = [route for route in app.routes if getattr(route, "path", "") == "/console"]
-    for route in iter_route_contexts(mount.app.routes):
+    return mount
+
+
+def routes(app):
+    for route in iter_route_contexts(mounted(app).app.routes):
         for method in route.methods - {"HEAD"}:
             yield method, route.path
 
@@ -122,6 +126,21 @@ async def test_a_page_that_is_not_there_says_so_as_a_page(visitor, tokens):
     answer = await (await visitor(tokens["admin"])).get("/console/nowhere")
     assert answer.status_code == 404
     assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_a_crash_is_a_page_or_a_notice_that_names_the_logs_entry(api):
+    console = mounted(api["app"]).app
+
+    @console.get("/crash")
+    async def crash():
+        raise RuntimeError
+
+    for headers, form in (({}, "<!DOCTYPE html>"), ({"HX-Request": "true"}, '<div class="notice"')):
+        answer = await api["anonymous"].get("/console/crash", headers=headers)
+        assert answer.status_code == 500
+        assert answer.text.startswith(form)
+        assert "urn:uuid:" in answer.text
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
 
 
 async def test_a_key_sees_first_what_it_may(visitor, ledger):
