@@ -30,6 +30,7 @@ from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
 from services.api.releases import router as releases
+from services.api.rollouts import router as rollouts
 from services.api.select import router as select
 from services.api.templates import router as templates
 from services.api.training import router as training
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         training,
         fine_tuning,
         releases,
+        rollouts,
         templates,
         models,
         usage,

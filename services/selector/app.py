@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from services.selector import metrics
-from services.selector.handlers import select
+from services.selector.handlers import Reader, read_along, select
 from services.selector.scoring.batcher import Batcher, ScoreMany
 from services.selector.scoring.card_memory import within_memory
 from services.selector.scoring.light import LightSelectors
@@ -84,22 +84,27 @@ def main() -> None:
     def warm_up(selector: ReleaseSelector) -> None:
         (prototype_batcher if selector.prototypes else batcher).score(selector, "warm-up")
 
+    reader = Reader(
+        prefetch=prefetch,
+        light=light,
+        llm=batcher.score,
+        near=neighbours.near,
+        base_model=lambda: base.manifest.id,
+        store_patience_seconds=settings.store_patience_seconds,
+    )
+
     def work(attempt: Attempt) -> None:
         attempt.check()
         job = attempt.job
         release = service.release(job.tenant_id, job.release)
         with scorers.in_use(job.tenant_id, release.selector):
-            selection = select(
-                attempt,
-                release,
-                prefetch=prefetch,
-                light=light,
-                llm=batcher.score,
-                near=neighbours.near,
-                base_model=lambda: base.manifest.id,
-                store_patience_seconds=settings.store_patience_seconds,
-            )
+            selection = select(attempt, release, reader)
         metrics.count(selection)
+        if job.shadow:
+            candidate = service.release(job.tenant_id, job.shadow)
+            if candidate.base_model == release.base_model:
+                with scorers.in_use(job.tenant_id, candidate.selector):
+                    read_along(attempt, candidate, selection, reader)
 
     follow_releases(service, prefetch, warm_up, scorers, base)
     service.on(TaskName.SELECT, work)

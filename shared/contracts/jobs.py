@@ -131,6 +131,12 @@ class NewJob(BaseModel):
     """Id of the release the job runs under; the ledger refuses the job if another release is current."""
     current_release: str = Field(default="", exclude_if=lambda value: not value)
     """Id of the release that has to be current instead, where the job names the one before it."""
+    rollout: str = Field(default="", exclude_if=lambda value: not value)
+    """Id of the rollout that the job counts for, under either of its releases."""
+    percent: int = Field(default=0, exclude_if=lambda value: not value)
+    """The rollout's share when the job was placed; the ledger refuses the job if it is another now."""
+    shadow: str = Field(default="", exclude_if=lambda value: not value)
+    """Id of the release whose selector reads the job, too, and answers nothing."""
     label: str = ""
     deadline_seconds: float = 0
     """0 means no deadline."""
@@ -218,6 +224,9 @@ class ListedJob(BaseModel):
     """Number of the first attempt of this stage."""
     lost_leases: int = 0
     release: str = ""
+    rollout: str = ""
+    shadow: str = ""
+    """Id of the release whose selector reads the job, too, and answers nothing."""
     label: LabelText = ""
     key: str = ""
     """Id of the API key that submitted the job; empty in jobs from before it was noted."""

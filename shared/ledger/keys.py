@@ -73,6 +73,15 @@ class LedgerKey(StrEnum):
     OPEN_BATCHES = "sb:open_batches"
     """Batches that have not ended, by the time at which their lease ends."""
 
+    ROLLOUT = "sb:rollout:"
+    """Per tenant: its open rollout: the record, the share of the requests, the number of its last lease."""
+    OPEN_ROLLOUTS = "sb:open_rollouts"
+    """Tenants with an open rollout, by the time at which its lease ends."""
+    ROLLOUTS = "sb:rollouts:"
+    """Per tenant: the records of rollouts that have ended."""
+    TRIALS = "sb:trials:"
+    """Per rollout: the stream of how its jobs ended, and what was said of them."""
+
     TENANTS = "sb:tenants"
     """Tenants that have or had a current release."""
     RELEASE = "sb:release:"

@@ -11,6 +11,7 @@ import httpx
 
 from signalbox import batches as _batches
 from signalbox import calls, chat, exports, prompt_templates, stored, uploads
+from signalbox import rollouts as _rollouts
 from signalbox import usage as _usage
 from signalbox import webhooks as hooks
 from signalbox.call import Call
@@ -90,6 +91,13 @@ class Signalbox:
     promote = method(stored.promote)
     rollback = method(stored.rollback)
     delete_release = method(stored.delete_release)
+    begin_rollout = method(_rollouts.begin_rollout)
+    rollouts = method(_rollouts.rollouts)
+    rollout = method(_rollouts.rollout)
+    pause_rollout = method(_rollouts.pause_rollout)
+    resume_rollout = method(_rollouts.resume_rollout)
+    promote_rollout = method(_rollouts.promote_rollout)
+    abort_rollout = method(_rollouts.abort_rollout)
     models = method(stored.models)
     model = method(stored.model)
     base_model = method(stored.base_model)

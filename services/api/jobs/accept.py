@@ -124,7 +124,7 @@ async def create_under_release(
 ) -> tuple[NewJob, Created]:
     """Write a job under the current release and send it; start over where the release changes at that moment."""
     for _ in range(TRIES):
-        job = build(await clients.releases.current(tenant_id))
+        job = placed(clients, await clients.releases.current(tenant_id), build)
         try:
             return job, await create(clients, job)
         except Conflict as error:
@@ -132,6 +132,29 @@ async def create_under_release(
                 raise
         await clients.releases.refresh(tenant_id)
     raise Unavailable("release_moving", "the current release keeps changing; try again shortly", retry_after_seconds=1)
+
+
+def placed(clients: Clients, current: CurrentRelease, build: Callable[[CurrentRelease], NewJob]) -> NewJob:
+    """Return the job under the current release, or where it belongs to a rollout's share, under the candidate.
+
+    A request that names what the candidate lacks stays under the current release, as one that names another release.
+    """
+    job = build(current)
+    on_trial = clients.rollouts.of(job.tenant_id, current.id)
+    if on_trial is None or job.release != current.id:
+        return job
+    rollout, candidate = on_trial
+    sender = job.key_line or job.key if rollout.stick_by == "key" else job.id
+    counts = {"rollout": rollout.id, "percent": rollout.percent}
+    if not rollout.picks(job.conversation or sender):
+        return job.model_copy(update=counts)
+    if rollout.strategy == "shadow":
+        return job.model_copy(update={**counts, "shadow": candidate.id})
+    try:
+        job = build(candidate)
+    except (Conflict, Invalid, NotFound):
+        return job.model_copy(update=counts)
+    return job.model_copy(update={**counts, "current_release": current.id})
 
 
 async def create(clients: Clients, job: NewJob) -> Created:

@@ -52,6 +52,8 @@ _JOBS = (
     + _may_write(LedgerKey.KEPT, LedgerKey.HELD, LedgerKey.USAGE)
     + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES, LedgerKey.TEMPLATES, LedgerKey.WEBHOOKS)
+    # The end of a job is noted for the rollout that it counts for.
+    + _may_write(LedgerKey.ROLLOUT, LedgerKey.TRIALS)
     # The end of a job is noted for its tenant's webhooks.
     + _may_write(LedgerKey.WEBHOOK, LedgerKey.DUE, LedgerKey.UNDELIVERED, LedgerKey.DELIVERIES, LedgerKey.DELIVERY)
 )
@@ -71,12 +73,13 @@ _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
         " +subscribe +unsubscribe +publish &sb:hint:* +hkeys +hscan +hsetnx +xread +xrange +xrevrange +pttl +incrby"
-        " +rename +zunionstore"
+        " +rename +zunionstore +ltrim"
         + _may_read(LedgerKey.API_KEYS, LedgerKey.PROCESS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
         + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_SOURCES, LedgerKey.USER_KEY)
         + _may_write(LedgerKey.FILES, LedgerKey.WEBHOOKS)
         + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES, LedgerKey.CONSOLE)
+        + _may_write(LedgerKey.OPEN_ROLLOUTS, LedgerKey.ROLLOUTS)
     ),
     "selector": _CELERY,
     "worker": _CELERY,

@@ -48,6 +48,17 @@ from shared.ledger.calls.queries import (
 )
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
+from shared.ledger.calls.rollouts import (
+    Asked,
+    StaleRollout,
+    TakenRollout,
+    ask_rollout,
+    begin_rollout,
+    note_shadow,
+    rollouts,
+    take_rollout,
+    write_rollout,
+)
 from shared.ledger.calls.usage import Counts, Used, usage
 from shared.ledger.calls.users import ForgottenPart, forget_found
 from shared.ledger.calls.webhooks import (
@@ -66,6 +77,7 @@ from shared.ledger.calls.webhooks import (
 __all__ = [
     "BUDGET_USED",
     "NO_BUDGET",
+    "Asked",
     "Board",
     "Call",
     "CancelledMeanwhile",
@@ -88,7 +100,9 @@ __all__ = [
     "Sent",
     "Settled",
     "StaleBatch",
+    "StaleRollout",
     "Taken",
+    "TakenRollout",
     "TenantBudget",
     "Track",
     "Unfinished",
@@ -98,6 +112,8 @@ __all__ = [
     "add_webhook",
     "adopt_ended",
     "append",
+    "ask_rollout",
+    "begin_rollout",
     "board",
     "cancel",
     "cancel_batch",
@@ -130,18 +146,22 @@ __all__ = [
     "look",
     "move_release",
     "no_webhook",
+    "note_shadow",
     "release_unfinished",
     "remove_release",
     "remove_webhook",
     "replay",
     "replay_delivery",
+    "rollouts",
     "route",
     "settle",
     "settle_delivery",
     "take_batch",
+    "take_rollout",
     "unfinished",
     "usage",
     "wait_for",
     "webhooks",
     "write_batch",
+    "write_rollout",
 ]

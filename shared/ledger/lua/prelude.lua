@@ -35,7 +35,7 @@ end
 
 -- The fields that transitions depend on, read by one command: each call from Lua costs as much as the command that it runs.
 local FACTS = { 'state', 'stage', 'attempt', 'queue', 'tenant_id', 'ttl', 'cancel_requested', 'deadline_ms', 'lost_leases', 'ended_by', 'waits',
-  'label', 'priority', 'tokens', 'key_line', 'noted', 'bytes' }
+  'label', 'priority', 'tokens', 'key_line', 'noted', 'bytes', 'rollout' }
 local function facts(id)
   local job = { id = id }
   for i, value in ipairs(read(id, unpack(FACTS))) do job[FACTS[i]] = value or nil end
