@@ -11,7 +11,7 @@ import structlog
 
 from services.api.infra.clients import Clients
 from services.api.rollouts import golden
-from services.api.rollouts.analysis import Fault, findings, total
+from services.api.rollouts.decision import Move, decide, stepped
 from services.api.rollouts.trials import counted, new_trials
 from shared.contracts.manifests import Release
 from shared.contracts.rollouts import Rollout, RolloutState
@@ -117,42 +117,25 @@ class RolloutRun:
         return record.model_copy(update={"golden": {**record.golden, label: answers.golden}})
 
     async def _looked(self, record: Rollout) -> Rollout:
-        """Decide by what the requests show so far."""
-        now, found = time.time(), findings(record.counts)
-        if worse := [finding for finding in found if finding.is_worse]:
-            failures = record.failures + 1
-            if failures > record.failure_limit:
-                return record.entered(RolloutState.FAILED, now, "; ".join(map(str, worse)), failures=failures)
-            return record.told(now, "failed look", "; ".join(map(str, worse)), failures=failures)
-        record = record.model_copy(update={"failures": 0}) if record.failures else record
-        step = record.steps[record.step]
-        _, ended = total(record.counts[record.step : record.step + 1], self._counted)
-        if now < record.step_began_at + step.seconds or ended.seen < step.requests:
-            return record
-        if unclear := [finding for finding in found if finding.is_unclear]:
-            why = "; ".join(map(str, unclear))
-            if record.state is RolloutState.HOLDING:
-                return record.model_copy(update={"why": why})
-            return record.entered(RolloutState.HOLDING, now, why)
-        return await self._stepped(record, now)
-
-    @property
-    def _counted(self) -> Fault:
-        """What every request of the candidate's says."""
-        return Fault.FAILED if self.rollout.strategy == "canary" else Fault.DISAGREES
-
-    async def _stepped(self, record: Rollout, now: float) -> Rollout:
-        number = record.step + 1
-        if number == len(record.steps):
-            if record.strategy == "shadow":
-                return record.entered(RolloutState.COMPLETED, now, "every step is over; nothing was promoted")
-            return await self._promoted(record, "every step is over", "")
-        percent = record.steps[number].percent
-        if percent == 100 and record.strategy == "canary":
-            return await self._promoted(record, f"step {number + 1} of {len(record.steps)}: all requests", "")
-        return record.entered(
-            RolloutState.RUNNING, now, f"step {number + 1}: {percent} % of the requests", step=number, step_began_at=now
-        )
+        """Do what the requests so far decide."""
+        now = time.time()
+        move, why = decide(record, now)
+        if move is Move.PROMOTE:
+            return await self._promoted(record, why, "")
+        match move:
+            case Move.TAKE_BACK:
+                record = record.entered(RolloutState.FAILED, now, why, failures=record.failures + 1)
+            case Move.NOTE:
+                record = record.told(now, "failed look", why, failures=record.failures + 1)
+            case Move.HOLD if record.state is not RolloutState.HOLDING:
+                record = record.entered(RolloutState.HOLDING, now, why)
+            case Move.STEP:
+                record = stepped(record, now, why)
+            case Move.END:
+                record = record.entered(RolloutState.COMPLETED, now, why)
+            case _ if record.failures:
+                record = record.model_copy(update={"failures": 0})
+        return record
 
     async def _promoted(self, record: Rollout, why: str, by: str) -> Rollout:
         """Move the pointer; a move repeated by this rollout is no conflict."""
