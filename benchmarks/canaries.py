@@ -1,11 +1,11 @@
 """Rollouts of 20 candidates with a planted fault and of 20 equal ones, 20,000 requests each, without a system.
 
-Requests of twelve labels with uneven shares come ten a second; what each shows is drawn with a fixed seed by its release's
-rates, and goes through the code that counts, decides and compares golden rows (`services/api/rollouts`). Five candidates
-each have a wrong threshold (a fifth of the requests is rejected besides), a broken adapter (of one label in twelve; its
-answers are noise), a slow selector (twice the time), two labels' adapters swapped. Two of a hundred requests are judged by
-a person, wrongly in one of ten. `bad_canary_requests_share` is the candidate's share of all requests from the start until
-it is taken back, the largest of the 20.
+Requests of twelve labels with uneven shares come ten a second; what each shows is drawn with a fixed seed by its
+release's rates, and goes through the code that counts, decides and compares golden rows (`services/api/rollouts`).
+Five candidates each have a wrong threshold (a fifth of the requests is rejected besides), a broken adapter (of one
+label in twelve; its answers are noise), a slow selector (twice the time), two labels' adapters swapped. Two of a
+hundred requests are judged by a person, wrongly in one of ten. `bad_canary_requests_share` is the candidate's share
+of all requests from the start until it is taken back, the largest of the 20.
 """
 
 import argparse

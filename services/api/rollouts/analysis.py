@@ -52,6 +52,8 @@ class Finding(NamedTuple):
     current: Tally
     candidate: Tally
     difference: float
+    deviation: float
+    """Standard deviation of the difference's estimate."""
     low: float
     high: float
 
@@ -67,8 +69,8 @@ class Finding(NamedTuple):
 
     @property
     def is_unclear(self) -> bool:
-        """Whether it seems to show it more often than it may, and that is not certain."""
-        return not self.is_worse and self.difference > self.margin and self.candidate.hits > 1
+        """Whether it seems to show it more often than it may, by two deviations, and that is not certain."""
+        return not self.is_worse and self.difference - 2 * self.deviation > self.margin
 
     def __str__(self) -> str:
         return (
@@ -107,9 +109,9 @@ def _finding(fault: Fault, counts: Sequence[StepCounts]) -> Finding | None:
         weighted, weights = weighted + weight * (after - before), weights + weight
     if not weights:
         return None
-    difference = weighted / weights
-    low, high = sequence(difference, 1 / weights, FALSE_ALARMS / len(MARGINS))
-    return Finding(fault, *total(counts, fault), difference, low, high)
+    difference, variance = weighted / weights, 1 / weights
+    low, high = sequence(difference, variance, FALSE_ALARMS / len(MARGINS))
+    return Finding(fault, *total(counts, fault), difference, math.sqrt(variance), low, high)
 
 
 def _share(tally: Tally) -> tuple[float, float]:

@@ -33,7 +33,7 @@ def test_a_candidate_that_fails_much_more_is_worse_after_few_requests():
 
 
 def test_what_cannot_be_told_yet_is_unclear():
-    one = found(counts((1000, 5), (40, 3)))
+    one = found(counts((1000, 5), (100, 8)))
     assert one.is_unclear
     assert not one.is_worse
 
