@@ -1,7 +1,7 @@
 """Which rollouts are open, as this process last read it: to place a request costs no call."""
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
@@ -31,8 +31,8 @@ class OpenRollouts:
 
     def read(self, tenant_id: str) -> None:
         """Read a tenant's open rollout now; it blocks. Raises `RedisError`, `NotFound`."""
-        found = self._redis.hmget(LedgerKey.ROLLOUT.of(tenant_id), "record", "percent")
-        record, percent = found  # type: ignore[misc]
+        found: Any = self._redis.hmget(LedgerKey.ROLLOUT.of(tenant_id), "record", "percent")
+        record, percent = found
         if record is None:
             self._known.pop(tenant_id, None)
             return

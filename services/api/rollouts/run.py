@@ -14,7 +14,7 @@ from services.api.rollouts import golden
 from services.api.rollouts.decision import Move, decide, stepped
 from services.api.rollouts.trials import counted, new_trials
 from shared.contracts.manifests import Release
-from shared.contracts.rollouts import Rollout, RolloutState
+from shared.contracts.rollouts import Golden, Rollout, RolloutState
 from shared.errors import Conflict, SignalboxError
 from shared.ledger import calls
 from shared.ledger.calls import Asked
@@ -108,7 +108,7 @@ class RolloutRun:
         record = self.rollout
         asked = await asyncio.to_thread(golden.questions, self._clients, record, candidate, current, label)
         if not asked:
-            return record.model_copy(update={"golden": {**record.golden, label: golden.Golden(0, 0.0, 0.0)}})
+            return record.model_copy(update={"golden": {**record.golden, label: Golden(0, 0.0, 0.0)}})
         answers = await golden.ask(self._clients, asked)
         if answers.fault:
             return self._failed(answers.fault)

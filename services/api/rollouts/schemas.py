@@ -1,5 +1,6 @@
 """Requests about rollouts, and how one is shown."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,9 +28,7 @@ class RolloutRequest(Request):
 
     strategy: Strategy = "canary"
     """`canary`: the candidate answers its share of the requests. `shadow`: its selector reads them, no more."""
-    steps: Annotated[list[Percent | RolloutStep], Field(min_length=1, max_length=MAX_STEPS)] = Field(
-        default_factory=lambda: [1, 5, 25, 50, 100]
-    )
+    steps: Annotated[Sequence[Percent | RolloutStep], Field(min_length=1, max_length=MAX_STEPS)] = (1, 5, 25, 50, 100)
     """Shares of the requests in percent, each above the one before it; a number takes `seconds` and `requests`."""
     seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] = 600
     """How long a step takes at least."""
