@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.labels import LabelText
 from shared.contracts.packing import unpack
+from shared.contracts.rollouts import Trial
 
 DEFAULT_NEW_TOKENS = 64
 """Default for the most tokens of an answer."""
@@ -131,12 +132,7 @@ class NewJob(BaseModel):
     """Id of the release the job runs under; the ledger refuses the job if another release is current."""
     current_release: str = Field(default="", exclude_if=lambda value: not value)
     """Id of the release that has to be current instead, where the job names the one before it."""
-    rollout: str = Field(default="", exclude_if=lambda value: not value)
-    """Id of the rollout that the job counts for, under either of its releases."""
-    percent: int = Field(default=0, exclude_if=lambda value: not value)
-    """The rollout's share when the job was placed; the ledger refuses the job if it is another now."""
-    shadow: str = Field(default="", exclude_if=lambda value: not value)
-    """Id of the release whose selector reads the job, too, and answers nothing."""
+    trial: Trial | None = Field(default=None, exclude_if=lambda value: value is None)
     label: str = ""
     deadline_seconds: float = 0
     """0 means no deadline."""
@@ -226,7 +222,7 @@ class ListedJob(BaseModel):
     release: str = ""
     rollout: str = ""
     shadow: str = ""
-    """Id of the release whose selector reads the job, too, and answers nothing."""
+    """See `shared.contracts.rollouts.Trial`."""
     label: LabelText = ""
     key: str = ""
     """Id of the API key that submitted the job; empty in jobs from before it was noted."""

@@ -166,6 +166,16 @@ class Rollout(BaseModel):
         return self.told(at, state, why, by, state=state, why=why, **ended, **changes)
 
 
+class Trial(NamedTuple):
+    """That a job counts for a rollout, under either of its releases."""
+
+    rollout: str
+    percent: int
+    """The rollout's share when the job was placed; the ledger refuses the job if it is another now."""
+    shadow: str = ""
+    """Id of the release whose selector reads the job, too, and answers nothing."""
+
+
 class OpenRollout(NamedTuple):
     """What whoever accepts requests knows of a tenant's rollout."""
 

@@ -33,11 +33,11 @@ from signalbox.results import (
     Model,
     Page,
     Release,
-    Rollout,
     Selection,
     Template,
     Webhook,
 )
+from signalbox.rollouts import Rollout
 from signalbox.usage import Usage
 
 __all__ = [

@@ -163,28 +163,6 @@ class Release(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollout(Record):
-    """A candidate release on a share of the requests."""
-
-    id: str
-    release: str
-    """The candidate."""
-    current: str = ""
-    """The release that it is compared with."""
-    strategy: str = "canary"
-    state: str = ""
-    why: str = ""
-    """Why it is in this state, and what would help."""
-    step: int = 1
-    percent: int = 0
-    """The share of the requests that the candidate gets now."""
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    """By fault, the shares of both releases' requests that show it, their difference, and how sure that is."""
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Adapter(Record):
     """One version of a label's adapter; `ref` is its name, `label@version`."""
 

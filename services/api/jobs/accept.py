@@ -16,6 +16,7 @@ from shared.contracts.conversation import last_user
 from shared.contracts.generation import TELLS_TOKENS, GenerationBody, SelectBody, generation_body
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import Release
+from shared.contracts.rollouts import Trial
 from shared.contracts.templates import OWN, ToolsNotRendered
 from shared.contracts.tools import call_constraint
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
@@ -145,16 +146,15 @@ def placed(clients: Clients, current: CurrentRelease, build: Callable[[CurrentRe
         return job
     rollout, candidate = on_trial
     sender = job.key_line or job.key if rollout.stick_by == "key" else job.id
-    counts = {"rollout": rollout.id, "percent": rollout.percent}
+    trial = Trial(rollout.id, rollout.percent)
     if not rollout.picks(job.conversation or sender):
-        return job.model_copy(update=counts)
+        return job.model_copy(update={"trial": trial})
     if rollout.strategy == "shadow":
-        return job.model_copy(update={**counts, "shadow": candidate.id})
+        return job.model_copy(update={"trial": trial._replace(shadow=candidate.id)})
     try:
-        job = build(candidate)
+        return build(candidate).model_copy(update={"trial": trial, "current_release": current.id})
     except (Conflict, Invalid, NotFound):
-        return job.model_copy(update=counts)
-    return job.model_copy(update={**counts, "current_release": current.id})
+        return job.model_copy(update={"trial": trial})
 
 
 async def create(clients: Clients, job: NewJob) -> Created:

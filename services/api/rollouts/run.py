@@ -19,6 +19,7 @@ from shared.errors import Conflict, SignalboxError
 from shared.ledger import calls
 from shared.ledger.calls import Asked
 from shared.ledger.keys import LedgerKey
+from shared.names import ANY_GROUP, generate_queue
 
 log = structlog.get_logger()
 TICK_SECONDS = 0.5
@@ -167,7 +168,7 @@ class RolloutRun:
         """The candidate's queues that no live worker with its base model serves."""
         gauges: calls.Gauges = await self._clients.ledger.do(calls.gauges())
         served = {gauge.queue for gauge in gauges.queues if gauge.consumers}
-        if "generate.*" in served:
+        if generate_queue(ANY_GROUP) in served:
             return []
         return [
             queue

@@ -23,12 +23,18 @@ from shared.contracts.rollouts import (
 Percent = Annotated[int, Field(ge=1, le=100)]
 
 
+class AskedStep(RolloutStep):
+    """A step that says its own duration and count."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class RolloutRequest(Request):
     """How a candidate is rolled out."""
 
     strategy: Strategy = "canary"
     """`canary`: the candidate answers its share of the requests. `shadow`: its selector reads them, no more."""
-    steps: Annotated[Sequence[Percent | RolloutStep], Field(min_length=1, max_length=MAX_STEPS)] = (1, 5, 25, 50, 100)
+    steps: Annotated[Sequence[Percent | AskedStep], Field(min_length=1, max_length=MAX_STEPS)] = (1, 5, 25, 50, 100)
     """Shares of the requests in percent, each above the one before it; a number takes `seconds` and `requests`."""
     seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] = 600
     """How long a step takes at least."""

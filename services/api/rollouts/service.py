@@ -28,7 +28,10 @@ async def begin(clients: Clients, caller: Key, release_id: str, request: Rollout
     candidate = await asyncio.to_thread(clients.registry.releases.get, caller.tenant_id, release_id)
     current = await clients.releases.current(caller.tenant_id)
     if candidate.id == current.id:
-        raise Conflict("release_current", f"release {candidate.id} is current: every request runs under it already")
+        raise Conflict(
+            "release_current",
+            f"release {candidate.id} is current: choose a candidate, since every request runs under it",
+        )
     if not (candidate.verdict.passed or request.force):
         raise Conflict("gate_failed", " ".join(candidate.verdict.reasons) + " Use force to overrule it.")
     if request.strategy == "shadow" and candidate.selector is None:
@@ -80,9 +83,9 @@ async def ask(clients: Clients, caller: Key, rollout_id: str, command: Command) 
     """Ask an open rollout for something, which its controller does within a second; raises `NotFound`, `Conflict`."""
     known = await show(clients, caller, rollout_id)
     if known.state.is_final:
-        raise Conflict("rollout_ended", f"rollout {rollout_id} is {known.state}: begin another one")
+        raise Conflict("rollout_ended", f"rollout {rollout_id} is {known.state}: start another one")
     if command == "resume" and known.state != "paused":
-        raise Conflict("rollout_not_paused", f"rollout {rollout_id} is {known.state}: only a paused one is resumed")
+        raise Conflict("rollout_not_paused", f"rollout {rollout_id} is {known.state}: pause it before you resume it")
     stops = command in ("pause", "abort")
     await clients.ledger.do(calls.ask_rollout(caller.tenant_id, rollout_id, Asked(command, caller.id), stops=stops))
     return known

@@ -87,7 +87,9 @@ def _shares(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise Invalid("steps_invalid", f"--steps are whole percents with commas, as in 1,5,25: not {text!r}") from error
+        raise Invalid(
+            "steps_invalid", f"write --steps as whole percents with commas, as in 1,5,25; {text!r} is not"
+        ) from error
 
 
 def _page(rollout: "Rollout", *, as_json: bool) -> None:

@@ -131,4 +131,4 @@ def note_shadow(tenant_id: str, rollout_id: str, job_id: str, seen: dict[str, An
 
 
 def _stale(_: Reply) -> SignalboxError:
-    return StaleRollout("rollout_lost", "another process has this rollout now")
+    return StaleRollout("rollout_lost", "another process has this rollout now: leave it to that one")

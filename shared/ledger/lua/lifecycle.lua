@@ -204,7 +204,7 @@ function op.create(a)
     'key', a.key, 'key_line', a.key_line, 'noted', note(a.tenant_id, a.id, NOW_MS, a.facts), 'bytes', a.bytes,
     'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
   if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
-  if (a.rollout or '') ~= '' then redis.call('HSET', job_key(a.id), 'rollout', a.rollout, 'shadow', a.shadow or '') end
+  if a.trial then redis.call('HSET', job_key(a.id), 'rollout', a.trial[1], 'shadow', a.trial[3]) end
   if a.trains ~= '' then redis.call('HSET', job_key(a.id), 'trains', a.trains) end
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
   count_new(counts, counted, state)

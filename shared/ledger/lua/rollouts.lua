@@ -10,9 +10,10 @@ local function rollout_key(tenant) return KEY.rollout .. tenant end
 
 -- Whether a job was made for another share than the rollout has now, or for one that is over.
 local function rollout_moved(a)
-  if (a.rollout or '') == '' then return false end
+  if not a.trial then return false end
+  local rollout, share = unpack(a.trial)
   local id, percent = unpack(redis.call('HMGET', rollout_key(a.tenant_id), 'id', 'percent'))
-  return id ~= a.rollout or tonumber(percent) ~= (a.percent or 0)
+  return id ~= rollout or tonumber(percent) ~= share
 end
 
 local function add_trial(tenant, rollout, fields)

@@ -11,6 +11,7 @@ from shared.contracts.jobs import JobState
 from shared.contracts.rollouts import RolloutState
 from shared.contracts.rows import Row
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from tests.support.api import Worker, code, make_release
 from tests.support.batches import answering
 from tests.support.eventually import eventually_async
@@ -174,7 +175,7 @@ async def test_a_job_placed_by_an_older_share_is_placed_anew(api, admin, ledger,
     ledger.do(calls.write_rollout(running, taken.fence, 60))
     clients = api["app"].state.clients
     await clients.releases.refresh("default")
-    ledger.redis.hset("sb:rollout:default", "percent", 0)  # as an abort does, and no hint of it
+    ledger.redis.hset(LedgerKey.ROLLOUT.of("default"), "percent", 0)  # as an abort does, and no hint of it
     assert {job["release"] for job in [await ask(api) for _ in range(20)]} == {release.id}
     assert clients.rollouts.of("default", release.id).rollout.percent == 0
     assert rollout
