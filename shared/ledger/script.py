@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS, MAX_BEFORE, MAX_DEPENDENTS, TRANSITIONS, Stage
+from shared.contracts.traffic import SKETCH_DAYS
 from shared.ledger.keys import with_key_names
 
 _PARTS = (
@@ -16,6 +17,7 @@ _PARTS = (
     "retention",
     "webhooks",
     "usage",
+    "traffic",
     "lifecycle",
     "dependents",
     "leases",
@@ -63,6 +65,7 @@ def _tables(max_lost_leases: int, usage_days: int) -> str:
         f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
         f"local USAGE_DAYS = {usage_days}\n"
+        f"local SKETCH_DAYS = {SKETCH_DAYS}\n"
         f"local MAX_BEFORE = {MAX_BEFORE}\n"
         f"local MAX_DEPENDENTS = {MAX_DEPENDENTS}\n"
         f"local SETTLED_AT_ONCE = {SETTLED_AT_ONCE}\n"

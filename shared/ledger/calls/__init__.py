@@ -48,8 +48,9 @@ from shared.ledger.calls.queries import (
 )
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
+from shared.ledger.calls.traffic import StaleTurn, TrafficMoved, Turn, take_turn, write_traffic
 from shared.ledger.calls.usage import Counts, Used, usage
-from shared.ledger.calls.users import ForgottenPart, forget_found
+from shared.ledger.calls.users import ForgottenPart, forget_found, forget_one
 from shared.ledger.calls.webhooks import (
     Claimed,
     add_webhook,
@@ -88,9 +89,12 @@ __all__ = [
     "Sent",
     "Settled",
     "StaleBatch",
+    "StaleTurn",
     "Taken",
     "TenantBudget",
     "Track",
+    "TrafficMoved",
+    "Turn",
     "Unfinished",
     "Used",
     "acquire",
@@ -117,6 +121,7 @@ __all__ = [
     "forget_feedback",
     "forget_found",
     "forget_jobs",
+    "forget_one",
     "gauges",
     "get",
     "get_batch",
@@ -139,9 +144,11 @@ __all__ = [
     "settle",
     "settle_delivery",
     "take_batch",
+    "take_turn",
     "unfinished",
     "usage",
     "wait_for",
     "webhooks",
     "write_batch",
+    "write_traffic",
 ]
