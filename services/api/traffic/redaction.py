@@ -112,15 +112,13 @@ def _own(pattern: RedactionPattern) -> _Rule:
         regexp = _compiled(pattern.expression)
         matches_nothing = regexp.search("") is not None
     except re2.error as error:
-        raise _invalid(pattern, f"{error.args[0].decode()}; write it as RE2 takes it") from error
+        raise _invalid(pattern, f"RE2 does not take it ({error.args[0].decode()})") from error
     if matches_nothing:
-        raise _invalid(pattern, "it matches the empty text; let it ask for a character at least")
+        raise _invalid(pattern, "it matches the empty text")
     replacement = f"[{pattern.name}]" if pattern.replacement is None else pattern.replacement
     wanted = max((int(number) for number in _REFERENCE.findall(replacement)), default=0)
     if wanted > regexp.groups:
-        raise _invalid(
-            pattern, f"its replacement names group {wanted} of {regexp.groups}; add the group, or name another"
-        )
+        raise _invalid(pattern, f"its replacement names group {wanted} of {regexp.groups}")
     return _Rule(regexp, replacement)
 
 
@@ -135,4 +133,4 @@ def _filled(replacement: str, found: Any) -> str:
 
 
 def _invalid(pattern: RedactionPattern, why: str) -> Invalid:
-    return Invalid("pattern_invalid", f"the pattern {pattern.name!r} cannot be used: {why}")
+    return Invalid("pattern_invalid", f"{why}: correct the pattern {pattern.name!r}, or leave it out")

@@ -9,7 +9,7 @@ import structlog
 from services.api.infra.clients import Clients
 from services.api.traffic.changes import LogChange, joinable, outdated
 from services.api.traffic.turns import next_turn
-from shared.contracts.traffic import TrafficPolicy, TrafficRow
+from shared.contracts.traffic import TrafficRow
 from shared.ledger.calls import Turn
 from shared.ledger.keys import LedgerKey
 from shared.registry import Registry
@@ -25,8 +25,8 @@ def sweep(registry: Registry, taken: Turn, lease_seconds: float) -> None:
 
     Raises `StaleTurn`, `Unavailable`.
     """
-    for tenant_id, stored in registry.traffic.policies().items():
-        change, policy = LogChange(registry, taken, lease_seconds), TrafficPolicy.read(stored)
+    for tenant_id in registry.releases.tenants() | registry.traffic.policies().keys():
+        change, policy = LogChange(registry, taken, lease_seconds), registry.traffic.policy(tenant_id)
         known = set(registry.store.keys(folder_of(tenant_id)))
         parts = registry.traffic.parts(tenant_id)
         gone = {part for part in parts if object_key(tenant_id, part.name) not in known}

@@ -3,12 +3,10 @@
 -- KEY.traffic holds `fence`, the number of the last turn (a write under an older one is refused), `until_ms`, when that turn
 -- ends, and `cursor`, the last entry that was counted.
 
-local SELECTIONS = 100000  -- entries that wait at most, some 100 bytes each: hours of traffic while nobody reads them
-
 -- Notes a selection, where one was made. No job waits for its count: a user of Redis from before may not write here.
 local function note_seen(job, seen)
   if seen == '' then return end
-  redis.pcall('XADD', KEY.selections, 'MAXLEN', '~', SELECTIONS, '*', 'tenant', job.tenant_id, 'job', job.id, 'seen', seen)
+  redis.pcall('XADD', KEY.selections, 'MAXLEN', '~', SELECTIONS_KEPT, '*', 'tenant', job.tenant_id, 'job', job.id, 'seen', seen)
 end
 
 -- Gives a turn to whoever asks while nobody has one; with `if_new` only where an entry waits.

@@ -14,7 +14,7 @@ from shared.contracts.jobs import JobState
 from shared.contracts.reading import RequestReading
 from shared.contracts.traffic import MAX_RELEASES, OTHERS, TrafficPart, TrafficPolicy, TrafficRow
 from shared.errors import Unavailable
-from shared.ledger import calls
+from shared.ledger import Ledger, calls, script
 from shared.ledger.calls import StaleTurn
 from shared.ledger.keys import LedgerKey
 from shared.registry.traffic import folder_of
@@ -484,6 +484,16 @@ async def test_an_object_that_was_lost_costs_its_own_rows_alone(admin, clients, 
     assert [row["job"] for row in await rows_of(admin)] == [kept]
 
 
+async def test_a_log_without_its_ledger_is_deleted(admin, clients, selector, store, ledger):
+    await keep(admin)
+    selector.select()
+    await step(clients)
+    ledger.redis.delete(LedgerKey.TRAFFIC_POLICIES, LedgerKey.TRAFFIC_PARTS.of("default"))
+    assert len(stored(store)) == 1
+    await step(clients, sweeps=True)
+    assert stored(store) == []
+
+
 async def test_a_reader_goes_on_while_parts_are_joined_and_forgotten(admin, clients, selector):
     await keep(admin)
     made = []
@@ -567,10 +577,19 @@ async def test_a_span_of_counts_is_bounded(admin, ledger, clients):
     assert code(await admin.get("/v1/traffic", params={"after": "x"}), 422) == "request_invalid"
 
 
-def test_no_more_selections_wait_than_there_is_room_for(ledger, monkeypatch):
-    for _ in range(300):
-        ledger.redis.xadd(LedgerKey.SELECTIONS, {"x": 1}, maxlen=100, approximate=True)
-    assert ledger.redis.xlen(LedgerKey.SELECTIONS) < 300  # as the script bounds it, at another length
+async def test_no_more_selections_wait_than_there_is_room_for(admin, clients, settings, monkeypatch):
+    monkeypatch.setattr(script, "SELECTIONS_KEPT", 100)
+    script.script_of.cache_clear()
+    ledger = Ledger(settings.redis_url)
+    made = [Selector(ledger).select() for _ in range(350)]
+    script.script_of.cache_clear()
+    waiting = ledger.redis.xlen(LedgerKey.SELECTIONS)
+    assert 100 <= waiting < 300  # whole nodes of the stream go, of 100 entries each
+    await keep(admin)
+    await step(clients)
+    assert [row["job"] for row in await rows_of(admin)] == made[-waiting:]
+    assert ledger.redis.xlen(LedgerKey.SELECTIONS) <= 100
+    ledger.close()
 
 
 # Forgetting.
