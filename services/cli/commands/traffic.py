@@ -9,7 +9,7 @@ import typer
 from services.cli import output
 from services.cli.commands.common import Json, client
 
-app = typer.Typer(no_args_is_help=True, help="What selectors read and decided: the log, what it keeps, counts by hour.")
+app = typer.Typer(no_args_is_help=True, help="What selectors read and decided: a log, counts.")
 
 
 @app.command("policy")
