@@ -11,7 +11,7 @@ PANELS = {
     "Adapters and data": ("adapters", "datasets", "templates"),
     "Train and release": ("route", "train", "evaluate", "releases", "rollouts"),
     "Operate": (
-        *("keys", "webhooks", "usage", "gc", "backup", "restore"),
+        *("keys", "webhooks", "usage", "traffic", "gc", "backup", "restore"),
         *("gpu", "k8s", "secrets", "bucket"),
     ),
 }

@@ -109,6 +109,17 @@ class LedgerKey(StrEnum):
     FEEDBACK = "sb:feedback:"
     """Per tenant: for each job with feedback, the data-set row made from it."""
 
+    SELECTIONS = "sb:selections"
+    """Stream of what selectors decided lately (tenant, job, what is counted of it), until it is counted and logged."""
+    TRAFFIC = "sb:traffic"
+    """Who counts and logs selections: the number and the end of its turn, and the last entry that it has done."""
+    TRAFFIC_POLICIES = "sb:traffic_policies"
+    """What each tenant's traffic log keeps."""
+    TRAFFIC_PARTS = "sb:traffic_parts:"
+    """Per tenant: the parts of its traffic log, by their names in the object store."""
+    SKETCHES = "sb:sketches:"
+    """Per tenant and hour (UTC, hours since 1970): counts of its selections by release; expires."""
+
     WEBHOOKS = "sb:webhooks:"
     """Per tenant: its endpoints, each with the events that it wants; none while it is disabled."""
     WEBHOOK = "sb:webhook:"

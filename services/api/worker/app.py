@@ -11,6 +11,7 @@ from services.api.batches.sweep import sweep_files
 from services.api.infra.clients import Clients
 from services.api.infra.metrics import Metrics
 from services.api.rollouts.loop import run_rollouts
+from services.api.traffic.writer import log_traffic
 from services.api.webhooks.delivery import deliver_webhooks
 from services.api.worker.probes import Pulse, serve
 from shared.settings import Settings
@@ -22,6 +23,7 @@ LOOPS: Mapping[str, Loop] = {
     "batches": run_batches,
     "files": sweep_files,
     "rollouts": run_rollouts,
+    "traffic": log_traffic,
     "webhooks": deliver_webhooks,
 }
 _PAUSE_SECONDS = 5.0

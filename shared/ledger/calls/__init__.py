@@ -59,8 +59,9 @@ from shared.ledger.calls.rollouts import (
     take_rollout,
     write_rollout,
 )
+from shared.ledger.calls.traffic import StaleTurn, TrafficMoved, Turn, take_turn, write_traffic
 from shared.ledger.calls.usage import Counts, Used, usage
-from shared.ledger.calls.users import ForgottenPart, forget_found
+from shared.ledger.calls.users import ForgottenPart, forget_found, forget_one
 from shared.ledger.calls.webhooks import (
     Claimed,
     add_webhook,
@@ -101,10 +102,13 @@ __all__ = [
     "Settled",
     "StaleBatch",
     "StaleRollout",
+    "StaleTurn",
     "Taken",
     "TakenRollout",
     "TenantBudget",
     "Track",
+    "TrafficMoved",
+    "Turn",
     "Unfinished",
     "Used",
     "acquire",
@@ -133,6 +137,7 @@ __all__ = [
     "forget_feedback",
     "forget_found",
     "forget_jobs",
+    "forget_one",
     "gauges",
     "get",
     "get_batch",
@@ -158,10 +163,12 @@ __all__ = [
     "settle_delivery",
     "take_batch",
     "take_rollout",
+    "take_turn",
     "unfinished",
     "usage",
     "wait_for",
     "webhooks",
     "write_batch",
     "write_rollout",
+    "write_traffic",
 ]

@@ -223,6 +223,7 @@ function op.route(a)
   add_facts(job, fields, a.facts)
   local moved = wait_again(job, fields)
   if a.conversation ~= '' and moved.send then keep_label(job.tenant_id, a.conversation, a.kept) end
+  if moved.send then note_seen(job, a.seen) end
   return moved
 end
 
@@ -239,6 +240,7 @@ function op.finish(a)
   job.used = a.used
   if (job.label or '') == '' then job.label = a.label end
   for _, event in ipairs(a.events) do emit(a.id, event[1], event[2]) end
+  note_seen(job, a.seen)
   return { released = finish(job, a.state, a.fields) }
 end
 

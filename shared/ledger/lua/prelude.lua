@@ -1,8 +1,8 @@
 -- The ledger: every transition of a job is one call of a script, so it is atomic.
 -- A script is one operation `op.name` and the definitions that it needs (shared/ledger/script.py): so each definition begins
 -- at the start of a line. ARGV[1] holds the operation's arguments as JSON; the reply is JSON. A reply {"refused": code} means
--- that the script wrote nothing. Python puts the tables and limits of shared/contracts/jobs.py, SETTLED_AT_ONCE, MAX_LOST and USAGE_DAYS
--- (settings) before these files, and each key (shared/ledger/keys.py) as a literal in place of its KEY name.
+-- that the script wrote nothing. Python puts the tables and limits of shared/contracts/jobs.py, SETTLED_AT_ONCE, SELECTIONS_KEPT, SKETCH_DAYS,
+-- MAX_LOST and USAGE_DAYS (settings) before these files, and each key (shared/ledger/keys.py) as a literal in place of its KEY name.
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
