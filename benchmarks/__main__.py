@@ -44,6 +44,8 @@ ALL = (
     "openai_chat",
     "batches",
     "console",
+    "canaries",
+    "shadow",
 )
 
 

@@ -30,8 +30,10 @@ from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
 from services.api.releases import router as releases
+from services.api.rollouts import router as rollouts
 from services.api.select import router as select
 from services.api.templates import router as templates
+from services.api.traffic import router as traffic
 from services.api.training import router as training
 from services.api.usage import router as usage
 from services.api.users import router as users
@@ -75,11 +77,13 @@ def create_app(settings: Settings) -> FastAPI:
         training,
         fine_tuning,
         releases,
+        rollouts,
         templates,
         models,
         usage,
         users,
         feedback,
+        traffic,
     ):
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)

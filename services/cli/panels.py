@@ -9,9 +9,9 @@ PANELS = {
     "This machine": ("demo", "up", "down", "doctor", "worker", "trainer"),
     "Ask": ("submit", "jobs", "batch", "models"),
     "Adapters and data": ("adapters", "datasets", "templates"),
-    "Train and release": ("route", "train", "evaluate", "releases"),
+    "Train and release": ("route", "train", "evaluate", "releases", "rollouts"),
     "Operate": (
-        *("keys", "webhooks", "usage", "gc", "backup", "restore"),
+        *("keys", "webhooks", "usage", "traffic", "gc", "backup", "restore"),
         *("gpu", "k8s", "secrets", "bucket"),
     ),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from services.selector import metrics
-from services.selector.handlers import select
+from services.selector.handlers import Reader, read_along, select
 from services.selector.scoring.batcher import Batcher, ScoreMany
 from services.selector.scoring.card_memory import within_memory
 from services.selector.scoring.light import LightSelectors
@@ -17,6 +17,7 @@ from services.selector.scoring.llm import LlmScorers
 from services.selector.scoring.neighbours import Neighbours
 from services.selector.scoring.prototypes import PrototypeScorers
 from shared.contracts.manifests import BaseModelManifest, Release, ReleaseSelector
+from shared.contracts.selection import Selection
 from shared.errors import SignalboxError
 from shared.model.base import resolve_base_model
 from shared.model.hardware import limit_card, limit_threads
@@ -84,26 +85,40 @@ def main() -> None:
     def warm_up(selector: ReleaseSelector) -> None:
         (prototype_batcher if selector.prototypes else batcher).score(selector, "warm-up")
 
+    reader = Reader(
+        prefetch=prefetch,
+        light=light,
+        llm=batcher.score,
+        near=neighbours.near,
+        base_model=lambda: base.manifest.id,
+        store_patience_seconds=settings.store_patience_seconds,
+    )
+
+    follow_releases(service, prefetch, warm_up, scorers, base)
+    service.on(TaskName.SELECT, working(service, scorers, reader))
+    service.run()
+
+
+def working(service: Service, scorers: LlmScorers, reader: Reader) -> Callable[[Attempt], None]:
+    """Return what the service does with a job."""
+
     def work(attempt: Attempt) -> None:
         attempt.check()
         job = attempt.job
         release = service.release(job.tenant_id, job.release)
         with scorers.in_use(job.tenant_id, release.selector):
-            selection = select(
-                attempt,
-                release,
-                prefetch=prefetch,
-                light=light,
-                llm=batcher.score,
-                near=neighbours.near,
-                base_model=lambda: base.manifest.id,
-                store_patience_seconds=settings.store_patience_seconds,
-            )
+            selection = select(attempt, release, reader)
         metrics.count(selection)
+        if job.shadow:
+            shadow(attempt, release, selection)
 
-    follow_releases(service, prefetch, warm_up, scorers, base)
-    service.on(TaskName.SELECT, work)
-    service.run()
+    def shadow(attempt: Attempt, release: Release, selection: Selection) -> None:
+        candidate = service.release(attempt.job.tenant_id, attempt.job.shadow)
+        if candidate.base_model == release.base_model:
+            with scorers.in_use(candidate.tenant_id, candidate.selector):
+                read_along(attempt, candidate, selection, reader)
+
+    return work
 
 
 def _batcher(settings: Settings, score_many: ScoreMany) -> Batcher:

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import structlog
 
 from shared.contracts.dialogue import Kept, Parts, turn_probabilities, turns_read
 from shared.contracts.generation import Neighbour, select_body
@@ -16,47 +18,89 @@ from shared.worker.attempt import Attempt
 from shared.worker.base_model import leave_to_its_base
 from shared.worker.retry import retry_unavailable
 
+log = structlog.get_logger()
 Prefetch = Callable[[ReleaseSelector], None]
 Score = Callable[[ReleaseSelector, str], list[float]]
 Near = Callable[[Release, str, Sequence[str]], list[Neighbour]]
 """Takes a release, a text and its most probable labels; returns the rows of these labels that are most like it."""
 
 
-def select(
-    attempt: Attempt,
-    release: Release,
-    *,
-    prefetch: Prefetch,
-    light: Score,
-    llm: Score,
-    near: Near,
-    base_model: Callable[[], str],
-    store_patience_seconds: float,
-) -> Selection:
+class Reader(NamedTuple):
+    """What reads texts: `light` scores with the light selector or with prototypes, `llm` with the language model."""
+
+    prefetch: Prefetch
+    light: Score
+    llm: Score
+    near: Near
+    base_model: Callable[[], str]
+    """Returns the pin of the base model of this process."""
+    store_patience_seconds: float
+
+
+class Read(NamedTuple):
+    """What a release's selector makes of a job's text."""
+
+    ruling: Ruling
+    probabilities: Sequence[float]
+    last_turn: str
+    score_ms: float
+
+
+def select(attempt: Attempt, release: Release, reader: Reader) -> Selection:
     """Select the label of a job and route it to that label's group; a `select` job ends with the selection.
 
-    `light` scores with the light selector or with prototypes. `base_model` returns the pin of the base model of this
-    process. Raises `Suspended` where the base model has to read the text and the release was made for another one.
+    Raises `Suspended` where the base model has to read the text and the release was made for another one.
     """
-    job = attempt.job
+    found = read(attempt, release, reader)
+    explained: dict[str, Any] = {}
+    if select_body(attempt.job).explain and release.selector:
+        ranked = most_probable(release.selector, found.probabilities)
+        near = reader.near(release, found.last_turn, [one.label for one in ranked])
+        explained = {"probabilities": ranked, "neighbours": tuple(near)}
+    _settle(attempt, release, found.ruling, found.score_ms, explained)
+    return found.ruling.selection
+
+
+def read_along(attempt: Attempt, candidate: Release, selection: Selection, reader: Reader) -> None:
+    """Note what a candidate's selector makes of a job that has been selected; it does nothing to the job."""
+    try:
+        found = read(attempt, candidate, reader)
+    except SignalboxError as error:
+        log.warning("candidate_reads_nothing", release=candidate.id, code=error.code, detail=error.detail)
+        return
+    own = found.ruling.selection
+    seen = {
+        "job": attempt.job.id,
+        "release": candidate.id,
+        "shadow": own.label,
+        "label": selection.label,
+        "probability": round(own.best.probability, 6),
+        "confidence": own.confidence,
+        "score_ms": found.score_ms,
+    }
+    attempt.note_shadow(seen)
+
+
+def read(attempt: Attempt, release: Release, reader: Reader) -> Read:
+    """Let a release's selector read a job's text; raises `Invalid` where it has none, and `Suspended`."""
     selector = release.selector
     if selector is None:
         raise Invalid("selector_missing", f"release {release.id} has no selector: name a label, or train a selector")
-    retry_unavailable(lambda: prefetch(selector), attempt.lease, store_patience_seconds)
+    retry_unavailable(lambda: reader.prefetch(selector), attempt.lease, reader.store_patience_seconds)
     attempt.check()
     started = time.perf_counter()
-    body = select_body(job)
+    body = select_body(attempt.job)
     turns = turns_read(body.messages, body.system_text, selector, release.reading)
 
     def score(part: Score, text: str, *, on_base: bool) -> list[float]:
         if on_base:
-            leave_to_its_base(attempt, release, base_model())
+            leave_to_its_base(attempt, release, reader.base_model())
         return part(selector, text)
 
     reads_at_once = bool(selector.prototypes) and selector.needs_base
     parts = Parts(
-        lambda text: score(light, text, on_base=reads_at_once),
-        lambda text: score(llm, text, on_base=True),
+        lambda text: score(reader.light, text, on_base=reads_at_once),
+        lambda text: score(reader.llm, text, on_base=True),
     )
     with tracing.span("score"):
         kept = attempt.kept_label() if release.reads_dialogues else None
@@ -64,14 +108,7 @@ def select(
         ruling = rule(release, decide(selector, probabilities, by))
         best = ruling.selection.best
         tracing.note(by=ruling.selection.by, best_label=best.label, probability=best.probability)
-    score_ms = round((time.perf_counter() - started) * 1000, 3)
-    explained: dict[str, Any] = {}
-    if body.explain:
-        ranked = most_probable(selector, probabilities)
-        found = near(release, turns[-1], [one.label for one in ranked])
-        explained = {"probabilities": ranked, "neighbours": tuple(found)}
-    _settle(attempt, release, ruling, score_ms, explained)
-    return ruling.selection
+    return Read(ruling, probabilities, turns[-1], round((time.perf_counter() - started) * 1000, 3))
 
 
 def _settle(attempt: Attempt, release: Release, ruling: Ruling, score_ms: float, explained: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.labels import LabelText
 from shared.contracts.packing import unpack
+from shared.contracts.rollouts import Trial
 
 DEFAULT_NEW_TOKENS = 64
 """Default for the most tokens of an answer."""
@@ -131,6 +132,7 @@ class NewJob(BaseModel):
     """Id of the release the job runs under; the ledger refuses the job if another release is current."""
     current_release: str = Field(default="", exclude_if=lambda value: not value)
     """Id of the release that has to be current instead, where the job names the one before it."""
+    trial: Trial | None = Field(default=None, exclude_if=lambda value: value is None)
     label: str = ""
     deadline_seconds: float = 0
     """0 means no deadline."""
@@ -218,6 +220,9 @@ class ListedJob(BaseModel):
     """Number of the first attempt of this stage."""
     lost_leases: int = 0
     release: str = ""
+    rollout: str = ""
+    shadow: str = ""
+    """See `shared.contracts.rollouts.Trial`."""
     label: LabelText = ""
     key: str = ""
     """Id of the API key that submitted the job; empty in jobs from before it was noted."""

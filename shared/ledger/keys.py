@@ -73,6 +73,15 @@ class LedgerKey(StrEnum):
     OPEN_BATCHES = "sb:open_batches"
     """Batches that have not ended, by the time at which their lease ends."""
 
+    ROLLOUT = "sb:rollout:"
+    """Per tenant: its open rollout: the record, the share of the requests, the number of its last lease."""
+    OPEN_ROLLOUTS = "sb:open_rollouts"
+    """Tenants with an open rollout, by the time at which its lease ends."""
+    ROLLOUTS = "sb:rollouts:"
+    """Per tenant: the records of rollouts that have ended."""
+    TRIALS = "sb:trials:"
+    """Per rollout: the stream of how its jobs ended, and what was said of them."""
+
     TENANTS = "sb:tenants"
     """Tenants that have or had a current release."""
     RELEASE = "sb:release:"
@@ -99,6 +108,17 @@ class LedgerKey(StrEnum):
     """Per tenant: the last version number of each label, with its domain."""
     FEEDBACK = "sb:feedback:"
     """Per tenant: for each job with feedback, the data-set row made from it."""
+
+    SELECTIONS = "sb:selections"
+    """Stream of what selectors decided lately (tenant, job, what is counted of it), until it is counted and logged."""
+    TRAFFIC = "sb:traffic"
+    """Who counts and logs selections: the number and the end of its turn, and the last entry that it has done."""
+    TRAFFIC_POLICIES = "sb:traffic_policies"
+    """What each tenant's traffic log keeps."""
+    TRAFFIC_PARTS = "sb:traffic_parts:"
+    """Per tenant: the parts of its traffic log, by their names in the object store."""
+    SKETCHES = "sb:sketches:"
+    """Per tenant and hour (UTC, hours since 1970): counts of its selections by release; expires."""
 
     WEBHOOKS = "sb:webhooks:"
     """Per tenant: its endpoints, each with the events that it wants; none while it is disabled."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from shared.contracts.jobs import DEFAULT_NEW_TOKENS, MAX_BEFORE, MAX_DEPENDENTS, TRANSITIONS, Stage
+from shared.contracts.traffic import SKETCH_DAYS
 from shared.ledger.keys import with_key_names
 
 _PARTS = (
@@ -16,6 +17,8 @@ _PARTS = (
     "retention",
     "webhooks",
     "usage",
+    "rollouts",
+    "traffic",
     "lifecycle",
     "dependents",
     "leases",
@@ -27,13 +30,15 @@ _PARTS = (
 )
 SETTLED_AT_ONCE = 100
 """Jobs that one call goes through, at most, among those that waited for an ended one: 10 to 30 ms."""
+SELECTIONS_KEPT = 100_000
+"""Selections that wait at most to be counted, 140 bytes each: hours of traffic while nobody does."""
 USAGE_DAYS = 400
 """How long a day's usage is kept, where no setting says otherwise."""
 _FOLDER = Path(__file__).parent / "lua"
 LUA = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 """All definitions; each begins at the start of a line with `local` or `function`."""
 
-_ADD_WORK = {"create", "feedback", "batch_create"}
+_ADD_WORK = {"create", "feedback", "batch_create", "begin_rollout"}
 """Operations that a full server refuses; those that bring accepted work to its end may exceed its limit of memory."""
 _ALWAYS = "#!lua flags=allow-oom\n"
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
@@ -63,6 +68,8 @@ def _tables(max_lost_leases: int, usage_days: int) -> str:
         f"local DEFAULT_NEW_TOKENS = {DEFAULT_NEW_TOKENS}\n"
         f"local MAX_LOST = {max_lost_leases}\n"
         f"local USAGE_DAYS = {usage_days}\n"
+        f"local SELECTIONS_KEPT = {SELECTIONS_KEPT}\n"
+        f"local SKETCH_DAYS = {SKETCH_DAYS}\n"
         f"local MAX_BEFORE = {MAX_BEFORE}\n"
         f"local MAX_DEPENDENTS = {MAX_DEPENDENTS}\n"
         f"local SETTLED_AT_ONCE = {SETTLED_AT_ONCE}\n"

@@ -15,11 +15,12 @@ from shared.registry.retirements import Retirements
 from shared.registry.speeds import Speeds
 from shared.registry.store import ObjectStore
 from shared.registry.templates import Templates
+from shared.registry.traffic import Traffic
 from shared.registry.weights import Weights
 
 
 class Registry:
-    """Weights, adapters, data sets, releases, templates, aliases, files, base models; contents never change."""
+    """Weights, adapters, data sets, releases, templates, aliases, files, base models, traffic."""
 
     def __init__(self, ledger: Ledger, store: ObjectStore, cache_dir: Path) -> None:
         self.ledger = ledger
@@ -36,6 +37,7 @@ class Registry:
         self.files = Files(Records(redis, store, FILES), store)
         self.retirements = Retirements(Records(redis, store, RETIREMENTS))
         self.speeds = Speeds(store)
+        self.traffic = Traffic(redis, store)
         self.removal = Removal(ledger, self.adapters, self.datasets, self.releases, self.templates)
 
     def stored_bytes(self, tenant_id: str) -> dict[str, int]:

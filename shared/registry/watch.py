@@ -46,13 +46,15 @@ class ReleaseWatch:
         *,
         poll_seconds: float,
         on_poll: Callable[[], None] = lambda: None,
+        on_hint: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_poll` is called in the thread after each poll; its errors are logged."""
+        """`on_poll` is called in the thread after each poll, `on_hint` after a tenant's hint; errors are logged."""
         self._releases = releases
         self._redis = client
         self._on_change = on_change
         self._poll_seconds = poll_seconds
         self._on_poll = on_poll
+        self._on_hint = on_hint
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="release-watch", daemon=True)
         self._current: dict[str, CurrentRelease] = {}
@@ -142,6 +144,7 @@ class ReleaseWatch:
                     poll_at = time.monotonic() + self._poll_seconds
                 elif tenant_id := self._next_hint(hints, poll_at):
                     self._attempt(partial(self.refresh, tenant_id), tenant_id)
+                    self._attempt(partial(self._on_hint, tenant_id), tenant_id)
 
     def _next_hint(self, hints: "redis.client.PubSub", until: float) -> str:
         """Return the tenant of the next hint; empty where none arrives before `until`, or soon after `stop`."""

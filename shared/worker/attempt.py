@@ -79,6 +79,11 @@ class Attempt:
         call = calls.route(self.job, queue=queue, label=label, selection=selection, events=events, kept=kept)
         self._send(self._write(call))
 
+    def note_shadow(self, seen: dict[str, Any]) -> None:
+        """Note for the job's rollout what a candidate's selector makes of it; lost where the ledger is away."""
+        with contextlib.suppress(SignalboxError):
+            self._ledger.do(calls.note_shadow(self.job.tenant_id, self.job.rollout, self.job.id, seen))
+
     def wait_for(self, job_ids: Sequence[str]) -> NoReturn:
         """Let the job wait until each of `job_ids` has ended; ends this attempt, so the job occupies no worker.
 

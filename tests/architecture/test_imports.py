@@ -211,7 +211,7 @@ def installed_with(*extras):
 
 def test_the_api_needs_nothing_but_what_its_image_installs():
     brought = {"kombu": "celery", "redis": "celery", "starlette": "fastapi", "urllib3": "minio"}
-    brought |= {"opentelemetry": "opentelemetry-sdk", "pydantic_core": "pydantic"}
+    brought |= {"opentelemetry": "opentelemetry-sdk", "pydantic_core": "pydantic", "re2": "google-re2"}
     modules = reached_from("services.api.__main__")
     used = {name.split(".")[0] for m in modules for name in imports(file_of(m))} - sys.stdlib_module_names
     packages = {brought.get(name, name).replace("_", "-") for name in used - {"shared", "services"}}

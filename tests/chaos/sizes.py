@@ -152,6 +152,18 @@ LONG: dict[int, Counts] = {
         "patience_seconds": 600,
         "lease_seconds": 5.0,
     },
+    25: {
+        "workers": 3,
+        "requests": 10,
+        "jobs_per_second": 10.0,
+        "controller_kills": 20,
+        "api_kills": 15,
+        "worker_kills": 15,
+        "max_lost_leases": 100,
+        "seconds": 300,
+        "patience_seconds": 300,
+        "lease_seconds": 5.0,
+    },
 }
 
 _SMALL: dict[int, Counts] = {
@@ -196,6 +208,14 @@ _SMALL: dict[int, Counts] = {
     },
     24: {"jobs": 40, "worker_kills": 1, "api_kills": 1, "redis_kills": 1, "deliverer_kills": 3, "faults": 6}
     | {"seconds": 8, "patience_seconds": 180},
+    25: {
+        "requests": 3,
+        "controller_kills": 1,
+        "api_kills": 1,
+        "worker_kills": 1,
+        "seconds": 8,
+        "patience_seconds": 180,
+    },
 }
 SHORT: dict[int, Counts] = {number: LONG[number] | {"lease_seconds": 2.0} | _SMALL[number] for number in LONG}
 

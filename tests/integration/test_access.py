@@ -20,6 +20,7 @@ from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import AdapterManifest, Release, Verdict
 from shared.contracts.rows import Row
 from shared.contracts.templates import PromptTemplate
+from shared.contracts.traffic import TrafficPart, TrafficPolicy
 from shared.errors import Conflict, Invalid
 from shared.ledger import Ledger, LedgerAway, calls
 from shared.ledger.keys import LedgerKey
@@ -255,7 +256,9 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     own.do(calls.finish(held[2], JobState.FAILED, error=Invalid("x", "y").as_fields()))
     if account == "selector":
         named = held[3].model_copy(update={"body": {"metadata": {"conversation_id": "c"}}})
-        own.do(calls.route(named, queue="generate.g", label="a.b", selection={}, kept=Kept("a.b", 1.0)))
+        chosen = {"label": "a.b", "probability": 0.9}
+        own.do(calls.route(named, queue="generate.g", label="a.b", selection=chosen, kept=Kept("a.b", 1.0)))
+        assert as_user[OPERATOR].redis.xlen(LedgerKey.SELECTIONS) == 1
         assert own.do(calls.kept_label(named)) == Kept("a.b", 1.0)
     if account == "trainer":
         as_user[OPERATOR].redis.hset(LedgerKey.RELEASES.of("t"), "rel_1", "{}")
@@ -277,6 +280,37 @@ def test_a_celery_service_may_make_every_call_of_the_ledger_that_it_makes(as_use
     Retention(own, Settings()).round({"t": 0})
     own.do(calls.gauges())
     own.do(calls.leave_queues(account, [queue]))
+
+
+def test_the_api_counts_and_logs_traffic_and_the_trainer_reads_it(as_user, tmp_path):
+    api, trainer = (Registry(as_user[who], FolderStore(tmp_path / "store"), tmp_path) for who in ("api", "trainer"))
+    api.traffic.set_policy("t", TrafficPolicy(on=True))
+    taken = as_user["api"].do(calls.take_turn(60))
+    kept = {"policies": api.traffic.policies(), "cursor": "1-0", "sketches": [("t", 7, "rel_1", "{}")]}
+    part = TrafficPart("p", 1, (1, 0), (1, 0))
+    as_user["api"].do(calls.write_traffic(taken.fence, 60, added=[("t", part.name, part.dump())], **kept))
+    assert trainer.traffic.parts("t") == [part]
+    assert trainer.traffic.policy("t").on
+    as_user[OPERATOR].redis.delete(LedgerKey.SKETCHES.of("t", "7"))
+    assert trainer.traffic.sketches("t", [7]) == []
+    as_user["api"].do(calls.write_traffic(taken.fence, 0, removed=[("t", part.name)]))
+    assert list(trainer.traffic.rows("t")) == []
+
+
+def test_a_job_is_routed_also_by_a_user_from_before_selections_were_noted(as_user, urls):
+    rules = acl_file("ledger", dict.fromkeys(ACCOUNTS, "x")).split("user selector on ")[1].splitlines()[0]
+    before = rules.replace(f" ~{LedgerKey.SELECTIONS.pattern}", "")
+    assert before != rules
+    as_user[OPERATOR].redis.execute_command("ACL", "SETUSER", "before", "on", "nopass", *before.split()[1:])
+    port = urlsplit(urls["ledger", "selector"]).port
+    selector = Ledger(url_of("before", "x", f"127.0.0.1:{port}"))
+    job = selector.do(calls.acquire(create(as_user["api"], "select"), "select", "before", 60))
+    selector.do(calls.route(job, queue="generate.g", label="a.b", selection={"label": "a.b"}))
+    assert selector.do(calls.get(job.id)).state == "routed"
+    assert not as_user[OPERATOR].redis.exists(LedgerKey.SELECTIONS)
+    selector.close()
+    as_user[OPERATOR].redis.execute_command("ACL", "DELUSER", "before")
+    as_user[OPERATOR].redis.execute_command("ACL", "LOG", "RESET")  # of the one refusal that this is about
 
 
 @pytest.mark.parametrize("account", ["api", "trainer"])

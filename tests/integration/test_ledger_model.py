@@ -184,6 +184,8 @@ class Machine(RuleBasedStateMachine):
         """What has ended while others waited for it: call, state and id, by which the ledger orders them, and twin."""
         self.calls = 0
         self.forgotten = Counter()
+        self.selected = []
+        """The jobs that were routed, in this order."""
 
     def attempt(self, draw):
         twin = draw.draw(st.sampled_from([twin for twin in self.twins if twin.tries]))
@@ -404,7 +406,9 @@ class Machine(RuleBasedStateMachine):
         job = draw.draw(st.sampled_from(twin.tries))
         if twin.owns(job) and not twin.is_cancelled:
             twin.queue, twin.label, twin.lost = "generate.g", label, 0
-        self.leave(twin, job, lambda job: calls.route(job, queue="generate.g", label=label, selection={}))
+            self.selected.append((twin.tenant, twin.id))
+        chosen = {"label": label}
+        self.leave(twin, job, lambda job: calls.route(job, queue="generate.g", label=label, selection=chosen))
 
     def leave(self, twin, job, call):
         expected = StaleAttempt
@@ -481,6 +485,11 @@ class Machine(RuleBasedStateMachine):
         if mine:
             self.twins.remove(twin)
             self.forgotten[twin.state] += 1
+
+    @invariant()
+    def each_selection_is_noted_once_and_in_order(self):
+        noted = [entry for _, entry in self.ledger.redis.xrange(LedgerKey.SELECTIONS)]
+        assert [(entry["tenant"], entry["job"]) for entry in noted] == self.selected
 
     @invariant()
     def a_tenant_holds_the_bytes_of_its_jobs(self):

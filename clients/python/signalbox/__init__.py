@@ -37,6 +37,7 @@ from signalbox.results import (
     Template,
     Webhook,
 )
+from signalbox.rollouts import Rollout
 from signalbox.usage import Usage
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "Release",
+    "Rollout",
     "Selection",
     "ServerError",
     "Signalbox",

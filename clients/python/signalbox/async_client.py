@@ -11,6 +11,8 @@ import httpx
 
 from signalbox import batches as _batches
 from signalbox import calls, chat, exports, prompt_templates, stored, uploads
+from signalbox import rollouts as _rollouts
+from signalbox import traffic as _traffic
 from signalbox import usage as _usage
 from signalbox import webhooks as hooks
 from signalbox.call import Call
@@ -78,6 +80,13 @@ class AsyncSignalbox:
     promote = method(stored.promote)
     rollback = method(stored.rollback)
     delete_release = method(stored.delete_release)
+    begin_rollout = method(_rollouts.begin_rollout)
+    rollouts = method(_rollouts.rollouts)
+    rollout = method(_rollouts.rollout)
+    pause_rollout = method(_rollouts.pause_rollout)
+    resume_rollout = method(_rollouts.resume_rollout)
+    promote_rollout = method(_rollouts.promote_rollout)
+    abort_rollout = method(_rollouts.abort_rollout)
     models = method(stored.models)
     model = method(stored.model)
     base_model = method(stored.base_model)
@@ -85,6 +94,10 @@ class AsyncSignalbox:
     set_alias = method(stored.set_alias)
     delete_alias = method(stored.delete_alias)
     usage = method(_usage.usage)
+    traffic = method(_traffic.traffic)
+    traffic_policy = method(_traffic.traffic_policy)
+    set_traffic_policy = method(_traffic.set_traffic_policy)
+    traffic_sketches = method(_traffic.traffic_sketches)
     adapter = method(stored.adapter)
     adapters = method(stored.adapters)
     retire_adapter = method(stored.retire_adapter)

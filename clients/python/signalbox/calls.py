@@ -252,14 +252,15 @@ def forget_user(
     user_hash: str | None = None,
     key: str | None = None,
     conversation_id: str | None = None,
+    job_id: str | None = None,
     dry_run: bool = False,
 ) -> Call[dict[str, Any]]:
-    """Forget, or count, what is kept of one of your users, of all that a key sent, or of a conversation.
+    """Forget, or count, what is kept of one of your users, of all that a key sent, of a conversation, or of a job.
 
     The hash of a user is what `jobs(user=…)` takes.
     """
-    whom = given({"user": user, "user_hash": user_hash, "key": key, "conversation_id": conversation_id})
-    return Call(posted("/v1/users/forget", whom | {"dry_run": dry_run}, None), dict)
+    whom = {"user": user, "user_hash": user_hash, "key": key, "conversation_id": conversation_id, "job_id": job_id}
+    return Call(posted("/v1/users/forget", given(whom) | {"dry_run": dry_run}, None), dict)
 
 
 def replay_dead(*, idempotency_key: str | None = None) -> Call[int]:

@@ -30,6 +30,7 @@ from services.api.console.pages import (
     live,
     playground,
     releases,
+    rollouts,
     training,
     why,
 )
@@ -52,6 +53,7 @@ _PAGES = (
     inbox,
     adapters,
     releases,
+    rollouts,
     training,
     batches,
     dead,

@@ -36,6 +36,7 @@ PLACES = (
     Place("Inbox", "inbox", Scope.REVIEW),
     Place("Adapters", "adapters"),
     Place("Releases", "releases"),
+    Place("Rollouts", "rollouts"),
     Place("Training", "training", Scope.TRAIN, Scope.READ),
     Place("Batches", "batches", Scope.SUBMIT, Scope.READ),
     Place("Dead letters", "dead", Scope.ADMIN),

@@ -107,6 +107,7 @@ Submitter = Annotated[Key, Depends(Needs(Scope.SUBMIT))]
 Author = Annotated[Key, Depends(NeedsRoom(Scope.SUBMIT))]
 JobReader = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.READ))]
 """Reads the jobs that `Key.sees` names."""
+Reader = Annotated[Key, Depends(Needs(Scope.READ))]
 FileAuthor = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.TRAIN))]
 FileReader = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.READ, Scope.TRAIN))]
 Judge = Annotated[Key, Depends(Needs(Scope.SUBMIT, Scope.REVIEW))]

@@ -12,6 +12,7 @@ from services.api.infra.event_feed import EventFeed
 from services.api.infra.leavers import Leavers
 from services.api.infra.ledger_room import LedgerRoom
 from services.api.infra.metrics import Metrics
+from services.api.infra.open_rollouts import OpenRollouts
 from services.api.infra.rate_limits import RateLimits
 from services.api.infra.retiring import Retiring
 from services.api.infra.user_ids import UserIds
@@ -37,6 +38,7 @@ class Clients:
     registry: Registry
     releases: CurrentReleases
     retiring: Retiring
+    rollouts: OpenRollouts
     broker: redis.asyncio.Redis
     outbox: Outbox
     feed: EventFeed
@@ -54,6 +56,7 @@ class Clients:
         blocking = Ledger(settings.redis_url, **settings.ledger_options)
         registry = Registry(blocking, S3Store(settings), settings.cache_dir)
         retiring = Retiring(registry.retirements)
+        rollouts = OpenRollouts(registry.releases, blocking.redis)
         ledger = AsyncLedger(settings.redis_url, **settings.ledger_options)
         broker = redis.asyncio.Redis.from_url(settings.broker_url, socket_timeout=2, socket_connect_timeout=2)
         return cls(
@@ -61,9 +64,14 @@ class Clients:
             ledger=ledger,
             registry=registry,
             releases=CurrentReleases(
-                registry.releases, blocking.redis, retiring=retiring, poll_seconds=settings.pointer_poll_seconds
+                registry.releases,
+                blocking.redis,
+                retiring=retiring,
+                rollouts=rollouts,
+                poll_seconds=settings.pointer_poll_seconds,
             ),
             retiring=retiring,
+            rollouts=rollouts,
             broker=broker,
             outbox=Outbox(broker, _note_unsent),
             feed=EventFeed(settings.redis_url, settings.reader_shares),

@@ -4,6 +4,7 @@ import asyncio
 
 import redis
 
+from services.api.infra.open_rollouts import OpenRollouts
 from services.api.infra.retiring import Retiring
 from shared.errors import Conflict
 from shared.registry import CurrentRelease, ReleaseWatch
@@ -15,10 +16,26 @@ __all__ = ["CurrentRelease", "CurrentReleases"]
 class CurrentReleases:
     """One release watch for all tenants; reading a release makes no call, refreshing it runs in a thread."""
 
-    def __init__(self, releases: Releases, client: "redis.Redis", *, retiring: Retiring, poll_seconds: float) -> None:
+    def __init__(
+        self,
+        releases: Releases,
+        client: "redis.Redis",
+        *,
+        retiring: Retiring,
+        rollouts: OpenRollouts,
+        poll_seconds: float,
+    ) -> None:
         self._releases = releases
-        self._watch = ReleaseWatch(releases, client, lambda _: None, poll_seconds=poll_seconds, on_poll=self._on_poll)
+        self._watch = ReleaseWatch(
+            releases,
+            client,
+            lambda _: None,
+            poll_seconds=poll_seconds,
+            on_poll=self._on_poll,
+            on_hint=rollouts.read,
+        )
         self._retiring = retiring
+        self._rollouts = rollouts
         self._refreshing: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
@@ -53,9 +70,11 @@ class CurrentReleases:
     def _on_poll(self) -> None:
         for release in self._watch.releases:
             self._retiring.read(release.tenant_id)
+            self._rollouts.read(release.tenant_id)
 
     def _read_pointer(self, tenant_id: str) -> None:
         self._retiring.read(tenant_id)
+        self._rollouts.read(tenant_id)
         is_new = self._watch.current(tenant_id) is None
         if self._watch.refresh(tenant_id) and is_new:
             # The release may be older than the list of tenants: once the tenant is listed, all services follow it.

@@ -16,6 +16,7 @@ from shared.contracts.conversation import last_user
 from shared.contracts.generation import TELLS_TOKENS, GenerationBody, SelectBody, generation_body
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import Release
+from shared.contracts.rollouts import Trial
 from shared.contracts.templates import OWN, ToolsNotRendered
 from shared.contracts.tools import call_constraint
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
@@ -124,7 +125,7 @@ async def create_under_release(
 ) -> tuple[NewJob, Created]:
     """Write a job under the current release and send it; start over where the release changes at that moment."""
     for _ in range(TRIES):
-        job = build(await clients.releases.current(tenant_id))
+        job = placed(clients, await clients.releases.current(tenant_id), build)
         try:
             return job, await create(clients, job)
         except Conflict as error:
@@ -132,6 +133,28 @@ async def create_under_release(
                 raise
         await clients.releases.refresh(tenant_id)
     raise Unavailable("release_moving", "the current release keeps changing; try again shortly", retry_after_seconds=1)
+
+
+def placed(clients: Clients, current: CurrentRelease, build: Callable[[CurrentRelease], NewJob]) -> NewJob:
+    """Return the job under the current release, or where it belongs to a rollout's share, under the candidate.
+
+    A request that names what the candidate lacks stays under the current release, as one that names another release.
+    """
+    job = build(current)
+    on_trial = clients.rollouts.of(job.tenant_id, current.id)
+    if on_trial is None or job.release != current.id:
+        return job
+    rollout, candidate = on_trial
+    sender = job.key_line or job.key if rollout.stick_by == "key" else job.id
+    trial = Trial(rollout.id, rollout.percent)
+    if not rollout.picks(job.conversation or sender):
+        return job.model_copy(update={"trial": trial})
+    if rollout.strategy == "shadow":
+        return job.model_copy(update={"trial": trial._replace(shadow=candidate.id)})
+    try:
+        return build(candidate).model_copy(update={"trial": trial, "current_release": current.id})
+    except (Conflict, Invalid, NotFound):
+        return job.model_copy(update={"trial": trial})
 
 
 async def create(clients: Clients, job: NewJob) -> Created:

@@ -12,8 +12,9 @@ router = APIRouter(prefix="/v1/users", tags=["users"], route_class=KeyedRoute)
 
 @router.post("/forget", response_model_exclude_none=True)
 async def forget(request: ForgetRequest, clients: ClientsDep, caller: Submitter) -> Forgotten:
-    """Forget a user, a conversation or what a key sent: ended jobs with texts and feedback go, others are cancelled.
+    """Forget a user, a conversation, what a key sent, or a single job.
 
-    A key without the scope `admin` forgets what its own line sent.
+    Ended jobs with texts and feedback go, others are cancelled; rows of the traffic log go. A key without the scope
+    `admin` forgets what its own line sent.
     """
     return await service.forget(clients, caller, request)

@@ -8,7 +8,7 @@ from services.api.jobs.schemas import Request, UserHash, UserId
 
 
 class ForgetRequest(Request):
-    """Whom to forget, by one of four names; in a body, since proxies log addresses."""
+    """Whom to forget, by one of five names; in a body, since proxies log addresses."""
 
     user: UserId | None = None
     """Id of the caller's own user, as requests name it."""
@@ -18,13 +18,16 @@ class ForgetRequest(Request):
     """Id of an API key: what all keys of its line sent."""
     conversation_id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     """The name of a conversation in `metadata`."""
+    job_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Id of a single job."""
     dry_run: bool = False
     """Whether to count only, and to tell the hash that `GET /v1/jobs?user=` takes."""
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:
-        if sum(name is not None for name in (self.user, self.user_hash, self.key, self.conversation_id)) != 1:
-            raise ValueError("give one of user, user_hash, key and conversation_id")
+        names = (self.user, self.user_hash, self.key, self.conversation_id, self.job_id)
+        if sum(name is not None for name in names) != 1:
+            raise ValueError("give one of user, user_hash, key, conversation_id and job_id")
         return self
 
 
@@ -45,6 +48,7 @@ class Forgotten(BaseModel):
     """The user's hash."""
     key: str | None = None
     conversation_id: str | None = None
+    job_id: str | None = None
     dry_run: bool
     forgotten: int
     """Ended jobs, with texts, answers and events."""
@@ -52,6 +56,8 @@ class Forgotten(BaseModel):
     """Jobs that had not ended; each goes within seconds of its end."""
     feedback: int
     """Rows of the data set `feedback`."""
+    traffic: int = 0
+    """Rows of the traffic log."""
     files: int = 0
     """Only of a key: nothing else says whose a file is."""
     batches: int = 0

@@ -1,4 +1,4 @@
-"""Forgets what is kept of a person: jobs, training rows that feedback on them made, files and batches of a key."""
+"""Forgets what is kept of a person: jobs, rows made of them (feedback, traffic log), files and batches of a key."""
 
 import asyncio
 from typing import NamedTuple
@@ -6,11 +6,13 @@ from typing import NamedTuple
 from services.api.files import service as files
 from services.api.infra.clients import Clients
 from services.api.infra.tenant_keys import keys_of
+from services.api.traffic import upkeep as traffic
 from services.api.users.schemas import ForgetRequest, Forgotten, HeldRows
 from shared.contracts.batches import folder_of
 from shared.contracts.files import StoredFile
 from shared.contracts.jobs import conversation_hash
 from shared.contracts.rows import RowSource
+from shared.contracts.traffic import TrafficRow
 from shared.errors import NotFound
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
@@ -21,9 +23,10 @@ _AT_ONCE = 100
 
 
 class Person(NamedTuple):
-    """Who is meant: one of a user's hash, a line of keys, and a conversation's hashes; and the line to be seen."""
+    """Who is meant: one of a job, a user's hash, a line of keys, a conversation's hashes; and the line to be seen."""
 
     seen_line: str
+    job: str = ""
     user: str = ""
     line: str = ""
     conversations: tuple[str, ...] = ()
@@ -35,9 +38,11 @@ class Person(NamedTuple):
             return [fact for one in self.conversations for fact in calls.facts_of(conversation=one)]
         return calls.facts_of(line=self.line, user=self.user)
 
-    def owns(self, source: RowSource) -> bool:
+    def owns(self, source: RowSource | TrafficRow) -> bool:
         """Whether a row comes from one of these jobs."""
         is_seen = self.seen_line in ("", source.line)
+        if self.job:
+            return is_seen and source.job == self.job
         if self.conversations:
             return is_seen and source.conversation in self.conversations
         return is_seen and bool((self.user and source.user == self.user) or (self.line and source.line == self.line))
@@ -57,12 +62,14 @@ async def forget(clients: Clients, caller: Key, request: ForgetRequest) -> Forgo
     ended, opened = await _batches(clients, caller.tenant_id, person.line, is_dry=request.dry_run)
     return Forgotten(
         user=person.user or None,
+        job_id=request.job_id,
         key=request.key,
         conversation_id=request.conversation_id,
         dry_run=request.dry_run,
         forgotten=forgotten,
         cancelled=cancelled,
         feedback=len(rows),
+        traffic=await traffic.forget(clients, caller.tenant_id, person.owns, is_dry=request.dry_run),
         files=await asyncio.to_thread(_files, clients, caller, person.line, is_dry=request.dry_run),
         batches=ended,
         open_batches=opened,
@@ -72,6 +79,8 @@ async def forget(clients: Clients, caller: Key, request: ForgetRequest) -> Forgo
 
 async def _person(clients: Clients, caller: Key, request: ForgetRequest) -> Person:
     own = "" if caller.may(Scope.ADMIN) else caller.line
+    if request.job_id:
+        return Person(own, job=request.job_id)
     if request.user or request.user_hash:
         return Person(
             own, user=request.user_hash or await clients.user_ids.hidden(caller.tenant_id, request.user or "")
@@ -94,6 +103,9 @@ async def _rows(clients: Clients, tenant_id: str, person: Person) -> list[str]:
 
 
 async def _jobs(clients: Clients, tenant_id: str, person: Person, *, is_dry: bool) -> tuple[int, int]:
+    if person.job:
+        one = await clients.ledger.do(calls.forget_one(tenant_id, person.job, person.seen_line, is_dry=is_dry))
+        return one.forgotten, one.cancelled
     forgotten, cancelled = 0, 0
     for fact in person.facts:
         before = "+inf"

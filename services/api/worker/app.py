@@ -10,6 +10,8 @@ from services.api.batches.loop import run_batches
 from services.api.batches.sweep import sweep_files
 from services.api.infra.clients import Clients
 from services.api.infra.metrics import Metrics
+from services.api.rollouts.loop import run_rollouts
+from services.api.traffic.writer import log_traffic
 from services.api.webhooks.delivery import deliver_webhooks
 from services.api.worker.probes import Pulse, serve
 from shared.settings import Settings
@@ -17,7 +19,13 @@ from shared.settings import Settings
 log = structlog.get_logger()
 Loop = Callable[[Clients, asyncio.Event], Awaitable[None]]
 """Works until the event is set, then returns soon; waits itself for ledger and store where they are away."""
-LOOPS: Mapping[str, Loop] = {"batches": run_batches, "files": sweep_files, "webhooks": deliver_webhooks}
+LOOPS: Mapping[str, Loop] = {
+    "batches": run_batches,
+    "files": sweep_files,
+    "rollouts": run_rollouts,
+    "traffic": log_traffic,
+    "webhooks": deliver_webhooks,
+}
 _PAUSE_SECONDS = 5.0
 
 

@@ -134,16 +134,18 @@ def jobs_forget(
         str | None, typer.Option(help="Id of an API key: all that its line sent, files and batches too.")
     ] = None,
     conversation: Annotated[str | None, typer.Option(help="`conversation_id` in metadata.")] = None,
+    job: Annotated[str | None, typer.Option(help="Id of a single job.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and print the hash; forget nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Forget a user, a key or a conversation.
+    """Forget a user, a key, a conversation or a job.
 
     Ended jobs and feedback go; other jobs are cancelled first.
     """
-    if sum(name is not None for name in (user, user_hash, key, conversation)) != 1:
-        raise typer.BadParameter("name one of --user, --user-hash, --key and --conversation")
-    report = client().forget_user(user, user_hash=user_hash, key=key, conversation_id=conversation, dry_run=dry_run)
+    whom = {"user": user, "user_hash": user_hash, "key": key, "conversation_id": conversation, "job_id": job}
+    if sum(name is not None for name in whom.values()) != 1:
+        raise typer.BadParameter("name one of --user, --user-hash, --key, --conversation and --job")
+    report = client().forget_user(**whom, dry_run=dry_run)
     output.record(report, as_json=json)
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from services.cli.local.data_version import FILE, check_version
 from services.cli.local.embedded import LEDGER_FILES, check_embedded, check_ledger, copy_ledger, store_of, upkeep
-from shared.errors import Conflict
+from shared.errors import Conflict, NotFound
 from shared.registry.contents import group_of, is_whole
 from shared.registry.store import ObjectStore
 from shared.settings import Settings
@@ -63,8 +63,11 @@ def _add_objects(archive: "_Archive", store: ObjectStore, scratch: Path) -> list
     for _, group in groupby(store.keys(""), key=group_of):
         with tempfile.TemporaryDirectory(dir=scratch, prefix=".backup-") as folder:
             keys = list(group)
-            for key in keys:
-                store.get_file(key, Path(folder) / key)
+            try:
+                for key in keys:
+                    store.get_file(key, Path(folder) / key)
+            except NotFound:  # it was deleted since it was listed, as files and parts of logs are
+                continue
             if all(is_whole(Path(folder), key) for key in keys):
                 for key in keys:
                     archive.add(Path(folder) / key, f"{STORE}/{key}")

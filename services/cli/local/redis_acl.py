@@ -49,9 +49,11 @@ _JOBS = (
     + _may_write(LedgerKey.FOUND, LedgerKey.CONVERSATION)
     + _may_write(LedgerKey.QUEUES, LedgerKey.WAITING, LedgerKey.LEASED, LedgerKey.CONSUMERS, LedgerKey.GIVEN_UP)
     + _may_write(LedgerKey.ENDS, LedgerKey.DEADLINES, LedgerKey.AFTER, LedgerKey.BLOCKERS, LedgerKey.SETTLING)
-    + _may_write(LedgerKey.KEPT, LedgerKey.HELD, LedgerKey.USAGE)
+    + _may_write(LedgerKey.KEPT, LedgerKey.HELD, LedgerKey.USAGE, LedgerKey.SELECTIONS)
     + _may_write(LedgerKey.LANE, LedgerKey.TURNS, LedgerKey.INTERACTIVE_RUN, LedgerKey.TAKEN)
     + _may_read(LedgerKey.RELEASE, LedgerKey.RELEASES, LedgerKey.TEMPLATES, LedgerKey.WEBHOOKS)
+    # The end of a job is noted for the rollout that it counts for.
+    + _may_write(LedgerKey.ROLLOUT, LedgerKey.TRIALS)
     # The end of a job is noted for its tenant's webhooks.
     + _may_write(LedgerKey.WEBHOOK, LedgerKey.DUE, LedgerKey.UNDELIVERED, LedgerKey.DELIVERIES, LedgerKey.DELIVERY)
 )
@@ -71,18 +73,21 @@ _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
         " +subscribe +unsubscribe +publish &sb:hint:* +hkeys +hscan +hsetnx +xread +xrange +xrevrange +pttl +incrby"
-        " +rename +zunionstore"
+        " +rename +zunionstore +ltrim +xtrim"
         + _may_read(LedgerKey.API_KEYS, LedgerKey.PROCESS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
         + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_SOURCES, LedgerKey.USER_KEY)
         + _may_write(LedgerKey.FILES, LedgerKey.WEBHOOKS)
         + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES, LedgerKey.CONSOLE)
+        + _may_write(LedgerKey.OPEN_ROLLOUTS, LedgerKey.ROLLOUTS)
+        + _may_write(LedgerKey.TRAFFIC, LedgerKey.TRAFFIC_POLICIES, LedgerKey.TRAFFIC_PARTS, LedgerKey.SKETCHES)
     ),
     "selector": _CELERY,
     "worker": _CELERY,
     # A training's result files are made of its own events.
     "trainer": f"{_CELERY} {_MANIFESTS} {_POINTER} +publish +xrange"
     + _may_read(LedgerKey.FEEDBACK, LedgerKey.FEEDBACK_SOURCES)
+    + _may_read(LedgerKey.TRAFFIC_POLICIES, LedgerKey.TRAFFIC_PARTS, LedgerKey.SKETCHES)
     + _may_write(LedgerKey.FILES),
     OPERATOR: "~* &* +@all",
     PROBE: _HELLO,

@@ -48,8 +48,20 @@ from shared.ledger.calls.queries import (
 )
 from shared.ledger.calls.release import move_release, remove_release
 from shared.ledger.calls.retention import BUDGET_USED, NO_BUDGET, Forgotten, TenantBudget, adopt_ended, forget
+from shared.ledger.calls.rollouts import (
+    Asked,
+    StaleRollout,
+    TakenRollout,
+    ask_rollout,
+    begin_rollout,
+    note_shadow,
+    rollouts,
+    take_rollout,
+    write_rollout,
+)
+from shared.ledger.calls.traffic import StaleTurn, TrafficMoved, Turn, take_turn, write_traffic
 from shared.ledger.calls.usage import Counts, Used, usage
-from shared.ledger.calls.users import ForgottenPart, forget_found
+from shared.ledger.calls.users import ForgottenPart, forget_found, forget_one
 from shared.ledger.calls.webhooks import (
     Claimed,
     add_webhook,
@@ -66,6 +78,7 @@ from shared.ledger.calls.webhooks import (
 __all__ = [
     "BUDGET_USED",
     "NO_BUDGET",
+    "Asked",
     "Board",
     "Call",
     "CancelledMeanwhile",
@@ -88,9 +101,14 @@ __all__ = [
     "Sent",
     "Settled",
     "StaleBatch",
+    "StaleRollout",
+    "StaleTurn",
     "Taken",
+    "TakenRollout",
     "TenantBudget",
     "Track",
+    "TrafficMoved",
+    "Turn",
     "Unfinished",
     "Used",
     "acquire",
@@ -98,6 +116,8 @@ __all__ = [
     "add_webhook",
     "adopt_ended",
     "append",
+    "ask_rollout",
+    "begin_rollout",
     "board",
     "cancel",
     "cancel_batch",
@@ -117,6 +137,7 @@ __all__ = [
     "forget_feedback",
     "forget_found",
     "forget_jobs",
+    "forget_one",
     "gauges",
     "get",
     "get_batch",
@@ -130,18 +151,24 @@ __all__ = [
     "look",
     "move_release",
     "no_webhook",
+    "note_shadow",
     "release_unfinished",
     "remove_release",
     "remove_webhook",
     "replay",
     "replay_delivery",
+    "rollouts",
     "route",
     "settle",
     "settle_delivery",
     "take_batch",
+    "take_rollout",
+    "take_turn",
     "unfinished",
     "usage",
     "wait_for",
     "webhooks",
     "write_batch",
+    "write_rollout",
+    "write_traffic",
 ]

@@ -63,6 +63,7 @@ def feedback(
         "source": source.model_dump_json(exclude_defaults=True),
         "before": before,
         "after": before + 1 if after is None else after,
+        "judged": {name: value[name] for name in ("label", "rating") if value.get(name) is not None},
         **budget.args,
     }
     return Call("feedback", args, nothing, refused)

@@ -7,6 +7,7 @@ from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobKind, JobState, NewJob, Stage
 from shared.contracts.packing import pack
 from shared.contracts.shares import UNLIMITED, Shares
+from shared.contracts.traffic import is_disputed
 from shared.errors import Conflict, Invalid, NotFound, SignalboxError, TooMany
 from shared.ledger.calls.base import (
     Call,
@@ -23,6 +24,7 @@ from shared.ledger.calls.base import (
     to_send,
 )
 from shared.ledger.calls.retention import NO_BUDGET, TenantBudget
+from shared.ledger.calls.traffic import counted
 
 
 class Created(NamedTuple):
@@ -135,6 +137,7 @@ def route(
         "label": label,
         "selection": dump(selection),
         "facts": facts_of(**_found(selection)),
+        "seen": counted(selection),
         "events": [[kind, dump(data)] for _, _, kind, data in events],
         **_noted(job, kept),
     }
@@ -178,6 +181,7 @@ def finish(
         "events": [[kind, dump(data)] for _, _, kind, data in events],
         "fields": {name: pack(dump(value)) if name == "result" else dump(value) for name, value in fields.items()},
         "facts": facts_of(**_found(fields.get("selection", {}))),
+        "seen": counted(fields.get("selection", {})),
         "used": _used(fields.get("result", {})),
         "label": fields.get("selection", {}).get("label") or "",
     }
@@ -204,16 +208,7 @@ def facts_of(
 
 def _found(selection: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: selection[name] for name in ("label", "rejected", "probability") if name in selection}
-    return found | {"disputed": _is_disputed(selection)}
-
-
-def _is_disputed(selection: Mapping[str, Any]) -> bool:
-    """Whether the parts of the selector were at odds about a text.
-
-    It lies between two labels; the light part was not sure and the language model decided with it; or the label of its
-    conversation stood against its own.
-    """
-    return bool(selection.get("ambiguous")) or selection.get("by") in ("both", "kept")
+    return found | {"disputed": is_disputed(selection)}
 
 
 def _used(result: Mapping[str, Any]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from shared.ledger.calls.base import Call, never
+from shared.ledger.calls.base import Call, Reply, never
 
 
 class ForgottenPart(NamedTuple):
@@ -21,4 +21,13 @@ def forget_found(
     `is_dry` only counts. What a worker holds is forgotten five seconds after its end.
     """
     args = {"tenant_id": tenant_id, "fact": fact, "line": line, "before": before, "limit": limit, "is_dry": is_dry}
-    return Call("forget_found", args, lambda r: ForgottenPart(r["forgotten"], r["cancelled"], r["next"]), never)
+    return Call("forget_found", args, _part, never)
+
+
+def forget_one(tenant_id: str, job_id: str, line: str = "", *, is_dry: bool = False) -> Call[ForgottenPart]:
+    """Forget or cancel one job, as `forget_found` does."""
+    return Call("forget_one", {"tenant_id": tenant_id, "id": job_id, "line": line, "is_dry": is_dry}, _part, never)
+
+
+def _part(reply: Reply) -> ForgottenPart:
+    return ForgottenPart(reply["forgotten"], reply["cancelled"], reply["next"])

@@ -51,6 +51,9 @@ function op.feedback(a)
     if job.noted then redis.call('ZADD', index_key(a.tenant_id, 'feedback'), job.noted:match('^[^|]+'), a.id) end
     redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.after)
   end
+  if (job.rollout or '') ~= '' then
+    add_trial(a.tenant_id, job.rollout, { job = a.id, release = read(a.id, 'release')[1], label = job.label, judged = a.judged })
+  end
   if a.row ~= '' then
     -- The row outlives the job, so what tells whose it is does, too.
     redis.call('HSET', KEY.feedback .. a.tenant_id, a.id, a.row)

@@ -76,6 +76,7 @@ local function end_job(job, state, fields)
     keep_for(job)
   end
   notify_end(job, fields.dead)
+  note_trial(job, state)
   local has_dependents = redis.call('EXISTS', KEY.after .. job.id) == 1
   if has_dependents then redis.call('ZADD', KEY.settling, NOW_MS, state .. '|' .. job.id) end
   return has_dependents
@@ -192,6 +193,7 @@ function op.create(a)
     return refuse('release_moved')
   end
   if a.current_release and not redis.call('HGET', KEY.releases .. a.tenant_id, a.release) then return refuse('release_gone') end
+  if rollout_moved(a) then return refuse('release_moved') end
   local blockers, refused = blockers_of(a)
   if refused then return refused end
   if is_over_budget(a.tenant_id, a.bytes, a.max_held) then return refuse('over_budget', { wait_ms = room_in_ms(a) }) end
@@ -202,6 +204,7 @@ function op.create(a)
     'key', a.key, 'key_line', a.key_line, 'noted', note(a.tenant_id, a.id, NOW_MS, a.facts), 'bytes', a.bytes,
     'at_queued', NOW_MS, 'at_' .. state, NOW_MS)
   if a.trace ~= '' then redis.call('HSET', job_key(a.id), 'trace', a.trace) end
+  if a.trial then redis.call('HSET', job_key(a.id), 'rollout', a.trial[1], 'shadow', a.trial[3]) end
   if a.trains ~= '' then redis.call('HSET', job_key(a.id), 'trains', a.trains) end
   redis.call('ZADD', KEY.jobs .. a.tenant_id, NOW_MS, a.id)
   count_new(counts, counted, state)
@@ -220,6 +223,7 @@ function op.route(a)
   add_facts(job, fields, a.facts)
   local moved = wait_again(job, fields)
   if a.conversation ~= '' and moved.send then keep_label(job.tenant_id, a.conversation, a.kept) end
+  if moved.send then note_seen(job, a.seen) end
   return moved
 end
 
@@ -236,6 +240,7 @@ function op.finish(a)
   job.used = a.used
   if (job.label or '') == '' then job.label = a.label end
   for _, event in ipairs(a.events) do emit(a.id, event[1], event[2]) end
+  note_seen(job, a.seen)
   return { released = finish(job, a.state, a.fields) }
 end
 

@@ -1,8 +1,8 @@
 -- The ledger: every transition of a job is one call of a script, so it is atomic.
 -- A script is one operation `op.name` and the definitions that it needs (shared/ledger/script.py): so each definition begins
 -- at the start of a line. ARGV[1] holds the operation's arguments as JSON; the reply is JSON. A reply {"refused": code} means
--- that the script wrote nothing. Python puts the tables and limits of shared/contracts/jobs.py, SETTLED_AT_ONCE, MAX_LOST and USAGE_DAYS
--- (settings) before these files, and each key (shared/ledger/keys.py) as a literal in place of its KEY name.
+-- that the script wrote nothing. Python puts the tables and limits of shared/contracts/jobs.py, SETTLED_AT_ONCE, SELECTIONS_KEPT, SKETCH_DAYS,
+-- MAX_LOST and USAGE_DAYS (settings) before these files, and each key (shared/ledger/keys.py) as a literal in place of its KEY name.
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
@@ -35,7 +35,7 @@ end
 
 -- The fields that transitions depend on, read by one command: each call from Lua costs as much as the command that it runs.
 local FACTS = { 'state', 'stage', 'attempt', 'queue', 'tenant_id', 'ttl', 'cancel_requested', 'deadline_ms', 'lost_leases', 'ended_by', 'waits',
-  'label', 'priority', 'tokens', 'key_line', 'noted', 'bytes' }
+  'label', 'priority', 'tokens', 'key_line', 'noted', 'bytes', 'rollout' }
 local function facts(id)
   local job = { id = id }
   for i, value in ipairs(read(id, unpack(FACTS))) do job[FACTS[i]] = value or nil end

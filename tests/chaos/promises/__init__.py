@@ -15,6 +15,7 @@ from tests.chaos.promises import (
     poison_stops_no_group,
     redis_restarts_lose_nothing,
     releases_change_in_one_step,
+    rollouts_lose_nothing,
     scopes_by_every_road,
     slow_connections_starve_nobody,
     stale_writes_are_refused,
@@ -53,5 +54,6 @@ _MODULES = (
     engine_deaths_lose_nothing,
     webhooks_arrive,
     batches_are_answered_once,
+    rollouts_lose_nothing,
 )
 PROMISES: dict[int, Promise] = {module.PROMISE.number: module.PROMISE for module in _MODULES}

@@ -38,7 +38,7 @@ def prove(world: World, size: Size) -> Outcome:
             spreads.append(time.monotonic() - moved if world.wait_release(target.id, 30) else float("inf"))
     found = outcomes(world, load.ids, size.patience_seconds)
     jobs = [job for job in world.jobs(load.ids) if job and job["result"]]
-    mixed = [job["id"] for job in jobs if not _is_of_one(job, releases[job["release"]])]
+    mixed = [job["id"] for job in jobs if not is_of_one(job, releases[job["release"]])]
     used = {job["release"] for job in jobs}
     outcome = Outcome({"moves": len(spreads), "jobs": len(jobs)})
     outcome.at_most("answers_that_mix_releases", len(mixed), 0, spread=f"{len(jobs)} answers of {len(used)} releases")
@@ -55,7 +55,7 @@ def _other_release(world: World, first: Any) -> Any:
     return add_release(world.registry, adapters, selector, parent=first.id, made_by="chaos")
 
 
-def _is_of_one(job: dict[str, Any], release: Any) -> bool:
+def is_of_one(job: dict[str, Any], release: Any) -> bool:
     """Whether the job, its result, its adapter and its selection all are of the release it was accepted with."""
     result, label = job["result"], job["label"]
     entry = release.labels.get(label)

@@ -255,6 +255,7 @@ LACKS = {
     "batches": "train",
     "users": "train",
     "feedback": "train",
+    "traffic": "train",
 }
 """A key without the scope, for each kind of route."""
 

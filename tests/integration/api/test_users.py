@@ -71,6 +71,7 @@ async def test_jobs_are_listed_by_the_hash_of_their_user(admin, api, ledger):
         "forgotten": 0,
         "cancelled": 2,
         "feedback": 0,
+        "traffic": 0,
         "files": 0,
         "batches": 0,
         "open_batches": 0,

@@ -10,7 +10,7 @@ import threading
 import pytest
 import redis
 
-from services.cli.local.backup import SUMS, backup
+from services.cli.local.backup import SUMS, _add_objects, _Archive, backup
 from services.cli.local.embedded import copy_ledger, running_store, upkeep
 from services.cli.local.folder_lock import lock_folder
 from services.cli.local.restoring import restore
@@ -22,7 +22,7 @@ from shared.contracts.rows import Row, dataset_id, dump_rows
 from shared.errors import Conflict, Invalid, SignalboxError
 from shared.ledger import Ledger, calls
 from shared.registry import Registry
-from shared.registry.store import S3Store
+from shared.registry.store import FolderStore, S3Store
 from shared.security import api_keys
 from shared.settings import Settings
 from tests.support.adapter_samples import lora_tensors, safetensors
@@ -317,3 +317,22 @@ def test_a_system_that_does_not_run_is_backed_up_too(made, tmp_path):
     assert restore(Settings(data_dir=tmp_path / "data"), tmp_path / "again.tar").objects == done.objects
     with lock_folder(tmp_path / "data") as lock, running_store(Settings(), tmp_path / "data" / "s3", lock) as store:
         assert f"tenants/t/datasets/{dataset_id(dump_rows([Row(input='0')]))}.jsonl" in store.keys("tenants/")
+
+
+class Forgetful(FolderStore):
+    """A store of which an object is deleted just after it was listed."""
+
+    def keys(self, prefix):
+        found = super().keys(prefix)
+        self.delete(found[0])
+        return found
+
+
+def test_what_is_deleted_since_it_was_listed_is_left_out(tmp_path):
+    store = Forgetful(tmp_path / "store")
+    for name in ("a", "b"):
+        store.put(f"tenants/default/traffic/{name}.jsonl", b"{}")
+    with _Archive.replacing(tmp_path / "backup.tar") as archive:
+        assert _add_objects(archive, store, tmp_path) == []
+    with tarfile.open(tmp_path / "backup.tar") as tar:
+        assert tar.getnames() == ["store/tenants/default/traffic/b.jsonl", SUMS]

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from services.selector.handlers import select
+from services.selector.handlers import Reader, select
 from shared.contracts.dialogue import Kept
 from shared.contracts.generation import selection_of
 from shared.contracts.jobs import JobKind, JobState
@@ -43,12 +43,14 @@ def work(of=None):
     return partial(
         select,
         release=of or release(),
-        prefetch=lambda _: None,
-        light=lambda _, text: [math.log(p) for p in KNOWN[text]],
-        llm=lambda *_: pytest.fail("it has none"),
-        near=lambda *_: [],
-        base_model=lambda: "tiny",
-        store_patience_seconds=0,
+        reader=Reader(
+            prefetch=lambda _: None,
+            light=lambda _, text: [math.log(p) for p in KNOWN[text]],
+            llm=lambda *_: pytest.fail("it has none"),
+            near=lambda *_: [],
+            base_model=lambda: "tiny",
+            store_patience_seconds=0,
+        ),
     )
 
 

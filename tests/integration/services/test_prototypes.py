@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from services.selector.handlers import select
+from services.selector.handlers import Reader, select
 from services.selector.scoring.prototypes import PrototypeScorers
 from services.trainer.handlers import train
 from shared.contracts.jobs import JobKind, JobState
@@ -211,12 +211,14 @@ def test_a_text_between_two_labels_gets_what_the_release_says(jobs, attempts, am
     work = partial(
         select,
         release=release_that(ambiguous),
-        prefetch=lambda _: None,
-        light=lambda *_: scores,
-        llm=lambda *_: pytest.fail("it has no language model"),
-        near=lambda *_: [],
-        base_model=lambda: pytest.fail("an encoder reads for it"),
-        store_patience_seconds=0,
+        reader=Reader(
+            prefetch=lambda _: None,
+            light=lambda *_: scores,
+            llm=lambda *_: pytest.fail("it has no language model"),
+            near=lambda *_: [],
+            base_model=lambda: pytest.fail("an encoder reads for it"),
+            store_patience_seconds=0,
+        ),
     )
     job_id = jobs.new(JobKind.GENERATE, "select", {"input": "card", "params": {}})
     attempts.run("select", work)

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from services.selector.handlers import select
+from services.selector.handlers import Reader, select
 from services.selector.scoring.llm import LlmScorers
 from shared.contracts.generation import Neighbour, selection_of
 from shared.contracts.jobs import JobKind, JobState
@@ -202,12 +202,14 @@ def test_a_job_waits_for_its_selector_as_long_as_for_an_adapter(
     work = partial(
         select,
         release=release,
-        prefetch=scorers.prefetch,
-        light=lambda chosen, text: pytest.fail("it has no light part"),
-        llm=lambda chosen, text: list(scorers.score_many(chosen, [text])[0]),
-        near=lambda *_: [],
-        base_model=lambda: "tiny",
-        store_patience_seconds=0.05,
+        reader=Reader(
+            prefetch=scorers.prefetch,
+            light=lambda chosen, text: pytest.fail("it has no light part"),
+            llm=lambda chosen, text: list(scorers.score_many(chosen, [text])[0]),
+            near=lambda *_: [],
+            base_model=lambda: "tiny",
+            store_patience_seconds=0.05,
+        ),
     )
     attempts.run("select", work)
     job = jobs.get(job_id)
@@ -241,12 +243,14 @@ def test_it_reads_the_last_user_turn_and_the_instruction_where_the_release_says_
     work = partial(
         select,
         release=release,
-        prefetch=lambda _: None,
-        light=score,
-        llm=score,
-        near=lambda *_: [],
-        base_model=lambda: "tiny",
-        store_patience_seconds=0,
+        reader=Reader(
+            prefetch=lambda _: None,
+            light=score,
+            llm=score,
+            near=lambda *_: [],
+            base_model=lambda: "tiny",
+            store_patience_seconds=0,
+        ),
     )
     jobs.new(JobKind.SELECT, "select", body)
     attempts.run("select", work)
@@ -259,12 +263,14 @@ def test_a_text_that_needs_the_language_model_is_left_to_a_selector_of_the_relea
     work = partial(
         select,
         release=release_with(chosen),
-        prefetch=lambda _: None,
-        light=lambda *_: [0.0, -9.0] if is_sure else [-0.7, -0.7],
-        llm=lambda *_: pytest.fail("this process has another base model"),
-        near=lambda *_: [],
-        base_model=lambda: "another",
-        store_patience_seconds=0,
+        reader=Reader(
+            prefetch=lambda _: None,
+            light=lambda *_: [0.0, -9.0] if is_sure else [-0.7, -0.7],
+            llm=lambda *_: pytest.fail("this process has another base model"),
+            near=lambda *_: [],
+            base_model=lambda: "another",
+            store_patience_seconds=0,
+        ),
     )
     job_id = jobs.new(JobKind.SELECT, "select", {"input": "card"})
     attempts.run("select", work)
@@ -286,12 +292,14 @@ def test_an_explained_selection_has_all_probabilities_and_the_nearest_rows(jobs,
     work = partial(
         select,
         release=release,
-        prefetch=lambda _: None,
-        light=lambda *_: [math.log(p) for p in (0.3, 0.1, 0.6)],
-        llm=lambda *_: pytest.fail("it has none"),
-        near=near,
-        base_model=lambda: "tiny",
-        store_patience_seconds=0,
+        reader=Reader(
+            prefetch=lambda _: None,
+            light=lambda *_: [math.log(p) for p in (0.3, 0.1, 0.6)],
+            llm=lambda *_: pytest.fail("it has none"),
+            near=near,
+            base_model=lambda: "tiny",
+            store_patience_seconds=0,
+        ),
     )
     job_id = jobs.new(JobKind.SELECT, "select", {"input": "card", "explain": explain})
     attempts.run("select", work)

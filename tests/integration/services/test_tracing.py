@@ -6,7 +6,7 @@ import pytest
 
 from services.adapter_worker.engine.echo import EchoEngine
 from services.adapter_worker.handlers import generate
-from services.selector.handlers import select
+from services.selector.handlers import Reader, select
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.manifests import Release, ReleaseSelector, Verdict
 from shared.errors import Invalid
@@ -114,7 +114,8 @@ def selected(attempts, job_id):
     tools = {"prefetch": lambda _: None, "base_model": lambda: "tiny", "store_patience_seconds": 0}
 
     def work(attempt):
-        select(attempt, release, light=lambda *_: [0.0, -9.0], llm=lambda *_: [], near=lambda *_: [], **tools)
+        reader = Reader(light=lambda *_: [0.0, -9.0], llm=lambda *_: [], near=lambda *_: [], **tools)
+        select(attempt, release, reader)
 
     attempts.run("select", work)
 

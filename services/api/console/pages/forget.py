@@ -16,13 +16,20 @@ from services.api.users.schemas import ForgetRequest
 from shared.errors import Invalid
 
 router = APIRouter(prefix="/forget")
-By = Literal["user", "user_hash", "key", "conversation_id"]
-OPTIONS = {"user": "--user", "user_hash": "--user-hash", "key": "--key", "conversation_id": "--conversation"}
+By = Literal["user", "user_hash", "key", "conversation_id", "job_id"]
+OPTIONS = {
+    "user": "--user",
+    "user_hash": "--user-hash",
+    "key": "--key",
+    "conversation_id": "--conversation",
+    "job_id": "--job",
+}
 NAMES = {
     "user": "a user, by your own id of them",
     "user_hash": "a user, by the hash that jobs show",
     "key": "an API key, by its id",
     "conversation_id": "a conversation, by its id in metadata",
+    "job_id": "a single job, by its id",
 }
 _BODY: TypeAdapter[ForgetRequest] = TypeAdapter(ForgetRequest)
 Who = Annotated[str, Form(min_length=1, max_length=512)]
