@@ -2,8 +2,6 @@
 
 from enum import StrEnum
 
-from shared.contracts.jobs import Stage
-
 SELECT_QUEUE = "select"
 TRAIN_QUEUE = "train"
 BASE_GROUP = "base"
@@ -50,4 +48,4 @@ def base_of_queue(queue: str) -> tuple[str, str]:
 def task_of(queue: str) -> TaskName:
     """Return the task of the service that consumes a queue."""
     plain, _ = base_of_queue(queue)
-    return TaskName[Stage(plain.partition(".")[0]).name]
+    return TaskName[plain.partition(".")[0].upper()]

@@ -11,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from services.cli.output import err, out
-from shared.contracts.training_cost import in_words
+from shared.contracts.durations import in_words
 
 T = TypeVar("T")
 LINE_SECONDS = 10.0

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from services.cli import output
-from shared.contracts.training_cost import in_words
+from shared.contracts.durations import in_words
 
 if TYPE_CHECKING:
     from signalbox import TrainingEstimate

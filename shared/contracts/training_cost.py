@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.durations import in_words
 from shared.contracts.manifests import utc_now
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
@@ -145,14 +146,6 @@ def estimate(shapes: Shapes, settings: LoraSettings, work: Work, speeds: Sequenc
         tokens=round(work.tokens),
         basis="probed" if speed.is_probe else "measured",
     )
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration as people say it."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def check_cost(found: Estimate | None, limit_seconds: float, kind: str, *, confirmed: bool) -> None:

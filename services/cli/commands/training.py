@@ -9,7 +9,7 @@ from services.cli import output, training_pages
 from services.cli.commands import completion
 from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without, pairs
 from services.cli.progress import follow_training
-from shared.contracts.training_cost import in_words
+from shared.contracts.durations import in_words
 
 if TYPE_CHECKING:
     from signalbox import TrainingEstimate

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from services.cli import output
 from services.cli.output import out
-from shared.contracts.training_cost import FACTOR, in_words
+from shared.contracts.durations import in_words
+from shared.contracts.training_cost import FACTOR
 
 if TYPE_CHECKING:
     from signalbox import TrainingEstimate

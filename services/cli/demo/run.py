@@ -18,7 +18,7 @@ from services.cli.local.prepare import prepare_base_model
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import watch
 from services.cli.output import err
-from shared.contracts.training_cost import in_words
+from shared.contracts.durations import in_words
 from shared.settings import Settings
 
 WORKERS = ["bank,base", "travel"]

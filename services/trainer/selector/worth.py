@@ -10,9 +10,9 @@ from services.trainer.selector.fit import fit_selector, llm_work
 from services.trainer.selector.judge import JudgedSelector, calibrate_selector, judge_selector
 from services.trainer.selector.plan import Plan
 from services.trainer.selector.prototypes import requests_of
+from shared.contracts.durations import in_words
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import SelectorKind
-from shared.contracts.training_cost import in_words
 from shared.contracts.training_tasks import MIN_ROWS
 
 ENOUGH = 0.95

@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 HALF = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half: "
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 PIECE = b"x" * (16 << 10)
-SOON = 10.0
+SOON = 30.0
 
 
 @pytest.fixture

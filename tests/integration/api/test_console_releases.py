@@ -205,6 +205,7 @@ async def test_a_wrong_key_is_told_the_scope_and_another_site_is_refused(visit, 
     assert (await admin.post(address, data=fields)).status_code == 403
 
 
+@pytest.mark.slow
 async def test_ten_thousand_labels_are_paged(visit, registry, weights):
     entry = make_release().labels["fin.sa"]
     wide = make_release().model_copy(

@@ -129,6 +129,7 @@ def test_the_former_release_is_dropped_with_its_last_job_and_a_late_job_loads_it
     assert loads.count == 5
 
 
+@pytest.mark.slow
 def test_what_was_dropped_is_in_memory_no_more(scorers):
     def modules():
         gc.collect()

@@ -360,6 +360,7 @@ def test_the_log_of_promotions_names_the_key_behind_a_job(clients, jobs, run, ad
     assert (move["by"], move["key"]) == (job.id, "key_of_ann")
 
 
+@pytest.mark.slow
 def test_a_job_says_how_much_a_kept_label_may_lose(clients, jobs, run, first):
     made = run(jobs.train(**{**ADD, "promote": False})).result["per_label"]
     old = clients.registry.releases.get("t", first.result["release"])
@@ -374,7 +375,7 @@ def test_a_job_says_how_much_a_kept_label_may_lose(clients, jobs, run, first):
 @pytest.mark.parametrize(
     ("asked", "max_length", "has"),
     [
-        ("names", 300, False),
+        pytest.param("names", 300, False, marks=pytest.mark.slow),
         ("auto", 300, True),
         pytest.param("head", 300, True, marks=pytest.mark.slow),
         pytest.param("auto", 600, False, marks=pytest.mark.slow),

@@ -119,6 +119,7 @@ def test_an_update_that_names_no_settings_is_trained_as_its_release_was_or_gives
     assert set(grown.labels) == set(LABELS)
 
 
+@pytest.mark.slow
 def test_what_a_training_takes_is_within_the_stated_factor_of_its_estimate(clients, run, jobs, no_speed, ledger):
     """By its tokens: the tiny model's are letters, of which a text has four times as many as of words."""
     small = {"epochs": 2, "rank": 2, "max_length": 400, "batch_size": 4}

@@ -148,6 +148,7 @@ def test_a_label_that_is_added_again_is_no_background_any_more(clients, parent, 
     assert set(whole.selector.labels) == set(whole.representation) == set(whole.labels) == set(LABELS)
 
 
+@pytest.mark.slow
 def test_a_language_model_that_is_shown_nothing_again_is_carried_over(clients, parent, update, ledger):
     old = parent(selector="llm", readout="names")
     job, new = update(old, **DELETE, retention=0, deleted_texts="forget")

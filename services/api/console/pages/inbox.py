@@ -21,8 +21,8 @@ from services.api.jobs.feedback import FeedbackRequest
 from services.api.jobs.schemas import PathId
 from services.api.training import service as training
 from services.api.training.service import AnyTraining
+from shared.contracts.durations import in_words
 from shared.contracts.labels import BACKGROUND, parse_label
-from shared.contracts.training_cost import in_words
 from shared.errors import Conflict, Invalid, NotFound, SignalboxError
 from shared.security.api_keys import Scope
 

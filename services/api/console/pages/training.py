@@ -18,8 +18,8 @@ from services.api.infra.clients import Clients
 from services.api.jobs import service as jobs
 from services.api.jobs.schemas import Cursor, PathId
 from services.api.training import service as training
+from shared.contracts.durations import in_words
 from shared.contracts.jobs import Job, JobKind
-from shared.contracts.training_cost import in_words
 from shared.ledger import calls
 from shared.ledger.calls import JobFilter
 from shared.names import TRAIN_QUEUE

@@ -89,6 +89,7 @@ def test_training_lowers_the_loss_of_the_answers(train, tiny_folder, tiny_tokeni
     assert loss_of(merged_selector(tiny_folder, folder, "float32", device="cpu"), tiny_tokenizer) < before / 2
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(train):
     first = weights(train(name="first"))
 
@@ -194,6 +195,7 @@ def test_the_method_is_written_down_for_whoever_loads_the_adapter(train, method,
     assert method != "dora" or any("magnitude" in name for name in weights(folder))
 
 
+@pytest.mark.slow
 def test_a_pissa_adapter_is_plain_lora_of_twice_the_rank(train, tiny_folder):
     learnt = train(CONFIG.model_copy(update={"method": "pissa", "epochs": 10, "learning_rate": 0.01}), name="learnt")
     idle = train(CONFIG.model_copy(update={"method": "pissa", "epochs": 1, "learning_rate": 1e-12}), name="idle")
@@ -211,6 +213,7 @@ def test_a_pissa_adapter_is_plain_lora_of_twice_the_rank(train, tiny_folder):
         assert (other(ids).logits - base(ids).logits).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_resumed_pissa_run_ends_with_the_weights_of_an_uninterrupted_one(train, tmp_path):
     config = CONFIG.model_copy(update={"method": "pissa"})
     whole = weights(train(config, name="whole", on_checkpoint=keep_checkpoints(tmp_path / "kept")))

@@ -125,7 +125,7 @@ def test_modules_that_the_base_lacks_are_named(train):
         train(CONFIG.model_copy(update={"target_modules": ("w_pack",)}))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("experts", [None, EXPERTS], ids=["multi-task-lora", "moe-lora"])
 def test_what_was_learnt_is_there_when_the_weights_are_loaded_again(
     train, experts, precision, tiny_folder, tiny_tokenizer
