@@ -97,13 +97,15 @@ class RolloutRun:
         if record.strategy == "canary":
             if missing := await self._unserved(candidate):
                 return self._waiting(f"no live worker serves {', '.join(missing)}: start one")
-            for label in golden.changed_labels(candidate, current)[: golden.MAX_LABELS]:
+            changed = golden.changed_labels(candidate, current)
+            for label in changed[: golden.MAX_LABELS]:
                 if label not in record.golden:
                     return await self._asked_golden(label, candidate, current)
-        step = record.steps[0]
-        return record.entered(
-            RolloutState.RUNNING, time.time(), f"step 1: {step.percent} % of the requests", step_began_at=time.time()
-        )
+            if len(changed) > golden.MAX_LABELS:
+                left = f"golden rows of {golden.MAX_LABELS} of {len(changed)} changed labels were answered"
+                record = record.told(time.time(), "checked", left)
+        why = f"step 1: {record.steps[0].percent} % of the requests"
+        return record.entered(RolloutState.RUNNING, time.time(), why, step_began_at=time.time())
 
     async def _asked_golden(self, label: str, candidate: Release, current: Release) -> Rollout:
         record = self.rollout

@@ -72,9 +72,12 @@ def move_release(
 
 
 def remove_release(tenant_id: str, release: str) -> Call[None]:
-    """Remove a release's record; raises `Conflict` where it is the current one."""
+    """Remove a release's record; raises `Conflict` where it is the current one, or being rolled out."""
 
-    def refused(_: Reply) -> SignalboxError:
+    def refused(reply: Reply) -> SignalboxError:
+        if reply["refused"] == "rolled_out":
+            detail = f"release {release} is being rolled out: abort rollout {reply['rollout']} before it is deleted"
+            return Conflict("release_in_use", detail)
         return Conflict(
             "release_in_use", f"release {release} is live: promote another, or roll back, before it is deleted"
         )

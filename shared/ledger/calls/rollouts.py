@@ -106,6 +106,7 @@ def write_rollout(
         "lease_ms": lease_seconds * 1000,
         "record": rollout.model_dump_json() if is_changed else "",
         "percent": rollout.percent,
+        "cursor": rollout.cursor,
         "ended": rollout.state.is_final,
         "answered": str(answered or ""),
         "event": event,

@@ -65,6 +65,8 @@ end
 -- Removes a release's record, unless the pointer is there; together with the check above, it never gets there afterwards.
 function op.remove_release(a)
   if redis.call('GET', KEY.release .. a.tenant_id) == a.release then return refuse('current') end
+  local open, candidate = unpack(redis.call('HMGET', KEY.rollout .. a.tenant_id, 'id', 'release'))
+  if candidate == a.release then return refuse('rolled_out', { rollout = open }) end
   redis.call('HDEL', KEY.releases .. a.tenant_id, a.release)
   return {}
 end

@@ -2,7 +2,7 @@
 -- lease writes, and `fence`, the number of its last lease: a write under an older one is refused. KEY.open_rollouts holds the
 -- tenants by the time at which the lease ends.
 
-local MAX_TRIALS = 200000  -- of one rollout, about 150 bytes each, until its controller has read them
+local MAX_TRIALS = 50000  -- of one rollout, some 250 bytes each, until its controller has counted them
 local MAX_ENDED = 200
 local TRIALS_SECONDS = 24 * 3600
 
@@ -40,7 +40,7 @@ function op.begin_rollout(a)
   local current = redis.call('GET', KEY.release .. a.tenant_id) or ''
   if current ~= a.current then return refuse('stale_parent', { current = current }) end
   if not redis.call('HGET', KEY.releases .. a.tenant_id, a.release) then return refuse('gone') end
-  redis.call('HSET', key, 'id', a.id, 'record', a.record, 'fence', 0, 'percent', 0)
+  redis.call('HSET', key, 'id', a.id, 'release', a.release, 'record', a.record, 'fence', 0, 'percent', 0)
   redis.call('ZADD', KEY.open_rollouts, NOW_MS, a.tenant_id)
   notify(a.tenant_id, a.id, { 'rollout.started' }, { id = a.id, release = a.release })
   return {}
@@ -75,6 +75,7 @@ function op.write_rollout(a)
   if a.record == '' then return { asked = asked or '' } end
   local may = asked and 0 or a.percent  -- what is asked stops the candidate's requests at once
   redis.call('HSET', key, 'record', a.record, 'percent', may)
+  redis.call('XTRIM', KEY.trials .. a.id, 'MINID', '~', a.cursor)
   if tonumber(percent) ~= may or a.ended then redis.call('PUBLISH', 'sb:hint:release', a.tenant_id) end
   if a.event ~= '' then notify(a.tenant_id, a.id, { a.event }, { id = a.id, release = a.release, why = a.why }) end
   if a.ended then

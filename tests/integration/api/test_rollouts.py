@@ -295,5 +295,6 @@ async def test_what_cannot_be_rolled_out_is_refused(api, admin, ledger, registry
     registry.releases.add(again)
     assert await refused(again.id, 409) == "rollout_open"
     assert [one["id"] for one in (await admin.get("/v1/rollouts")).json()["items"]] == [rollout]
+    assert code(await admin.delete(f"/v1/releases/{candidate.id}"), 409) == "release_in_use"
     assert (await api["other"].get("/v1/rollouts")).json()["items"] == []
     assert code(await api["other"].post(f"/v1/rollouts/{rollout}/abort"), 404) == "rollout_not_found"
