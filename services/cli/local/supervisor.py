@@ -15,7 +15,7 @@ import psutil
 import redis
 from pydantic import SecretStr
 
-from services.cli.local.endings import KILL_MARGIN_SECONDS, terminate, wait_or_kill
+from services.cli.local.endings import KILL_MARGIN_SECONDS, end, terminate, wait_or_kill
 from services.cli.local.folder_lock import holders, lock_folder
 from services.cli.local.logs import rotate
 from services.cli.local.ports import listens, why_not
@@ -131,6 +131,8 @@ class Supervisor:
         self.ledger.close()
         for server in self.servers:
             server.stop(timeout_seconds=SERVER_STOP_SECONDS)
+        # A signal may have come between the start of a process and its note here.
+        end([process for process in holders(self.settings.data_dir) if process.pid != os.getpid()], SERVER_STOP_SECONDS)
         self.run_state.clear()
         self._lock.close()
 
