@@ -44,6 +44,7 @@ ALL = (
     "openai_chat",
     "batches",
     "console",
+    "drift",
 )
 
 

@@ -20,6 +20,7 @@ HEAVY_ROOMS = (
     "services.selector.scoring",
     "services.trainer.data",
     "services.trainer.evaluation",
+    "services.trainer.traffic",
     "services.trainer.training",
 )
 # Decisions that are tested without any library: only the standard library, pydantic and one another.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobKind, JobState, NewJob, Stage
 from shared.contracts.packing import pack
+from shared.contracts.selection import is_disputed
 from shared.contracts.shares import UNLIMITED, Shares
 from shared.errors import Conflict, Invalid, NotFound, SignalboxError, TooMany
 from shared.ledger.calls.base import (
@@ -204,16 +205,7 @@ def facts_of(
 
 def _found(selection: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: selection[name] for name in ("label", "rejected", "probability") if name in selection}
-    return found | {"disputed": _is_disputed(selection)}
-
-
-def _is_disputed(selection: Mapping[str, Any]) -> bool:
-    """Whether the parts of the selector were at odds about a text.
-
-    It lies between two labels; the light part was not sure and the language model decided with it; or the label of its
-    conversation stood against its own.
-    """
-    return bool(selection.get("ambiguous")) or selection.get("by") in ("both", "kept")
+    return found | {"disputed": is_disputed(ambiguous=bool(selection.get("ambiguous")), by=selection.get("by"))}
 
 
 def _used(result: Mapping[str, Any]) -> list[int]:
