@@ -45,6 +45,7 @@ ALL = (
     "batches",
     "console",
     "drift",
+    "clusters",
 )
 
 

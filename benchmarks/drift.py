@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.selector_data import DATA, need_data
-from benchmarks.selector_outside import trained
+from benchmarks.selector_outside import selected, trained
 from benchmarks.traffic_data import (
     FIRST_WINDOWS,
     MONTHS,
@@ -33,7 +33,6 @@ from benchmarks.traffic_data import (
     usual,
 )
 from services.trainer.evaluation.calibration import CalibrationTarget
-from services.trainer.evaluation.selector import selections
 from services.trainer.traffic.drift import Finding, findings
 from services.trainer.traffic.vectors import NgramSpace
 from services.trainer.traffic.window import Reference, Request, Window, reference_of, window_of
@@ -49,16 +48,12 @@ class Reader:
     def __init__(self, known: Rows) -> None:
         self._selector, self._score = trained(known.learnt, known.validation, CalibrationTarget(FALSE_REJECTS))
         self._space = NgramSpace([text for own in known.learnt.values() for text in own])
-        self._read: dict[str, tuple[Request, Floats]] = {}
+        self._read: dict[str, tuple[Request | None, Floats]] = {}
 
     def window(self, texts: Sequence[str]) -> Window:
         new = [text for text in dict.fromkeys(texts) if text not in self._read]
         if new:
-            scores = self._score([(text, "") for text in new])
-            requests = [
-                Request.of(text, selection.as_result(self._selector, release="", score_ms=0))
-                for text, selection in zip(new, selections(self._selector, scores), strict=True)
-            ]
+            requests = selected(new, self._selector, self._score)
             self._read |= zip(new, zip(requests, self._space.vectors(new), strict=True), strict=True)
         read = [self._read[text] for text in texts]
         return window_of([request for request, _ in read], np.array([vector for _, vector in read]))
