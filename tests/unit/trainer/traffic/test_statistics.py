@@ -180,7 +180,7 @@ def test_several_p_values_are_adjusted_step_by_step():
     assert holm({}) == {}
 
 
-SIMULATIONS = 300
+SIMULATIONS = 200
 
 
 @pytest.mark.parametrize(
