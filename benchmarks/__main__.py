@@ -46,6 +46,8 @@ ALL = (
     "console",
     "canaries",
     "shadow",
+    "drift",
+    "clusters",
 )
 
 

@@ -25,10 +25,10 @@ class Benchmark(NamedTuple):
     """Labels that a conformal set may hold on average."""
 
 
-def need_data() -> None:
+def need_data(data: Path = DATA) -> None:
     """End the benchmark with its reason where the data is not there."""
-    if not DATA.is_dir():
-        print(f"skipped: {DATA} is not there")
+    if not data.is_dir():
+        print(f"skipped: {data} is not there")
         sys.exit(0)
 
 
@@ -68,6 +68,6 @@ def by_label(pairs: Pairs) -> Texts:
     return texts
 
 
-def read(name: str) -> list[dict[str, Any]]:
-    with gzip.open(DATA / name, "rt") as lines:
+def read(name: str, data: Path = DATA) -> list[dict[str, Any]]:
+    with gzip.open(data / name, "rt") as lines:
         return [json.loads(line) for line in lines]

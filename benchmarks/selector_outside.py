@@ -16,6 +16,7 @@ from benchmarks.selector_data import Benchmark, Pairs, Texts, as12, by_label, ne
 from services.trainer.evaluation.calibration import CalibrationTarget
 from services.trainer.evaluation.fit_calibration import calibrate
 from services.trainer.evaluation.selector import SelectorScores, route_rows, selections
+from services.trainer.traffic.window import Request
 from services.trainer.training.light import fit_light
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import ReleaseSelector
@@ -87,6 +88,15 @@ def trained(
     draft = ReleaseSelector(labels=tuple(light.labels), light="benchmark")
     selector, _ = calibrate(draft, score(validation), [label for _, label in validation], target)
     return selector, score
+
+
+def selected(
+    texts: list[str], selector: ReleaseSelector, score: Callable[[Pairs], SelectorScores]
+) -> list[Request | None]:
+    """What traffic shows of texts that a selector has read."""
+    made = selections(selector, score([(text, "") for text in texts]))
+    results = (selection.as_result(selector, release="", score_ms=0) for selection in made)
+    return [Request.of(text, result) for text, result in zip(texts, results, strict=True)]
 
 
 if __name__ == "__main__":

@@ -146,6 +146,15 @@ def decide(selector: ReleaseSelector, probabilities: Sequence[float], by: Decide
     return Selection(best.label if taken else "", best, confidence, runners_up, label_set, by)
 
 
+def is_disputed(*, ambiguous: bool, by: str | None) -> bool:
+    """Whether the parts of the selector were at odds about a text, by the fields of its kept selection.
+
+    It lies between two labels; the light part was not sure and the language model decided with it; or the label of its
+    conversation stood against its own.
+    """
+    return ambiguous or by in ("both", "kept")
+
+
 def most_probable(selector: ReleaseSelector, probabilities: Sequence[float]) -> tuple[LabelProbability, ...]:
     """Return the most probable labels, the best first; `BACKGROUND` is among them."""
     return _shown([Candidate(*pair) for pair in _ranked(selector, probabilities)[:MOST_EXPLAINED]])

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.contracts.labels import LabelText
+from shared.contracts.selection import is_disputed
 
 BINS = 20
 """Of a histogram of probabilities: equal parts of 0 to 1."""
@@ -155,7 +156,7 @@ class Seen(NamedTuple):
             selection.get("probability"),
             selection.get("confidence"),
             bool(selection.get("rejected")),
-            is_disputed(selection),
+            is_disputed(ambiguous=bool(selection.get("ambiguous")), by=selection.get("by")),
         )
 
 
@@ -187,15 +188,6 @@ class TrafficSketch(BaseModel):
         for bins, value in ((self.probability, seen.probability), (self.confidence, seen.confidence)):
             if value is not None:
                 bins[min(BINS - 1, max(0, int(value * BINS)))] += 1
-
-
-def is_disputed(selection: Mapping[str, Any]) -> bool:
-    """Whether the parts of the selector were at odds about a text.
-
-    It lies between two labels; the light part was not sure and the language model decided with it; or the label of its
-    conversation stood against its own.
-    """
-    return bool(selection.get("ambiguous")) or selection.get("by") in ("both", "kept")
 
 
 def position_of(entry: str) -> Position:

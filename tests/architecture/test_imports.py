@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.source import ROOT, file_of, imported_names, imports, module_name
 
-HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "datasets", "gguf", "sklearn", "scipy"}
+HEAVY = {"torch", "transformers", "peft", "faiss", "accelerate", "datasets", "gguf", "sklearn", "scipy", "networkx"}
 SERVICES = {p.name for p in (ROOT / "services").iterdir() if p.is_dir() and p.name != "__pycache__"}
 CLIENT = "clients/python/signalbox"
 SOURCES = sorted(p for top in ("shared", "services", "lab", CLIENT) for p in (ROOT / top).rglob("*.py"))
@@ -20,6 +20,7 @@ HEAVY_ROOMS = (
     "services.selector.scoring",
     "services.trainer.data",
     "services.trainer.evaluation",
+    "services.trainer.traffic",
     "services.trainer.training",
 )
 # Decisions that are tested without any library: only the standard library, pydantic and one another.

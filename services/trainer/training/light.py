@@ -17,10 +17,10 @@ FOLDS = 5
 
 def fit_light(texts: Mapping[str, Sequence[str]]) -> LightSelector:
     """Fit a linear model on the texts of at least two labels and on noisy copies; all labels have the same weight."""
-    idf = _rarity([count_features(text) for own in texts.values() for text in own])
+    idf = rarity([count_features(text) for own in texts.values() for text in own])
     rows = with_noise(texts)
     model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=MAX_STEPS)
-    features = _matrix([count_features(row.text) for row in rows], idf)
+    features = feature_matrix([count_features(row.text) for row in rows], idf)
     model.fit(features, [row.label for row in rows], sample_weight=_balanced(rows))
     weights, bias = model.coef_.T, model.intercept_
     if len(model.classes_) == 2:  # two labels have one column: the score of the second label minus that of the first
@@ -62,7 +62,7 @@ def _without_fold(texts: Sequence[str], fold: int) -> Sequence[str]:
     return [text for at, text in enumerate(texts) if at % FOLDS != fold] if len(texts) > 1 else texts
 
 
-def _rarity(counted: Sequence[Counts]) -> NDArray[np.float32]:
+def rarity(counted: Sequence[Counts]) -> NDArray[np.float32]:
     """Inverse document frequency of every feature, smoothed, `[features]`."""
     seen = np.zeros(FEATURES)
     for counts in counted:
@@ -71,7 +71,8 @@ def _rarity(counted: Sequence[Counts]) -> NDArray[np.float32]:
     return idf
 
 
-def _matrix(counted: Sequence[Counts], idf: NDArray[np.float32]) -> csr_matrix:
+def feature_matrix(counted: Sequence[Counts], idf: NDArray[np.float32]) -> csr_matrix:
+    """Return the weighted features of texts, `[texts, features]`; there is one text at least."""
     ends = np.cumsum([0, *(len(counts.features) for counts in counted)])
     values = np.concatenate([weigh(counts, idf) for counts in counted])
     columns = np.concatenate([counts.features for counts in counted])

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from shared.contracts.dialogue import Kept
 from shared.contracts.jobs import MAX_BEFORE, MAX_DEPENDENTS, Job, JobKind, JobState, NewJob, Stage
 from shared.contracts.packing import pack
+from shared.contracts.selection import is_disputed
 from shared.contracts.shares import UNLIMITED, Shares
-from shared.contracts.traffic import is_disputed
 from shared.errors import Conflict, Invalid, NotFound, SignalboxError, TooMany
 from shared.ledger.calls.base import (
     Call,
@@ -208,7 +208,7 @@ def facts_of(
 
 def _found(selection: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: selection[name] for name in ("label", "rejected", "probability") if name in selection}
-    return found | {"disputed": is_disputed(selection)}
+    return found | {"disputed": is_disputed(ambiguous=bool(selection.get("ambiguous")), by=selection.get("by"))}
 
 
 def _used(result: Mapping[str, Any]) -> list[int]:
