@@ -1,5 +1,6 @@
 // LoRA for rows grouped by adapter, and attention over a paged cache. Plain C++ with vector extensions: compiled for
-// the machine at hand it uses AVX-512, AVX2 or NEON. Sums are float32, whatever the tensors hold.
+// the machine at hand it uses AVX-512, AVX2 or NEON. Sums are float32, whatever the tensors hold. Adapters and runs of
+// tokens are spread over as many threads as torch has: they share its OpenMP, and no row has two of them.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -55,6 +56,13 @@ inline vec exp(vec x) {  // 2^n * e^r, |r| <= ln2 / 2; relative error 2e-7; belo
     p = p * r + 1.6666665e-1f;
     p = p * r + 0.5f;
     return (p * r * r + r + 1.0f) * (vec)((__builtin_convertvector(n, ivec) + 127) << 23);
+}
+
+// A thread's scratch memory for `count` numbers, aligned to a cache line: a vector across two lines costs twice.
+inline float* room(size_t count) {
+    static thread_local std::vector<float> scratch;
+    if (scratch.size() < count + LANES) scratch.resize(count + LANES);
+    return (float*)(((uintptr_t)scratch.data() + 63) & ~(uintptr_t)63);
 }
 
 // Prefetches memory that will be needed soon, a little in each step of a loop that works on something else.
@@ -119,24 +127,26 @@ void block(const T* x, T* y, const T* a, const T* b, int slots, int in, const in
 template <typename T>
 void lora(const T* x, T* y, const T* a, const T* b, const int* segments, int n, int in, const int* bounds, int parts) {
     int out = bounds[parts];
-    static thread_local std::vector<float> scratch;
-    for (int s = 0; s < n; s++, segments += 4) {
-        const T* a_ = a + (long)segments[2] * parts * RANK * in;
-        const T* b_ = b + (long)segments[2] * RANK * out;
-        int slots = segments[3];
-        size_t need = (size_t)ROWS * (in + slots * parts * RANK);
-        if (scratch.size() < need) scratch.resize(need);
-        const T* next = a + (long)segments[s + 1 < n ? 6 : 2] * parts * RANK * in;
-        for (int row = segments[0]; row < segments[1];) {
+    auto segment = [&](int s) {
+        const int* own = segments + 4L * s;
+        const T* a_ = a + (long)own[2] * parts * RANK * in;
+        const T* b_ = b + (long)own[2] * RANK * out;
+        int slots = own[3];
+        float* scratch = room((size_t)ROWS * (in + slots * parts * RANK));
+        const T* next = a + (long)own[s + 1 < n ? 6 : 2] * parts * RANK * in;
+        for (int row = own[0]; row < own[1];) {
             const T* x_ = x + (long)row * in;
             T* y_ = y + (long)row * out;
-            int left = segments[1] - row;
-            if (left >= 4) block<4>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 4;
-            else if (left == 3) block<3>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 3;
-            else if (left == 2) block<2>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 2;
-            else block<1>(x_, y_, a_, b_, slots, in, bounds, parts, scratch.data(), next), row += 1;
+            int left = own[1] - row;
+            if (left >= 4) block<4>(x_, y_, a_, b_, slots, in, bounds, parts, scratch, next), row += 4;
+            else if (left == 3) block<3>(x_, y_, a_, b_, slots, in, bounds, parts, scratch, next), row += 3;
+            else if (left == 2) block<2>(x_, y_, a_, b_, slots, in, bounds, parts, scratch, next), row += 2;
+            else block<1>(x_, y_, a_, b_, slots, in, bounds, parts, scratch, next), row += 1;
         }
-    }
+    };
+    // Segments are rows of different adapters: threads share no row, and a thread reads an adapter once.
+#pragma omp parallel for schedule(static) if (n > 1)
+    for (int s = 0; s < n; s++) segment(s);
 }
 
 // a [rank, in] and b [out, rank] into the slots from to_a and to_b on: one layer of `parts`, one of `outs` columns.
@@ -344,13 +354,6 @@ struct Cache {
     int begin(int end) const { return s.window > 0 && end > s.window ? end - s.window : 0; }
 };
 
-// Scratch memory for `count` numbers, aligned to a cache line: a vector across two lines costs twice.
-inline float* room(size_t count) {
-    static thread_local std::vector<float> scratch;
-    if (scratch.size() < count + LANES) scratch.resize(count + LANES);
-    return (float*)(((uintptr_t)scratch.data() + 63) & ~(uintptr_t)63);
-}
-
 template <typename T>
 void attend_one(const Cache<T>& c, long token, int end, const int* table) {
     const Shape& s = c.s;
@@ -396,10 +399,19 @@ void attend(const T* q, const T* k, const T* v, T* y, T* keys, T* values, const 
         }
     Cache<T> cache{q, y, keys, values, strides, s};
     int most = TILE / (s.heads / s.kv_heads);
+    static thread_local std::vector<std::pair<int, int>> found;  // first token and number of tokens of each run
+    found.clear();
     for (int i = 0, count; i < s.count; i += count) {
         int t = tokens[i];
         auto follows = [&](int n) { return tokens[i + n] == t + n && rows[t + n] == rows[t] && ends[t + n] == ends[t] + n; };
         for (count = 1; count < most && i + count < s.count && follows(count);) count++;
+        found.emplace_back(t, count);
+    }
+    const std::pair<int, int>* runs = found.data();
+    int n = found.size();
+#pragma omp parallel for schedule(dynamic) if (n > 1)
+    for (int r = 0; r < n; r++) {
+        auto [t, count] = runs[r];
         const int* table = tables + (long)rows[t] * s.width;
         if (count == 1) attend_one(cache, t, ends[t], table);
         else attend_run(cache, t, count, ends[t], table);
