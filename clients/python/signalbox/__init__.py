@@ -38,6 +38,7 @@ from signalbox.results import (
     Webhook,
 )
 from signalbox.rollouts import Rollout
+from signalbox.traffic import TrafficHour, TrafficPage, TrafficRow
 from signalbox.usage import Usage
 
 __all__ = [
@@ -74,6 +75,9 @@ __all__ = [
     "SignalboxError",
     "Template",
     "ToolCall",
+    "TrafficHour",
+    "TrafficPage",
+    "TrafficRow",
     "TrainingEstimate",
     "Unreachable",
     "Usage",

@@ -49,9 +49,9 @@ def traffic_list(
     """List what the log keeps, oldest first."""
     page = client().traffic(after=after, since=since, limit=limit)
     columns = ["job", "at", "label", "best_label", "probability", "text"]
-    output.table(page["items"], columns, as_json=json, one="signalbox jobs show ID")
-    if page["next"]:
-        output.err.print(f"more: --after {page['next']}")
+    output.table([row.to_dict() for row in page.items], columns, as_json=json, one="signalbox jobs show ID")
+    if page.next:
+        output.err.print(f"more: --after {page.next}")
 
 
 @app.command("sketches")
@@ -62,7 +62,8 @@ def traffic_sketches(
 ) -> None:
     """Tell how many selections each hour had, and how sure they were."""
     columns = ["hour", "release", "selections", "rejected", "disputed"]
-    output.table(client().traffic_sketches(since=since, until=until), columns, as_json=json)
+    rows = [hour.to_dict() for hour in client().traffic_sketches(since=since, until=until)]
+    output.table(rows, columns, as_json=json)
 
 
 def _patterns(file: Path) -> Any:
