@@ -55,7 +55,6 @@ def shell(system, tmp_path_factory):
     return run
 
 
-@pytest.mark.slow
 def test_the_start_and_the_new_task_are_run_from_top_to_bottom(shell):
     taught, chosen, asked, chat = [shell(block) for block in blocks("docs/start.md")]
     assert "bank.cards@1" in taught
