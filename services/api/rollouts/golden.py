@@ -24,7 +24,7 @@ from shared.names import BASE_GROUP, generate_queue
 ROWS = 8
 """Of each label; the first ones of its validation rows that have an answer."""
 MAX_LABELS = 50
-"""Labels that are asked at once."""
+"""Changed labels that are asked; where there are more, the rollout's events say so."""
 MAX_LOSS = 0.2
 """By how much the mean likeness of its answers to the rows' own may be lower than before."""
 _SECONDS = 600

@@ -43,18 +43,12 @@ async def begin(clients: Clients, caller: Key, release_id: str, request: Rollout
             f"no live worker serves base model {candidate.base_model}, which release {candidate.id} is made for: "
             "start one",
         )
-    if candidate.parent != current.id:
-        raise Conflict(
-            "stale_parent",
-            f"the current release is {current.id}, not {candidate.parent or 'none'}, which {candidate.id} was made "
-            "from; build the candidate anew",
-        )
     now = time.time()
     rollout = Rollout(
         id=new_rollout_id(),
         tenant_id=caller.tenant_id,
         release=candidate.id,
-        current=current.id,
+        current=candidate.parent,  # the ledger refuses it unless it is current at that moment
         steps=request.planned,
         key=caller.id,
         key_line=caller.line,

@@ -48,8 +48,8 @@ def begin_rollout(rollout: Rollout) -> Call[None]:
             return NotFound("release_not_found", f"release {rollout.release} was deleted meanwhile; take another")
         return Conflict(
             "stale_parent",
-            f"the current release is {reply['current'] or 'none'}, not {rollout.current}, which {rollout.release} was "
-            "made from; build the candidate anew",
+            f"the current release is {reply['current'] or 'none'}, not {rollout.current or 'none'}, which "
+            f"{rollout.release} was made from; build the candidate anew",
         )
 
     args = {
