@@ -4,8 +4,8 @@ import json
 import os
 import platform
 import subprocess
-import time
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
