@@ -83,10 +83,11 @@ def main() -> None:
     parser.add_argument("--words", action="store_true", help="words alone, without a language model")
     parser.add_argument("--dialogues", type=int, default=DIALOGUES)
     parser.add_argument("--folder", type=Path, default=Path(".data/benchmarks/dialogues"), help="trained heads")
+    parser.add_argument("--threads", type=int, default=1, help="two on a quiet machine halve the hours")
     args = parser.parse_args()
     selector_data.DATA = args.data
     need_data()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     judged: dict[str, list[Judged]] = {}
     rows: list[Row] = []
     for benchmark in (clinc150(), as12(500)):
