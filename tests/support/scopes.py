@@ -61,6 +61,7 @@ RULES = {
     ("GET", "/v1/rollouts/{rollout_id}"): _ANY,
     ("POST", "/v1/rollouts/{rollout_id}/{command}"): _one_of(Scope.PROMOTE),
     ("POST", "/v1/releases/edit"): _one_of(Scope.TRAIN),
+    ("POST", "/v1/releases/{release_id}/rebuild"): _one_of(Scope.TRAIN),
     ("POST", "/v1/datasets/check"): _one_of(Scope.TRAIN),
     ("GET", "/v1/templates"): _ANY,
     ("POST", "/v1/templates"): _one_of(),

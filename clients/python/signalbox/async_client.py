@@ -79,6 +79,7 @@ class AsyncSignalbox:
     edit_release = method(stored.edit_release)
     promote = method(stored.promote)
     rollback = method(stored.rollback)
+    rebuild = method(stored.rebuild)
     delete_release = method(stored.delete_release)
     begin_rollout = method(_rollouts.begin_rollout)
     rollouts = method(_rollouts.rollouts)

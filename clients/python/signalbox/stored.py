@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from signalbox.call import Call, given, items, posted
 from signalbox.requests import Request
-from signalbox.results import Adapter, Alias, BaseModel, Dataset, Model, Release
+from signalbox.results import Adapter, Alias, BaseModel, Dataset, Job, Model, Release
 
 
 def releases() -> Call[list[Release]]:
@@ -61,6 +61,11 @@ def promote(release_id: str, *, force: bool = False, idempotency_key: str | None
 def rollback(to: str = "", *, force: bool = False, idempotency_key: str | None = None) -> Call[Release]:
     """Go back to the current release's parent, or to any older release; `force` needs no live workers."""
     return Call(posted("/v1/releases/rollback", {"to": to, "force": force}, idempotency_key), Release.from_dict)
+
+
+def rebuild(release_id: str, *, idempotency_key: str | None = None) -> Call[Job]:
+    """Train a candidate anew whose parent was replaced meanwhile; the job makes another on the current release."""
+    return Call(posted(f"/v1/releases/{release_id}/rebuild", {}, idempotency_key), Job.from_dict)
 
 
 def delete_release(release_id: str) -> Call[None]:

@@ -3,17 +3,18 @@
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from services.api.http.auth import Caller, ClientsDep, Promoter, Trainer
-from services.api.http.idempotency import Answer, OnceDep
+from services.api.http.idempotency import REPLAYED, Answer, IdempotencyKey, OnceDep
 from services.api.http.keyed_route import KeyedRoute
-from services.api.jobs.schemas import PathId
+from services.api.jobs.schemas import Accepted, PathId
 from services.api.jobs.views import release_line, release_view
 from services.api.releases import service
 from services.api.releases.edit import edited_release
 from services.api.releases.schemas import PromoteRequest, ReleaseEdit, RollbackRequest
+from services.api.training import rebuild as training
 
 router = APIRouter(prefix="/v1/releases", tags=["releases"], route_class=KeyedRoute)
 
@@ -76,6 +77,18 @@ async def promote(
         return await service.promote(clients, caller, release_id, force=force)
 
     return await once({"force": force}, work)
+
+
+@router.post("/{release_id}/rebuild", status_code=202)
+async def rebuild(
+    release_id: PathId, response: Response, clients: ClientsDep, caller: Trainer, key: IdempotencyKey = None
+) -> Accepted:
+    """Train a candidate anew on the current release, with the same data and settings: its parent was replaced."""
+    job, replayed = await training.rebuild(clients, caller, release_id, key)
+    response.headers["Location"] = job.url
+    if replayed:
+        response.headers[REPLAYED] = "true"
+    return job
 
 
 @router.delete("/{release_id}", status_code=204)

@@ -107,6 +107,16 @@ def releases_rollback(
     _show_current(client().rollback(to, force=force))
 
 
+@app.command("rebuild")
+def releases_rebuild(release_id: ReleaseId, json: Json = False) -> None:
+    """Train a candidate anew on the current release.
+
+    For one whose parent was replaced meanwhile: the same data and settings.
+    """
+    job = client().rebuild(release_id)
+    output.record({"job": job.id, "state": job.state}, as_json=json)
+
+
 def _show_current(release: "Release") -> None:
     output.record({"current": release.id, "labels": sorted(release.labels)}, as_json=False)
 

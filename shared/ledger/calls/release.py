@@ -51,7 +51,8 @@ def move_release(
             return Conflict("adapter_above_server", above_server(release, reply["queue"], need, int(reply["max_rank"])))
         return Conflict(
             "stale_parent",
-            f"the current release is {reply['current'] or 'none'}, not {expected or 'none'}; build the candidate anew",
+            f"the current release is {reply['current'] or 'none'}, not {expected or 'none'}; build the candidate anew: "
+            f"`signalbox releases rebuild {release}`",
         )
 
     args: dict[str, Any] = {

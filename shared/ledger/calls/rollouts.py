@@ -49,7 +49,7 @@ def begin_rollout(rollout: Rollout) -> Call[None]:
         return Conflict(
             "stale_parent",
             f"the current release is {reply['current'] or 'none'}, not {rollout.current or 'none'}, which "
-            f"{rollout.release} was made from; build the candidate anew",
+            f"{rollout.release} was made from; build it anew: `signalbox releases rebuild {rollout.release}`",
         )
 
     args = {

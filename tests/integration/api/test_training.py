@@ -12,7 +12,7 @@ from shared.contracts.training import parse_training
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.settings import Settings
-from tests.support.api import client_of, code, serving
+from tests.support.api import client_of, code, make_release, serving
 
 ROWS = b'{"input": "a"}\n{"input": "b"}\n{"input": "c"}\n{"input": "d"}\n'
 ADAPTER = {"kind": "adapter.train", "label": "fin.sa", "dataset": "demo"}
@@ -242,3 +242,24 @@ async def test_a_generation_is_no_training_job(api, release):
     job_id = (await api["admin"].post("/v1/jobs", json={"input": "x"})).json()["id"]
     for method, path in (("GET", ""), ("GET", "/events"), ("DELETE", "")):
         assert code(await api["admin"].request(method, f"/v1/training/jobs/{job_id}{path}"), 404) == "job_not_found"
+
+
+async def test_a_candidate_whose_parent_was_replaced_is_trained_anew_on_the_current_release(
+    train, ledger, registry, release
+):
+    ask = {"kind": "selector.add", "labels": {"law.ie": "demo"}, "retention": 0.3, "promote": False}
+    first = (await train.post("/v1/training/jobs", json=ask)).json()["id"]
+    candidate = make_release(parent=release.id, made_by=first)
+    other = make_release(labels=("fin.sa", "fin.ha"), parent=release.id, made_by="a person")
+    for one in (candidate, other):
+        registry.releases.add(one)
+    registry.releases.promote("default", other.id, force=True)
+    keyed = {"Idempotency-Key": "again"}
+    answers = [await train.post(f"/v1/releases/{candidate.id}/rebuild", headers=keyed) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["id"] == answers[1].json()["id"] != first
+    before, now = (ledger.do(calls.get(job)).body for job in (first, answers[0].json()["id"]))
+    assert (before["parent"], now["parent"]) == (release.id, other.id)
+    assert {**before, "parent": ""} == {**now, "parent": ""}
+    assert code(await train.post(f"/v1/releases/{other.id}/rebuild"), 409) == "candidate_not_trained"
+    assert code(await train.post("/v1/releases/rel_none/rebuild"), 404) == "release_not_found"
