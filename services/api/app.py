@@ -29,6 +29,7 @@ from services.api.infra.retiring import WARNINGS
 from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
+from services.api.proposals import router as proposals
 from services.api.releases import router as releases
 from services.api.rollouts import router as rollouts
 from services.api.select import router as select
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         fine_tuning,
         releases,
         rollouts,
+        proposals,
         templates,
         models,
         usage,
