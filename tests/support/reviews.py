@@ -1,4 +1,4 @@
-"""A tenant's log that is followed: rows as selectors make them, looks of the controller, reviews and trainings ended."""
+"""A tenant's log that is followed: rows as selectors make them, the controller's looks, reviews and trainings ended."""
 
 from services.api.proposals.loop import Look
 from services.api.traffic.writer import step
