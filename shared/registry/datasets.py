@@ -19,6 +19,8 @@ from shared.registry.store import ObjectStore
 from shared.registry.store_errors import Corrupt
 
 FEEDBACK_DATASET = "feedback"
+SAFE_DATASET = "feedback-safe"
+"""The rows of feedback that may train without a person."""
 MAX_LABELS = 10_000
 """Different labels in one data set: its manifest, a record of the ledger, counts the rows of each."""
 
@@ -100,8 +102,9 @@ class Datasets:
     def forget_feedback(self, tenant_id: str) -> None:
         """Forget the rows that were made from feedback, and the data sets that were made of them."""
         self._redis.delete(LedgerKey.FEEDBACK.of(tenant_id), LedgerKey.FEEDBACK_SOURCES.of(tenant_id))
-        for manifest in self._records.matching(tenant_id, "name", FEEDBACK_DATASET):
-            self._records.remove(tenant_id, _entry(manifest), manifest)
+        for name in (FEEDBACK_DATASET, SAFE_DATASET):
+            for manifest in self._records.matching(tenant_id, "name", name):
+                self._records.remove(tenant_id, _entry(manifest), manifest)
 
     def list_all(self, tenant_id: str) -> list[DatasetManifest]:
         """List all data sets, oldest first."""

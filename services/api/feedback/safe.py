@@ -10,9 +10,9 @@ from services.api.infra.tenant_keys import keys_of
 from shared.contracts.manifests import Release
 from shared.contracts.rows import Row, RowSource
 from shared.errors import NotFound
+from shared.registry.datasets import SAFE_DATASET
 from shared.security.api_keys import Scope
 
-SAFE_DATASET = "feedback-safe"
 MOST_OF_A_KEY = 0.2
 """Share of a label's rows, those of the release and the new ones together, that one key may give."""
 Said = Sequence[tuple[RowSource, Row]]

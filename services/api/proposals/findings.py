@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from services.api.feedback.safe import SAFE_DATASET, safe_version
+from services.api.feedback.safe import safe_version
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
 from services.api.proposals.rules import SKETCHED_DAYS, Evidence, OwnData
@@ -19,7 +19,7 @@ from shared.errors import NotFound
 from shared.ledger import calls
 from shared.ledger.calls.usage import today
 from shared.registry import Registry
-from shared.registry.datasets import FEEDBACK_DATASET
+from shared.registry.datasets import FEEDBACK_DATASET, SAFE_DATASET
 
 _HOURS = SKETCHED_DAYS * 24
 _MOST_PARENTS = 50
@@ -66,11 +66,12 @@ def own_data(registry: Registry, tenant_id: str, release: Release) -> dict[str, 
     Rows that the gate judges by are taken of a training's data: what traffic made is left out.
     """
     found: dict[str, OwnData] = {}
+    wanted = set(release.selector.labels) if release.selector else set()
     one: Release | None = release
     for _ in range(_MOST_PARENTS):
         if one is None:
             break
-        for label in release.selected_labels - set(found):
+        for label in wanted - set(found):
             if (ref := one.datasets.get(label)) and (newest := _newest_given(registry, tenant_id, ref)):
                 found[label] = OwnData(newest.id, newest.id != ref)
         one = _parent(registry, tenant_id, one)

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from services.api.proposals.thresholds import Judged, Judgement, Moved, lowered, raised
-from shared.contracts.labels import parse_label, proposed_label
+from shared.contracts.labels import BACKGROUND, parse_label, proposed_label
 from shared.contracts.manifests import Release
 from shared.contracts.proposals import Act, NewTask, Proposal, Wish
 from shared.contracts.reviews import ReviewResult, TrafficChange, UnknownTask
@@ -88,8 +88,9 @@ def learnt(seen: Evidence) -> Iterator[Wish]:
         return
     why = tuple(map(told, changes))
     examples = tuple(dict.fromkeys(entry for change in changes for entry in change.examples))
+    is_whole = seen.release.selector is not None and set(seen.own_data) >= set(seen.release.selector.labels)
     newer = sorted(label for label, own in seen.own_data.items() if own.is_newer)
-    if 2 * len(changed) > len(known) and newer and set(seen.own_data) >= known:
+    if 2 * len(changed) > len(known) and newer and is_whole:
         said = f"{len(changed)} of {len(known)} labels changed; there are newer rows of {', '.join(newer)}."
         numbers = {"changed_labels": len(changed), "labels": len(known), "newer_datasets": len(newer)}
         yield Wish("retrain", tuple(sorted(changed)), (*why, said), _retrain(seen), numbers, examples)
@@ -120,6 +121,8 @@ def _retrain(seen: Evidence) -> Act:
         "reject_policy": release.reject_policy,
         "groups": {label: release.labels[label].group for label in kept},
     }
+    if BACKGROUND in release.selector.labels:
+        body["background"] = seen.own_data[BACKGROUND].dataset
     if described:
         body["descriptions"] = described
     if release.ambiguous:
