@@ -70,7 +70,7 @@ async def test_a_new_labels_form_has_its_name(operator, put):
 async def test_the_policy_is_set_by_administrators(operator, submitter, release):
     form = {"mode": "train", "rows": "200"}
     told = words(await as_part(operator).post("/console/proposals/policy", data=form))
-    assert "Traffic may train, and stop at the candidate" in told
+    assert "What traffic teaches is trained, up to the candidate" in told
     assert "every 200 rows" in told
     for wrong in ({"mode": "never", "rows": "200"}, {"mode": "train", "rows": "many"}):
         assert (await operator.post("/console/proposals/policy", data=wrong)).status_code == 422

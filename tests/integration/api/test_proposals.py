@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from services.api.feedback.safe import trusted, within_shares
+from services.api.proposals.findings import own_data
 from services.api.proposals.loop import follow_logs
+from services.api.proposals.rules import OwnData
 from shared.contracts.jobs import JobState
 from shared.contracts.judged import JudgedRow
 from shared.contracts.labels import BACKGROUND
@@ -613,6 +615,21 @@ async def test_a_look_whose_lease_went_to_another_writes_nothing(followed):
 
 
 # What may train without a person.
+
+
+async def test_a_training_anew_takes_what_operators_gave_not_what_traffic_made(registry, weights):
+    def given(text, name):
+        return registry.datasets.add("default", name, [Row(input=text, label="fin.sa")]).id
+
+    old, newer = given("old", "rows"), given("new", "rows")
+    made = registry.datasets.add_sourced("default", "traffic-fin.sa", [(RowSource(job="job_1"), Row(input="x"))]).id
+    before = make_release(datasets={"fin.sa": old})
+    registry.releases.add(before)
+    after = make_release(parent=before.id, datasets={"fin.sa": made, "fin.ha": made, "med.qa": newer})
+    assert own_data(registry, "default", after) == {
+        "fin.sa": OwnData(newer, is_newer=True),
+        "med.qa": OwnData(newer, is_newer=False),
+    }
 
 
 def said(number, label, *keys):

@@ -86,6 +86,14 @@ def test_where_most_labels_changed_and_newer_data_is_there_the_selector_is_train
     assert "2 of 3 labels changed; there are newer rows of fin.sa." in wish.why
 
 
+def test_background_stays_background_or_nothing_is_trained_anew():
+    selector = RELEASE.selector.model_copy(update={"labels": (*RELEASE.labels, BACKGROUND)})
+    release, most = RELEASE.model_copy(update={"selector": selector}), review(change("fin.sa", "fin.ha"))
+    assert kinds(Evidence(release, most, own_data=own("fin.sa"))) == []
+    [wish] = wishes(Evidence(release, most, own_data=own("fin.sa") | {BACKGROUND: OwnData("ds_none", False)}))
+    assert wish.act.trainings[0]["background"] == "ds_none"
+
+
 def test_without_newer_data_of_every_label_it_is_balanced():
     most = review(change("fin.sa", "fin.ha"))
     feedback = {"dataset": "ds_f", "feedback": {"fin.sa": 50}}

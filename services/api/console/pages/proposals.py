@@ -18,10 +18,10 @@ from shared.security.api_keys import Scope
 
 router = APIRouter(prefix="/proposals")
 MODES = {
-    "observe": "note what would be proposed",
-    "propose": "wait for a person",
-    "train": "train, and stop at the candidate",
-    "auto": "train, and bring what passes the gate through a canary",
+    "observe": "is noted, and nothing is proposed",
+    "propose": "waits for a person",
+    "train": "is trained, up to the candidate",
+    "auto": "is trained, and goes through gate and canary",
 }
 KINDS = {
     "retrain": "Train the selector anew",
