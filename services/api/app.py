@@ -42,6 +42,24 @@ from services.api.webhooks import router as webhooks
 from shared.observability import tracing
 from shared.settings import Settings
 
+_ROUTERS = (
+    jobs,
+    openai,
+    batches,
+    select,
+    training,
+    fine_tuning,
+    releases,
+    rollouts,
+    proposals,
+    templates,
+    models,
+    usage,
+    users,
+    feedback,
+    traffic,
+)
+"""Those whose bodies have the usual size."""
 _UNTRACED = {"/healthz", "/readyz", "/metrics"}
 """Probes and scrapes call these paths all the time."""
 
@@ -70,23 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (
-        jobs,
-        openai,
-        batches,
-        select,
-        training,
-        fine_tuning,
-        releases,
-        rollouts,
-        proposals,
-        templates,
-        models,
-        usage,
-        users,
-        feedback,
-        traffic,
-    ):
+    for router in _ROUTERS:
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):

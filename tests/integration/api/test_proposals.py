@@ -1,6 +1,7 @@
 """Proposals: what a review finds becomes things to do, each confirmed once, by a person or by policy, and noted."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -508,6 +509,18 @@ async def test_every_step_is_in_the_audit_log_with_who_decided(api, admin, follo
     rest = (await admin.get("/v1/audit", params={"limit": 500, "before": first["next"]})).json()
     assert first["items"] + rest["items"] == entries
     assert code(await api["train"].get("/v1/audit"), 403) == "scope_missing"
+
+
+async def test_webhooks_are_told_when_one_is_opened_and_when_it_ends(admin, followed):
+    followed.ledger.do(calls.add_webhook("default", "we_1", {"events": " proposal.* ", "secret": "s"}))
+    rows = await followed.log()
+    await followed.review(tasks=(unknown(rows[:20]),))
+    proposal = await only(admin)
+    await admin.post(f"/v1/proposals/{proposal['id']}/dismiss")
+    told, _ = followed.ledger.do(calls.deliveries("default", "we_1", before="", limit=10))
+    assert [one["type"] for one in told] == ["proposal.ended", "proposal.opened"]
+    data = {"id": proposal["id"], "kind": "add", "state": "dismissed", "release": followed.release.id}
+    assert json.loads(told[0]["data"]) == data
 
 
 # Killed at any moment.
