@@ -29,6 +29,7 @@ from services.api.infra.retiring import WARNINGS
 from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
+from services.api.proposals import router as proposals
 from services.api.releases import router as releases
 from services.api.rollouts import router as rollouts
 from services.api.select import router as select
@@ -41,6 +42,24 @@ from services.api.webhooks import router as webhooks
 from shared.observability import tracing
 from shared.settings import Settings
 
+_ROUTERS = (
+    jobs,
+    openai,
+    batches,
+    select,
+    training,
+    fine_tuning,
+    releases,
+    rollouts,
+    proposals,
+    templates,
+    models,
+    usage,
+    users,
+    feedback,
+    traffic,
+)
+"""Those whose bodies have the usual size."""
 _UNTRACED = {"/healthz", "/readyz", "/metrics"}
 """Probes and scrapes call these paths all the time."""
 
@@ -69,22 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (
-        jobs,
-        openai,
-        batches,
-        select,
-        training,
-        fine_tuning,
-        releases,
-        rollouts,
-        templates,
-        models,
-        usage,
-        users,
-        feedback,
-        traffic,
-    ):
+    for router in _ROUTERS:
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):

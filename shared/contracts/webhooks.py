@@ -13,6 +13,8 @@ EVENTS = (
     "rollout.completed",
     "rollout.failed",
     "rollout.aborted",
+    "proposal.opened",
+    "proposal.ended",
     "fine_tuning.job.succeeded",
     "fine_tuning.job.failed",
     "fine_tuning.job.cancelled",

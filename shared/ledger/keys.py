@@ -82,6 +82,15 @@ class LedgerKey(StrEnum):
     TRIALS = "sb:trials:"
     """Per rollout: the stream of how its jobs ended, and what was said of them."""
 
+    PROPOSALS = "sb:proposals:"
+    """Per tenant: its proposals by id, each after the number of its last write."""
+    LEARNER = "sb:learner:"
+    """Per tenant: what its traffic may do and whose key does it, how far its log is reviewed, the last lease."""
+    LEARNERS = "sb:learners"
+    """Tenants whose log is followed, by the time at which the lease of whoever does so ends."""
+    AUDIT = "sb:audit:"
+    """Per tenant: the stream of what was decided about its proposals, and by whom."""
+
     TENANTS = "sb:tenants"
     """Tenants that have or had a current release."""
     RELEASE = "sb:release:"

@@ -18,6 +18,7 @@ _PARTS = (
     "webhooks",
     "usage",
     "rollouts",
+    "proposals",
     "traffic",
     "lifecycle",
     "dependents",
@@ -38,7 +39,7 @@ _FOLDER = Path(__file__).parent / "lua"
 LUA = with_key_names("".join((_FOLDER / f"{part}.lua").read_text() for part in _PARTS))
 """All definitions; each begins at the start of a line with `local` or `function`."""
 
-_ADD_WORK = {"create", "feedback", "batch_create", "begin_rollout"}
+_ADD_WORK = {"create", "feedback", "batch_create", "begin_rollout", "follow_log"}
 """Operations that a full server refuses; those that bring accepted work to its end may exceed its limit of memory."""
 _ALWAYS = "#!lua flags=allow-oom\n"
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)

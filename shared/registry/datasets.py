@@ -19,6 +19,8 @@ from shared.registry.store import ObjectStore
 from shared.registry.store_errors import Corrupt
 
 FEEDBACK_DATASET = "feedback"
+SAFE_DATASET = "feedback-safe"
+"""The rows of feedback that may train without a person."""
 MAX_LABELS = 10_000
 """Different labels in one data set: its manifest, a record of the ledger, counts the rows of each."""
 
@@ -100,8 +102,9 @@ class Datasets:
     def forget_feedback(self, tenant_id: str) -> None:
         """Forget the rows that were made from feedback, and the data sets that were made of them."""
         self._redis.delete(LedgerKey.FEEDBACK.of(tenant_id), LedgerKey.FEEDBACK_SOURCES.of(tenant_id))
-        for manifest in self._records.matching(tenant_id, "name", FEEDBACK_DATASET):
-            self._records.remove(tenant_id, _entry(manifest), manifest)
+        for name in (FEEDBACK_DATASET, SAFE_DATASET):
+            for manifest in self._records.matching(tenant_id, "name", name):
+                self._records.remove(tenant_id, _entry(manifest), manifest)
 
     def list_all(self, tenant_id: str) -> list[DatasetManifest]:
         """List all data sets, oldest first."""
@@ -147,23 +150,31 @@ class Datasets:
         lines = self._lines(_set_key(manifest.tenant_id, manifest.sources)) if manifest.sources else b""
         return [RowSource.model_validate_json(line) for line in lines.splitlines()]
 
-    def feedback_rows(self, tenant_id: str) -> list[tuple[RowSource, Row]]:
-        """Return the rows that feedback has made by now, each with its source, by the ids of their jobs."""
+    def said_rows(self, tenant_id: str) -> list[tuple[RowSource, Row]]:
+        """Return a row for each job with reviewed feedback, with its source, by the ids of the jobs.
+
+        Where a reviewer only rated an answer, the row has neither label nor output.
+        """
         rows: Any = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
         sources: Any = self._redis.hgetall(LedgerKey.FEEDBACK_SOURCES.of(tenant_id))
-        found = (
-            (RowSource.read(job, sources.get(job, "")), Row.model_validate_json(rows[job])) for job in sorted(rows)
-        )
-        return [(source, row) for source, row in found if row.label or row.output]  # only a rating is no example
+        return [(RowSource.read(job, sources.get(job, "")), Row.model_validate_json(rows[job])) for job in sorted(rows)]
+
+    def feedback_rows(self, tenant_id: str) -> list[tuple[RowSource, Row]]:
+        """Return the rows that feedback has made by now, each with its source, by the ids of their jobs."""
+        return [(source, row) for source, row in self.said_rows(tenant_id) if row.label or row.output]
 
     def feedback(self, tenant_id: str) -> DatasetManifest:
         """Store these rows and their sources as the newest version of `feedback`; raises `NotFound` without any."""
         found = self.feedback_rows(tenant_id)
         if not found:
             raise NotFound("dataset_not_found", "no feedback has a label or an output; POST /v1/jobs/{id}/feedback")
+        return self.add_sourced(tenant_id, FEEDBACK_DATASET, found)
+
+    def add_sourced(self, tenant_id: str, name: str, found: Sequence[tuple[RowSource, Row]]) -> DatasetManifest:
+        """Store rows, each with where it comes from; equal rows of equal sources are one version of the name."""
         lines = "".join(source.model_dump_json(exclude_defaults=True) + "\n" for source, _ in found)
         sources = PurePosixPath(self._put_lines(tenant_id, lines.encode())).stem
-        return self.add(tenant_id, FEEDBACK_DATASET, [row for _, row in found], sources=sources)
+        return self.add(tenant_id, name, [row for _, row in found], sources=sources)
 
     def _put_lines(self, tenant_id: str, data: bytes) -> str:
         key = _set_key(tenant_id, dataset_id(data))

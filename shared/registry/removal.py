@@ -12,7 +12,7 @@ from shared.contracts.jobs import Job
 from shared.errors import Conflict, Invalid
 from shared.ledger import Ledger, calls
 from shared.registry.adapters import Adapters
-from shared.registry.datasets import FEEDBACK_DATASET, Datasets
+from shared.registry.datasets import FEEDBACK_DATASET, SAFE_DATASET, Datasets
 from shared.registry.releases import Releases
 from shared.registry.templates import Templates
 
@@ -78,8 +78,9 @@ class Removal:
 
     def feedback(self, tenant_id: str) -> None:
         """Delete the data set `feedback` and all rows that it is made of."""
+        made = [m.id for m in self._datasets.list_all(tenant_id) if m.name in (FEEDBACK_DATASET, SAFE_DATASET)]
         for job in self.in_use(tenant_id).trainings:
-            if any(m.id in _texts(job.body) for m in self._datasets.list_all(tenant_id) if m.name == FEEDBACK_DATASET):
+            if any(one in _texts(job.body) for one in made):
                 raise _needed_by(job, "dataset_in_use", "the data set feedback")
         self._datasets.forget_feedback(tenant_id)
 

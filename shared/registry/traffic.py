@@ -13,7 +13,15 @@ from redis import Redis
 
 from shared.contracts.labels import STORED
 from shared.contracts.packing import unpack
-from shared.contracts.traffic import Position, TrafficPart, TrafficPolicy, TrafficRow, TrafficSketch, iso
+from shared.contracts.traffic import (
+    Position,
+    TrafficPart,
+    TrafficPolicy,
+    TrafficRow,
+    TrafficSketch,
+    iso,
+    position_of,
+)
 from shared.errors import NotFound
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
@@ -85,6 +93,23 @@ class Traffic:
     ) -> list[TrafficRow]:
         """Return the next rows after a place, oldest first."""
         return list(islice(self.rows(tenant_id, since_ms, after), limit))
+
+    def texts(self, tenant_id: str, entries: Iterable[str]) -> dict[str, TrafficRow]:
+        """Return these rows, as far as they are still kept, by their entries; reads the parts that hold some."""
+        wanted = {position_of(entry): entry for entry in entries}
+        found: dict[str, TrafficRow] = {}
+        is_whole = False
+        while wanted and not is_whole:
+            is_whole = True
+            for part in self.parts(tenant_id):
+                if not any(part.first <= at <= part.last for at in wanted):
+                    continue
+                rows = self.part_rows(tenant_id, part)
+                if rows is None:
+                    is_whole = False
+                    break
+                found.update((wanted.pop(row.position), row) for row in rows if row.position in wanted)
+        return found
 
     def sketches(self, tenant_id: str, hours: Iterable[int]) -> list[TrafficSketch]:
         """Return the counts of these hours (since 1970), a sketch for each release, oldest first."""

@@ -141,7 +141,7 @@ def test_a_routed_job_takes_five_ledger_calls_and_two_messages(released):
     # `append`, the text so far, is written beside the work; a short answer goes along with `finish`.
     beside = ("append", "heartbeat", "lead", "settle", "gauges", "expire", "adopt_ended", "forget")
     # What the loops of the API's worker ask for now and then.
-    beside += ("batch_take", "claim_deliveries", "take_rollout", "take_turn", "write_traffic")
+    beside += ("batch_take", "claim_deliveries", "take_learner", "take_rollout", "take_turn", "write_traffic")
     assert [op for op in calls if op not in beside] == ["create", "acquire_next", "route", "acquire_next", "finish"]
     assert [said.split()[0] for said in messages] == ["LPUSH", "LPUSH"]
     assert all(len(said) < 1500 for said in messages)

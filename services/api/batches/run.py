@@ -46,6 +46,11 @@ class BatchRun:
         self._cancelling_at = taken.cancelling_at
         self._share = share
 
+    @property
+    def named(self) -> dict[str, str]:
+        """What logs say of it."""
+        return {"batch": self.batch.id}
+
     async def run(self) -> None:
         """Work until the batch has ended, or another worker has it."""
         working, renewing = asyncio.create_task(self._work()), asyncio.create_task(self._renew())

@@ -24,8 +24,10 @@ _MADE_ANEW = {"tenant_id", "parent", "base_model", "base_manifest", "labels", "v
 _OF_SELECTOR = {"selector", "reading", "ambiguous", "representation", "validation", "datasets", "report"}
 
 
-def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
+def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit, made_by: str = "") -> Release:
     """Store the candidate that an edit makes of a release, or of nothing where there is none yet; blocking.
+
+    `made_by` is named as its maker in place of the key.
 
     Raises `NotFound` `release_not_found`, `adapter_not_found`; `Invalid` `label_unknown`, `adapter_base_mismatch`,
     `edit_empty`, `selector_missing`; `Conflict` `label_selected`, `release_empty`.
@@ -57,7 +59,7 @@ def edited_release(clients: Clients, caller: Key, edit: ReleaseEdit) -> Release:
         base_manifest=before.base_manifest if before else base.digest if base else "",
         labels=labels,
         verdict=_verdict(current, before, edit, labels, changes, anew.faults),
-        made_by=caller.id,
+        made_by=made_by or caller.id,
     )
     clients.registry.releases.add(release)
     return release

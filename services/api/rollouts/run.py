@@ -37,6 +37,11 @@ class RolloutRun:
         self._asked = taken.asked
         self._releases: tuple[Release, Release] | None = None
 
+    @property
+    def named(self) -> dict[str, str]:
+        """What logs say of it."""
+        return {"rollout": self.rollout.id}
+
     async def run(self) -> None:
         """Work until the rollout has ended; raises `StaleRollout` where another process has it."""
         while not self.rollout.state.is_final:

@@ -8,8 +8,10 @@ import structlog
 
 from services.api.infra.clients import Clients
 from services.api.traffic.redaction import Redactor
+from shared.contracts.proposals import ProposalPolicy
 from shared.contracts.traffic import SKETCH_DAYS, Position, TrafficPolicy, TrafficRow, TrafficSketch
 from shared.errors import Invalid
+from shared.ledger import calls
 from shared.security.api_keys import Key
 
 log = structlog.get_logger()
@@ -22,9 +24,14 @@ async def policy(clients: Clients, caller: Key) -> TrafficPolicy:
 
 
 async def set_policy(clients: Clients, caller: Key, wanted: TrafficPolicy) -> TrafficPolicy:
-    """Let a policy hold from now on; raises `Invalid` `pattern_invalid`."""
+    """Let a policy hold from now on; a log that comes is followed with the caller's key, where no key does so yet.
+
+    Raises `Invalid` `pattern_invalid`.
+    """
     await asyncio.to_thread(Redactor, wanted)
     await asyncio.to_thread(clients.registry.traffic.set_policy, caller.tenant_id, wanted)
+    if wanted.on:
+        await clients.ledger.do(calls.follow_log(caller.tenant_id, ProposalPolicy(), caller.id, only_new=True))
     log.info("traffic_policy_set", tenant_id=caller.tenant_id, key=caller.id, on=wanted.on, share=wanted.share)
     return wanted
 

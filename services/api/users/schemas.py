@@ -32,7 +32,7 @@ class ForgetRequest(Request):
 
 
 class HeldRows(BaseModel):
-    """A version of the data set `feedback` that holds rows of whoever is forgotten; versions never change."""
+    """A data set made of feedback or of the traffic log that holds rows of whoever is forgotten; it never changes."""
 
     id: str
     created_at: str

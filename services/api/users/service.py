@@ -16,7 +16,6 @@ from shared.contracts.traffic import TrafficRow
 from shared.errors import NotFound
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
-from shared.registry.datasets import FEEDBACK_DATASET
 from shared.security.api_keys import Key, Scope
 
 _AT_ONCE = 100
@@ -151,8 +150,8 @@ def _files(clients: Clients, caller: Key, line: str, *, is_dry: bool) -> int:
 
 
 def _datasets(clients: Clients, tenant_id: str, person: Person) -> list[HeldRows]:
-    """The versions of `feedback` that hold rows of the person."""
+    """The data sets made of feedback or of the traffic log that hold rows of the person."""
     datasets = clients.registry.datasets
-    versions = (one for one in datasets.list_all(tenant_id) if one.name == FEEDBACK_DATASET)
+    versions = (one for one in datasets.list_all(tenant_id) if one.sources)
     counts = ((one, sum(map(person.owns, datasets.sources(one)))) for one in versions)
     return [HeldRows(id=one.id, created_at=one.created_at, rows=count) for one, count in counts if count]

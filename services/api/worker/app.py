@@ -10,6 +10,7 @@ from services.api.batches.loop import run_batches
 from services.api.batches.sweep import sweep_files
 from services.api.infra.clients import Clients
 from services.api.infra.metrics import Metrics
+from services.api.proposals.loop import follow_logs
 from services.api.rollouts.loop import run_rollouts
 from services.api.traffic.writer import log_traffic
 from services.api.webhooks.delivery import deliver_webhooks
@@ -22,6 +23,7 @@ Loop = Callable[[Clients, asyncio.Event], Awaitable[None]]
 LOOPS: Mapping[str, Loop] = {
     "batches": run_batches,
     "files": sweep_files,
+    "proposals": follow_logs,
     "rollouts": run_rollouts,
     "traffic": log_traffic,
     "webhooks": deliver_webhooks,

@@ -80,6 +80,7 @@ _LEDGER: Mapping[str, str] = {
         + _may_write(LedgerKey.FILES, LedgerKey.WEBHOOKS)
         + _may_write(LedgerKey.BATCH, LedgerKey.BATCHES, LedgerKey.OPEN_BATCHES, LedgerKey.CONSOLE)
         + _may_write(LedgerKey.OPEN_ROLLOUTS, LedgerKey.ROLLOUTS)
+        + _may_write(LedgerKey.PROPOSALS, LedgerKey.LEARNER, LedgerKey.LEARNERS, LedgerKey.AUDIT)
         + _may_write(LedgerKey.TRAFFIC, LedgerKey.TRAFFIC_POLICIES, LedgerKey.TRAFFIC_PARTS, LedgerKey.SKETCHES)
     ),
     "selector": _CELERY,

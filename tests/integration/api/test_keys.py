@@ -239,6 +239,7 @@ def test_a_rotation_never_lengthens_a_keys_life_and_an_ended_key_has_no_successo
 
 
 LACKS = {
+    "proposals": "review",
     "jobs": "train",
     "select": "train",
     "training": "submit",
