@@ -147,6 +147,11 @@ class Datasets:
         lines = self._lines(_set_key(manifest.tenant_id, manifest.sources)) if manifest.sources else b""
         return [RowSource.model_validate_json(line) for line in lines.splitlines()]
 
+    def is_of_feedback(self, tenant_id: str, ref: str) -> bool:
+        """Whether a data set's rows come from feedback, under whichever of its names; raises `NotFound`."""
+        same = self._records.matching(tenant_id, "id", self.stored(tenant_id, ref).id)
+        return any(manifest.sources for manifest in same)
+
     def feedback_rows(self, tenant_id: str) -> list[tuple[RowSource, Row]]:
         """Return the rows that feedback has made by now, each with its source, by the ids of their jobs."""
         rows: Any = self._redis.hgetall(LedgerKey.FEEDBACK.of(tenant_id))
@@ -161,6 +166,10 @@ class Datasets:
         found = self.feedback_rows(tenant_id)
         if not found:
             raise NotFound("dataset_not_found", "no feedback has a label or an output; POST /v1/jobs/{id}/feedback")
+        return self.add_feedback(tenant_id, found)
+
+    def add_feedback(self, tenant_id: str, found: Sequence[tuple[RowSource, Row]]) -> DatasetManifest:
+        """Store rows with their sources as the newest version of `feedback`."""
         lines = "".join(source.model_dump_json(exclude_defaults=True) + "\n" for source, _ in found)
         sources = PurePosixPath(self._put_lines(tenant_id, lines.encode())).stem
         return self.add(tenant_id, FEEDBACK_DATASET, [row for _, row in found], sources=sources)
