@@ -96,7 +96,7 @@ def found_of(domain: LeftOut, reader: Reader) -> Found:
         Rows(texts, [label for _, label in known], reader.vectors(texts)),
     )
     for proposal in made:
-        print(f"  {proposal.name:32} {len(proposal.rows):4} {proposal.stability:.2f} {proposal.examples[0]}")
+        print(f"  {proposal.name:32} {len(proposal.rows):4} {proposal.stability:.2f} {pairs[proposal.rows[0]][0]}")
     return judged(made, [label for _, label in pairs], domain)
 
 

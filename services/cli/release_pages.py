@@ -50,7 +50,14 @@ def _facts(release: Mapping[str, Any]) -> dict[str, Any]:
         "reading": (release.get("reading") or {}).get("mode", "-"),
         **{f"selector {name}": selector[name] for name in _OF_SELECTOR if name in selector},
         **{name: report[name] for name in _OF_REPORT if name in report},
+        **_of_feedback(report),
     }
+
+
+def _of_feedback(report: Mapping[str, Any]) -> dict[str, str]:
+    counts = list(report.get("feedback_rows", {}).values())
+    fed, rows = (sum(one[name] for one in counts) for name in ("from_feedback", "rows"))
+    return {"rows of feedback": f"{fed} of {rows} that the selector learnt from"} if counts else {}
 
 
 def _labels(release: Mapping[str, Any]) -> list[dict[str, Any]]:

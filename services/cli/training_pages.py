@@ -17,8 +17,11 @@ _OF_ADAPTER = ("ref", "train_rows", "validation_rows", "adapter_exact_match", "b
 def page(job: Mapping[str, Any]) -> None:
     """Print a training of a selector or of an adapter that has succeeded, and on standard error what to do next."""
     trains, result = job.get("trains") or {}, job["result"]
-    about = {"trained": trains.get("kind"), "labels": some(trains.get("labels") or [])}
-    output.record(about | (selector(result) if is_selector(result) else adapter(result)), as_json=False)
+    if is_review(result):
+        output.record(review(result), as_json=False)
+    else:
+        about = {"trained": trains.get("kind"), "labels": some(trains.get("labels") or [])}
+        output.record(about | (selector(result) if is_selector(result) else adapter(result)), as_json=False)
     warn(result)
     for line in next_steps(result):
         output.err.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -45,12 +48,33 @@ def _at_most(count: int | None) -> str | None:
 def has_page(job: Mapping[str, Any]) -> bool:
     """Whether a job that has ended is one of those that `page` prints."""
     result = job.get("result") or {}
-    return job.get("state") == "succeeded" and (is_selector(result) or {"ref", "train_rows"} <= set(result))
+    return job.get("state") == "succeeded" and (
+        is_selector(result) or is_review(result) or {"ref", "train_rows"} <= set(result)
+    )
 
 
 def is_selector(result: Mapping[str, Any]) -> bool:
     """Whether a result is that of a selector's training, which makes a release."""
-    return "release" in result
+    return "promoted" in result
+
+
+def is_review(result: Mapping[str, Any]) -> bool:
+    """Whether a result is that of a review of the traffic log."""
+    return "reference_rows" in result
+
+
+def review(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that a review found: what has changed, with what would help, and what is unknown."""
+    changes = [f"{one['kind']} since {one['since']}: {one['remedy']}" for one in result["changes"]]
+    tasks = [f"{one['name']} ({one['texts']} texts: {some(one['terms'])})" for one in result["tasks"]]
+    return {
+        "release": result["release"],
+        "requests": f"{result['rows']} in {result['windows']} windows",
+        "compared with": f"{result['reference_rows']} of {result['reference']}" if result["windows"] else None,
+        "rejected": f"{result['rejected']:.3f}, before {result['rejected_before']:.3f}" if result["windows"] else None,
+        "changes": some(changes, "; ") or "none",
+        "unknown tasks": some(tasks, "; ") or "none",
+    }
 
 
 def selector(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +106,7 @@ def accuracy_of(result: Mapping[str, Any]) -> str:
 
 def warn(result: Mapping[str, Any]) -> None:
     """Print the first warnings of a training."""
-    warnings = result.get("warnings") or []
+    warnings = result.get("warnings") or result.get("notes") or []
     for warning in warnings[:SHOWN]:
         output.err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if len(warnings) > SHOWN:
@@ -91,7 +115,9 @@ def warn(result: Mapping[str, Any]) -> None:
 
 def next_steps(result: Mapping[str, Any]) -> Iterator[str]:
     """The commands that help next."""
-    if not is_selector(result):
+    if is_review(result):
+        yield "the job's result names entries of the log: `signalbox traffic list` shows its rows"
+    elif not is_selector(result):
         label, ref = result["label"], result["ref"]
         yield f"`signalbox releases edit --add {label}={ref} --promote` serves it to requests that name {label}"
     elif result["promoted"]:

@@ -9,9 +9,11 @@ from services.trainer.context import AnyContext, TrainerClients, TrainingContext
 from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.check import check_adapter_template
 from services.trainer.jobs.comparison import train_comparison
+from services.trainer.jobs.review import review_traffic
 from services.trainer.jobs.selector import train_selector
 from services.trainer.out_of_memory import explaining_memory
 from shared.contracts.jobs import Job
+from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import TrainingBody, parse_training
 from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain
 from shared.errors import Invalid, SignalboxError, StaleAttempt
@@ -46,6 +48,8 @@ def run_kind(context: AnyContext) -> dict[str, Any]:
         return check_adapter_template(context.with_body(body))
     if isinstance(body, ComparisonTrain):
         return train_comparison(context.with_body(body))
+    if isinstance(body, TrafficReview):
+        return review_traffic(context.with_body(body))
     return train_selector(context.with_body(body))
 
 

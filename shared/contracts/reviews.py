@@ -5,7 +5,7 @@ A review names rows of the log by their entries and holds no text of them: what 
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.labels import LabelText
 from shared.contracts.training_tasks import FindDataset, Training
@@ -14,6 +14,8 @@ ChangeKind = Literal["label_mix", "probability", "confidence", "rejection", "dis
 Remedy = Literal["retrain", "balance", "add", "delete", "threshold"]
 MAX_TASK_ENTRIES = 2_000
 """Rows that an unknown task names, the most typical first."""
+MAX_REVIEWED = 50_000
+"""Requests of all windows of a review: they are held in memory."""
 
 
 class TrafficReview(Training):
@@ -29,6 +31,12 @@ class TrafficReview(Training):
 
     def with_datasets(self, find: FindDataset) -> Self:  # noqa: ARG002
         """Return the same body: a review reads the log."""
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_held(self) -> Self:
+        if self.window * self.windows > MAX_REVIEWED:
+            raise ValueError(f"window times windows is above {MAX_REVIEWED}: take fewer or smaller windows")
         return self
 
 

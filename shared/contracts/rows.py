@@ -77,6 +77,10 @@ class RowSource(BaseModel):
     """Hash of the user that the job named."""
     conversation: str = ""
     """Hash of the conversation that the job named, among those of its line."""
+    reviewed: bool = False
+    """Whether a key of the scope `review` gave or accepted it; sources from before this was noted do not say so."""
+    agreed: int = 0
+    """How many keys said the same, of each field that stands in the row, at least."""
 
     @classmethod
     def read(cls, job: str, stored: str) -> Self:

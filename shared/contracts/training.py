@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Ambiguous, Release, SelectorKind
 from shared.contracts.reading import ReadingChoice
+from shared.contracts.reviews import TrafficReview
 from shared.contracts.templates import TemplateName
 from shared.contracts.training_settings import RepresentationSettings
 from shared.contracts.training_tasks import (
@@ -275,7 +276,7 @@ def _check_known(labels: set[str], release: Release) -> None:
 
 SelectorUpdate = SelectorAdd | SelectorBalance | SelectorDelete
 SelectorBody = SelectorTrain | SelectorUpdate
-TrainingBody = AdapterTrain | AdapterCheck | ComparisonTrain | SelectorBody
+TrainingBody = AdapterTrain | AdapterCheck | ComparisonTrain | TrafficReview | SelectorBody
 _BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(discriminator="kind")])
 
 

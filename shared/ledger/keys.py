@@ -17,7 +17,7 @@ class LedgerKey(StrEnum):
     """Per tenant: its jobs by creation time."""
     FOUND = "sb:facts:"
     """Per tenant and fact (`facts_of`: label, training, rejected, disputed, tenth of probability, keys, user,
-    conversation; feedback): its jobs by age."""
+    conversation; feedback; conflict): its jobs by age."""
     DEAD = "sb:dead:"
     """Per tenant: its dead letters."""
     CONVERSATION = "sb:talk:"

@@ -150,6 +150,11 @@ class Datasets:
         lines = self._lines(_set_key(manifest.tenant_id, manifest.sources)) if manifest.sources else b""
         return [RowSource.model_validate_json(line) for line in lines.splitlines()]
 
+    def is_of_feedback(self, tenant_id: str, ref: str) -> bool:
+        """Whether a data set's rows come from feedback, under whichever of its names; raises `NotFound`."""
+        same = self._records.matching(tenant_id, "id", self.stored(tenant_id, ref).id)
+        return any(manifest.sources for manifest in same)
+
     def said_rows(self, tenant_id: str) -> list[tuple[RowSource, Row]]:
         """Return a row for each job with reviewed feedback, with its source, by the ids of the jobs.
 

@@ -4,7 +4,8 @@ A part never changes. Rows are added as a part of their own; parts are joined, a
 that takes the place of old ones in one write of the ledger. Objects that the ledger does not name are nobody's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -13,15 +14,7 @@ from redis import Redis
 
 from shared.contracts.labels import STORED
 from shared.contracts.packing import unpack
-from shared.contracts.traffic import (
-    Position,
-    TrafficPart,
-    TrafficPolicy,
-    TrafficRow,
-    TrafficSketch,
-    iso,
-    position_of,
-)
+from shared.contracts.traffic import Position, TrafficPart, TrafficPolicy, TrafficRow, TrafficSketch, iso, position_of
 from shared.errors import NotFound
 from shared.ledger.keys import LedgerKey
 from shared.registry.store import ObjectStore
@@ -94,21 +87,59 @@ class Traffic:
         """Return the next rows after a place, oldest first."""
         return list(islice(self.rows(tenant_id, since_ms, after), limit))
 
-    def texts(self, tenant_id: str, entries: Iterable[str]) -> dict[str, TrafficRow]:
-        """Return these rows, as far as they are still kept, by their entries; reads the parts that hold some."""
-        wanted = {position_of(entry): entry for entry in entries}
-        found: dict[str, TrafficRow] = {}
+    def newest(self, tenant_id: str, after: Position, until: Position) -> Iterator[TrafficRow]:
+        """Yield the rows after a place, up to and with another, newest first, also while the log is written.
+
+        Raises `Unavailable`.
+        """
         is_whole = False
-        while wanted and not is_whole:
+        while not is_whole:
             is_whole = True
-            for part in self.parts(tenant_id):
-                if not any(part.first <= at <= part.last for at in wanted):
+            for part in reversed(self.parts(tenant_id)):
+                if part.first > until or part.last <= after:
                     continue
                 rows = self.part_rows(tenant_id, part)
                 if rows is None:
                     is_whole = False
                     break
-                found.update((wanted.pop(row.position), row) for row in rows if row.position in wanted)
+                yield from (row for row in reversed(rows) if after < row.position <= until)
+                until = (part.first[0], part.first[1] - 1)
+
+    def count(self, tenant_id: str, after: Position, until: Position) -> int:
+        """Return how many rows there are after a place, up to and with another; reads the two parts around at most."""
+        while True:
+            counts = [self._count_in(tenant_id, part, after, until) for part in self.parts(tenant_id)]
+            if None not in counts:
+                return sum(count or 0 for count in counts)
+
+    def _count_in(self, tenant_id: str, part: TrafficPart, after: Position, until: Position) -> int | None:
+        if part.first > until or part.last <= after:
+            return 0
+        if after < part.first and part.last <= until:
+            return part.rows
+        rows = self.part_rows(tenant_id, part)
+        return None if rows is None else sum(after < row.position <= until for row in rows)
+
+    def texts(self, tenant_id: str, entries: Collection[str]) -> dict[str, TrafficRow]:
+        """Return the rows of entries, oldest first, from the parts that hold them; those that are gone are left out.
+
+        Raises `Unavailable`.
+        """
+        wanted = sorted({position_of(entry) for entry in entries})
+        found: dict[str, TrafficRow] = {}
+        is_whole = not wanted
+        while not is_whole:
+            is_whole = True
+            for part in self.parts(tenant_id):
+                own = set(wanted[bisect_left(wanted, part.first) : bisect_right(wanted, part.last)])
+                if not own:
+                    continue
+                rows = self.part_rows(tenant_id, part)
+                if rows is None:
+                    is_whole = False
+                    break
+                found |= {row.entry: row for row in rows if row.position in own}
+                wanted = [position for position in wanted if position > part.last]
         return found
 
     def sketches(self, tenant_id: str, hours: Iterable[int]) -> list[TrafficSketch]:

@@ -31,6 +31,7 @@ RULES = {
     ("POST", "/v1/jobs/{job_id}/replay"): _one_of(),
     ("DELETE", "/v1/jobs/{job_id}/feedback/last"): _one_of(Scope.SUBMIT, Scope.REVIEW),
     ("POST", "/v1/feedback/dataset"): _one_of(Scope.REVIEW),
+    ("GET", "/v1/feedback/conflicts"): _one_of(Scope.REVIEW),
     ("GET", "/v1/datasets/{dataset_id}/sources"): _one_of(Scope.TRAIN, Scope.READ),
     ("POST", "/v1/jobs/{job_id}/again"): _one_of(Scope.SUBMIT),
     ("POST", "/v1/select"): _one_of(Scope.SUBMIT),

@@ -1,6 +1,12 @@
 """Selections as selectors make them, beside a turn that counts and logs them."""
 
+import time
+from contextlib import contextmanager
+
+from services.api.traffic import upkeep
+from services.api.traffic.changes import LogChange
 from shared.contracts.jobs import JobState, NewJob, Stage, new_job_id
+from shared.contracts.traffic import TrafficRow, iso
 from shared.ledger import calls
 from tests.support.api import SELECTOR
 
@@ -59,3 +65,53 @@ class Selector:
         chosen = selection_of(release=self._counted, **selection)
         self._ledger.do(calls.finish(job, state, result=chosen, selection=chosen))
         return job.id
+
+
+class Log:
+    """The traffic log of a tenant, filled as its writer does: with rows in parts, in turns."""
+
+    def __init__(self, registry, tenant):
+        self._registry = registry
+        self._tenant = tenant
+        self._at_ms = int(time.time() * 1000) + 1000
+
+    def add(self, found, part_rows=500):
+        """Add rows, given by their fields, one a second; returns their entries."""
+        rows = []
+        for fields in found:
+            self._at_ms += 1000
+            entry = f"{self._at_ms}-0"
+            rows.append(TrafficRow(entry=entry, job=f"job_{entry}", at=iso(self._at_ms), **fields))
+        with self._change() as change:
+            for start in range(0, len(rows), part_rows):
+                change.add(self._tenant, rows[start : start + part_rows])
+        return [row.entry for row in rows]
+
+    def forget(self, owns):
+        """Forget the rows that `owns` says yes to; returns how many."""
+        with self._turn() as turn:
+            return upkeep._forget(self._registry, turn, 15.0, self._tenant, owns)
+
+    def join(self, group):
+        """Put one part in the place of others."""
+        with self._change() as change:
+            change.add(self._tenant, [row for part in group for row in self._rows(part)])
+            for part in group:
+                change.remove(self._tenant, part)
+
+    def _rows(self, part):
+        return self._registry.traffic.part_rows(self._tenant, part)
+
+    @contextmanager
+    def _change(self):
+        with self._turn() as turn:
+            change = LogChange(self._registry, turn, 15.0)
+            yield change
+            change.write()
+
+    @contextmanager
+    def _turn(self):
+        ledger = self._registry.ledger
+        turn = ledger.do(calls.take_turn(15.0))
+        yield turn
+        ledger.do(calls.write_traffic(turn.fence, 0))

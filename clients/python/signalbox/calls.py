@@ -241,9 +241,20 @@ def take_back_feedback(job: Job | str) -> Call[None]:
     return Call(Request("DELETE", f"/v1/jobs/{_id(job)}/feedback/last"), lambda _: None)
 
 
-def feedback_dataset(*, dry_run: bool = False) -> Call[dict[str, Any]]:
-    """Make a version of the data set `feedback` of what reviewers said by now, or count its rows."""
-    return Call(posted("/v1/feedback/dataset", {"dry_run": dry_run}, None), dict)
+def feedback_dataset(*, dry_run: bool = False, safe: bool = False) -> Call[dict[str, Any]]:
+    """Make a version of the data set `feedback` of what reviewers said by now, or count its rows.
+
+    With `safe`, only of rows that may train unseen.
+    """
+    return Call(posted("/v1/feedback/dataset", {"dry_run": dry_run, "safe": safe}, None), dict)
+
+
+def feedback_conflicts(*, before: str | None = None, limit: int = 50) -> Call[dict[str, Any]]:
+    """Jobs to which keys gave different labels, newest first: `items`, and the `before` of the page after as `next`.
+
+    They train nothing until a reviewer settles it.
+    """
+    return Call(Request("GET", "/v1/feedback/conflicts", params={"before": before, "limit": limit}), dict)
 
 
 def forget_user(

@@ -84,6 +84,7 @@ class Signalbox:
     delete_feedback = method(calls.delete_feedback)
     take_back_feedback = method(calls.take_back_feedback)
     feedback_dataset = method(calls.feedback_dataset)
+    feedback_conflicts = method(calls.feedback_conflicts)
     forget_user = method(calls.forget_user)
     replay_dead = method(calls.replay_dead)
     drop = method(calls.drop)

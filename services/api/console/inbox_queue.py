@@ -4,24 +4,26 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from services.api.infra.clients import Clients
-from services.api.jobs.feedback import Entry, history_of
+from services.api.jobs.feedback import Entry, conflict_of, history_of
 from shared.contracts.generation import SelectionResult, generation_result, select_body, selection_of
 from shared.contracts.jobs import JobKind, ListedJob
 from shared.contracts.labels import BACKGROUND
 from shared.ledger import calls
 from shared.ledger.calls import JobFilter, Large
 
-Why = Literal["low", "rejected", "down", "disputed"]
+Why = Literal["low", "rejected", "down", "conflict", "disputed"]
 WHYS: dict[Why, str] = {
     "low": "Least sure",
     "rejected": "Rejected",
     "down": "Thumbs down",
+    "conflict": "People at odds",
     "disputed": "Parts at odds",
 }
 HINTS: dict[Why, str] = {
     "low": "Jobs that were selected, tenth by tenth of their best label's probability, the lowest first.",
     "rejected": "Jobs for which the selector found no label.",
     "down": "Jobs whose answer somebody called wrong, and that no reviewer has judged.",
+    "conflict": "Jobs to which two keys gave different labels: none of it trains until a reviewer settles it.",
     "disputed": "Jobs between two labels, or for which words were not sure and the language model had to decide, or "
     "whose conversation stood for another label than their own text.",
 }
@@ -52,9 +54,14 @@ class Item(NamedTuple):
     said: list[Entry]
 
     @property
+    def conflict(self) -> list[Entry]:
+        """The labels about which keys differ."""
+        return conflict_of(self.said)
+
+    @property
     def judged(self) -> Entry | None:
-        """What a reviewer said of it; None where none did."""
-        return next((entry for entry in reversed(self.said) if entry["reviewed"]), None)
+        """What a reviewer said of it; None where none did, or keys differ about its label."""
+        return None if self.conflict else next((entry for entry in reversed(self.said) if entry["reviewed"]), None)
 
 
 class Found(NamedTuple):
@@ -74,6 +81,7 @@ async def waiting(clients: Clients, tenant_id: str, why: Why, cursor: str, label
             "rejected": JobFilter(rejected=True, feedback=False),
             "disputed": JobFilter(disputed=True, feedback=False),
             "down": JobFilter(feedback=True),
+            "conflict": JobFilter(conflict=True),
         }[why]
         found, after = await _some(clients, tenant_id, only, cursor, SHOWN, _is_down if why == "down" else _is_open)
     return Found([item_of(job, labels) for job in found], after)

@@ -18,7 +18,7 @@ NUMBERS = ("epochs", "rank", "learning_rate", "batch_size", "max_length")
 """Settings that the form shows; the field for JSON takes all others."""
 DEFAULTS = {name: getattr(LoraSettings(), name) for name in NUMBERS}
 MAX_OFFERED = 200
-_WORDS = {"adapter.train": "adapter", "comparison.train": "comparison"}
+_WORDS = {"adapter.train": "adapter", "comparison.train": "comparison", "traffic.review": "review"}
 BODY: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
 
 

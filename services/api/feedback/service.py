@@ -7,13 +7,26 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from services.api.feedback.safe import safe_rows
 from services.api.infra.clients import Clients
-from shared.contracts.labels import BACKGROUND
+from services.api.jobs.feedback import conflict_of, history_of
+from services.api.jobs.listing import page
+from shared.contracts.jobs import ListedJob
+from shared.contracts.labels import BACKGROUND, LabelText
 from shared.contracts.manifests import DatasetManifest, Release
 from shared.contracts.rows import Row, RowSource
 from shared.contracts.training_tasks import MIN_MORE_ROWS, MIN_ROWS
 from shared.errors import Conflict, NotFound
+from shared.ledger import calls
+from shared.ledger.calls import JobFilter
+from shared.registry.datasets import SAFE_DATASET
 from shared.security.api_keys import Key
+
+_MOST_CONFLICTS = 1_000
+_NOTHING_SAFE = (
+    "no row of feedback may train unseen: let a key of the scope `review`, or two keys, say the same of more jobs, and "
+    "other keys too where one gave most of a label's rows"
+)
 
 
 class FeedbackRows(BaseModel):
@@ -32,20 +45,89 @@ class FeedbackRows(BaseModel):
     """Ids of the API keys that gave or accepted what stands in the rows."""
     first_at: str
     last_at: str
+    conflicts: int = 0
+    """Jobs about whose label keys differ: nothing said of them is among the rows. At most 1,000 are counted."""
 
 
-async def make_version(clients: Clients, caller: Key, *, is_dry: bool = False) -> FeedbackRows:
-    """Store what reviewed feedback has made by now as a version of `feedback`, or count it; raises `NotFound`."""
-    return await asyncio.to_thread(_version, clients, caller.tenant_id, is_dry=is_dry)
+class Said(BaseModel):
+    """A label that a key gave a job."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    label: LabelText
+    key: str = ""
+    at: str = ""
+    reviewed: bool
 
 
-def _version(clients: Clients, tenant_id: str, *, is_dry: bool) -> FeedbackRows:
+class LabelConflict(BaseModel):
+    """A job about whose label keys differ."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    job: str
+    said: list[Said]
+    """The newest label of each key."""
+
+
+class ConflictPage(BaseModel):
+    """Conflicts, the newest job first, and the `before` of the next page; null at the end."""
+
+    items: list[LabelConflict]
+    next: str | None
+
+
+async def conflicts(clients: Clients, tenant_id: str, before: str, limit: int) -> ConflictPage:
+    """List the jobs about whose label keys differ and nobody has settled it."""
+    only = JobFilter(conflict=True)
+    call = calls.list_jobs(tenant_id, **page(before, limit, ("feedback",)), only=only)
+    found = await clients.ledger.do(call)
+    return ConflictPage(items=[_conflict(job) for job in found.jobs], next=found.next.removeprefix("(") or None)
+
+
+def _conflict(job: ListedJob) -> LabelConflict:
+    return LabelConflict(job=job.id, said=[Said.model_validate(one) for one in conflict_of(history_of(job))])
+
+
+async def _conflict_count(clients: Clients, tenant_id: str) -> int:
+    call = calls.list_jobs(tenant_id, limit=_MOST_CONFLICTS, only=JobFilter(conflict=True))
+    return len((await clients.ledger.do(call)).jobs)
+
+
+async def make_version(clients: Clients, caller: Key, *, is_dry: bool = False, safe: bool = False) -> FeedbackRows:
+    """Store what reviewed feedback has made by now as a version of `feedback`, or count it; raises `NotFound`.
+
+    With `safe`, only of the rows that may train unseen, as `safe_rows` has them.
+    """
+    made = await asyncio.to_thread(_version, clients, caller.tenant_id, is_dry=is_dry, safe=safe)
+    if safe and not (is_dry or made.dataset):
+        raise NotFound("dataset_not_found", _NOTHING_SAFE)
+    return made.model_copy(update={"conflicts": await _conflict_count(clients, caller.tenant_id)})
+
+
+async def safe_version(clients: Clients, tenant_id: str) -> FeedbackRows:
+    """Store the rows that may train unseen as a version of `feedback-safe`; its data set is null without any."""
+    return await asyncio.to_thread(_version, clients, tenant_id, is_dry=False, safe=True)
+
+
+def _version(clients: Clients, tenant_id: str, *, is_dry: bool, safe: bool) -> FeedbackRows:
     datasets = clients.registry.datasets
-    if is_dry:
-        return counted(datasets.feedback_rows(tenant_id), None)
-    dataset = datasets.feedback(tenant_id)
+    found = datasets.feedback_rows(tenant_id)
+    if safe:
+        found = safe_rows(found, _kept(clients, tenant_id, {row.label for _, row in found}))
+    if is_dry or (safe and not found):
+        return counted(found, None)
+    dataset = datasets.add_sourced(tenant_id, SAFE_DATASET, found) if safe else datasets.feedback(tenant_id)
     pairs = zip(datasets.sources(dataset), datasets.rows(tenant_id, dataset.id), strict=True)
     return counted(pairs, dataset)
+
+
+def _kept(clients: Clients, tenant_id: str, labels: Iterable[str]) -> dict[str, int]:
+    """Return how many rows the current release's selector learnt of each label."""
+    registry = clients.registry
+    current = registry.releases.current_id(tenant_id)
+    keys = registry.releases.get(tenant_id, current).representation if current else {}
+    return {label: len(registry.datasets.get_rows(keys[label])) for label in labels if label in keys}
 
 
 def counted(found: Iterable[tuple[RowSource, Row]], dataset: DatasetManifest | None) -> FeedbackRows:

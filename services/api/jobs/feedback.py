@@ -100,11 +100,20 @@ async def _change(
     for _ in range(TRIES):
         job = await clients.ledger.do(calls.get(job_id, caller.tenant_id, line))
         before, history = len(history_of(job)), change(job)
-        fields = taken(history, clients.settings.feedback_agreement)
+        conflict = bool(conflict_of(history))
+        fields = {} if conflict else taken(history, clients.settings.feedback_agreement)
         row, source = _row(job, fields), source_of(job, history, fields)
         value = {**merged(history), "history": history}
         call = calls.feedback(
-            job_id, caller.tenant_id, value, row, before=before, after=len(history), source=source, budget=budget
+            job_id,
+            caller.tenant_id,
+            value,
+            row,
+            before=before,
+            after=len(history),
+            source=source,
+            conflict=conflict,
+            budget=budget,
         )
         try:
             await clients.ledger.do(call)
@@ -126,6 +135,29 @@ def history_of(job: ListedJob) -> list[Entry]:
 def merged(history: Sequence[Entry]) -> dict[str, Any]:
     """Return the newest value of each field, and the key that gave feedback last."""
     return {name: entry[name] for entry in history for name in (*_FIELDS, "key") if name in entry}
+
+
+def conflict_of(history: Sequence[Entry]) -> list[Entry]:
+    """Return the newest label of each key where these differ and nobody has settled it; empty elsewhere.
+
+    A reviewer settles it by `accept`, or by a label after those that differ. A reviewer's label corrects those of keys
+    that may not review, which count no more then: none of them can take away what a reviewer gave.
+    """
+    standing: dict[str, Entry] = {}
+    is_judged = False
+    for entry in history:
+        if entry.get("accept") is not None:
+            standing, is_judged = {}, True
+        elif "label" in entry and (entry["reviewed"] or not is_judged):
+            if entry["reviewed"] and (not is_judged or _differ(standing)):
+                standing = {}
+            is_judged = is_judged or entry["reviewed"]
+            standing[entry.get("key", "")] = entry
+    return list(standing.values()) if _differ(standing) else []
+
+
+def _differ(standing: Mapping[str, Entry]) -> bool:
+    return len({entry["label"] for entry in standing.values()}) > 1
 
 
 def taken(history: Sequence[Entry], agreement: int) -> dict[str, Any]:
@@ -176,7 +208,15 @@ def source_of(job: Job, history: Sequence[Entry], fields: Mapping[str, Any]) -> 
         line=job.key_line,
         user=job.body.get("user") or "",
         conversation=job.conversation,
+        reviewed=any(one["reviewed"] for one in said),
+        agreed=min((len(_keys_for(history, name, fields[name])) for name in _FIELDS if name in fields), default=0),
     )
+
+
+def _keys_for(history: Sequence[Entry], name: str, value: Any) -> set[str]:
+    """Return the keys whose newest word on a field is this value."""
+    last = {entry.get("key", ""): entry[name] for entry in history if name in entry}
+    return {key for key, said in last.items() if said == value}
 
 
 def _said(entry: Entry) -> list[str]:

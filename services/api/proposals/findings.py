@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from services.api.feedback.safe import safe_version
+from services.api.feedback.service import safe_version
 from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
 from services.api.proposals.rules import SKETCHED_DAYS, Evidence, OwnData
@@ -31,7 +31,7 @@ async def gather(
 ) -> Evidence:
     """Return the evidence about a review of the current release; raises `Unavailable`."""
     release, registry = current.release, clients.registry
-    feedback = await safe_version(clients, tenant_id, release)
+    feedback = await safe_version(clients, tenant_id)
     return Evidence(
         release=release,
         review=review,

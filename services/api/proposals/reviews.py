@@ -95,16 +95,12 @@ async def _due(clients: Clients, tenant_id: str, learner: Learner) -> str:
 
 
 def _last_if(traffic: Traffic, tenant_id: str, after: str, wanted: int) -> str:
-    """Return the log's last entry where so many rows come after another; of a part across it the rows are counted."""
-    at, parts = position_of(after), traffic.parts(tenant_id)
-    new = [part for part in parts if part.last > at]
-    if sum(part.rows for part in new) < wanted:
+    """Return the log's last entry where so many rows come after another."""
+    at = position_of(after)
+    new = [part for part in traffic.parts(tenant_id) if part.last > at]
+    if sum(part.rows for part in new) < wanted or traffic.count(tenant_id, at, new[-1].last) < wanted:
         return ""
-    count = sum(part.rows for part in new if part.first > at)
-    for part in new:
-        if part.first <= at:
-            count += sum(row.position > at for row in traffic.part_rows(tenant_id, part) or ())
-    return "{}-{}".format(*new[-1].last) if count >= wanted else ""
+    return "{}-{}".format(*new[-1].last)
 
 
 def _noted(what: str, detail: str) -> AuditEntry:

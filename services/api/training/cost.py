@@ -10,6 +10,7 @@ from services.api.infra.clients import Clients
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.contracts.prompts import render, selector_prompt
+from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import RATIOS, SelectorAdd, SelectorDelete, SelectorTrain, SelectorUpdate, TrainingBody
 from shared.contracts.training_cost import Estimate, Rows, Work, check_cost, estimate, settled, together, work_of
 from shared.contracts.training_memory import Batch, Memory, training_memory
@@ -94,7 +95,7 @@ def _memory(job: TrainingBody, base: BaseModelManifest, settings: LoraSettings, 
 
 
 def _use_of_model(job: TrainingBody, release: Release | None) -> Literal["none", "trained", "if_needed"]:
-    if isinstance(job, AdapterCheck):
+    if isinstance(job, AdapterCheck | TrafficReview):
         return "none"
     if isinstance(job, SelectorTrain):
         return {"light": "none", "prototypes": "none", "auto": "if_needed"}.get(job.selector, "trained")  # type: ignore[return-value]
@@ -127,7 +128,7 @@ class _Sizes(NamedTuple):
             other, most = job.evaluation, job.evaluate_rows
             tasks = [self._task(label, ref, other.get(label), most) for label, ref in job.labels.items()]
             return work_of(job.settings, *_joined(tasks))
-        if isinstance(job, AdapterCheck):
+        if isinstance(job, AdapterCheck | TrafficReview):
             return None
         if isinstance(job, SelectorTrain):
             return self._new_selector(job)

@@ -15,6 +15,7 @@ from services.api.training.cost import Quote, quote
 from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import BaseModelManifest
+from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
 from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain, TaskTraining
 from shared.errors import Invalid, NotFound
@@ -41,6 +42,12 @@ class AdapterCheckRequest(AdapterCheck):
 
 class ComparisonTrainRequest(ComparisonTrain):
     """`comparison.train`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class TrafficReviewRequest(TrafficReview):
+    """`traffic.review`; `after` names training jobs that must succeed first."""
 
     after: After = Field(default_factory=list)
 
@@ -77,7 +84,9 @@ class SelectorDeleteRequest(SelectorDelete):
 
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
 SelectorTraining = SelectorTrainRequest | UpdateRequest
-AnyTraining = AdapterTrainRequest | AdapterCheckRequest | ComparisonTrainRequest | SelectorTraining
+AnyTraining = (
+    AdapterTrainRequest | AdapterCheckRequest | ComparisonTrainRequest | TrafficReviewRequest | SelectorTraining
+)
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 
 

@@ -12,7 +12,7 @@ from services.cli.progress import follow_training
 from shared.contracts.durations import in_words
 
 if TYPE_CHECKING:
-    from signalbox import TrainingEstimate
+    from signalbox import Signalbox, TrainingEstimate
 
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 
@@ -37,6 +37,10 @@ def _submit_training(
     if dry_run:
         output.record(found.to_dict() if as_json else training_pages.forecast(found), as_json=as_json)
         return
+    _queue(api, body, wait=wait, as_json=as_json)
+
+
+def _queue(api: "Signalbox", body: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     job = api.train(**body)
     if wait:
         with goes_on_without(job.id):
@@ -154,6 +158,22 @@ def train_selector(
     options = {"background": background, "selector": kind, "readout": readout, "retention": retention}
     body |= {name: value for name, value in options.items() if value not in ("", None)}
     _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
+
+
+@app.command("review")
+def review_traffic(
+    window: Annotated[int | None, typer.Option(help="Requests of a window; default: 500.", min=100)] = None,
+    windows: Annotated[int | None, typer.Option(help="Newest windows to compare; default: 8.", min=1)] = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Say what has changed in the traffic log.
+
+    Its newest requests are compared with the first ones of the current release. It trains nothing.
+    """
+    body: dict[str, Any] = {"kind": "traffic.review"}
+    body |= {name: value for name, value in {"window": window, "windows": windows}.items() if value is not None}
+    _queue(client(), body, wait=wait, as_json=json)
 
 
 @app.command("comparison")

@@ -205,10 +205,35 @@ def datasets_list(json: Json = False) -> None:
 @datasets.command("feedback")
 def datasets_feedback(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows; store nothing.")] = False,
+    safe: Annotated[
+        bool, typer.Option("--safe", help="Only rows that may train unseen: no key alone makes many of them.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make a version of `feedback` of what reviewers said by now."""
-    output.record(client().feedback_dataset(dry_run=dry_run), as_json=json)
+    output.record(client().feedback_dataset(dry_run=dry_run, safe=safe), as_json=json)
+
+
+@datasets.command("conflicts")
+def datasets_conflicts(
+    before: Annotated[str | None, typer.Option(help="The page before named this as the next one.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    json: Json = False,
+) -> None:
+    """List jobs that keys labelled differently.
+
+    Nothing said of them trains until a reviewer settles it.
+    """
+    page = client().feedback_conflicts(before=before, limit=limit)
+    said = [{"job": one["job"], **entry} for one in page["items"] for entry in one["said"]]
+    output.table(
+        page["items"] if json else said,
+        ["job", "label", "key", "at", "reviewed"],
+        as_json=json,
+        one="signalbox jobs show ID",
+    )
+    if page["next"]:
+        output.err.print(f"more: --before {page['next']}")
 
 
 @datasets.command("rm")

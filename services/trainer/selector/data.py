@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 from services.trainer.context import AnyContext, NewLabelsContext, TrainingContext
 from services.trainer.data.report import LabelData, data_report, is_blank
 from services.trainer.data.split import same_text, split_by_text
+from services.trainer.selector.feedback import judged_by_feedback, labels_of_feedback
 from services.trainer.selector.retention import retain
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
@@ -33,6 +34,8 @@ class Split(NamedTuple):
 
     train: Rows
     validation: Rows
+    of_feedback: frozenset[str] = frozenset()
+    """Labels whose rows come from feedback."""
 
 
 class Sets(NamedTuple):
@@ -81,6 +84,8 @@ class SelectorData:
     """Validation rows of labels that the parent has and the candidate has not."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """What the report says about the choice of rows."""
+    from_feedback: Mapping[str, int] = field(default_factory=dict)
+    """Rows of the representation set, by label, that come from feedback."""
 
     @property
     def labels(self) -> list[str]:
@@ -101,21 +106,29 @@ def stored_sets(context: AnyContext, release: Release) -> Sets:
     )
 
 
-def split_rows(context: NewLabelsContext, text_fields: SelectorText, *, fewest: int = MIN_ROWS) -> Split:
+def split_rows(
+    context: NewLabelsContext, text_fields: SelectorText, held_out: Rows, *, fewest: int = MIN_ROWS
+) -> Split:
     """Training and validation rows of every data set that the job names; no text is on both sides.
 
-    Of fewer than `MIN_ROWS` rows none is for validation. Raises `Invalid` for a data set of fewer than `fewest`.
+    Of fewer than `MIN_ROWS` rows none is for validation, and of rows that come from feedback none where `held_out`,
+    the validation rows of the release before, has some of their label: whoever sends requests chooses no row that
+    judges. Raises `Invalid` for a data set of fewer than `fewest`.
     """
-    body, train, validation = context.body, {}, {}
+    body, train, validation = context.body, dict[str, list[Row]](), dict[str, list[Row]]()
+    of_feedback = labels_of_feedback(context, body.datasets)
+
+    def text_of(row: Row) -> str:
+        return selection_text(text_fields, row.input, row.instruction)
+
     for label, rows in _rows_of_all(context, fewest).items():
-        parts = split_by_text(
-            rows,
-            lambda row: selection_text(text_fields, row.input, row.instruction),
-            body.selection.validation_share,
-            body.settings.seed,
-        )
+        if label in of_feedback and held_out.get(label):
+            judging = {same_text(row.input) for row in held_out[label]}
+            train[label], validation[label] = [row for row in rows if same_text(text_of(row)) not in judging], []
+            continue
+        parts = split_by_text(rows, text_of, body.selection.validation_share, body.settings.seed)
         train[label], validation[label] = (parts.train, parts.validation) if len(rows) >= MIN_ROWS else (rows, [])
-    return Split(train, validation)
+    return Split(train, validation, of_feedback)
 
 
 def _rows_of_all(context: NewLabelsContext, fewest: int) -> dict[str, list[Row]]:
@@ -203,7 +216,11 @@ def report_data(
             len(sets.representation[label]),
         )
     notes = data_report(data, texts_of(known), context.body.selection.rows_per_label)
-    notes["warnings"] = [*_first(notes["warnings"]), *_first(_paraphrase_warnings(context, sets))]
+    notes["warnings"] = [
+        *judged_by_feedback(split.validation, split.of_feedback),
+        *_first(notes["warnings"]),
+        *_first(_paraphrase_warnings(context, sets)),
+    ]
     context.report("data_selected", rows=sum(map(len, sets.representation.values())), warnings=notes["warnings"])
     return notes
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from services.trainer.context import SelectorContext
 from services.trainer.selector.adapters import release_labels
-from services.trainer.selector.data import Rows
+from services.trainer.selector.data import Rows, SelectorData
 from services.trainer.selector.fit import trains_head
 from services.trainer.selector.judge import JudgedSelector
 from services.trainer.selector.plan import Plan
@@ -47,7 +47,12 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         representation=_stored(context, sets.representation),
         validation=_stored(context, sets.validation),
         datasets=dict(plan.data.datasets),
-        report={**judged.report, **_trained_as(context, plan, judged), **_kept_rows(context, judged)},
+        report={
+            **judged.report,
+            **_trained_as(context, plan, judged),
+            **_kept_rows(context, judged),
+            "feedback_rows": _feedback_rows(plan.data),
+        },
         verdict=judged.verdict,
         made_by=context.job.id,
     )
@@ -102,6 +107,14 @@ def _trained_as(context: SelectorContext, plan: Plan, judged: JudgedSelector) ->
 def _kept_rows(context: SelectorContext, judged: JudgedSelector) -> dict[str, Any]:
     put = context.registry.datasets.put_judged
     return {"judged": put(context.job.tenant_id, judged.rows)} if judged.rows else {}
+
+
+def _feedback_rows(data: SelectorData) -> dict[str, dict[str, int]]:
+    """How many rows the selector learnt of each label, and how many of them came from feedback."""
+    found = {}
+    for label, rows in data.sets.representation.items():
+        found[label] = {"rows": len(rows), "from_feedback": min(len(rows), data.from_feedback.get(label, 0))}
+    return found
 
 
 def _stored(context: SelectorContext, sets: Rows) -> dict[str, str]:

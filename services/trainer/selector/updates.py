@@ -4,10 +4,13 @@ Each kind answers the same questions: which rows the release keeps, which of the
 of which it sees the retained share.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from services.trainer.context import SelectorContext, TrainingContext
 from services.trainer.selector.data import (
+    Rows,
     SelectorData,
     Sets,
     choose_sets,
@@ -21,6 +24,7 @@ from services.trainer.selector.data import (
     with_held_out,
 )
 from services.trainer.selector.difficulty import Difficulty, sort_by_accuracy
+from services.trainer.selector.feedback import feedback_counts, judged_by_feedback, labels_of_feedback
 from services.trainer.selector.inputs import Base, Inputs, base_of_update, kind_of_update
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Release
@@ -57,7 +61,10 @@ def _grown(data: SelectorData, base: Base, body: SelectorUpdate) -> SelectorData
     described = {label: entry.description for label, entry in base.release.labels.items()}
     added = body.descriptions if isinstance(body, SelectorAdd) else {}
     sets = with_held_out(data.sets, {**described, **added}, body.settings.seed)
-    return replace(data, sets=sets, full=sets.representation, retained={})
+    fed = {label for label, count in data.from_feedback.items() if count and not data.sets.validation.get(label)}
+    warnings = [*judged_by_feedback(sets.validation, fed), *data.notes.get("warnings", ())]
+    notes = {**data.notes, "warnings": warnings} if warnings else data.notes
+    return replace(data, sets=sets, full=sets.representation, retained={}, notes=notes)
 
 
 def _train(context: TrainingContext[SelectorTrain], parent: Release | None) -> SelectorData:
@@ -65,12 +72,13 @@ def _train(context: TrainingContext[SelectorTrain], parent: Release | None) -> S
     body = context.body
     if len({*body.datasets, *body.descriptions}) < 2:
         raise Invalid("labels_too_few", "a selector needs two labels, or one label and a background data set")
-    split = split_rows(context, body.text, fewest=1 if body.may_take_prototypes else MIN_ROWS)
+    held_out = _held_out(context, parent)
+    split = split_rows(context, body.text, held_out, fewest=1 if body.may_take_prototypes else MIN_ROWS)
     chosen = choose_sets(context, split, body.text)
-    sets = with_descriptions(chosen, body.descriptions)
+    sets = with_descriptions(chosen, body.descriptions).joined(Sets({}, held_out))
     before = parent.selector if parent and parent.base_model == context.clients.base_model else None
     known = set(before.labels) - {BACKGROUND} if before else set()
-    kept = {label: rows for label, rows in split.validation.items() if label in known}
+    kept = {label: rows for label, rows in joined(split.validation, held_out).items() if label in known}
     return SelectorData(
         sets,
         full=sets.representation,
@@ -78,13 +86,26 @@ def _train(context: TrainingContext[SelectorTrain], parent: Release | None) -> S
         datasets=body.datasets,
         kept_validation=selector_rows(kept, before.text) if before else {},
         notes=report_data(context, split, chosen, {}, body.text),
+        from_feedback=_counts(chosen.representation, split.of_feedback),
     )
+
+
+def _held_out(context: TrainingContext[SelectorTrain], parent: Release | None) -> Rows:
+    """The parent's validation rows of labels of feedback, where the job's selector reads the same of a request."""
+    if parent is None or parent.selector is None or parent.selector.text != context.body.text:
+        return {}
+    read, keys = context.registry.datasets.get_rows, parent.validation
+    return {label: read(keys[label]) for label in labels_of_feedback(context, context.body.datasets) if label in keys}
+
+
+def _counts(rows: Rows, labels: Iterable[str]) -> dict[str, int]:
+    return {label: len(rows[label]) for label in labels if label in rows}
 
 
 def _add(context: TrainingContext[SelectorAdd], base: Base) -> SelectorData:
     """New labels in full, and a share of the old ones; background rows of a new label become rows of that label."""
     body, old = context.body, stored_sets(context, base.release)
-    split = split_rows(context, base.selector.text, fewest=fewest_rows(body, base))
+    split = split_rows(context, base.selector.text, old.validation, fewest=fewest_rows(body, base))
     chosen = choose_sets(context, split, base.selector.text)
     new = with_descriptions(chosen, body.descriptions)
     kept = old.without(body.labels)
@@ -96,7 +117,12 @@ def _add(context: TrainingContext[SelectorAdd], base: Base) -> SelectorData:
         datasets={**base.release.datasets, **body.datasets},
         kept_validation=old.validation,
         notes=report_data(context, split, chosen, known, base.selector.text),
+        from_feedback=_together(feedback_counts(base.release), _counts(chosen.representation, split.of_feedback)),
     )
+
+
+def _together(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return dict(Counter(one) + Counter(other))
 
 
 def _balance(context: TrainingContext[SelectorBalance], base: Base) -> SelectorData:
@@ -104,7 +130,9 @@ def _balance(context: TrainingContext[SelectorBalance], base: Base) -> SelectorD
     body, old = context.body, stored_sets(context, base.release)
     easy, hard = _difficulty(body, base.release)
     datasets = {**base.release.datasets, **body.labels}
-    new = Sets(unseen_rows(context, _datasets_of(hard, datasets), old, base.selector.text), {})
+    chosen = _datasets_of(hard, datasets)
+    of_feedback = labels_of_feedback(context, chosen)
+    new = Sets(unseen_rows(context, chosen, old, base.selector.text), {})  # no new row judges
     others = {label: rows for label, rows in old.representation.items() if label not in easy}
     return SelectorData(
         old.joined(new),
@@ -113,6 +141,7 @@ def _balance(context: TrainingContext[SelectorBalance], base: Base) -> SelectorD
         datasets=datasets,
         kept_validation=old.validation,
         notes={"easy": easy, "hard": {label: len(new.representation.get(label, ())) for label in hard}},
+        from_feedback=_together(feedback_counts(base.release), _counts(new.representation, of_feedback)),
     )
 
 
@@ -122,6 +151,9 @@ def _delete(context: TrainingContext[SelectorDelete], base: Base) -> SelectorDat
     kept = old.without(body.labels)
     if body.deleted_texts == "reject":
         kept = kept.joined(old.as_background(body.labels))
+    fed = Counter(feedback_counts(base.release))
+    moved = sum(fed.pop(label, 0) for label in body.labels)
+    fed[BACKGROUND] += moved if body.deleted_texts == "reject" else 0
     return SelectorData(
         kept,
         full={},
@@ -129,6 +161,7 @@ def _delete(context: TrainingContext[SelectorDelete], base: Base) -> SelectorDat
         datasets={label: ref for label, ref in base.release.datasets.items() if label not in body.labels},
         kept_validation=old.validation,
         deleted={label: rows for label, rows in old.validation.items() if label in body.labels},
+        from_feedback=fed,
     )
 
 

@@ -10,6 +10,7 @@ from scipy.stats import ks_2samp
 
 from services.trainer.traffic.statistics import label_counts
 from services.trainer.traffic.window import Window
+from shared.contracts.reviews import ChangeKind, Remedy
 
 EXAMPLES = 10
 MOST_LABELS = 5
@@ -18,8 +19,6 @@ SURE = 3.0
 _NEWEST = 0.9
 """Quantile of the reference's scores from which a text counts as new."""
 
-Kind = Literal["label_mix", "probability", "confidence", "rejection", "disagreement", "classifier", "discrepancy"]
-Action = Literal["retrain", "balance", "add", "delete", "threshold"]
 Mask = NDArray[np.bool_]
 
 
@@ -34,12 +33,13 @@ class LabelShare(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What has changed, with the texts nearest to it."""
+    """What has changed, with the rows nearest to it."""
 
     labels: tuple[LabelShare, ...]
     """The most certain first; empty where it belongs to no label."""
-    examples: tuple[str, ...]
-    action: Action
+    examples: tuple[int, ...]
+    """Rows of the window, of different texts."""
+    remedy: Remedy
 
 
 class Seen(NamedTuple):
@@ -61,11 +61,11 @@ class _Part(NamedTuple):
     """Whether they are those that the test is about, or there are fewer of these and the part is the others."""
 
 
-def change_of(kind: Kind, before: Seen, after: Seen) -> Change:
+def change_of(kind: ChangeKind, before: Seen, after: Seen) -> Change:
     """Return what has changed between two samples that a test of this kind tells apart."""
     part = _PARTS[kind](before, after)
     labels = _label_shares(before.requests.labels[part.before], after.requests.labels[part.after], part.sizes)
-    return Change(labels, _examples(kind, labels, part, after), _action(kind, labels, is_more=part.is_more))
+    return Change(labels, _examples(kind, labels, part, after), _remedy(kind, labels, is_more=part.is_more))
 
 
 def _label_shares(was: Iterable[str], now: Iterable[str], sizes: tuple[int, int]) -> tuple[LabelShare, ...]:
@@ -84,22 +84,25 @@ def _errors(one: int, other: int, size: int, other_size: int) -> float:
     return float((other / other_size - one / size) / max(error, 1e-12))
 
 
-def _examples(kind: Kind, labels: Sequence[LabelShare], part: _Part, after: Seen) -> tuple[str, ...]:
+def _examples(kind: ChangeKind, labels: Sequence[LabelShare], part: _Part, after: Seen) -> tuple[int, ...]:
     chosen = part.after
     grown = [share.label for share in labels if share.errors > 0]
     if kind == "label_mix" and grown:
         chosen = chosen & np.isin(after.requests.labels, grown)
     ranked = sorted(np.flatnonzero(chosen), key=lambda row: -after.newness[row])
-    return tuple(dict.fromkeys(after.requests.texts[row] for row in ranked))[:EXAMPLES]
+    firsts: dict[str, int] = {}
+    for row in ranked:
+        firsts.setdefault(after.requests.texts[row], int(row))
+    return tuple(firsts.values())[:EXAMPLES]
 
 
-def _action(kind: Kind, labels: Sequence[LabelShare], *, is_more: bool) -> Action:
+def _remedy(kind: ChangeKind, labels: Sequence[LabelShare], *, is_more: bool) -> Remedy:
     if kind == "label_mix":
         return "delete" if labels and not labels[0].after else "balance"
     return (_WHERE_MORE if is_more else _WHERE_LESS)[kind]
 
 
-_WHERE_MORE: Mapping[Kind, Action] = MappingProxyType(
+_WHERE_MORE: Mapping[ChangeKind, Remedy] = MappingProxyType(
     {
         "probability": "retrain",
         "confidence": "retrain",
@@ -109,7 +112,7 @@ _WHERE_MORE: Mapping[Kind, Action] = MappingProxyType(
         "discrepancy": "retrain",
     }
 )
-_WHERE_LESS: Mapping[Kind, Action] = MappingProxyType(
+_WHERE_LESS: Mapping[ChangeKind, Remedy] = MappingProxyType(
     dict.fromkeys(("probability", "confidence", "rejection", "disagreement"), "threshold")
 )
 
@@ -147,7 +150,7 @@ def _new(before: Seen, after: Seen) -> _Part:
     return _Part(before.newness > line, after.newness > line, (len(was), len(now)))
 
 
-_PARTS: Mapping[Kind, Callable[[Seen, Seen], _Part]] = MappingProxyType(
+_PARTS: Mapping[ChangeKind, Callable[[Seen, Seen], _Part]] = MappingProxyType(
     {
         "label_mix": _accepted,
         "probability": _lower("probability"),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.trainer.traffic.changes import Action, Kind, LabelShare, Seen, change_of
+from services.trainer.traffic.changes import LabelShare, Seen, change_of
 from services.trainer.traffic.statistics import (
     Tested,
     classified,
@@ -17,6 +17,7 @@ from services.trainer.traffic.statistics import (
     proportions,
 )
 from services.trainer.traffic.window import Reference, Window
+from shared.contracts.reviews import ChangeKind, Remedy
 
 ALARMS_A_MONTH = 0.5
 """Alarms that are expected of a month in which nothing changes."""
@@ -30,23 +31,23 @@ SAMPLED = 1000
 class Finding(NamedTuple):
     """A change that a window shows."""
 
-    kind: Kind
+    kind: ChangeKind
     statistic: float
     p_value: float
     """Adjusted for the other tests of the window."""
     since: str
     """The first of the windows, without a gap until now, that show it."""
     labels: tuple[LabelShare, ...]
-    examples: tuple[str, ...]
-    """Texts nearest to what has changed."""
-    action: Action
+    examples: tuple[int, ...]
+    """Rows of the window that are nearest to what has changed."""
+    remedy: Remedy
     """What would help."""
 
 
 class Compared(NamedTuple):
     """The tests of a window, and how much each request of reference and window is like the window's."""
 
-    tested: dict[Kind, Tested]
+    tested: dict[ChangeKind, Tested]
     before: Seen
     after: Seen
 
@@ -86,7 +87,7 @@ def compare(reference: Reference, window: Window, seed: int = 0) -> Compared:
     project = reference.projection.of
     points, new_points = project(was.vectors[rows]), project(window.vectors[others])
     by_classifier, scores = classified(points, new_points, rng)
-    tested: dict[Kind, Tested] = {
+    tested: dict[ChangeKind, Tested] = {
         "label_mix": label_mix(was.labels[~was.is_rejected], window.labels[~window.is_rejected]),
         "probability": distributions(was.probability, window.probability),
         "confidence": distributions(was.confidence, window.confidence),

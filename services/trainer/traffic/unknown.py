@@ -15,7 +15,6 @@ from shared.contracts.training_tasks import MIN_ROWS, VALIDATION_SHARE
 from shared.errors import Invalid
 from shared.model.features import Floats, normalised
 
-EXAMPLES = 10
 NEAREST = 3
 UNSURE = 0.2
 """Quantile of the confidences of validation rows below which a text may be unknown."""
@@ -59,7 +58,6 @@ class Proposal(NamedTuple):
     """The words that tell its texts from others."""
     rows: tuple[int, ...]
     """Of the unknown texts, the most typical first; a text that came several times has several."""
-    examples: tuple[str, ...]
     nearest: tuple[NearLabel, ...]
     stability: float
     """Mean share of it that is found again in subsamples (Jaccard index)."""
@@ -99,7 +97,7 @@ def propose(texts: Sequence[str], vectors: Floats, known: Rows, seed: int = 0) -
         taken.add(name)
         all_rows = tuple(copy for row in rows for copy in copies[row])
         nearest, needs = _nearest_labels(points[rows], labels), Needs(MIN_ROWS, ADVISED_ROWS, len(own))
-        made.append(Proposal(name, tuple(terms), all_rows, tuple(own[:EXAMPLES]), nearest, cluster.stability, needs))
+        made.append(Proposal(name, tuple(terms), all_rows, nearest, cluster.stability, needs))
     return made
 
 

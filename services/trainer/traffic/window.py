@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from services.trainer.traffic.projection import Projection, fit_projection
 from shared.contracts.generation import SelectionResult
+from shared.contracts.judged import MAX_TEXT_CHARS, JudgedRow
+from shared.contracts.labels import BACKGROUND
 from shared.contracts.selection import is_disputed
+from shared.contracts.traffic import TrafficRow
 from shared.errors import Invalid
 from shared.model.features import Floats
 
@@ -38,6 +41,20 @@ class Request(NamedTuple):
         confidence = probability if selection.confidence is None else selection.confidence
         disputed = is_disputed(ambiguous=selection.ambiguous, by=selection.by)
         return cls(text, label, probability, confidence, selection.rejected, disputed)
+
+    @classmethod
+    def logged(cls, row: TrafficRow) -> Self | None:
+        """Read a row of the log, of its text as much as judged rows keep; None as for `of`."""
+        if row.by == "named" or not row.best_label or row.probability is None:
+            return None
+        confidence = row.probability if row.confidence is None else row.confidence
+        return cls(row.text[:MAX_TEXT_CHARS], row.best_label, row.probability, confidence, row.rejected, row.disputed)
+
+    @classmethod
+    def judged(cls, row: JudgedRow, threshold: float) -> Self:
+        """Read a row that a release was judged on; whether its selector's parts were at odds is not kept."""
+        is_rejected = row.route(threshold) == BACKGROUND
+        return cls(row.text, row.best_label, row.probability, row.confidence, is_rejected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,13 @@ def feedback(
     before: int,
     after: int | None = None,
     source: RowSource = NO_SOURCE,
+    conflict: bool = False,
     budget: TenantBudget = NO_BUDGET,
 ) -> Call[None]:
     """Store the feedback on a finished job, and the data-set row made from it with its source; None takes the row back.
 
     `before` counts the feedbacks that the job has, `after` those in the value, by default one more, and 0 where nothing
-    is left of it; raises `Conflict`
+    is left of it; with `conflict` the job is listed among those about whose label keys differ. Raises `Conflict`
     `feedback_moved` where it has not so many, and `TooMany` where the tenant's jobs would take more bytes than its
     `budget`.
     """
@@ -63,6 +64,7 @@ def feedback(
         "source": source.model_dump_json(exclude_defaults=True),
         "before": before,
         "after": before + 1 if after is None else after,
+        "conflict": conflict,
         "judged": {name: value[name] for name in ("label", "rating") if value.get(name) is not None},
         **budget.args,
     }

@@ -29,6 +29,8 @@ class JobFilter(BaseModel):
     """Bounds of the best label's probability."""
     feedback: bool | None = None
     """Whether somebody gave feedback."""
+    conflict: bool = False
+    """Only those about whose label keys differ."""
     key: str | None = None
     """Id of the API key that submitted the job."""
     user: str | None = None
@@ -124,7 +126,7 @@ def list_jobs(
         "before": before or ("+inf" if only.until_ms is None else f"{only.until_ms:.3f}"),
         "since": "-inf" if only.since_ms is None else f"{only.since_ms:.3f}",
         **only.model_dump(
-            mode="json", include={"rejected", "disputed", "feedback", "min_probability", "max_probability"}
+            mode="json", include={"rejected", "disputed", "feedback", "conflict", "min_probability", "max_probability"}
         ),
         **{name: getattr(only, name) or "" for name in ("state", "kind", "key", "user")},
         # Jobs of the version before hold a label of one word with its domain.

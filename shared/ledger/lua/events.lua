@@ -27,7 +27,7 @@ end
 
 -- Forgets all that was said of a job itself; returns how much there was.
 local function forget_said(a)
-  redis.call('ZREM', index_key(a.tenant_id, 'feedback'), a.id)
+  for _, fact in ipairs({ 'feedback', 'conflict' }) do redis.call('ZREM', index_key(a.tenant_id, fact), a.id) end
   return redis.call('HDEL', job_key(a.id), 'feedback', 'feedback_count')
 end
 
@@ -48,7 +48,11 @@ function op.feedback(a)
   if a.after == 0 then
     forget_said(a)
   else
-    if job.noted then redis.call('ZADD', index_key(a.tenant_id, 'feedback'), job.noted:match('^[^|]+'), a.id) end
+    if job.noted then
+      local at = job.noted:match('^[^|]+')
+      redis.call('ZADD', index_key(a.tenant_id, 'feedback'), at, a.id)
+      if a.conflict then redis.call('ZADD', index_key(a.tenant_id, 'conflict'), at, a.id) else redis.call('ZREM', index_key(a.tenant_id, 'conflict'), a.id) end
+    end
     redis.call('HSET', job_key(a.id), 'feedback', a.feedback, 'feedback_count', a.after)
   end
   if (job.rollout or '') ~= '' then

@@ -18,6 +18,7 @@ local function indexes(a)
   if a.dead then return { KEY.dead .. a.tenant_id } end
   if a.kind == 'train' then return { found .. 'training' } end
   if a.user ~= '' then return { found .. 'user:' .. a.user } end
+  if a.conflict then return { found .. 'conflict' } end
   if a.feedback == true then return { found .. 'feedback' } end
   if a.rejected == true then return { found .. 'rejected' } end
   if a.disputed == true then return { found .. 'disputed' } end
@@ -64,6 +65,7 @@ local function matches(job, a)
   if (a.state ~= '' and job.state ~= a.state) or (a.kind ~= '' and job.kind ~= a.kind) then return false end
   if (a.line ~= '' and job.key_line ~= a.line) or (a.key ~= '' and job.key ~= a.key) then return false end
   if known(a.feedback) and a.feedback ~= (redis.call('HEXISTS', job_key(job.id), 'feedback') == 1) then return false end
+  if a.conflict and not redis.call('ZSCORE', index_key(a.tenant_id, 'conflict'), job.id) then return false end
   if known(a.disputed) and a.disputed ~= (redis.call('ZSCORE', index_key(a.tenant_id, 'disputed'), job.id) ~= false) then return false end
   local by_probability = a.min_probability > 0 or a.max_probability < 1
   if #a.labels == 0 and not known(a.rejected) and not by_probability then return true end

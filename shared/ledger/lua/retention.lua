@@ -47,7 +47,7 @@ end
 
 local function leave_indexes(tenant, id, noted)
   redis.call('ZREM', KEY.jobs .. tenant, id)
-  for fact in (noted .. '|feedback'):gmatch('|([^|]+)') do redis.call('ZREM', index_key(tenant, fact), id) end
+  for fact in (noted .. '|feedback|conflict'):gmatch('|([^|]+)') do redis.call('ZREM', index_key(tenant, fact), id) end
 end
 
 local KEPT = '^([^|]*)|(-?%d+)|([%d.]+)|?(.*)$'

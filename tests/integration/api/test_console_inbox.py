@@ -81,6 +81,19 @@ async def test_thumbs_down_wait_until_a_reviewer_judges(reviewer, api, job, ledg
     assert await shown(reviewer, why="down") == []
 
 
+async def test_labels_of_two_reviewers_wait_with_both_until_one_more_settles_it(reviewer, api, job):
+    job_id = await job("what is it")
+    await api["review"].post(f"/v1/jobs/{job_id}/feedback", json={"label": "fin.sa"})
+    card = words(await judged(reviewer, job_id, label="fin.ha"))
+    assert "People are at odds: fin.sa by" in card
+    assert await shown(reviewer, why="conflict") == [job_id]
+    assert "1 job on which people are at odds trains nothing" in words(await reviewer.get(f"{PATH}/said"))
+    card = words(await judged(reviewer, job_id, label="fin.ha"))
+    assert "at odds" not in card
+    assert await shown(reviewer, why="conflict") == []
+    assert "1 row, said by 1 key" in words(await reviewer.get(f"{PATH}/said"))
+
+
 async def test_many_jobs_come_page_by_page_and_none_twice(reviewer, job, monkeypatch):
     monkeypatch.setattr("services.api.console.inbox_queue.SHOWN", 3)
     made = [await job(str(number), probability=number / 10) for number in (1, 1, 1, 1, 3, 5, 5)]

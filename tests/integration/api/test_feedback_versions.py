@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 
 from shared.ledger.keys import LedgerKey
-from tests.support.api import code
+from shared.security import api_keys
+from tests.support.api import client_of, code
 from tests.support.judged import answered
 
 
@@ -88,9 +90,6 @@ async def test_what_a_reviewer_accepted_names_the_reviewer_and_who_said_it(api, 
 @pytest.fixture
 async def scoped_submit(api, ledger, worker):
     """A client whose key may only submit, and the key."""
-    from shared.security import api_keys
-    from tests.support.api import client_of
-
     api["worker"] = worker
     key, token = api_keys.create(ledger.redis, frozenset({api_keys.Scope.SUBMIT}))
     async with client_of(api["url"], token) as client:
@@ -133,3 +132,81 @@ async def test_the_command_line_makes_versions_and_takes_words_back(command, api
     await asyncio.to_thread(command("jobs", "feedback", job_id, "--undo").communicate)
     out, said = await asyncio.to_thread(command("datasets", "feedback", "--dry-run", "--json").communicate)
     assert json.loads(out)["rows"] == 0, said
+
+
+# People at odds, and what may train unseen.
+
+
+@pytest.fixture
+async def reviewers(api, ledger):
+    """Six clients whose keys may review."""
+    async with AsyncExitStack() as stack:
+        tokens = [api_keys.create(ledger.redis, frozenset({api_keys.Scope.REVIEW}))[1] for _ in range(6)]
+        yield [await stack.enter_async_context(client_of(api["url"], token)) for token in tokens]
+
+
+async def conflicts(client, **params):
+    answer = await client.get("/v1/feedback/conflicts", params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_labels_of_two_reviewers_are_shown_and_train_nothing_until_a_further_one_settles_it(
+    api, job, reviewers, registry, ledger
+):
+    one, other, third, *_ = reviewers
+    job_id = await job("a")
+    await say(one, job_id, label="fin.ha")
+    assert (await version(one, dry_run=True))["rows"] == 1
+    said = await say(other, job_id, label="fin.sa")
+    counted = await version(one, dry_run=True)
+    assert (counted["rows"], counted["conflicts"]) == (0, 1)
+    (shown,) = (await conflicts(one))["items"]
+    assert shown["job"] == job_id
+    assert [(entry["label"], entry["key"], entry["at"]) for entry in shown["said"]] == [
+        (entry["label"], entry["key"], entry["at"]) for entry in said["history"]
+    ]
+    assert (await conflicts(api["other"]))["items"] == []
+    await say(third, job_id, label="fin.sa")
+    settled = await version(one, dry_run=True)
+    assert (settled["labels"], settled["conflicts"]) == ({"fin.sa": 1}, 0)
+    assert registry.datasets.feedback_rows("default")[0][0].reviewed
+
+
+async def test_conflicts_come_page_by_page_and_go_with_what_was_said(api, job, reviewers, ledger):
+    one, other, *_ = reviewers
+    made = [await job(text) for text in "abc"]
+    for job_id in made:
+        await say(one, job_id, label="fin.ha")
+        await say(other, job_id, label="fin.sa")
+    first = await conflicts(one, limit=2)
+    rest = await conflicts(one, limit=2, before=first["next"])
+    assert [item["job"] for item in [*first["items"], *rest["items"]]] == made[::-1]
+    await one.delete(f"/v1/jobs/{made[0]}/feedback")
+    assert (await other.delete(f"/v1/jobs/{made[1]}/feedback/last")).status_code == 200
+    ledger.redis.delete(LedgerKey.JOB.of(made[2]))  # as its time to live does
+    assert (await conflicts(one))["items"] == []
+    assert (await version(one, dry_run=True))["conflicts"] == 0
+
+
+async def test_a_safe_version_holds_no_more_of_one_key_than_a_fifth_of_a_label(api, job, reviewers, registry, release):
+    many, *others = reviewers
+    for number in range(4):
+        await say(many, await job(f"flood {number}"), label="fin.ha")
+    refused = await many.post("/v1/feedback/dataset", json={"safe": True})
+    assert code(refused, 404) == "dataset_not_found"
+    for number, client in enumerate(others[:4]):
+        await say(client, await job(f"other {number}"), label="fin.ha")
+    made = await version(many, safe=True)
+    assert (made["rows"], made["labels"], len(made["said_by"])) == (5, {"fin.ha": 5}, 5)
+    assert (await version(many))["rows"] == 8
+    assert registry.datasets.is_of_feedback("default", made["dataset"]["id"])
+
+
+async def test_the_command_line_lists_conflicts(command, api, job, reviewers):
+    one, other, *_ = reviewers
+    job_id = await job("a")
+    await say(one, job_id, label="fin.ha")
+    await say(other, job_id, label="fin.sa")
+    out, said = await asyncio.to_thread(command("datasets", "conflicts", "--json").communicate)
+    assert [one["job"] for one in json.loads(out)] == [job_id], said

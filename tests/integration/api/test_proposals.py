@@ -5,7 +5,6 @@ import json
 
 import pytest
 
-from services.api.feedback.safe import trusted, within_shares
 from services.api.proposals.findings import own_data
 from services.api.proposals.loop import follow_logs
 from services.api.proposals.rules import OwnData
@@ -627,9 +626,6 @@ async def test_a_look_whose_lease_went_to_another_writes_nothing(followed):
     assert len(followed.trainings()) == 1
 
 
-# What may train without a person.
-
-
 async def test_a_training_anew_takes_what_operators_gave_not_what_traffic_made(registry, weights):
     def given(text, name):
         return registry.datasets.add("default", name, [Row(input=text, label="fin.sa")]).id
@@ -643,23 +639,3 @@ async def test_a_training_anew_takes_what_operators_gave_not_what_traffic_made(r
         "fin.sa": OwnData(newer, is_newer=True),
         "med.qa": OwnData(newer, is_newer=False),
     }
-
-
-def said(number, label, *keys):
-    return RowSource(job=f"job_{number}", said_by=keys, at=f"{number:03}"), Row(input=str(number), label=label)
-
-
-def test_one_key_without_review_teaches_nothing_two_lines_do():
-    rows = [said(1, "a", "k1"), said(2, "a", "k1", "k2"), said(3, "a", "k1", "k1b"), said(4, "a", "rev")]
-    lines = {"k1": "k1", "k1b": "k1", "k2": "k2", "rev": "rev"}
-    assert [source.job for source, _ in trusted(rows, {"rev"}, lines)] == ["job_2", "job_4"]
-
-
-def test_one_key_gives_at_most_a_fifth_of_a_labels_rows():
-    rows = [said(number, "a", "k1") for number in range(40)]
-    kept = within_shares(rows, {"a": 40})
-    assert len(kept) == 10  # a fifth of 40 and 10
-    assert kept[-1][0].job == "job_39"  # the newest stay
-    assert within_shares(rows, {}) == []
-    five = [said(number, "a", f"k{number % 5}") for number in range(20)]
-    assert len(within_shares(five, {})) == 20

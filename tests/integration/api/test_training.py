@@ -36,6 +36,7 @@ async def train(api):
         {"kind": "selector.add", "labels": {"law.ie": "demo"}, "retention": 0.3},
         {"kind": "selector.balance", "labels": {"law.ie": "demo"}, "easy": ["law.mc"], "retention": "auto"},
         {"kind": "selector.delete", "labels": ["law.ie"], "retention": 0.1, "deleted_texts": "forget"},
+        {"kind": "traffic.review", "window": 200, "windows": 4},
     ],
     ids=lambda ask: ask["kind"],
 )

@@ -121,6 +121,8 @@ async def test_words_alone_cost_nothing_and_auto_asks_for_no_confirmation_becaus
     assert (await train.post(PATH, json={**SELECTOR, **costly})).status_code == 422
     light = await estimate(train, **{**SELECTOR, "selector": "light"}, **costly)
     assert (light["language_model"], light["estimate"]) == ("none", None)
+    review = await estimate(train, kind="traffic.review")
+    assert (review["language_model"], review["estimate"], review["needs_confirmation"]) == ("none", None, False)
     default = {**SELECTOR, **costly}
     del default["selector"]
     auto = await estimate(train, **default)

@@ -97,3 +97,21 @@ def test_a_training_that_failed_or_is_of_another_kind_has_no_page():
 )
 def test_without_a_row_no_accuracy_is_claimed(answers, accuracy, says):
     assert accuracy_of({"accuracy": accuracy, "accuracy_interval": list(share_interval(answers))}) == says
+
+
+def test_a_review_is_a_page_of_what_changed_and_what_is_unknown(capsys):
+    result = {
+        "release": "rel_1", "rows": 400, "windows": 4, "reference_rows": 1000, "reference": "traffic",
+        "rejected": 0.2, "rejected_before": 0.01, "notes": ["a note"],
+        "changes": [{"kind": "rejection", "since": "2026-01-01", "remedy": "add"}],
+        "tasks": [{"name": "oil-change", "texts": 60, "terms": ["oil", "car"]}],
+    }  # fmt: skip
+    facts, said = shown(capsys, {"state": "succeeded", "result": result})
+    assert facts["requests"] == "400 in 4 windows"
+    assert facts["compared with"] == "1000 of traffic"
+    assert facts["rejected"] == "0.200, before 0.010"
+    assert facts["changes"] == "rejection since 2026-01-01: add"
+    assert facts["unknown tasks"] == "oil-change (60 texts: oil, car)"
+    assert "warning: a note" in said
+    empty = {**result, "windows": 0, "changes": [], "tasks": []}
+    assert shown(capsys, {"state": "succeeded", "result": empty})[0]["changes"] == "none"

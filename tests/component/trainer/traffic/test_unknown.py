@@ -50,8 +50,6 @@ def test_texts_of_new_tasks_are_proposed_with_what_tells_them_from_others(known)
     assert set(first.rows) == set(range(40))
     assert set(second.rows) == set(range(40, 70))
     assert first.terms[0] == "oil"
-    assert len(first.examples) == 10
-    assert all(text.startswith("oil") for text in first.examples)
     assert first.stability > 0.9
     assert (first.needs.least_rows, first.needs.texts_without_answers) == (MIN_ROWS, 40)
     parse_label(f"car.{first.name}")

@@ -1,6 +1,6 @@
 """What was said of a job, put together, and what of it may train."""
 
-from services.api.jobs.feedback import merged, source_of, taken
+from services.api.jobs.feedback import conflict_of, merged, source_of, taken
 from shared.contracts.jobs import Job
 from shared.contracts.rows import RowSource
 
@@ -64,3 +64,47 @@ def test_sources_are_read_as_earlier_versions_kept_them():
     assert RowSource.read("job_1", "") == RowSource(job="job_1")
     kept = RowSource(said_by=("a",), at="1", line="l").model_dump_json()
     assert RowSource.read("job_1", kept) == RowSource(job="job_1", said_by=("a",), at="1", line="l")
+
+
+def labels_at_odds(*history):
+    return [(one["key"], one["label"]) for one in conflict_of(history)]
+
+
+def by_reviewer(key, **fields):
+    return said(key, reviewed=True, **fields)
+
+
+def test_the_newest_labels_of_two_keys_are_at_odds_until_they_agree():
+    one, other = said("a", label="fin.sa"), said("b", label="fin.ha")
+    assert labels_at_odds(one, other) == [("a", "fin.sa"), ("b", "fin.ha")]
+    assert labels_at_odds(one, other, said("a", label="fin.ha")) == []
+    assert labels_at_odds(one, said("a", label="fin.ha")) == []
+    assert labels_at_odds(one, said("b", rating=-1)) == []
+
+
+def test_a_reviewer_settles_what_others_said_and_two_reviewers_are_at_odds():
+    one, other = said("a", label="fin.sa"), said("b", label="fin.ha")
+    first, second = by_reviewer("r", label="fin.sa"), by_reviewer("s", label="fin.ha")
+    assert labels_at_odds(one, other, first) == []
+    assert labels_at_odds(one, second) == []
+    assert labels_at_odds(first, second) == [("r", "fin.sa"), ("s", "fin.ha")]
+    for settling in (by_reviewer("t", label="fin.ha"), by_reviewer("r", label="fin.sa"), by_reviewer("t", accept=True)):
+        assert labels_at_odds(first, second, settling) == []
+    assert labels_at_odds(one, other, by_reviewer("r", accept=False)) == []
+
+
+def test_no_key_that_may_not_review_puts_a_reviewers_label_in_doubt():
+    assert labels_at_odds(by_reviewer("r", label="fin.sa"), said("a", label="fin.ha"), said("b", label="x.y")) == []
+    assert labels_at_odds(by_reviewer("r", accept=True), said("a", label="fin.ha"), said("b", label="x.y")) == []
+
+
+def test_a_source_says_whether_a_reviewer_spoke_and_how_many_keys_agree_on_every_field():
+    agreed = [said("a", label="fin.ha"), said("b", label="fin.ha"), said("c", rating=1)]
+    fields = {"label": "fin.ha", "rating": 1}
+    assert source_of(job_of(), agreed, fields).agreed == 1  # the rating is one key's word
+    found = source_of(job_of(), agreed[:2], {"label": "fin.ha"})
+    assert (found.reviewed, found.agreed) == (False, 2)
+    accepted = [*agreed, by_reviewer("r", accept=True)]
+    assert source_of(job_of(), accepted, taken(accepted, 0)).reviewed
+    changed = [*agreed[:2], said("b", label="fin.sa")]
+    assert source_of(job_of(), changed, {"label": "fin.ha"}).agreed == 1

@@ -98,3 +98,9 @@ def test_one_label_may_be_left_where_there_is_background_to_tell_it_from():
 def test_a_comparison_that_means_nothing_is_refused(more, message):
     with pytest.raises(ValidationError, match=message):
         parse_training({"kind": "comparison.train", "labels": {"fin.sa": "d"}, **more})
+
+
+def test_a_review_holds_no_more_requests_than_memory_has_room_for():
+    assert parse_training({"kind": "traffic.review", "window": 10_000, "windows": 5}).windows == 5
+    with pytest.raises(ValidationError, match="take fewer or smaller windows"):
+        parse_training({"kind": "traffic.review", "window": 10_000, "windows": 6})

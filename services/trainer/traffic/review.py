@@ -1,0 +1,166 @@
+"""A review: what the newest windows of the log show against a release's reference, and what in them is unknown."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from services.trainer.traffic.cut import Cut
+from services.trainer.traffic.drift import LEAST_REQUESTS, Finding, findings
+from services.trainer.traffic.unknown import Proposal, propose, unknown_rows
+from services.trainer.traffic.unknown import Rows as KnownRows
+from services.trainer.traffic.vectors import NgramSpace
+from services.trainer.traffic.window import LEAST_FIRST, Reference, Request, Window, reference_of, window_of
+from shared.contracts.labels import BACKGROUND
+from shared.contracts.reviews import (
+    MAX_TASK_ENTRIES,
+    ChangedLabel,
+    ChangeKind,
+    NearestLabel,
+    ReviewResult,
+    TrafficChange,
+    UnknownTask,
+)
+from shared.contracts.rows import Row
+from shared.contracts.traffic import TrafficRow
+
+_Item = TypeVar("_Item")
+MOST_KNOWN = 20_000
+"""Texts of known labels that vectors are fitted on, evenly many of each label."""
+JUDGED_KINDS: frozenset[ChangeKind] = frozenset({"probability", "confidence", "rejection"})
+"""Changes that can be told against validation rows: their mix of labels is not that of traffic, their texts are not
+redacted, and whether the selector's parts were at odds is not kept of them."""
+
+
+class Known(NamedTuple):
+    """What a release was made of."""
+
+    representation: Mapping[str, Sequence[Row]]
+    validation: Mapping[str, Sequence[Row]]
+    judged: Sequence[Request]
+
+
+class Reviewed(NamedTuple):
+    """A window, with the rows of the log that it is made of."""
+
+    rows: Sequence[TrafficRow]
+    window: Window
+
+
+def review(release: str, rows: Cut, known: Known, windows_a_month: int, check: Callable[[], None]) -> ReviewResult:
+    """Compare the windows one by one, and look for unknown tasks in all of them; `check` is called in between.
+
+    There is one window at least.
+    """
+    texts = [text for _, text in _texts(known.representation)] or [row.text for own in rows.windows for row in own]
+    space = NgramSpace(_some(texts))
+    reference = reference_of(_window(known.judged, space), [_of_log(rows.first, space).window])
+    last: list[Finding] = []
+    windows: list[Reviewed] = []
+    for own in rows.windows:
+        check()
+        windows.append(_of_log(own, space))
+        last = findings(reference, windows[-1].window, own[0].at, last, windows_a_month=windows_a_month)
+        last = last if rows.first else [one for one in last if one.kind in JUDGED_KINDS]
+    check()
+    return ReviewResult(
+        release=release,
+        first=windows[0].rows[0].entry,
+        last=windows[-1].rows[-1].entry,
+        windows=len(windows),
+        rows=sum(len(one.rows) for one in windows),
+        reference_rows=len(reference.requests),
+        reference=_kind_of(reference, rows),
+        changes=tuple(_change(one, windows[-1].rows) for one in last),
+        tasks=_tasks(windows, known),
+        labels=dict(Counter(row.label for one in windows for row in one.rows if row.label).most_common()),
+        rejected=_rejected([one.window for one in windows]),
+        rejected_before=_rejected([reference.requests]),
+        notes=tuple(_notes(reference, rows, known)),
+    )
+
+
+def _kind_of(reference: Reference, rows: Cut) -> Literal["traffic", "validation", "none"]:
+    if len(reference.requests) < LEAST_REQUESTS:
+        return "none"
+    return "traffic" if rows.first else "validation"
+
+
+def _notes(reference: Reference, rows: Cut, known: Known) -> Iterator[str]:
+    if not known.judged:
+        yield "the release keeps no rows that it was judged on, so changed texts are not found: train a new release"
+    if not rows.first:
+        yield (
+            f"fewer than {LEAST_FIRST} requests are logged since the release, so the windows are compared with "
+            "validation rows, by how sure the selector is alone: review again when there are more"
+        )
+    if _kind_of(reference, rows) == "none":
+        yield f"there are under {LEAST_REQUESTS} requests to compare with: let the log fill, then review again"
+    if not known.representation:
+        yield "the release keeps no rows of its labels, so unknown tasks are compared with none: train a new release"
+
+
+def _of_log(rows: Sequence[TrafficRow], space: NgramSpace) -> Reviewed:
+    return Reviewed(rows, _window([one for one in map(Request.logged, rows) if one], space))
+
+
+def _window(requests: Sequence[Request], space: NgramSpace) -> Window:
+    return window_of(requests, space.vectors([one.text for one in requests]))
+
+
+def _rejected(windows: Sequence[Window]) -> float:
+    flags = np.concatenate([one.is_rejected for one in windows])
+    return float(flags.mean()) if len(flags) else 0.0
+
+
+def _change(found: Finding, rows: Sequence[TrafficRow]) -> TrafficChange:
+    return TrafficChange(
+        kind=found.kind,
+        statistic=found.statistic,
+        p_value=found.p_value,
+        since=found.since,
+        labels=tuple(ChangedLabel(label=one.label, before=one.before, after=one.after) for one in found.labels),
+        examples=tuple(rows[at].entry for at in found.examples),
+        remedy=found.remedy,
+    )
+
+
+def _tasks(windows: Sequence[Reviewed], known: Known) -> tuple[UnknownTask, ...]:
+    """Propose tasks for the unknown rows; words that no known label has are part of their space."""
+    validation = _window_of_sure(known.judged)
+    unknown = [one.rows[row] for one in windows for row in unknown_rows(one.window, validation)]
+    texts = [row.text for row in unknown]
+    if not texts:
+        return ()
+    pairs = _some([*_texts(known.representation), *_texts(known.validation)])
+    pairs = [(label, text) for label, text in pairs if label != BACKGROUND]
+    known_texts = [text for _, text in pairs]
+    space = NgramSpace([*known_texts, *_some(texts)])
+    of_labels = KnownRows(known_texts, [label for label, _ in pairs], space.vectors(known_texts))
+    return tuple(_task(one, unknown) for one in propose(texts, space.vectors(texts), of_labels))
+
+
+def _task(found: Proposal, rows: Sequence[TrafficRow]) -> UnknownTask:
+    return UnknownTask(
+        name=found.name,
+        terms=found.terms,
+        entries=tuple(rows[at].entry for at in found.rows[:MAX_TASK_ENTRIES]),
+        nearest=tuple(NearestLabel(label=one.label, similarity=one.similarity) for one in found.nearest),
+        stability=found.stability,
+        least_rows=found.needs.least_rows,
+        advised_rows=found.needs.advised_rows,
+        texts=found.needs.texts_without_answers,
+    )
+
+
+def _window_of_sure(requests: Sequence[Request]) -> Window:
+    return window_of(requests, np.zeros((len(requests), 0), dtype=np.float32))
+
+
+def _texts(rows: Mapping[str, Sequence[Row]]) -> list[tuple[str, str]]:
+    return [(label, row.input) for label, own in rows.items() for row in own]
+
+
+def _some(found: Sequence[_Item]) -> list[_Item]:
+    return list(found[:: -(-len(found) // MOST_KNOWN)]) if found else []
