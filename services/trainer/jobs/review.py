@@ -7,6 +7,7 @@ from services.trainer.selector.data import stored_sets
 from shared.contracts.manifests import Release
 from shared.contracts.reviews import ReviewResult, TrafficReview
 from shared.errors import Conflict
+from shared.model.prototypes import Reading
 
 if TYPE_CHECKING:
     from services.trainer.traffic.cut import Cut
@@ -35,6 +36,7 @@ def _pinned(context: ReviewContext) -> dict[str, Any]:
 
 def _reviewed(context: ReviewContext, release: Release, until: tuple[int, int]) -> ReviewResult:
     from services.trainer.traffic.cut import cut
+    from services.trainer.traffic.readers import models_at_hand
     from services.trainer.traffic.review import Known, review
     from services.trainer.traffic.window import Request
 
@@ -50,7 +52,11 @@ def _reviewed(context: ReviewContext, release: Release, until: tuple[int, int]) 
     threshold = release.selector.threshold
     judged = [Request.judged(row, threshold) for row in registry.datasets.judged_rows(release)]
     known = Known(*stored_sets(context, release), judged)
-    return review(release.id, rows, known, body.windows_a_month, context.check)
+    clients = context.clients
+    reading = Reading(lambda: clients.base_folder, clients.encoder_folder, check=context.check)
+    return review(
+        release.id, rows, known, body.windows_a_month, models=lambda: models_at_hand(reading), check=context.check
+    )
 
 
 def _nothing(release: Release, note: str) -> ReviewResult:

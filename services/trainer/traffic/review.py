@@ -1,13 +1,15 @@
 """A review: what the newest windows of the log show against a release's reference, and what in them is unknown."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from services.trainer.traffic.clusters import LEAST_SIZE
 from services.trainer.traffic.cut import Cut
 from services.trainer.traffic.drift import LEAST_REQUESTS, Finding, findings
+from services.trainer.traffic.readers import Reader, best_reader
 from services.trainer.traffic.unknown import Proposal, propose, unknown_rows
 from services.trainer.traffic.unknown import Rows as KnownRows
 from services.trainer.traffic.vectors import NgramSpace
@@ -48,10 +50,18 @@ class Reviewed(NamedTuple):
     window: Window
 
 
-def review(release: str, rows: Cut, known: Known, windows_a_month: int, check: Callable[[], None]) -> ReviewResult:
+def review(
+    release: str,
+    rows: Cut,
+    known: Known,
+    windows_a_month: int,
+    *,
+    models: Callable[[], Iterable[Reader]] = tuple,
+    check: Callable[[], None] = lambda: None,
+) -> ReviewResult:
     """Compare the windows one by one, and look for unknown tasks in all of them; `check` is called in between.
 
-    There is one window at least.
+    There is one window at least. `models` loads what may read texts besides words.
     """
     texts = [text for _, text in _texts(known.representation)] or [row.text for own in rows.windows for row in own]
     space = NgramSpace(_some(texts))
@@ -73,7 +83,7 @@ def review(release: str, rows: Cut, known: Known, windows_a_month: int, check: C
         reference_rows=len(reference.requests),
         reference=_kind_of(reference, rows),
         changes=tuple(_change(one, windows[-1].rows) for one in last),
-        tasks=_tasks(windows, known),
+        tasks=_tasks(windows, known, models),
         labels=dict(Counter(row.label for one in windows for row in one.rows if row.label).most_common()),
         rejected=_rejected([one.window for one in windows]),
         rejected_before=_rejected([reference.requests]),
@@ -126,19 +136,22 @@ def _change(found: Finding, rows: Sequence[TrafficRow]) -> TrafficChange:
     )
 
 
-def _tasks(windows: Sequence[Reviewed], known: Known) -> tuple[UnknownTask, ...]:
+def _tasks(
+    windows: Sequence[Reviewed], known: Known, models: Callable[[], Iterable[Reader]]
+) -> tuple[UnknownTask, ...]:
     """Propose tasks for the unknown rows; words that no known label has are part of their space."""
     validation = _window_of_sure(known.judged)
     unknown = [one.rows[row] for one in windows for row in unknown_rows(one.window, validation)]
     texts = [row.text for row in unknown]
-    if not texts:
+    if len(texts) < LEAST_SIZE:
         return ()
     pairs = _some([*_texts(known.representation), *_texts(known.validation)])
     pairs = [(label, text) for label, text in pairs if label != BACKGROUND]
     known_texts = [text for _, text in pairs]
-    space = NgramSpace([*known_texts, *_some(texts)])
-    of_labels = KnownRows(known_texts, [label for label, _ in pairs], space.vectors(known_texts))
-    return tuple(_task(one, unknown) for one in propose(texts, space.vectors(texts), of_labels))
+    labels = [label for label, _ in pairs]
+    read = best_reader([NgramSpace([*known_texts, *_some(texts)]).vectors, *models()], known_texts, labels)
+    of_labels = KnownRows(known_texts, labels, read(known_texts))
+    return tuple(_task(one, unknown) for one in propose(texts, read(texts), of_labels))
 
 
 def _task(found: Proposal, rows: Sequence[TrafficRow]) -> UnknownTask:
