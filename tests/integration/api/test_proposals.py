@@ -100,7 +100,7 @@ def feedback(followed):
     def give(key, count=12, label="fin.sa"):
         rows = followed.rows()[:count]
         for row in rows:
-            source = RowSource(job=row.job, said_by=(key,), at="2026-11-01", line=row.line)
+            source = RowSource(job=row.job, said_by=(key,), at="2026-11-01", line=row.line, reviewed=True)
             stored = Row(input=row.text, label=label).model_dump_json(exclude_defaults=True)
             followed.ledger.redis.hset(LedgerKey.FEEDBACK.of("default"), row.job, stored)
             followed.ledger.redis.hset(LedgerKey.FEEDBACK_SOURCES.of("default"), row.job, source.model_dump_json())
