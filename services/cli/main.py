@@ -17,6 +17,7 @@ from services.cli.commands import (
     jobs,
     keys,
     models,
+    proposals,
     releases,
     rollouts,
     route,
@@ -51,6 +52,7 @@ for name, group in {
     "evaluate": evaluation.app,
     "releases": releases.app,
     "rollouts": rollouts.app,
+    "proposals": proposals.app,
     "traffic": traffic.app,
     "webhooks": webhooks.app,
     "keys": keys.app,
@@ -219,7 +221,7 @@ def bucket(
     make_bucket(Settings(), patience)
 
 
-for command in (jobs.submit, usage.usage, upkeep.gc, upkeep.backup, upkeep.restore):
+for command in (jobs.submit, usage.usage, proposals.audit, upkeep.gc, upkeep.backup, upkeep.restore):
     app.command()(command)
 for _plugin in entry_points(group=COMMANDS):
     _plugin.load()(app)

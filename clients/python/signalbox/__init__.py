@@ -20,6 +20,7 @@ from signalbox.errors import (
 )
 from signalbox.estimate import TrainingEstimate
 from signalbox.evaluation import Evaluation
+from signalbox.proposals import AuditEntry, AuditPage, Proposal
 from signalbox.results import (
     Adapter,
     Alias,
@@ -47,6 +48,8 @@ __all__ = [
     "Answer",
     "ApiError",
     "AsyncSignalbox",
+    "AuditEntry",
+    "AuditPage",
     "AuthenticationError",
     "BaseModel",
     "Batch",
@@ -66,6 +69,7 @@ __all__ = [
     "NotFoundError",
     "Page",
     "PermissionDeniedError",
+    "Proposal",
     "RateLimitError",
     "Release",
     "Rollout",

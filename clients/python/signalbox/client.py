@@ -11,6 +11,7 @@ import httpx
 
 from signalbox import batches as _batches
 from signalbox import calls, chat, exports, prompt_templates, stored, uploads
+from signalbox import proposals as _proposals
 from signalbox import rollouts as _rollouts
 from signalbox import traffic as _traffic
 from signalbox import usage as _usage
@@ -99,6 +100,13 @@ class Signalbox:
     resume_rollout = method(_rollouts.resume_rollout)
     promote_rollout = method(_rollouts.promote_rollout)
     abort_rollout = method(_rollouts.abort_rollout)
+    proposals = method(_proposals.proposals)
+    proposal = method(_proposals.proposal)
+    confirm_proposal = method(_proposals.confirm_proposal)
+    dismiss_proposal = method(_proposals.dismiss_proposal)
+    proposal_policy = method(_proposals.proposal_policy)
+    set_proposal_policy = method(_proposals.set_proposal_policy)
+    audit = method(_proposals.audit)
     models = method(stored.models)
     model = method(stored.model)
     base_model = method(stored.base_model)

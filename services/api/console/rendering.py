@@ -37,6 +37,7 @@ PLACES = (
     Place("Adapters", "adapters"),
     Place("Releases", "releases"),
     Place("Rollouts", "rollouts"),
+    Place("Proposals", "proposals", Scope.TRAIN, Scope.READ),
     Place("Training", "training", Scope.TRAIN, Scope.READ),
     Place("Batches", "batches", Scope.SUBMIT, Scope.READ),
     Place("Dead letters", "dead", Scope.ADMIN),

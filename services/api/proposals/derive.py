@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -57,7 +58,8 @@ async def derive(
 
 def proposed(known: Proposal | None, wish: Wish, tenant_id: str, release: str) -> Proposal | None:
     """Return the next version of the proposal that a wish is; None where nothing is to be written."""
-    now, fresh = time.time(), {name: getattr(wish, name) for name in _FRESH}
+    fresh: dict[str, Any] = {name: getattr(wish, name) for name in _FRESH}
+    now = time.time()
     if known is None:
         made = Proposal(
             id=wish.id_of(tenant_id, release),
@@ -77,7 +79,7 @@ def proposed(known: Proposal | None, wish: Wish, tenant_id: str, release: str) -
     return None
 
 
-_BLANK = {"jobs": (), "candidate": "", "rollout": "", "dataset": "", "key": ""}
+_BLANK: dict[str, Any] = {"jobs": (), "candidate": "", "rollout": "", "dataset": "", "key": ""}
 
 
 async def _write(clients: Clients, proposal: Proposal, wish: Wish, spare: Sequence[str]) -> None:
