@@ -193,7 +193,8 @@ class Town:
                     messages = [{"role": "user", "content": requests[number].text}]
                     body = {"model": "auto", "messages": messages, "max_completion_tokens": 1}
                     answer = await http.post("/v1/chat/completions", json=body)
-                    answer.raise_for_status()
+                    if answer.is_error:
+                        raise SystemExit(answer.text)
                     said = answer.json()["signalbox"]
                     sent[number] = answer.headers["x-request-id"], said.get("label") or BACKGROUND
 
@@ -274,7 +275,7 @@ def tiny_adapter(base: Path, folder: Path) -> Path:
 
     made = folder / "adapter"
     if not made.exists():
-        config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
         get_peft_model(load_model(base, "float32", device="cpu"), config).save_pretrained(str(made))
     return made
 
