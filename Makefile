@@ -16,7 +16,7 @@ OPENAI2_VENV := .venv-openai2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo record-demo test test-fast test-slow test-paper test-vllm test-console test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom docs reference vllm bench chaos peers reproduce lint types up up-compose down logs clean clean-data
+.PHONY: help install demo record-demo test test-fast test-slow test-paper test-vllm test-console test-openai2 test-compose test-cluster k8s-check monitoring-check audit sbom docs reference vllm bench loop chaos peers reproduce lint types up up-compose down logs clean clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -133,6 +133,9 @@ test-vllm: install vllm ## the vllm engine, and what a plan counts, against a re
 
 bench: install ## measure every figure, print them as one table, write JSON to benchmarks/results
 	$(BIN)/python -m benchmarks
+
+loop: install ## a simulated month: traffic shifts, the loop reviews, proposes, trains and rolls out by itself
+	$(BIN)/python -m benchmarks.loop
 
 peers: ## the environment of other routers that the benchmarks compare with
 	$(PYTHON) -m venv .venv-peers

@@ -48,6 +48,7 @@ ALL = (
     "shadow",
     "drift",
     "clusters",
+    "loop",
 )
 
 

@@ -152,9 +152,7 @@ class Town:
         if not (job.result or {}).get("promoted"):
             raise SystemExit(f"the first selector was not promoted: {job.error or job.result}")
         client.set_traffic_policy({"on": True, "rows": 100_000})
-        policy = {"mode": "auto", "review_every_rows": len(planted.windows[0]), "canary": CANARY}
-        headers = {"Authorization": f"Bearer {self._token(api_keys.Scope.ADMIN)}"}
-        httpx.put(f"{self._supervisor.api_url}/v1/proposals/policy", json=policy, headers=headers).raise_for_status()
+        client.set_proposal_policy("auto", review_every_rows=len(planted.windows[0]), canary=CANARY)
         registry = Registry(self._supervisor.ledger, S3Store(self._supervisor.settings), self._folder / "cache")
         release = registry.releases.get(registry_tenant(registry), client.get("/v1/releases/current")["id"])
         assert release.selector is not None
