@@ -60,6 +60,7 @@ RETRAINED_EVERY, ROWS_PER_LABEL = 10, 200
 """Windows between two trainings on all true labels, and the newest rows of a label that each takes."""
 CANARY = {"steps": [10, 50, 100], "seconds": 0, "requests": 40}
 AT_WORK = {"confirmed", "training"}
+COMING = {*AT_WORK, "candidate", "rolling_out"}
 PATIENCE_SECONDS = 900.0
 
 
@@ -129,9 +130,10 @@ class Town:
         self._chance = random.Random("people")
         self._reviewers = [self._reviewer(), self._reviewer()]
         self._intents: dict[str, str] = {}
-        self._labels: set[str] = set()
+        self._labels: set[str] = set()  # of the current release, as people see it
         self._sent = 0
         self._regression = ""
+        self._told: set[str] = set()
         self.confirmed: list[str] = []
         self.regression = "not tried"
 
@@ -140,7 +142,6 @@ class Town:
         client = self._client
         self._intents = {one.text: one.gold for window in planted.windows for one in window}
         labels = sorted(label for label in planted.learnt if label != BACKGROUND)
-        self._labels = set(labels)
         rows = [{"input": text, "label": label} for label, own in planted.learnt.items() for text in own]
         client.upload_dataset(rows, "learnt")
         for label in labels:
@@ -164,6 +165,7 @@ class Town:
         if number >= at(REGRESSES_AT, len(windows)) and not self._regression:
             self._regression = self._plant_regression()
         sent = asyncio.run(self._send(windows[number]))
+        self._labels = set(self._client.release().labels)
         for request, (job, _) in zip(windows[number], sent, strict=True):
             if self._chance.random() < JUDGED:
                 self._judge(request, job)
@@ -173,7 +175,14 @@ class Town:
         right = sum(label == one.gold for label, one in zip(answers, windows[number], strict=True))
         standing = Counter(f"{one['kind']} {one['state']}" for one in self._client.get("/v1/proposals")["items"])
         print(f"window {number}: {right / len(sent):.3f} right; {dict(standing)}", flush=True)
+        self._tell_failures()
         return answers
+
+    def _tell_failures(self) -> None:
+        for one in self._client.get("/v1/proposals")["items"]:
+            if one["state"] == "failed" and one["id"] not in self._told:
+                self._told.add(one["id"])
+                print(f"  failed: {one['kind']} of {', '.join(one['labels'])}: {one['note']}", flush=True)
 
     def rest(self) -> None:
         """Note how the rollout of the planted regression ended."""
@@ -227,15 +236,20 @@ class Town:
         path = f"/v1/proposals/{proposal['id']}"
         seen = Counter(self._intents.get(one["text"] or "", "") for one in proposal["examples"])
         intent, count = seen.most_common(1)[0] if seen else ("", 0)
-        is_new = proposal["kind"] == "add" and intent in NEW and intent not in self._labels
+        is_new = proposal["kind"] == "add" and intent in NEW and intent not in self._under_way()
         if not is_new or count < SURE_OF_TEN:
             self._client.post(f"{path}/dismiss", {"reason": f"not a task of its own: {dict(seen)}"})
             return
         self._adapter(intent)
         self._client.post(f"{path}/confirm", {"label": intent})
-        self._labels.add(intent)
         self.confirmed.append(intent)
         print(f"  confirmed {intent}", flush=True)
+
+    def _under_way(self) -> set[str]:
+        """The labels that there are, or that a confirmed proposal brings."""
+        proposals = self._client.get("/v1/proposals")["items"]
+        coming = [one for one in proposals if one["kind"] == "add" and one["state"] in COMING]
+        return set(self._client.release().labels).union(*(one["labels"] for one in coming))
 
     def _plant_regression(self) -> str:
         """Begin a rollout that rejects three in four; nothing where another is open."""
@@ -308,13 +322,14 @@ def figures(planted: Month, lived: Lived) -> list[Row]:
     most = accuracy(planted, with_true_labels(planted))
     done = [one for one in lived.proposals if one["state"] == "done"]
     learnt = {label for one in done if one["kind"] in ("balance", "retrain") for label in one["labels"]}
+    added = {label for one in done if one["kind"] == "add" for label in one["labels"]}
     states = Counter(one["kind"] + " " + one["state"] for one in lived.proposals)
     return [
         row("loop_gain_points", 100 * (loop - without), "points", goal=50 * (most - without)),
         row("loop_true_label_points", 100 * (most - without), "points", spread="trained on all true labels"),
         row("loop_accuracy", loop, "share"),
         row("loop_accuracy_without", without, "share"),
-        row("loop_new_tasks", len(lived.confirmed), f"of {len(NEW)}"),
+        row("loop_new_tasks", len(added & set(NEW)), f"of {len(NEW)}"),
         row("loop_moved_learnt", len(learnt & set(MOVED)), f"of {len(MOVED)}"),
         row("loop_regression_stopped", float(lived.regression in ("failed", "aborted")), "of 1", goal=1),
         row("loop_proposals", len(lived.proposals), "", spread=", ".join(f"{n} {s}" for s, n in states.items())),

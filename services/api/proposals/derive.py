@@ -38,7 +38,7 @@ async def derive(
     if review.release != current.id:
         return [*audit, _noted("review_outdated", f"it is about {review.release}, {current.id} is current")]
     evidence = await gather(clients, caller.tenant_id, current, review, known)
-    by_id = {one.id: one for one in known}
+    by_wish = {(one.kind, frozenset(one.labels)): one for one in known if one.release == current.id}
     spare = _spare(known)
     for wish in wishes(evidence):
         try:
@@ -48,7 +48,8 @@ async def derive(
                 raise
             audit.append(_noted("impossible", f"{wish.kind} of {', '.join(wish.labels)}: {error.detail}"))
             continue
-        proposal = proposed(by_id.get(wish.id_of(caller.tenant_id, current.id)), wished, caller.tenant_id, current.id)
+        before = by_wish.get((wish.kind, frozenset(wish.labels)))
+        proposal = proposed(before, wished, caller.tenant_id, current.id)
         if learner.policy.mode == "observe":
             audit.append(_noted("observed", f"{wish.kind} of {', '.join(wish.labels)}: {' '.join(wish.why)}", wish))
         elif proposal:

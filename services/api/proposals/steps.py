@@ -13,11 +13,12 @@ from services.api.infra.tenant_keys import acting_key
 from services.api.proposals import acting
 from services.api.proposals.derive import CONTROLLER
 from shared.contracts.jobs import Job, JobState
-from shared.contracts.proposals import AuditEntry, Proposal, ProposalPolicy, ProposalState
+from shared.contracts.proposals import Act, AuditEntry, Proposal, ProposalPolicy, ProposalState
 from shared.errors import Conflict, NotFound, SignalboxError
 from shared.ledger import calls
 
 S = ProposalState
+_UPDATES = ("selector.add", "selector.delete")
 _WAITS = ("rollout_open", "release_not_served", "group_without_worker", "adapter_missing")
 """Why a rollout does not begin yet, though nothing is wrong with the candidate."""
 
@@ -53,8 +54,33 @@ async def _next(clients: Clients, proposal: Proposal, under: Under) -> Proposal 
     if proposal.candidate and proposal.candidate == under.current.id and not proposal.state.is_final:
         return _over(proposal, S.DONE, "its candidate is current")
     if proposal.release != under.current.id and proposal.state in (S.OPEN, S.CONFIRMED, S.CANDIDATE):
-        return _over(proposal, S.OUTDATED, f"release {under.current.id} is current now")
+        return _carried(proposal, under.current) or _over(
+            proposal, S.OUTDATED, f"release {under.current.id} is current now"
+        )
     return await _worked(clients, proposal, under)
+
+
+def _carried(proposal: Proposal, current: CurrentRelease) -> Proposal | None:
+    """The confirmed proposal of a label that comes or goes, to be trained anew on the release of now.
+
+    None where that is pointless, or nobody has decided yet.
+    """
+    known, labels = current.release.selected_labels, set(proposal.labels)
+    is_due = {"add": not known & labels, "delete": labels <= known}.get(proposal.kind, False)
+    if proposal.state is S.OPEN or not is_due:
+        return None
+    bodies = [{**body, "parent": current.id} for body in proposal.act.trainings if body["kind"] in _UPDATES]
+    return proposal.entered(
+        S.CONFIRMED,
+        time.time(),
+        CONTROLLER,
+        f"release {current.id} is current now: it is trained anew",
+        release=current.id,
+        act=Act(trainings=tuple(bodies)),
+        round=proposal.round + 1,
+        candidate="",
+        jobs=(),
+    )
 
 
 async def _worked(clients: Clients, proposal: Proposal, under: Under) -> Proposal | None:

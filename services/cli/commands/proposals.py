@@ -28,7 +28,7 @@ def proposals_list(
 
 @app.command("show")
 def proposals_show(proposal_id: Id, json: Json = False) -> None:
-    """Show one: why, with numbers and examples, what it costs, what it would do."""
+    """Show one: why, with examples, and what it would do."""
     _page(client().proposal(proposal_id), as_json=json)
 
 
@@ -54,7 +54,7 @@ def proposals_confirm(
 def proposals_dismiss(
     proposal_id: Id, reason: Annotated[str, typer.Option(help="Why; it stands in the audit log.")] = ""
 ) -> None:
-    """Let one stay away until its release is no longer current, or 30 days have passed."""
+    """Let one stay away while its release is current."""
     client().dismiss_proposal(proposal_id, reason=reason)
     output.out.print(f"dismissed {proposal_id}", highlight=False)
 
@@ -72,7 +72,7 @@ def proposals_policy(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what traffic may do by itself, or change what is named of it."""
+    """Show what traffic may do by itself, or change it."""
     api = client()
     known = api.proposal_policy()
     changes: dict[str, Any] = {"mode": mode, "review_every_rows": review_every_rows}
@@ -90,7 +90,7 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, max=500)] = 100,
     json: Json = False,
 ) -> None:
-    """List each step of what traffic led to, newest first, with who or what decided it."""
+    """List what traffic led to, and who decided each step."""
     page = client().audit(before=before, limit=limit)
     columns = ["at", "by", "what", "proposal", "detail"]
     output.table([entry.to_dict() for entry in page.items], columns, as_json=json)

@@ -338,6 +338,34 @@ async def test_what_is_dismissed_stays_away_until_the_release_changes(admin, fol
     assert sorted(one["state"] for one in await listed(admin)) == ["dismissed", "open"]
 
 
+async def test_a_confirmed_label_is_trained_anew_on_the_release_that_came_meanwhile(admin, followed, added, registry):
+    done = await confirm(admin, added)
+    newer = make_release(parent=followed.release.id, made_by="x")
+    registry.releases.add(newer)
+    registry.releases.promote("default", newer.id, force=True)
+    await followed.look()
+    assert (await only(admin))["jobs"] == done["jobs"]  # what runs ends first
+    followed.train(done["jobs"][0])
+    await followed.look()
+    carried = await only(admin)
+    assert (carried["id"], carried["state"], carried["release"]) == (added["id"], "training", newer.id)
+    before, now = followed.trainings()[-2:]
+    assert (before["kind"], before["parent"], now["parent"]) == ("selector.add", followed.release.id, newer.id)
+    assert {**before, "parent": ""} == {**now, "parent": ""}
+    again = make_release(labels=("fin.sa", "fin.ha"), parent=newer.id, made_by="y")
+    knows_it = again.model_copy(
+        update={
+            "labels": {**again.labels, "fin.cards": again.labels["fin.sa"]},
+            "selector": again.selector.model_copy(update={"labels": ("fin.sa", "fin.ha", "fin.cards")}),
+        }
+    )
+    registry.releases.add(knows_it)
+    registry.releases.promote("default", knows_it.id, force=True)
+    followed.train(carried["jobs"][0])
+    await followed.look()
+    assert (await only(admin))["state"] == "outdated"  # somebody else has brought the label
+
+
 async def test_another_release_outdates_what_is_open(admin, followed, added, registry):
     newer = make_release(parent=followed.release.id, made_by="x")
     registry.releases.add(newer)
