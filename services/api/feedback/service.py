@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from services.api.infra.clients import Clients
+from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import DatasetManifest, Release
+from shared.contracts.manifests import Release
 from shared.contracts.rows import Row, RowSource
 from shared.contracts.training_tasks import MIN_MORE_ROWS, MIN_ROWS
 from shared.errors import Conflict, NotFound
