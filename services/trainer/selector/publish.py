@@ -9,6 +9,7 @@ from services.trainer.selector.fit import trains_head
 from services.trainer.selector.judge import JudgedSelector
 from services.trainer.selector.plan import Plan
 from services.trainer.selector.reading import settle_reading
+from services.trainer.selector.rebase import moved_labels, rebase_of, report_of_move
 from shared.contracts.manifests import Release, ReleaseLabel, TrainedAs
 from shared.contracts.training import SelectorAdd, SelectorTrain
 from shared.errors import Conflict
@@ -47,7 +48,12 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
         representation=_stored(context, sets.representation),
         validation=_stored(context, sets.validation),
         datasets=dict(plan.data.datasets),
-        report={**judged.report, **_trained_as(context, plan, judged), **_kept_rows(context, judged)},
+        report={
+            **judged.report,
+            **_trained_as(context, plan, judged),
+            **_kept_rows(context, judged),
+            **report_of_move(context, plan.parent, plan.adapters),
+        },
         verdict=judged.verdict,
         made_by=context.job.id,
     )
@@ -72,6 +78,8 @@ def promote(context: SelectorContext, release: Release) -> Promotion:
 
 def _labels(context: SelectorContext, plan: Plan) -> dict[str, ReleaseLabel]:
     """The entries of labels that the parent has too, as they are, and those of the new labels."""
+    if plan.parent and rebase_of(context):
+        return moved_labels(context, plan.parent, plan.adapters)
     body, old = context.body, dict(plan.parent.labels) if plan.parent else {}
     stay = plan.kept_names | (set(plan.data.sets.representation) if plan.start_from else set())
     labels = {label: entry for label, entry in old.items() if label in stay}
