@@ -29,6 +29,7 @@ from services.api.infra.retiring import WARNINGS
 from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
+from services.api.rebases import router as rebases
 from services.api.releases import router as releases
 from services.api.rollouts import router as rollouts
 from services.api.select import router as select
@@ -77,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         training,
         fine_tuning,
         releases,
+        rebases,
         rollouts,
         templates,
         models,

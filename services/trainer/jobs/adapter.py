@@ -169,7 +169,7 @@ def _register(
             "dataset": body.dataset,
             "train_rows": len(train),
             # What trains it again on another base model; the ledger forgets the job.
-            "training": body.model_dump(mode="json", include=REPEATED_FIELDS),
+            "training": {name: context.job.body[name] for name in REPEATED_FIELDS if name in context.job.body},
             **scores,
         },
         made_by=context.job.id,

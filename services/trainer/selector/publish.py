@@ -52,6 +52,7 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
             **judged.report,
             **_trained_as(context, plan, judged),
             **_kept_rows(context, judged),
+            **_chosen_as(context),
             **report_of_move(context, plan.parent, plan.adapters),
         },
         verdict=judged.verdict,
@@ -105,6 +106,13 @@ def _trained_as(context: SelectorContext, plan: Plan, judged: JudgedSelector) ->
         return {}
     noted = TrainedAs(settings=context.body.settings, has_head=trains_head(context, plan))
     return {"trained_as": noted.model_dump(mode="json")}
+
+
+def _chosen_as(context: SelectorContext) -> dict[str, Any]:
+    """How the rows were chosen, for a training from nothing on another base model."""
+    if not isinstance(context.body, SelectorTrain):
+        return {}
+    return {"selection": context.body.selection.model_dump(mode="json", exclude_defaults=True)}
 
 
 def _kept_rows(context: SelectorContext, judged: JudgedSelector) -> dict[str, Any]:
