@@ -20,6 +20,7 @@ from signalbox.errors import (
 )
 from signalbox.estimate import TrainingEstimate
 from signalbox.evaluation import Evaluation
+from signalbox.rebases import Rebase, RebasePlan
 from signalbox.results import (
     Adapter,
     Alias,
@@ -67,6 +68,8 @@ __all__ = [
     "Page",
     "PermissionDeniedError",
     "RateLimitError",
+    "Rebase",
+    "RebasePlan",
     "Release",
     "Rollout",
     "Selection",

@@ -11,6 +11,7 @@ import httpx
 
 from signalbox import batches as _batches
 from signalbox import calls, chat, exports, prompt_templates, stored, uploads
+from signalbox import rebases as _rebases
 from signalbox import rollouts as _rollouts
 from signalbox import traffic as _traffic
 from signalbox import usage as _usage
@@ -99,6 +100,11 @@ class Signalbox:
     resume_rollout = method(_rollouts.resume_rollout)
     promote_rollout = method(_rollouts.promote_rollout)
     abort_rollout = method(_rollouts.abort_rollout)
+    plan_rebase = method(_rebases.plan_rebase)
+    begin_rebase = method(_rebases.begin_rebase)
+    rebases = method(_rebases.rebases)
+    rebase = method(_rebases.rebase)
+    cancel_rebase = method(_rebases.cancel_rebase)
     models = method(stored.models)
     model = method(stored.model)
     base_model = method(stored.base_model)

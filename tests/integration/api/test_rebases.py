@@ -1,8 +1,10 @@
 """Rebases: a release's adapters and selector are trained anew on another base model, as a chain of ordinary jobs."""
 
+import asyncio
 import json
 
 import pytest
+from signalbox import AsyncSignalbox, Signalbox
 
 from services.api.training.service import AdapterTrainRequest
 from shared.contracts.jobs import JobState
@@ -327,3 +329,43 @@ async def test_a_training_is_one_of_the_base_model_of_its_release_while_trainers
         assert ledger.do(calls.get(answer.json()["id"])).body["base_model"] == pin
     unknown = {"kind": "adapter.train", "label": "bank.cards", "dataset": "bank.cards", "base_model": "nobody"}
     assert code(await admin.post("/v1/training/jobs", json=unknown), 404) == "base_model_not_found"
+
+
+async def said(process, given=None):
+    return await asyncio.to_thread(process.communicate, given)
+
+
+async def test_the_command_shows_the_plan_then_begins_and_goes_on(command, admin, release):
+    plan, _ = await said(command("rebase", "--base", "new-one", "--plan"))
+    assert plan.splitlines()[0].split("\t") == ["label", "does", "rows", "template", "time", "memory"]
+    assert len(plan.splitlines()) == len(LABELS) + 1
+    assert (await admin.get("/v1/rebases")).json()["items"] == []
+    first = json.loads((await said(command("rebase", "--base", "new-one", "--yes", "--json")))[0])
+    again = json.loads((await said(command("rebase", "--base", "new-one", "--yes", "--json")))[0])
+    assert first == again
+    shown, _ = await said(command("rebase", "show", first["id"]))
+    assert "0.80 → -" in shown
+    await said(command("rebase", "cancel", first["id"]))
+    listed, _ = await said(command("rebase", "list"))
+    assert f"{first['id']}\tcancelled" in listed
+
+
+async def test_the_command_says_why_a_rebase_cannot_begin(command, gone):
+    _, why = await said(command("rebase", "--base", "new-one", "--yes"))
+    assert "--missing leave-out or --missing keep" in " ".join(why.split())
+    _, why = await said(command("rebase", "--plan"))
+    assert "--base" in why
+
+
+async def test_both_clients_begin_and_show_a_rebase(api, tokens, release):
+    async with AsyncSignalbox(api["url"], tokens["admin"]) as client:
+        assert (await client.plan_rebase("new-one", missing="keep")).problems == []
+        begun = await client.begin_rebase("new-one", missing="keep")
+        assert [one.id for one in await client.rebases()] == [begun.id]
+
+        def plain():
+            with Signalbox(api["url"], tokens["admin"]) as client:
+                assert client.rebase(begun.id) == begun
+                return client.cancel_rebase(begun.id)
+
+        assert (await asyncio.to_thread(plain)).is_final
