@@ -42,6 +42,13 @@ def test_what_another_tenant_uses_stays():
     )
 
 
+def test_a_label_that_keeps_another_base_model_is_none_of_this_worker():
+    mixed = release("a", "b")
+    mixed.labels["d.b"] = mixed.labels["d.b"].model_copy(update={"base_model": "old"})
+    assert changes([mixed], "base", ["d"], set(), room=8) == (["a"], [])
+    assert changes([mixed], "old", ["d"], set(), room=8) == (["b"], [])
+
+
 class Store:
     """Writes an adapter of 100 bytes, as the registry's download does."""
 
