@@ -45,6 +45,25 @@ from shared.settings import Settings
 _UNTRACED = {"/healthz", "/readyz", "/metrics"}
 """Probes and scrapes call these paths all the time."""
 
+_PLAIN = (
+    jobs,
+    openai,
+    batches,
+    select,
+    training,
+    fine_tuning,
+    releases,
+    rebases,
+    rollouts,
+    templates,
+    models,
+    usage,
+    users,
+    feedback,
+    traffic,
+)
+"""Rooms whose bodies are no uploads."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the application; its clients live from startup to shutdown, and connect only when they are used."""
@@ -70,23 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in (
-        jobs,
-        openai,
-        batches,
-        select,
-        training,
-        fine_tuning,
-        releases,
-        rebases,
-        rollouts,
-        templates,
-        models,
-        usage,
-        users,
-        feedback,
-        traffic,
-    ):
+    for router in _PLAIN:
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):

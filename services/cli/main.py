@@ -52,7 +52,7 @@ for name, group in {
     "evaluate": evaluation.app,
     "releases": releases.app,
     "rollouts": rollouts.app,
-    "rebase": rebases.app,
+    "rebases": rebases.app,
     "traffic": traffic.app,
     "webhooks": webhooks.app,
     "keys": keys.app,
@@ -60,6 +60,7 @@ for name, group in {
     "gpu": gpu.app,
 }.items():
     app.add_typer(group, name=name)
+app.command()(rebases.rebase)
 
 
 def _version(asked: bool) -> None:

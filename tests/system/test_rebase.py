@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.rebase import rebased
+from tests.support.rebase import rebased
 from tests.support.samples import WORDS, rows
 from tests.support.tiny_model import save_tiny_model
 

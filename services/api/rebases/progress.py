@@ -28,7 +28,7 @@ class Facts(NamedTuple):
 def body_of(job: Job) -> SelectorTrain:
     """Return what a rebase's job says; raises `NotFound` for any other job."""
     if not (job.body.get("rebase") and job.body.get("kind") == "selector.train"):
-        raise NotFound("rebase_not_found", f"job {job.id} is no rebase; `signalbox rebase list` shows them")
+        raise NotFound("rebase_not_found", f"job {job.id} is no rebase; `signalbox rebases list` shows them")
     body = parse_training(job.body)
     assert isinstance(body, SelectorTrain)
     return body

@@ -59,7 +59,7 @@ async def begin(clients: Clients, caller: Key, request: RebaseRequest) -> Rebase
     if going_on := await _open_one(clients, caller, move):
         return await show(clients, caller, going_on)
     if found.shown.problems:
-        raise Conflict("rebase_blocked", " ".join(found.shown.problems))
+        raise Conflict("rebase_blocked", f"change what stands in the way: {' '.join(found.shown.problems)}")
     if move.base.id not in await trained_bases(clients):
         raise Conflict("base_model_untrained", _start("trainer", found.shown))
     jobs = {label: await _queued(clients, caller, found.trainings[label]) for label in sorted(found.trainings)}
@@ -142,7 +142,7 @@ async def _open_one(clients: Clients, caller: Key, move: Move) -> str:
         if body.rebase and (body.parent, body.base_model, body.rebase.failed) == asked:
             return other.id
         raise Conflict(
-            "rebase_open", f"rebase {other.id} has not ended: wait for it, or `signalbox rebase cancel {other.id}`"
+            "rebase_open", f"rebase {other.id} has not ended: wait for it, or `signalbox rebases cancel {other.id}`"
         )
     return ""
 

@@ -12,20 +12,14 @@ from shared.contracts.durations import in_words
 if TYPE_CHECKING:
     from signalbox import Rebase, RebasePlan
 
-app = typer.Typer(
-    invoke_without_command=True,
-    no_args_is_help=True,
-    help="Move a release to another base model: adapters and selector are trained anew.",
-)
+app = typer.Typer(no_args_is_help=True, help="Rebases: a release moved to another base model.")
 Id = Annotated[str, typer.Argument(metavar="ID")]
 _GIB = 2**30
 _FATES = {"train": "train", "stay": "is there", "keep": "keep", "leave_out": "leave out", "refuse": "cannot"}
 
 
-@app.callback()
 def rebase(
-    ctx: typer.Context,
-    base: Annotated[str, typer.Option(help="The new base model: its pin, or what its trainer was started with.")] = "",
+    base: Annotated[str, typer.Option(help="The new base model: its pin, or what its trainer was started with.")],
     release: Annotated[str, typer.Option(help="The release to move; by default the current one.")] = "",
     missing: Annotated[
         str, typer.Option(help="Labels that cannot be trained: refuse, leave-out, or keep (on the old base model).")
@@ -43,10 +37,6 @@ def rebase(
     json: Json = False,
 ) -> None:
     """Move a release to another base model; the plan comes first, and the same command again goes on where it was."""
-    if ctx.invoked_subcommand:
-        return
-    if not base:
-        raise typer.BadParameter("name the new base model with --base")
     asked = _asked(release, missing, dataset, template)
     found = client().plan_rebase(base, **asked)
     if plan:
@@ -71,7 +61,7 @@ def rebase(
 def rebases_list(json: Json = False) -> None:
     """List rebases, the newest first."""
     rows = [one.to_dict() for one in client().rebases()]
-    output.table(rows, ["id", "state", "labels"], as_json=json, one="signalbox rebase show ID")
+    output.table(rows, ["id", "state", "labels"], as_json=json, one="signalbox rebases show ID")
 
 
 @app.command("show")

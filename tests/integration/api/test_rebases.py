@@ -12,6 +12,7 @@ from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, R
 from shared.contracts.rows import Row
 from shared.contracts.training_cost import Speed
 from shared.ledger import calls
+from shared.ledger.keys import LedgerKey
 from tests.support.adapter_samples import BASE
 from tests.support.api import Worker, code
 from tests.support.samples import rows
@@ -174,7 +175,7 @@ async def test_a_rebase_that_was_cut_off_between_its_jobs_makes_none_twice(admin
     again = await begin(admin)
     assert set(job_ids(again).values()).isdisjoint(job_ids(whole).values())
     jobs = (await admin.get("/v1/training/jobs")).json()["items"]
-    ledger.redis.delete(f"sb:job:{again['id']}")  # as if the API had died before it wrote the last job
+    ledger.redis.delete(LedgerKey.JOB.of(again["id"]))  # as if the API had died before it wrote the last job
     assert job_ids(await begin(admin)) == job_ids(again)
     assert len((await admin.get("/v1/training/jobs")).json()["items"]) == len(jobs)
 
@@ -213,7 +214,7 @@ async def test_what_the_ledger_has_forgotten_is_not_trained_anew(admin, release,
     shown = await begin(admin)
     job_id = job_ids(shown)["bank.cards"]
     train(registry, Worker(ledger), tmp_path, job_id, "bank.cards")
-    ledger.redis.delete(f"sb:job:{job_id}", f"sb:job:{shown['id']}")
+    ledger.redis.delete(LedgerKey.JOB.of(job_id), LedgerKey.JOB.of(shown["id"]))
     again = await begin(admin)
     assert job_ids(again)["bank.cards"] == job_id
     assert by_label(again)["bank.cards"]["state"] == "succeeded"
@@ -343,10 +344,10 @@ async def test_the_command_shows_the_plan_then_begins_and_goes_on(command, admin
     first = json.loads((await said(command("rebase", "--base", "new-one", "--yes", "--json")))[0])
     again = json.loads((await said(command("rebase", "--base", "new-one", "--yes", "--json")))[0])
     assert first == again
-    shown, _ = await said(command("rebase", "show", first["id"]))
+    shown, _ = await said(command("rebases", "show", first["id"]))
     assert "0.80 → -" in shown
-    await said(command("rebase", "cancel", first["id"]))
-    listed, _ = await said(command("rebase", "list"))
+    await said(command("rebases", "cancel", first["id"]))
+    listed, _ = await said(command("rebases", "list"))
     assert f"{first['id']}\tcancelled" in listed
 
 
