@@ -36,7 +36,7 @@ def main() -> None:
     figures = [
         row("rebase_labels_ok", done.on_new_base, f"of {len(rows)}", goal=len(rows)),
         row("rebase_trainer_kills", len(KILLED_AT), "kills"),
-        row("rebase_adapter_tries", done.tries, "attempts"),
+        row("rebase_lost_leases", done.lost_leases, "leases"),
         row("rebase_s", done.seconds, "s"),
     ]
     print_table(figures)

@@ -13,13 +13,14 @@ from signalbox import Job, NotFoundError, Rebase, Signalbox
 
 from services.cli.local.supervisor import Supervisor
 from services.cli.local.up import announce
+from shared.ledger import calls
 from shared.model.base import base_model_id
 from shared.settings import Settings
 
 KILLED_AT = (0, 2)
 """How many adapters are trained when the trainer is killed in the middle of another one."""
 POLL_SECONDS = 0.2
-LONGEST_SECONDS = 1800.0
+LONGEST_SECONDS = 900.0
 
 
 class Outcome(NamedTuple):
@@ -27,8 +28,8 @@ class Outcome(NamedTuple):
 
     rebase: Rebase
     on_new_base: int
-    tries: int
-    """Attempts at the trainings of the adapters, together."""
+    lost_leases: int
+    """Of the trainings together: what was in the middle when its trainer was killed."""
     seconds: float
 
 
@@ -97,7 +98,7 @@ def moved(supervisor: Supervisor, client: Signalbox, release: str, new: Path, *,
     return Outcome(
         done,
         on_new_base=sum(label["fate"] == "moved" and label["state"] == "succeeded" for label in done.labels),
-        tries=sum(int(client.job(Job(id=job, kind="train")).raw.get("try") or 1) for job in jobs),
+        lost_leases=sum(supervisor.ledger.do(calls.get(job)).lost_leases for job in (*jobs, begun.id)),
         seconds=time.monotonic() - started,
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.rebase import rebased
+from tests.support.rebase import KILLED_AT, rebased
 from tests.support.samples import WORDS, rows
 from tests.support.tiny_model import save_tiny_model
 
@@ -18,4 +18,4 @@ def test_a_rebase_whose_trainer_is_killed_twice_moves_every_label(tmp_path):
     assert done.on_new_base == len(WORDS)
     assert done.rebase.state == "succeeded"
     assert done.rebase.candidate
-    assert done.tries == len(WORDS) + 2  # nothing that had ended was trained again
+    assert done.lost_leases == len(KILLED_AT)  # nothing else was begun anew

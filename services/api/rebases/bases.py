@@ -45,6 +45,10 @@ def _newest(versions: Iterable[list[BaseModelManifest]]) -> Iterable[BaseModelMa
 
 
 def _is_named(base: BaseModelManifest, name: str) -> bool:
-    last = base.name.rstrip("/").rpartition("/")[2]
     is_pin = len(name) >= _SHORTEST_PIN and base.id.startswith(name)
-    return is_pin or name in (base.id, base.name, last)
+    # A manifest has the last part of a folder's path, and the whole of a name on the hub.
+    return is_pin or name in (base.id, base.name, _last(base.name)) or _last(name) == base.name
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]

@@ -297,10 +297,10 @@ async def test_what_makes_no_sense_is_refused(admin, release, body, status, name
 
 
 async def test_a_base_model_that_no_trainer_has_is_refused_with_the_command_that_starts_one(admin, release, store):
-    publish(store, "thirdbase", WIDER, "models/third")
-    refused = await admin.post("/v1/rebases", json={"base_model": "third"})
+    publish(store, "thirdbase", WIDER, "third")
+    refused = await admin.post("/v1/rebases", json={"base_model": "/srv/models/third"})
     assert code(refused, 409) == "base_model_untrained"
-    assert "SIGNALBOX_BASE_MODEL=models/third signalbox trainer" in refused.json()["detail"]
+    assert "SIGNALBOX_BASE_MODEL=third signalbox trainer" in refused.json()["detail"]
 
 
 async def test_only_one_rebase_is_open_at_a_time(admin, release, store, ledger):
