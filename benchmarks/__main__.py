@@ -20,6 +20,7 @@ ALL = (
     "fairness",
     "data_selection",
     "train_speed",
+    "rebase",
     "defects",
     "selector_score",
     "selectors",

@@ -126,15 +126,15 @@ def follow_releases(
         known = [release, *(other for other in watch.releases if other.tenant_id != release.tenant_id)]
         note_releases(service, base, [one for one in known if _is_for(one, groups)])
         current, parents = (
-            [one for one in found if one.base_model == base.id] for found in (known, _parents(service, known))
+            [one for one in found if base.id in one.bases] for found in (known, _parents(service, known))
         )
         take_up(service, groups, [*current, *parents])
-        todo = changes([*current, *parents], groups, engine.resident, room=service.settings.adapter_slots)
+        todo = changes([*current, *parents], base.id, groups, engine.resident, room=service.settings.adapter_slots)
         _load(engine, todo.load, fetch)
         for digest in todo.unload:
             engine.unload_adapter(digest)
             metrics.EVICTED_WITH_RELEASE.inc()
-        prefetcher.want(sorted(set().union(*(wanted(one, groups) for one in current)) - engine.resident))
+        prefetcher.want(sorted(set().union(*(wanted(one, base.id, groups) for one in current)) - engine.resident))
         note_release(service.info, release)
         service.info.update(resident=sorted(engine.resident), groups=groups)
         log.info("release_loaded", tenant_id=release.tenant_id, release=release.id, resident=len(engine.resident))

@@ -50,9 +50,9 @@ def generate(
     """Generate with the adapter that the job's release names for its label, and stream the tokens.
 
     `base_model` is the pin of the engine's, `base_template` how it is asked without an adapter. Raises `Suspended`
-    where the release was made for another base model.
+    where another base model answers the label in the release.
     """
-    leave_to_its_base(attempt, release, base_model)
+    leave_to_its_base(attempt, release.base_of(attempt.job.label), base_model)
     started = time.monotonic()
     job = attempt.job
     entry = label_entry(job, release)

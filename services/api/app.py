@@ -30,6 +30,7 @@ from services.api.jobs import router as jobs
 from services.api.models import router as models
 from services.api.openai import router as openai
 from services.api.proposals import router as proposals
+from services.api.rebases import router as rebases
 from services.api.releases import router as releases
 from services.api.rollouts import router as rollouts
 from services.api.select import router as select
@@ -42,7 +43,10 @@ from services.api.webhooks import router as webhooks
 from shared.observability import tracing
 from shared.settings import Settings
 
-_ROUTERS = (
+_UNTRACED = {"/healthz", "/readyz", "/metrics"}
+"""Probes and scrapes call these paths all the time."""
+
+_PLAIN = (
     jobs,
     openai,
     batches,
@@ -50,6 +54,7 @@ _ROUTERS = (
     training,
     fine_tuning,
     releases,
+    rebases,
     rollouts,
     proposals,
     templates,
@@ -59,9 +64,7 @@ _ROUTERS = (
     feedback,
     traffic,
 )
-"""Those whose bodies have the usual size."""
-_UNTRACED = {"/healthz", "/readyz", "/metrics"}
-"""Probes and scrapes call these paths all the time."""
+"""Rooms whose bodies are no uploads."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -88,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     problems.install(app)
     docs_page.install(app)
-    for router in _ROUTERS:
+    for router in _PLAIN:
         app.include_router(router.router, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     app.include_router(webhooks.event_types, max_body_size=settings.max_body_bytes, responses=PROBLEMS)
     for prefix in (webhooks.PREFIX, webhooks.OPENAIS_PREFIX):

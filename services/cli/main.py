@@ -18,6 +18,7 @@ from services.cli.commands import (
     keys,
     models,
     proposals,
+    rebases,
     releases,
     rollouts,
     route,
@@ -53,6 +54,7 @@ for name, group in {
     "releases": releases.app,
     "rollouts": rollouts.app,
     "proposals": proposals.app,
+    "rebases": rebases.app,
     "traffic": traffic.app,
     "webhooks": webhooks.app,
     "keys": keys.app,
@@ -60,6 +62,7 @@ for name, group in {
     "gpu": gpu.app,
 }.items():
     app.add_typer(group, name=name)
+app.command()(rebases.rebase)
 
 
 def _version(asked: bool) -> None:

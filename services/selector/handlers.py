@@ -94,7 +94,7 @@ def read(attempt: Attempt, release: Release, reader: Reader) -> Read:
 
     def score(part: Score, text: str, *, on_base: bool) -> list[float]:
         if on_base:
-            leave_to_its_base(attempt, release, reader.base_model())
+            leave_to_its_base(attempt, release.base_model, reader.base_model())
         return part(selector, text)
 
     reads_at_once = bool(selector.prototypes) and selector.needs_base

@@ -35,6 +35,7 @@ def main(*, once: bool = False) -> None:
     service = Service(settings, "trainer", [TRAIN_QUEUE], concurrency=1)
     base_folder = resolve_base_model(settings)
     base = publish_base_model(service, base_folder)
+    service.serve_base(base.id)
     tokenizer = load_tokenizer(base_folder)
     clients = TrainerClients(
         base_folder=base_folder,

@@ -19,6 +19,7 @@ from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, Comparis
 from shared.errors import Invalid, SignalboxError, StaleAttempt
 from shared.ledger import LedgerAway
 from shared.worker.attempt import Attempt
+from shared.worker.base_model import leave_to_its_base
 
 log = structlog.get_logger()
 
@@ -27,7 +28,9 @@ def train(attempt: Attempt, clients: TrainerClients) -> None:
     """Run a training job to its end; its checkpoints go when it ends, and stay when its trainer is killed."""
     try:
         with explaining_memory("the job"):  # a training says so itself: here it is what judges its result
-            result = run_kind(TrainingContext(attempt, _body(attempt.job), clients.waiting(attempt.lease)))
+            body = _body(attempt.job)
+            leave_to_its_base(attempt, body.base_model or clients.base_model, clients.base_model)
+            result = run_kind(TrainingContext(attempt, body, clients.waiting(attempt.lease)))
     except SignalboxError as error:
         if isinstance(error, StaleAttempt | LedgerAway) or attempt.lease.reason in ("drain", "stale"):
             raise  # another attempt has the job, or will have it, and needs the checkpoints

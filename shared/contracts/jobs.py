@@ -191,7 +191,7 @@ class NewJob(BaseModel):
             return None
         label = self.body.get("label") or str(self.body.get("adapter") or "").partition("@")[0]
         about = {"kind": self.body.get("kind"), "labels": [label] if label else sorted(self.body.get("labels") or [])}
-        return about | ({"fine_tuning": True} if self.body.get("fine_tuning") else {})
+        return about | {mark: True for mark in ("fine_tuning", "rebase") if self.body.get(mark)}
 
     @property
     def fingerprint(self) -> str:

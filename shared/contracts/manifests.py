@@ -107,26 +107,6 @@ class BaseModelManifest(_Manifest):
         return settings.model_copy(update=left)
 
 
-class DatasetManifest(_Manifest):
-    """A stored data set: equal rows have the same id, whatever the name; `labels` counts the rows that have one."""
-
-    tenant_id: str
-    id: str
-    name: str
-    rows: int
-    labels: dict[LabelText, int]
-    size_bytes: int
-    input_bytes: int = 0
-    """UTF-8 of all inputs; 0 in data sets stored before it was noted."""
-    sources: str = ""
-    """Id of what tells where each row comes from (`RowSource`), in the rows' order; empty where that is not noted."""
-    created_at: str = Field(default_factory=utc_now)
-
-    def count_for(self, label: str) -> int:
-        """Count the rows that a training job for this label uses: rows with this label, and rows without a label."""
-        return self.rows - sum(count for other, count in self.labels.items() if other != label)
-
-
 class ReleaseLabel(_Manifest):
     """The release's settings for one label."""
 
@@ -139,6 +119,8 @@ class ReleaseLabel(_Manifest):
     description: str = ""
     """What the label's requests ask for; one of the selector's texts."""
     constraint: Constraint | None = None
+    base_model: str = ""
+    """Pin of the base model that its adapter was made for; empty where that is the release's."""
 
 
 class ReleaseSelector(_Manifest):
@@ -264,6 +246,16 @@ class Release(_Manifest):
         """The labels that the selector may choose; the others are for requests that name them."""
         return frozenset(self.selector.labels if self.selector else ()) - {BACKGROUND}
 
+    def base_of(self, label: str) -> str:
+        """The pin of the base model that answers a label; without a label, or for an unknown one, the release's."""
+        entry = self.labels.get(label)
+        return (entry.base_model if entry else "") or self.base_model
+
+    @property
+    def bases(self) -> frozenset[str]:
+        """The pins of the base models that answer its requests."""
+        return frozenset(map(self.base_of, ["", *self.labels]))
+
     @property
     def reads_dialogues(self) -> bool:
         """Whether the label of a turn follows from the turns before it, too."""
@@ -296,4 +288,12 @@ class Release(_Manifest):
     @property
     def queues(self) -> list[str]:
         """The queues that need a consumer before this release may be current."""
-        return sorted({generate_queue(entry.group) for entry in self.labels.values()} | {generate_queue(BASE_GROUP)})
+        return sorted(self.bases_of_queues)
+
+    @property
+    def bases_of_queues(self) -> dict[str, list[str]]:
+        """The pins of the base models that the consumers of each of these queues have to serve together."""
+        found = {generate_queue(BASE_GROUP): {self.base_model}}
+        for label, entry in self.labels.items():
+            found.setdefault(generate_queue(entry.group), set()).add(self.base_of(label))
+        return {queue: sorted(bases) for queue, bases in found.items()}

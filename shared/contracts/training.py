@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Ambiguous, Release, SelectorKind
 from shared.contracts.reading import ReadingChoice
+from shared.contracts.rebase import Rebase
 from shared.contracts.reviews import TrafficReview
 from shared.contracts.templates import TemplateName
 from shared.contracts.training_settings import RepresentationSettings
@@ -147,11 +148,19 @@ class SelectorTrain(_NewLabels, ReadingChoice):
     drop: Annotated[tuple[LabelName, ...], Field(max_length=1000)] = ()
     """Labels of the parent that may go. The gate counts every other label of the parent that the job does not train as
     a loss."""
+    rebase: Annotated[Rebase | None, Field(exclude_if=lambda rebase: rebase is None)] = None
+    """Where the job moves its parent to another base model: which jobs train its adapters there."""
 
     @property
     def dropped(self) -> Collection[str]:
         """The labels of the parent that the job takes out by name."""
         return self.drop
+
+    @model_validator(mode="after")
+    def _says_what_it_moves(self) -> Self:
+        if self.rebase and not (self.parent and self.base_model):
+            raise ValueError("a rebase needs the release that it moves, `parent`, and the `base_model` to move it to")
+        return self
 
     @model_validator(mode="after")
     def _can_be_packed(self) -> Self:

@@ -19,6 +19,8 @@ FindDataset = Callable[[str, str, int], str]
 Constrain = Literal["none", "auto", "answers"]
 MIN_ROWS, MIN_MORE_ROWS = 4, 2
 """Rows that a label is trained and validated on; rows that are only measured on, or that join those of a release."""
+REPEATED_FIELDS = frozenset({"settings", "validation", "evaluate_rows", "long_answers", "constrain"})
+"""Of an adapter's training, what its manifest keeps beside data set, label and instruction, to train it again."""
 VALIDATION_SHARE = 0.2
 """Of an adapter's rows, where the job names no other rows to measure on."""
 
@@ -29,6 +31,8 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: LoraSettings = LoraSettings()
+    base_model: Annotated[str, Field(max_length=64, exclude_if=lambda pin: not pin)] = ""
+    """Pin of the base model to train on; where it is empty, that of the trainer which takes the job."""
     confirm_cost: bool = False
     """Train also where the estimate is above the operator's limit, `SIGNALBOX_CONFIRM_TRAINING_SECONDS`."""
 

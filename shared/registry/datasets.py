@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from redis import Redis
 
+from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.judged import JudgedRow, dump_judged, parse_judged
-from shared.contracts.manifests import DatasetManifest, Release
+from shared.contracts.manifests import Release
 from shared.contracts.rows import Row, RowSource, dataset_id, dump_row, dump_rows, id_of_digest, parse_rows
 from shared.errors import Invalid, NotFound
 from shared.ledger.keys import LedgerKey

@@ -10,9 +10,10 @@ from redis import Redis
 from redis.client import Pipeline
 
 from shared.contracts.aliases import ModelAlias
+from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.files import StoredFile
 from shared.contracts.labels import STORED
-from shared.contracts.manifests import AdapterManifest, DatasetManifest, Release
+from shared.contracts.manifests import AdapterManifest, Release
 from shared.contracts.retirements import Retirement
 from shared.contracts.templates import PromptTemplate
 from shared.ledger.keys import LedgerKey

@@ -132,7 +132,7 @@ class Releases:
                 release.id,
                 expected=expected,
                 queues=release.queues,
-                base_model=release.base_model,
+                bases=release.bases_of_queues,
                 needs=needs_of(release.labels.values(), self._infos(release.tenant_id)),
                 force=force,
                 is_back=is_back,

@@ -31,16 +31,16 @@ def publish_base_model(service: Service, folder: Path) -> BaseModelManifest:
     return manifest
 
 
-def leave_to_its_base(attempt: Attempt, release: Release, served: str) -> None:
-    """Hand a job over to the processes that serve its release's base model, unless this one does; raises `Suspended`.
+def leave_to_its_base(attempt: Attempt, needed: str, served: str) -> None:
+    """Hand a job over to the processes that serve the base model it needs, unless this one does; raises `Suspended`.
 
-    The job waits until there is such a process: no other base model may answer it.
+    The job waits until there is such a process: no other base model may answer it, or be trained by it.
     """
-    if release.base_model == served:
+    if needed == served:
         return
-    log.info("job_left_to_its_base_model", made_for=release.base_model, serves=served)
+    log.info("job_left_to_its_base_model", made_for=needed, serves=served)
     plain, _ = base_of_queue(attempt.job.queue)
-    attempt.hand_over(queue_on_base(plain, release.base_model))
+    attempt.hand_over(queue_on_base(plain, needed))
 
 
 def note_releases(service: Service, served: BaseModelManifest, releases: Collection[Release]) -> None:
@@ -48,5 +48,5 @@ def note_releases(service: Service, served: BaseModelManifest, releases: Collect
 
     `releases` are those that this process is for.
     """
-    needed = sorted({release.base_model for release in releases})
+    needed = sorted({base for release in releases for base in release.bases})
     service.misfit = not_served(served.id, needed) if needed and served.id not in needed else ""

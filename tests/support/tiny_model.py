@@ -1,20 +1,24 @@
 """A tiny random Llama with a byte-level tokenizer, written to a folder like any base model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from shared.contracts.prompts import CHATML_END
 
 
-def save_tiny_model(folder: Path, *, seed: int = 0, head_dim: int | None = None) -> Path:
+def save_tiny_model(
+    folder: Path, *, seed: int = 0, head_dim: int | None = None, hidden_size: int = 32, more_tokens: Sequence[str] = ()
+) -> Path:
     """vLLM's attention on processors needs heads of 32."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = _tokenizer()
+    tokenizer.add_tokens(list(more_tokens))
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -21,6 +21,7 @@ from signalbox.errors import (
 from signalbox.estimate import TrainingEstimate
 from signalbox.evaluation import Evaluation
 from signalbox.proposals import AuditEntry, AuditPage, Proposal
+from signalbox.rebases import Rebase, RebasePlan
 from signalbox.results import (
     Adapter,
     Alias,
@@ -71,6 +72,8 @@ __all__ = [
     "PermissionDeniedError",
     "Proposal",
     "RateLimitError",
+    "Rebase",
+    "RebasePlan",
     "Release",
     "Rollout",
     "Selection",

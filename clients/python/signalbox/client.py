@@ -12,6 +12,7 @@ import httpx
 from signalbox import batches as _batches
 from signalbox import calls, chat, exports, prompt_templates, stored, uploads
 from signalbox import proposals as _proposals
+from signalbox import rebases as _rebases
 from signalbox import rollouts as _rollouts
 from signalbox import traffic as _traffic
 from signalbox import usage as _usage
@@ -109,6 +110,11 @@ class Signalbox:
     proposal_policy = method(_proposals.proposal_policy)
     set_proposal_policy = method(_proposals.set_proposal_policy)
     audit = method(_proposals.audit)
+    plan_rebase = method(_rebases.plan_rebase)
+    begin_rebase = method(_rebases.begin_rebase)
+    rebases = method(_rebases.rebases)
+    rebase = method(_rebases.rebase)
+    cancel_rebase = method(_rebases.cancel_rebase)
     models = method(stored.models)
     model = method(stored.model)
     base_model = method(stored.base_model)

@@ -16,7 +16,7 @@ from services.api.http.keyed_route import KeyedRoute
 from services.api.http.upload import Upload
 from services.api.infra.base_models import framed_template
 from services.api.jobs.schemas import Limit, PathId
-from shared.contracts.manifests import DatasetManifest
+from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.rows import MAX_ROWS
 from shared.data_files.preview import Preview
 from shared.registry.datasets import FEEDBACK_DATASET

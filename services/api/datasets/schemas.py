@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.contracts.manifests import DatasetManifest
+from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.rows import RowSource
 
 

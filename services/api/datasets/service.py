@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from services.api.datasets.options import ReadingOptions
 from services.api.infra.clients import Clients
 from services.api.infra.stored import check_room
-from shared.contracts.manifests import DatasetManifest
+from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.rows import check_dataset_name, id_of_digest
 from shared.data_files.preview import Preview
 from shared.data_files.reader import RowReader

@@ -11,9 +11,10 @@ from services.api.feedback.safe import safe_rows
 from services.api.infra.clients import Clients
 from services.api.jobs.feedback import conflict_of, history_of
 from services.api.jobs.listing import page
+from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.jobs import ListedJob
 from shared.contracts.labels import BACKGROUND, LabelText
-from shared.contracts.manifests import DatasetManifest, Release
+from shared.contracts.manifests import Release
 from shared.contracts.rows import Row, RowSource
 from shared.contracts.training_tasks import MIN_MORE_ROWS, MIN_ROWS
 from shared.errors import Conflict, NotFound

@@ -8,13 +8,20 @@ from shared.contracts.manifests import BaseModelManifest
 from shared.contracts.templates import OWN
 from shared.errors import Conflict, Invalid, NotFound, Unavailable
 from shared.ledger import calls
-from shared.names import SELECT_QUEUE
+from shared.names import SELECT_QUEUE, TRAIN_QUEUE
 
 
 async def served_bases(clients: Clients) -> list[str]:
     """Return the pins of the base models that live workers serve."""
     gauges: calls.Gauges = await clients.ledger.do(calls.gauges())
-    return sorted({base for queue, bases in gauges.bases.items() if queue != SELECT_QUEUE for base in bases})
+    answering = (bases for queue, bases in gauges.bases.items() if queue not in (SELECT_QUEUE, TRAIN_QUEUE))
+    return sorted({base for bases in answering for base in bases})
+
+
+async def trained_bases(clients: Clients) -> list[str]:
+    """Return the pins of the base models that live trainers have."""
+    gauges: calls.Gauges = await clients.ledger.do(calls.gauges())
+    return sorted(gauges.bases.get(TRAIN_QUEUE, []))
 
 
 async def base_of_upload(clients: Clients, tenant_id: str) -> str:

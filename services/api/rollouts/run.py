@@ -179,8 +179,8 @@ class RolloutRun:
             return []
         return [
             queue
-            for queue in candidate.queues
-            if queue not in served or (gauges.bases.get(queue) and candidate.base_model not in gauges.bases[queue])
+            for queue, bases in candidate.bases_of_queues.items()
+            if queue not in served or (gauges.bases.get(queue) and not set(bases) <= set(gauges.bases[queue]))
         ]
 
     def _waiting(self, why: str) -> Rollout:

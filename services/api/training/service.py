@@ -6,7 +6,7 @@ from typing import Annotated, Self
 import structlog
 from pydantic import Field, model_validator
 
-from services.api.infra.base_models import base_of_training
+from services.api.infra.base_models import base_of_training, trained_bases
 from services.api.infra.clients import Clients
 from services.api.jobs.accept import create, earlier_job
 from services.api.jobs.schemas import Accepted
@@ -116,13 +116,13 @@ async def checked(clients: Clients, caller: Key, request: AnyTraining) -> AnyTra
     """Return the request with its names pinned; raises what `submit` raises for it."""
     pinned, cost = await quoted(clients, caller, request)
     cost.check(pinned)
-    return pinned
+    return await on_its_base(clients, caller.tenant_id, pinned)
 
 
 async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[AnyTraining, Quote]:
     """Return the request with its names pinned, and what it will take."""
     pinned = await asyncio.to_thread(pin, clients, caller.tenant_id, request)
-    base = await base_of_training(clients, caller.tenant_id)
+    base = await base_of_job(clients, caller.tenant_id, pinned)
     if base and isinstance(pinned, TaskTraining | SelectorTrain):
         pinned = pinned.model_copy(update={"settings": base.settled(pinned.settings)})
     for name in named_templates(pinned):
@@ -130,6 +130,35 @@ async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[A
     if base:
         check_settings(pinned, BaseShapes(base.shapes), AdapterLimits.of(clients.settings))
     return pinned, await asyncio.to_thread(quote, clients, caller.tenant_id, pinned, base)
+
+
+async def base_of_job(clients: Clients, tenant_id: str, job: AnyTraining) -> BaseModelManifest | None:
+    """Return the base model that a job names, or would be trained on; raises `NotFound` where its name is unknown."""
+    if job.base_model:
+        return await asyncio.to_thread(clients.registry.base_models.get, job.base_model)
+    return await base_of_training(clients, tenant_id)
+
+
+async def on_its_base(clients: Clients, tenant_id: str, job: AnyTraining) -> AnyTraining:
+    """Return a job that names no base model with the pin of the one it is for, where a live trainer has that one.
+
+    A trainer of another base model may take the job first, and leaves it to that trainer then.
+    """
+    if job.base_model:
+        return job
+    pin = await asyncio.to_thread(_base_it_builds_on, clients, tenant_id, job)
+    if not pin and (base := await base_of_training(clients, tenant_id)):
+        pin = base.id
+    return job.model_copy(update={"base_model": pin}) if pin and pin in await trained_bases(clients) else job
+
+
+def _base_it_builds_on(clients: Clients, tenant_id: str, job: AnyTraining) -> str:
+    """Return the pin of the base model of the release that an update starts from, or of the adapter that is checked."""
+    if isinstance(job, AdapterCheck):
+        return clients.registry.adapters.get(tenant_id, job.adapter).base_model
+    if isinstance(job, UpdateRequest) and job.parent:
+        return clients.registry.releases.get(tenant_id, job.parent).base_model
+    return ""
 
 
 def check_settings(job: AnyTraining, base: BaseShapes, limits: AdapterLimits) -> None:

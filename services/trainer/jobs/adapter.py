@@ -20,7 +20,7 @@ from shared.contracts.constraints import Constraint
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.rows import Row
 from shared.contracts.training_cost import Work, work_of
-from shared.contracts.training_tasks import AdapterTrain
+from shared.contracts.training_tasks import REPEATED_FIELDS, AdapterTrain
 from shared.errors import Invalid
 
 AdapterContext = TrainingContext[AdapterTrain]
@@ -165,7 +165,13 @@ def _register(
         instruction=body.instruction or _commonest_instruction(train),
         constraint=constraint,
         info=asdict(info),
-        report={"dataset": body.dataset, "train_rows": len(train), **scores},
+        report={
+            "dataset": body.dataset,
+            "train_rows": len(train),
+            # What trains it again on another base model; the ledger forgets the job.
+            "training": {name: context.job.body[name] for name in REPEATED_FIELDS if name in context.job.body},
+            **scores,
+        },
         made_by=context.job.id,
     )
     return context.registry.adapters.add(adapter, manifest)

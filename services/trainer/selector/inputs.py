@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 from services.trainer.context import SelectorContext, TrainingContext
 from services.trainer.selector.adapters import known_adapters, named_adapters
+from services.trainer.selector.rebase import moved_adapters, moved_body, rebase_of
 from shared.contracts.manifests import Release, ReleaseSelector, SelectorKind
 from shared.contracts.training import SelectorAdd, SelectorTrain, SelectorUpdate
 from shared.errors import Conflict
@@ -33,7 +34,9 @@ def inputs_of(context: SelectorContext) -> Inputs:
         parent = body.parent or registry.releases.current_id(tenant)
         named = named_adapters(registry.releases.get(tenant, parent)) if parent else {}
         adapters = {}
-        if isinstance(body, SelectorTrain | SelectorAdd):
+        if rebase := rebase_of(context):
+            adapters = moved_adapters(context, rebase, registry.releases.get(tenant, parent) if parent else None)
+        elif isinstance(body, SelectorTrain | SelectorAdd):
             adapters = known_adapters(context.with_body(body), named)
         return {"parent": parent, "adapters": adapters}
 
@@ -43,9 +46,14 @@ def inputs_of(context: SelectorContext) -> Inputs:
 
 
 def trained_like_parent(context: SelectorContext, inputs: Inputs) -> SelectorContext:
-    """The context, with the settings of the parent's training where an update names none of its own."""
+    """The context, with the settings of the parent's training where an update names none of its own.
+
+    A job that moves a release to another base model goes on with the labels that have an adapter.
+    """
     body = context.body
-    if isinstance(body, SelectorTrain) or inputs.parent is None:
+    if isinstance(body, SelectorTrain):
+        return context.with_body(moved_body(body, inputs.adapters)) if body.rebase else context
+    if inputs.parent is None:
         return context
     return context.with_body(body.trained_like(inputs.parent))
 

@@ -12,10 +12,11 @@ from services.trainer.selector.data import Rows
 from services.trainer.selector.few_rows import few_rows_warnings, more_rows, needs_more, with_few
 from services.trainer.selector.plan import Plan
 from services.trainer.selector.prototypes import description_warnings, left_out
+from services.trainer.selector.rebase import rebase_of
 from shared.contracts import gate
 from shared.contracts.judged import JudgedRow
 from shared.contracts.labels import BACKGROUND
-from shared.contracts.manifests import ReleaseSelector, Verdict
+from shared.contracts.manifests import Release, ReleaseSelector, Verdict
 from shared.contracts.routing import Routed, calibration, fates, intervals, measure
 
 if TYPE_CHECKING:
@@ -134,10 +135,23 @@ def _accuracy_before(context: SelectorContext, plan: Plan) -> Mapping[str, float
         return plan.parent.accuracy_of
     kept = plan.data.kept_validation
     if not kept:
-        return None
+        return _accuracy_noted(context, plan, plan.parent)
     selector = plan.parent.selector
     scores = selector_scorer(context).score(selector, _texts(kept))
     return measure(_routed(selector, scores, kept)).per_label
+
+
+def _accuracy_noted(context: SelectorContext, plan: Plan, parent: Release) -> Mapping[str, float] | None:
+    """What a parent on another base model reached, of the labels whose validation rows are the same."""
+    if not rebase_of(context):
+        return None
+    put, rows = context.registry.datasets.put_rows, plan.data.sets.validation
+    same = {
+        label: accuracy
+        for label, accuracy in parent.accuracy_of.items()
+        if rows.get(label) and parent.validation.get(label) == put(context.job.tenant_id, list(rows[label]))
+    }
+    return same or None
 
 
 def selector_scorer(context: SelectorContext) -> "SelectorScorer":

@@ -7,6 +7,7 @@ from typing import Literal
 from services.trainer.context import SelectorContext
 from services.trainer.selector.data import SelectorData
 from services.trainer.selector.inputs import Inputs, base_of_update, kind_of_update
+from services.trainer.selector.rebase import rebase_of
 from services.trainer.selector.text_reader import TextReader
 from shared.contracts.manifests import Ambiguous, Release, ReleaseSelector, SelectorKind
 from shared.contracts.reading import RequestReading, SelectorText
@@ -66,7 +67,7 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
             descriptions=body.descriptions,
             reader=TextReader(context),
             parent=inputs.parent,
-            kept_names=_kept_names(context, inputs.parent),
+            kept_names=_kept_names(context, inputs),
         )
     base = base_of_update(context.with_body(body), inputs.parent)
     return Plan(
@@ -85,11 +86,14 @@ def plan_of(context: SelectorContext, inputs: Inputs, data: SelectorData) -> Pla
         reader=TextReader(context),
         parent=base.release,
         start_from=base.selector,
-        kept_names=_kept_names(context, base.release),
+        kept_names=_kept_names(context, inputs),
     )
 
 
-def _kept_names(context: SelectorContext, parent: Release | None) -> frozenset[str]:
+def _kept_names(context: SelectorContext, inputs: Inputs) -> frozenset[str]:
+    parent = inputs.parent
+    if parent and rebase_of(context):
+        return parent.named_labels & set(inputs.adapters)
     if parent is None or parent.base_model != context.clients.base_model:
         return frozenset()
     return parent.named_labels - set(context.body.dropped)

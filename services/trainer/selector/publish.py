@@ -9,6 +9,7 @@ from services.trainer.selector.fit import trains_head
 from services.trainer.selector.judge import JudgedSelector
 from services.trainer.selector.plan import Plan
 from services.trainer.selector.reading import settle_reading
+from services.trainer.selector.rebase import moved_labels, rebase_of, report_of_move
 from shared.contracts.manifests import Release, ReleaseLabel, TrainedAs
 from shared.contracts.training import SelectorAdd, SelectorTrain
 from shared.errors import Conflict
@@ -52,6 +53,8 @@ def publish(context: SelectorContext, plan: Plan, judged: JudgedSelector) -> Rel
             **_trained_as(context, plan, judged),
             **_kept_rows(context, judged),
             "feedback_rows": _feedback_rows(plan.data),
+            **_chosen_as(context),
+            **report_of_move(context, plan.parent, plan.adapters),
         },
         verdict=judged.verdict,
         made_by=context.job.id,
@@ -77,6 +80,8 @@ def promote(context: SelectorContext, release: Release) -> Promotion:
 
 def _labels(context: SelectorContext, plan: Plan) -> dict[str, ReleaseLabel]:
     """The entries of labels that the parent has too, as they are, and those of the new labels."""
+    if plan.parent and rebase_of(context):
+        return moved_labels(context, plan.parent, plan.adapters)
     body, old = context.body, dict(plan.parent.labels) if plan.parent else {}
     stay = plan.kept_names | (set(plan.data.sets.representation) if plan.start_from else set())
     labels = {label: entry for label, entry in old.items() if label in stay}
@@ -102,6 +107,13 @@ def _trained_as(context: SelectorContext, plan: Plan, judged: JudgedSelector) ->
         return {}
     noted = TrainedAs(settings=context.body.settings, has_head=trains_head(context, plan))
     return {"trained_as": noted.model_dump(mode="json")}
+
+
+def _chosen_as(context: SelectorContext) -> dict[str, Any]:
+    """How the rows were chosen, for a training from nothing on another base model."""
+    if not isinstance(context.body, SelectorTrain):
+        return {}
+    return {"selection": context.body.selection.model_dump(mode="json", exclude_defaults=True)}
 
 
 def _kept_rows(context: SelectorContext, judged: JudgedSelector) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _train(context: TrainingContext[SelectorTrain], parent: Release | None) -> S
     split = split_rows(context, body.text, held_out, fewest=1 if body.may_take_prototypes else MIN_ROWS)
     chosen = choose_sets(context, split, body.text)
     sets = with_descriptions(chosen, body.descriptions).joined(Sets({}, held_out))
-    before = parent.selector if parent and parent.base_model == context.clients.base_model else None
+    before = parent.selector if parent and _is_read_here(context, parent) else None
     known = set(before.labels) - {BACKGROUND} if before else set()
     kept = {label: rows for label, rows in joined(split.validation, held_out).items() if label in known}
     return SelectorData(
@@ -100,6 +100,12 @@ def _held_out(context: TrainingContext[SelectorTrain], parent: Release | None) -
 
 def _counts(rows: Rows, labels: Iterable[str]) -> dict[str, int]:
     return {label: len(rows[label]) for label in labels if label in rows}
+
+
+def _is_read_here(context: SelectorContext, parent: Release) -> bool:
+    """Whether this trainer's base model can score with the release's selector; some selectors need no base model."""
+    needs_base = parent.selector is not None and parent.selector.needs_base
+    return not needs_base or parent.base_model == context.clients.base_model
 
 
 def _add(context: TrainingContext[SelectorAdd], base: Base) -> SelectorData:

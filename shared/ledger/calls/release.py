@@ -17,7 +17,7 @@ def move_release(
     *,
     expected: str,
     queues: Sequence[str],
-    base_model: str = "",
+    bases: Mapping[str, Sequence[str]] | None = None,
     needs: Mapping[str, AdapterNeed] | None = None,
     force: bool = False,
     is_back: bool = False,
@@ -25,7 +25,7 @@ def move_release(
     key: str = "",
     attempt: Job | None = None,
 ) -> Call[None]:
-    """Move the pointer from `expected` to `release` if each of `queues` has a live consumer that serves `base_model`.
+    """Move the pointer from `expected` to `release` if each of `queues` has live consumers that serve its `bases`.
 
     The log notes `by` whom, a key or a job, and that job's API `key`; webhooks call it a rollback where it `is_back`.
     `needs` is what each queue's adapters ask of its consumers. With `force`, queues need no consumer.
@@ -45,7 +45,9 @@ def move_release(
                 "its jobs wait",
             )
         if reply["refused"] == "other_base":
-            return Conflict("base_model_mismatch", other_base(release, base_model, {reply["queue"]: reply["served"]}))
+            return Conflict(
+                "base_model_mismatch", other_base(release, reply["base"], {reply["queue"]: reply["served"]})
+            )
         if reply["refused"] == "adapter_above":
             need = (needs or {})[reply["queue"]]
             return Conflict("adapter_above_server", above_server(release, reply["queue"], need, int(reply["max_rank"])))
@@ -60,7 +62,7 @@ def move_release(
         "release": release,
         "expected": expected,
         "queues": list(queues),
-        "base_model": base_model,
+        "bases": {queue: list(pins) for queue, pins in (bases or {}).items()},
         "needs": {queue: need._asdict() for queue, need in (needs or {}).items()},
         "force": force,
         "is_back": is_back,

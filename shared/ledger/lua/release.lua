@@ -46,11 +46,13 @@ function op.move_release(a)
     local by = served_by(queue)
     if not is_served(by) then return refuse('no_consumer', { queue = queue }) end
     local bases = bases_served(by)
-    if #bases > 0 and not is_served(by .. '@' .. a.base_model) then
-      return refuse('other_base', { queue = queue, served = bases })
+    for _, base in ipairs(a.bases[queue] or { '' }) do
+      if #bases > 0 and not is_served(by .. '@' .. base) then
+        return refuse('other_base', { queue = queue, base = base, served = bases })
+      end
+      local lora = a.needs[queue] and takes_less(by, base, a.needs[queue])
+      if lora then return refuse('adapter_above', { queue = queue, max_rank = lora.max_rank or 0 }) end
     end
-    local lora = a.needs[queue] and takes_less(by, a.base_model, a.needs[queue])
-    if lora then return refuse('adapter_above', { queue = queue, max_rank = lora.max_rank or 0 }) end
   end
   -- The metrics list these queues from now on, so that one without a consumer is seen before a job waits in it.
   for _, queue in ipairs(a.queues) do redis.call('SADD', KEY.queues, queue) end

@@ -112,7 +112,7 @@ def no_base_check():
         return
     from services.adapter_worker import handlers
 
-    handlers.leave_to_its_base = lambda attempt, release, served: None
+    handlers.leave_to_its_base = lambda attempt, needed, served: None
 
 
 def no_budget():

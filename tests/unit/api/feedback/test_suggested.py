@@ -3,7 +3,7 @@
 import pytest
 
 from services.api.feedback.service import counted, suggested
-from shared.contracts.manifests import DatasetManifest
+from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.rows import Row, RowSource
 from tests.support.api import make_release
 
