@@ -11,7 +11,8 @@ from services.api.rollouts import service as rollouts
 from services.api.rollouts.schemas import RolloutRequest
 from services.api.training import service as training
 from services.api.training.service import AnyTraining, TrainingRequest
-from shared.contracts.manifests import DatasetManifest, Release
+from shared.contracts.dataset_manifest import DatasetManifest
+from shared.contracts.manifests import Release
 from shared.contracts.proposals import Act, Canary, Cost, Proposal, ProposalKind
 from shared.contracts.rollouts import Rollout
 from shared.contracts.rows import Row, RowSource

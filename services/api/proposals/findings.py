@@ -11,7 +11,8 @@ from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
 from services.api.proposals.rules import SKETCHED_DAYS, Evidence, OwnData
 from services.api.proposals.thresholds import Judged, Judgement
-from shared.contracts.manifests import DatasetManifest, Release
+from shared.contracts.dataset_manifest import DatasetManifest
+from shared.contracts.manifests import Release
 from shared.contracts.proposals import Proposal
 from shared.contracts.reviews import ReviewResult
 from shared.contracts.traffic import TrafficSketch, position_of
