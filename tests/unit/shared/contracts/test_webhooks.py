@@ -15,4 +15,14 @@ def test_a_pause_is_spread_by_a_fifth():
 
 
 def test_an_endpoint_may_want_each_event_a_family_or_all():
-    assert {*EVENTS, "*", "job.*", "fine_tuning.*", "batch.*", "release.*", "rollout.*", "endpoint.*"} == WANTED
+    assert {
+        *EVENTS,
+        "*",
+        "job.*",
+        "fine_tuning.*",
+        "batch.*",
+        "release.*",
+        "rollout.*",
+        "proposal.*",
+        "endpoint.*",
+    } == WANTED
