@@ -1,7 +1,7 @@
 """The adapter worker, wired by hand: settings, clients, engine, handlers, task, worker."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -114,22 +114,25 @@ def follow_releases(
     prefetcher: Prefetcher,
     base: BaseModelManifest,
 ) -> ReleaseWatch:
-    """Keep resident the adapters of all tenants' current releases and, for jobs in flight, of their parent releases.
+    """Keep resident the adapters of all tenants' current releases, of candidates that are rolled out, and of parents.
 
     Adapters of current releases that exceed the slots are prefetched to the disk. Releases made for another base model
     are none of this worker's. With the group `*`, groups that nobody serves are taken up, also those
-    whose last worker goes.
+    whose last worker goes. Jobs in flight may still be pinned to a parent.
     """
+    on_trial: dict[str, str] = {}
 
     def adopt(release: Release) -> None:
         warn_of_other_base(release, base)
         known = [release, *(other for other in watch.releases if other.tenant_id != release.tenant_id)]
         note_releases(service, base, [one for one in known if _is_for(one, groups)])
-        current, parents = (
-            [one for one in found if base.id in one.bases] for found in (known, _parents(service, known))
+        current, candidates, parents = (
+            [one for one in found if base.id in one.bases]
+            for found in (known, _candidates(service, on_trial), _parents(service, known))
         )
-        take_up(service, groups, [*current, *parents])
-        todo = changes([*current, *parents], base.id, groups, engine.resident, room=service.settings.adapter_slots)
+        held = [*current, *candidates, *parents]
+        take_up(service, groups, held)
+        todo = changes(held, base.id, groups, engine.resident, room=service.settings.adapter_slots)
         _load(engine, todo.load, fetch)
         for digest in todo.unload:
             engine.unload_adapter(digest)
@@ -139,8 +142,11 @@ def follow_releases(
         service.info.update(resident=sorted(engine.resident), groups=groups)
         log.info("release_loaded", tenant_id=release.tenant_id, release=release.id, resident=len(engine.resident))
 
-    def adopt_open_groups() -> None:
-        if open_groups(service, groups, watch.releases):
+    def look_again(_tenant_id: str = "") -> None:
+        nonlocal on_trial
+        before, on_trial = on_trial, service.registry.releases.on_trial([one.tenant_id for one in watch.releases])
+        releases = [*watch.releases, *_candidates(service, on_trial)]
+        if on_trial != before or open_groups(service, groups, releases):
             for release in watch.releases:
                 adopt(release)
 
@@ -149,7 +155,8 @@ def follow_releases(
         service.ledger.redis,
         adopt,
         poll_seconds=service.settings.pointer_poll_seconds,
-        on_poll=adopt_open_groups,
+        on_poll=look_again,
+        on_hint=look_again,
     )
     watch.start()
     return watch
@@ -157,6 +164,13 @@ def follow_releases(
 
 def _is_for(release: Release, groups: Sequence[str]) -> bool:
     return BASE_GROUP in groups or any(entry.group in groups for entry in release.labels.values())
+
+
+def _candidates(service: Service, on_trial: Mapping[str, str]) -> Iterator[Release]:
+    """The candidates that get a share of the requests, or are about to."""
+    for tenant_id, release_id in on_trial.items():
+        with contextlib.suppress(NotFound):  # its rollout says so
+            yield service.release(tenant_id, release_id)
 
 
 def _parents(service: Service, current: list[Release]) -> Iterator[Release]:

@@ -74,6 +74,13 @@ class Releases:
                 pipe.get(LedgerKey.RELEASE.of(tenant_id))
             return dict(zip(tenant_ids, (str(found or "") for found in pipe.execute()), strict=True))
 
+    def on_trial(self, tenant_ids: Collection[str]) -> dict[str, str]:
+        """Return the id of the candidate of each tenant that has an open rollout, in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for tenant_id in tenant_ids:
+                pipe.hget(LedgerKey.ROLLOUT.of(tenant_id), "release")
+            return {tenant: str(found) for tenant, found in zip(tenant_ids, pipe.execute(), strict=True) if found}
+
     def promotions(self, tenant_id: str) -> list[dict[str, Any]]:
         """Return every move of the pointer, oldest first."""
         return [json.loads(raw) for raw in self._redis.lrange(LedgerKey.PROMOTIONS.of(tenant_id), 0, -1)]

@@ -19,7 +19,6 @@ from shared.errors import Conflict, SignalboxError
 from shared.ledger import calls
 from shared.ledger.calls import Asked
 from shared.ledger.keys import LedgerKey
-from shared.names import ANY_GROUP, generate_queue
 
 log = structlog.get_logger()
 TICK_SECONDS = 0.5
@@ -175,8 +174,6 @@ class RolloutRun:
         """The candidate's queues that no live worker with its base model serves."""
         gauges: calls.Gauges = await self._clients.ledger.do(calls.gauges())
         served = {gauge.queue for gauge in gauges.queues if gauge.consumers}
-        if generate_queue(ANY_GROUP) in served:
-            return []
         return [
             queue
             for queue, bases in candidate.bases_of_queues.items()

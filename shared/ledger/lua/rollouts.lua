@@ -42,6 +42,7 @@ function op.begin_rollout(a)
   if not redis.call('HGET', KEY.releases .. a.tenant_id, a.release) then return refuse('gone') end
   redis.call('HSET', key, 'id', a.id, 'release', a.release, 'record', a.record, 'fence', 0, 'percent', 0)
   redis.call('ZADD', KEY.open_rollouts, NOW_MS, a.tenant_id)
+  redis.call('PUBLISH', 'sb:hint:release', a.tenant_id)  -- workers make ready
   notify(a.tenant_id, a.id, { 'rollout.started' }, { id = a.id, release = a.release })
   return {}
 end

@@ -13,6 +13,7 @@ from services.selector.scoring.llm import LlmScorers
 from services.trainer.training.light import fit_light
 from shared.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from shared.contracts.manifests import BaseModelManifest, Release, ReleaseLabel, ReleaseSelector, Verdict
+from shared.contracts.rollouts import Rollout, RolloutStep
 from shared.errors import Invalid
 from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
@@ -260,6 +261,40 @@ def test_a_worker_of_any_group_takes_up_what_nobody_serves_and_leaves_what_someb
         watch.stop()
     assert {"generate.bank", f"generate.bank@{base.id}"} <= set(service._queues)
     assert len(service.info["resident"]) == len(LABELS)
+
+
+def test_a_worker_of_any_group_makes_ready_for_a_candidate_that_is_rolled_out(service, promote, registry, base, ledger):
+    groups = named_groups("*")
+    service.serve_base(base.id)
+    fetch, engine = service.registry.weights.fetch, EchoEngine()
+    ahead = Prefetcher(fetch, is_busy=lambda: False, is_full=lambda: False)
+    current = promote("default")
+    watch = adapter_worker.follow_releases(service, engine, groups, fetch, ahead, base)
+    try:
+        new = promote("other").labels["bank.cards"].model_copy(update={"group": "insurance"})
+        candidate = current.model_copy(
+            update={"labels": {**current.labels, "insurance.claims": new}, "parent": current.id}
+        )
+        registry.releases.add(candidate)
+        assert "insurance" not in groups
+        ledger.do(calls.begin_rollout(rollout_of(candidate)))
+        eventually(lambda: "insurance" in groups, "the candidate's group is taken up")
+        eventually(lambda: new.adapter in engine.resident, "its adapter is loaded")
+        eventually(lambda: "generate.insurance" in service._queues, "its queue is consumed")
+    finally:
+        watch.stop()
+
+
+def rollout_of(candidate):
+    return Rollout(
+        id="rol_1",
+        tenant_id=candidate.tenant_id,
+        release=candidate.id,
+        current=candidate.parent,
+        strategy="canary",
+        steps=(RolloutStep(percent=50, seconds=0, requests=1),),
+        created_at=1.0,
+    )
 
 
 def test_a_worker_of_named_groups_takes_up_no_other(service, promote):
