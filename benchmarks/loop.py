@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-from signalbox import ApiError, Signalbox
+from signalbox import ApiError, AuditEntry, Signalbox
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.month import (
@@ -88,6 +88,8 @@ class Lived(NamedTuple):
     first: list[list[str]]
     """The same by the first selector."""
     proposals: list[dict[str, Any]]
+    audit: list[AuditEntry]
+    """The newest steps of what traffic led to."""
     confirmed: list[str]
     """New tasks that the person confirmed, by name."""
     regression: str
@@ -115,9 +117,15 @@ def live(folder: Path, planted: Month) -> Lived:
         first = town.found(planted)
         answers = [town.window(number, planted.windows) for number in range(len(planted.windows))]
         town.rest()
-        proposals = client.get("/v1/proposals")["items"]
-        of_first = [routed(*first, [request.text for request in window]) for window in planted.windows]
-        return Lived(answers, of_first, proposals, town.confirmed, town.regression, time.monotonic() - started)
+        return Lived(
+            answers=answers,
+            first=[routed(*first, [request.text for request in window]) for window in planted.windows],
+            proposals=client.get("/v1/proposals")["items"],
+            audit=client.audit(limit=500).items,
+            confirmed=town.confirmed,
+            regression=town.regression,
+            seconds=time.monotonic() - started,
+        )
     finally:
         supervisor.stop()
 

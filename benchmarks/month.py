@@ -53,10 +53,12 @@ class Month(NamedTuple):
     windows: Sequence[Sequence[Request]]
 
 
-def month(data: Path, *, windows: int = WINDOWS, size: int = WINDOW, seed: str = "month") -> Month:
+def month(
+    data: Path, *, windows: int = WINDOWS, size: int = WINDOW, domains: Sequence[str] = KNOWN, seed: str = "month"
+) -> Month:
     """Draw a month; a shorter one has its changes at the same shares of its length."""
     known, chance = rows(data), random.Random(seed)
-    labels = sorted(label for label in known.learnt if label.split(".")[0] in KNOWN)
+    labels = sorted(label for label in known.learnt if label.split(".")[0] in domains)
     learnt = {label: known.learnt[label] for label in labels} | {BACKGROUND: outside("train", data)}
     validation = [pair for pair in known.validation if pair[1] in learnt]
     owner: dict[str, str] = {}
@@ -96,7 +98,7 @@ def _populations(
     for window in range(windows):
         now = usual
         if window >= at(GROWS_AT, windows):
-            grown = [label for label in labels if label.split(".")[0] == GROWN]
+            grown = [label for label in labels if label.split(".")[0] == GROWN] or labels[:1]
             now = _scaled(now, grown, sum(usual[label].share for label in grown) + GROWTH)
         if window >= at(MOVES_AT, windows):
             now = _scaled(now, MOVED, MOVED_SHARE)
