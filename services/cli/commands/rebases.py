@@ -36,7 +36,10 @@ def rebase(
     wait: Annotated[bool, typer.Option("--wait", help="Follow the trainings to their end.")] = False,
     json: Json = False,
 ) -> None:
-    """Move a release to another base model; the plan comes first, and the same command again goes on where it was."""
+    """Train a release anew on another base model.
+
+    The plan comes first; the same command again goes on where it was.
+    """
     asked = _asked(release, missing, dataset, template)
     found = client().plan_rebase(base, **asked)
     if plan:
@@ -72,7 +75,10 @@ def rebases_show(rebase_id: Id, json: Json = False) -> None:
 
 @app.command("cancel")
 def rebases_cancel(rebase_id: Id) -> None:
-    """Cancel the trainings that have not ended; adapters that are trained already stay."""
+    """Cancel the trainings that have not ended.
+
+    Adapters that are trained already stay.
+    """
     client().cancel_rebase(rebase_id)
 
 
