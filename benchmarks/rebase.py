@@ -15,8 +15,9 @@ from shared.model.base import load_model, load_tokenizer, resolve_base_model
 from shared.settings import Settings
 from tests.support.rebase import KILLED_AT, rebased
 
-LABELS = ("fin.sa", "fin.ha", "fin.red", "med.qa", "legal.mc")
-TRAINING = {"epochs": 2, "batch_size": 4, "max_length": 128, "rank": 8, "checkpoint_steps": 2}
+LABELS = ("fin.cmcq", "fin.ha", "fin.sa", "legal.jri", "med.qa")
+MOST_CHARS = 500
+TRAINING = {"epochs": 2, "batch_size": 4, "max_length": 256, "rank": 8, "checkpoint_steps": 2}
 
 
 def main() -> None:
@@ -45,8 +46,9 @@ def main() -> None:
 
 def task_rows(label: str, count: int) -> list[dict[str, str]]:
     """Short rows of a task, with their answers."""
-    found = [item for item in read(f"as12/{label}.train.jsonl.gz") if item["output"] and len(item["input"]) < 400]
-    return [{name: item.get(name, "") for name in ("instruction", "input", "output")} for item in found[:count]]
+    read_rows = read(f"as12/{label}.train.jsonl.gz")
+    found = [{name: item.get(name, "") for name in ("instruction", "input", "output")} for item in read_rows]
+    return [item for item in found if item["output"] and sum(map(len, item.values())) < MOST_CHARS][:count]
 
 
 def words_of(rows: dict[str, list[dict[str, str]]], count: int) -> list[str]:

@@ -111,8 +111,8 @@ def unserved(release: Release, gauges: Gauges) -> list[str]:
         bases = gauges.bases.get(by, [])
         if by not in live:
             found.append(f"no live worker serves {queue}: {start_one(queue)}")
-        elif bases and release.base_model not in bases:
-            found.append(f"the workers of {by} serve base model {', '.join(bases)}, not {release.base_model}")
+        elif bases and (lacking := [base for base in release.bases_of_queues[queue] if base not in bases]):
+            found.append(f"the workers of {by} serve base model {', '.join(bases)}, not {', '.join(lacking)}")
     return found
 
 

@@ -100,13 +100,13 @@ async def _base_model(clients: Clients) -> str:
         current = await clients.releases.current(DEFAULT_TENANT)
     except Conflict:  # there is no release, and another check says so
         return "no release needs one"
-    needed = current.release.base_model
+    needed = current.release.bases_of_queues
     gauges: calls.Gauges = await clients.ledger.do(calls.gauges())
-    queues = current.release.queues
-    others = {queue: bases for queue, bases in gauges.bases.items() if queue in queues and needed not in bases}
+    others = {queue: bases for queue, bases in gauges.bases.items() if set(needed.get(queue, ())) - set(bases)}
     if others:
-        raise Conflict("base_model_mismatch", other_base(current.id, needed, others))
-    return needed
+        lacking = sorted({base for queue, bases in others.items() for base in set(needed[queue]) - set(bases)})
+        raise Conflict("base_model_mismatch", other_base(current.id, ", ".join(lacking), others))
+    return ", ".join(sorted(current.release.bases))
 
 
 def report(checks: dict[str, Check]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def rebase(
     wait: Annotated[bool, typer.Option("--wait", help="Follow the trainings to their end.")] = False,
     json: Json = False,
 ) -> None:
-    """Move a release to another base model.
+    """Train a release anew on another base model.
 
     The plan comes first; the same command again goes on where it was.
     """

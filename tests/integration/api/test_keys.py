@@ -246,6 +246,7 @@ LACKS = {
     "datasets": "submit",
     "adapters": "submit",
     "releases": "submit",
+    "rebases": "submit",
     "templates": "train",
     "aliases": "train",
     "chat": "train",

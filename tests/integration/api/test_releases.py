@@ -87,6 +87,19 @@ async def test_a_release_whose_base_model_no_worker_serves_is_neither_promoted_n
     assert (await admin.post("/v1/releases/rollback", json={"to": second.id})).json()["id"] == second.id
 
 
+async def test_a_group_with_labels_of_two_base_models_needs_workers_of_both(api, release, registry, admin, ledger):
+    kept = release.labels["fin.ha"].model_copy(update={"base_model": "older"})
+    mixed = release.model_copy(update={"parent": release.id, "labels": {**release.labels, "fin.ha": kept}})
+    registry.releases.add(mixed)
+    serve(ledger, mixed, "tiny")
+    refused = await admin.post(f"/v1/releases/{mixed.id}/promote")
+    assert code(refused, 409) == "base_model_mismatch"
+    assert "needs base model older" in refused.json()["detail"]
+    ledger.do(calls.heartbeat("older", ["generate.fin", "generate.fin@older"], [], {}, 60))
+    assert (await admin.post(f"/v1/releases/{mixed.id}/promote")).status_code == 200
+    assert (await admin.get("/readyz")).json()["parts"]["base_model"]["detail"] == "older, tiny"
+
+
 async def test_a_rollback_may_be_forced(api, release, registry, admin):
     second = add(registry, parent=release.id, made_by="second")
     registry.releases.promote("default", second.id, force=True)

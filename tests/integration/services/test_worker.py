@@ -35,12 +35,12 @@ class Unloading(EchoEngine):
 
 @pytest.fixture
 def generated(jobs, attempts, tmp_path):
-    def run(engine, body=None, job_id="", *, base_model="tiny", template="", prompts=prompts):
+    def run(engine, body=None, job_id="", *, base_model="tiny", template="", prompts=prompts, label_base=""):
         body = body or {"input": "card limit"}
         job_id = job_id or jobs.new(JobKind.GENERATE, "generate.bank", body, label="bank.cards", deadline_seconds=60)
         tools = {"engine": engine, "base_model": base_model, "fetch": lambda _: tmp_path, "store_patience_seconds": 0}
         tools["prompts"] = prompts
-        entry = ENTRY.model_copy(update={"template": template or ENTRY.template})
+        entry = ENTRY.model_copy(update={"template": template or ENTRY.template, "base_model": label_base})
         release = RELEASE.model_copy(update={"labels": {"bank.cards": entry}})
         attempts.run(jobs.get(job_id).queue, lambda attempt: generate(attempt, release, **tools))
         return jobs.get(job_id)
@@ -159,6 +159,13 @@ def test_a_job_is_left_to_a_worker_of_its_releases_base_model_and_its_answer_nam
     assert (answered.state, answered.result["base_model"]) == (JobState.SUCCEEDED, "tiny")
     assert [request.job_id for request in engine.requests] == [left.id]
     assert ledger.do(calls.gauges()).queues == [("generate.bank", 0, 0, 0)]
+
+
+def test_a_label_that_keeps_a_base_model_of_its_own_is_answered_by_workers_of_that_one(generated):
+    left = generated(Remembering(), label_base="older")
+    assert (left.state, left.queue) == (JobState.ROUTED, "generate.bank@older")
+    answered = generated(Remembering(), job_id=left.id, base_model="older", label_base="older")
+    assert (answered.state, answered.result["base_model"]) == (JobState.SUCCEEDED, "older")
 
 
 def test_an_adapter_that_never_stays_fails_its_job(generated):
