@@ -25,6 +25,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "adapter.train": {"label": _KEPT, "dataset": _KEPT},
     "adapter.check": {"adapter": _KEPT, "dataset": _KEPT},
     "comparison.train": {"labels": {_KEPT: _KEPT}},
+    "traffic.review": {},
     "selector.train": {"labels": {label: label for label in (_KEPT, "travel.trips")}},
     "selector.add": {"labels": {"travel.trips": "travel.trips"}},
     "selector.balance": {"labels": {_KEPT: _KEPT}},
