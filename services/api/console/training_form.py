@@ -6,10 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from services.api.infra.clients import Clients
-from services.api.training.service import AnyTraining, TrainingRequest
 from shared.contracts.labels import short_form
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Conflict, Invalid
@@ -19,7 +16,6 @@ NUMBERS = ("epochs", "rank", "learning_rate", "batch_size", "max_length")
 DEFAULTS = {name: getattr(LoraSettings(), name) for name in NUMBERS}
 MAX_OFFERED = 200
 _WORDS = {"adapter.train": "adapter", "comparison.train": "comparison", "traffic.review": "review"}
-BODY: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
 
 
 async def offered(clients: Clients, tenant_id: str) -> dict[str, Any]:

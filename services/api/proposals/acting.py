@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from services.api.infra.clients import Clients
 from services.api.releases.edit import edited_release
 from services.api.releases.schemas import ReleaseEdit
 from services.api.rollouts import service as rollouts
 from services.api.rollouts.schemas import RolloutRequest
 from services.api.training import service as training
-from services.api.training.service import AnyTraining, TrainingRequest
+from services.api.training.service import AnyTraining
 from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.manifests import Release
 from shared.contracts.proposals import Act, Canary, Cost, Proposal, ProposalKind
@@ -21,7 +19,6 @@ from shared.ledger import calls
 from shared.security.api_keys import Key
 from shared.settings import Settings
 
-_TRAINING: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
 _EDIT_SAYS = "Nothing is trained; the candidate is judged anew at once."
 _ADD_SAYS = "Known once it has a data set: confirming makes one of the log; the answers are yours to write."
 _WORDS_SAY = "Seconds: words alone are trained."
@@ -31,7 +28,7 @@ LAX_ACCURACY, LAX_LOSS = 0.5, 0.1
 
 def training_of(body: dict[str, Any]) -> AnyTraining:
     """Return the request that a proposal keeps."""
-    return _TRAINING.validate_python(body)
+    return training.REQUEST.validate_python(body)
 
 
 async def quoted_cost(clients: Clients, caller: Key, kind: ProposalKind, act: Act) -> Cost:

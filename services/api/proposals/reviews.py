@@ -7,11 +7,11 @@ from services.api.infra.clients import Clients
 from services.api.infra.current_release import CurrentRelease
 from services.api.jobs.accept import create
 from services.api.proposals.derive import CONTROLLER, derive
-from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
+from services.api.training.service import remembered
+from shared.contracts.jobs import JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.proposals import AuditEntry, Learning
 from shared.contracts.reviews import ReviewResult, TrafficReview
 from shared.contracts.traffic import position_of
-from shared.errors import NotFound
 from shared.ledger import calls
 from shared.ledger.calls import Learner, TakenLearner
 from shared.names import TRAIN_QUEUE
@@ -47,7 +47,7 @@ Moved = tuple[Learning, list[AuditEntry]]
 async def _read(clients: Clients, caller: Key, learner: Learner, current: CurrentRelease) -> Moved | None:
     """Derive proposals of a review that has ended; None while it runs."""
     known = learner.learning
-    job = await _job(clients, known.job, caller.tenant_id)
+    job = await remembered(clients, caller.tenant_id, known.job)
     if job and not job.state.is_final:
         return None
     if job and job.state is JobState.SUCCEEDED:
@@ -76,13 +76,6 @@ async def _queued(clients: Clients, caller: Key, learner: Learner, upto: str) ->
     )
     begun = {"job": job_id, "job_at": time.time(), "reviews": known.reviews + 1, "upto": upto, "note": ""}
     return known.model_copy(update=begun), [_noted("review_queued", f"job {job_id}")]
-
-
-async def _job(clients: Clients, job_id: str, tenant_id: str) -> Job | None:
-    try:
-        return await clients.ledger.do(calls.get(job_id, tenant_id))
-    except NotFound:
-        return None
 
 
 async def _due(clients: Clients, tenant_id: str, learner: Learner) -> str:

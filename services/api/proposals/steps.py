@@ -12,9 +12,10 @@ from services.api.infra.current_release import CurrentRelease
 from services.api.infra.tenant_keys import acting_key
 from services.api.proposals import acting
 from services.api.proposals.derive import CONTROLLER
-from shared.contracts.jobs import Job, JobState
+from services.api.training.service import remembered
+from shared.contracts.jobs import JobState
 from shared.contracts.proposals import Act, AuditEntry, Proposal, ProposalPolicy, ProposalState
-from shared.errors import Conflict, NotFound, SignalboxError
+from shared.errors import Conflict, SignalboxError
 from shared.ledger import calls
 
 S = ProposalState
@@ -108,7 +109,7 @@ async def _begun(clients: Clients, proposal: Proposal) -> Proposal:
 
 
 async def _trained(clients: Clients, proposal: Proposal) -> Proposal | None:
-    job = await _job(clients, proposal)
+    job = await remembered(clients, proposal.tenant_id, proposal.jobs[-1])
     if job and not job.state.is_final:
         return None
     if job and job.state is not JobState.SUCCEEDED:
@@ -118,14 +119,6 @@ async def _trained(clients: Clients, proposal: Proposal) -> Proposal | None:
     if made is None:
         return _over(proposal, S.FAILED, f"job {proposal.jobs[-1]} left no candidate: confirm the proposal again")
     return _judged(proposal, made.id, made.verdict.passed, made.verdict.reasons)
-
-
-async def _job(clients: Clients, proposal: Proposal) -> Job | None:
-    """The job that makes the candidate; None where the ledger has forgotten it."""
-    try:
-        return await clients.ledger.do(calls.get(proposal.jobs[-1], proposal.tenant_id))
-    except NotFound:
-        return None
 
 
 def _judged(proposal: Proposal, release: str, passed: bool, reasons: tuple[str, ...]) -> Proposal:

@@ -17,7 +17,7 @@ from services.api.training import service as training
 from services.api.training.service import AdapterTrainRequest, AnyTraining
 from shared.contracts.jobs import Job, JobKind, JobState, new_job_id
 from shared.contracts.manifests import AdapterManifest, Release
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.ledger import calls
 from shared.ledger.calls import JobFilter
 from shared.security.api_keys import Key
@@ -95,7 +95,7 @@ async def show(clients: Clients, caller: Key, rebase_id: str) -> RebaseView:
     job = await clients.ledger.do(calls.get(rebase_id, caller.tenant_id))
     body = body_of(job)
     assert body.rebase is not None
-    kept = {label: await _job(clients, caller.tenant_id, one) for label, one in body.rebase.jobs.items()}
+    kept = {label: await training.remembered(clients, caller.tenant_id, one) for label, one in body.rebase.jobs.items()}
     jobs = {label: found for label, found in kept.items() if found}
     return await asyncio.to_thread(lambda: view(_facts(clients, job, jobs)))
 
@@ -106,7 +106,7 @@ async def cancel(clients: Clients, caller: Key, rebase_id: str) -> RebaseView:
     rebase = body_of(job).rebase
     assert rebase is not None
     for one in (rebase_id, *rebase.jobs.values()):  # the selector first: it would go on with what is left
-        if (known := await _job(clients, caller.tenant_id, one)) and not known.state.is_final:
+        if (known := await training.remembered(clients, caller.tenant_id, one)) and not known.state.is_final:
             await clients.ledger.do(calls.cancel(one, caller.tenant_id))
     return await show(clients, caller, rebase_id)
 
@@ -156,7 +156,7 @@ async def _queued(clients: Clients, caller: Key, request: AnyTraining) -> str:
     for number in itertools.count():
         key = f"rebase/{hashlib.sha256(body.encode()).hexdigest()}/{number}"
         job_id = new_job_id(caller.tenant_id, key)
-        job = await _job(clients, caller.tenant_id, job_id)
+        job = await training.remembered(clients, caller.tenant_id, job_id)
         if job and job.state in (JobState.FAILED, JobState.CANCELLED):
             continue
         if job is None and not await asyncio.to_thread(_was_made, clients, caller.tenant_id, request, job_id):
@@ -175,13 +175,6 @@ def _made_by(clients: Clients, tenant_id: str, label: str, job_id: str) -> Adapt
     return next((made for made in versions if made.made_by == job_id), None)
 
 
-async def _job(clients: Clients, tenant_id: str, job_id: str) -> Job | None:
-    try:
-        return await clients.ledger.do(calls.get(job_id, tenant_id))
-    except NotFound:
-        return None
-
-
 async def _jobs_of_adapters(clients: Clients, tenant_id: str, release: Release) -> dict[str, dict[str, Any]]:
     """Return the bodies of the jobs that trained a release's adapters, as far as the ledger keeps them, by label."""
 
@@ -191,7 +184,7 @@ async def _jobs_of_adapters(clients: Clients, tenant_id: str, release: Release) 
 
     found = {}
     for label, maker in (await asyncio.to_thread(makers)).items():
-        if maker and (job := await _job(clients, tenant_id, maker)):
+        if maker and (job := await training.remembered(clients, tenant_id, maker)):
             found[label] = job.body
     return found
 

@@ -2,18 +2,15 @@
 
 import asyncio
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from services.api.infra.clients import Clients
 from services.api.jobs.schemas import Accepted
-from services.api.training.service import AnyTraining, SelectorTraining, TrainingRequest, submit
+from services.api.training.service import REQUEST, SelectorTraining, remembered, submit
 from shared.contracts.jobs import Job, JobKind
 from shared.contracts.manifests import Release
-from shared.errors import Conflict, NotFound
-from shared.ledger import calls
+from shared.errors import Conflict
 from shared.security.api_keys import Key
-
-_TRAINING: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
 
 
 async def rebuild(clients: Clients, caller: Key, release_id: str, idempotency_key: str | None) -> tuple[Accepted, bool]:
@@ -23,23 +20,15 @@ async def rebuild(clients: Clients, caller: Key, release_id: str, idempotency_ke
     `submit` raises.
     """
     release = await asyncio.to_thread(clients.registry.releases.get, caller.tenant_id, release_id)
-    job = await _maker(clients, caller, release)
-    return await submit(clients, caller, _anew(release, job), idempotency_key)
-
-
-async def _maker(clients: Clients, caller: Key, release: Release) -> Job:
-    try:
-        job = await clients.ledger.do(calls.get(release.made_by, caller.tenant_id))
-    except NotFound as error:
-        raise _not_trained(release) from error
-    if job.kind is not JobKind.TRAIN:
+    job = await remembered(clients, caller.tenant_id, release.made_by)
+    if job is None or job.kind is not JobKind.TRAIN:
         raise _not_trained(release)
-    return job
+    return await submit(clients, caller, _anew(release, job), idempotency_key)
 
 
 def _anew(release: Release, job: Job) -> SelectorTraining:
     try:
-        request = _TRAINING.validate_python({**job.body, "parent": "", "promote": False})
+        request = REQUEST.validate_python({**job.body, "parent": "", "promote": False})
     except ValidationError as error:  # of an earlier version
         raise _not_trained(release) from error
     if not isinstance(request, SelectorTraining):

@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Self
 
 import structlog
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from services.api.infra.base_models import base_of_training, trained_bases
 from services.api.infra.clients import Clients
@@ -88,6 +88,8 @@ AnyTraining = (
     AdapterTrainRequest | AdapterCheckRequest | ComparisonTrainRequest | TrafficReviewRequest | SelectorTraining
 )
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
+REQUEST: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
+"""Reads a request that is kept or typed; raises `ValidationError`."""
 
 
 async def submit(
@@ -278,3 +280,11 @@ async def training(clients: Clients, caller: Key, job_id: str) -> Job:
     if job.kind is not JobKind.TRAIN:
         raise NotFound("job_not_found", f"job {job_id} is no training job; look at /v1/jobs/{job_id}")
     return job
+
+
+async def remembered(clients: Clients, tenant_id: str, job_id: str) -> Job | None:
+    """Return a job; None where the ledger has forgotten it."""
+    try:
+        return await clients.ledger.do(calls.get(job_id, tenant_id))
+    except NotFound:
+        return None

@@ -11,7 +11,7 @@ from services.api.console.forms import checked
 from services.api.console.inbox_queue import HINTS, WHYS, Why, item_of, waiting
 from services.api.console.rendering import page
 from services.api.console.sessions import Reviewer, Trainer, Visitor
-from services.api.console.training_form import BODY, command_of
+from services.api.console.training_form import command_of
 from services.api.feedback import service as versions
 from services.api.http.auth import ClientsDep
 from services.api.infra.clients import Clients
@@ -105,7 +105,7 @@ async def train(
     """Queue one of the trainings that a version suggests."""
     for body in await versions.retrains(clients, visitor.key, dataset):
         if body["kind"] == kind and body.get("label", "") == label:
-            asked = checked(BODY, body | ({"confirm_cost": True} if confirm_cost else {}))
+            asked = checked(training.REQUEST, body | ({"confirm_cost": True} if confirm_cost else {}))
             job, _ = await training.submit(clients, visitor.key, asked, None)
             return page(request, "inbox_queued.html", job=job, kind=kind)
     raise NotFound("training_not_suggested", f"data set {dataset} suggests no {kind} any more: make a new version")
@@ -155,7 +155,7 @@ async def _plans(clients: Clients, visitor: Visitor, dataset_id: str) -> list[di
 
 
 async def _quoted(clients: Clients, visitor: Visitor, body: dict[str, Any]) -> dict[str, Any]:
-    asked: AnyTraining = checked(BODY, body)
+    asked: AnyTraining = checked(training.REQUEST, body)
     try:
         _, quote = await training.quoted(clients, visitor.key, asked)
     except SignalboxError as error:

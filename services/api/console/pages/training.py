@@ -11,7 +11,7 @@ from services.api.console.forms import checked
 from services.api.console.polling import polled
 from services.api.console.rendering import page, part
 from services.api.console.sessions import Trainer, TrainingViewer, Visitor
-from services.api.console.training_form import BODY, DEFAULTS, body_of, command_of, offered
+from services.api.console.training_form import DEFAULTS, body_of, command_of, offered
 from services.api.console.training_run import Run
 from services.api.http.auth import ClientsDep
 from services.api.infra.clients import Clients
@@ -66,14 +66,14 @@ async def stream(visitor: Streaming, clients: ClientsDep) -> AsyncIterator[Serve
 async def estimate(request: Request, clients: ClientsDep, visitor: Trainer) -> HTMLResponse:
     """Say what a training would take, without queueing it."""
     body = body_of(await _fields(request))
-    _, quote = await training.quoted(clients, visitor.key, checked(BODY, body))
+    _, quote = await training.quoted(clients, visitor.key, checked(training.REQUEST, body))
     return page(request, "training_quote.html", quote=quote, command=command_of(body), in_words=in_words)
 
 
 @router.post("")
 async def submit(request: Request, clients: ClientsDep, visitor: Trainer) -> Response:
     """Queue a training, and go to its page."""
-    asked = checked(BODY, body_of(await _fields(request)))
+    asked = checked(training.REQUEST, body_of(await _fields(request)))
     job, _ = await training.submit(clients, visitor.key, asked, None)
     return Response(status_code=204, headers={"HX-Redirect": f"/console/training/{job.id}"})
 
