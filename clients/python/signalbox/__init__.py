@@ -20,6 +20,7 @@ from signalbox.errors import (
 )
 from signalbox.estimate import TrainingEstimate
 from signalbox.evaluation import Evaluation
+from signalbox.feedback import ConflictPage, LabelConflict, LabelSaid
 from signalbox.proposals import AuditEntry, AuditPage, Proposal
 from signalbox.rebases import Rebase, RebasePlan
 from signalbox.results import (
@@ -57,6 +58,7 @@ __all__ = [
     "Chat",
     "ChatChunk",
     "ConflictError",
+    "ConflictPage",
     "Dataset",
     "DatasetCheck",
     "Delivery",
@@ -66,6 +68,8 @@ __all__ = [
     "InvalidRequestError",
     "Job",
     "JobFailed",
+    "LabelConflict",
+    "LabelSaid",
     "Model",
     "NotFoundError",
     "Page",

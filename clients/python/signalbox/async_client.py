@@ -11,6 +11,7 @@ import httpx
 
 from signalbox import batches as _batches
 from signalbox import calls, chat, exports, prompt_templates, stored, uploads
+from signalbox import feedback as _feedback
 from signalbox import proposals as _proposals
 from signalbox import rebases as _rebases
 from signalbox import rollouts as _rollouts
@@ -69,11 +70,11 @@ class AsyncSignalbox:
     dead = method(calls.dead)
     again = method(calls.again)
     replay = method(calls.replay)
-    feedback = method(calls.feedback)
-    delete_feedback = method(calls.delete_feedback)
-    take_back_feedback = method(calls.take_back_feedback)
-    feedback_dataset = method(calls.feedback_dataset)
-    feedback_conflicts = method(calls.feedback_conflicts)
+    feedback = method(_feedback.feedback)
+    delete_feedback = method(_feedback.delete_feedback)
+    take_back_feedback = method(_feedback.take_back_feedback)
+    feedback_dataset = method(_feedback.feedback_dataset)
+    feedback_conflicts = method(_feedback.feedback_conflicts)
     forget_user = method(calls.forget_user)
     replay_dead = method(calls.replay_dead)
     drop = method(calls.drop)

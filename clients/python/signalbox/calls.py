@@ -199,62 +199,17 @@ def again(
     Only the current release and the one before it answer.
     """
     body = given({"label": label, "release": release, "explain": explain})
-    return Call(posted(f"/v1/jobs/{_id(job)}/again", body, idempotency_key), Job.from_dict)
+    return Call(posted(f"/v1/jobs/{id_of(job)}/again", body, idempotency_key), Job.from_dict)
 
 
 def replay(job: Job | str, *, idempotency_key: str | None = None) -> Call[Job]:
     """Run a dead letter again, as the same job."""
-    return Call(posted(f"/v1/jobs/{_id(job)}/replay", None, idempotency_key), Job.from_dict)
+    return Call(posted(f"/v1/jobs/{id_of(job)}/replay", None, idempotency_key), Job.from_dict)
 
 
 def drop(job: Job | str) -> Call[None]:
     """Drop a dead letter: it is kept no longer than any other ended job."""
-    return Call(Request("DELETE", f"/v1/jobs/dead/{_id(job)}"), lambda _: None)
-
-
-def feedback(
-    job: Job | str,
-    *,
-    label: str | None = None,
-    rating: int | None = None,
-    output: str | None = None,
-    new: bool | None = None,
-    accept: bool | None = None,
-    idempotency_key: str | None = None,
-) -> Call[None]:
-    """Say what was right about a finished job: its label, a rating (-1, 0, 1), the right output.
-
-    A `new` label is one that the current release lacks. With `accept` a reviewer takes all that was said into the
-    training data, or takes it back.
-    """
-    body = given({"label": label, "rating": rating, "output": output, "new": new, "accept": accept})
-    return Call(posted(f"/v1/jobs/{_id(job)}/feedback", body, idempotency_key), lambda _: None)
-
-
-def delete_feedback(job: Job | str) -> Call[None]:
-    """Forget all feedback on a job, and what of it joined the training data."""
-    return Call(Request("DELETE", f"/v1/jobs/{_id(job)}/feedback"), lambda _: None)
-
-
-def take_back_feedback(job: Job | str) -> Call[None]:
-    """Take back this key's own feedback on a job, where nobody said anything since."""
-    return Call(Request("DELETE", f"/v1/jobs/{_id(job)}/feedback/last"), lambda _: None)
-
-
-def feedback_dataset(*, dry_run: bool = False, safe: bool = False) -> Call[dict[str, Any]]:
-    """Make a version of the data set `feedback` of what reviewers said by now, or count its rows.
-
-    With `safe`, only of rows that may train unseen.
-    """
-    return Call(posted("/v1/feedback/dataset", {"dry_run": dry_run, "safe": safe}, None), dict)
-
-
-def feedback_conflicts(*, before: str | None = None, limit: int = 50) -> Call[dict[str, Any]]:
-    """Jobs to which keys gave different labels, newest first: `items`, and the `before` of the page after as `next`.
-
-    They train nothing until a reviewer settles it.
-    """
-    return Call(Request("GET", "/v1/feedback/conflicts", params={"before": before, "limit": limit}), dict)
+    return Call(Request("DELETE", f"/v1/jobs/dead/{id_of(job)}"), lambda _: None)
 
 
 def forget_user(
@@ -287,8 +242,9 @@ def readiness() -> Call[dict[str, Any]]:
 def path_of(job: Job | str) -> str:
     """Where a job is found; a training job's own path asks for the scope `train` only."""
     is_training = isinstance(job, Job) and job.kind == "train"
-    return f"/v1/training/jobs/{_id(job)}" if is_training else f"/v1/jobs/{_id(job)}"
+    return f"/v1/training/jobs/{id_of(job)}" if is_training else f"/v1/jobs/{id_of(job)}"
 
 
-def _id(job: Job | str) -> str:
+def id_of(job: Job | str) -> str:
+    """The id of a job, or of a job's id."""
     return job.id if isinstance(job, Job) else job

@@ -25,6 +25,7 @@ from signalbox import (
     SignalboxError,
     Unreachable,
     calls,
+    feedback,
     stored,
     uploads,
 )
@@ -130,7 +131,7 @@ def test_every_call_that_makes_something_has_a_key_of_its_own():
         stored.promote("rel_1"),
         stored.rollback(),
     ]
-    made += [calls.feedback("job_1", rating=1), calls.select("x"), uploads.upload_dataset(b"{}", "d")]
+    made += [feedback.feedback("job_1", rating=1), calls.select("x"), uploads.upload_dataset(b"{}", "d")]
     keys = [call.request.headers["Idempotency-Key"] for call in made]
     assert len(set(keys)) == len(made)
     assert calls.submit("x", idempotency_key="mine").request.headers == {"Idempotency-Key": "mine"}

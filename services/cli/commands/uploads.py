@@ -225,15 +225,15 @@ def datasets_conflicts(
     Nothing said of them trains until a reviewer settles it.
     """
     page = client().feedback_conflicts(before=before, limit=limit)
-    said = [{"job": one["job"], **entry} for one in page["items"] for entry in one["said"]]
+    said = [{"job": one.job, **entry.to_dict()} for one in page.items for entry in one.said]
     output.table(
-        page["items"] if json else said,
+        page.to_dict()["items"] if json else said,
         ["job", "label", "key", "at", "reviewed"],
         as_json=json,
         one="signalbox jobs show ID",
     )
-    if page["next"]:
-        output.err.print(f"more: --before {page['next']}")
+    if page.next:
+        output.err.print(f"more: --before {page.next}")
 
 
 @datasets.command("rm")

@@ -159,7 +159,7 @@ def test_an_api_that_is_away_is_said_to_be(run, path):
     assert (status, "signalbox up" in shown) == (1, True)
 
 
-@pytest.mark.parametrize("body", ["{}", "null", "<html>", '{"items": [3]}'])
+@pytest.mark.parametrize("body", ["{}", "null", "<html>", '{"items": [3]}', '{"items": [{}]}'])
 def test_a_command_that_asks_a_stranger_ends_with_a_sentence(run, stranger, body):
     url, bodies = stranger
     bodies[0] = body.encode()

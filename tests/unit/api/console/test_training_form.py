@@ -5,7 +5,8 @@ import shlex
 
 import pytest
 
-from services.api.console.training_form import BODY, DEFAULTS, body_of, command_of
+from services.api.console.training_form import DEFAULTS, body_of, command_of
+from services.api.training.service import REQUEST
 from shared.errors import Invalid
 
 UNTOUCHED = {name: str(value) for name, value in DEFAULTS.items()}
@@ -16,7 +17,7 @@ def test_what_is_as_it_was_stays_out_of_the_body():
     assert body_of(fields) == {"kind": "adapter.train", "label": "fin.sa", "dataset": "rows"}
     changed = body_of(fields | {"epochs": "2", "learning_rate": "4e-4"})
     assert changed["settings"] == {"epochs": "2"}
-    assert BODY.validate_python(changed).settings.epochs == 2
+    assert REQUEST.validate_python(changed).settings.epochs == 2
 
 
 def test_labels_are_lines():
