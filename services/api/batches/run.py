@@ -21,6 +21,7 @@ from services.api.batches.lines import LineReader
 from services.api.batches.metrics import LINES
 from services.api.batches.work import PartsAtWork
 from services.api.infra.clients import Clients
+from services.api.infra.tasks import end
 from shared.contracts.batches import SHOWN_ERRORS, Batch, BatchState, LineError, folder_of
 from shared.errors import NotFound, SignalboxError
 from shared.ledger import calls
@@ -57,11 +58,9 @@ class BatchRun:
         try:
             await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (working, renewing):
-                task.cancel()
-            ends = await asyncio.gather(working, renewing, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, calls.StaleBatch):
+            ends = await end(working, renewing)
+        for ended in ends:
+            if isinstance(ended, calls.StaleBatch):
                 log.warning("batch_lost", batch=self.batch.id)
                 return
         if isinstance(ends[0], Exception):

@@ -81,7 +81,8 @@ class Look:
         return {name: text for name, text in self.parts.items() if seen.get(name) != text}
 
     async def _follow(self) -> None:
-        while not self.is_over:
+        # A cancel may be lost (`infra.tasks.end`), and a page that is torn down waits for nothing.
+        while not self.is_over and self._task is asyncio.current_task():
             try:
                 found = await parts(self._clients, self._tenant_id)
             except redis.RedisError as error:

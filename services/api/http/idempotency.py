@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 
 from services.api.http.auth import Caller, ClientsDep
 from services.api.http.problems import MEDIA_TYPE, problem, problem_headers
+from services.api.infra.tasks import end
 from shared.errors import Conflict, Invalid, SignalboxError
 from shared.ledger.keys import LedgerKey
 
@@ -82,7 +83,7 @@ class Once:
             await self._redis.delete(self._name)  # as far as we know, nothing was created: free the key
             raise
         finally:
-            renewal.cancel()
+            await end(renewal)
         await self._keep(self._name, fingerprint, None if again and answer.status < 400 else answer)
         return answer.response()
 

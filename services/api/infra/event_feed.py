@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import redis.asyncio
 import structlog
 
+from services.api.infra.tasks import end
 from shared.contracts.jobs import JobState
 from shared.contracts.shares import Shares
 from shared.errors import TooMany
@@ -163,8 +164,7 @@ class EventFeed:
             for reader in readers:
                 reader.close()
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         await self._redis.aclose()
 
     async def _until_gap(self, reader: Reader, after: str, *, has_past: bool) -> AsyncIterator[Event]:

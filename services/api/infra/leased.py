@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import redis
 import structlog
 
+from services.api.infra.tasks import end
 from shared.errors import SignalboxError
 
 log = structlog.get_logger()
@@ -54,9 +55,7 @@ async def run_leased(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_SECONDS):
                 await stop.wait()
-    for task in at_work:
-        task.cancel()
-    await asyncio.gather(*at_work, return_exceptions=True)
+    await end(*at_work)
     await asyncio.gather(*(work.release() for work in at_work.values()), return_exceptions=True)
 
 

@@ -12,6 +12,7 @@ import structlog
 
 from services.api.infra.clients import Clients
 from services.api.infra.leased import run_leased
+from services.api.infra.tasks import end
 from services.api.infra.tenant_keys import acting_key
 from services.api.proposals.reviews import followed
 from services.api.proposals.steps import Under, advance, write
@@ -58,7 +59,7 @@ class Look:
         except (SignalboxError, redis.RedisError) as error:
             log.warning("log_waits", **self.named, why=str(error))
         finally:
-            renewing.cancel()
+            await end(renewing)
         await self._clients.ledger.do(calls.write_learner(self._taken, PAUSE_SECONDS))
 
     async def release(self) -> None:

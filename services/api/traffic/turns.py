@@ -9,6 +9,7 @@ import redis
 import structlog
 
 from services.api.infra.clients import Clients
+from services.api.infra.tasks import end
 from shared.errors import SignalboxError, Unavailable
 from shared.ledger import calls
 from shared.ledger.calls import StaleTurn, Turn
@@ -31,7 +32,7 @@ async def turn(clients: Clients, *, if_new: bool = False) -> AsyncIterator[Turn 
     try:
         yield taken
     finally:
-        renewing.cancel()
+        await end(renewing)
         with contextlib.suppress(SignalboxError, redis.RedisError):
             await clients.ledger.do(calls.write_traffic(taken.fence, 0))
 
