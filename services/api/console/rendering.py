@@ -39,6 +39,7 @@ PLACES = (
     Place("Rollouts", "rollouts"),
     Place("Proposals", "proposals", Scope.TRAIN, Scope.READ),
     Place("Training", "training", Scope.TRAIN, Scope.READ),
+    Place("Rebases", "rebases", Scope.TRAIN, Scope.READ),
     Place("Batches", "batches", Scope.SUBMIT, Scope.READ),
     Place("Dead letters", "dead", Scope.ADMIN),
     Place("Keys", "keys", Scope.ADMIN),

@@ -18,7 +18,7 @@ async def base_named(clients: Clients, name: str) -> BaseModelManifest:
     Raises `NotFound` `base_model_not_found`; `Invalid` `base_model_ambiguous` where several have the name.
     """
     trained, served = await trained_bases(clients), await served_bases(clients)
-    known = await asyncio.to_thread(_known, clients)
+    known = await asyncio.to_thread(known_bases, clients)
     for pins in (trained, served, [one.id for one in known]):
         found = [one for one in known if one.id in pins and _is_named(one, name)]
         if len(found) > 1:
@@ -35,7 +35,8 @@ async def base_named(clients: Clients, name: str) -> BaseModelManifest:
     )
 
 
-def _known(clients: Clients) -> list[BaseModelManifest]:
+def known_bases(clients: Clients) -> list[BaseModelManifest]:
+    """Return the newest version of every base model that a trainer or worker has published. Blocking."""
     models = clients.registry.base_models
     return list(_newest(models.versions(pin) or [models.get(pin)] for pin in models.ids()))
 

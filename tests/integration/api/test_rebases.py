@@ -15,6 +15,7 @@ from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from tests.support.adapter_samples import BASE
 from tests.support.api import Worker, code
+from tests.support.console import as_part, words
 from tests.support.samples import rows
 
 LABELS = ("bank.accounts", "bank.cards", "travel.trips")
@@ -370,3 +371,46 @@ async def test_both_clients_begin_and_show_a_rebase(api, tokens, release):
                 return client.cancel_rebase(begun.id)
 
         assert (await asyncio.to_thread(plain)).is_final
+
+
+async def test_the_console_shows_the_plan_and_begins_nothing_before_it_is_told(operator, release):
+    page = await operator.get("/console/rebases")
+    assert "There was no rebase yet" in words(page)
+    assert 'value="models/new-one"' in page.text
+    plan = await as_part(operator).post("/console/rebases/plan", data={"base_model": "new-one"})
+    shown = words(plan)
+    assert shown.count("is trained anew") == len(LABELS)
+    assert "signalbox worker" in shown
+    assert "There was no rebase yet" in words(await operator.get("/console/rebases"))
+    wrong = await as_part(operator).post("/console/rebases/plan", data={"base_model": "models/old"})
+    assert wrong.status_code == 409
+
+
+async def test_the_console_names_what_stands_in_the_way_of_a_rebase(api, operator, gone):
+    await api["app"].state.clients.releases.refresh("default")
+    plan = await as_part(operator).post("/console/rebases/plan", data={"base_model": "new-one"})
+    assert "stops the rebase: " in words(plan)
+    assert "disabled" in plan.text
+    kept = await as_part(operator).post("/console/rebases/plan", data={"base_model": "new-one", "missing": "keep"})
+    assert "keeps its base model" in words(kept)
+    assert "--missing keep" in words(kept)
+
+
+async def test_the_console_follows_a_rebase_and_cancels_it(
+    admin, operator, submitter, stranger, release, registry, ledger, tmp_path
+):
+    form = {"base_model": "newbase"}
+    assert (await as_part(submitter).post("/console/rebases", data=form)).status_code == 403
+    begun = await as_part(operator).post("/console/rebases", data=form)
+    where = begun.headers["hx-redirect"]
+    shown = await admin.get(f"/v1{where.removeprefix('/console')}")
+    worker, jobs = Worker(ledger), job_ids(shown.json())
+    train(registry, worker, tmp_path, jobs["bank.cards"], "bank.cards", match=0.95)
+    fail(worker, jobs["travel.trips"])
+    page = words(await operator.get(where))
+    assert "bank.cards succeeded bank.cards@1 0.800 0.900 bank.cards@2 0.950" in page
+    assert "too large" in page
+    assert (await stranger.get(where)).status_code == 404
+    ended = words(await as_part(operator).post(f"{where}/cancel"))
+    assert "cancelled" in ended
+    assert where.rpartition("/")[2] in words(await operator.get("/console/rebases"))
