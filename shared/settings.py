@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     gate_min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Accuracy on validation rows that the gate asks of each new label; a training job may ask for more, never less."""
     gate_max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
-    """Accuracy that a kept label may lose at the gate; a training job may allow less, never more."""
+    """Accuracy that a kept label may lose at the gate, and all together; a training job may allow less, never more."""
     confirm_training_seconds: Annotated[float, Field(ge=0)] = 1800.0
     """Estimate above which a training needs `confirm_cost`; 0 means that none does."""
     max_adapter_rank: Annotated[int, Field(ge=1)] = 256

@@ -41,8 +41,9 @@ class _SelectorTraining(Training):
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Accuracy that each new label needs on validation rows; by default the operator's limit, and never under it."""
     max_loss: Annotated[float, Field(ge=0, le=0.2)] = 0.01
-    """Accuracy that a kept label may lose on validation rows; by default the operator's limit, and never above it. One
-    row of fewer than 100 counts more than one point."""
+    """Accuracy that a kept label may lose on validation rows; by default the operator's limit, and never above it. A
+    label of which one row is more than that may lose one row, as long as all rows of kept labels together lose no
+    more."""
     max_false_reject: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     """Share of validation rows with a label that may be rejected."""
     background_reject: Annotated[float, Field(ge=0, le=1)] = 1.0

@@ -3,6 +3,7 @@
 Feedback only says where to look: whether a threshold may be is judged on the release's own rows, which no traffic made.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -89,7 +90,8 @@ def _allowed(judged: Judged, threshold: float) -> dict[str, float]:
     has_background = any(row.label == BACKGROUND for row in judged.rows)
     passes = has_background * (before["background_reject"] - after["background_reject"])
     refused = after["false_reject"] - before["false_reject"]
-    verdict = gate.judge(now["per_label"], then["per_label"], max_loss=judged.max_loss)
+    rows = Counter(row.label for row in judged.rows)
+    verdict = gate.judge(now["per_label"], then["per_label"], max_loss=judged.max_loss, rows=rows)
     if max(passes, refused) > MOST_LOSS or not verdict.passed:
         return {}
     return {

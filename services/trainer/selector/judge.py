@@ -86,6 +86,7 @@ def judge_selector(context: SelectorContext, plan: Plan, calibrated: CalibratedS
         min_accuracy=body.min_accuracy,
         max_loss=body.max_loss,
         lost=had - set(plan.data.labels) - plan.kept_names - set(body.dropped),
+        rows={label: len(own) for label, own in rows.items()},
         **(_doubts(plan, rows, bounds["per_label"]) if selector.prototypes else {}),
     )
     report = {

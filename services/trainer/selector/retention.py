@@ -17,11 +17,8 @@ class Point(NamedTuple):
     worst: str  # the label with that loss, empty where no label is kept
 
 
-def smallest_that_holds(curve: Sequence[Point]) -> Point:
-    """Return the point with the smallest loss, and of several such points the one with the smallest ratio.
-
-    The curve ends at the first ratio whose loss is allowed: where there is one, it is the point with the smallest loss.
-    """
+def least_loss(curve: Sequence[Point]) -> Point:
+    """Return the point with the smallest loss, and of several such points the one with the smallest ratio."""
     return min(curve, key=lambda point: (point.loss, point.retention))
 
 

@@ -1,4 +1,4 @@
-from services.trainer.selector.retention import Point, retain, smallest_that_holds
+from services.trainer.selector.retention import Point, least_loss, retain
 
 ROWS = {"fin.sa": list(range(10)), "fin.ha": list(range(100, 105))}
 
@@ -30,8 +30,8 @@ def test_a_share_of_nothing_is_no_label_at_all():
     assert retain(ROWS, 0, seed=0) == {}
 
 
-def test_the_ratio_taken_is_the_one_the_curve_ends_with_and_else_the_one_that_loses_least():
+def test_the_ratio_that_loses_least_is_the_smallest_of_those_that_lose_as_little():
     lost, held = Point(0.0, 0.8, 0.3, "fin.sa"), Point(0.1, 0.9, 0.01, "fin.sa")
-    assert smallest_that_holds([lost, held]) == held
+    assert least_loss([lost, held]) == held
     worse = [lost, Point(0.1, 0.9, 0.2, "fin.sa"), Point(0.3, 0.9, 0.2, "fin.ha")]
-    assert smallest_that_holds(worse).retention == 0.1
+    assert least_loss(worse).retention == 0.1
