@@ -143,14 +143,34 @@ def test_every_command_is_tried():
     assert len(COMMANDS) > 30
 
 
+WRONG_ADDRESSES = [
+    *(
+        {"SIGNALBOX_API_URL": url}
+        for url in ("localhost:8000", "http://h:port", "http://[x", f"http://u:{SECRET}@h:port", "ftp://h", "http://")
+    ),
+    *(API_AWAY | {"SIGNALBOX_API_KEY": key} for key in (f"{SECRET}\nx", f"{SECRET}\u00fc")),
+]
+
+
+def tried(ones, others):
+    """Every pair; of each first member all but one are slow, another one from member to member."""
+    return [
+        pytest.param(
+            one, other, marks=[] if place == number % len(others) else [pytest.mark.slow], id=f"{number}-{place}"
+        )
+        for number, one in enumerate(ones)
+        for place, other in enumerate(others)
+    ]
+
+
 @pytest.mark.parametrize("path", ENDING, ids=" ".join)
 def test_a_command_without_a_system_ends_with_a_sentence(run, path):
-    words = [*path, *ARGUMENTS.get(path, [])]
-    run(*words, **SERVERS_AWAY)
-    for url in ("localhost:8000", "http://h:port", "http://[x", f"http://u:{SECRET}@h:port", "ftp://h", "http://"):
-        run(*words, SIGNALBOX_API_URL=url)
-    for key in (f"{SECRET}\nx", f"{SECRET}\u00fc"):
-        run(*words, **API_AWAY | {"SIGNALBOX_API_KEY": key})
+    run(*path, *ARGUMENTS.get(path, []), **SERVERS_AWAY)
+
+
+@pytest.mark.parametrize(("path", "env"), tried(ENDING, WRONG_ADDRESSES))
+def test_a_command_with_a_wrong_address_or_key_ends_with_a_sentence(run, path, env):
+    run(*path, *ARGUMENTS.get(path, []), **env)
 
 
 @pytest.mark.parametrize("path", [("submit",), ("jobs", "list"), ("train", "adapter")], ids=" ".join)
@@ -168,13 +188,15 @@ def test_a_command_that_asks_a_stranger_ends_with_a_sentence(run, stranger, body
 
 
 @pytest.mark.parametrize("name", ["SIGNALBOX_REDIS_URL", "SIGNALBOX_BROKER_URL"])
-@pytest.mark.parametrize("url", REDIS_URLS)
-def test_a_redis_url_that_is_wrong_is_one_line_without_its_password(run, url, name):
-    for path in STAYS | {("doctor",), ("down",), ("keys", "list"), ("releases", "restore")}:
-        status, shown = run(*path, *ARGUMENTS.get(path, []), **{name: url})
-        assert status == 1
-        assert shown.startswith(f"settings_invalid: {name}: ")
-        assert "redis://" in shown or "not supported" in shown or "option" in shown
+@pytest.mark.parametrize(
+    ("url", "path"),
+    tried(REDIS_URLS, sorted(STAYS | {("doctor",), ("down",), ("keys", "list"), ("releases", "restore")})),
+)
+def test_a_redis_url_that_is_wrong_is_one_line_without_its_password(run, path, url, name):
+    status, shown = run(*path, *ARGUMENTS.get(path, []), **{name: url})
+    assert status == 1
+    assert shown.startswith(f"settings_invalid: {name}: ")
+    assert "redis://" in shown or "not supported" in shown or "option" in shown
 
 
 def test_an_unencoded_sign_in_a_password_is_said_to_need_percent_encoding(run):
@@ -216,8 +238,9 @@ BROKEN_FOLDERS = {
 }
 
 
-@pytest.mark.parametrize("folder", BROKEN_FOLDERS)
-@pytest.mark.parametrize("path", [path for path in ENDING if path != ("secrets",)], ids=" ".join)
+@pytest.mark.parametrize(
+    ("path", "folder"), tried([path for path in ENDING if path != ("secrets",)], [*BROKEN_FOLDERS])
+)
 def test_a_data_folder_that_is_broken_ends_with_a_sentence(run, place, path, folder):
     BROKEN_FOLDERS[folder](place / "data")
     run(*path, *ARGUMENTS.get(path, []))
