@@ -25,7 +25,7 @@ class TrafficReview(Training):
     window: Annotated[int, Field(ge=100, le=10_000)] = 500
     """Requests of a window; the newest ones that do not fill one wait for the next review."""
     windows: Annotated[int, Field(ge=1, le=60)] = 8
-    """Newest windows that are compared; unknown tasks are looked for in all of them together."""
+    """Newest windows that are compared; unknown tasks are looked for in as many of the release's newest requests."""
     windows_a_month: Annotated[int, Field(ge=1, le=10_000)] = 60
     """How many windows a month has: the more, the surer a change must be, so that false alarms stay as rare."""
 
@@ -99,19 +99,21 @@ class ReviewResult(_Said):
     release: str
     """The release whose selections were reviewed."""
     first: str = ""
-    """Entries of the first and the last row reviewed; empty where there was no full window."""
+    """Entries of the first and the last row reviewed; empty where there were too few."""
     last: str = ""
     windows: int = 0
+    """That were compared with the reference."""
     rows: int = 0
+    """In which unknown tasks were looked for."""
     reference_rows: int = 0
     reference: Literal["traffic", "validation", "none"] = "none"
     """Where the requests come from that windows are compared with."""
     changes: tuple[TrafficChange, ...] = ()
     tasks: tuple[UnknownTask, ...] = ()
     labels: dict[LabelText, int] = {}
-    """Requests of the reviewed windows by the label that was chosen."""
+    """These by the label that was chosen."""
     rejected: float = 0.0
-    """Share of them that was rejected."""
+    """Share of the windows' requests that was rejected."""
     rejected_before: float = 0.0
     """The same of the reference."""
     notes: tuple[str, ...] = ()

@@ -45,7 +45,7 @@ def _reviewed(context: ReviewContext, release: Release, until: tuple[int, int]) 
         return _nothing(release, "the current release has no selector, so it selects nothing: train one first")
     context.report("reading_traffic")
     rows = cut(registry.traffic, context.job.tenant_id, release, until, window=body.window, most=body.windows)
-    if not rows.windows:
+    if not (rows.windows or rows.first):
         return _nothing(release, _too_few(rows, body.window))
     context.check()
     context.report("comparing_traffic", windows=len(rows.windows), rows=sum(map(len, rows.windows)))
@@ -64,12 +64,10 @@ def _nothing(release: Release, note: str) -> ReviewResult:
 
 
 def _too_few(rows: "Cut", window: int) -> str:
-    from services.trainer.traffic.window import LEAST_FIRST
-
-    if not rows.seen:
+    if not rows.recent:
         return (
             "the traffic log has no request that the current release's selector read: keep a log "
             "(`signalbox traffic policy --on`), let requests come, then review"
         )
-    wanted = f"{window} requests after the first {LEAST_FIRST}" if rows.first else f"{window} requests"
-    return f"only {rows.seen} requests are logged since the release: review again when there are {wanted}"
+    seen = len(rows.recent)
+    return f"only {seen} requests are logged since the release: review again when there are {window} requests"

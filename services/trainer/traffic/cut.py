@@ -1,4 +1,4 @@
-"""Which rows of the log a review reads: a release's first ones, and those of its newest full windows."""
+"""Which rows of the log a review reads: a release's first ones, those of its newest full windows, its newest ones."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -14,11 +14,13 @@ from shared.registry.traffic import Traffic
 class Cut(NamedTuple):
     """Rows that a selector has read, oldest first."""
 
+    window: int
+    """Rows of a full window."""
     first: list[TrafficRow]
     """The first `LEAST_FIRST` of the release; none where there are fewer."""
     windows: list[list[TrafficRow]]
-    seen: int
-    """Rows of the release that were looked at."""
+    recent: list[TrafficRow]
+    """The newest of all these, at most as many as the windows may have: also a release's first rows show new tasks."""
 
 
 def cut(log: Traffic, tenant_id: str, release: Release, until: Position, *, window: int, most: int) -> Cut:
@@ -32,13 +34,13 @@ def cut(log: Traffic, tenant_id: str, release: Release, until: Position, *, wind
     rows = takewhile(lambda row: row.position <= until, log.rows(tenant_id, made_ms))
     first = list(islice(_selected(rows, release), LEAST_FIRST))
     if len(first) < LEAST_FIRST:
-        return Cut([], full_windows(first, window)[-most:], len(first))
+        return Cut(window, [], full_windows(first, window)[-most:], first[-most * window :])
     after = first[-1].position
     waiting = log.count(tenant_id, after, until) % window
     newest = islice(log.newest(tenant_id, after, until), waiting, None)
     found = list(islice(_selected(newest, release), most * window))
-    of_windows = found[: len(found) // window * window]
-    return Cut(first, full_windows(of_windows[::-1], window), len(first) + len(found))
+    of_windows = found[: len(found) // window * window][::-1]
+    return Cut(window, first, full_windows(of_windows, window), [*first, *of_windows][-most * window :])
 
 
 def full_windows(rows: Sequence[TrafficRow], window: int) -> list[list[TrafficRow]]:

@@ -43,13 +43,6 @@ class Known(NamedTuple):
     judged: Sequence[Request]
 
 
-class Reviewed(NamedTuple):
-    """A window, with the rows of the log that it is made of."""
-
-    rows: Sequence[TrafficRow]
-    window: Window
-
-
 def review(
     release: str,
     rows: Cut,
@@ -59,33 +52,34 @@ def review(
     models: Callable[[], Iterable[Reader]] = tuple,
     check: Callable[[], None] = lambda: None,
 ) -> ReviewResult:
-    """Compare the windows one by one, and look for unknown tasks in all of them; `check` is called in between.
+    """Compare the windows one by one, and look for unknown tasks in the newest rows; `check` is called in between.
 
-    There is one window at least. `models` loads what may read texts besides words.
+    There is one row at least. `models` loads what may read texts besides words.
     """
-    texts = [text for _, text in _texts(known.representation)] or [row.text for own in rows.windows for row in own]
+    texts = [text for _, text in _texts(known.representation)] or [row.text for row in rows.recent]
     space = NgramSpace(_some(texts))
-    reference = reference_of(_window(known.judged, space), [_of_log(rows.first, space).window])
+    reference = reference_of(_window(known.judged, space), [_of_log(rows.first, space)])
     last: list[Finding] = []
-    windows: list[Reviewed] = []
+    windows: list[Window] = []
     for own in rows.windows:
         check()
         windows.append(_of_log(own, space))
-        last = findings(reference, windows[-1].window, own[0].at, last, windows_a_month=windows_a_month)
+        last = findings(reference, windows[-1], own[0].at, last, windows_a_month=windows_a_month)
         last = last if rows.first else [one for one in last if one.kind in JUDGED_KINDS]
     check()
+    recent = _window_of_sure(_logged(rows.recent))
     return ReviewResult(
         release=release,
-        first=windows[0].rows[0].entry,
-        last=windows[-1].rows[-1].entry,
+        first=rows.recent[0].entry,
+        last=rows.recent[-1].entry,
         windows=len(windows),
-        rows=sum(len(one.rows) for one in windows),
+        rows=len(rows.recent),
         reference_rows=len(reference.requests),
         reference=_kind_of(reference, rows),
-        changes=tuple(_change(one, windows[-1].rows) for one in last),
-        tasks=_tasks(windows, known, models),
-        labels=dict(Counter(row.label for one in windows for row in one.rows if row.label).most_common()),
-        rejected=_rejected([one.window for one in windows]),
+        changes=tuple(_change(one, rows.windows[-1]) for one in last),
+        tasks=_tasks(rows.recent, recent, known, models),
+        labels=dict(Counter(row.label for row in rows.recent if row.label).most_common()),
+        rejected=_rejected(windows or [recent]),
         rejected_before=_rejected([reference.requests]),
         notes=tuple(_notes(reference, rows, known)),
     )
@@ -105,14 +99,23 @@ def _notes(reference: Reference, rows: Cut, known: Known) -> Iterator[str]:
             f"fewer than {LEAST_FIRST} requests are logged since the release, so the windows are compared with "
             "validation rows, by how sure the selector is alone: review again when there are more"
         )
+    if not rows.windows:
+        yield (
+            f"changes are looked for when there are {rows.window} requests after the first {LEAST_FIRST} of the "
+            "release, and only new tasks before: review again then"
+        )
     if _kind_of(reference, rows) == "none":
         yield f"there are under {LEAST_REQUESTS} requests to compare with: let the log fill, then review again"
     if not known.representation:
         yield "the release keeps no rows of its labels, so unknown tasks are compared with none: train a new release"
 
 
-def _of_log(rows: Sequence[TrafficRow], space: NgramSpace) -> Reviewed:
-    return Reviewed(rows, _window([one for one in map(Request.logged, rows) if one], space))
+def _of_log(rows: Sequence[TrafficRow], space: NgramSpace) -> Window:
+    return _window(_logged(rows), space)
+
+
+def _logged(rows: Sequence[TrafficRow]) -> list[Request]:
+    return [one for one in map(Request.logged, rows) if one]
 
 
 def _window(requests: Sequence[Request], space: NgramSpace) -> Window:
@@ -137,11 +140,11 @@ def _change(found: Finding, rows: Sequence[TrafficRow]) -> TrafficChange:
 
 
 def _tasks(
-    windows: Sequence[Reviewed], known: Known, models: Callable[[], Iterable[Reader]]
+    rows: Sequence[TrafficRow], window: Window, known: Known, models: Callable[[], Iterable[Reader]]
 ) -> tuple[UnknownTask, ...]:
     """Propose tasks for the unknown rows; words that no known label has are part of their space."""
     validation = _window_of_sure(known.judged)
-    unknown = [one.rows[row] for one in windows for row in unknown_rows(one.window, validation)]
+    unknown = [rows[row] for row in unknown_rows(window, validation)]
     texts = [row.text for row in unknown]
     if len(texts) < LEAST_SIZE:
         return ()

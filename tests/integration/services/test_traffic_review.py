@@ -131,6 +131,18 @@ def test_a_planted_task_and_what_it_changes_are_found_and_forgotten_texts_are_go
     assert not any(row.text in kept for row in own.values())
 
 
+def test_a_new_task_is_found_among_the_first_requests_of_a_release_too(log, select, review):
+    """A release that was promoted a moment ago has no window yet, and its traffic is what it will be compared with."""
+    told = log.add(select(mixed(texts(LEAST_FIRST - 60), about_cars(60))))
+    found = review(windows=12)
+    assert (found.windows, found.rows, found.changes) == (0, LEAST_FIRST, ())
+    assert (found.first, found.last, found.reference) == (told[0], told[-1], "traffic")
+    assert "only new tasks before" in found.notes[0]
+    (task,) = (one for one in found.tasks if set(one.terms) <= set(CARS))
+    assert len(task.entries) >= 50
+    assert review(windows=4).rows == 400  # no more than windows would have
+
+
 def test_where_nothing_changes_nothing_is_found(log, select, review):
     log.add(select(texts(LEAST_FIRST + 450)))
     found = review(windows_a_month=1000)
