@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, Response
@@ -104,5 +104,5 @@ async def cancel(request: Request, rebase_id: PathId, clients: ClientsDep, visit
     return page(request, "rebase_standing.html", **_shown(found, visitor))
 
 
-def _shown(rebase: RebaseView, visitor: Visitor) -> dict[str, object]:
+def _shown(rebase: RebaseView, visitor: Visitor) -> dict[str, Any]:
     return {"rebase": rebase, "is_open": rebase.state not in _ENDED, "may": visitor.key.may(Scope.TRAIN)}
