@@ -31,11 +31,6 @@ def stacked(parts: Sequence[Ranks]) -> Ranks:
     return dict(total)
 
 
-def merged(parts: Sequence[Ranks], rank: int, base: BaseShapes) -> Ranks:
-    """Return the ranks of adapters that are merged to a rank: of a narrower module no more than its width."""
-    return {module: min(rank, *base.modules[module]) for module in stacked(parts)}
-
-
 def config_of(ranks: Ranks, base: BaseShapes, base_model: str) -> dict[str, Any]:
     """Return the config of plain LoRA of these ranks, whose scale is 1 in every module."""
     sizes = {module: Size(rank, float(rank)) for module, rank in ranks.items()}
@@ -75,6 +70,15 @@ def check_stack(parts: Sequence[Ranks], base: BaseShapes, limits: AdapterLimits)
             f"(`--method svd --rank {limits.max_rank}`), or leave a part out",
         )
     check_bytes(stacked(parts), base, limits)
+
+
+def check_merged(parts: Sequence[Ranks], rank: int, base: BaseShapes, limits: AdapterLimits) -> None:
+    """Raise `Invalid` where adapters merged to a rank are above the limits."""
+    if rank > limits.max_rank:
+        raise Invalid(
+            "compose_rank_too_large", f"rank {rank} is above the limit of {limits.max_rank}: merge to a smaller one"
+        )
+    check_bytes({module: min(rank, *base.modules[module]) for module in stacked(parts)}, base, limits)
 
 
 def check_over(below: Ranks, settings: LoraSettings, base: BaseShapes, limits: AdapterLimits) -> None:

@@ -1,11 +1,14 @@
 """Adapters made of others: the body of the job that composes them, and what a manifest keeps of its parts."""
 
+from collections.abc import Sequence
+from itertools import permutations
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from shared.contracts.labels import LabelText
 from shared.contracts.training_tasks import MIN_MORE_ROWS, AdapterRef, DatasetRef, FindDataset, LabelName, Training
+from shared.errors import Invalid
 
 Method = Literal["stack", "svd", "ties", "dare_ties"]
 PRUNING: tuple[Method, ...] = ("ties", "dare_ties")
@@ -33,6 +36,31 @@ class AdapterPart(BaseModel):
         return self.ref or self.digest
 
 
+def check_distinct(parts: Sequence[AdapterPart]) -> None:
+    """Raise `Invalid` where an adapter is named twice, or is within another one: its change would count twice."""
+    for number, part in enumerate(parts):
+        if part.digest in {other.digest for other in parts[:number]}:
+            raise Invalid(
+                "compose_part_twice",
+                f"{part.name} has the weights of a part before it: name it once, with `weight` 2 where it shall count "
+                "double",
+            )
+    for one, other in permutations(parts, 2):
+        shared = {one.digest, *one.within} & set(other.within)
+        if one.digest in shared:
+            raise Invalid(
+                "compose_part_twice",
+                f"{one.name} is within {other.name} already: leave it out, or name what else {other.name} is made of "
+                f"({', '.join(digest for digest in other.within if digest != one.digest) or 'nothing'})",
+            )
+        if shared:
+            raise Invalid(
+                "compose_part_twice",
+                f"{one.name} and {other.name} are both made of {', '.join(sorted(shared))}: name their own parts, and "
+                "that one once",
+            )
+
+
 class ComposePart(BaseModel):
     """An adapter to compose, and the factor of its change."""
 
@@ -56,9 +84,9 @@ class AdapterCompose(Training):
     """Two to eight. The composition answers as the last part of `label` does, else as the last of all: its template,
     instruction and constraint."""
     method: Method = "stack"
-    """`stack` is exact and has the sum of the parts' ranks. The others merge to `rank`: `svd` is the nearest sum of that
-    rank; `ties` drops small changes and those against the majority's sign (Yadav et al. 2023); `dare_ties` drops changes
-    at random and scales up the others (Yu et al. 2024)."""
+    """`stack` is exact and has the sum of the parts' ranks. The others merge to `rank`: `svd` is nearest to the sum;
+    `ties` drops small changes and those against the majority's sign (Yadav et al. 2023); `dare_ties` drops changes at
+    random and scales up the others (Yu et al. 2024)."""
     rank: Annotated[int, Field(ge=1, le=256)] | None = None
     """Of a merged composition, such as the rank of the task's adapter."""
     density: float | None = None
@@ -75,6 +103,11 @@ class AdapterCompose(Training):
     def kept_density(self) -> float:
         """The density that is meant."""
         return DENSITY if self.density is None else self.density
+
+    @property
+    def arms(self) -> int:
+        """How many times its rows are answered: by the base model, each part, the composition, and the exact sum."""
+        return len(self.parts) + (2 if self.method == "stack" else 3)
 
     def with_datasets(self, find: FindDataset) -> Self:
         """Return a copy with the data set replaced by the result of `find`."""
@@ -102,7 +135,7 @@ class AdapterCompose(Training):
         if self.density is not None and not prunes:
             raise ValueError("only ties and dare_ties drop changes: leave `density` out")
         if not 0 < self.kept_density <= 1:
-            raise ValueError(f"a density of {self.density:g} keeps no share of the changes: take one above 0, at most 1")
+            raise ValueError(f"density {self.density:g} is no share of the changes: take one above 0, at most 1")
         return self
 
     @model_validator(mode="after")

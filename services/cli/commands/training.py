@@ -68,8 +68,8 @@ def _cost(found: "TrainingEstimate", *, confirmed: bool) -> str:
         takes = "for about {seconds} ({steps} steps, {tokens} tokens, {basis})".format(
             **{**found.estimate, "seconds": in_words(found.estimate["seconds"])}
         )
-    if found.language_model == "trained":
-        return f"the language model trains {takes}"
+    if found.language_model in ("trained", "asked"):
+        return f"the language model {'trains' if found.language_model == 'trained' else 'answers rows'} {takes}"
     above = f", above the limit of {in_words(found.limit_seconds)}: only with --confirm-cost"
     unless = above if found.needs_confirmation and not confirmed else ""
     return f"words first, in seconds; where they are not enough, the language model trains {takes}{unless}"

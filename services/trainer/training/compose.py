@@ -43,9 +43,9 @@ def stack(parts: Sequence[Part], base: BaseShapes, base_model: str, folder: Path
 def merge(parts: Sequence[Part], how: AdapterCompose, base: BaseShapes, base_model: str, folder: Path) -> Path:
     """Write adapters merged to `how.rank` by its method, module by module, on the card where there is one.
 
-    TIES and DARE merge the changes of the weights, as PEFT's `ties_svd` and `dare_ties_svd` do: parts may differ in rank
-    and modules, and the factors A and B, which mean nothing apart, are not mixed. The same parts and seed give the same
-    folder.
+    TIES and DARE merge the changes of the weights, as PEFT's `ties_svd` and `dare_ties_svd` do: parts may differ in
+    rank and modules, and the factors A and B, which mean nothing apart, are not mixed. The same parts and seed give the
+    same folder.
     """
     assert how.rank is not None
     with torch.random.fork_rng():

@@ -46,8 +46,9 @@ def train_adapter(
     """Train LoRA weights on instruction rows, loss on the output only, and return the PEFT folder (paper, section 3.2).
 
     By default the template is the built-in one that `config` names. Same rows, config and seed give the same weights,
-    resumed or not. Where they are trained over the frozen PEFT folder `on`, theirs alone are returned. Raises `Cancelled`, and `Invalid` for no rows, rows that do not fit, unknown target modules, a loss
-    that is not finite, or too little memory.
+    resumed or not. Where they are trained over the frozen PEFT folder `on`, theirs alone are returned. Raises
+    `Cancelled`, and `Invalid` for no rows, rows that do not fit, unknown target modules, a loss that is not finite, or
+    too little memory.
     """
     prompts = template or config.template
     examples = adapter_examples(tokenizer, rows, prompts, config.max_length, cut_answers=cut_answers)
