@@ -168,6 +168,8 @@ def check_cost(found: Estimate | None, limit_seconds: float, kind: str, *, confi
 
 def _cheaper(kind: str) -> str:
     fewer = "fewer rows or `epochs`, or precision bfloat16 where the hardware computes it"
+    if kind == "adapter.compose":
+        return "fewer `evaluate_rows` or parts"
     if not kind.startswith("selector."):
         return fewer
     return f"words alone (`selector: light`, `--kind light`), a smaller `rows_per_label` or `retention`, or {fewer}"
