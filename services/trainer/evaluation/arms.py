@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from services.trainer.evaluation.answers import task_kinds
 from services.trainer.evaluation.bootstrap import estimate
-from services.trainer.evaluation.text_scores import ExactMatch, RougeL, TextScorer, text_scorer
+from services.trainer.evaluation.text_scores import ExactMatch, RougeL, TextScorer
 
 Role = Literal["base", "part", "composition", "stack"]
 POINT = 0.01
@@ -49,17 +49,9 @@ class Verdict(NamedTuple):
 
 
 def measures_of(outputs: Sequence[str]) -> Measures:
-    """Return exact match and ROUGE-L; few different outputs are judged by the first, others by the second.
-
-    Raises `Invalid` where ROUGE-L has to decide and its package is missing.
-    """
-    scorers: dict[str, TextScorer] = {"exact_match": ExactMatch()}
-    if task_kinds({"": outputs})[""] == "generation":
-        return Measures({**scorers, "rouge_l": text_scorer(None)}, "rouge_l")
-    try:
-        return Measures({**scorers, "rouge_l": RougeL()}, "exact_match")
-    except ImportError:
-        return Measures(scorers, "exact_match")
+    """Return exact match and ROUGE-L; few different outputs are judged by the first, others by the second."""
+    is_generation = task_kinds({"": outputs})[""] == "generation"
+    return Measures({"exact_match": ExactMatch(), "rouge_l": RougeL()}, "rouge_l" if is_generation else "exact_match")
 
 
 def judge(arms: Sequence[Arm], measure: str) -> Verdict:

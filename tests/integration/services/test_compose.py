@@ -224,9 +224,8 @@ def sure(clients, add):
     model = with_adapter(load_model(clients.base_folder, "float32", "cpu"), folder_of(clients, manifest.digest))
     asked = [InstructionRow("Say it.", f"word {at}", "a" * 24) for at in range(12)]
     said = answer_rows(model, clients.tokenizer, asked)
-    clients.registry.datasets.add(
-        "t", "own", [Row(instruction=row.instruction, input=row.input, output=text) for row, text in zip(asked, said)]
-    )
+    right = [Row(instruction=r.instruction, input=r.input, output=text) for r, text in zip(asked, said, strict=True)]
+    clients.registry.datasets.add("t", "own", right)
     return manifest.ref
 
 
