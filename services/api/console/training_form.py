@@ -63,13 +63,7 @@ def command_of(body: Mapping[str, Any]) -> str:
         words += [word for label, dataset in labels.items() for word in ("--label", f"{label}={dataset}")]
     else:
         words += [word for label in labels for word in ("--delete", label)]
-    options = {
-        "dataset": "--dataset",
-        "on": "--on",
-        "background": "--background",
-        "selector": "--kind",
-        "retention": "--retention",
-    }
+    options = {"selector": "--kind", **{name: f"--{name}" for name in ("dataset", "on", "background", "retention")}}
     for name, option in options.items():
         if name in left:
             words += [option, str(left.pop(name))]

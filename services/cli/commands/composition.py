@@ -24,7 +24,5 @@ def _weighted(parts: Sequence[str]) -> dict[str, float]:
         try:
             found[ref] = float(weight or 1)
         except ValueError:
-            raise typer.BadParameter(
-                f"write a part as REF or REF=WEIGHT, such as law.texts@1=0.5, not {text}"
-            ) from None
+            raise typer.BadParameter(f"write a part as REF or REF=WEIGHT (law.texts@1=0.5), not {text}") from None
     return found

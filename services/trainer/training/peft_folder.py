@@ -73,7 +73,7 @@ def _over(model: "PeftModel", on: Path) -> "PeftModel":
             weight.requires_grad_(requires_grad=False)
     for module in model.modules():
         if FROZEN in getattr(module, "lora_dropout", ()):
-            module.lora_dropout[FROZEN] = nn.Identity()  # type: ignore[operator, index]
+            module.lora_dropout[FROZEN] = nn.Identity()
     return model
 
 
