@@ -1,10 +1,10 @@
 """Adapters made one on the real base model: how exact their sum is, what a merge loses, what bfloat16 would lose.
 
-Random adapters of different ranks, modules, alphas and dtypes stand for a domain's and a task's: numbers decide here, not
-what they say. `compose_exact` is the largest difference of a logit between the stacked folder and both adapters active
-in PEFT, in float32; `compose_engine` that of a log-probability of our engine. `branch_lost_bf16` and `merge_lost_bf16`
-are what becomes of the domain's change, as a share of it, in a training in bfloat16: as a branch of its own, and merged
-into the weights (decision 55).
+Random adapters of different ranks, modules, alphas and dtypes stand for a domain's and a task's: it is numbers that
+decide here. `compose_exact` is the largest difference of a logit between the stacked folder and all adapters active in
+PEFT, in float32; `compose_engine` that of a log-probability of our engine. `branch_lost_bf16` and `merge_lost_bf16` are
+what a training in bfloat16 would lose of the domain's change, as a share of it: as a branch of its own, and merged into
+the weights (decision 55).
 """
 
 import argparse
