@@ -21,6 +21,7 @@ ALL = (
     "data_selection",
     "train_speed",
     "rebase",
+    "compose",
     "defects",
     "selector_score",
     "selectors",

@@ -19,6 +19,8 @@ def page(job: Mapping[str, Any]) -> None:
     trains, result = job.get("trains") or {}, job["result"]
     if is_review(result):
         output.record(review(result), as_json=False)
+    elif is_composition(result):
+        output.record(composition(result), as_json=False)
     else:
         about = {"trained": trains.get("kind"), "labels": some(trains.get("labels") or [])}
         output.record(about | (selector(result) if is_selector(result) else adapter(result)), as_json=False)
@@ -49,7 +51,7 @@ def has_page(job: Mapping[str, Any]) -> bool:
     """Whether a job that has ended is one of those that `page` prints."""
     result = job.get("result") or {}
     return job.get("state") == "succeeded" and (
-        is_selector(result) or is_review(result) or {"ref", "train_rows"} <= set(result)
+        is_selector(result) or is_review(result) or is_composition(result) or {"ref", "train_rows"} <= set(result)
     )
 
 
@@ -61,6 +63,28 @@ def is_selector(result: Mapping[str, Any]) -> bool:
 def is_review(result: Mapping[str, Any]) -> bool:
     """Whether a result is that of a review of the traffic log."""
     return "reference_rows" in result
+
+
+def is_composition(result: Mapping[str, Any]) -> bool:
+    """Whether a result is that of adapters composed, or of one trained over another."""
+    return "published" in result
+
+
+def composition(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts about a composition: what it is made of, how good each arm is, whether it is published."""
+    measure = result.get("measure", "")
+    return {
+        "ref": result["ref"] or None,
+        "parts": some([part["ref"] or part["digest"][:12] for part in result["parts"]]),
+        "rank": f"{result['rank']} ({result['slots']} slots)",
+        "change lost": f"{result['lost']:.3f}" if result.get("lost") else None,
+        **{f"{measure}: {arm['arm']}": _mean_of(arm[measure]) for arm in result.get("arms", [])},
+        "published": f"{'yes' if result['published'] else 'no'}: {result['why']}",
+    }
+
+
+def _mean_of(found: Mapping[str, float]) -> str:
+    return f"{found['value']:.3f} (in truth {found['low']:.2f} to {found['high']:.2f})"
 
 
 def review(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +141,8 @@ def next_steps(result: Mapping[str, Any]) -> Iterator[str]:
     """The commands that help next."""
     if is_review(result):
         yield "the job's result names entries of the log: `signalbox traffic list` shows its rows"
+    elif is_composition(result) and not result["ref"]:
+        yield f"nothing was published; {result['label']} answers as before"
     elif not is_selector(result):
         label, ref = result["label"], result["ref"]
         yield f"`signalbox releases edit --add {label}={ref} --promote` serves it to requests that name {label}"

@@ -9,9 +9,11 @@ from services.trainer.context import AnyContext, TrainerClients, TrainingContext
 from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.check import check_adapter_template
 from services.trainer.jobs.comparison import train_comparison
+from services.trainer.jobs.compose import compose_adapters
 from services.trainer.jobs.review import review_traffic
 from services.trainer.jobs.selector import train_selector
 from services.trainer.out_of_memory import explaining_memory
+from shared.contracts.compose import AdapterCompose
 from shared.contracts.jobs import Job
 from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import TrainingBody, parse_training
@@ -49,6 +51,8 @@ def run_kind(context: AnyContext) -> dict[str, Any]:
         return train_adapter(context.with_body(body))
     if isinstance(body, AdapterCheck):
         return check_adapter_template(context.with_body(body))
+    if isinstance(body, AdapterCompose):
+        return compose_adapters(context.with_body(body))
     if isinstance(body, ComparisonTrain):
         return train_comparison(context.with_body(body))
     if isinstance(body, TrafficReview):

@@ -7,6 +7,7 @@ from typing import Any
 from shared.adapter_files.check import AdapterLimits, check_size, expected_tensors
 from shared.adapter_files.config import check_config, check_rank
 from shared.adapter_files.shapes import BaseShapes, layer_number
+from shared.adapter_files.targets import Targets
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 
@@ -30,6 +31,11 @@ def check_planned(settings: LoraSettings, base: BaseShapes, limits: AdapterLimit
         raise Invalid(
             error.code, f"the adapter of these settings could not be stored: {error.detail}{twice}"
         ) from error
+
+
+def planned_ranks(settings: LoraSettings, base: BaseShapes) -> dict[str, int]:
+    """Return the rank of each module that such a training adapts, as it is stored."""
+    return {module: size.rank for module, size in Targets(_config(settings, base), base).sizes.items()}
 
 
 def check_trainable(settings: LoraSettings, base: BaseShapes) -> None:

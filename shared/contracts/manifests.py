@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from shared.contracts.built_in_templates import BASE_TEMPLATE
+from shared.contracts.compose import AdapterPart
 from shared.contracts.constraints import Constraint
 from shared.contracts.labels import BACKGROUND, STORED, LabelText, parse_label, short_form
 from shared.contracts.reading import RequestReading, SelectorText
@@ -52,6 +53,8 @@ class AdapterManifest(_Manifest):
     created_at: str = Field(default_factory=utc_now)
     made_by: str = ""
     """Id of the training job; empty for an upload."""
+    parts: tuple[AdapterPart, ...] = ()
+    """The adapters that it is composed of; empty for one that was trained or uploaded by itself."""
 
     @property
     def ref(self) -> str:
@@ -248,8 +251,7 @@ class Release(_Manifest):
 
     def base_of(self, label: str) -> str:
         """The pin of the base model that answers a label; without a label, or for an unknown one, the release's."""
-        entry = self.labels.get(label)
-        return (entry.base_model if entry else "") or self.base_model
+        return (self.labels[label].base_model if label in self.labels else "") or self.base_model
 
     @property
     def bases(self) -> frozenset[str]:
@@ -271,8 +273,7 @@ class Release(_Manifest):
         """`rel_` and 16 hex digits of the SHA-256 of the content."""
         # Leave out defaults: a field that a later version adds must not change the ids of stored releases.
         stated = self.model_dump(mode="json", exclude_defaults=True, exclude_computed_fields=True, context=STORED)
-        content = json.dumps(stated, sort_keys=True)
-        return f"rel_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        return f"rel_{hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @property
     def trained_as(self) -> TrainedAs | None:

@@ -64,6 +64,8 @@ class Work(NamedTuple):
     """Tokens of the rows that the result is judged on."""
     rows: int = 0
     """Rows of an epoch."""
+    only_reads: bool = False
+    """Whether rows are only answered, and nothing is trained."""
 
 
 class Speed(BaseModel):
@@ -132,13 +134,14 @@ def settled(settings: LoraSettings, speeds: Sequence[Speed]) -> LoraSettings:
 
 def estimate(shapes: Shapes, settings: LoraSettings, work: Work, speeds: Sequence[Speed]) -> Estimate | None:
     """Return what the work will take; None where no speed is known yet, or there is no work."""
-    if not work.tokens or not speeds:
+    if not (work.tokens or work.only_reads) or not speeds:
         return None
     settings = settled(settings, speeds)
     flops = work.tokens * training_flops(shapes, settings)
-    speed = _nearest(speeds, pace_of(settings), flops / work.steps)
+    step = (flops or work.read_tokens * forward_flops(shapes)) / max(work.steps, 1)
+    speed = _nearest(speeds, pace_of(settings), step)
     # A selector is judged in the precision that the hardware multiplies faster.
-    reading = max(_nearest(speeds, pace, flops / work.steps).flops_per_second for pace in _PRECISIONS)
+    reading = max(_nearest(speeds, pace, step).flops_per_second for pace in _PRECISIONS)
     seconds = flops / speed.flops_per_second + work.read_tokens * forward_flops(shapes) / reading
     return Estimate(
         seconds=round(START_SECONDS + seconds, 1),
@@ -165,6 +168,8 @@ def check_cost(found: Estimate | None, limit_seconds: float, kind: str, *, confi
 
 def _cheaper(kind: str) -> str:
     fewer = "fewer rows or `epochs`, or precision bfloat16 where the hardware computes it"
+    if kind == "adapter.compose":
+        return "fewer `evaluate_rows` or parts"
     if not kind.startswith("selector."):
         return fewer
     return f"words alone (`selector: light`, `--kind light`), a smaller `rows_per_label` or `retention`, or {fewer}"

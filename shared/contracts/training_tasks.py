@@ -58,6 +58,9 @@ class AdapterTrain(TaskTraining):
     evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
     fine_tuning: FineTuning | None = None
     """The request in OpenAI's format that the job was made of; it also gets a file of its steps' losses."""
+    on: Annotated[AdapterRef | None, Field(exclude_if=lambda ref: ref is None)] = None
+    """The adapter that it is trained over, such as a domain's: that stays as it is, both are active, and what is
+    published is their exact sum. Not with the method `dora`, whose magnitudes have no sum."""
     constrain: Constrain = "none"
     """Whether the adapter's answers are bound to those of its training rows, for requests that say nothing of a
     constraint: `answers` binds them, to 200 different ones at most; `auto` does where each stands in five rows or more
@@ -67,6 +70,12 @@ class AdapterTrain(TaskTraining):
         """Return a copy with every data set replaced by the result of `find`."""
         validation = find(self.validation, self.label, MIN_MORE_ROWS) if self.validation else None
         return self.model_copy(update={"dataset": find(self.dataset, self.label, MIN_ROWS), "validation": validation})
+
+    @model_validator(mode="after")
+    def _can_be_composed(self) -> Self:
+        if self.on and self.settings.method == "dora":
+            raise ValueError("dora's magnitudes have no sum with the adapter in `on`: train with lora, rslora or pissa")
+        return self
 
 
 class AdapterCheck(Training):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from shared.contracts.compose import AdapterPart
 from shared.contracts.constraints import Constraint
 from shared.contracts.labels import full_form, short_form
 from shared.contracts.manifests import AdapterManifest
@@ -71,6 +72,22 @@ class Adapters:
         if found is None:
             raise NotFound("adapter_not_found", f"no adapter {ref!r}; `signalbox adapters list` shows what there is")
         return found
+
+    def part(self, tenant_id: str, ref: str) -> tuple[AdapterPart, AdapterManifest]:
+        """Return an adapter as a part of others, also what a training made over another adapter, by digest.
+
+        That has no version of its own: the manifest is then that of the version which it is a part of, with its digest.
+        Raises `NotFound`.
+        """
+        try:
+            found = self.get(tenant_id, ref)
+        except NotFound:
+            for owner in self.list_all(tenant_id) if _DIGEST.fullmatch(ref) else ():
+                if own := next((part for part in owner.parts if part.digest == ref), None):
+                    return own.model_copy(update={"weight": 1.0}), owner.model_copy(update={"digest": ref})
+            raise
+        within = [digest for part in found.parts for digest in (part.digest, *part.within)]
+        return AdapterPart(ref=found.ref, digest=found.digest, within=tuple(within)), found
 
 
 def _use(manifest: AdapterManifest) -> tuple[str, str, str, Constraint | None]:

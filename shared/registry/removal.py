@@ -55,9 +55,7 @@ class Removal:
                 "adapter_in_use", f"{ref} belongs to {_some(naming)}: delete that first (`signalbox releases rm`)"
             )
         for job in self.in_use(tenant_id).trainings:
-            if str(job.body.get("kind")).startswith("selector.") and {ref, manifest.label, manifest.digest} & {
-                *_texts(job.body)
-            }:
+            if {ref, manifest.label, manifest.digest} & {*_texts(_adapters_in(job.body))}:
                 raise _needed_by(job, "adapter_in_use", ref)
         self._adapters.remove(manifest)
 
@@ -129,6 +127,11 @@ class Removal:
 def _parent(job: Job) -> str:
     """Return the release that a training starts from; empty for one that starts from none, or chooses it later."""
     return str(job.body.get("parent", ""))
+
+
+def _adapters_in(body: Mapping[str, Any]) -> Any:
+    """Return the part of a training's body that may name adapters: of a selector's all, with its labels."""
+    return body if str(body.get("kind")).startswith("selector.") else [body.get("on"), body.get("parts")]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.adapter_files import CONFIG_NAME, ORIGINAL_NAME, WEIGHTS_NAME, adapter_digest, digest_before_weights
 from shared.adapter_files.config import strict_object
@@ -42,6 +42,10 @@ class Weights:
         for name in (CONFIG_NAME, WEIGHTS_NAME):  # weights last, because `has` looks for them
             self._store.put_file(f"adapters/{digest}/{name}", folder / name)
         return digest
+
+    def config(self, digest: str) -> dict[str, Any]:
+        """Return an adapter's config alone; raises `NotFound`, `Unavailable`."""
+        return strict_object(self._store.get(f"adapters/{digest}/{CONFIG_NAME}"), "adapter_corrupt", CONFIG_NAME)
 
     def has(self, digest: str) -> bool:
         """Whether the store holds the adapter of this digest."""

@@ -63,6 +63,7 @@ class AsyncSignalbox:
     submit = method(calls.submit)
     chat = method(chat.chat)
     train = method(calls.train)
+    compose = method(calls.compose)
     estimate = method(calls.estimate)
     job = method(calls.job)
     jobs = method(calls.jobs)

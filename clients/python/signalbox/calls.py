@@ -124,6 +124,35 @@ def train(kind: str, *, idempotency_key: str | None = None, **settings: Any) -> 
     return Call(posted("/v1/training/jobs", {"kind": kind, **settings}, idempotency_key), Job.from_dict)
 
 
+def compose(
+    label: str,
+    parts: Sequence[str] | Mapping[str, float],
+    *,
+    method: str | None = None,
+    rank: int | None = None,
+    density: float | None = None,
+    dataset: str | None = None,
+    unjudged: bool | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Queue the composition of adapters, or of adapters with weights, to the next version of a label.
+
+    `dataset` has the validation rows that judge it; `unjudged=True` publishes it without. By default it is their exact
+    sum; `method` svd, ties or dare_ties merges them to `rank`.
+    """
+    weighted = parts.items() if isinstance(parts, Mapping) else [(ref, 1.0) for ref in parts]
+    body = {
+        "label": label,
+        "parts": [{"adapter": ref, "weight": weight} for ref, weight in weighted],
+        "method": method,
+        "rank": rank,
+        "density": density,
+        "dataset": dataset,
+        "unjudged": unjudged,
+    }
+    return train("adapter.compose", idempotency_key=idempotency_key, **given(body))
+
+
 def estimate(kind: str, **settings: Any) -> Call[TrainingEstimate]:
     """What a training job would take; the arguments are those of `train`."""
     return Call(posted("/v1/training/jobs/estimate", {"kind": kind, **settings}, None), TrainingEstimate.from_dict)

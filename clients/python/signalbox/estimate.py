@@ -12,7 +12,7 @@ class TrainingEstimate(Record):
     """What a training job would take, besides the seconds that words alone take."""
 
     language_model: str = ""
-    """`none`; `trained`; or `if_needed`, where words alone may be enough."""
+    """`none`; `trained`; `if_needed`, where words alone may be enough; or `asked`, where it only answers rows."""
     estimate: Mapping[str, Any] | None = None
     """`seconds`, `steps`, `tokens` and `basis` of the language model's part; None where it is not known."""
     rows: int = 0

@@ -179,6 +179,8 @@ class Adapter(Record):
     """SHA-256 of the archive that it was uploaded in; empty where it was trained, or uploaded before this was noted."""
     notes: list[str] = field(default_factory=list)
     """What the upload's check dropped or resolved, and warnings."""
+    parts: list[Mapping[str, Any]] = field(default_factory=list)
+    """What it is composed of: `ref`, `digest` and `weight` of each; empty for an adapter by itself."""
     shutdown_date: str | None = None
     """From when on requests may not name it."""
     created_at: str = ""

@@ -34,7 +34,7 @@ def body_of(fields: Mapping[str, str]) -> dict[str, Any]:
     kind = fields.get("kind", "")
     body: dict[str, Any] = {"kind": kind}
     if kind == "adapter.train":
-        body |= _given(fields, "label", "dataset", "validation", "instruction")
+        body |= _given(fields, "label", "dataset", "on", "validation", "instruction")
     else:
         body |= {"labels": _labels(fields.get("labels", ""), has_data=kind != "selector.delete")}
         body |= _given(fields, "background", "selector", "retention")
@@ -63,7 +63,7 @@ def command_of(body: Mapping[str, Any]) -> str:
         words += [word for label, dataset in labels.items() for word in ("--label", f"{label}={dataset}")]
     else:
         words += [word for label in labels for word in ("--delete", label)]
-    options = {"dataset": "--dataset", "background": "--background", "selector": "--kind", "retention": "--retention"}
+    options = {"selector": "--kind", **{name: f"--{name}" for name in ("dataset", "on", "background", "retention")}}
     for name, option in options.items():
         if name in left:
             words += [option, str(left.pop(name))]

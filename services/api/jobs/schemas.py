@@ -51,6 +51,8 @@ LabelText = Annotated[AnyLabel, StringConstraints(min_length=1, max_length=65)]
 ReleaseId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 PathId = Annotated[str, Path(max_length=64)]
+After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
+"""Training jobs that must succeed first."""
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 UserHash = Annotated[str, StringConstraints(max_length=36, pattern="^usr_[0-9a-f]{32}$")]
 Cursor = Annotated[

@@ -22,8 +22,8 @@ class Known(NamedTuple):
 
     @property
     def dataset(self) -> str:
-        """Id of its data set; empty for an upload."""
-        return str(self.manifest.report.get("dataset", "")) if self.manifest else ""
+        """Id of its data set; empty for an upload, and for one that is composed of others."""
+        return str(self.manifest.report.get("dataset", "")) if self.manifest and not self.manifest.parts else ""
 
     @property
     def source(self) -> Source:

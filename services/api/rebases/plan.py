@@ -139,6 +139,13 @@ def _training(
     clients: Clients, move: Move, label: str, known: Known, dataset: str
 ) -> tuple[AdapterTrainRequest, Quote]:
     """Return the training of an adapter with its names pinned, and what it takes; raises `Invalid`, `NotFound`."""
+    if not dataset and known.manifest and known.manifest.parts:
+        parts = ", ".join(part.ref or part.digest[:12] for part in known.manifest.parts)
+        raise Invalid(
+            "adapter_composed",
+            f"its adapter is composed of {parts}: train and compose these on the new base model, or name a data set to "
+            f"train it on alone, {_named(label)}",
+        )
     if not dataset:
         raise Invalid("dataset_unknown", f"nothing tells which data set trained its adapter: name one, {_named(label)}")
     if not _stored(clients, move.tenant_id, dataset):

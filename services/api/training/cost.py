@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from services.api.infra.clients import Clients
+from shared.contracts.compose import AdapterCompose
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.contracts.prompts import render, selector_prompt
@@ -29,8 +30,9 @@ class Quote(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    language_model: Literal["none", "trained", "if_needed"]
-    """`if_needed`: it is trained where words are not enough, and its cost is within the limit or confirmed."""
+    language_model: Literal["none", "trained", "if_needed", "asked"]
+    """`if_needed`: it is trained where words are not enough, and its cost is within the limit or confirmed. `asked`: it
+    answers rows, and is not trained."""
     estimate: Estimate | None
     """Of the language model's part; null where none is trained, or nothing is known to estimate by."""
     rows: int
@@ -47,7 +49,7 @@ class Quote(BaseModel):
 
     def check(self, job: TrainingBody) -> None:
         """Raise `Invalid` `training_costly` where the job has to be confirmed and is not."""
-        if self.language_model == "trained":
+        if self.language_model in ("trained", "asked"):
             check_cost(self.estimate, self.limit_seconds, job.kind, confirmed=job.confirm_cost)
 
 
@@ -94,9 +96,11 @@ def _memory(job: TrainingBody, base: BaseModelManifest, settings: LoraSettings, 
     )
 
 
-def _use_of_model(job: TrainingBody, release: Release | None) -> Literal["none", "trained", "if_needed"]:
+def _use_of_model(job: TrainingBody, release: Release | None) -> Literal["none", "trained", "if_needed", "asked"]:
     if isinstance(job, AdapterCheck | TrafficReview):
         return "none"
+    if isinstance(job, AdapterCompose):
+        return "asked" if job.dataset else "none"
     if isinstance(job, SelectorTrain):
         return {"light": "none", "prototypes": "none", "auto": "if_needed"}.get(job.selector, "trained")  # type: ignore[return-value]
     if isinstance(job, SelectorUpdate):
@@ -123,7 +127,10 @@ class _Sizes(NamedTuple):
         """Return what the language model has to do; None where the job's rows are not known yet."""
         if isinstance(job, AdapterTrain):
             parts = self._task(job.label, job.dataset, job.validation, job.evaluate_rows)
-            return work_of(job.settings, parts.trained, parts.read._replace(number=2 * parts.read.number))
+            answers = 4 if job.on else 2
+            return work_of(job.settings, parts.trained, parts.read._replace(number=answers * parts.read.number))
+        if isinstance(job, AdapterCompose):
+            return self._composition(job)
         if isinstance(job, ComparisonTrain):
             other, most = job.evaluation, job.evaluate_rows
             tasks = [self._task(label, ref, other.get(label), most) for label, ref in job.labels.items()]
@@ -133,6 +140,13 @@ class _Sizes(NamedTuple):
         if isinstance(job, SelectorTrain):
             return self._new_selector(job)
         return self._update(job, release) if release else None
+
+    def _composition(self, job: AdapterCompose) -> Work | None:
+        if not job.dataset:
+            return None
+        rows = self._rows(job.dataset, job.label).part(job.evaluate_rows)
+        read = rows._replace(number=job.arms * rows.number)
+        return Work(read_tokens=read.tokens(job.settings.max_length), only_reads=True)
 
     def _task(self, label: str, dataset: str, validation: str | None, evaluate_rows: int) -> _Parts:
         rows = self._rows(dataset, label)

@@ -6,13 +6,15 @@ from typing import Annotated, Self
 import structlog
 from pydantic import Field, TypeAdapter, model_validator
 
-from services.api.infra.base_models import base_of_training, trained_bases
 from services.api.infra.clients import Clients
 from services.api.jobs.accept import create, earlier_job
-from services.api.jobs.schemas import Accepted
+from services.api.jobs.schemas import Accepted, After
 from services.api.jobs.views import accepted
+from services.api.training.bases import base_of_job, on_its_base
 from services.api.training.cost import Quote, quote
+from services.api.training.parts import check_parts, with_parts
 from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
+from shared.contracts.compose import AdapterCompose
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import BaseModelManifest
 from shared.contracts.reviews import TrafficReview
@@ -21,11 +23,11 @@ from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, Comparis
 from shared.errors import Invalid, NotFound
 from shared.ledger import calls
 from shared.names import TRAIN_QUEUE
+from shared.registry.parts import Composing
 from shared.security.api_keys import Key, Scope
 from shared.settings import Settings
 
 log = structlog.get_logger()
-After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
 
 
 class AdapterTrainRequest(AdapterTrain):
@@ -36,6 +38,12 @@ class AdapterTrainRequest(AdapterTrain):
 
 class AdapterCheckRequest(AdapterCheck):
     """`adapter.check`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
+class AdapterComposeRequest(AdapterCompose):
+    """`adapter.compose`; `after` names training jobs that must succeed first."""
 
     after: After = Field(default_factory=list)
 
@@ -85,7 +93,12 @@ class SelectorDeleteRequest(SelectorDelete):
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
 SelectorTraining = SelectorTrainRequest | UpdateRequest
 AnyTraining = (
-    AdapterTrainRequest | AdapterCheckRequest | ComparisonTrainRequest | TrafficReviewRequest | SelectorTraining
+    AdapterTrainRequest
+    | AdapterCheckRequest
+    | AdapterComposeRequest
+    | ComparisonTrainRequest
+    | TrafficReviewRequest
+    | SelectorTraining
 )
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 REQUEST: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
@@ -124,6 +137,8 @@ async def checked(clients: Clients, caller: Key, request: AnyTraining) -> AnyTra
 async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[AnyTraining, Quote]:
     """Return the request with its names pinned, and what it will take."""
     pinned = await asyncio.to_thread(pin, clients, caller.tenant_id, request)
+    if isinstance(pinned, Composing):
+        pinned = await asyncio.to_thread(with_parts, clients, caller.tenant_id, pinned, has_to_wait=bool(request.after))
     base = await base_of_job(clients, caller.tenant_id, pinned)
     if base and isinstance(pinned, TaskTraining | SelectorTrain):
         pinned = pinned.model_copy(update={"settings": base.settled(pinned.settings)})
@@ -131,36 +146,9 @@ async def quoted(clients: Clients, caller: Key, request: AnyTraining) -> tuple[A
         await asyncio.to_thread(check_template, clients, caller.tenant_id, name, base)
     if base:
         check_settings(pinned, BaseShapes(base.shapes), AdapterLimits.of(clients.settings))
+    if base and isinstance(pinned, Composing):
+        await asyncio.to_thread(check_parts, clients, caller.tenant_id, pinned, base)
     return pinned, await asyncio.to_thread(quote, clients, caller.tenant_id, pinned, base)
-
-
-async def base_of_job(clients: Clients, tenant_id: str, job: AnyTraining) -> BaseModelManifest | None:
-    """Return the base model that a job names, or would be trained on; raises `NotFound` where its name is unknown."""
-    if job.base_model:
-        return await asyncio.to_thread(clients.registry.base_models.get, job.base_model)
-    return await base_of_training(clients, tenant_id)
-
-
-async def on_its_base(clients: Clients, tenant_id: str, job: AnyTraining) -> AnyTraining:
-    """Return a job that names no base model with the pin of the one it is for, where a live trainer has that one.
-
-    A trainer of another base model may take the job first, and leaves it to that trainer then.
-    """
-    if job.base_model:
-        return job
-    pin = await asyncio.to_thread(_base_it_builds_on, clients, tenant_id, job)
-    if not pin and (base := await base_of_training(clients, tenant_id)):
-        pin = base.id
-    return job.model_copy(update={"base_model": pin}) if pin and pin in await trained_bases(clients) else job
-
-
-def _base_it_builds_on(clients: Clients, tenant_id: str, job: AnyTraining) -> str:
-    """Return the pin of the base model of the release that an update starts from, or of the adapter that is checked."""
-    if isinstance(job, AdapterCheck):
-        return clients.registry.adapters.get(tenant_id, job.adapter).base_model
-    if isinstance(job, UpdateRequest) and job.parent:
-        return clients.registry.releases.get(tenant_id, job.parent).base_model
-    return ""
 
 
 def check_settings(job: AnyTraining, base: BaseShapes, limits: AdapterLimits) -> None:

@@ -12,7 +12,7 @@ from services.cli.progress import follow_training
 from shared.contracts.durations import in_words
 
 if TYPE_CHECKING:
-    from signalbox import Signalbox, TrainingEstimate
+    from signalbox import Job, Signalbox, TrainingEstimate
 
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 
@@ -41,7 +41,11 @@ def _submit_training(
 
 
 def _queue(api: "Signalbox", body: dict[str, Any], *, wait: bool, as_json: bool) -> None:
-    job = api.train(**body)
+    show_queued(api, api.train(**body), wait=wait, as_json=as_json)
+
+
+def show_queued(api: "Signalbox", job: "Job", *, wait: bool, as_json: bool) -> None:
+    """Show a training job, or with `wait` what came of it."""
     if wait:
         with goes_on_without(job.id):
             output.err.print(f"waiting for {job.id}", soft_wrap=True)
@@ -68,8 +72,8 @@ def _cost(found: "TrainingEstimate", *, confirmed: bool) -> str:
         takes = "for about {seconds} ({steps} steps, {tokens} tokens, {basis})".format(
             **{**found.estimate, "seconds": in_words(found.estimate["seconds"])}
         )
-    if found.language_model == "trained":
-        return f"the language model trains {takes}"
+    if found.language_model in ("trained", "asked"):
+        return f"the language model {'trains' if found.language_model == 'trained' else 'answers rows'} {takes}"
     above = f", above the limit of {in_words(found.limit_seconds)}: only with --confirm-cost"
     unless = above if found.needs_confirmation and not confirmed else ""
     return f"words first, in seconds; where they are not enough, the language model trains {takes}{unless}"
@@ -92,6 +96,12 @@ def train_adapter(
     long_answers: Annotated[
         str, typer.Option(help="Of answers that do not fit into max_length: refuse, cut or leave_out; default: refuse.")
     ] = "",
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Train it over this adapter, such as a domain's: both are active.", autocompletion=completion.adapters
+        ),
+    ] = "",
     constrain: Annotated[
         str, typer.Option(help="Bind its answers to those of its rows: none, auto or answers; default: none.")
     ] = "",
@@ -103,7 +113,7 @@ def train_adapter(
 ) -> None:
     """Train one label's adapter on a data set."""
     body = {"kind": "adapter.train", "label": label, "dataset": dataset}
-    options = {"long_answers": long_answers, "constrain": constrain}
+    options = {"long_answers": long_answers, "on": on, "constrain": constrain}
     body |= {name: value for name, value in options.items() if value}
     _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
 

@@ -7,8 +7,9 @@ import typer
 
 from services.cli import output
 from services.cli.commands import completion
-from services.cli.commands.common import Json, client, delete_each
+from services.cli.commands.common import Json, Wait, client, delete_each
 from services.cli.commands.completion import AdapterRef
+from services.cli.commands.composition import compose_adapters
 from services.cli.commands.template_check import check_template
 from shared.data_files.columns import parse_columns
 from shared.data_files.refusals import RowsRefused
@@ -16,7 +17,7 @@ from shared.data_files.refusals import RowsRefused
 if TYPE_CHECKING:
     from signalbox.results import Adapter
 
-adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, check, list, show, export, delete.")
+adapters = typer.Typer(no_args_is_help=True, help="Adapters: upload, check, compose, list, show, export, delete.")
 datasets = typer.Typer(no_args_is_help=True, help="Data sets: upload, list, delete.")
 
 Examples = Annotated[
@@ -94,6 +95,32 @@ def adapters_check(
     A clear one becomes that of the adapter's next version.
     """
     check_template(ref, examples, sets=not keep, as_json=json)
+
+
+@adapters.command("compose")
+def adapters_compose(
+    parts: Annotated[
+        list[str],
+        typer.Argument(metavar="PART[=WEIGHT]...", help="Two to eight adapters.", autocompletion=completion.adapters),
+    ],
+    label: Annotated[str, typer.Option(help="Whose next version they become.")],
+    dataset: Annotated[
+        str, typer.Option(help="Validation rows that judge it, by id or name.", autocompletion=completion.datasets)
+    ] = "",
+    method: Annotated[str, typer.Option(help="stack, svd, ties or dare_ties; default: stack, which is exact.")] = "",
+    rank: Annotated[int | None, typer.Option(help="Of what the other methods merge to.", min=1)] = None,
+    density: Annotated[float | None, typer.Option(help="Share of changes that ties and dare_ties keep.")] = None,
+    unjudged: Annotated[bool, typer.Option("--unjudged", help="Publish it unmeasured, without rows.")] = False,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Make one adapter of several, as a job.
+
+    It measures base model, parts and composition, and publishes none that is worse than its better part by more than a
+    point.
+    """
+    options = {"method": method, "rank": rank, "density": density, "dataset": dataset, "unjudged": unjudged}
+    compose_adapters(label, parts, wait=wait, as_json=json, **options)
 
 
 @adapters.command("list")

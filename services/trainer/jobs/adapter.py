@@ -13,7 +13,9 @@ from services.trainer.data.task_rows import as_training, rows_to_count, task_row
 from services.trainer.data.taught_rows import taught_rows
 from services.trainer.evaluation.generate import answers_of, exact_match
 from services.trainer.evaluation.template_choice import Choice, choose, ranked
+from services.trainer.jobs import over
 from services.trainer.jobs.check import fitting_templates
+from services.trainer.jobs.parts import fetched, parts_of
 from services.trainer.step_log import StepLog
 from shared.adapter_files import BaseShapes, check_adapter, check_planned
 from shared.contracts.constraints import Constraint
@@ -22,6 +24,7 @@ from shared.contracts.rows import Row
 from shared.contracts.training_cost import Work, work_of
 from shared.contracts.training_tasks import REPEATED_FIELDS, AdapterTrain
 from shared.errors import Invalid
+from shared.registry.parts import FoundPart
 
 AdapterContext = TrainingContext[AdapterTrain]
 CHECKED_ROWS = 4
@@ -32,22 +35,25 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
     """Train, measure against the base model on rows not trained on, store and register (paper, section 3.2)."""
     body = context.body
     check_planned(body.settings, BaseShapes.from_folder(context.clients.base_folder), context.clients.adapter_limits)
+    below = parts_of(context)
     train, validation = task_rows(context, body.label, body.dataset, body.validation)
     train, warnings = taught_rows(context, body.label, body.dataset, train)
+    warnings = [*over.warnings(body.label, below), *warnings]
     if warnings:
         context.report("data_checked", warnings=warnings)
     constraint = answer_constraint(body.constrain, [row.output for row in train])
     context = context.settled()
-    announce(context, _work(context, train, validation[: body.evaluate_rows]))
+    read = validation[: body.evaluate_rows]
+    announce(context, _work(context, train, read, answers=2 + 2 * len(below)))
     steps = StepLog(context)
-    adapter = _fit(context, train, steps)
-    scores = _compare_with_base(context, adapter, validation[: body.evaluate_rows])
+    made = over.composed(context, below, _fit(context, train, steps, below))
+    scores = _compare_with_base(context, made, read)
     if warning := scores.get("template_check", {}).get("warning"):
         warnings = [*warnings, warning]
-    manifest = _register(context, adapter, train, scores, constraint)
+    manifest = _register(context, made, train, scores, constraint) if scores.get("published", True) else None
     return {
-        "adapter": manifest.digest,
-        "ref": manifest.ref,
+        "adapter": manifest.digest if manifest else "",
+        "ref": manifest.ref if manifest else "",
         "label": body.label,
         "train_rows": len(train),
         "precision": context.body.settings.precision,
@@ -58,13 +64,13 @@ def train_adapter(context: AdapterContext) -> dict[str, Any]:
     }
 
 
-def _work(context: AdapterContext, train: Sequence[Row], read: Sequence[Row]) -> Work:
-    """The work of training, and of answering the rows twice: by the base model and by the adapter."""
+def _work(context: AdapterContext, train: Sequence[Row], read: Sequence[Row], answers: int) -> Work:
+    """The work of training, and of answering the rows so many times: by the base model, by the adapter, by parts."""
     trained, judged = rows_to_count(train), rows_to_count(read)
-    return work_of(context.body.settings, trained, judged._replace(number=2 * judged.number))
+    return work_of(context.body.settings, trained, judged._replace(number=answers * judged.number))
 
 
-def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog) -> Path:
+def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog, below: Sequence[FoundPart]) -> Path:
     from services.trainer.training import lora
     from services.trainer.training.sequences import RowRefused
 
@@ -81,34 +87,39 @@ def _fit(context: AdapterContext, train: Sequence[Row], steps: StepLog) -> Path:
             launcher=clients.training_launcher,
             cut_answers=context.body.long_answers == "cut",
             template=context.template(context.body.settings.template),
+            on=fetched(context, below)[0].folder if below else None,
         )
     except RowRefused as error:
         where = context.line_of(context.body.dataset, train[error.number - 1])
         raise Invalid(error.code, f"{where}: {error.reason}") from error
 
 
-def _compare_with_base(context: AdapterContext, adapter: Path, rows: Sequence[Row]) -> dict[str, Any]:
-    """Exact match of the adapter and of the base model without it, on the same rows."""
-    from services.trainer.training.base import load_base
-    from shared.model.merge import with_adapter
-
+def _compare_with_base(context: AdapterContext, made: over.Trained, rows: Sequence[Row]) -> dict[str, Any]:
+    """Exact match of the adapter and of the base model without it, on the same rows; of parts and their sum, more."""
     context.check()
     context.report("evaluating")
     if not rows:
-        return {}
+        return over.facts(made)
+    matches, adapted = over.measured(context, made, rows) if made.below else _matches(context, made.folder, rows)
+    return {
+        "validation_rows": len(rows),
+        **matches,
+        "template_check": _template_check(context, adapted, rows[:CHECKED_ROWS]),
+        **(_validation_loss(context, adapted, rows) if context.body.fine_tuning else {}),
+    }
+
+
+def _matches(context: AdapterContext, adapter: Path, rows: Sequence[Row]) -> tuple[dict[str, Any], Any]:
+    """Measure base model and adapter; returns also the model with the adapter."""
+    from services.trainer.training.base import load_base
+    from shared.model.merge import with_adapter
 
     def score(model: Any) -> float:
         return round(exact_match(answers_of(context, model, rows), as_training(rows)), 4)
 
     model = load_base(context.clients.base_folder, context.body.settings)
     base_match, adapted = score(model), with_adapter(model, adapter)
-    return {
-        "validation_rows": len(rows),
-        "base_exact_match": base_match,
-        "adapter_exact_match": score(adapted),
-        "template_check": _template_check(context, adapted, rows[:CHECKED_ROWS]),
-        **(_validation_loss(context, adapted, rows) if context.body.fine_tuning else {}),
-    }
+    return {"base_exact_match": base_match, "adapter_exact_match": score(adapted)}, adapted
 
 
 def _validation_loss(context: AdapterContext, model: Any, rows: Sequence[Row]) -> dict[str, float]:
@@ -148,13 +159,13 @@ def _surprise(choice: Choice, template: str) -> str:
 
 def _register(
     context: AdapterContext,
-    adapter: Path,
+    made: over.Trained,
     train: Sequence[Row],
     scores: dict[str, Any],
     constraint: Constraint | None,
 ) -> AdapterManifest:
     body, clients = context.body, context.clients
-    info = check_adapter(adapter, BaseShapes.from_folder(clients.base_folder), clients.adapter_limits)
+    info = check_adapter(made.folder, BaseShapes.from_folder(clients.base_folder), clients.adapter_limits)
     manifest = AdapterManifest(
         tenant_id=context.job.tenant_id,
         label=body.label,
@@ -173,8 +184,9 @@ def _register(
             **scores,
         },
         made_by=context.job.id,
+        parts=over.stored_parts(context, made),
     )
-    return context.registry.adapters.add(adapter, manifest)
+    return context.registry.adapters.add(made.folder, manifest)
 
 
 def _commonest_instruction(rows: Sequence[Row]) -> str:

@@ -158,7 +158,8 @@ def _to_json(run: TrainingRun) -> dict[str, Any]:
 
 
 def _from_json(run: dict[str, Any]) -> TrainingRun:
-    paths = {name: Path(run[name]) for name in ("base_folder", "work_dir", "resume_from", "start_from") if run[name]}
+    names = ("base_folder", "work_dir", "resume_from", "start_from", "on")
+    paths = {name: Path(run[name]) for name in names if run[name]}
     return TrainingRun(**{
         **run,
         **paths,

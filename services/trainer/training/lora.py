@@ -41,16 +41,18 @@ def train_adapter(
     launcher: str = "",
     cut_answers: bool = False,
     template: "BoundTemplate | None" = None,
+    on: Path | None = None,
 ) -> Path:
     """Train LoRA weights on instruction rows, loss on the output only, and return the PEFT folder (paper, section 3.2).
 
     By default the template is the built-in one that `config` names. Same rows, config and seed give the same weights,
-    resumed or not. Raises `Cancelled`, and `Invalid` for no rows, rows that do not fit, unknown target modules, a loss
-    that is not finite, or too little memory.
+    resumed or not. Where they are trained over the frozen PEFT folder `on`, theirs alone are returned. Raises
+    `Cancelled`, and `Invalid` for no rows, rows that do not fit, unknown target modules, a loss that is not finite, or
+    too little memory.
     """
     prompts = template or config.template
     examples = adapter_examples(tokenizer, rows, prompts, config.max_length, cut_answers=cut_answers)
-    return _trained(TrainingRun(model_folder, examples, config, work_dir, resume_from), callbacks, launcher)
+    return _trained(TrainingRun(model_folder, examples, config, work_dir, resume_from, on=on), callbacks, launcher)
 
 
 def train_selector(

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PISSA = "pissa"
+TRAINED, FROZEN = "default", "below"
+"""PEFT's names of the adapter that is trained and of the one that it is trained over."""
 Weights = dict[str, "Tensor"]
 
 
-def with_lora(model: "PreTrainedModel", config: LoraSettings, start_from: Path | None = None) -> "PeftModel":
+def with_lora(
+    model: "PreTrainedModel", config: LoraSettings, start_from: Path | None = None, on: Path | None = None
+) -> "PeftModel":
     """Return the model with LoRA weights in train mode; raises ValueError from PEFT.
 
     The weights are random by the run's seed, or those of the PEFT folder `start_from`, which then sets their shape.
+    Those of the PEFT folder `on` are active beside them, and frozen.
     """
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
@@ -48,7 +53,28 @@ def with_lora(model: "PreTrainedModel", config: LoraSettings, start_from: Path |
         use_rslora=config.method == "rslora",
         use_dora=config.method == "dora",
     )
-    return _in_float32(get_peft_model(model, lora)).train()
+    trained = _in_float32(get_peft_model(model, lora)).train()
+    return _over(trained, on) if on else trained
+
+
+def _over(model: "PeftModel", on: Path) -> "PeftModel":
+    """Add a frozen adapter beside the one that is trained.
+
+    It stays a branch of its own: merged into weights of bfloat16, most of its change would be rounded away
+    (decision 55).
+    """
+    from torch import nn
+
+    check_loadable(on)
+    model.load_adapter(on, adapter_name=FROZEN, is_trainable=True)  # frozen below; False would end the train mode
+    model.base_model.set_adapter([TRAINED, FROZEN])  # resuming loads a checkpoint into the first
+    for name, weight in model.named_parameters():
+        if f".{FROZEN}." in name:
+            weight.requires_grad_(requires_grad=False)
+    for module in model.modules():
+        if FROZEN in getattr(module, "lora_dropout", ()):
+            module.lora_dropout[FROZEN] = nn.Identity()
+    return model
 
 
 def _in_float32(model: "PeftModel") -> "PeftModel":
@@ -93,7 +119,7 @@ def initial_weights(model: "PeftModel") -> Weights:
     """Return a copy of the weights that PiSSA moved from the base model into the LoRA; empty for other methods."""
     from peft import get_peft_model_state_dict
 
-    if model.peft_config["default"].init_lora_weights != PISSA:
+    if model.peft_config[TRAINED].init_lora_weights != PISSA:
         return {}
     return {name: tensor.detach().clone().cpu() for name, tensor in get_peft_model_state_dict(model).items()}
 
@@ -104,7 +130,7 @@ def save_adapter(model: "PeftModel", folder: Path, base_id: str, initial: Weight
     With PiSSA's `initial` weights the result is plain LoRA on the untouched base model.
     """
     # "auto" would look the vocabulary size up on the hub; LoRA never changes the embedding here.
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=[TRAINED])
     (folder / "README.md").unlink(missing_ok=True)
     file = folder / CONFIG_FILE
     config = json.loads(file.read_text())

@@ -39,6 +39,8 @@ class TrainingRun(NamedTuple):
     """Rows of a linear head beside the LoRA; 0 trains no head."""
     experts: Experts | None = None
     """Trains a mixture of LoRA experts instead of one LoRA."""
+    on: Path | None = None
+    """The PEFT folder of a frozen adapter that is active beside the LoRA."""
 
 
 def train_here(run: TrainingRun, callbacks: "Callbacks") -> Path:
@@ -57,7 +59,8 @@ def _train_lora(run: TrainingRun, callbacks: "Callbacks") -> Path:
     from services.trainer.training.loop import Trainable, is_first
 
     base_id = base_model_id(run.base_folder)
-    model = with_lora(load_base(run.base_folder, run.config, head_rows=run.head_rows), run.config, run.start_from)
+    base = load_base(run.base_folder, run.config, head_rows=run.head_rows)
+    model = with_lora(base, run.config, run.start_from, run.on)
     initial = initial_weights(model)
     _run(Trainable(model, lambda folder: save_adapter(model, folder, base_id)), run, callbacks)
     folder = run.work_dir / "adapter"

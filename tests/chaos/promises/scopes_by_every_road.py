@@ -24,6 +24,7 @@ _KEPT, _DROPPED = "bank.cards", "bank.accounts"
 BODIES: dict[str, dict[str, Any]] = {
     "adapter.train": {"label": _KEPT, "dataset": _KEPT},
     "adapter.check": {"adapter": _KEPT, "dataset": _KEPT},
+    "adapter.compose": {"label": _KEPT, "parts": [{"adapter": _KEPT}, {"adapter": _DROPPED}], "unjudged": True},
     "comparison.train": {"labels": {_KEPT: _KEPT}},
     "traffic.review": {},
     "selector.train": {"labels": {label: label for label in (_KEPT, "travel.trips")}},

@@ -1,3 +1,4 @@
+import random
 import sys
 
 import pytest
@@ -42,6 +43,11 @@ def test_rouge_l_is_that_of_the_package_where_words_are_english():
     expected = RougeScorer(["rougeL"]).score(right, answer)["rougeL"].fmeasure
 
     assert RougeL().score([answer, ""], [right, right]) == [pytest.approx(expected), 0]
+    draw, scorer = random.Random(5), RougeScorer(["rougeL"])
+    for _ in range(200):
+        answer, right = (" ".join(draw.choices("abcdef", k=draw.randint(1, 90))) for _ in range(2))
+        expected = scorer.score(right, answer)["rougeL"].fmeasure
+        assert RougeL().score([answer], [right]) == [pytest.approx(expected)]
 
 
 def test_bertscore_compares_each_answer_with_its_own_expected_text_whatever_their_lengths(encoder):
