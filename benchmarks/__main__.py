@@ -50,6 +50,7 @@ ALL = (
     "drift",
     "clusters",
     "loop",
+    "samplers",
 )
 
 
