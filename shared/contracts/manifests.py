@@ -41,6 +41,8 @@ class AdapterManifest(_Manifest):
     """Used when a request has no instruction."""
     constraint: Constraint | None = None
     """Of the answers to requests that say nothing of a constraint."""
+    labels: dict[LabelText, str] = Field(default_factory=dict)
+    """The labels that the weights serve, each with the prefix of its prompts; empty where they serve one alone."""
     info: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What an upload's check dropped or resolved in its config and files, and warnings."""
@@ -121,12 +123,12 @@ class ReleaseLabel(_Manifest):
     constraint: Constraint | None = None
     base_model: str = ""
     """Pin of the base model that its adapter was made for; empty where that is the release's."""
+    prefix: str = ""
+    """What stands before each of its prompts, where its adapter serves several tasks; see `AdapterManifest.labels`."""
 
 
 class ReleaseSelector(_Manifest):
-    """The selector of a release, with its calibration.
-
-    It has prototypes, or a light selector, a language model's LoRA, or these two in a cascade.
+    """The selector of a release: prototypes, or a light selector, a language model's LoRA, or these two in a cascade.
 
     Stored releases and clients know `cascade_threshold` as `sure`, and `conformal_threshold` as `floor`.
     """
@@ -271,8 +273,7 @@ class Release(_Manifest):
         """`rel_` and 16 hex digits of the SHA-256 of the content."""
         # Leave out defaults: a field that a later version adds must not change the ids of stored releases.
         stated = self.model_dump(mode="json", exclude_defaults=True, exclude_computed_fields=True, context=STORED)
-        content = json.dumps(stated, sort_keys=True)
-        return f"rel_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        return f"rel_{hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @property
     def trained_as(self) -> TrainedAs | None:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -61,7 +62,7 @@ def test_probabilities_sum_to_1_and_follow_the_order_of_sizes(sizes, draws, samp
     assert math.fsum(found) == pytest.approx(1, abs=1e-12)
     assert all(chance > 0 for chance in found)
     ordered = [chance for _, chance in sorted(zip(sizes, found, strict=True))]
-    assert all(one <= other * (1 + 1e-12) for one, other in zip(ordered, ordered[1:], strict=False))
+    assert all(one <= other * (1 + 1e-12) for one, other in pairwise(ordered))
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
