@@ -1,6 +1,6 @@
 """The bodies of jobs on several tasks that share an adapter ("Deploying Multi-task Online Server", sections 3 to 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -49,6 +49,8 @@ class TaskOverride(BaseModel):
     kind: TaskKind | None = None
     input: InputForm | None = None
     output: OutputForm | None = None
+    group: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Tasks of one group may share an adapter, whatever their forms."""
     resource: Resource | None = None
     """A task with a resource is not trained by the plan."""
 
@@ -78,12 +80,25 @@ class MultitaskPlan(_Multitask):
 
     kind: Literal["multitask.plan"] = "multitask.plan"
     overrides: dict[LabelName, TaskOverride] = Field(default_factory=dict, max_length=1000)
+    evaluate_rows: Annotated[int, Field(ge=2, le=10_000)] = 200
+    """Rows of each task that its validation loss is taken on, at most."""
     split_by: SplitBy = "none"
     """Besides classification and generation, which never share an adapter: by the form of inputs, outputs, or both."""
+
+    def says_resource(self, label: str) -> bool:
+        """Whether the overrides say a label's resource, so that the plan makes no run for it."""
+        return label in self.overrides and self.overrides[label].resource is not None
 
     @model_validator(mode="after")
     def _overrides_are_known(self) -> Self:
         _check_known("overrides", self.overrides, self.labels)
+        if self.settings.method == "pissa":
+            raise ValueError("a plan reads its runs' checkpoints, which pissa stores apart from the base: take lora")
+        if self.settings.epochs < LOW_BELOW - 1:
+            raise ValueError(
+                f"{self.settings.epochs} epochs cannot show whether a task overfits before epoch {LOW_BELOW}: set "
+                f"settings.epochs to {LOW_BELOW - 1} or more"
+            )
         return self
 
 
@@ -109,6 +124,8 @@ class MultitaskTrain(_Multitask):
     """N: how often `unimax` shows a row at most."""
     max_steps: int = 15_000
     """Most steps of both stages together, whatever the sampler."""
+    validation: dict[LabelName, DatasetRef] = Field(default_factory=dict, max_length=1000)
+    """Data set to measure a label on; by default a share of its data set."""
     evaluate_rows: Annotated[int, Field(ge=0, le=10_000)] = 40
     """Rows to measure of each label."""
 
@@ -136,6 +153,7 @@ class MultitaskTrain(_Multitask):
     @model_validator(mode="after")
     def _knows_its_stages(self) -> Self:
         _check_known("prefixes", self.prefixes, self.labels)
+        _check_known("validation", self.validation, self.labels)
         _check_known("high_resource", self.high_resource or (), self.labels)
         if self.plan and self.high_resource is not None:
             raise ValueError("plan and high_resource both say which tasks come first: name one of them")
@@ -146,6 +164,11 @@ class MultitaskTrain(_Multitask):
             )
         check_prefixes(self.all_prefixes)
         return self
+
+    def with_datasets(self, find: FindDataset) -> Self:
+        """Return a copy with every data set replaced by the result of `find`."""
+        validation = {label: find(ref, label, MIN_MORE_ROWS) for label, ref in self.validation.items()}
+        return super().with_datasets(find).model_copy(update={"validation": validation})
 
     @property
     def all_prefixes(self) -> dict[str, str]:
@@ -179,6 +202,17 @@ class MultitaskPropose(Training):
 
 
 MultitaskBody = MultitaskPlan | MultitaskTrain | MultitaskPropose
+
+
+def is_qualified(shared: float, single: float) -> bool:
+    """Whether a task keeps enough of its single-task result (paper, section 3.2)."""
+    return shared >= QUALIFIED * single
+
+
+def overhead(qualified: Sequence[int]) -> float | None:
+    """Return 1 over the qualified tasks, of several models over the most of one (tables 1 and 9); None without any."""
+    most = max(qualified, default=0)
+    return 1 / most if most else None
 
 
 def usual_prefix(label: str) -> str:

@@ -11,10 +11,13 @@ from services.api.infra.clients import Clients
 from services.api.jobs.accept import create, earlier_job
 from services.api.jobs.schemas import Accepted
 from services.api.jobs.views import accepted
+from services.api.training.after import After
 from services.api.training.cost import Quote, quote
+from services.api.training.multitask import MultitaskRequest, check_ended
 from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import BaseModelManifest
+from shared.contracts.multitask import MultitaskPlan, MultitaskPropose, MultitaskTrain
 from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
 from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain, TaskTraining
@@ -25,7 +28,6 @@ from shared.security.api_keys import Key, Scope
 from shared.settings import Settings
 
 log = structlog.get_logger()
-After = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
 
 
 class AdapterTrainRequest(AdapterTrain):
@@ -85,7 +87,12 @@ class SelectorDeleteRequest(SelectorDelete):
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
 SelectorTraining = SelectorTrainRequest | UpdateRequest
 AnyTraining = (
-    AdapterTrainRequest | AdapterCheckRequest | ComparisonTrainRequest | TrafficReviewRequest | SelectorTraining
+    AdapterTrainRequest
+    | AdapterCheckRequest
+    | ComparisonTrainRequest
+    | TrafficReviewRequest
+    | MultitaskRequest
+    | SelectorTraining
 )
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 REQUEST: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
@@ -156,7 +163,7 @@ async def on_its_base(clients: Clients, tenant_id: str, job: AnyTraining) -> Any
 
 def _base_it_builds_on(clients: Clients, tenant_id: str, job: AnyTraining) -> str:
     """Return the pin of the base model of the release that an update starts from, or of the adapter that is checked."""
-    if isinstance(job, AdapterCheck):
+    if isinstance(job, AdapterCheck) or (isinstance(job, MultitaskPropose) and job.adapter):
         return clients.registry.adapters.get(tenant_id, job.adapter).base_model
     if isinstance(job, UpdateRequest) and job.parent:
         return clients.registry.releases.get(tenant_id, job.parent).base_model
@@ -168,9 +175,9 @@ def check_settings(job: AnyTraining, base: BaseShapes, limits: AdapterLimits) ->
 
     An update keeps the form of the weights that it starts from.
     """
-    if isinstance(job, AdapterTrain):
+    if isinstance(job, AdapterTrain | MultitaskTrain):
         check_planned(job.settings, base, limits)
-    elif isinstance(job, ComparisonTrain) or (
+    elif isinstance(job, ComparisonTrain | MultitaskPlan) or (
         isinstance(job, SelectorTrain) and job.selector not in ("light", "prototypes")
     ):
         check_trainable(job.settings, base)
@@ -255,7 +262,9 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
             )
         return manifest.id
 
-    if isinstance(request, AdapterCheck):
+    if isinstance(request, MultitaskRequest):
+        check_ended(clients.registry, tenant_id, request)
+    if isinstance(request, AdapterCheck) or (isinstance(request, MultitaskPropose) and request.adapter):
         request = request.model_copy(update={"adapter": clients.registry.adapters.get(tenant_id, request.adapter).ref})
     pinned = request.with_datasets(find)
     if isinstance(pinned, SelectorTraining):

@@ -39,6 +39,8 @@ class TrainingRun(NamedTuple):
     """Rows of a linear head beside the LoRA; 0 trains no head."""
     experts: Experts | None = None
     """Trains a mixture of LoRA experts instead of one LoRA."""
+    drawn: Sequence[int] = ()
+    """The examples in the order in which they are trained on; empty trains on each once an epoch."""
 
 
 def train_here(run: TrainingRun, callbacks: "Callbacks") -> Path:
@@ -82,7 +84,15 @@ def _run(trainable: "Trainable", run: TrainingRun, callbacks: "Callbacks") -> No
     from services.trainer.training import loop
 
     checkpoints = run.work_dir / "checkpoints"
-    loop.run(trainable, run.examples, run.config, checkpoints, callbacks=callbacks, resume_from=run.resume_from)
+    loop.run(
+        trainable,
+        run.examples,
+        run.config,
+        checkpoints,
+        callbacks=callbacks,
+        resume_from=run.resume_from,
+        drawn=run.drawn,
+    )
 
 
 @contextmanager
