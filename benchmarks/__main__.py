@@ -51,6 +51,7 @@ ALL = (
     "clusters",
     "loop",
     "samplers",
+    "multitask",
 )
 
 
