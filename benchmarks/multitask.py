@@ -2,9 +2,9 @@
 
 Each task's own adapter gets `--epochs` epochs, each shared one as many of all tasks together: the steps are the same
 for every sampler, the seeds too. A task counts where its own adapter beats its commonest answer by 5 points, the
-interval above 0; where fewer than four of CLUE do, run it with `--tasks as12`. What has been measured is kept by task,
-seed and method: the same command goes on. The defaults are some 5,400 steps of 8 rows, for 150 minutes of 2 cores with
-a base model of 135 million weights; nothing new is begun after `--minutes`.
+interval above 0; where fewer than four of CLUE do, run it with `--tasks as12 --rows 60`. What has been measured is kept
+by task, seed and method: the same command goes on. The defaults are some 5,400 steps of 8 rows, for 150 minutes of 2
+cores with a base model of 135 million weights; nothing new is begun after `--minutes`.
 """
 
 import argparse
@@ -174,7 +174,8 @@ def main() -> None:
     counted = [task.label for task in tasks if _counts(task, singles)]
     print(f"tasks that count: {', '.join(counted) or 'none'}")
     if len(counted) < FEWEST:
-        print("fewer than four tasks count: run it again with --tasks as12")
+        print("fewer than four tasks count, so that there is no figure: run it again with --tasks as12 --rows 60")
+        return
     shared = {name: {seed: bench.shared(name, seed)["hits"] for seed in seeds} for name in METHODS}
     rows = _figures(counted, singles, shared)
     write_results("multitask", rows)
