@@ -51,6 +51,8 @@ ALL = (
     "drift",
     "clusters",
     "loop",
+    "samplers",
+    "multitask",
 )
 
 

@@ -51,7 +51,12 @@ def run_reference(
 
 
 def reproduce(
-    table: Annotated[str, typer.Argument(help="table1, table1-answers, table2 to table4, figure2, figure4, or goals.")],
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="table1, table1-answers, table2 to 4, figure2, figure4, goals; multitask-table1, -table2, -table9."
+        ),
+    ],
     base: Annotated[str, typer.Option(help="Base model of the running system: a folder, a hub name, or smollm2.")],
     data: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Folder of <domain>.<task>.train.jsonl.gz and .test.")
@@ -65,6 +70,9 @@ def reproduce(
     Its conditions are training jobs, and our figures stand beside the paper's. A finished condition is not run
     again, and a queued one is waited for: run it again to go on.
     """
+    from lab.reproduce.multitask_run import reproduce as run_multitask
     from lab.reproduce.run import reproduce as run
 
+    if table.startswith("multitask-"):
+        sys.exit(run_multitask(table, base, data, folder, quick=quick))
     sys.exit(run(table, base, data, folder, quick=quick, only=only))

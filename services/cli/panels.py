@@ -9,7 +9,10 @@ PANELS = {
     "This machine": ("demo", "up", "down", "doctor", "worker", "trainer"),
     "Ask": ("submit", "jobs", "batch", "models"),
     "Adapters and data": ("adapters", "datasets", "templates"),
-    "Train and release": ("route", "train", "evaluate", "releases", "rollouts", "proposals", "rebase", "rebases"),
+    "Train and release": (
+        *("route", "train", "multitask", "evaluate"),
+        *("releases", "rollouts", "proposals", "rebase", "rebases"),
+    ),
     "Operate": (
         *("keys", "webhooks", "usage", "traffic", "audit", "gc", "backup", "restore"),
         *("gpu", "k8s", "secrets", "bucket"),

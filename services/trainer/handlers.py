@@ -10,11 +10,15 @@ from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.check import check_adapter_template
 from services.trainer.jobs.comparison import train_comparison
 from services.trainer.jobs.compose import compose_adapters
+from services.trainer.jobs.multitask import train_multitask
+from services.trainer.jobs.multitask_plan import plan_tasks
+from services.trainer.jobs.multitask_propose import propose_shared
 from services.trainer.jobs.review import review_traffic
 from services.trainer.jobs.selector import train_selector
 from services.trainer.out_of_memory import explaining_memory
 from shared.contracts.compose import AdapterCompose
 from shared.contracts.jobs import Job
+from shared.contracts.multitask import MultitaskBody, MultitaskPlan, MultitaskTrain
 from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import TrainingBody, parse_training
 from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain
@@ -57,7 +61,17 @@ def run_kind(context: AnyContext) -> dict[str, Any]:
         return train_comparison(context.with_body(body))
     if isinstance(body, TrafficReview):
         return review_traffic(context.with_body(body))
+    if isinstance(body, MultitaskBody):
+        return _run_multitask(context, body)
     return train_selector(context.with_body(body))
+
+
+def _run_multitask(context: AnyContext, body: MultitaskBody) -> dict[str, Any]:
+    if isinstance(body, MultitaskPlan):
+        return plan_tasks(context.with_body(body))
+    if isinstance(body, MultitaskTrain):
+        return train_multitask(context.with_body(body))
+    return propose_shared(context.with_body(body))
 
 
 def _body(job: Job) -> TrainingBody:

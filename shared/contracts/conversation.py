@@ -69,6 +69,19 @@ def with_instruction(messages: Sequence[Message], instruction: str) -> tuple[Mes
     return (message("system", instruction), *messages)
 
 
+def prefixed(prefix: str, instruction: str) -> str:
+    """Return an instruction with a task's prefix on a line before it; as it is where there is no prefix."""
+    return f"{prefix}\n{instruction}" if prefix and instruction else prefix or instruction
+
+
+def with_prefix(messages: Sequence[Message], prefix: str) -> tuple[Message, ...]:
+    """Return a conversation that begins with its instruction, with a task's prefix before that."""
+    if not prefix:
+        return tuple(messages)
+    first, *others = messages
+    return (message(first.role, prefixed(prefix, first.text)), *others)
+
+
 def count_old_turns(messages: Sequence[Message]) -> int:
     """Count the user turns before the last one."""
     return sum(turn.role == "user" for turn in messages) - 1

@@ -42,6 +42,8 @@ class AdapterManifest(_Manifest):
     """Used when a request has no instruction."""
     constraint: Constraint | None = None
     """Of the answers to requests that say nothing of a constraint."""
+    labels: dict[LabelText, str] = Field(default_factory=dict)
+    """The labels that the weights serve, each with the prefix of its prompts; empty where they serve one alone."""
     info: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What an upload's check dropped or resolved in its config and files, and warnings."""
@@ -124,12 +126,12 @@ class ReleaseLabel(_Manifest):
     constraint: Constraint | None = None
     base_model: str = ""
     """Pin of the base model that its adapter was made for; empty where that is the release's."""
+    prefix: str = ""
+    """What stands before each of its prompts, where its adapter serves several tasks; see `AdapterManifest.labels`."""
 
 
 class ReleaseSelector(_Manifest):
-    """The selector of a release, with its calibration.
-
-    It has prototypes, or a light selector, a language model's LoRA, or these two in a cascade.
+    """The selector of a release: prototypes, or a light selector, a language model's LoRA, or these two in a cascade.
 
     Stored releases and clients know `cascade_threshold` as `sure`, and `conformal_threshold` as `floor`.
     """

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 from shared.contracts.compose import AdapterCompose
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Ambiguous, Release, SelectorKind
+from shared.contracts.multitask import MultitaskBody
 from shared.contracts.reading import ReadingChoice
 from shared.contracts.rebase import Rebase
 from shared.contracts.reviews import TrafficReview
@@ -287,7 +288,9 @@ def _check_known(labels: set[str], release: Release) -> None:
 
 SelectorUpdate = SelectorAdd | SelectorBalance | SelectorDelete
 SelectorBody = SelectorTrain | SelectorUpdate
-TrainingBody = AdapterTrain | AdapterCheck | AdapterCompose | ComparisonTrain | TrafficReview | SelectorBody
+TrainingBody = (
+    AdapterTrain | AdapterCheck | AdapterCompose | ComparisonTrain | TrafficReview | MultitaskBody | SelectorBody
+)
 _BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(discriminator="kind")])
 
 

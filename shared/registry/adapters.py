@@ -90,9 +90,9 @@ class Adapters:
         return AdapterPart(ref=found.ref, digest=found.digest, within=tuple(within)), found
 
 
-def _use(manifest: AdapterManifest) -> tuple[str, str, str, Constraint | None]:
+def _use(manifest: AdapterManifest) -> tuple[str, str, str, Constraint | None, dict[str, str]]:
     """Return the properties in which two versions with the same weights differ."""
-    return manifest.label, manifest.template, manifest.instruction, manifest.constraint
+    return manifest.label, manifest.template, manifest.instruction, manifest.constraint, manifest.labels
 
 
 def check_same_base(manifest: AdapterManifest, base_model: str) -> None:

@@ -236,9 +236,15 @@ def named_label(request: JobRequest, release: Release) -> str:
         raise Invalid("label_unknown", f"the current release has no label {request.label!r}; it has {_known(release)}")
     if request.adapter is None:
         return request.label or ""
-    for label, entry in release.labels.items():
-        if request.adapter in (entry.ref, entry.adapter):
-            return label
+    named = [label for label, entry in release.labels.items() if request.adapter in (entry.ref, entry.adapter)]
+    if len({release.labels[label].prefix for label in named}) > 1:
+        raise Invalid(
+            "adapter_shared",
+            f"adapter {request.adapter!r} answers {len(named)} labels, each in its own way: name one in `label`, such "
+            f"as {named[0]}",
+        )
+    if named:
+        return named[0]
     refs = ", ".join(entry.ref for entry in list(release.labels.values())[:_SHOWN_LABELS])
     raise Invalid(
         "adapter_unknown", f"the current release has no adapter {request.adapter!r}; name one that it has: {refs}"

@@ -6,7 +6,8 @@ from typing import Any
 from services.api.infra.clients import Clients
 from services.api.releases.schemas import ReleaseEdit
 from services.api.releases.threshold import JudgedAnew, judged_anew
-from shared.contracts.labels import check_adapter_label, check_name, parse_label
+from shared.contracts.entries import entry_of
+from shared.contracts.labels import check_adapter_label, check_name
 from shared.contracts.manifests import (
     AdapterManifest,
     BaseModelManifest,
@@ -85,16 +86,7 @@ def _labels(
         del labels[label]
     for label, manifest in adapters.items():
         check_adapter_label(label)
-        own = ReleaseLabel(
-            adapter=manifest.digest,
-            ref=manifest.ref,
-            group=parse_label(label).domain,
-            template=manifest.template,
-            instruction=manifest.instruction,
-            constraint=manifest.constraint,
-        )
-        kept = {name: getattr(labels[label], name) for name in ("group", "description")} if label in labels else {}
-        labels[label] = own.model_copy(update=kept)
+        labels[label] = entry_of(label, manifest, labels.get(label))
     for field, values in edit.changes.items():
         for label, value in values.items():
             if label not in labels:

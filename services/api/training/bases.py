@@ -7,6 +7,7 @@ from services.api.infra.base_models import base_of_training, trained_bases
 from services.api.infra.clients import Clients
 from services.api.training.parts import base_of_parts
 from shared.contracts.manifests import BaseModelManifest
+from shared.contracts.multitask import MultitaskPropose
 from shared.contracts.training import SelectorUpdate, TrainingBody
 from shared.contracts.training_tasks import AdapterCheck
 from shared.errors import Invalid, NotFound
@@ -51,7 +52,7 @@ async def on_its_base(clients: Clients, tenant_id: str, job: JobT) -> JobT:
 
 def _base_it_builds_on(clients: Clients, tenant_id: str, job: TrainingBody) -> str:
     """Return the pin of the base model of the release that an update starts from, or of the adapters it builds on."""
-    if isinstance(job, AdapterCheck):
+    if isinstance(job, AdapterCheck) or (isinstance(job, MultitaskPropose) and job.adapter):
         return clients.registry.adapters.get(tenant_id, job.adapter).base_model
     if isinstance(job, Composing):
         return base_of_parts(clients, tenant_id, job)

@@ -10,13 +10,20 @@ from services.api.infra.clients import Clients
 from shared.contracts.compose import AdapterCompose
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import BaseModelManifest, Release
+from shared.contracts.multitask import LOW_BELOW, MultitaskPlan, MultitaskPropose, MultitaskTrain
 from shared.contracts.prompts import render, selector_prompt
 from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import RATIOS, SelectorAdd, SelectorDelete, SelectorTrain, SelectorUpdate, TrainingBody
 from shared.contracts.training_cost import Estimate, Rows, Work, check_cost, estimate, settled, together, work_of
 from shared.contracts.training_memory import Batch, Memory, training_memory
 from shared.contracts.training_settings import LoraSettings
-from shared.contracts.training_tasks import VALIDATION_SHARE, AdapterCheck, AdapterTrain, ComparisonTrain
+from shared.contracts.training_tasks import (
+    VALIDATION_SHARE,
+    AdapterCheck,
+    AdapterTrain,
+    ComparisonTrain,
+    TaskTraining,
+)
 from shared.registry import Registry
 
 _SAMPLE = 8
@@ -86,7 +93,7 @@ def _memory(job: TrainingBody, base: BaseModelManifest, settings: LoraSettings, 
     rows, longest = min(settings.batch_size, work.rows), settings.max_length
     if not base.vocabulary_size or not rows:
         return None
-    answer = longest if isinstance(job, AdapterTrain | ComparisonTrain) else min(_LABEL_TOKENS, longest)
+    answer = longest if isinstance(job, TaskTraining) else min(_LABEL_TOKENS, longest)
     return training_memory(
         base.shapes,
         base.vocabulary_size,
@@ -97,7 +104,7 @@ def _memory(job: TrainingBody, base: BaseModelManifest, settings: LoraSettings, 
 
 
 def _use_of_model(job: TrainingBody, release: Release | None) -> Literal["none", "trained", "if_needed", "asked"]:
-    if isinstance(job, AdapterCheck | TrafficReview):
+    if isinstance(job, AdapterCheck | TrafficReview | MultitaskPropose):
         return "none"
     if isinstance(job, AdapterCompose):
         return "asked" if job.dataset else "none"
@@ -135,7 +142,9 @@ class _Sizes(NamedTuple):
             other, most = job.evaluation, job.evaluate_rows
             tasks = [self._task(label, ref, other.get(label), most) for label, ref in job.labels.items()]
             return work_of(job.settings, *_joined(tasks))
-        if isinstance(job, AdapterCheck | TrafficReview):
+        if isinstance(job, MultitaskPlan | MultitaskTrain):
+            return self._plan(job) if isinstance(job, MultitaskPlan) else self._multitask(job)
+        if isinstance(job, AdapterCheck | TrafficReview | MultitaskPropose):
             return None
         if isinstance(job, SelectorTrain):
             return self._new_selector(job)
@@ -153,6 +162,23 @@ class _Sizes(NamedTuple):
         held_out = self._rows(validation, label) if validation else rows.part(VALIDATION_SHARE * rows.number)
         trained = rows if validation else rows.part((1 - VALIDATION_SHARE) * rows.number)
         return _Parts(trained, held_out.part(evaluate_rows))
+
+    def _plan(self, job: MultitaskPlan) -> Work:
+        """Runs of every task whose resource is not said, to the last epoch that may decide it."""
+        open_tasks = {label: ref for label, ref in job.labels.items() if not job.says_resource(label)}
+        parts = _joined([self._task(label, ref, None, job.evaluate_rows) for label, ref in open_tasks.items()])
+        epochs = LOW_BELOW - 1
+        settings = job.settings.model_copy(update={"epochs": epochs})
+        return work_of(settings, parts.trained, parts.read._replace(number=epochs * parts.read.number))
+
+    def _multitask(self, job: MultitaskTrain) -> Work:
+        """Both stages, the first as if every task were high-resource; the steps are those of the budget at most."""
+        other, most = job.validation, job.evaluate_rows
+        parts = _joined([self._task(label, ref, other.get(label), most) for label, ref in job.labels.items()])
+        epochs = job.settings.epochs + job.two_stages
+        found = work_of(job.settings.model_copy(update={"epochs": epochs}), parts.trained, parts.read)
+        steps = min(found.steps, job.max_steps)
+        return found._replace(steps=steps, tokens=found.tokens * steps / max(found.steps, 1))
 
     def _new_selector(self, job: SelectorTrain) -> Work | None:
         if not job.datasets:

@@ -12,11 +12,13 @@ from services.api.jobs.schemas import Accepted, After
 from services.api.jobs.views import accepted
 from services.api.training.bases import base_of_job, on_its_base
 from services.api.training.cost import Quote, quote
+from services.api.training.multitask import MultitaskRequest, check_ended
 from services.api.training.parts import check_parts, with_parts
 from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
 from shared.contracts.compose import AdapterCompose
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import BaseModelManifest
+from shared.contracts.multitask import MultitaskPlan, MultitaskPropose, MultitaskTrain
 from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import SelectorAdd, SelectorBalance, SelectorDelete, SelectorTrain
 from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain, TaskTraining
@@ -98,6 +100,7 @@ AnyTraining = (
     | AdapterComposeRequest
     | ComparisonTrainRequest
     | TrafficReviewRequest
+    | MultitaskRequest
     | SelectorTraining
 )
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
@@ -156,9 +159,9 @@ def check_settings(job: AnyTraining, base: BaseShapes, limits: AdapterLimits) ->
 
     An update keeps the form of the weights that it starts from.
     """
-    if isinstance(job, AdapterTrain):
+    if isinstance(job, AdapterTrain | MultitaskTrain):
         check_planned(job.settings, base, limits)
-    elif isinstance(job, ComparisonTrain) or (
+    elif isinstance(job, ComparisonTrain | MultitaskPlan) or (
         isinstance(job, SelectorTrain) and job.selector not in ("light", "prototypes")
     ):
         check_trainable(job.settings, base)
@@ -243,7 +246,9 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
             )
         return manifest.id
 
-    if isinstance(request, AdapterCheck):
+    if isinstance(request, MultitaskRequest):
+        check_ended(clients.registry, tenant_id, request)
+    if isinstance(request, AdapterCheck) or (isinstance(request, MultitaskPropose) and request.adapter):
         request = request.model_copy(update={"adapter": clients.registry.adapters.get(tenant_id, request.adapter).ref})
     pinned = request.with_datasets(find)
     if isinstance(pinned, SelectorTraining):

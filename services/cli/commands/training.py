@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli import output, training_pages
+from services.cli import multitask_pages, output, training_pages
 from services.cli.commands import completion
 from services.cli.commands.common import Json, Wait, client, end_of, goes_on_without, pairs
 from services.cli.progress import follow_training
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Queue training jobs.")
 
 
-def _submit_training(
+def submit_training(
     body: dict[str, Any], settings: Path | None, *, confirm: bool, dry_run: bool, wait: bool, as_json: bool
 ) -> None:
+    """Say what a training will take, and queue it unless this is a dry run."""
     import json as jsonlib
 
     if dry_run and wait:
@@ -37,10 +38,11 @@ def _submit_training(
     if dry_run:
         output.record(found.to_dict() if as_json else training_pages.forecast(found), as_json=as_json)
         return
-    _queue(api, body, wait=wait, as_json=as_json)
+    queue(api, body, wait=wait, as_json=as_json)
 
 
-def _queue(api: "Signalbox", body: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+def queue(api: "Signalbox", body: dict[str, Any], *, wait: bool, as_json: bool) -> None:
+    """Queue a training, and follow it to its end where somebody waits."""
     show_queued(api, api.train(**body), wait=wait, as_json=as_json)
 
 
@@ -56,7 +58,9 @@ def show_queued(api: "Signalbox", job: "Job", *, wait: bool, as_json: bool) -> N
 
 
 def _show(ended: dict[str, Any], *, as_json: bool) -> None:
-    if as_json or not training_pages.has_page(ended):
+    if not as_json and multitask_pages.has_page(ended):
+        multitask_pages.page(ended["result"])
+    elif as_json or not training_pages.has_page(ended):
         end_of(ended, as_json=as_json)
     else:
         training_pages.page(ended)
@@ -115,7 +119,7 @@ def train_adapter(
     body = {"kind": "adapter.train", "label": label, "dataset": dataset}
     options = {"long_answers": long_answers, "on": on, "constrain": constrain}
     body |= {name: value for name, value in options.items() if value}
-    _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
+    submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
 
 
 @app.command("selector")
@@ -167,7 +171,7 @@ def train_selector(
         output.err.print(f"the current release's labels that go: {', '.join(body['drop']) or 'none'}")
     options = {"background": background, "selector": kind, "readout": readout, "retention": retention}
     body |= {name: value for name, value in options.items() if value not in ("", None)}
-    _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
+    submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
 
 
 @app.command("review")
@@ -183,7 +187,7 @@ def review_traffic(
     """
     body: dict[str, Any] = {"kind": "traffic.review"}
     body |= {name: value for name, value in {"window": window, "windows": windows}.items() if value is not None}
-    _queue(client(), body, wait=wait, as_json=json)
+    queue(client(), body, wait=wait, as_json=json)
 
 
 @app.command("comparison")
@@ -201,4 +205,4 @@ def train_comparison(
     It has no selector; it is measured, and not kept.
     """
     body = {"kind": "comparison.train", "model": model, "labels": pairs(label, "--label", "label=dataset")}
-    _submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)
+    submit_training(body, settings, confirm=confirm, dry_run=dry_run, wait=wait, as_json=json)

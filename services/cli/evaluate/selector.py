@@ -11,6 +11,7 @@ from services.cli.evaluate.labelled_rows import LabelledRow, known_rows, read_la
 from services.cli.local.run_state import current_registry, current_settings, find_release
 from services.cli.output import err
 from services.trainer.evaluation.label_sets import measure_sets
+from shared.contracts.entries import prefix_of
 from shared.contracts.manifests import ReleaseSelector, utc_now
 from shared.contracts.reading import SelectorText
 from shared.contracts.routing import intervals, measure
@@ -122,7 +123,7 @@ def _timed(read: Callable[[], T], rows: int) -> tuple[T, float]:
 
 def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]:
     """Exact match of the label's adapter and of the base model without it, decoded greedily, on the label's rows."""
-    from services.trainer.data.examples import InstructionRow
+    from services.trainer.data.task_rows import as_training
     from services.trainer.evaluation.generate import BATCH_ROWS, answer_rows, exact_match
     from shared.model.base import load_model, load_tokenizer, resolve_base_model
     from shared.model.hardware import limit_threads
@@ -136,7 +137,8 @@ def evaluate_adapter(label: str, data: list[Path], limit: int) -> dict[str, Any]
     own = [r.row for r in read_labelled(data) if r.label == manifest.label][:limit]
     if not own:
         raise Invalid("rows_missing", f"the files hold no rows of {manifest.label}")
-    rows = [InstructionRow(row.instruction or manifest.instruction, row.input, row.output, row.messages) for row in own]
+    instructed = [row.model_copy(update={"instruction": row.instruction or manifest.instruction}) for row in own]
+    rows = as_training(instructed, prefix_of(manifest.label, manifest))
     base = resolve_base_model(settings)
     tokenizer, model = load_tokenizer(base), load_model(base, settings.dtype)
     prompts = BasePrompts(tokenizer, base, renders_jinja=settings.chat_templates)

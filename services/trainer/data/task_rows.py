@@ -6,6 +6,7 @@ from typing import NamedTuple
 from services.trainer.context import AnyContext
 from services.trainer.data.examples import InstructionRow
 from services.trainer.data.split import split_by_text
+from shared.contracts.conversation import prefixed
 from shared.contracts.rows import Row
 from shared.contracts.training_cost import Rows as CountedRows
 from shared.contracts.training_tasks import VALIDATION_SHARE
@@ -32,9 +33,16 @@ def task_rows(context: AnyContext, label: str, dataset: str, validation: str | N
     return TaskRows(list(split.train), list(split.validation))
 
 
-def as_training(rows: Sequence[Row]) -> list[InstructionRow]:
-    """The rows of a data set in the form that training takes."""
-    return [InstructionRow(row.instruction, row.input, row.output, row.messages) for row in rows]
+def as_training(rows: Sequence[Row], prefix: str = "") -> list[InstructionRow]:
+    """The rows of a data set in the form that training takes, with their task's prefix before each prompt."""
+    return [_prefixed(InstructionRow(row.instruction, row.input, row.output, row.messages), prefix) for row in rows]
+
+
+def _prefixed(row: InstructionRow, prefix: str) -> InstructionRow:
+    turns = row.turns
+    if turns and turns[0].role == "system":
+        turns = (turns[0].model_copy(update={"content": prefixed(prefix, turns[0].content)}), *turns[1:])
+    return row._replace(instruction=prefixed(prefix, row.instruction), turns=turns)
 
 
 def rows_to_count(rows: Sequence[Row]) -> CountedRows:

@@ -6,11 +6,12 @@ from typing import NamedTuple
 from services.trainer.context import TrainingContext
 from services.trainer.data.report import one_output_warning, several_answers_warning
 from services.trainer.data.task_rows import as_training
+from shared.contracts.multitask import MultitaskPlan, MultitaskTrain
 from shared.contracts.rows import Row
 from shared.contracts.training_tasks import AdapterTrain, ComparisonTrain
 from shared.errors import Invalid
 
-TaskContext = TrainingContext[AdapterTrain | ComparisonTrain]
+TaskContext = TrainingContext[AdapterTrain | ComparisonTrain | MultitaskPlan | MultitaskTrain]
 
 
 class TaughtRows(NamedTuple):
@@ -20,9 +21,9 @@ class TaughtRows(NamedTuple):
     warnings: list[str]
 
 
-def taught_rows(context: TaskContext, label: str, dataset: str, rows: Sequence[Row]) -> TaughtRows:
+def taught_rows(context: TaskContext, label: str, dataset: str, rows: Sequence[Row], prefix: str = "") -> TaughtRows:
     """Treat rows whose answers are too long as the job says; raises `Invalid` `answer_too_long`."""
-    long = _long_answers(context, rows)
+    long = _long_answers(context, rows, prefix)
     if long and context.body.long_answers == "refuse":
         raise _refused(context, dataset, rows[long[0]])
     leaves_out = context.body.long_answers == "leave_out"
@@ -38,12 +39,12 @@ def taught_rows(context: TaskContext, label: str, dataset: str, rows: Sequence[R
     return TaughtRows(kept, warnings)
 
 
-def _long_answers(context: TaskContext, rows: Sequence[Row]) -> list[int]:
+def _long_answers(context: TaskContext, rows: Sequence[Row], prefix: str) -> list[int]:
     from services.trainer.training.sequences import long_answers
 
     settings = context.body.settings
     template = context.template(settings.template)
-    return long_answers(context.clients.tokenizer, as_training(rows), template, settings.max_length)
+    return long_answers(context.clients.tokenizer, as_training(rows, prefix), template, settings.max_length)
 
 
 def _refused(context: TaskContext, dataset: str, row: Row) -> Invalid:

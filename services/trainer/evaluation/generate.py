@@ -23,13 +23,13 @@ def exact_match(answers: Sequence[str], rows: Sequence[InstructionRow]) -> float
     return sum(exact_matches(answers, [row.output for row in rows])) / max(len(rows), 1)
 
 
-def answers_of(context: AnyContext, model: "PreTrainedModel", rows: Sequence[Row]) -> list[str]:
+def answers_of(context: AnyContext, model: "PreTrainedModel", rows: Sequence[Row], prefix: str = "") -> list[str]:
     """Return the greedy answer to each row, by the job's settings; raises `Cancelled` where the job has to stop."""
     settings = context.body.settings
     answers = answer_rows(
         model,
         context.clients.tokenizer,
-        as_training(rows),
+        as_training(rows, prefix),
         template=context.template(settings.template),
         max_tokens=settings.max_length,
         should_stop=lambda: context.lease.must_stop,

@@ -14,7 +14,7 @@ import torch
 
 from services.trainer.evaluation.parameters import Weights
 from shared.contracts.built_in_templates import BASE_INSTRUCTION, BUILT_IN
-from shared.contracts.conversation import message, single_turn
+from shared.contracts.conversation import message, single_turn, with_prefix
 from shared.contracts.dialogue import turns_read
 from shared.contracts.labels import Label, parse_label
 from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, utc_now
@@ -106,6 +106,7 @@ class Reference:
                 f"the context holds {self._switch.context_length} tokens in all: ask for fewer",
             )
         messages = prompt_of(turns, instruction) if turns else single_turn(instruction, text)
+        messages = with_prefix(messages, entry.prefix if entry else "")
         prompt = encode(self.tokenizer, template.of_turns(messages), room)
         ends = end_token_ids(self.tokenizer, self.base_folder) | template.end_ids
         with self._switch.to(entry.adapter if entry else "") as model:

@@ -173,7 +173,7 @@ def _register(
         digest="",
         base_model=clients.base_model,
         template=body.settings.template,
-        instruction=body.instruction or _commonest_instruction(train),
+        instruction=body.instruction or commonest_instruction(train),
         constraint=constraint,
         info=asdict(info),
         report={
@@ -189,5 +189,6 @@ def _register(
     return context.registry.adapters.add(made.folder, manifest)
 
 
-def _commonest_instruction(rows: Sequence[Row]) -> str:
+def commonest_instruction(rows: Sequence[Row]) -> str:
+    """The instruction of most rows, for requests without one."""
     return Counter(row.instruction for row in rows).most_common(1)[0][0]

@@ -7,6 +7,8 @@ from services.trainer.context import AnyContext, TrainingContext
 from services.trainer.data.examples import InstructionRow
 from services.trainer.evaluation.template_choice import Choice, TemplateScore, choose, ranked
 from shared.contracts.built_in_templates import BUILT_IN
+from shared.contracts.conversation import prefixed
+from shared.contracts.entries import prefix_of
 from shared.contracts.manifests import AdapterManifest
 from shared.contracts.training_tasks import AdapterCheck
 from shared.errors import Invalid
@@ -54,7 +56,11 @@ def _rows(context: CheckContext, manifest: AdapterManifest) -> list[InstructionR
     if not found:
         raise Invalid("output_missing", f"no example of {manifest.label} has an output: add the answers that are right")
     return [
-        InstructionRow(row.instruction or manifest.instruction, row.input, row.output)
+        InstructionRow(
+            prefixed(prefix_of(manifest.label, manifest), row.instruction or manifest.instruction),
+            row.input,
+            row.output,
+        )
         for row in found[: context.body.rows]
     ]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from services.trainer.context import AnyContext, NewLabelsContext
+from shared.contracts.entries import prefix_of
 from shared.contracts.jobs import JobKind, JobState
 from shared.contracts.labels import parse_label, short_form
 from shared.contracts.manifests import Release, ReleaseLabel
@@ -119,4 +120,5 @@ def _release_label(context: NewLabelsContext, label: str, ref: str) -> ReleaseLa
         instruction=instruction or manifest.instruction,
         description=description,
         constraint=manifest.constraint,
+        prefix=prefix_of(label, manifest),
     )

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from services.trainer.context import SelectorContext
+from shared.contracts.entries import prefix_of
 from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel
 from shared.contracts.rebase import Rebase
 from shared.contracts.training import SelectorTrain
@@ -72,7 +73,13 @@ def _moved(context: SelectorContext, parent: Release, label: str, ref: str) -> R
         return entry.model_copy(update={"base_model": "" if base == context.clients.base_model else base})
     made = context.registry.adapters.get(context.job.tenant_id, ref)
     return entry.model_copy(
-        update={"adapter": made.digest, "ref": made.ref, "template": made.template, "base_model": ""}
+        update={
+            "adapter": made.digest,
+            "ref": made.ref,
+            "template": made.template,
+            "prefix": prefix_of(label, made),
+            "base_model": "",
+        }
     )
 
 

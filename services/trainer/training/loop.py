@@ -57,10 +57,13 @@ class Trainable(NamedTuple):
 class Batches(Dataset[list[Example]]):
     """Each item is a whole batch, planned beforehand, so that a resumed run skips items and sees the same rows."""
 
-    def __init__(self, examples: Sequence[Example], config: LoraSettings) -> None:
-        lengths = [len(example) for example in examples]
+    def __init__(self, examples: Sequence[Example], config: LoraSettings, drawn: Sequence[int] = ()) -> None:
+        """Rows that were `drawn` beforehand are taken in their order; else every row once an epoch."""
+        lengths, size = [len(example) for example in examples], config.batch_size
         self._examples = examples
-        self._plan = plan_batches(lengths, config.batch_size, config.epochs, config.seed)
+        self._plan = [list(drawn[at : at + size]) for at in range(0, len(drawn), size)] or plan_batches(
+            lengths, size, config.epochs, config.seed
+        )
         self._tokens = list(accumulate((sum(lengths[row] for row in batch) for batch in self._plan), initial=0))
 
     def __len__(self) -> int:
@@ -164,12 +167,13 @@ def run(
     *,
     callbacks: Callbacks,
     resume_from: Path | None,
+    drawn: Sequence[int] = (),
 ) -> None:
     """Train the model's unfrozen weights in place, from the start or from a checkpoint folder of the same run.
 
     Raises `Cancelled` within one step after `should_stop` returns True, and `Invalid` when the loss is not finite.
     """
-    batches = Batches(examples, config)
+    batches = Batches(examples, config, drawn)
     lay_out, device = pack if config.packing else collate, trainable.model.device
     reporter = _Reporter(callbacks, batches, config.precision)
     trainer = AnswerTrainer(

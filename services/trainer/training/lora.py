@@ -1,6 +1,6 @@
 """Train an adapter or a selector: rows in, a PEFT folder out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -122,6 +122,35 @@ def train_together(
     )
     return _trained(
         TrainingRun(model_folder, examples, config, work_dir, resume_from, experts=experts), callbacks, launcher
+    )
+
+
+def train_drawn(
+    model_folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    tasks: Sequence[Sequence[InstructionRow]],
+    draw: Callable[[Sequence[int]], Sequence[int]],
+    *,
+    config: LoraSettings,
+    work_dir: Path,
+    callbacks: "Callbacks | None" = None,
+    resume_from: Path | None = None,
+    start_from: Path | None = None,
+    launcher: str = "",
+    cut_answers: bool = False,
+    template: "BoundTemplate | None" = None,
+) -> Path:
+    """Train one LoRA on several tasks whose rows are drawn, and return its folder ("Multi-task Online Server", 4.2).
+
+    `draw` takes the tasks' numbers of rows (a conversation may be several) and returns the rows in the order of the
+    training, numbered over all tasks; `start_from` is a PEFT folder to go on from. Raises as `train_adapter` does.
+    """
+    prompts, longest = template or config.template, config.max_length
+    own = [adapter_examples(tokenizer, rows, prompts, longest, cut_answers=cut_answers) for rows in tasks]
+    examples = [example for task in own for example in task]
+    drawn = draw([len(task) for task in own])
+    return _trained(
+        TrainingRun(model_folder, examples, config, work_dir, resume_from, start_from, drawn=drawn), callbacks, launcher
     )
 
 

@@ -41,6 +41,8 @@ class TrainingRun(NamedTuple):
     """Trains a mixture of LoRA experts instead of one LoRA."""
     on: Path | None = None
     """The PEFT folder of a frozen adapter that is active beside the LoRA."""
+    drawn: Sequence[int] = ()
+    """The examples in the order in which they are trained on; empty trains on each once an epoch."""
 
 
 def train_here(run: TrainingRun, callbacks: "Callbacks") -> Path:
@@ -85,7 +87,15 @@ def _run(trainable: "Trainable", run: TrainingRun, callbacks: "Callbacks") -> No
     from services.trainer.training import loop
 
     checkpoints = run.work_dir / "checkpoints"
-    loop.run(trainable, run.examples, run.config, checkpoints, callbacks=callbacks, resume_from=run.resume_from)
+    loop.run(
+        trainable,
+        run.examples,
+        run.config,
+        checkpoints,
+        callbacks=callbacks,
+        resume_from=run.resume_from,
+        drawn=run.drawn,
+    )
 
 
 @contextmanager
