@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
+from shared.contracts.corpus_clean import CorpusClean
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Ambiguous, Release, SelectorKind
 from shared.contracts.reading import ReadingChoice
@@ -285,7 +286,7 @@ def _check_known(labels: set[str], release: Release) -> None:
 
 SelectorUpdate = SelectorAdd | SelectorBalance | SelectorDelete
 SelectorBody = SelectorTrain | SelectorUpdate
-TrainingBody = AdapterTrain | AdapterCheck | ComparisonTrain | TrafficReview | SelectorBody
+TrainingBody = AdapterTrain | AdapterCheck | ComparisonTrain | TrafficReview | CorpusClean | SelectorBody
 _BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(discriminator="kind")])
 
 

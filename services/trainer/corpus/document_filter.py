@@ -1,0 +1,66 @@
+"""The first module: which documents are none, by rules alone."""
+
+from typing import NamedTuple
+
+from services.trainer.corpus.characters import Letters, letters_of
+from shared.contracts.corpus_clean import DocumentFilter
+
+_RUN = {True: 5, False: 10}
+"""Words, or characters where no spaces part words: what makes a repetition."""
+_LEAST_LINES, _LEAST_RUNS = 4, 20
+"""Fewer repeat nothing that counts: the articles of a law begin alike."""
+_OF_SCRIPTS = 0.9
+
+
+class Judged(NamedTuple):
+    """What the rules say of a document."""
+
+    reason: str
+    """Why it is none; empty for one that stays."""
+    liking: float = 0.0
+    """How much the rules like one that stays, from 0 to 1."""
+
+
+def judged(text: str, rules: DocumentFilter) -> Judged:
+    """Judge a document by rules."""
+    length = len(text.strip())
+    if not length:
+        return Judged("no text")
+    if length < rules.min_chars:
+        return Judged("too short")
+    if length > rules.max_chars:
+        return Judged("too long")
+    letters = letters_of(text)
+    if letters.share < rules.min_letters:
+        return Judged("too few letters")
+    if rules.scripts and not _is_of(letters, rules.scripts):
+        return Judged("another script")
+    if repeated_lines(text) > rules.max_repeated_lines:
+        return Judged("repeated lines")
+    if repeats_runs(text, rules.max_repeated_ngrams, has_words=letters.has_words):
+        return Judged("repeated words")
+    return Judged("", letters.share)
+
+
+def repeated_lines(text: str) -> float:
+    """Return the share of a text in lines that stood in it before."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) < _LEAST_LINES:
+        return 0.0
+    distinct = sum(map(len, set(lines)))
+    return 1 - distinct / sum(map(len, lines))
+
+
+def repeats_runs(text: str, most: float, *, has_words: bool) -> bool:
+    """Whether more than this share of a text's runs of words, or of characters, stood in it before."""
+    units, length = text.split() if has_words else text, _RUN[has_words]
+    runs = len(units) - length + 1
+    if runs < _LEAST_RUNS:
+        return False
+    if len(set(units)) - length + 1 >= (1 - most) * runs:
+        return False  # a run that ends with a new word is a new run, so there are at least so many
+    return 1 - len(set(zip(*(units[start:] for start in range(length)), strict=False))) / runs > most
+
+
+def _is_of(letters: Letters, scripts: tuple[str, ...]) -> bool:
+    return sum(letters.by_script[script] for script in scripts) >= _OF_SCRIPTS * letters.number
