@@ -19,6 +19,8 @@ def page(job: Mapping[str, Any]) -> None:
     trains, result = job.get("trains") or {}, job["result"]
     if is_review(result):
         output.record(review(result), as_json=False)
+    elif is_cleaning(result):
+        output.record(cleaning(result), as_json=False)
     else:
         about = {"trained": trains.get("kind"), "labels": some(trains.get("labels") or [])}
         output.record(about | (selector(result) if is_selector(result) else adapter(result)), as_json=False)
@@ -49,7 +51,7 @@ def has_page(job: Mapping[str, Any]) -> bool:
     """Whether a job that has ended is one of those that `page` prints."""
     result = job.get("result") or {}
     return job.get("state") == "succeeded" and (
-        is_selector(result) or is_review(result) or {"ref", "train_rows"} <= set(result)
+        is_selector(result) or is_review(result) or is_cleaning(result) or {"ref", "train_rows"} <= set(result)
     )
 
 
@@ -61,6 +63,22 @@ def is_selector(result: Mapping[str, Any]) -> bool:
 def is_review(result: Mapping[str, Any]) -> bool:
     """Whether a result is that of a review of the traffic log."""
     return "reference_rows" in result
+
+
+def is_cleaning(result: Mapping[str, Any]) -> bool:
+    """Whether a result is that of a corpus' cleaning."""
+    return "modules" in result
+
+
+def cleaning(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts about a cleaned corpus: what each module took in, gave out and took away."""
+    modules = {
+        module: f"{one['documents_out']} of {one['documents_in']}"
+        + (f" ({some([f'{count} {why}' for why, count in one['taken'].items()])})" if one["taken"] else "")
+        for module, one in result["modules"].items()
+    }
+    about = {"corpus": result["corpus"], "name": result["name"], "made_from": result["made_from"]}
+    return {**about, "documents": result["documents"], "bytes": result["size_bytes"], **modules}
 
 
 def review(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +135,8 @@ def next_steps(result: Mapping[str, Any]) -> Iterator[str]:
     """The commands that help next."""
     if is_review(result):
         yield "the job's result names entries of the log: `signalbox traffic list` shows its rows"
+    elif is_cleaning(result):
+        yield f"`signalbox corpora get {result['name']}` writes its JSON lines"
     elif not is_selector(result):
         label, ref = result["label"], result["ref"]
         yield f"`signalbox releases edit --add {label}={ref} --promote` serves it to requests that name {label}"

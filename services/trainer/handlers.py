@@ -8,10 +8,12 @@ from pydantic import ValidationError
 from services.trainer.context import AnyContext, TrainerClients, TrainingContext, forget_checkpoints
 from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.check import check_adapter_template
+from services.trainer.jobs.clean import clean_corpus
 from services.trainer.jobs.comparison import train_comparison
 from services.trainer.jobs.review import review_traffic
 from services.trainer.jobs.selector import train_selector
 from services.trainer.out_of_memory import explaining_memory
+from shared.contracts.corpus_clean import CorpusClean
 from shared.contracts.jobs import Job
 from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import TrainingBody, parse_training
@@ -53,6 +55,8 @@ def run_kind(context: AnyContext) -> dict[str, Any]:
         return train_comparison(context.with_body(body))
     if isinstance(body, TrafficReview):
         return review_traffic(context.with_body(body))
+    if isinstance(body, CorpusClean):
+        return clean_corpus(context.with_body(body))
     return train_selector(context.with_body(body))
 
 

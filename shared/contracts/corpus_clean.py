@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.corpora import CorpusName, CorpusRef, ModuleCount
-from shared.contracts.training_tasks import DatasetRef, FindCorpus, FindDataset, Training
+from shared.contracts.training_tasks import FindCorpus, FindDataset, Training
 
 MODULES = ("document_filter", "line_correction", "exact_deduplication", "quality_filter", "fuzzy_deduplication")
 """In their order (Deploying Multi-task Online Server with LLM, appendix E)."""
@@ -51,14 +51,6 @@ class QualityFilter(_Settings):
     """Probability of a good text that a document needs."""
     good_corpus: CorpusRef | None = None
     """Corpus, cleaned before, of good texts; by default those of this one that the rules like best."""
-    good_dataset: DatasetRef | None = None
-    """Data set whose inputs are good texts."""
-
-    @model_validator(mode="after")
-    def _names_one(self) -> Self:
-        if self.good_corpus and self.good_dataset:
-            raise ValueError("good texts come from one place: name good_corpus or good_dataset, not both")
-        return self
 
 
 class FuzzyDeduplication(_Settings):
@@ -94,13 +86,9 @@ class CorpusClean(Training):
         """The modules that are on, in their order."""
         return [module for module in MODULES if getattr(self, module)]
 
-    def with_datasets(self, find: FindDataset) -> Self:
-        """Return a copy with the data set of good texts replaced by the result of `find`."""
-        quality = self.quality_filter
-        if quality is None or not quality.good_dataset:
-            return self
-        found = quality.model_copy(update={"good_dataset": find(quality.good_dataset, "", 1)})
-        return self.model_copy(update={"quality_filter": found})
+    def with_datasets(self, find: FindDataset) -> Self:  # noqa: ARG002
+        """Return the same body: it names corpora alone."""
+        return self
 
     def with_corpora(self, find: FindCorpus) -> Self:
         """Return a copy with every corpus replaced by the result of `find`."""

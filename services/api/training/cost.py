@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from services.api.infra.clients import Clients
+from shared.contracts.corpus_clean import CorpusClean
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.contracts.prompts import render, selector_prompt
@@ -95,7 +96,7 @@ def _memory(job: TrainingBody, base: BaseModelManifest, settings: LoraSettings, 
 
 
 def _use_of_model(job: TrainingBody, release: Release | None) -> Literal["none", "trained", "if_needed"]:
-    if isinstance(job, AdapterCheck | TrafficReview):
+    if isinstance(job, AdapterCheck | TrafficReview | CorpusClean):
         return "none"
     if isinstance(job, SelectorTrain):
         return {"light": "none", "prototypes": "none", "auto": "if_needed"}.get(job.selector, "trained")  # type: ignore[return-value]
@@ -128,7 +129,7 @@ class _Sizes(NamedTuple):
             other, most = job.evaluation, job.evaluate_rows
             tasks = [self._task(label, ref, other.get(label), most) for label, ref in job.labels.items()]
             return work_of(job.settings, *_joined(tasks))
-        if isinstance(job, AdapterCheck | TrafficReview):
+        if isinstance(job, AdapterCheck | TrafficReview | CorpusClean):
             return None
         if isinstance(job, SelectorTrain):
             return self._new_selector(job)

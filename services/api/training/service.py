@@ -13,6 +13,7 @@ from services.api.jobs.schemas import Accepted
 from services.api.jobs.views import accepted
 from services.api.training.cost import Quote, quote
 from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
+from shared.contracts.corpus_clean import CorpusClean
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import BaseModelManifest
 from shared.contracts.reviews import TrafficReview
@@ -52,6 +53,12 @@ class TrafficReviewRequest(TrafficReview):
     after: After = Field(default_factory=list)
 
 
+class CorpusCleanRequest(CorpusClean):
+    """`corpus.clean`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
 class SelectorTrainRequest(SelectorTrain):
     """`selector.train`; `after` names training jobs that must succeed first."""
 
@@ -85,7 +92,12 @@ class SelectorDeleteRequest(SelectorDelete):
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
 SelectorTraining = SelectorTrainRequest | UpdateRequest
 AnyTraining = (
-    AdapterTrainRequest | AdapterCheckRequest | ComparisonTrainRequest | TrafficReviewRequest | SelectorTraining
+    AdapterTrainRequest
+    | AdapterCheckRequest
+    | ComparisonTrainRequest
+    | TrafficReviewRequest
+    | CorpusCleanRequest
+    | SelectorTraining
 )
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 REQUEST: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
@@ -241,7 +253,7 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
     """Replace names by the ids they refer to now, so that every attempt uses the same data; blocking.
 
     The parent of a job that runs `after` others is known only when they have ended: its first attempt pins it then.
-    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows, and the errors of `check_against`
+    Raises `NotFound` or `Invalid` where a data set or a corpus is missing or has too few rows, and the errors of `check_against`
     where an update does not fit the release it starts from.
     """
 
@@ -257,7 +269,7 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
 
     if isinstance(request, AdapterCheck):
         request = request.model_copy(update={"adapter": clients.registry.adapters.get(tenant_id, request.adapter).ref})
-    pinned = request.with_datasets(find)
+    pinned = request.with_datasets(find).with_corpora(lambda ref: clients.registry.corpora.get(tenant_id, ref).id)
     if isinstance(pinned, SelectorTraining):
         pinned = pinned.model_copy(update=gate_limits(clients.settings, pinned))
     return _pin_parent(clients, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned

@@ -15,6 +15,8 @@ _SPACE, _SIGN, _DIGIT, _FIRST = 0, 1, 2, 3
 _PLANE = 1 << 16
 _NAMED = {
     "LATIN": "latin",
+    "MASCULINE": "latin",  # the small raised letters of 1º and 1ª
+    "FEMININE": "latin",
     "CJK": "han",
     "HIRAGANA": "kana",
     "KATAKANA": "kana",

@@ -11,10 +11,13 @@ _MARKS = {
 }
 _PIECE_BYTES = 1 << 20
 _SAMPLE_BYTES = 64 << 10
-_MIXED, _PURE = 0.3, 0.02
-"""Of the bytes beyond ASCII, those in whole UTF-8 characters: from the one on a file is UTF-8 with something else in
-it, up to the other it is another encoding; legacy Chinese text lies between them by chance."""
-_PROBABLE = ("cp1252", "gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1250", "cp1256", "cp1253")
+_MIXED = 0.6
+"""Of the bytes beyond ASCII, those in whole UTF-8 characters: from here on a file is UTF-8 with something else in it.
+Of Chinese in other encodings up to half are, by chance."""
+_WESTERN = frozenset("áéíóúüñçàèìòùâêîôûäëïöãõåæøßÁÉÍÓÚÜÑÇÀÈÌÒÙÂÊÎÔÛÄËÏÖÃÕÅÆØ¿¡ºª°§·«»–—“”‘’…€\u00a0\u00ad")
+_OF_WESTERN = 0.95
+_TOLD_APART = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251")
+"""What the detector finds; among the encodings of one byte a character it takes one for another."""
 _UNSURE = 0.2
 """Share of disorder from which the detector's best guess is none."""
 
@@ -51,8 +54,7 @@ def _guessed(path: Path, at: int) -> Encoding:
     whole = share_in_utf8(sample)
     if whole >= _MIXED:
         raise Undecodable(f"is UTF-8 until byte {at} and something else from there on: save all of it as UTF-8")
-    name = detected(sample)
-    if name and (whole <= _PURE or name not in ("cp1252", "cp1251", "cp1250", "cp1256", "cp1253")):
+    if name := detected(sample):
         if (wrong := _first_wrong(path, name)) < 0:
             return Encoding(name, is_guess=True)
         raise Undecodable(f"looks like {name}, and is not at byte {wrong}: save it as UTF-8, or name its `encoding`")
@@ -68,9 +70,14 @@ def share_in_utf8(sample: bytes) -> float:
 
 def detected(sample: bytes) -> str:
     """Return the encoding that the detector takes a sample for; empty where it is not sure."""
+    read = sample.decode("cp1252", "replace")
+    beyond = [sign for sign in read if not sign.isascii()]
+    is_rare = 2 * len(beyond) <= len(read)  # Cyrillic looks like accents alone
+    if is_rare and sum(sign in _WESTERN for sign in beyond) >= _OF_WESTERN * len(beyond):
+        return "cp1252"
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample, cp_isolation=list(_PROBABLE), steps=5, chunk_size=1024).best()
+    best = from_bytes(sample, cp_isolation=list(_TOLD_APART), steps=5, chunk_size=1024).best()
     return str(best.encoding) if best and best.chaos <= _UNSURE else ""
 
 

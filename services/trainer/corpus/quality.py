@@ -64,7 +64,7 @@ def fit(good: Sequence[str], rejected: Sequence[str]) -> Quality:
     texts, labels = [*good, *bad], np.repeat([1, 0], [len(good), len(bad)])
     held_out = np.arange(len(texts)) % _HELD_OUT == 0
     rows = _matrix(texts)
-    model = LogisticRegression(C=10.0, max_iter=500).fit(rows[~held_out], labels[~held_out])
+    model = LogisticRegression(C=100.0, max_iter=500).fit(rows[~held_out], labels[~held_out])
     right = float(model.score(rows[held_out], labels[held_out]))
     return Quality(model.coef_[0].astype(np.float32), float(model.intercept_[0]), right, len(texts))
 

@@ -27,15 +27,16 @@ class Sample(NamedTuple):
     rejected: list[str]
 
 
-def sample_of(good: Iterable[tuple[str, float]], rejected: Iterable[str]) -> Sample:
-    """Choose the texts of a fit: the half that the rules like best of those of the smallest digests, so of any order.
+def sample_of(good: Iterable[tuple[str, float]], rejected: Iterable[str], *, liked: float) -> Sample:
+    """Choose the texts of a fit: of those of the smallest digests, in whatever order, the share that is liked best.
 
     `good` has each text with how much the rules like it.
     """
     long_ones = ((digest_of(text), liking, text[:CHARS]) for text, liking in good if len(text) >= _LEAST_CHARS)
-    chosen = heapq.nsmallest(2 * MOST_TEXTS, long_ones)
-    liked = sorted(chosen, key=lambda one: (-one[1], one[0]))[: max(len(chosen) // 2, min(len(chosen), LEAST_TEXTS))]
-    return Sample([text for _, _, text in sorted(liked)], sorted(rejected, key=digest_of)[:MOST_TEXTS])
+    chosen = heapq.nsmallest(int(MOST_TEXTS / liked), long_ones)
+    number = max(int(len(chosen) * liked), min(len(chosen), LEAST_TEXTS))
+    best = sorted(chosen, key=lambda one: (-one[1], one[0]))[:number]
+    return Sample([text for _, _, text in sorted(best)], sorted(rejected, key=digest_of)[:MOST_TEXTS])
 
 
 def fitted(sample: Sample) -> Quality | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from services.trainer.context import TrainingContext
 from shared.contracts.corpora import CorpusFile, CorpusManifest, ModuleCount, corpus_id
 from shared.contracts.corpus_clean import CleanResult, CorpusClean, ModuleReport
+from shared.contracts.manifests import utc_now
 from shared.errors import Invalid
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from services.trainer.corpus.quality import Quality
 
 CleanContext = TrainingContext[CorpusClean]
+_LIKED = 0.5
+"""Of a corpus, what is good enough to learn from where nobody names anything better."""
 _NAMED = 5
 """Files that an error names."""
 
@@ -28,7 +31,7 @@ def clean_corpus(context: CleanContext) -> dict[str, Any]:
     from services.trainer.corpus.second_pass import joined, second_pass
     from services.trainer.corpus.tally import together
 
-    raw = _pinned(context)
+    raw, begun_at = _pinned(context)
     folder, store = context.folder(), context.registry.store
     job = Job(context.body, raw.files, _fetching(context, raw), folder, context.check, context.report)
     read, kept = (Parts(store, context.job.id, stage, folder) for stage in ("read", "kept"))
@@ -41,16 +44,18 @@ def clean_corpus(context: CleanContext) -> dict[str, Any]:
     reports = together([*first, *second])
     _check_left(raw, first, reports)
     joined(numbers, kept, folder / "cleaned")
-    return _published(context, raw, folder / "cleaned", reports, notes)
+    return _published(context, raw, folder / "cleaned", reports, notes, begun_at)
 
 
-def _pinned(context: CleanContext) -> CorpusManifest:
-    """Return the corpus as it was at the first attempt: what is added since then stays out."""
-    tenant_id = context.job.tenant_id
-    found = context.checkpoints().once(
-        "corpus", lambda: context.registry.corpora.get(tenant_id, context.body.corpus).model_dump(mode="json")
-    )
-    return CorpusManifest.model_validate(found)
+def _pinned(context: CleanContext) -> tuple[CorpusManifest, str]:
+    """Return the corpus as it was at the first attempt, and when that was: every attempt makes the same record."""
+
+    def found() -> dict[str, Any]:
+        manifest = context.registry.corpora.get(context.job.tenant_id, context.body.corpus)
+        return {"corpus": manifest.model_dump(mode="json"), "at": utc_now()}
+
+    pinned = context.checkpoints().once("corpus", found)
+    return CorpusManifest.model_validate(pinned["corpus"]), str(pinned["at"])
 
 
 def _fetching(context: CleanContext, raw: CorpusManifest) -> Any:
@@ -94,7 +99,8 @@ def _quality(
 
     def fit() -> dict[str, Any]:
         rejected = (text for part in first for text in part["rejected"])
-        found = fitted(sample_of(_good(context, job, read, len(first)), rejected))
+        good, liked = _good(context, job, read, len(first))
+        found = fitted(sample_of(good, rejected, liked=liked))
         return found.as_fields() if found else {}
 
     stored = context.checkpoints().once("quality", fit)
@@ -108,15 +114,16 @@ def _quality(
     return quality
 
 
-def _good(context: CleanContext, job: "Job", read: "Parts", parts: int) -> Iterable[tuple[str, float]]:
-    """Yield the texts that are taken for good, each with how much the rules like it."""
+def _good(
+    context: CleanContext, job: "Job", read: "Parts", parts: int
+) -> tuple[Iterable[tuple[str, float]], float]:
+    """Return texts, each with how much the rules like it, and the share of them that is taken for good."""
     settings, registry, tenant_id = context.body.quality_filter, context.registry, context.job.tenant_id
     assert settings
-    if settings.good_dataset:
-        return ((row.input, 1.0) for row in registry.datasets.rows(tenant_id, settings.good_dataset))
     if settings.good_corpus:
-        return _texts(context, job, registry.corpora.get(tenant_id, settings.good_corpus))
-    return ((line["text"], line["liking"]) for number in range(parts) for line in read.lines(number))
+        return _texts(context, job, registry.corpora.get(tenant_id, settings.good_corpus)), 1.0
+    own = ((line["text"], line["liking"]) for number in range(parts) for line in read.lines(number))
+    return own, _LIKED
 
 
 def _texts(context: CleanContext, job: "Job", good: CorpusManifest) -> Iterator[tuple[str, float]]:
@@ -151,7 +158,12 @@ def _reasons(report: ModuleReport) -> str:
 
 
 def _published(
-    context: CleanContext, raw: CorpusManifest, path: Path, reports: dict[str, ModuleReport], notes: list[str]
+    context: CleanContext,
+    raw: CorpusManifest,
+    path: Path,
+    reports: dict[str, ModuleReport],
+    notes: list[str],
+    begun_at: str,
 ) -> dict[str, Any]:
     """Store the cleaned corpus; every attempt at the job stores the same one."""
     name = context.body.name or f"{raw.name[: 64 - len('-clean')]}-clean"
@@ -165,7 +177,8 @@ def _published(
         documents=_lines_in(path),
         made_from=raw.id,
         made_by=context.job.id,
-        modules={module: ModuleCount(**one.model_dump(include=set(ModuleCount.model_fields))) for module, one in reports.items()},
+        modules={module: ModuleCount.model_validate(one.model_dump()) for module, one in reports.items()},
+        created_at=begun_at,
     )
     context.check()
     context.registry.corpora.add_made(manifest, path)
