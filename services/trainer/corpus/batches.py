@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from services.trainer.corpus.document_filter import judged
 from services.trainer.corpus.exact import digest_of
 from services.trainer.corpus.line_correction import corrected
+from services.trainer.corpus.lines import line_of
 from services.trainer.corpus.readers import Document, Read
 from shared.contracts.corpus_clean import DocumentFilter, LineCorrection
 
@@ -34,9 +35,11 @@ class Seen(NamedTuple):
     """What became of a document in these modules."""
 
     text: str
+    """Its beginning."""
+    line: bytes
+    """Of what is stored, where the filter let it through."""
     reason: str
     """Why the filter took it out; empty for one that stayed."""
-    liking: float
     changes: dict[str, int]
     """By the correction, by kind."""
     bytes_in: int
@@ -55,14 +58,15 @@ def _seen(document: Document, rules: Rules) -> Seen:
     size = len(text.encode("utf-8", "surrogatepass"))
     reason, liking = judged(text, rules.document_filter) if rules.document_filter else ("", 0.0)
     if reason:
-        return Seen(text[:MAX_REJECTED_CHARS], reason, 0.0, {}, size, 0, digest_of(text))
+        return Seen(text[:MAX_REJECTED_CHARS], b"", reason, {}, size, 0, digest_of(text))
     changes: dict[str, int] = {}
     after = text
     if rules.line_correction:
         after, counted = corrected(text, rules.line_correction, page_lines, source.get("page", 0))
         changes = dict(counted)
     after_size = size if after is text else len(after.encode("utf-8", "surrogatepass"))
-    return Seen(after, "", liking, changes, size, after_size, digest_of(after))
+    line = line_of(text=after, source=source, liking=round(liking, 4))
+    return Seen(after[:MAX_REJECTED_CHARS], line, "", changes, size, after_size, digest_of(after))
 
 
 @contextmanager

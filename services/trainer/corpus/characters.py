@@ -29,6 +29,8 @@ _NAMED = {
     "DEVANAGARI": "devanagari",
     "THAI": "thai",
 }
+_RANGES = ((0x3400, 0x4DC0, "han"), (0x4E00, 0xA000, "han"), (0xAC00, 0xD7A4, "hangul"))
+"""Where every character is a letter: looking each up would take a second."""
 _NONE = dict.fromkeys(SCRIPTS, 0)
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = ("han", "kana", "thai")
@@ -116,7 +118,9 @@ def _western() -> tuple[bytes, bytes]:
 def _kinds() -> npt.NDArray[np.uint8]:
     """The kind of every character of the first plane, and one for all others: most of those that occur are Han."""
     kinds = np.full(_PLANE + 1, _SIGN, np.uint8)
-    for point in range(_PLANE):
+    for begin, end, script in _RANGES:
+        kinds[begin:end] = _FIRST + SCRIPTS.index(script)
+    for point in np.flatnonzero(kinds == _SIGN).tolist()[:-1]:
         kinds[point] = _kind(chr(point))
     kinds[_PLANE] = _FIRST + SCRIPTS.index("han")
     return kinds

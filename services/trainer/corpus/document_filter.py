@@ -44,6 +44,8 @@ def judged(text: str, rules: DocumentFilter) -> Judged:
 
 def repeated_lines(text: str) -> float:
     """Return the share of a text in lines that stood in it before."""
+    if text.count("\n") < _LEAST_LINES - 1:
+        return 0.0
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) < _LEAST_LINES:
         return 0.0

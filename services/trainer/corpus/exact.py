@@ -9,7 +9,8 @@ _CACHE_KIB = 32 << 10
 
 def digest_of(text: str) -> bytes:
     """Return 16 bytes that texts share which differ in case and spaces alone."""
-    return hashlib.blake2b(" ".join(text.casefold().split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    folded = text.casefold().encode("utf-8", "surrogatepass").translate(None, b" \t\n\r\f\v")
+    return hashlib.blake2b(folded, digest_size=16).digest()
 
 
 def opened(path: Path) -> sqlite3.Connection:

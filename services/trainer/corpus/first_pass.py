@@ -11,7 +11,7 @@ from services.trainer.corpus import batches
 from services.trainer.corpus.batches import Rules, Seen
 from services.trainer.corpus.exact import Seen as Digests
 from services.trainer.corpus.exact import digest_of
-from services.trainer.corpus.parts import Parts, line_of
+from services.trainer.corpus.parts import Parts
 from services.trainer.corpus.readers import Document, FileUnreadable, Read, Reading, documents_of
 from services.trainer.corpus.tally import Tally
 from shared.contracts.corpora import CorpusFile
@@ -159,4 +159,4 @@ def _settled(document: Document, one: Seen, tally: Tally, digests: Digests | Non
         tally.took(_EXACT, one.bytes_out, "equal to one before", document.source, one.text)
         return None
     tally.passed(_EXACT, one.bytes_out)
-    return line_of(text=one.text, source=document.source, liking=round(one.liking, 4))
+    return one.line

@@ -4,7 +4,7 @@ Signatures come from rensa; its bands (locality-sensitive hashing, Broder 1997; 
 Datasets, section 3.4) and the shingles of what was kept lie on disk, so memory has a bound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,18 +88,27 @@ class Near:
 
         Kept texts are numbered from 0 on. `is_known_new` asks nothing: an earlier attempt has kept them all.
         """
-        sets = [shingles_of(text, self._settings.shingle) for text in texts]
         found = []
-        for hashes, keys in zip(sets, band_keys(sets, self._bands).tolist(), strict=True):
-            near = -1 if is_known_new or not len(hashes) else self._nearest(hashes, keys)
+        for hashes, keys in self._signed(texts):
+            near = -1 if is_known_new else self._nearest(hashes, keys)
             found.append(near)
             if near < 0:
                 self._keep(hashes, keys)
         return found
 
+    def nearest(self, texts: Sequence[str]) -> list[int]:
+        """Return for each text the number of the kept one that it nearly is, -1 for none."""
+        return [self._nearest(hashes, keys) for hashes, keys in self._signed(texts)]
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+    def _signed(self, texts: Sequence[str]) -> Iterator[tuple[Hashes, list[int]]]:
+        """Yield the shingles of each text with its keys; none for a text without words, which is near nothing."""
+        sets = [shingles_of(text, self._settings.shingle) for text in texts]
+        for hashes, keys in zip(sets, band_keys(sets, self._bands).tolist(), strict=True):
+            yield hashes, keys if len(hashes) else []
 
     def _nearest(self, hashes: Hashes, keys: list[int]) -> int:
         """Return the first of the kept documents that is as near as the threshold says; -1 without one."""
@@ -116,6 +125,6 @@ class Near:
 
     def _keep(self, hashes: Hashes, keys: list[int]) -> None:
         self._database.execute("INSERT INTO shingles VALUES (?, ?)", (self._count, hashes.tobytes()))
-        rows = [(key, self._count) for key in set(keys)] if len(hashes) else []
+        rows = [(key, self._count) for key in set(keys)]
         self._database.executemany("INSERT INTO bands VALUES (?, ?)", rows)
         self._count += 1

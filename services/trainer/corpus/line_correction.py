@@ -19,7 +19,6 @@ _CONTENT = re.compile(
     re.IGNORECASE,
 )
 """What numbers its content: such a line is no header, however often it stands at an edge."""
-_SPACES = re.compile(r"[^\S\n]+")
 _MANY_LINES = re.compile(r"\n{3,}")
 _HYPHEN = re.compile(r"(\w*[^\W\d_])[-\u2010\u00ad]\n[^\S\n]*([^\W\d_]+)")
 _NEWLINES = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -125,5 +124,5 @@ def _spaced(text: str, *, is_plain: bool) -> str:
     text = text.strip()
     if is_plain and not any(spaces in text for spaces in ("  ", " \n", "\n ", "\n\n\n")):
         return text
-    lines = (_SPACES.sub(" ", line).strip() for line in text.split("\n"))
-    return _MANY_LINES.sub("\n\n", "\n".join(lines))
+    text = "\n".join(" ".join(line.split()) for line in text.split("\n"))
+    return _MANY_LINES.sub("\n\n", text) if "\n\n\n" in text else text

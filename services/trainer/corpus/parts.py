@@ -54,8 +54,3 @@ class Parts:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.jsonl"
-
-
-def line_of(**fields: Any) -> bytes:
-    """Return an object as a line of JSON; equal objects are equal bytes."""
-    return (json.dumps(fields, ensure_ascii=False) + "\n").encode("utf-8", "replace")

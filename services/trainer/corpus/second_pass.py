@@ -9,7 +9,8 @@ from typing import IO, Any, NamedTuple
 from services.trainer.corpus.exact import digest_of
 from services.trainer.corpus.first_pass import Job
 from services.trainer.corpus.fuzzy import Near
-from services.trainer.corpus.parts import Parts, line_of
+from services.trainer.corpus.lines import line_of
+from services.trainer.corpus.parts import Parts
 from services.trainer.corpus.quality import CHARS, LEAST_TEXTS, MOST_TEXTS, Quality, fit
 from services.trainer.corpus.tally import Tally
 

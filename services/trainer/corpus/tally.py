@@ -7,6 +7,7 @@ from typing import Any
 from shared.contracts.corpus_clean import MAX_SAMPLES, CleanSample, ModuleReport
 
 _SHOWN_CHARS = 200
+_COUNTS = ("documents_in", "documents_out", "bytes_in", "bytes_out")
 
 
 class Tally:
@@ -16,20 +17,22 @@ class Tally:
         self.modules = tuple(modules)
         self.notes: list[str] = []
         self.unreadable: list[str] = []
-        self._counts = {module: Counter[str]() for module in modules}
+        self._counts = {module: [0, 0, 0, 0] for module in modules}
         self._taken = {module: Counter[str]() for module in modules}
         self._samples: dict[str, list[CleanSample]] = {module: [] for module in modules}
 
     def passed(self, module: str, bytes_in: int, bytes_out: int | None = None) -> None:
         """Count a document that a module let through."""
-        self._came(module, bytes_in)
-        counts = self._counts.get(module, Counter())
-        counts["documents_out"] += 1
-        counts["bytes_out"] += bytes_in if bytes_out is None else bytes_out
+        if counts := self._counts.get(module):
+            counts[0] += 1
+            counts[1] += 1
+            counts[2] += bytes_in
+            counts[3] += bytes_in if bytes_out is None else bytes_out
 
     def took(self, module: str, bytes_in: int, reason: str, source: Mapping[str, Any], text: str) -> None:
         """Count a document that a module took out, and keep it as a sample while there are few."""
-        self._came(module, bytes_in)
+        self._counts[module][0] += 1
+        self._counts[module][2] += bytes_in
         self.mended(module, {reason: 1}, source, text)
 
     def mended(self, module: str, changes: Mapping[str, int], source: Mapping[str, Any], text: str) -> None:
@@ -42,16 +45,15 @@ class Tally:
     def report(self) -> dict[str, Any]:
         """Return all of it, as JSON holds it."""
         reports = {
-            module: ModuleReport(**self._counts[module], taken=dict(self._taken[module]), samples=tuple(samples))
+            module: ModuleReport(
+                **dict(zip(_COUNTS, self._counts[module], strict=True)),
+                taken=dict(self._taken[module]),
+                samples=tuple(samples),
+            )
             for module, samples in self._samples.items()
         }
         modules = {module: report.model_dump(mode="json") for module, report in reports.items()}
         return {"modules": modules, "notes": self.notes, "unreadable": self.unreadable}
-
-    def _came(self, module: str, bytes_in: int) -> None:
-        if module in self._counts:
-            self._counts[module]["documents_in"] += 1
-            self._counts[module]["bytes_in"] += bytes_in
 
 
 def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, ModuleReport]:
@@ -64,9 +66,8 @@ def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, ModuleReport]:
 
 
 def _sum(first: ModuleReport, second: ModuleReport) -> ModuleReport:
-    counts = ("documents_in", "documents_out", "bytes_in", "bytes_out")
     return ModuleReport(
-        **{name: getattr(first, name) + getattr(second, name) for name in counts},
+        **{name: getattr(first, name) + getattr(second, name) for name in _COUNTS},
         taken=dict(Counter(first.taken) + Counter(second.taken)),
         samples=(first.samples + second.samples)[:MAX_SAMPLES],
     )
