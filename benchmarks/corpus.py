@@ -168,7 +168,7 @@ def edited(text: str, share: float, chance: random.Random) -> str:
 
 
 def planted(texts: list[str], count: int) -> Found:
-    """Plant edited copies among laws and count what is found, against the exact Jaccard index of all that share words."""
+    """Plant edited copies among laws and count what is found, against the exact Jaccard index."""
     chance = random.Random("planted")
     settings = FuzzyDeduplication()
     originals = chance.sample(texts, count)

@@ -116,7 +116,7 @@ class CleanSample(_Said):
 class ModuleReport(ModuleCount):
     """What a module did."""
 
-    taken: dict[str, int] = {}
+    taken: dict[str, int] = Field(default_factory=dict)
     """What it took out or mended, by reason."""
     samples: tuple[CleanSample, ...] = ()
 

@@ -1,4 +1,4 @@
-"""Deletes adapters, data sets, corpora, releases and templates that nothing uses; their contents go when they are collected.
+"""Deletes adapters, data sets, corpora, releases, templates that nothing uses; contents go when they are collected.
 
 A job is accepted under the current release alone, so a release without jobs that is not current stays without. Whoever
 makes a release of an adapter that is deleted meanwhile loses nothing: weights stay while a release names them.

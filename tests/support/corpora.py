@@ -24,7 +24,10 @@ def pdf(*pages, stream=None):
 
 
 def _shown(page):
-    lines = [line.encode("cp1252").replace(b"\\", b"\\\\").replace(b"(", b"\\(").replace(b")", b"\\)") for line in page.split("\n")]
+    lines = [
+        line.encode("cp1252").replace(b"\\", b"\\\\").replace(b"(", b"\\(").replace(b")", b"\\)")
+        for line in page.split("\n")
+    ]
     return b"BT /F 11 Tf 14 TL 50 750 Td " + b" ".join(b"(%s) Tj T*" % line for line in lines) + b" ET"
 
 
@@ -78,27 +81,38 @@ def add_corpus(registry, tenant, name, files, folder):
 
 
 ARTICLES = [
-    f"Artículo {number}.- {text}"
-    for number, text in enumerate(
-        [
-            "La propiedad de las tierras y aguas comprendidas dentro de los límites del territorio nacional corresponde "
-            "originariamente a la Nación, la cual ha tenido el derecho de transmitir su dominio a los particulares.",
-            "Toda persona tiene derecho al trabajo digno y socialmente útil; al efecto, se promoverán la creación de "
-            "empleos y la organización social de trabajo, conforme a la ley.",
-            "El patrón que despida a un trabajador sin causa justificada estará obligado a cumplir el contrato o a "
-            "indemnizarlo con el importe de tres meses de salario, a elección del trabajador.",
-            "Los menores de edad podrán heredar por testamento o por intestado, y sus bienes serán administrados por "
-            "quienes ejerzan la patria potestad hasta su mayoría.",
-            "El juez dictará sentencia dentro de los quince días siguientes a la audiencia, y la notificará a las "
-            "partes por medio de los estrados del tribunal competente.",
-            "Las autoridades fiscales podrán requerir a los contribuyentes la presentación de los documentos que "
-            "acrediten el pago de las contribuciones causadas en el ejercicio anterior.",
-            "Son obligaciones de los mexicanos contribuir para los gastos públicos de la Federación, de los Estados y "
-            "del Municipio en que residan, de la manera proporcional y equitativa.",
-            "El arrendatario no puede, sin consentimiento expreso del arrendador, variar la forma de la cosa "
-            "arrendada; y si lo hace debe restablecerla al estado en que la recibió.",
-        ],
-        1,
-    )
+    (
+        "Artículo 1.- La propiedad de las tierras y aguas comprendidas dentro de los límites del territorio "
+        "corresponde originariamente a la Nación, la cual ha tenido el derecho de transmitir su dominio a los "
+        "particulares."
+    ),
+    (
+        "Artículo 2.- Toda persona tiene derecho al trabajo digno y socialmente útil; al efecto, se "
+        "promoverán la creación de empleos y la organización social de trabajo, conforme a la ley."
+    ),
+    (
+        "Artículo 3.- El patrón que despida a un trabajador sin causa justificada estará obligado a cumplir "
+        "el contrato o a indemnizarlo con el importe de tres meses de salario, a elección del trabajador."
+    ),
+    (
+        "Artículo 4.- Los menores de edad podrán heredar por testamento o por intestado, y sus bienes serán "
+        "administrados por quienes ejerzan la patria potestad hasta su mayoría."
+    ),
+    (
+        "Artículo 5.- El juez dictará sentencia dentro de los quince días siguientes a la audiencia, y la "
+        "notificará a las partes por medio de los estrados del tribunal competente."
+    ),
+    (
+        "Artículo 6.- Las autoridades fiscales podrán requerir a los contribuyentes la presentación de los "
+        "documentos que acrediten el pago de las contribuciones causadas en el ejercicio anterior."
+    ),
+    (
+        "Artículo 7.- Son obligaciones de los mexicanos contribuir para los gastos públicos de la Federación, "
+        "de los Estados y del Municipio en que residan, de la manera proporcional y equitativa."
+    ),
+    (
+        "Artículo 8.- El arrendatario no puede, sin consentimiento expreso del arrendador, variar la forma de "
+        "la cosa arrendada; y si lo hace debe restablecerla al estado en que la recibió."
+    ),
 ]
 """Articles of a law, made up from how Mexican laws speak."""

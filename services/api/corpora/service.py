@@ -27,7 +27,7 @@ class Received(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def received(request: Request, name: str, file_name: str) -> AsyncIterator[Received]:
-    """Read a body, which is deleted at the end of the block; raises `Invalid` before it is read where a name is none."""
+    """Read a body, which is deleted at the end of the block; raises `Invalid`, of names before anything is read."""
     check_corpus_name(name)
     format_of(check_file_name(file_name))
     digest, size_bytes = hashlib.sha256(), 0

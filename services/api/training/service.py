@@ -91,14 +91,8 @@ class SelectorDeleteRequest(SelectorDelete):
 
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
 SelectorTraining = SelectorTrainRequest | UpdateRequest
-AnyTraining = (
-    AdapterTrainRequest
-    | AdapterCheckRequest
-    | ComparisonTrainRequest
-    | TrafficReviewRequest
-    | CorpusCleanRequest
-    | SelectorTraining
-)
+OtherTraining = ComparisonTrainRequest | TrafficReviewRequest | CorpusCleanRequest
+AnyTraining = AdapterTrainRequest | AdapterCheckRequest | OtherTraining | SelectorTraining
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 REQUEST: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
 """Reads a request that is kept or typed; raises `ValidationError`."""
@@ -253,8 +247,8 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
     """Replace names by the ids they refer to now, so that every attempt uses the same data; blocking.
 
     The parent of a job that runs `after` others is known only when they have ended: its first attempt pins it then.
-    Raises `NotFound` or `Invalid` where a data set or a corpus is missing or has too few rows, and the errors of `check_against`
-    where an update does not fit the release it starts from.
+    Raises `NotFound` or `Invalid` where a data set or a corpus is missing or has too few rows, and the errors of
+    `check_against` where an update does not fit the release it starts from.
     """
 
     def find(ref: str, label: str, min_rows: int) -> str:
@@ -269,7 +263,8 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
 
     if isinstance(request, AdapterCheck):
         request = request.model_copy(update={"adapter": clients.registry.adapters.get(tenant_id, request.adapter).ref})
-    pinned = request.with_datasets(find).with_corpora(lambda ref: clients.registry.corpora.get(tenant_id, ref).id)
+    corpora = clients.registry.corpora
+    pinned = request.with_datasets(find).with_corpora(lambda ref: corpora.get(tenant_id, ref).id)
     if isinstance(pinned, SelectorTraining):
         pinned = pinned.model_copy(update=gate_limits(clients.settings, pinned))
     return _pin_parent(clients, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned

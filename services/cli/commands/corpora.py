@@ -21,8 +21,8 @@ def add(
 ) -> None:
     """Upload raw files of a corpus.
 
-    PDF, text, JSON or JSON lines, as their names say; the last three also packed by gzip. Files join a corpus until it is
-    cleaned (`signalbox train clean NAME`); one of the same name is replaced.
+    PDF, text, JSON or JSON lines, as their names say; the last three also packed by gzip. Files join a corpus until
+    it is cleaned (`signalbox train clean NAME`); one of the same name is replaced.
     """
     api = client()
     stored = [api.add_corpus_file(file, name) for file in files][-1]

@@ -31,7 +31,6 @@ _NAMED = {
 }
 _RANGES = ((0x3400, 0x4DC0, "han"), (0x4E00, 0xA000, "han"), (0xAC00, 0xD7A4, "hangul"))
 """Where every character is a letter: looking each up would take a second."""
-_NONE = dict.fromkeys(SCRIPTS, 0)
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = ("han", "kana", "thai")
 _UNSPACED_SHARE = 0.3
@@ -42,13 +41,11 @@ class Letters(NamedTuple):
     """Counts of a text's characters."""
 
     by_script: dict[str, int]
+    """Without scripts that have none."""
+    number: int
+    """The letters of all scripts, marks on them included."""
     signs: int
     """Punctuation and symbols; neither digits nor spaces, since numbers are content."""
-
-    @property
-    def number(self) -> int:
-        """The letters of all scripts, marks on them included."""
-        return sum(self.by_script.values())
 
     @property
     def share(self) -> float:
@@ -58,7 +55,7 @@ class Letters(NamedTuple):
     @property
     def has_words(self) -> bool:
         """Whether spaces part words here."""
-        return sum(self.by_script[script] for script in _UNSPACED) < _UNSPACED_SHARE * max(self.number, 1)
+        return sum(self.by_script.get(script, 0) for script in _UNSPACED) < _UNSPACED_SHARE * max(self.number, 1)
 
 
 def letters_of(text: str) -> Letters:
@@ -68,9 +65,10 @@ def letters_of(text: str) -> Letters:
     except UnicodeEncodeError:
         kinds = _kinds()[np.minimum(_points(text), _PLANE)]
         counts = np.bincount(kinds, minlength=_FIRST + len(SCRIPTS)).tolist()
-        return Letters(dict(zip(SCRIPTS, counts[_FIRST:], strict=True)), counts[_SIGN])
+        found = {script: count for script, count in zip(SCRIPTS, counts[_FIRST:], strict=True) if count}
+        return Letters(found, sum(found.values()), counts[_SIGN])
     latin, signs = (len(western) - len(western.translate(None, these)) for these in _western())
-    return Letters({**_NONE, "latin": latin}, signs)
+    return Letters({"latin": latin} if latin else {}, latin, signs)
 
 
 def units_of(text: str, *, has_words: bool) -> Hashes:

@@ -18,28 +18,33 @@ class Judged(NamedTuple):
     reason: str
     """Why it is none; empty for one that stays."""
     liking: float = 0.0
-    """How much the rules like one that stays, from 0 to 1."""
+    """How much the rules like it, from 0 to 1."""
 
 
 def judged(text: str, rules: DocumentFilter) -> Judged:
     """Judge a document by rules."""
-    length = len(text.strip())
-    if not length:
-        return Judged("no text")
-    if length < rules.min_chars:
-        return Judged("too short")
-    if length > rules.max_chars:
-        return Judged("too long")
+    if reason := _by_length(len(text.strip()), rules):
+        return Judged(reason)
     letters = letters_of(text)
+    return Judged(_by_content(text, letters, rules), letters.share)
+
+
+def _by_length(length: int, rules: DocumentFilter) -> str:
+    if not length:
+        return "no text"
+    if length < rules.min_chars:
+        return "too short"
+    return "too long" if length > rules.max_chars else ""
+
+
+def _by_content(text: str, letters: Letters, rules: DocumentFilter) -> str:
     if letters.share < rules.min_letters:
-        return Judged("too few letters")
+        return "too few letters"
     if rules.scripts and not _is_of(letters, rules.scripts):
-        return Judged("another script")
+        return "another script"
     if repeated_lines(text) > rules.max_repeated_lines:
-        return Judged("repeated lines")
-    if repeats_runs(text, rules.max_repeated_ngrams, has_words=letters.has_words):
-        return Judged("repeated words")
-    return Judged("", letters.share)
+        return "repeated lines"
+    return "repeated words" if repeats_runs(text, rules.max_repeated_ngrams, has_words=letters.has_words) else ""
 
 
 def repeated_lines(text: str) -> float:
@@ -65,4 +70,4 @@ def repeats_runs(text: str, most: float, *, has_words: bool) -> bool:
 
 
 def _is_of(letters: Letters, scripts: tuple[str, ...]) -> bool:
-    return sum(letters.by_script[script] for script in scripts) >= _OF_SCRIPTS * letters.number
+    return sum(letters.by_script.get(script, 0) for script in scripts) >= _OF_SCRIPTS * letters.number

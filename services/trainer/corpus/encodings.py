@@ -14,7 +14,7 @@ _SAMPLE_BYTES = 64 << 10
 _MIXED = 0.6
 """Of the bytes beyond ASCII, those in whole UTF-8 characters: from here on a file is UTF-8 with something else in it.
 Of Chinese in other encodings up to half are, by chance."""
-_WESTERN = frozenset("áéíóúüñçàèìòùâêîôûäëïöãõåæøßÁÉÍÓÚÜÑÇÀÈÌÒÙÂÊÎÔÛÄËÏÖÃÕÅÆØ¿¡ºª°§·«»–—“”‘’…€\u00a0\u00ad")
+_WESTERN = frozenset("áéíóúüñçàèìòùâêîôûäëïöãõåæøßÁÉÍÓÚÜÑÇÀÈÌÒÙÂÊÎÔÛÄËÏÖÃÕÅÆØ¿¡ºª°§·«»–—“”‘’…€\u00a0\u00ad")  # noqa: RUF001
 _OF_WESTERN = 0.95
 _TOLD_APART = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1251")
 """What the detector finds; among the encodings of one byte a character it takes one for another."""

@@ -15,7 +15,7 @@ _LEAST_PAGES, _SHARE_OF_PAGES = 3, 0.4
 _NUMBER = re.compile(r"\d+")
 _CONTENT = re.compile(
     r"\W*(?:art(?:[íi]culo|icle|\b)|cap[íi]tulo|chapter|secci[óo]n|section|t[íi]tulo|title|libro|book|anexo|annex|"
-    r"cl[áa]usula|clause|fracci[óo]n|transitori|§|第.{1,8}[条條章节節款项項编編])",
+    r"cl[áa]usula|clause|fracci[óo]n|transitori|§|第.{1,8}[条條章节節款项項编編]).*",
     re.IGNORECASE,
 )
 """What numbers its content: such a line is no header, however often it stands at an edge."""
@@ -66,7 +66,7 @@ def _edges(page: str) -> list[str]:
 
 def _keys(line: str, page: int) -> Iterator[tuple[str, int, int]]:
     """Yield what a header is known by: the line itself, or the line with a number that goes with the page's."""
-    if _CONTENT.match(line):
+    if _CONTENT.fullmatch(line):
         return
     yield line, -1, 0
     for place, number in enumerate(_NUMBER.finditer(line)):

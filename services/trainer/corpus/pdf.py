@@ -20,7 +20,7 @@ class PdfUnreadable(ValueError):
 
 
 def spool_pages(path: Path, into: Path, check: Callable[[], None]) -> int:
-    """Write the text of each page as a line of JSON; returns their number. Raises `PdfUnreadable`, or what `check` does."""
+    """Write the text of each page as a line of JSON; returns their number. Raises `PdfUnreadable`, and as `check`."""
     # Isolated: neither its environment nor its folder adds anything to the program.
     command = [sys.executable, "-I", str(_PROGRAM), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd="/", env={}) as process, into.open("wb") as out:  # noqa: S603

@@ -1,7 +1,7 @@
 """The fourth module: a small classifier that tells good texts from damaged and rejected ones.
 
-It is logistic regression on the hashed runs of one to three characters of a text's beginning, so it knows no language. A
-fit is deterministic: its texts are those of the smallest digests, and what is damaged depends on them alone.
+It is logistic regression on the hashed runs of one to three characters of a text's beginning, so it knows no language.
+A fit is deterministic: its texts are those of the smallest digests, and what is damaged depends on them alone.
 """
 
 import base64

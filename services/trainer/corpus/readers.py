@@ -182,7 +182,9 @@ def _document(value: Any, piece: Piece, name: str, field: str) -> Document:
     text = members.get(field)
     if not isinstance(text, str):
         has = ", ".join(list(members)[:8]) or "none"
-        raise FileUnreadable(f"{piece.place} has no text in {field!r} (members: {has}): name the one that has by `field`")
+        raise FileUnreadable(
+            f"{piece.place} has no text in {field!r} (members: {has}): name the one that has by `field`"
+        )
     if kept := _kept(members, field):
         source["fields"] = kept
     return Document(text, source)

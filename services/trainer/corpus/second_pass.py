@@ -122,5 +122,3 @@ def _in_batches(lines: Iterable[dict[str, Any]]) -> Iterator[Lines]:
             batch, size = [], 0
     if batch:
         yield batch
-
-

@@ -1,4 +1,4 @@
-"""The job `corpus.clean`: raw files become documents to train on, by five modules (appendix E of the paper on tasks)."""
+"""The job `corpus.clean`: raw files become documents to train on, by five modules (decision 54)."""
 
 import hashlib
 import json
@@ -76,9 +76,7 @@ def _unreadable(job: "Job", raw: CorpusManifest, first: list[dict[str, Any]]) ->
             f"{'; '.join(found[:_NAMED])}{more}. Mend them and add the corpus anew, or send `unreadable`: `leave_out`",
         )
     if not sum(part["documents"] for part in first):
-        raise Invalid(
-            "corpus_empty", f"corpus {raw.name!r} has no documents ({_few(found)}): add files that hold text"
-        )
+        raise Invalid("corpus_empty", f"corpus {raw.name!r} has no documents ({_few(found)}): add files that hold text")
     return [f"left out: {one}" for one in found]
 
 
@@ -114,9 +112,7 @@ def _quality(
     return quality
 
 
-def _good(
-    context: CleanContext, job: "Job", read: "Parts", parts: int
-) -> tuple[Iterable[tuple[str, float]], float]:
+def _good(context: CleanContext, job: "Job", read: "Parts", parts: int) -> tuple[Iterable[tuple[str, float]], float]:
     """Return texts, each with how much the rules like it, and the share of them that is taken for good."""
     settings, registry, tenant_id = context.body.quality_filter, context.registry, context.job.tenant_id
     assert settings
@@ -148,7 +144,7 @@ def _check_left(raw: CorpusManifest, first: list[dict[str, Any]], reports: dict[
     raise Invalid(
         "corpus_filtered_away",
         f"nothing is left of the {sum(part['documents'] for part in first)} documents of corpus {raw.name!r}: "
-        f"{'; '.join(took)}. Loosen the settings of the module, or switch it off by null",
+        f"{'; '.join(took)}: change the module's settings, or leave it out (`signalbox train clean --without`)",
     )
 
 

@@ -173,9 +173,9 @@ def test_a_large_corpus_is_cleaned_in_processes_with_the_same_result(corpus, cle
     ("files", "code", "says"),
     [
         ({"scan.pdf": scan(3)}, "corpus_unreadable", "scan.pdf has no text on its 3 pages, as a scan: OCR it first"),
-        ({"a.pdf": locked(pdf("Artículo 1"))}, "corpus_unreadable", "a.pdf is protected by a password: save it without"),
+        ({"a.pdf": locked(pdf("Artículo 1"))}, "corpus_unreadable", "a.pdf is protected by a password: save"),
         ({"a.pdf": pdf(*ARTICLES)[:700]}, "corpus_unreadable", "a.pdf is broken"),
-        ({"a.txt": b"x" * 500 + "ley ñ".encode() * 9 + b" \xf1and\xfa"}, "corpus_unreadable", "save all of it as UTF-8"),
+        ({"a.txt": "ley ñ".encode() * 9 + b" \xf1and\xfa"}, "corpus_unreadable", "save all of it as UTF-8"),
         ({"a.jsonl": b'{"body": "x"}\n'}, "corpus_unreadable", "name the one that has by `field`"),
         ({"a.jsonl": b'{"text": "x"}\n{"text": '}, "corpus_unreadable", "line 2 is no JSON"),
         ({"a.json": b'[{"text": "x"}'}, "corpus_unreadable", "the file was cut"),

@@ -10,7 +10,7 @@ from services.trainer.corpus.exact import Seen, digest_of
 from services.trainer.corpus.fuzzy import Bands, Near, band_keys, bands_for, jaccard, shingles_of
 from shared.contracts.corpus_clean import FuzzyDeduplication
 
-WORDS = "ley artículo juez bien parte plazo pago daño contrato persona estado norma acto causa título fondo".split()
+WORDS = ["ley", "artículo", "juez", "bien", "parte", "plazo", "pago", "daño", "contrato", "persona", "norma", "título"]
 
 
 def text_of(seed, length=120):
@@ -24,7 +24,10 @@ def edited(text, share, seed=0):
 
 
 def exact(first, second, length):
-    sets = [{tuple(text.split()[at : at + length]) for at in range(len(text.split()) - length + 1)} for text in (first, second)]
+    sets = [
+        {tuple(text.split()[at : at + length]) for at in range(len(text.split()) - length + 1)}
+        for text in (first, second)
+    ]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
@@ -76,7 +79,9 @@ def test_bands_agree_as_often_as_those_of_datasketch():
         theirs.append(bool(oracle.query(made[1])))
     assert abs(np.mean(ours) - np.mean(theirs)) <= 0.06
     likely = [bands.chance(exact(first, second, 3)) for first, second in pairs]
-    assert abs(np.mean(ours) - np.mean(likely)) <= 3 * np.sqrt(np.mean(np.multiply(likely, 1 - np.array(likely))) / len(pairs))
+    assert abs(np.mean(ours) - np.mean(likely)) <= 3 * np.sqrt(
+        np.mean(np.multiply(likely, 1 - np.array(likely))) / len(pairs)
+    )
 
 
 def test_what_nearly_is_a_kept_text_goes_and_nothing_else(tmp_path):

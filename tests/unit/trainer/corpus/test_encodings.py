@@ -6,7 +6,9 @@ from services.trainer.corpus.encodings import Undecodable, encoding_of
 from tests.support.corpora import ARTICLES
 
 SPANISH = "\n".join(ARTICLES)
-CHINESE = "第一条 为了保护民事主体的合法权益，调整民事关系，维护社会和经济秩序，适应中国特色社会主义发展要求，制定本法。" * 4
+CHINESE = (
+    "第一条 为了保护民事主体的合法权益，调整民事关系，维护社会和经济秩序，适应中国特色社会主义发展要求，制定本法。" * 4
+)
 
 
 @pytest.fixture

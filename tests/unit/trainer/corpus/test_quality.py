@@ -7,8 +7,8 @@ from services.trainer.corpus.second_pass import fitted, sample_of
 from tests.support.corpora import ARTICLES
 
 CHINESE = [
-    f"第{number}条 为了保护民事主体的合法权益，调整民事关系，维护社会和经济秩序，适应中国特色社会主义发展要求，弘扬社会主义核心价值观，"
-    f"根据宪法，制定本法第{number}款。民法调整平等主体的自然人、法人和非法人组织之间的人身关系和财产关系。民事主体的人身权利、财产权利以及"
+    f"第{number}条 为了保护民事主体的合法权益，调整民事关系，维护社会和经济秩序，适应中国特色社会主义发展要求，"
+    f"弘扬社会主义核心价值观，根据宪法，制定本法第{number}款。民法调整平等主体的自然人、法人和非法人组织之间的人身关系和财产关系。民事主体的人身权利、财产权利以及"
     f"其他合法权益受法律保护，任何组织或者个人不得侵犯。"
     for number in range(40)
 ]
@@ -31,7 +31,9 @@ def test_two_fits_are_equal_and_what_is_stored_scores_the_same():
 
 
 def test_rejected_texts_are_learnt_from():
-    rejected = [f"Carrito de compras {number}: añadir, pagar, envío gratis, suscríbase al boletín" for number in range(60)]
+    rejected = [
+        f"Carrito de compras {number}: añadir, pagar, envío gratis, suscríbase al boletín" for number in range(60)
+    ]
     quality = fit(SPANISH, rejected[:40])
     assert max(quality.probabilities(rejected[40:])) < 0.5
     assert min(quality.probabilities(SPANISH)) > 0.5
