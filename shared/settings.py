@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
     max_upload_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
     max_stored_mib: Annotated[int, Field(ge=0)] = 0
-    """Adapters and data sets that a tenant may keep; further uploads are refused (413). 0 means no limit."""
+    """Adapters, data sets and corpora that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_files_mib: Annotated[int, Field(ge=0)] = 10_240
     """Files (`/v1/files`) that a tenant may keep; further uploads are refused (413). 0 means no limit."""
     max_input_chars: Annotated[int, Field(ge=1)] = 32_768

@@ -11,6 +11,7 @@ from fastapi.telemetry import TelemetryConfig
 from services.api.adapters import router as adapters
 from services.api.batches import router as batches
 from services.api.console import app as console
+from services.api.corpora import router as corpora
 from services.api.datasets import router as datasets
 from services.api.feedback import router as feedback
 from services.api.files import router as files
@@ -102,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
             max_body_size=settings.max_body_bytes,
             responses=PROBLEMS,
         )
-    for router in (adapters, datasets, files):
+    for router in (adapters, corpora, datasets, files):
         upload_bytes = settings.max_upload_bytes + FORM_BYTES
         app.include_router(router.router, max_body_size=upload_bytes, responses=PROBLEMS)
     if settings.console:

@@ -12,6 +12,7 @@ import typer
 from services.cli import output
 from services.cli.commands import (
     batches,
+    corpora,
     evaluation,
     gpu,
     jobs,
@@ -47,6 +48,7 @@ for name, group in {
     "batch": batches.app,
     "adapters": uploads.adapters,
     "datasets": uploads.datasets,
+    "corpora": corpora.app,
     "models": models.app,
     "templates": templates.app,
     "train": training.app,

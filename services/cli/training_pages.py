@@ -21,6 +21,8 @@ def page(job: Mapping[str, Any]) -> None:
         output.record(review(result), as_json=False)
     elif is_composition(result):
         output.record(composition(result), as_json=False)
+    elif is_cleaning(result):
+        output.record(cleaning(result), as_json=False)
     else:
         about = {"trained": trains.get("kind"), "labels": some(trains.get("labels") or [])}
         output.record(about | (selector(result) if is_selector(result) else adapter(result)), as_json=False)
@@ -51,7 +53,11 @@ def has_page(job: Mapping[str, Any]) -> bool:
     """Whether a job that has ended is one of those that `page` prints."""
     result = job.get("result") or {}
     return job.get("state") == "succeeded" and (
-        is_selector(result) or is_review(result) or is_composition(result) or {"ref", "train_rows"} <= set(result)
+        is_selector(result)
+        or is_review(result)
+        or is_composition(result)
+        or is_cleaning(result)
+        or {"ref", "train_rows"} <= set(result)
     )
 
 
@@ -85,6 +91,22 @@ def composition(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _mean_of(found: Mapping[str, float]) -> str:
     return f"{found['value']:.3f} (in truth {found['low']:.2f} to {found['high']:.2f})"
+
+
+def is_cleaning(result: Mapping[str, Any]) -> bool:
+    """Whether a result is that of a corpus' cleaning."""
+    return "modules" in result
+
+
+def cleaning(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts about a cleaned corpus: what each module took in, gave out and took away."""
+    modules = {
+        module: f"{one['documents_out']} of {one['documents_in']}"
+        + (f" ({some([f'{count} {why}' for why, count in one['taken'].items()])})" if one["taken"] else "")
+        for module, one in result["modules"].items()
+    }
+    about = {"corpus": result["corpus"], "name": result["name"], "made_from": result["made_from"]}
+    return {**about, "documents": result["documents"], "bytes": result["size_bytes"], **modules}
 
 
 def review(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +165,8 @@ def next_steps(result: Mapping[str, Any]) -> Iterator[str]:
         yield "the job's result names entries of the log: `signalbox traffic list` shows its rows"
     elif is_composition(result) and not result["ref"]:
         yield f"nothing was published; {result['label']} answers as before"
+    elif is_cleaning(result):
+        yield f"`signalbox corpora get {result['name']}` writes its JSON lines"
     elif not is_selector(result):
         label, ref = result["label"], result["ref"]
         yield f"`signalbox releases edit --add {label}={ref} --promote` serves it to requests that name {label}"

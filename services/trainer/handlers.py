@@ -1,5 +1,6 @@
 """What the trainer does with a job: parse its body, run its kind, write down its result."""
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from services.trainer.context import AnyContext, TrainerClients, TrainingContext, forget_checkpoints
 from services.trainer.jobs.adapter import train_adapter
 from services.trainer.jobs.check import check_adapter_template
+from services.trainer.jobs.clean import clean_corpus
 from services.trainer.jobs.comparison import train_comparison
 from services.trainer.jobs.compose import compose_adapters
 from services.trainer.jobs.multitask import train_multitask
@@ -16,18 +18,27 @@ from services.trainer.jobs.multitask_propose import propose_shared
 from services.trainer.jobs.review import review_traffic
 from services.trainer.jobs.selector import train_selector
 from services.trainer.out_of_memory import explaining_memory
-from shared.contracts.compose import AdapterCompose
 from shared.contracts.jobs import Job
-from shared.contracts.multitask import MultitaskBody, MultitaskPlan, MultitaskTrain
-from shared.contracts.reviews import TrafficReview
 from shared.contracts.training import TrainingBody, parse_training
-from shared.contracts.training_tasks import AdapterCheck, AdapterTrain, ComparisonTrain
 from shared.errors import Invalid, SignalboxError, StaleAttempt
 from shared.ledger import LedgerAway
 from shared.worker.attempt import Attempt
 from shared.worker.base_model import leave_to_its_base
 
 log = structlog.get_logger()
+JobRunner = Callable[[TrainingContext[Any]], dict[str, Any]]
+_JOBS: dict[str, JobRunner] = {
+    "adapter.train": train_adapter,
+    "adapter.check": check_adapter_template,
+    "adapter.compose": compose_adapters,
+    "comparison.train": train_comparison,
+    "corpus.clean": clean_corpus,
+    "multitask.plan": plan_tasks,
+    "multitask.train": train_multitask,
+    "multitask.propose": propose_shared,
+    "traffic.review": review_traffic,
+}
+"""What runs a kind; all others are trainings of a selector."""
 
 
 def train(attempt: Attempt, clients: TrainerClients) -> None:
@@ -50,28 +61,8 @@ def train(attempt: Attempt, clients: TrainerClients) -> None:
 
 def run_kind(context: AnyContext) -> dict[str, Any]:
     """Run the job that the body's kind names; returns its result."""
-    body = context.body
-    if isinstance(body, AdapterTrain):
-        return train_adapter(context.with_body(body))
-    if isinstance(body, AdapterCheck):
-        return check_adapter_template(context.with_body(body))
-    if isinstance(body, AdapterCompose):
-        return compose_adapters(context.with_body(body))
-    if isinstance(body, ComparisonTrain):
-        return train_comparison(context.with_body(body))
-    if isinstance(body, TrafficReview):
-        return review_traffic(context.with_body(body))
-    if isinstance(body, MultitaskBody):
-        return _run_multitask(context, body)
-    return train_selector(context.with_body(body))
-
-
-def _run_multitask(context: AnyContext, body: MultitaskBody) -> dict[str, Any]:
-    if isinstance(body, MultitaskPlan):
-        return plan_tasks(context.with_body(body))
-    if isinstance(body, MultitaskTrain):
-        return train_multitask(context.with_body(body))
-    return propose_shared(context.with_body(body))
+    run: JobRunner = _JOBS.get(context.body.kind, train_selector)
+    return run(context)
 
 
 def _body(job: Job) -> TrainingBody:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
 from shared.contracts.compose import AdapterCompose
+from shared.contracts.corpus_clean import CorpusClean
 from shared.contracts.labels import BACKGROUND
 from shared.contracts.manifests import Ambiguous, Release, SelectorKind
 from shared.contracts.multitask import MultitaskBody
@@ -288,9 +289,8 @@ def _check_known(labels: set[str], release: Release) -> None:
 
 SelectorUpdate = SelectorAdd | SelectorBalance | SelectorDelete
 SelectorBody = SelectorTrain | SelectorUpdate
-TrainingBody = (
-    AdapterTrain | AdapterCheck | AdapterCompose | ComparisonTrain | TrafficReview | MultitaskBody | SelectorBody
-)
+TaskBody = AdapterTrain | AdapterCheck | AdapterCompose | ComparisonTrain | MultitaskBody
+TrainingBody = TaskBody | TrafficReview | CorpusClean | SelectorBody
 _BODY: TypeAdapter[TrainingBody] = TypeAdapter(Annotated[TrainingBody, Field(discriminator="kind")])
 
 

@@ -17,6 +17,8 @@ DatasetRef = Annotated[str, Field(min_length=1, max_length=64)]
 FindDataset = Callable[[str, str, int], str]
 """Takes a data set's name, a label, and the fewest rows for it; returns the data set's id."""
 Constrain = Literal["none", "auto", "answers"]
+FindCorpus = Callable[[str], str]
+"""Takes a corpus' name; returns the corpus' id."""
 MIN_ROWS, MIN_MORE_ROWS = 4, 2
 """Rows that a label is trained and validated on; rows that are only measured on, or that join those of a release."""
 REPEATED_FIELDS = frozenset({"settings", "validation", "evaluate_rows", "long_answers", "constrain"})
@@ -35,6 +37,10 @@ class Training(BaseModel):
     """Pin of the base model to train on; where it is empty, that of the trainer which takes the job."""
     confirm_cost: bool = False
     """Train also where the estimate is above the operator's limit, `SIGNALBOX_CONFIRM_TRAINING_SECONDS`."""
+
+    def with_corpora(self, find: FindCorpus) -> Self:  # noqa: ARG002
+        """Return a copy with every corpus replaced by the result of `find`; most trainings name none."""
+        return self
 
 
 class TaskTraining(Training):

@@ -101,6 +101,8 @@ class LedgerKey(StrEnum):
     """Per tenant: its adapters' manifests by `label@n`, the label with its domain."""
     DATASETS = "sb:datasets:"
     """Per tenant: its data sets' manifests."""
+    CORPORA = "sb:corpora:"
+    """Per tenant: its corpora's manifests by id."""
     RELEASES = "sb:releases:"
     """Per tenant: its releases' manifests by id."""
     TEMPLATES = "sb:templates:"

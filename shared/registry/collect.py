@@ -16,7 +16,7 @@ from shared.registry.contents import NAMES, name_in
 from shared.registry.registry import Registry
 from shared.registry.store import ObjectStore, StoredObject
 
-_RECORDS = (LedgerKey.ADAPTERS, LedgerKey.DATASETS, LedgerKey.RELEASES)
+_RECORDS = (LedgerKey.ADAPTERS, LedgerKey.DATASETS, LedgerKey.CORPORA, LedgerKey.RELEASES)
 _CHECKPOINTS = "checkpoints/"
 
 

@@ -16,10 +16,12 @@ _KEY = re.compile(
     r"adapters/(?P<adapter>[0-9a-f]{64})/[^/]+"
     r"|(?:light|prototypes)/(?P<file>[0-9a-f]{64})\.safetensors"
     r"|tenants/[^/]+/(?:datasets|sets)/(?P<rows>ds_[0-9a-f]{24})\.jsonl"
+    r"|tenants/[^/]+/corpus_files/(?P<corpus>[0-9a-f]{64})"
     r"|tenants/[^/]+/releases/(?P<release>rel_[0-9a-f]{16})\.json"
     r"|tenants/[^/]+/files/[^/]+/(?P<upload>[0-9a-f]{64})"
     r"|base/[^/]+/(?P<base>[0-9a-f]{64})\.json"
 )
+_NAMED = ("adapter", "file", "rows", "corpus", "upload")
 NAMES = re.compile(r"(?<![0-9a-z])(?:[0-9a-f]{64}|ds_[0-9a-f]{24})(?![0-9a-z])")
 """Names of contents as they stand in records, releases and jobs."""
 
@@ -27,7 +29,7 @@ NAMES = re.compile(r"(?<![0-9a-z])(?:[0-9a-f]{64}|ds_[0-9a-f]{24})(?![0-9a-z])")
 def name_in(key: str) -> str:
     """Return the digest or id by which others name the content of this key; empty for a key without one."""
     found = _KEY.fullmatch(key)
-    return (found["adapter"] or found["file"] or found["rows"] or found["upload"] or "") if found else ""
+    return next((found[kind] for kind in _NAMED if found[kind]), "") if found else ""
 
 
 def group_of(key: str) -> str:
@@ -53,4 +55,4 @@ def is_whole(root: Path, key: str) -> bool:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     except (OSError, SignalboxError, ValidationError):
         return False
-    return (id_of_digest(sha256) if found["rows"] else sha256) == (found["rows"] or found["file"] or found["upload"])
+    return (id_of_digest(sha256) if found["rows"] else sha256) == name_in(key)

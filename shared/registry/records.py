@@ -1,7 +1,7 @@
 """A tenant's manifests: in the object store, and as records with an index in Redis, which can be rebuilt from there."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -10,6 +10,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from shared.contracts.aliases import ModelAlias
+from shared.contracts.corpora import CorpusManifest
 from shared.contracts.dataset_manifest import DatasetManifest
 from shared.contracts.files import StoredFile
 from shared.contracts.labels import STORED
@@ -80,6 +81,7 @@ def _sortable(value: str | int) -> str:
 
 ADAPTERS = Kind("adapters", AdapterManifest, fields=("label", "digest"), order=("label", "version"))
 DATASETS = Kind("datasets", DatasetManifest, fields=("id", "name"), order=("created_at",))
+CORPORA = Kind("corpora", CorpusManifest, fields=("id", "name"), order=("created_at",))
 RELEASES = Kind("releases", Release, digest="id")
 TEMPLATES = Kind("templates", PromptTemplate)
 ALIASES = Kind("aliases", ModelAlias)
@@ -88,7 +90,7 @@ RETIREMENTS = Kind("retirements", Retirement)
 
 
 class Records(Generic[M]):
-    """The manifests of one kind, each written once and never changed; finding one does not read the others.
+    """The manifests of one kind, most written once and never changed; finding one does not read the others.
 
     A hash of the ledger holds them by name; a sorted set (`LedgerKey.INDEX`) holds an entry for each field by which
     they are looked up. Where their numbers disagree (an old ledger, or an old process that wrote no entries), the
@@ -102,12 +104,30 @@ class Records(Generic[M]):
 
     def add(self, tenant_id: str, name: str, manifest: M) -> None:
         """Store a manifest, first in the object store, because the ledger is restored from it."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            self._write(pipe, tenant_id, name, manifest)
+            pipe.execute()
+
+    def settle(self, tenant_id: str, make: Callable[[], tuple[str, M]]) -> M:
+        """Store, under its name, the manifest that `make` builds on others of the tenant; returns it.
+
+        `make` is called again where one of them was stored or removed meanwhile, so that nothing is lost.
+        """
+
+        def settled(pipe: Pipeline) -> M:
+            name, manifest = make()
+            pipe.multi()
+            self._write(pipe, tenant_id, name, manifest)
+            return manifest
+
+        made: M = self._redis.transaction(settled, self._records(tenant_id), value_from_callable=True)
+        return made
+
+    def _write(self, pipe: Pipeline, tenant_id: str, name: str, manifest: M) -> None:
         stored = manifest.model_dump_json(context=STORED)
         self._store.put(self._key(tenant_id, name), stored.encode())
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._records(tenant_id), name, stored)
-            self._add_entries(pipe, tenant_id, self._kind.entries(name, manifest))
-            pipe.execute()
+        pipe.hset(self._records(tenant_id), name, stored)
+        self._add_entries(pipe, tenant_id, self._kind.entries(name, manifest))
 
     def restore(self, tenant_id: str, name: str, stored: bytes, manifest: M) -> bool:
         """Restore a record from stored bytes, which may be of a later version; returns whether it was missing."""

@@ -6,9 +6,20 @@ from shared.ledger import Ledger
 from shared.registry.adapters import Adapters
 from shared.registry.aliases import Aliases
 from shared.registry.base_models import BaseModels
+from shared.registry.corpora import Corpora
 from shared.registry.datasets import Datasets
 from shared.registry.files import Files
-from shared.registry.records import ADAPTERS, ALIASES, DATASETS, FILES, RELEASES, RETIREMENTS, TEMPLATES, Records
+from shared.registry.records import (
+    ADAPTERS,
+    ALIASES,
+    CORPORA,
+    DATASETS,
+    FILES,
+    RELEASES,
+    RETIREMENTS,
+    TEMPLATES,
+    Records,
+)
 from shared.registry.releases import Releases
 from shared.registry.removal import Removal
 from shared.registry.retirements import Retirements
@@ -20,7 +31,7 @@ from shared.registry.weights import Weights
 
 
 class Registry:
-    """Weights, adapters, data sets, releases, templates, aliases, files, base models, traffic."""
+    """Weights, adapters, data sets, corpora, releases, templates, aliases, files, base models, traffic."""
 
     def __init__(self, ledger: Ledger, store: ObjectStore, cache_dir: Path) -> None:
         self.ledger = ledger
@@ -30,6 +41,7 @@ class Registry:
         self.weights = Weights(store, cache_dir)
         self.adapters = Adapters(redis, Records(redis, store, ADAPTERS), self.weights)
         self.datasets = Datasets(redis, Records(redis, store, DATASETS), store)
+        self.corpora = Corpora(Records(redis, store, CORPORA), store)
         self.releases = Releases(ledger, Records(redis, store, RELEASES), store, self.weights, self.adapters)
         self.base_models = BaseModels(store)
         self.templates = Templates(Records(redis, store, TEMPLATES))
@@ -38,13 +50,14 @@ class Registry:
         self.retirements = Retirements(Records(redis, store, RETIREMENTS))
         self.speeds = Speeds(store)
         self.traffic = Traffic(redis, store)
-        self.removal = Removal(ledger, self.adapters, self.datasets, self.releases, self.templates)
+        self.removal = Removal(ledger, self.adapters, self.datasets, self.releases, self.templates, self.corpora)
 
     def stored_bytes(self, tenant_id: str) -> dict[str, int]:
-        """Return the bytes of each of a tenant's adapters and data sets, by digest and by id."""
+        """Return the bytes of each of a tenant's adapters, data sets and files of corpora, by digest and by id."""
         weights = {one.digest: int(one.info.get("size_bytes", 0)) for one in self.adapters.list_all(tenant_id)}
         rows = {one.id: one.size_bytes for one in self.datasets.list_all(tenant_id)}
-        return weights | rows
+        raw = {file.sha256: file.size_bytes for one in self.corpora.list_all(tenant_id) for file in one.files}
+        return weights | rows | raw
 
     def with_store(self, store: ObjectStore) -> "Registry":
         """Return the same registry with another client of the same store (for example, one that retries)."""

@@ -1,4 +1,4 @@
-"""Deletes adapters, data sets, releases and templates that nothing uses; their contents go when they are collected.
+"""Deletes adapters, data sets, corpora, releases, templates that nothing uses; contents go when they are collected.
 
 A job is accepted under the current release alone, so a release without jobs that is not current stays without. Whoever
 makes a release of an adapter that is deleted meanwhile loses nothing: weights stay while a release names them.
@@ -12,6 +12,7 @@ from shared.contracts.jobs import Job
 from shared.errors import Conflict, Invalid
 from shared.ledger import Ledger, calls
 from shared.registry.adapters import Adapters
+from shared.registry.corpora import Corpora
 from shared.registry.datasets import FEEDBACK_DATASET, SAFE_DATASET, Datasets
 from shared.registry.releases import Releases
 from shared.registry.templates import Templates
@@ -31,12 +32,19 @@ class Removal:
     """Deletions; each raises `NotFound`, and `Conflict` that says what still uses the thing and what to do."""
 
     def __init__(
-        self, ledger: Ledger, adapters: Adapters, datasets: Datasets, releases: Releases, templates: Templates
+        self,
+        ledger: Ledger,
+        adapters: Adapters,
+        datasets: Datasets,
+        releases: Releases,
+        templates: Templates,
+        corpora: Corpora,
     ) -> None:
         self._ledger = ledger
         self._templates = templates
         self._adapters = adapters
         self._datasets = datasets
+        self._corpora = corpora
         self._releases = releases
 
     def adapter(self, tenant_id: str, ref: str) -> None:
@@ -73,6 +81,17 @@ class Removal:
                     f"release {release_id} is updated from data set {manifest.id}: promote one without it first",
                 )
         self._datasets.remove(tenant_id, manifest.id)
+
+    def corpus(self, tenant_id: str, ref: str) -> None:
+        """Delete a corpus that no unfinished training needs; what was made of it stays."""
+        manifest = self._corpora.get(tenant_id, ref)
+        if job := self.training_of(tenant_id, manifest.id):
+            raise _needed_by(job, "corpus_in_use", f"corpus {manifest.id}")
+        self._corpora.remove(manifest)
+
+    def training_of(self, tenant_id: str, name: str) -> Job | None:
+        """Return an unfinished training whose body has this id."""
+        return next((job for job in self.in_use(tenant_id).trainings if name in _texts(job.body)), None)
 
     def feedback(self, tenant_id: str) -> None:
         """Delete the data set `feedback` and all rows that it is made of."""

@@ -13,6 +13,7 @@ from shared.ledger.keys import LedgerKey
 from shared.registry.records import (
     ADAPTERS,
     ALIASES,
+    CORPORA,
     DATASETS,
     FILES,
     RELEASES,
@@ -41,6 +42,7 @@ class Restored(NamedTuple):
     aliases: int = 0
     files: int = 0
     retirements: int = 0
+    corpora: int = 0
 
 
 def restore(redis: Redis, store: ObjectStore) -> list[Restored]:
@@ -64,6 +66,7 @@ def _restore_tenant(redis: Redis, store: ObjectStore, tenant_id: str, keys: list
     aliases = _restore_kind(redis, store, ALIASES, tenant_id, keys, unreadable)
     files = _restore_kind(redis, store, FILES, tenant_id, keys, unreadable)
     retirements = _restore_kind(redis, store, RETIREMENTS, tenant_id, keys, unreadable)
+    corpora = _restore_kind(redis, store, CORPORA, tenant_id, keys, unreadable)
     log = _restore_log(store, tenant_id, keys, unreadable)
     if log:
         _restore_pointer(redis, tenant_id, log)
@@ -71,7 +74,7 @@ def _restore_tenant(redis: Redis, store: ObjectStore, tenant_id: str, keys: list
     if current:
         redis.sadd(LedgerKey.TENANTS, tenant_id)
     return Restored(
-        tenant_id, adapters, datasets, releases, current, unreadable, templates, aliases, files, retirements
+        tenant_id, adapters, datasets, releases, current, unreadable, templates, aliases, files, retirements, corpora
     )
 
 

@@ -18,6 +18,7 @@ SOURCES = sorted(p for top in ("shared", "services", "lab", CLIENT) for p in (RO
 HEAVY_ROOMS = (
     "services.adapter_worker.engine",
     "services.selector.scoring",
+    "services.trainer.corpus",
     "services.trainer.data",
     "services.trainer.evaluation",
     "services.trainer.traffic",

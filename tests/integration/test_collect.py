@@ -14,6 +14,7 @@ from shared.registry import Registry
 from shared.registry.collect import collect, garbage
 from shared.registry.store import FolderStore, S3Store
 from tests.support.adapter_samples import lora_tensors, safetensors
+from tests.support.corpora import add_corpus
 
 
 def later():
@@ -103,6 +104,18 @@ def test_what_nothing_names_is_garbage_and_nothing_else(own, ledger, filled):
     assert garbage(own, later()) == []
     assert own.datasets.get_rows(next(iter(live.representation.values())))
     assert own.weights.fetch(live.labels["fin.sa"].adapter).is_dir()
+
+
+def test_the_files_of_a_corpus_stay_until_it_is_deleted(own, ledger, tmp_path):
+    kept = add_corpus(own, "t", "laws", {"a.txt": b"one", "b.txt": b"two"}, tmp_path)
+    gone = add_corpus(own, "t", "notes", {"a.txt": b"one", "b.txt": b"three"}, tmp_path)
+    add_corpus(own, "t", "laws", {"b.txt": b"another two"}, tmp_path)  # what it replaces is garbage
+    replaced = f"tenants/t/corpus_files/{kept.files[1].sha256}"
+    assert keys(garbage(own, later())) == {replaced}
+    own.removal.corpus("t", "notes")
+    assert keys(garbage(own, later())) == {replaced, f"tenants/t/corpus_files/{gone.files[1].sha256}"}
+    ledger.redis.flushall()
+    assert keys(garbage(own, later())) == {replaced, f"tenants/t/corpus_files/{gone.files[1].sha256}"}
 
 
 def test_what_was_written_within_the_grace_stays(own, ledger, filled):

@@ -26,6 +26,7 @@ from shared.ledger import calls
 from shared.ledger.keys import LedgerKey
 from shared.registry import Registry, restore
 from shared.registry.store import FolderStore, S3Store
+from tests.support.corpora import add_corpus
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -499,6 +500,7 @@ def history(registry_alone, tmp_path, consumers):
     registry_alone.adapters.add(make_folder(tmp_path / "b", seed=1), manifest())
     registry_alone.datasets.add("t", "news", [Row(input="x", output="y")])
     registry_alone.datasets.add("t", "news", [Row(input="x", output="z")])
+    add_corpus(registry_alone, "t", "laws", {"a.txt": b"A law."}, tmp_path / "corpus")
     registry_alone.templates.add("t", PromptTemplate(name="house", jinja="{{ messages[0].content }}"))
     parent = ""
     for note in "123":
@@ -512,8 +514,9 @@ def test_a_lost_ledger_is_made_anew_from_the_store(registry_alone, ledger, histo
     ledger.redis.flushall()
     assert held(registry_alone) == ([], [], [], "", [])
     (restored,) = restore(ledger.redis, registry_alone.store)
-    assert restored == ("t", 2, 2, 3, history[3], [], 1, 0, 0, 0)
+    assert restored == ("t", 2, 2, 3, history[3], [], 1, 0, 0, 0, 1)
     assert [template.name for template in registry_alone.templates.list_added("t")] == ["house"]
+    assert registry_alone.corpora.get("t", "laws").files[0].name == "a.txt"
     assert held(registry_alone) == history
     assert ledger.redis.smembers(LedgerKey.QUEUES) == {"generate.fin", "generate.base"}
     assert registry_alone.releases.tenants() == {"t"}

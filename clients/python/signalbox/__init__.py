@@ -4,6 +4,7 @@ from signalbox.async_client import AsyncSignalbox
 from signalbox.batches import Batch, File
 from signalbox.chat_results import Chat, ChatChunk, ToolCall
 from signalbox.client import Signalbox
+from signalbox.corpora import Corpus
 from signalbox.errors import (
     ApiError,
     AuthenticationError,
@@ -59,6 +60,7 @@ __all__ = [
     "ChatChunk",
     "ConflictError",
     "ConflictPage",
+    "Corpus",
     "Dataset",
     "DatasetCheck",
     "Delivery",

@@ -11,6 +11,7 @@ import httpx
 
 from signalbox import batches as _batches
 from signalbox import calls, chat, exports, prompt_templates, stored, uploads
+from signalbox import corpora as _corpora
 from signalbox import feedback as _feedback
 from signalbox import proposals as _proposals
 from signalbox import rebases as _rebases
@@ -122,6 +123,10 @@ class AsyncSignalbox:
     delete_adapter = method(stored.delete_adapter)
     datasets = method(stored.datasets)
     delete_dataset = method(stored.delete_dataset)
+    corpora = method(_corpora.corpora)
+    corpus = method(_corpora.corpus)
+    add_corpus_file = method(_corpora.add_corpus_file)
+    delete_corpus = method(_corpora.delete_corpus)
     template = method(prompt_templates.template)
     templates = method(prompt_templates.templates)
     add_template = method(prompt_templates.add_template)
@@ -217,6 +222,12 @@ class AsyncSignalbox:
         with exports.new_file(place) as tar:
             await self._repeated(exports.request_of(ref), lambda request: self._receive(request, tar))
             return await asyncio.to_thread(exports.unpack, tar, place)
+
+    async def save_corpus(self, ref: str, to: Path | str, *, file: str = "") -> Path:
+        """Write a corpus' file, which has to be named where it has several; of a cleaned corpus its JSON lines."""
+        with exports.whole_file(Path(to)) as out:
+            await self._repeated(_corpora.content_of(ref, file), lambda request: self._receive(request, out))
+        return Path(to)
 
     async def _receive(self, request: Request, into: IO[bytes]) -> None:
         into.seek(0)

@@ -11,6 +11,7 @@ import httpx
 
 from signalbox import batches as _batches
 from signalbox import calls, chat, exports, prompt_templates, stored, uploads
+from signalbox import corpora as _corpora
 from signalbox import feedback as _feedback
 from signalbox import proposals as _proposals
 from signalbox import rebases as _rebases
@@ -134,6 +135,10 @@ class Signalbox:
     delete_adapter = method(stored.delete_adapter)
     datasets = method(stored.datasets)
     delete_dataset = method(stored.delete_dataset)
+    corpora = method(_corpora.corpora)
+    corpus = method(_corpora.corpus)
+    add_corpus_file = method(_corpora.add_corpus_file)
+    delete_corpus = method(_corpora.delete_corpus)
     template = method(prompt_templates.template)
     templates = method(prompt_templates.templates)
     add_template = method(prompt_templates.add_template)
@@ -226,6 +231,12 @@ class Signalbox:
         with exports.new_file(place) as tar:
             self._repeated(exports.request_of(ref), lambda request: self._receive(request, tar))
             return exports.unpack(tar, place)
+
+    def save_corpus(self, ref: str, to: Path | str, *, file: str = "") -> Path:
+        """Write a corpus' file, which has to be named where it has several; of a cleaned corpus its JSON lines."""
+        with exports.whole_file(Path(to)) as out:
+            self._repeated(_corpora.content_of(ref, file), lambda request: self._receive(request, out))
+        return Path(to)
 
     def _receive(self, request: Request, into: IO[bytes]) -> None:
         into.seek(0)

@@ -1,7 +1,9 @@
 """Adapters that leave: a tar of a PEFT folder, received into a file and unpacked."""
 
+import contextlib
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +35,20 @@ def new_folder(folder: Path | str) -> Path:
 def new_file(folder: Path) -> IO[bytes]:
     """A file without a name, on the disk of the folder."""
     return tempfile.TemporaryFile(dir=folder)
+
+
+@contextlib.contextmanager
+def whole_file(to: Path) -> Iterator[IO[bytes]]:
+    """A file that lies at `to` once it is whole, in place of what was there; raises `SignalboxError`."""
+    part = to.with_name(f".part-{to.name}")
+    try:
+        with part.open("wb") as out:
+            yield out
+        part.replace(to)
+    except OSError as error:
+        raise SignalboxError("file_unusable", f"{to} cannot be written ({error}): name another") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def unpack(tar: IO[bytes], folder: Path) -> Path:

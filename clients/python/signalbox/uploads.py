@@ -129,11 +129,12 @@ def _json_lines(rows: Rows) -> bytes:
     if isinstance(rows, bytes):
         return rows
     if isinstance(rows, Path | str):
-        return _read(Path(rows))
+        return read_unpacked(Path(rows))
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _read(file: Path) -> bytes:
+def read_unpacked(file: Path) -> bytes:
+    """The bytes of a file, unpacked where they are gzip; raises `SignalboxError`."""
     try:
         data = file.read_bytes()
         return gzip.decompress(data) if data.startswith(_GZIP) else data

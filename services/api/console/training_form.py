@@ -15,7 +15,12 @@ NUMBERS = ("epochs", "rank", "learning_rate", "batch_size", "max_length")
 """Settings that the form shows; the field for JSON takes all others."""
 DEFAULTS = {name: getattr(LoraSettings(), name) for name in NUMBERS}
 MAX_OFFERED = 200
-_WORDS = {"adapter.train": "adapter", "comparison.train": "comparison", "traffic.review": "review"}
+_WORDS = {
+    "adapter.train": "adapter",
+    "comparison.train": "comparison",
+    "traffic.review": "review",
+    "corpus.clean": "clean",
+}
 
 
 async def offered(clients: Clients, tenant_id: str) -> dict[str, Any]:
@@ -56,6 +61,7 @@ def command_of(body: Mapping[str, Any]) -> str:
     words = ["signalbox", "train", _WORDS.get(kind, "selector")]
     if kind in ("selector.add", "selector.balance"):
         words.append(f"--{kind.partition('.')[2]}")
+    words += [left.pop("corpus")] if kind == "corpus.clean" else []
     labels = left.pop("labels", None) or ({} if "label" not in left else left.pop("label"))
     if isinstance(labels, str):
         words += ["--label", labels]

@@ -6,19 +6,19 @@ import hashlib
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.concurrency import iterate_in_threadpool
 from starlette.datastructures import UploadFile
 
 from services.api.files.schemas import FileForm
 from services.api.http.problems import TooLarge
 from services.api.infra.clients import Clients
+from services.api.infra.pieces import streamed
 from shared.contracts.files import Purpose, StoredFile
 from shared.errors import Invalid
 from shared.security.api_keys import Key, Scope
@@ -103,9 +103,7 @@ async def remove(clients: Clients, caller: Key, file: StoredFile) -> None:
 
 async def content(clients: Clients, file: StoredFile) -> AsyncIterator[bytes]:
     """Return the content piece by piece; the first one is read before it returns. Raises `NotFound`, `Unavailable`."""
-    pieces = clients.registry.files.pieces(file)
-    first = await asyncio.to_thread(next, pieces, b"")
-    return _pieces(first, pieces)
+    return await streamed(clients.registry.files.pieces(file))
 
 
 def check_scope(caller: Key, purpose: Purpose) -> None:
@@ -116,12 +114,6 @@ def check_scope(caller: Key, purpose: Purpose) -> None:
 def may_change(caller: Key, purpose: Purpose) -> bool:
     """Whether the key may add and delete files of this purpose."""
     return any(map(caller.may, _SCOPES[purpose]))
-
-
-async def _pieces(first: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in iterate_in_threadpool(rest):
-        yield piece
 
 
 def _check_size(form: FileForm, size_bytes: int) -> None:

@@ -16,8 +16,9 @@ def check_room(clients: Clients, tenant_id: str, name: str, size_bytes: int) -> 
     if sum((stored | {name: size_bytes}).values()) > most_mib << 20 and name not in stored:
         raise TooLarge(
             "storage_full",
-            f"adapters and data sets take {_mib(sum(stored.values()))} of {most_mib} MiB, this has {_mib(size_bytes)}: "
-            "delete some (`signalbox adapters rm`, `datasets rm`), or let an operator raise SIGNALBOX_MAX_STORED_MIB",
+            f"adapters, data sets and corpora take {_mib(sum(stored.values()))} of {most_mib} MiB, this has "
+            f"{_mib(size_bytes)}: delete some (`signalbox adapters rm`, `datasets rm`, `corpora rm`), or let an "
+            "operator raise SIGNALBOX_MAX_STORED_MIB",
         )
 
 

@@ -1,13 +1,14 @@
 """What a training job will take, from the sizes of its data sets and the speed of former trainings; blocking."""
 
 import math
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from services.api.infra.clients import Clients
 from shared.contracts.compose import AdapterCompose
+from shared.contracts.corpus_clean import CorpusClean
 from shared.contracts.labels import parse_label
 from shared.contracts.manifests import BaseModelManifest, Release
 from shared.contracts.multitask import LOW_BELOW, MultitaskPlan, MultitaskPropose, MultitaskTrain
@@ -104,7 +105,7 @@ def _memory(job: TrainingBody, base: BaseModelManifest, settings: LoraSettings, 
 
 
 def _use_of_model(job: TrainingBody, release: Release | None) -> Literal["none", "trained", "if_needed", "asked"]:
-    if isinstance(job, AdapterCheck | TrafficReview | MultitaskPropose):
+    if isinstance(job, AdapterCheck | TrafficReview | MultitaskPropose | CorpusClean):
         return "none"
     if isinstance(job, AdapterCompose):
         return "asked" if job.dataset else "none"
@@ -131,24 +132,28 @@ class _Sizes(NamedTuple):
         return self.registry.releases.get(self.tenant_id, job.parent)
 
     def work(self, job: TrainingBody, release: Release | None) -> Work | None:
-        """Return what the language model has to do; None where the job's rows are not known yet."""
-        if isinstance(job, AdapterTrain):
-            parts = self._task(job.label, job.dataset, job.validation, job.evaluate_rows)
-            answers = 4 if job.on else 2
-            return work_of(job.settings, parts.trained, parts.read._replace(number=answers * parts.read.number))
-        if isinstance(job, AdapterCompose):
-            return self._composition(job)
-        if isinstance(job, ComparisonTrain):
-            other, most = job.evaluation, job.evaluate_rows
-            tasks = [self._task(label, ref, other.get(label), most) for label, ref in job.labels.items()]
-            return work_of(job.settings, *_joined(tasks))
-        if isinstance(job, MultitaskPlan | MultitaskTrain):
-            return self._plan(job) if isinstance(job, MultitaskPlan) else self._multitask(job)
-        if isinstance(job, AdapterCheck | TrafficReview | MultitaskPropose):
-            return None
-        if isinstance(job, SelectorTrain):
-            return self._new_selector(job)
-        return self._update(job, release) if release else None
+        """Return what the language model has to do; None where the job's rows are not known yet, or it does nothing."""
+        of_kind: dict[str, Callable[[Any], Work | None]] = {
+            "adapter.train": self._adapter,
+            "adapter.compose": self._composition,
+            "comparison.train": self._comparison,
+            "multitask.plan": self._plan,
+            "multitask.train": self._multitask,
+            "selector.train": self._new_selector,
+        }
+        if job.kind in of_kind:
+            return of_kind[job.kind](job)
+        return self._update(job, release) if isinstance(job, SelectorUpdate) and release else None
+
+    def _adapter(self, job: AdapterTrain) -> Work:
+        parts = self._task(job.label, job.dataset, job.validation, job.evaluate_rows)
+        answers = 4 if job.on else 2
+        return work_of(job.settings, parts.trained, parts.read._replace(number=answers * parts.read.number))
+
+    def _comparison(self, job: ComparisonTrain) -> Work:
+        other, most = job.evaluation, job.evaluate_rows
+        tasks = [self._task(label, ref, other.get(label), most) for label, ref in job.labels.items()]
+        return work_of(job.settings, *_joined(tasks))
 
     def _composition(self, job: AdapterCompose) -> Work | None:
         if not job.dataset:

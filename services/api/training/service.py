@@ -16,6 +16,7 @@ from services.api.training.multitask import MultitaskRequest, check_ended
 from services.api.training.parts import check_parts, with_parts
 from shared.adapter_files import AdapterLimits, BaseShapes, check_planned, check_trainable
 from shared.contracts.compose import AdapterCompose
+from shared.contracts.corpus_clean import CorpusClean
 from shared.contracts.jobs import Job, JobKind, JobState, NewJob, Stage, new_job_id
 from shared.contracts.manifests import BaseModelManifest
 from shared.contracts.multitask import MultitaskPlan, MultitaskPropose, MultitaskTrain
@@ -62,6 +63,12 @@ class TrafficReviewRequest(TrafficReview):
     after: After = Field(default_factory=list)
 
 
+class CorpusCleanRequest(CorpusClean):
+    """`corpus.clean`; `after` names training jobs that must succeed first."""
+
+    after: After = Field(default_factory=list)
+
+
 class SelectorTrainRequest(SelectorTrain):
     """`selector.train`; `after` names training jobs that must succeed first."""
 
@@ -94,15 +101,8 @@ class SelectorDeleteRequest(SelectorDelete):
 
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest
 SelectorTraining = SelectorTrainRequest | UpdateRequest
-AnyTraining = (
-    AdapterTrainRequest
-    | AdapterCheckRequest
-    | AdapterComposeRequest
-    | ComparisonTrainRequest
-    | TrafficReviewRequest
-    | MultitaskRequest
-    | SelectorTraining
-)
+TaskTrainingRequest = AdapterTrainRequest | AdapterCheckRequest | AdapterComposeRequest | ComparisonTrainRequest
+AnyTraining = TaskTrainingRequest | MultitaskRequest | TrafficReviewRequest | CorpusCleanRequest | SelectorTraining
 TrainingRequest = Annotated[AnyTraining, Field(discriminator="kind")]
 REQUEST: TypeAdapter[AnyTraining] = TypeAdapter(TrainingRequest)
 """Reads a request that is kept or typed; raises `ValidationError`."""
@@ -232,8 +232,8 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
     """Replace names by the ids they refer to now, so that every attempt uses the same data; blocking.
 
     The parent of a job that runs `after` others is known only when they have ended: its first attempt pins it then.
-    Raises `NotFound` or `Invalid` where a data set is missing or has too few rows, and the errors of `check_against`
-    where an update does not fit the release it starts from.
+    Raises `NotFound` or `Invalid` where a data set or a corpus is missing or has too few rows, and the errors of
+    `check_against` where an update does not fit the release it starts from.
     """
 
     def find(ref: str, label: str, min_rows: int) -> str:
@@ -250,7 +250,8 @@ def pin(clients: Clients, tenant_id: str, request: AnyTraining) -> AnyTraining:
         check_ended(clients.registry, tenant_id, request)
     if isinstance(request, AdapterCheck) or (isinstance(request, MultitaskPropose) and request.adapter):
         request = request.model_copy(update={"adapter": clients.registry.adapters.get(tenant_id, request.adapter).ref})
-    pinned = request.with_datasets(find)
+    corpora = clients.registry.corpora
+    pinned = request.with_datasets(find).with_corpora(lambda ref: corpora.get(tenant_id, ref).id)
     if isinstance(pinned, SelectorTraining):
         pinned = pinned.model_copy(update=gate_limits(clients.settings, pinned))
     return _pin_parent(clients, tenant_id, pinned) if isinstance(pinned, UpdateRequest) else pinned

@@ -26,6 +26,7 @@ releases = _proposed(lambda api: (release.id for release in api.releases()))
 jobs = _proposed(lambda api: (job.id for job in api.jobs(limit=50)))
 adapters = _proposed(lambda api: (adapter.ref for adapter in api.adapters()))
 datasets = _proposed(lambda api: (dataset.name or dataset.id for dataset in api.datasets()))
+corpora = _proposed(lambda api: (corpus.name or corpus.id for corpus in api.corpora()))
 labels = _proposed(lambda api: sorted({adapter.label for adapter in api.adapters()}))
 
 JobId = Annotated[str, typer.Argument(metavar="ID", autocompletion=jobs)]

@@ -21,16 +21,10 @@ def submit_training(
     body: dict[str, Any], settings: Path | None, *, confirm: bool, dry_run: bool, wait: bool, as_json: bool
 ) -> None:
     """Say what a training will take, and queue it unless this is a dry run."""
-    import json as jsonlib
-
     if dry_run and wait:
         raise typer.BadParameter("--dry-run starts nothing that --wait could follow")
     api = client()
-    if settings:
-        try:
-            body |= jsonlib.loads(settings.read_text())
-        except (ValueError, TypeError, RecursionError) as error:
-            raise typer.BadParameter(f"{settings} is not a JSON object: {error}") from error
+    body |= _read_settings(settings)
     if confirm:
         body["confirm_cost"] = True
     found = api.estimate(**body)
@@ -39,6 +33,15 @@ def submit_training(
         output.record(found.to_dict() if as_json else training_pages.forecast(found), as_json=as_json)
         return
     queue(api, body, wait=wait, as_json=as_json)
+
+
+def _read_settings(file: Path | None) -> dict[str, Any]:
+    import json as jsonlib
+
+    try:
+        return dict(jsonlib.loads(file.read_text())) if file else {}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise typer.BadParameter(f"{file} is not a JSON object: {error}") from error
 
 
 def queue(api: "Signalbox", body: dict[str, Any], *, wait: bool, as_json: bool) -> None:
@@ -188,6 +191,30 @@ def review_traffic(
     body: dict[str, Any] = {"kind": "traffic.review"}
     body |= {name: value for name, value in {"window": window, "windows": windows}.items() if value is not None}
     queue(client(), body, wait=wait, as_json=json)
+
+
+@app.command("clean")
+def clean_corpus(
+    corpus: Annotated[str, typer.Argument(help="Id or name.", autocompletion=completion.corpora)],
+    name: Annotated[str, typer.Option(help="Of the cleaned corpus; default: NAME-clean.")] = "",
+    field: Annotated[str, typer.Option(help="Member of JSON objects that holds the text; default: text.")] = "",
+    good: Annotated[str, typer.Option(help="Cleaned corpus of good texts, which the quality filter learns from.")] = "",
+    without: Annotated[
+        list[str], typer.Option(help="A module to leave out, such as quality_filter; repeat for more.")
+    ] = [],  # noqa: B006
+    settings: SettingsFile = None,
+    wait: Wait = False,
+    json: Json = False,
+) -> None:
+    """Make documents to train on of a corpus' raw files.
+
+    Five modules: document_filter, line_correction, exact_deduplication, quality_filter, fuzzy_deduplication.
+    """
+    body: dict[str, Any] = {"kind": "corpus.clean", "corpus": corpus}
+    body |= {name: value for name, value in {"name": name, "field": field}.items() if value}
+    body |= {"quality_filter": {"good_corpus": good}} if good else {}
+    body |= {module: False if module == "exact_deduplication" else None for module in without}
+    queue(client(), body | _read_settings(settings), wait=wait, as_json=json)
 
 
 @app.command("comparison")

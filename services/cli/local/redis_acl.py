@@ -65,7 +65,7 @@ _CELERY = (
 )
 # A record and its index are written in one transaction and read in one.
 _MANIFESTS = "+hvals +zrevrangebylex +multi +exec" + _may_write(
-    LedgerKey.ADAPTERS, LedgerKey.DATASETS, LedgerKey.RELEASES, LedgerKey.VERSIONS, LedgerKey.INDEX
+    LedgerKey.ADAPTERS, LedgerKey.DATASETS, LedgerKey.CORPORA, LedgerKey.RELEASES, LedgerKey.VERSIONS, LedgerKey.INDEX
 )
 _POINTER = "+lindex +lrange +rpush" + _may_write(LedgerKey.RELEASE, LedgerKey.PROMOTIONS, LedgerKey.TENANTS)
 
@@ -73,7 +73,7 @@ _LEDGER: Mapping[str, str] = {
     "api": (
         f"{_JOBS} {_MANIFESTS} {_POINTER}"
         " +subscribe +unsubscribe +publish &sb:hint:* +hkeys +hscan +hsetnx +xread +xrange +xrevrange +pttl +incrby"
-        " +rename +zunionstore +ltrim +xtrim"
+        " +rename +zunionstore +ltrim +xtrim +watch +unwatch"
         + _may_read(LedgerKey.API_KEYS, LedgerKey.PROCESS)
         + _may_write(LedgerKey.FEEDBACK, LedgerKey.IDEMPOTENCY, LedgerKey.LIMITS, LedgerKey.PROBE, LedgerKey.TEMPLATES)
         + _may_write(LedgerKey.ALIASES, LedgerKey.RETIREMENTS, LedgerKey.FEEDBACK_SOURCES, LedgerKey.USER_KEY)

@@ -16,11 +16,12 @@ from shared.security.api_keys import Scope
 from tests.chaos.outcome import Outcome, Promise
 from tests.chaos.sizes import Size
 from tests.chaos.world import Plan, World
+from tests.support.corpora import add_corpus
 from tests.support.samples import WORDS, rows
 from tests.support.scopes import RULES, keyed_routes, sample_path
 
 _TENANT = "scopes"
-_KEPT, _DROPPED = "bank.cards", "bank.accounts"
+_KEPT, _DROPPED, _CORPUS = "bank.cards", "bank.accounts", "laws"
 BODIES: dict[str, dict[str, Any]] = {
     "adapter.train": {"label": _KEPT, "dataset": _KEPT},
     "adapter.check": {"adapter": _KEPT, "dataset": _KEPT},
@@ -30,6 +31,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "multitask.plan": {"labels": {label: label for label in (_KEPT, "travel.trips")}},
     "multitask.train": {"labels": {label: label for label in (_KEPT, "travel.trips")}, "two_stages": False},
     "multitask.propose": {"adapter": _KEPT, "validation": {_KEPT: _KEPT}},
+    "corpus.clean": {"corpus": _CORPUS},
     "selector.train": {"labels": {label: label for label in (_KEPT, "travel.trips")}},
     "selector.add": {"labels": {"travel.trips": "travel.trips"}},
     "selector.balance": {"labels": {_KEPT: _KEPT}},
@@ -119,9 +121,10 @@ def scope_sets(largest: int) -> Iterator[frozenset[Scope]]:
 
 
 def _releases(world: World) -> tuple[Release, Release]:
-    """A current release, and a candidate that passed the gate; and the data sets that trainings name."""
+    """A current release, and a candidate that passed the gate; and the data sets and the corpus that trainings name."""
     for label in WORDS:
         world.registry.datasets.add(_TENANT, label, [Row(**row) for row in rows(label, 8)])
+    add_corpus(world.registry, _TENANT, _CORPUS, {"a.txt": b"A text."}, world.folder)
     releases = world.registry.releases
     made = world.release.model_copy(update={"tenant_id": _TENANT, "parent": releases.current_id(_TENANT)})
     releases.add(made)
