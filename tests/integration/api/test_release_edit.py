@@ -49,6 +49,7 @@ async def test_the_first_release_needs_no_training(api, train, admin, uploaded, 
         "description": "",
         "constraint": None,
         "base_model": "",
+        "prefix": "",
     }
     assert (release["selector"], release["base_model"], release["current"]) == (None, "tiny", False)
     ledger.do(calls.heartbeat("worker", ["generate.fin", "generate.base", "generate.fin@tiny"], [], {}, 60))
