@@ -1,8 +1,10 @@
 """Adapters made one on the real base model: how exact their sum is, what a merge loses, what bfloat16 would lose.
 
 Random adapters of different ranks, modules, alphas and dtypes stand for a domain's and a task's: it is numbers that
-decide here. `compose_exact` is the largest difference of a logit between the stacked folder and all adapters active in
-PEFT, in float32; `compose_engine` that of a log-probability of our engine. `branch_lost_bf16` and `merge_lost_bf16` are
+decide here. `compose_exact` is the largest difference of a logit between the stacked folder and both adapters active in
+PEFT, as a share of the largest logit, in float32; `compose_exact_abs` is the difference, `peft_order_abs` that of PEFT
+to itself with the adapters in another order, and `compose_exact_float64` the difference where sums are not rounded
+to float32. `compose_engine_abs` is that of our engine's log-probabilities. `branch_lost_bf16` and `merge_lost_bf16` are
 what a training in bfloat16 would lose of the domain's change, as a share of it: as a branch of its own, and merged into
 the weights (decision 55).
 """
@@ -65,17 +67,35 @@ def all_active(base_folder: Path, parts: Sequence[Part]) -> PeftModel:
     return model.eval()
 
 
-def difference(base_folder: Path, parts: Sequence[Part], made: Path) -> float:
-    """The largest difference of a logit, over all positions of some texts."""
+def exactness(base_folder: Path, parts: Sequence[Part], made: Path) -> list[dict[str, Any]]:
+    """Compare the stacked folder with all parts active, over all positions of some texts."""
     tokenizer = load_tokenizer(base_folder)
     together = all_active(base_folder, parts)
-    one = PeftModel.from_pretrained(load_model(base_folder, "float32", "cpu"), made).eval()
-    largest = 0.0
-    with torch.inference_mode():
-        for text in TEXTS:
-            ids = tokenizer(text, return_tensors="pt")["input_ids"]
-            largest = max(largest, (together(ids).logits - one(ids).logits).abs().max().item())
-    return largest
+    one: Any = PeftModel.from_pretrained(load_model(base_folder, "float32", "cpu"), made).eval()
+
+    def logits(model: Any) -> torch.Tensor:
+        texts = [tokenizer(text, return_tensors="pt")["input_ids"] for text in TEXTS]
+        with torch.inference_mode():
+            return torch.cat([model(ids).logits[0].double() for ids in texts])
+
+    names = [f"part{number}" for number in range(len(parts))]
+    both, own = logits(together), logits(one)
+    together.base_model.set_adapter(names[::-1])
+    turned = logits(together)
+    together.base_model.set_adapter(names)
+    apart, floor = (both - own).abs().max().item(), (both - turned).abs().max().item()
+    precise = (logits(together.double()) - logits(one.double())).abs().max().item()
+    return [
+        exact_row("compose_exact", apart / both.abs().max().item(), "of the largest logit", goal=1, at_least=False),
+        exact_row("compose_exact_float64", precise, "", goal=1, at_least=False),
+        exact_row("compose_exact_abs", apart, ""),
+        exact_row("peft_order_abs", floor, ""),
+    ]
+
+
+def exact_row(key: str, value: float, unit: str, **goal: Any) -> dict[str, Any]:
+    """A figure in units of 1e-5."""
+    return row(key, value / EXACT, f"1e-5 {unit}".strip(), spread=f"{value:.1e}", **goal)
 
 
 def engine_difference(base_folder: Path, parts: Sequence[Part], made: Path) -> float:
@@ -135,10 +155,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         parts = random_parts(base_folder, Path(folder))
         made = stack(parts, base, "base", Path(folder) / "made")
-        apart, apart_served = difference(base_folder, parts, made), engine_difference(base_folder, parts, made)
+        both = stack(parts[:2], base, "base", Path(folder) / "both")
         figures = [
-            row("compose_exact", apart / EXACT, "of 1e-5", spread=f"{apart:.1e}", goal=1, at_least=False),
-            row("compose_engine", apart_served / EXACT, "of 1e-5", spread=f"{apart_served:.1e}"),
+            *exactness(base_folder, parts[:2], both),
+            exact_row("compose_engine_abs", engine_difference(base_folder, parts, made), ""),
             *merges(parts, base, Path(folder), args.rank),
             *in_bfloat16(base_folder, parts[0]),
         ]

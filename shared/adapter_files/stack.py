@@ -86,7 +86,7 @@ def check_over(below: Ranks, settings: LoraSettings, base: BaseShapes, limits: A
     own = planned_ranks(settings, base)
     if told := _above([below, own], limits.max_rank):
         each = max(own.values()) // settings.rank  # pissa is stored with twice its rank
-        left = (limits.max_rank - max(below[module] for module in own if module in below)) // each
+        left = (limits.max_rank - max((below[module] for module in own if module in below), default=0)) // each
         instead = f"train with rank {left} or less" if left > 0 else "train other `target_modules`"
         raise Invalid("compose_rank_too_large", f"{told}: {instead}, or name an adapter of a smaller rank in `on`")
     check_bytes(stacked([below, own]), base, limits)

@@ -80,7 +80,7 @@ class AdapterCompose(Training):
     kind: Literal["adapter.compose"] = "adapter.compose"
     label: LabelName
     """Whose next version the composition becomes."""
-    parts: tuple[ComposePart, ...]
+    parts: Annotated[tuple[ComposePart, ...], Field(max_length=64)]
     """Two to eight. The composition answers as the last part of `label` does, else as the last of all: its template,
     instruction and constraint."""
     method: Method = "stack"
@@ -89,10 +89,10 @@ class AdapterCompose(Training):
     random and scales up the others (Yu et al. 2024)."""
     rank: Annotated[int, Field(ge=1, le=256)] | None = None
     """Of a merged composition, such as the rank of the task's adapter."""
-    density: float | None = None
+    density: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of each part's changes that `ties` and `dare_ties` keep: above 0, at most 1; by default 0.5."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of what `dare_ties` drops, and of the intervals."""
+    """Of what `dare_ties` drops."""
     dataset: DatasetRef | None = None
     """Validation rows, on which no part was trained."""
     evaluate_rows: Annotated[int, Field(ge=2, le=10_000)] = 40
@@ -134,8 +134,6 @@ class AdapterCompose(Training):
             raise ValueError(f"{self.method} merges to a rank: name it in `rank`, such as that of the task's adapter")
         if self.density is not None and not prunes:
             raise ValueError("only ties and dare_ties drop changes: leave `density` out")
-        if not 0 < self.kept_density <= 1:
-            raise ValueError(f"density {self.density:g} is no share of the changes: take one above 0, at most 1")
         return self
 
     @model_validator(mode="after")

@@ -60,7 +60,7 @@ def with_lora(
 def _over(model: "PeftModel", on: Path) -> "PeftModel":
     """Add a frozen adapter beside the one that is trained.
 
-    It stays a branch of its own: merged into weights of bfloat16, most of its change would be rounded away
+    It stays a branch of its own: merged into weights of bfloat16, a tenth or more of its change would be rounded away
     (decision 55).
     """
     from torch import nn

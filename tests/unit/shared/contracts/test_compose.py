@@ -38,7 +38,7 @@ def test_a_weight_is_above_zero_and_at_most_ten(weight):
 
 @pytest.mark.parametrize("density", [0, -0.1, 1.01, float("nan")])
 def test_a_density_is_above_zero_and_at_most_one(density):
-    with pytest.raises(ValidationError, match="above 0, at most 1"):
+    with pytest.raises(ValidationError, match="density"):
         AdapterCompose.model_validate({**BODY, "unjudged": True, "method": "ties", "rank": 4, "density": density})
 
 
