@@ -113,15 +113,16 @@ class Records(Generic[M]):
 
         `make` is called again where one of them was stored or removed meanwhile, so that nothing is lost.
         """
+        made: list[M] = []
 
-        def settled(pipe: Pipeline) -> M:
+        def settled(pipe: Pipeline) -> None:
             name, manifest = make()
+            made.append(manifest)
             pipe.multi()
             self._write(pipe, tenant_id, name, manifest)
-            return manifest
 
-        made: M = self._redis.transaction(settled, self._records(tenant_id), value_from_callable=True)
-        return made
+        self._redis.transaction(settled, self._records(tenant_id))
+        return made[-1]
 
     def _write(self, pipe: Pipeline, tenant_id: str, name: str, manifest: M) -> None:
         stored = manifest.model_dump_json(context=STORED)

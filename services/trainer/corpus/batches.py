@@ -21,7 +21,8 @@ _AHEAD = 2
 """Batches that wait for each process: they are held in memory."""
 MAX_REJECTED_CHARS = 2000
 """Of a rejected text: enough for a sample, and for the quality filter to learn from."""
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Rules(NamedTuple):

@@ -18,7 +18,7 @@ MAX_PAGES = 20_000
 MAX_STREAM_BYTES = 16 << 20
 MAX_PAGE_CHARS = 1 << 20
 _FORGET_PAGES = 20
-"""The reader keeps all that it has read, so it is opened anew after so many pages."""
+"""The reader keeps all that it has read: after so many pages all but the tree of pages is let go."""
 
 
 def limit() -> None:
@@ -44,11 +44,13 @@ def read(path: Path) -> None:
     if count > MAX_PAGES:
         say(error=f"has {count} pages, and {MAX_PAGES} are read at most: split it")
         return
-    for number in range(count):
+    tree = 0
+    for number, page in enumerate(reader.pages):
         signal.alarm(PAGE_SECONDS)
-        if number and number % _FORGET_PAGES == 0:
-            reader = _opened(path)
-        text = reader.pages[number].extract_text()
+        tree = tree or len(reader.resolved_objects)
+        while number % _FORGET_PAGES == 0 and len(reader.resolved_objects) > tree:
+            reader.resolved_objects.popitem()
+        text = page.extract_text()
         if len(text) > MAX_PAGE_CHARS:
             say(error=f"has over {MAX_PAGE_CHARS} characters on page {number + 1}: split that page")
             return
