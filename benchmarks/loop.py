@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from signalbox import ApiError, AuditEntry, Signalbox
 
 from benchmarks.common import Row, print_table, row, write_results
 from benchmarks.month import (
-    BAD_THRESHOLD_REJECTS,
+    BAD_SHARE_REJECTED,
     JUDGED,
     MISJUDGED,
     MOVED,
@@ -140,6 +141,7 @@ class Town:
         self._intents: dict[str, str] = {}
         self._labels: set[str] = set()  # of the current release, as people see it
         self._sent = 0
+        self._began = ""  # time of the newest window
         self._regression = ""
         self._told: set[str] = set()
         self.confirmed: list[str] = []
@@ -172,6 +174,7 @@ class Town:
         """Send a window, judge some of it, and wait until the loop has nothing left to do by itself."""
         if number >= at(REGRESSES_AT, len(windows)) and not self._regression:
             self._regression = self._plant_regression()
+        self._began = datetime.now(UTC).isoformat()
         sent = asyncio.run(self._send(windows[number]))
         self._labels = set(self._client.release().labels)
         for request, (job, _) in zip(windows[number], sent, strict=True):
@@ -261,8 +264,15 @@ class Town:
 
     def _plant_regression(self) -> str:
         """Begin a rollout that rejects three in four; nothing where another is open."""
-        judged = self._client.get("/v1/releases/current")
-        made = self._client.post("/v1/releases/edit", {"start_from": judged["id"], "threshold": BAD_THRESHOLD_REJECTS})
+        current, rows = (
+            self._client.get("/v1/releases/current")["id"],
+            self._client.traffic(since=self._began, limit=400),
+        )
+        own = sorted(row.confidence for row in rows.items if row.release == current and row.confidence is not None)
+        if not own:
+            return ""
+        threshold = round(own[int(BAD_SHARE_REJECTED * len(own))], 4)
+        made = self._client.post("/v1/releases/edit", {"start_from": current, "threshold": threshold})
         body = {**CANARY, "steps": [10, 50, 100], "force": True}
         try:
             return str(self._client.post(f"/v1/releases/{made['id']}/rollout", body)["id"])
