@@ -49,7 +49,7 @@ def first_pass(job: Job, parts: Parts) -> list[dict[str, Any]]:
     is_large = sum(file.size_bytes for file in job.files) >= _POOLED_BYTES
     with batches.in_processes(batches.PROCESSES if is_large else 0) as pool:
         rules = Rules(job.body.document_filter, job.body.line_correction)
-        work = partial(batches.in_order, pool, partial(batches.seen, rules=rules))
+        work = partial(batches.all_seen, pool, rules)
         going: _Going | None = None
         for number in count():
             going = going or _Going(job, noted[-1]["next"] if noted else (0, 0), work)

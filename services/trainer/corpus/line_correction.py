@@ -27,14 +27,15 @@ _KEPT = "\n\t\u200c\u200d"
 
 Keys = frozenset[tuple[str, int, int]]
 NO_KEYS: Keys = frozenset()
+NO_CHANGES: Mapping[str, int] = {}
 
 
-def corrected(text: str, settings: LineCorrection, page_lines: Keys, page: int) -> tuple[str, Counter[str]]:
+def corrected(text: str, settings: LineCorrection, page_lines: Keys, page: int) -> tuple[str, Mapping[str, int]]:
     """Mend a document; returns it with the number of changes by kind.
 
     `page_lines` are those of `repeated_edges`, `page` the document's own page.
     """
-    changes: Counter[str] = Counter()
+    changes: dict[str, int] = {}
     is_plain = text.replace("\n", "").isprintable()  # nothing but letters, signs and ordinary spaces
     if not is_plain:
         text = _NEWLINES.sub("\n", text)
@@ -75,17 +76,17 @@ def _keys(line: str, page: int) -> Iterator[tuple[str, int, int]]:
             yield rest, place, int(number.group()) - page
 
 
-def _without_page_lines(text: str, known: Keys, page: int, changes: Counter[str]) -> str:
+def _without_page_lines(text: str, known: Keys, page: int, changes: dict[str, int]) -> str:
     lines = text.split("\n")
     full = [place for place, line in enumerate(lines) if line.strip()]
     edges = full[:_EDGE] + full[_EDGE:][-_EDGE:]
     gone = {place for place in edges if known.intersection(_keys(lines[place].strip(), page))}
     if gone:
-        changes["page lines"] += len(gone)
+        changes["page lines"] = len(gone)
     return "\n".join(line for place, line in enumerate(lines) if place not in gone)
 
 
-def _joined(text: str, changes: Counter[str]) -> str:
+def _joined(text: str, changes: dict[str, int]) -> str:
     """Join words that a line's end parts; what is written with its hyphen elsewhere in the text keeps it."""
     inside = text.casefold()
 
@@ -93,7 +94,7 @@ def _joined(text: str, changes: Counter[str]) -> str:
         first, second = found.groups()
         if not _goes_on(second):
             return found.group()
-        changes["hyphens"] += 1
+        changes["hyphens"] = changes.get("hyphens", 0) + 1
         written = f"{first}-{second}"
         return f"{written}\n" if written.casefold() in inside else f"{first}{second}\n"
 
@@ -105,10 +106,10 @@ def _goes_on(second: str) -> bool:
     return second[0].islower()
 
 
-def _without_controls(text: str, changes: Counter[str]) -> str:
+def _without_controls(text: str, changes: dict[str, int]) -> str:
     cleaned = text.translate(_controls())
     if len(cleaned) != len(text):
-        changes["control characters"] += len(text) - len(cleaned)
+        changes["control characters"] = len(text) - len(cleaned)
     return cleaned
 
 

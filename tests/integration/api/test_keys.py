@@ -244,6 +244,7 @@ LACKS = {
     "select": "train",
     "training": "submit",
     "datasets": "submit",
+    "corpora": "submit",
     "adapters": "submit",
     "releases": "submit",
     "rebases": "submit",
