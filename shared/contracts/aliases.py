@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.contracts.manifests import utc_now
+from shared.contracts.times import utc_now
 
 
 class ModelAlias(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.contracts.manifests import utc_now
+from shared.contracts.times import utc_now
 from shared.errors import Invalid
 
 MAX_FILES = 1000

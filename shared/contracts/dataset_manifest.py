@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.labels import LabelText
-from shared.contracts.manifests import utc_now
+from shared.contracts.times import utc_now
 
 
 class DatasetManifest(BaseModel):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
@@ -12,17 +11,13 @@ from shared.contracts.compose import AdapterPart
 from shared.contracts.constraints import Constraint
 from shared.contracts.labels import BACKGROUND, STORED, LabelText, parse_label, short_form
 from shared.contracts.reading import RequestReading, SelectorText
+from shared.contracts.times import utc_now
 from shared.contracts.training_settings import LoraSettings
 from shared.names import BASE_GROUP, generate_queue
 
 SelectorKind = Literal["cascade", "llm", "light", "prototypes"]
 Ambiguous = Literal["base", "reject", "choices"]
 """What a text between two labels gets: the base model's answer, a rejection, or a rejection that names the two."""
-
-
-def utc_now() -> str:
-    """Return the present time in the format of manifests."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 class _Manifest(BaseModel):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.labels import LabelText
-from shared.contracts.manifests import utc_now
+from shared.contracts.times import utc_now
 
 
 class Retirement(BaseModel):

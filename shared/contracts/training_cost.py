@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.durations import in_words
-from shared.contracts.manifests import utc_now
+from shared.contracts.times import utc_now
 from shared.contracts.training_settings import LoraSettings
 from shared.errors import Invalid
 

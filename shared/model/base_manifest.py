@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from shared.adapter_files import BaseShapes
 from shared.adapter_files.tensors import read_header
-from shared.contracts.manifests import BaseModelManifest, utc_now
+from shared.contracts.manifests import BaseModelManifest
+from shared.contracts.times import utc_now
 from shared.errors import Invalid
 from shared.model.base import UNREADABLE, base_model_id, load_tokenizer
 from shared.model.servable import check_tokenizer, quantisation

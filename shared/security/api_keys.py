@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.labels import check_name
-from shared.contracts.manifests import utc_now
+from shared.contracts.times import utc_now
 from shared.errors import Conflict, Denied, NotFound
 from shared.ledger.keys import LedgerKey
 from shared.names import DEFAULT_TENANT

@@ -3,7 +3,7 @@
 import pytest
 
 from services.cli.demo.data import DemoData
-from shared.contracts.manifests import utc_now
+from shared.contracts.times import utc_now
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry
 from shared.registry.store import S3Store

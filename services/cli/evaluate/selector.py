@@ -12,10 +12,11 @@ from services.cli.local.run_state import current_registry, current_settings, fin
 from services.cli.output import err
 from services.trainer.evaluation.label_sets import measure_sets
 from shared.contracts.entries import prefix_of
-from shared.contracts.manifests import ReleaseSelector, utc_now
+from shared.contracts.manifests import ReleaseSelector
 from shared.contracts.reading import SelectorText
 from shared.contracts.routing import intervals, measure
 from shared.contracts.selection import selection_text
+from shared.contracts.times import utc_now
 from shared.errors import Conflict, Invalid
 from shared.names import DEFAULT_TENANT
 from shared.registry import Registry

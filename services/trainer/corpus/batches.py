@@ -60,7 +60,7 @@ def work_on(reads: Sequence[Read], rules: Rules) -> Work:
 def seen(work: Work) -> list[tuple[Any, ...]]:
     """Filter and correct documents, and name what is left by its digest; the fields of `Seen` for each."""
     documents, rules = work
-    return [_seen(*document, rules) for document in documents]
+    return [_seen(text, source, page_lines, rules) for text, source, page_lines in documents]
 
 
 def _seen(text: str, source: dict[str, Any], page_lines: Keys, rules: Rules) -> tuple[Any, ...]:

@@ -17,10 +17,11 @@ from shared.contracts.built_in_templates import BASE_INSTRUCTION, BUILT_IN
 from shared.contracts.conversation import message, single_turn, with_prefix
 from shared.contracts.dialogue import turns_read
 from shared.contracts.labels import Label, parse_label
-from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector, utc_now
+from shared.contracts.manifests import Release, ReleaseLabel, ReleaseSelector
 from shared.contracts.prompts import selector_answer, selector_prompt
 from shared.contracts.selection import Selection, rule, select
 from shared.contracts.templates import PromptTemplate
+from shared.contracts.times import utc_now
 from shared.contracts.turns import Turn, prompt_of
 from shared.errors import Conflict, Invalid
 from shared.model.base import load_model, load_tokenizer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from services.trainer.context import TrainingContext
 from shared.contracts.corpora import CorpusFile, CorpusManifest, ModuleCount, corpus_id
 from shared.contracts.corpus_clean import CleanResult, CorpusClean, ModuleReport
-from shared.contracts.manifests import utc_now
+from shared.contracts.times import utc_now
 from shared.errors import Invalid
 
 if TYPE_CHECKING:

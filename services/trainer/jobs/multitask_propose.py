@@ -8,9 +8,10 @@ from services.trainer.data.task_rows import as_training
 from services.trainer.evaluation.answers import exact_matches
 from services.trainer.evaluation.bootstrap import estimate
 from shared.contracts.entries import entry_of
-from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, Verdict, utc_now
+from shared.contracts.manifests import AdapterManifest, Release, ReleaseLabel, Verdict
 from shared.contracts.multitask import QUALIFIED, MultitaskPropose, is_qualified, overhead
 from shared.contracts.rows import Row
+from shared.contracts.times import utc_now
 from shared.errors import Conflict, Invalid
 from shared.registry.adapters import check_same_base
 from shared.registry.ended import ended_result
