@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 PANELS = {
     "This machine": ("demo", "up", "down", "doctor", "worker", "trainer"),
     "Ask": ("submit", "jobs", "batch", "models"),
-    "Adapters and data": ("adapters", "datasets", "templates"),
+    "Adapters and data": ("adapters", "datasets", "corpora", "templates"),
     "Train and release": (
         *("route", "train", "multitask", "evaluate"),
         *("releases", "rollouts", "proposals", "rebase", "rebases"),

@@ -27,6 +27,8 @@ Prefix = Annotated[str, Field(min_length=1, max_length=2000)]
 JobId = Annotated[str, Field(max_length=64)]
 LOW_BELOW = 5
 """A task whose single-task run overfits in an earlier epoch than this is low-resource (paper, section 4.2)."""
+MOST_ROWS = 1_000_000_000
+"""Of a cap, of a temperature, and of steps: beyond any use."""
 QUALIFIED = 0.99
 """Share of the single-task result from which a task is qualified (paper, section 3.2)."""
 
@@ -116,13 +118,13 @@ class MultitaskTrain(_Multitask):
     """Train on the high-resource tasks first, one epoch, each row as often as any other; then on all."""
     sampler: Sampler = "capped-temperature"
     """How often each task is drawn in the stage with all tasks (paper, equations 1 to 4; `unimax`: Chung et al.)."""
-    cap: int = 20_000
+    cap: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": MOST_ROWS})] = 20_000
     """K: rows of a task that count, at most, for `capped-temperature`."""
-    tau: float = 2.0
+    tau: Annotated[float, Field(json_schema_extra={"exclusiveMinimum": 0, "maximum": MOST_ROWS})] = 2.0
     """The temperature: 1 draws tasks by their rows; the higher, the more alike."""
     epoch_cap: Annotated[int, Field(ge=1, le=1000)] = 10
     """N: how often `unimax` shows a row at most."""
-    max_steps: int = 15_000
+    max_steps: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": MOST_ROWS})] = 15_000
     """Most steps of both stages together, whatever the sampler."""
     validation: dict[LabelName, DatasetRef] = Field(default_factory=dict, max_length=1000)
     """Data set to measure a label on; by default a share of its data set."""
@@ -132,22 +134,22 @@ class MultitaskTrain(_Multitask):
     @field_validator("cap")
     @classmethod
     def _cap_leaves_rows(cls, cap: int) -> int:
-        if cap < 1:
-            raise ValueError(f"a cap (K) of {cap} leaves no rows to draw: take 1 or more, such as 20000")
+        if not 1 <= cap <= MOST_ROWS:
+            raise ValueError(f"a cap (K) of {cap} is no number of rows to draw: take 1 or more, such as 20000")
         return cap
 
     @field_validator("tau")
     @classmethod
     def _tau_is_positive(cls, tau: float) -> float:
-        if not 0 < tau < float("inf"):
+        if not 0 < tau <= MOST_ROWS:
             raise ValueError(f"a tau of {tau:g} gives no probabilities: take one above 0, such as 2")
         return tau
 
     @field_validator("max_steps")
     @classmethod
     def _steps_train(cls, steps: int) -> int:
-        if steps < 1:
-            raise ValueError(f"max_steps of {steps} trains nothing: take 1 or more, such as 15000")
+        if not 1 <= steps <= MOST_ROWS:
+            raise ValueError(f"max_steps of {steps} trains nothing that ends: take 1 or more, such as 15000")
         return steps
 
     @model_validator(mode="after")
