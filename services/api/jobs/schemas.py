@@ -73,6 +73,12 @@ Metadata = Annotated[
 ]
 
 
+class RunsAfter(BaseModel):
+    """What every request for a training may name."""
+
+    after: After = Field(default_factory=list)
+
+
 class Request(BaseModel):
     """A request body: types are exact, unknown fields are refused."""
 

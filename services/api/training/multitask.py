@@ -1,29 +1,21 @@
 """Requests on several tasks that share an adapter, and the jobs that they build on."""
 
-from pydantic import Field
-
-from services.api.jobs.schemas import After
+from services.api.jobs.schemas import RunsAfter
 from shared.contracts.multitask import MultitaskPlan, MultitaskPropose, MultitaskTrain
 from shared.registry import Registry
 from shared.registry.ended import ended_result
 
 
-class MultitaskPlanRequest(MultitaskPlan):
+class MultitaskPlanRequest(MultitaskPlan, RunsAfter):
     """`multitask.plan`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class MultitaskTrainRequest(MultitaskTrain):
+class MultitaskTrainRequest(MultitaskTrain, RunsAfter):
     """`multitask.train`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class MultitaskProposeRequest(MultitaskPropose):
+class MultitaskProposeRequest(MultitaskPropose, RunsAfter):
     """`multitask.propose`; `after` names training jobs that must succeed first."""
-
-    after: After = Field(default_factory=list)
 
 
 MultitaskRequest = MultitaskPlanRequest | MultitaskTrainRequest | MultitaskProposeRequest

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from services.api.infra.clients import Clients
 from services.api.jobs.accept import create, earlier_job
-from services.api.jobs.schemas import Accepted, After
+from services.api.jobs.schemas import Accepted, RunsAfter
 from services.api.jobs.views import accepted
 from services.api.training.bases import base_of_job, on_its_base
 from services.api.training.cost import Quote, quote
@@ -33,46 +33,32 @@ from shared.settings import Settings
 log = structlog.get_logger()
 
 
-class AdapterTrainRequest(AdapterTrain):
+class AdapterTrainRequest(AdapterTrain, RunsAfter):
     """`adapter.train`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class AdapterCheckRequest(AdapterCheck):
+class AdapterCheckRequest(AdapterCheck, RunsAfter):
     """`adapter.check`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class AdapterComposeRequest(AdapterCompose):
+class AdapterComposeRequest(AdapterCompose, RunsAfter):
     """`adapter.compose`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class ComparisonTrainRequest(ComparisonTrain):
+class ComparisonTrainRequest(ComparisonTrain, RunsAfter):
     """`comparison.train`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class TrafficReviewRequest(TrafficReview):
+class TrafficReviewRequest(TrafficReview, RunsAfter):
     """`traffic.review`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class CorpusCleanRequest(CorpusClean):
+class CorpusCleanRequest(CorpusClean, RunsAfter):
     """`corpus.clean`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class SelectorTrainRequest(SelectorTrain):
+class SelectorTrainRequest(SelectorTrain, RunsAfter):
     """`selector.train`; `after` names training jobs that must succeed first."""
-
-    after: After = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _can_tell_apart(self) -> Self:
@@ -81,22 +67,16 @@ class SelectorTrainRequest(SelectorTrain):
         return self
 
 
-class SelectorAddRequest(SelectorAdd):
+class SelectorAddRequest(SelectorAdd, RunsAfter):
     """`selector.add`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class SelectorBalanceRequest(SelectorBalance):
+class SelectorBalanceRequest(SelectorBalance, RunsAfter):
     """`selector.balance`; `after` names training jobs that must succeed first."""
 
-    after: After = Field(default_factory=list)
 
-
-class SelectorDeleteRequest(SelectorDelete):
+class SelectorDeleteRequest(SelectorDelete, RunsAfter):
     """`selector.delete`; `after` names training jobs that must succeed first."""
-
-    after: After = Field(default_factory=list)
 
 
 UpdateRequest = SelectorAddRequest | SelectorBalanceRequest | SelectorDeleteRequest

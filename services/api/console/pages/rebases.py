@@ -10,6 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import TypeAdapter
 
 from services.api.console.forms import checked
+from services.api.console.pages.training import Streaming
 from services.api.console.polling import polled
 from services.api.console.rendering import page, part
 from services.api.console.sessions import Trainer, TrainingViewer, Visitor
@@ -36,15 +37,6 @@ def asked(
 
 
 Asked = Annotated[RebaseRequest, Depends(asked)]
-
-
-async def place(clients: ClientsDep, visitor: TrainingViewer) -> AsyncIterator[Visitor]:
-    """Take a place for a stream; raises `TooMany` before it begins."""
-    with clients.feed.place(visitor.key):
-        yield visitor
-
-
-Streaming = Annotated[Visitor, Depends(place)]
 
 
 async def followed(rebase_id: PathId, clients: ClientsDep, visitor: Streaming) -> RebaseView:
